@@ -1,0 +1,183 @@
+"""What the tests share: a home of their own, a way to run rlm as a user does, and an MCP client on real pipes."""
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import unittest
+from collections.abc import Callable
+from typing import Any
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RLM = os.path.join(ROOT, "rlm.py")
+sys.path.insert(0, ROOT)
+import rlm  # noqa: E402
+
+# Every text that a test makes up holds these somewhere: accents, quotes, a line end, CJK, an emoji.
+HARD = 'é "quoted"\r\n日本語 \U0001f600'
+# What the environment of the person who runs the tests must not change.
+SEALED = ("HOME", "RLM_HOME", "RLM_CONTEXT_DIR", "RLM_PROJECT", "CLAUDE_CONFIG_DIR", "CLAUDE_PROJECT_DIR",
+          "CLAUDE_CODE_SESSION_ID", "NO_COLOR")
+
+
+def forked(job: Callable[[], object]) -> int:
+    """Runs *job* in a child process; the child's id. It ends with 0, or with 1 and a traceback when the job raises."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        job()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    """Waits for a child process; its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def everything(places: rlm.Places) -> dict[str, Any]:
+    """All that a store holds, by id, as a new process sees it: text, labels and state of every document."""
+    view, found = rlm.View(places).refresh(), {}
+    for doc in map(view.doc, range(view.n_docs())):
+        if not doc.life.flags & rlm.REPLACED:
+            record = view.record(doc)
+            found[doc.id] = (doc.kind, record.get("text"), record.get("tags"), record.get("summary"), doc.project,
+                             doc.domain, doc.label, doc.importance, doc.tier(), doc.life.flags, doc.life.uses)
+    view.log.close()
+    return found
+
+
+class TempHome(unittest.TestCase):
+    """A test case with a scratch HOME (self.home) and a store in it (self.places)."""
+
+    def setUp(self) -> None:
+        self.home = tempfile.mkdtemp(prefix="rlm test é ")  # a space and an accent: real folders have them
+        self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
+        saved = {name: os.environ.pop(name, None) for name in SEALED}
+        self.addCleanup(self.restore_environment, saved)
+        os.environ.update(HOME=self.home, RLM_PROJECT="test")
+        self.places = rlm.Places()
+
+    @staticmethod
+    def restore_environment(saved: dict[str, str | None]) -> None:
+        """Puts the environment back."""
+        for name, value in saved.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+    def view(self) -> rlm.View:
+        """A fresh view of the store, as another process would have it."""
+        return rlm.View(self.places).refresh()
+
+    def call(self, name: str, **arguments: Any) -> rlm.Answer:
+        """Runs a tool in this process with a store object of its own, as one command would."""
+        call = rlm.Call(rlm.Store(self.places))
+        answer = rlm.run_tool(call, name, arguments)
+        rlm.keep_up(call.store)
+        return answer
+
+    def chunk(self, text: str, **arguments: Any) -> str:
+        """Stores a chunk; its id."""
+        return str(self.call("rlm_chunk", content=text, **arguments).data["id"])
+
+    def log_bytes(self) -> bytes:
+        """All log files, one after the other."""
+        return b"".join(rlm.read_file(self.places.log(n)) for n in self.places.numbered("log"))
+
+    def cli(self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None,
+            timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
+        """Runs `rlm.py` as a process."""
+        return subprocess.run([sys.executable, RLM, *arguments], input=stdin, capture_output=True, cwd=self.home,
+                              env={**os.environ, **(env or {})}, timeout=timeout_s, check=False)
+
+    def client(self, **options: Any) -> McpClient:
+        """Starts a server and a client of it; both are gone at the test's end."""
+        client = McpClient(self.home, **options)
+        self.addCleanup(client.close)
+        return client
+
+
+class McpClient:
+    """A raw JSON-RPC client of `rlm.py serve` over real pipes."""
+
+    def __init__(self, cwd: str, command: list[str] | None = None, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            command or [sys.executable, RLM, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, cwd=cwd, env={**os.environ, **(env or {})})
+        self.buffer = b""
+        self.n_sent = 0
+        self.others: list[Any] = []  # messages that were not the answer waited for
+
+    def send(self, message: Any) -> None:
+        """Sends one message."""
+        self.send_raw(json.dumps(message).encode() + b"\n")
+
+    def send_raw(self, data: bytes) -> None:
+        """Sends bytes as they are."""
+        assert self.process.stdin
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def receive(self, timeout_s: float = 20) -> Any:
+        """The next message of the server; EOFError when it has ended, TimeoutError when it is silent."""
+        assert self.process.stdout
+        fd, until = self.process.stdout.fileno(), time.monotonic() + timeout_s
+        while b"\n" not in self.buffer:
+            if not select.select([fd], [], [], max(0, until - time.monotonic()))[0]:
+                raise TimeoutError(f"silent for {timeout_s} s")
+            part = os.read(fd, 1 << 16)
+            if not part:
+                raise EOFError("the server ended")
+            self.buffer += part
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)
+
+    def request(self, method: str, params: Any = None, timeout_s: float = 20) -> Any:
+        """Sends a request and waits for its response."""
+        self.n_sent += 1
+        message = {"jsonrpc": "2.0", "id": self.n_sent, "method": method}
+        self.send({**message, "params": params} if params is not None else message)
+        return self.response(self.n_sent, timeout_s)
+
+    def response(self, wanted: object, timeout_s: float = 20) -> Any:
+        """Waits for the response with that id; what else arrives is kept in `others`."""
+        while True:
+            message = self.receive(timeout_s)
+            if isinstance(message, dict) and message.get("id") == wanted and "method" not in message:
+                return message
+            self.others.append(message)
+
+    def initialize(self, version: str = "2025-11-25") -> Any:
+        """Opens a legacy session; the result."""
+        result = self.request("initialize", {"protocolVersion": version, "capabilities": {},
+                                             "clientInfo": {"name": "test", "version": "1"}})["result"]
+        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        return result
+
+    def call(self, name: str, timeout_s: float = 20, **arguments: Any) -> Any:
+        """Calls a tool; its result."""
+        return self.request("tools/call", {"name": name, "arguments": arguments}, timeout_s)["result"]
+
+    def text(self, name: str, **arguments: Any) -> str:
+        """Calls a tool; the text of its answer."""
+        return "\n".join(block["text"] for block in self.call(name, **arguments)["content"])
+
+    def close(self) -> None:
+        """Ends the server and frees the pipes."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()

@@ -1,0 +1,112 @@
+"""rlm.py reads downward: its contents list is true, no name is used above its definition, floors keep to their job."""
+from __future__ import annotations
+
+import ast
+import re
+import symtable
+import unittest
+from collections.abc import Iterator
+
+from tests.support import RLM
+
+with open(RLM, encoding="utf-8") as file:
+    SOURCE = file.read()
+TREE = ast.parse(SOURCE)
+BANNER = re.compile(r"^# =+\n# +(\d+)\. (.+)\n# =+$", re.MULTILINE)
+CONTENTS = re.compile(r"^ +(\d+)\. (.+)$", re.MULTILINE)
+# Mutual recursion over a regex's syntax tree: one of the two has to stand first.
+ALLOWED_FORWARD = {"_of_sequence -> _of_node", "_effort -> _effort_of_node"}
+MAX_FUNCTION_LINES = 60
+
+
+def module_level_lines() -> dict[str, int]:
+    """The module's own functions, classes and constants with the line that defines them."""
+    lines: dict[str, int] = {}
+    for node in TREE.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            lines[node.name] = node.lineno
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                lines.update({n.id: node.lineno for n in ast.walk(target) if isinstance(n, ast.Name)})
+    return lines
+
+
+def blocks(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    """Every scope within the table."""
+    for child in table.get_children():
+        yield child
+        yield from blocks(child)
+
+
+def section_of(line: int) -> int:
+    """The number of the section that the line is in."""
+    starts = [(SOURCE.count("\n", 0, m.start()) + 1, int(m[1])) for m in BANNER.finditer(SOURCE)]
+    return max((n for n in starts if n[0] <= line), default=(0, 0))[1]
+
+
+def sections_using(*names: str) -> set[int]:
+    """The sections in which one of these names or attributes ("os.environ") is used."""
+    used = set()
+    for node in ast.walk(TREE):
+        name = ast.unparse(node) if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name in names:
+            used.add(section_of(node.lineno))
+    return used
+
+
+class LayoutTest(unittest.TestCase):
+    def test_contents_list_matches_the_banners(self) -> None:
+        contents = CONTENTS.findall(ast.get_docstring(TREE, clean=False) or "")
+        self.assertEqual(contents, BANNER.findall(SOURCE))
+        self.assertGreater(len(contents), 10)
+
+    def test_no_name_is_used_above_its_definition(self) -> None:
+        defined, offences = module_level_lines(), set()
+        for block in blocks(symtable.symtable(SOURCE, "rlm.py", "exec")):
+            for symbol in block.get_symbols():
+                if symbol.is_global() and defined.get(symbol.get_name(), 0) > block.get_lineno():
+                    offences.add(f"{block.get_name()} -> {symbol.get_name()}")
+        self.assertEqual(offences, ALLOWED_FORWARD)
+
+    def test_no_module_level_name_is_defined_twice(self) -> None:
+        names = [node.name for node in TREE.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        names += [node.targets[0].id for node in TREE.body
+                  if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+        self.assertEqual(sorted(n for n in set(names) if names.count(n) > 1), [])
+
+    def test_functions_are_small_and_have_a_docstring(self) -> None:
+        functions = [node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)]
+        long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= MAX_FUNCTION_LINES]
+        self.assertEqual(long, [])
+        nested = {inner for f in functions for inner in ast.walk(f) if inner is not f}
+        outer = [f for f in functions if f not in nested and not f.name.startswith("__")]
+        bare = [f.name for f in outer if not ast.get_docstring(f)]
+        self.assertEqual(bare, [])
+
+    def test_only_the_floor_for_it_reads_the_environment(self) -> None:
+        # 17 hands the whole environment on to the worker it starts.
+        self.assertEqual(sections_using("os.environ", "os.getenv"), {3, 17})
+
+    def test_only_the_floor_for_it_writes_files(self) -> None:
+        writers = ("os.replace", "os.unlink", "os.write", "os.fsync", "os.ftruncate", "os.makedirs", "os.rename")
+        self.assertEqual(sections_using(*writers), {5})
+
+    def test_only_the_outer_floors_touch_standard_streams(self) -> None:
+        self.assertLessEqual(sections_using("sys.stdin", "sys.stdout", "print", "sys.stdin.buffer"), {17, 19, 20})
+
+    def test_nothing_outside_the_standard_library_is_imported_and_no_socket_is_opened(self) -> None:
+        imported = {alias.name.split(".")[0] for node in ast.walk(TREE) if isinstance(node, ast.Import)
+                    for alias in node.names}
+        imported |= {(node.module or "").split(".")[0] for node in ast.walk(TREE) if isinstance(node, ast.ImportFrom)}
+        import sys
+        known = getattr(sys, "stdlib_module_names", None)  # Python 3.10
+        if known:
+            self.assertEqual(imported - set(known) - {"__future__"}, set())
+        self.assertEqual(imported & {"socket", "urllib", "http", "ssl", "asyncio", "sqlite3"}, set())
+
+    def test_no_line_is_longer_than_120_characters(self) -> None:
+        self.assertEqual([i for i, line in enumerate(SOURCE.split("\n"), 1) if len(line) > 120], [])
+
+
+if __name__ == "__main__":
+    unittest.main()
