@@ -585,7 +585,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     doc.importance = choice(record.get("importance"), IMPORTANCES, 1)
     doc.facts = doc.n_tokens = 0
     size, text = record.get("n_bytes"), record.get("text")
-    doc.n_bytes = size if type(size) is int and size >= 0 else len(text) if isinstance(text, str) else 0
+    doc.n_bytes = size if type(size) is int and 0 <= size < 1 << 32 else len(text) if isinstance(text, str) else 0
     place = place_of(record.get("place"))
     doc.life = Life(tier=3 if place else first_tier(kind, doc.label), place=place)
     if place:
@@ -2102,7 +2102,7 @@ class View:
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
         record = decode_line(self.log.read(doc.pos, doc.n_line))
-        if record is not None and ("text" in record or doc.kind == "purge"):
+        if record is not None and (isinstance(record.get("text"), str) or doc.kind == "purge"):
             return record
         if doc.life.place:
             return self.archived_record(doc)
@@ -2117,7 +2117,7 @@ class View:
             self.members[member] = self.log.archived_lines(member)
         lines = self.members[member]
         record = decode_line(lines[line]) if line < len(lines) else None
-        if record is None or record.get("id") != doc.id or "text" not in record:
+        if record is None or text_field(record, "id") != doc.id or not isinstance(record.get("text"), str):
             raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm.py verify`")
         return record
 
@@ -2440,10 +2440,12 @@ def _parse(pattern: str, flags: int) -> Any:
 
 
 def _anything() -> _Literals:
+    """What is known of a text of which nothing is known."""
     return _Literals([""], [], [""], False)
 
 
 def _exactly(texts: list[str]) -> _Literals:
+    """What is known of a text that is one of these."""
     return _Literals(texts, [], texts, True)
 
 
@@ -2481,6 +2483,7 @@ def _clause(texts: list[str]) -> list[list[str]]:
 
 
 def _all_clauses(found: _Literals) -> list[list[str]]:
+    """Everything the text must contain, its ends included."""
     ends = [] if found.is_exact else found.clauses + _clause(found.suffix)
     return _clause(found.prefix) + ends
 
@@ -2501,6 +2504,7 @@ def _followed_by(left: _Literals, right: _Literals) -> _Literals:
 
 
 def _of_sequence(nodes: Any) -> _Literals:
+    """What is known of a text that matches these nodes one after the other."""
     found = _exactly([""])
     for op, argument in nodes:
         found = _followed_by(found, _of_node(op.name, argument))
@@ -2547,6 +2551,7 @@ def _of_repeat(least: int, most: int, nodes: Any) -> _Literals:
 
 
 def _of_node(name: str, argument: Any) -> _Literals:
+    """What is known of a text that matches one node of the regex's syntax tree."""
     if name == "LITERAL":
         return _exactly([fold_case(chr(argument))])
     if name == "IN":
@@ -2588,6 +2593,7 @@ def required_words(pattern: str, flags: int) -> list[list[str]]:
 
 
 def _is_one_char(nodes: Any) -> bool:
+    """Whether the nodes match any single character each time: x, [xyz], a dot."""
     names = ("LITERAL", "NOT_LITERAL", "IN", "ANY")
     return len(nodes) == 1 and nodes[0][0].name in names
 
@@ -2607,6 +2613,7 @@ def _effort(nodes: Any) -> _Effort | None:
 
 
 def _effort_of_repeat(least: int, most: int, nodes: Any) -> _Effort | None:
+    """The effort of a repeated node, None when it has no useful bound."""
     inside = _effort(nodes)
     if inside is None or most > MOST_STEPS:
         return None
@@ -2638,6 +2645,7 @@ def _effort_of_branches(branches: Any) -> _Effort | None:
 
 
 def _effort_of_node(name: str, argument: Any) -> _Effort | None:
+    """The effort of one node of the regex's syntax tree, None when it has no useful bound."""
     if name in ("LITERAL", "NOT_LITERAL", "ANY", "AT"):
         return _Effort(1, 1)
     if name == "IN":
@@ -3467,7 +3475,7 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     """
     asked = [s for s in query_steps(query) if s in idfs]
     content = {s: idfs[s] for s in asked if s not in STOP_WORDS}
-    if not content:
+    if not content or not found:
         return [score for score, _ in found]
     steps, grams, total = Steps(frozenset(asked)), query_grams(query), sum(content.values())
     pairs = {(a, b) for a, b in zip(asked, asked[1:]) if a != b}
@@ -3863,6 +3871,7 @@ def _trimmed_url(url: str) -> str:
 
 
 def _is_file(path: str) -> bool:
+    """Whether the word names a file: a known name, or a stem with a known extension."""
     name = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
     if name in FILE_NAMES:
         return True
@@ -3930,6 +3939,7 @@ def _versions(words: list[str]) -> Iterator[str]:
 
 
 def _modules(text: str) -> Iterator[str]:
+    """The modules that import statements name."""
     import re
 
     if "import" in text or "using " in text:
@@ -3942,6 +3952,7 @@ def _modules(text: str) -> Iterator[str]:
 
 
 def _tickets(text: str) -> Iterator[str]:
+    """Ticket numbers: SHOP-412, #364, CVE-2026-12345."""
     import re
 
     if "-" in text:
@@ -3973,6 +3984,7 @@ def _functions(text: str) -> Iterator[str]:
 
 
 def _errors(text: str) -> Iterator[str]:
+    """Names and numbers of errors: ValueError, ENOENT, error[E0308], HTTP 503."""
     import re
 
     if "Error" in text or "Exception" in text:
