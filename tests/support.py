@@ -1,6 +1,7 @@
 """What the tests share: a home of their own, a way to run rlm as a user does, and an MCP client on real pipes."""
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -44,6 +45,21 @@ def forked(job: Callable[[], object]) -> int:
 def ended(child: int) -> int:
     """Waits for a child process; its exit code, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def failing_writes(n_bytes: int, number: int = errno.ENOSPC) -> Callable[[int, bytes], None]:
+    """A write_all for a disk that takes *n_bytes* more bytes in all and then fails with that error."""
+    left = n_bytes
+
+    def write_all(fd: int, data: bytes) -> None:
+        nonlocal left
+        taken = data[:left]
+        os.write(fd, taken)
+        left -= len(taken)
+        if len(taken) < len(data):
+            raise OSError(number, os.strerror(number))
+
+    return write_all
 
 
 def everything(places: rlm.Places) -> dict[str, Any]:
