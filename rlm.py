@@ -921,6 +921,9 @@ class Log:
             os.close(fd)
         self.fds = {}
 
+    def __del__(self) -> None:
+        self.close()  # a server makes views of its own for long work
+
     def refresh(self) -> bool:
         """Reads the manifest if it changed; True when the store is another generation than before."""
         try:
@@ -1418,6 +1421,12 @@ def posting_code(frequency: int, length: int) -> int:
     return 1 + frequency * LENGTH_CLASSES + length
 
 
+def joined_code(a: int, b: int) -> int:
+    """The code of a text that holds two forms of a word, from the code of each: their frequencies are added."""
+    tf = FREQUENCY_VALUES[(a - 1) // LENGTH_CLASSES] + FREQUENCY_VALUES[(b - 1) // LENGTH_CLASSES]
+    return posting_code(frequency_class(int(tf)), (a - 1) % LENGTH_CLASSES)
+
+
 def code_weights(avg_dl: float) -> list[float]:
     """For each code the saturated tf, 0 <= weight < 1, at this average length."""
     out = [0.0]
@@ -1497,6 +1506,7 @@ MERGED_MAX_DOCS = 4096  # merged while serving: bounds the server's memory
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
 DENSE_SHARE = 8
+JOINED_KEPT = 64
 TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; their documents are flagged
 
 # Vocabularies other than words, each under its own first characters.
@@ -1589,7 +1599,7 @@ class Segment:
     """An index segment, mapped. Opening it reads its header only. Damaged when it is no segment."""
 
     __slots__ = ("map", "header", "first", "n_docs", "n_tokens", "origin", "n_terms", "term_starts", "blob", "columns",
-                 "posting_starts", "postings_at", "dense_numbers", "dense_at")
+                 "posting_starts", "postings_at", "dense_numbers", "dense_at", "joined_codes")
 
     def __init__(self, path: str) -> None:
         from mmap import ACCESS_READ, mmap
@@ -1609,6 +1619,7 @@ class Segment:
             self.blob, self.postings_at = self.span("terms")[0], self.span("postings")[0]
             self.dense_at = self.span("dense")[0]
             self.columns: dict[str, memoryview] = {}
+            self.joined_codes: dict[str, bytes] = {}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{path} is no index segment ({error})") from None
 
@@ -1678,6 +1689,14 @@ class Segment:
         if i == len(self.dense_numbers) or self.dense_numbers[i] != number:
             return b""
         return self.map[self.dense_at + i * self.n_docs : self.dense_at + (i + 1) * self.n_docs]
+
+    def joined(self, base: str, one: bytes, other: bytes) -> bytes:
+        """The dense codes of a stem's two lists as one list; remembered, for they belong to the commonest words."""
+        if base not in self.joined_codes:
+            if len(self.joined_codes) >= JOINED_KEPT:
+                self.joined_codes.clear()
+            self.joined_codes[base] = bytes(joined_code(a, b) if a and b else a or b for a, b in zip(one, other))
+        return self.joined_codes[base]
 
     def keys_and_codes(self, number: int) -> tuple[Sequence[Key], bytes]:
         """The term's documents as keys in ascending order, and their codes, dense or not."""
@@ -3095,7 +3114,7 @@ def overlap(a: float, b: float, tells: float) -> float:
 class Part:
     """A part of the store (a segment, or the tail) and what a query's lists are worth in it."""
 
-    __slots__ = ("view", "segment", "first", "n_docs", "sparse", "overlaps", "dense", "late", "twins", "bound")
+    __slots__ = ("view", "segment", "first", "n_docs", "sparse", "overlaps", "dense", "late", "bound")
 
     def __init__(self, view: View, segment: Segment | None) -> None:
         self.view = view
@@ -3106,7 +3125,6 @@ class Part:
         self.overlaps: list[tuple[Key, float]] = []  # what to take off where two forms of a word meet
         self.dense: list[tuple[bytes, list[float]]] = []  # codes, and the score of each code
         self.late: dict[Key, float] = {}  # overlaps of a dense list with another
-        self.twins: list[tuple[bytes, bytes, list[float], float]] = []  # overlaps of two dense lists, to be worked out
         self.bound = 0.0  # what the dense lists may add to a score at most
 
     def postings(self, term: str) -> Postings:
@@ -3143,23 +3161,24 @@ class Part:
             return ((self.first + i << 8, code) for i, code in enumerate(postings.dense) if code)
         return zip(postings.keys, postings.codes)
 
-    def take_off_overlap(self, a: Postings, b: Postings, weights: list[float], tells: float) -> None:
-        """Where a document has both forms of a word, makes the two scores count as one word's."""
-        if a.dense and b.dense:
-            self.twins.append((a.dense, b.dense, weights, tells))
-            self.bound += overlap(max(weights), max(weights), tells)  # together they are worth no more than one word
+    def add_group(self, base: str, one: Postings, other: Postings, weights: list[float], tells: float) -> None:
+        """Lets the postings of a stem and those of its other forms count as one word's."""
+        worth = [tells * w for w in weights]
+        if self.segment and one.dense and other.dense:
+            self.add(Postings((), b"", self.segment.joined(base, one.dense, other.dense)), worth)
             return
-        if b.dense:
-            a, b = b, a
-        if a.dense:
-            first, dense = self.first, a.dense
-            pairs = ((key, dense[(key >> 8) - first], code) for key, code in self.pairs(b))
-            self.late.update((key, self.late.get(key, 0.0) + overlap(weights[x], weights[y], tells))
-                             for key, x, y in pairs if x)
-        elif a.codes and b.codes:
-            codes = dict(zip(a.keys, a.codes))
+        self.add(one, worth)
+        self.add(other, worth)
+        if one.dense or other.dense:
+            dense, sparse, first = one.dense or other.dense, other if one.dense else one, self.first
+            for key, code in zip(sparse.keys, sparse.codes):
+                also = dense[(key >> 8) - first]
+                if also:
+                    self.late[key] = self.late.get(key, 0.0) + overlap(weights[code], weights[also], tells)
+        elif one.codes and other.codes:
+            codes = dict(zip(one.keys, one.codes))
             self.overlaps += [(key, overlap(weights[codes[key]], weights[code], tells))
-                              for key, code in zip(b.keys, b.codes) if key in codes]
+                              for key, code in zip(other.keys, other.codes) if key in codes]
 
 
 # -- words that are not there -----------------------------------------------
@@ -3244,11 +3263,8 @@ def query_parts(view: View, query: str) -> tuple[list[Part], dict[str, float]]:
             idfs[base] = group = inverse_frequency(n_docs, n_group)
             if not n_group:
                 add_alike(view, parts, word, weight, weights)
-            group *= weight
             for part, one, other in zip(parts, stems, others):
-                part.add(one, [group * w for w in weights])
-                part.add(other, [group * w for w in weights])
-                part.take_off_overlap(one, other, weights, group)
+                part.add_group(base, one, other, weights, weight * group)
             tells *= EXACT_WEIGHT
         worth = [tells * w for w in weights]
         for part, postings in zip(parts, exact):
@@ -3336,11 +3352,15 @@ def with_dense(part: Part, scores: dict[Key, float]) -> dict[Key, float]:
             full[key] += worth[code]
     for key in part.late.keys() & full.keys():
         full[key] += part.late[key]
-    for one, other, weights, tells in part.twins:
-        for key, i in zip(full, places):
-            if one[i] and other[i]:
-                full[key] += overlap(weights[one[i]], weights[other[i]], tells)
     return full
+
+
+def promising(part: Part, scores: dict[Key, float], sums: bytes, unit: float, limit: int) -> dict[Key, float]:
+    """Those of the scores that can get among the *limit* best, as far as the sums tell, which are a little too low."""
+    first, late, slack = part.first, part.late, (1 + len(part.dense) / 256) * unit
+    lower = {key: score + sums[(key >> 8) - first] * unit + late.get(key, 0.0) for key, score in scores.items()}
+    floor = nth_best(lower, limit) - slack
+    return {key: scores[key] for key, low in lower.items() if low >= floor}
 
 
 def best_with_dense(part: Part, scores: dict[Key, float], dead: set[Key], limit: int) -> dict[Key, float]:
@@ -3353,7 +3373,8 @@ def best_with_dense(part: Part, scores: dict[Key, float], dead: set[Key], limit:
     n_best = max(256, 4 * limit) + len(dead)
     while True:
         keys, floor = above(part, sums, n_best)
-        full = with_dense(part, {**dict.fromkeys((key for key in keys if key not in dead), 0.0), **scores})
+        reached = {**dict.fromkeys((key for key in keys if key not in dead), 0.0), **scores}
+        full = with_dense(part, promising(part, reached, sums, unit, limit))
         if not floor or nth_best(full, limit) >= (floor + len(part.dense) / 256) * unit:
             return full
         n_best *= 4
@@ -3505,8 +3526,8 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     content = {s: idfs[s] for s in asked if s not in STOP_WORDS}
     if not content or not found:
         return [score for score, _ in found]
-    steps = Steps(frozenset(asked))
     pairs = {(a, b) for a, b in zip(asked, asked[1:]) if a != b}
+    steps = Steps(frozenset(asked) if pairs else frozenset())
     looks = [raw_tokens(text[:LOOK]) for _, text in found]
     mean, out = sum(map(len, looks)) / len(looks) or 1.0, []
     for (score, text), look in zip(found, looks):
@@ -4760,6 +4781,7 @@ def repair_manifest(places: Places) -> str:
 # is the one place its parameters and defaults are written; `@tool` adds what the signature cannot say.
 
 MAX_ANSWER_CHARS = 20_000  # Claude Code moves answers over 50,000 characters to a file
+MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
 REWRITE_HINT = "narrow it with project, dates or a limit"
 
@@ -4810,12 +4832,12 @@ class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "read_view", "write_view", "read_mutex", "write_mutex", "uses")
+    __slots__ = ("places", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = Nobody) -> None:
         self.places = places
         self.read_view, self.write_view = View(places), View(places)
-        self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
+        self.read_mutex, self.write_mutex, self.uses_mutex = new_mutex(), new_mutex(), new_mutex()
         self.uses: dict[str, int] = {}
 
     def reading(self) -> Reading:
@@ -4826,9 +4848,15 @@ class Store:
         """For `with store.writing() as view`, around a Writer."""
         return Reading(self.write_view, self.write_mutex)
 
+    def count_use(self, doc_id: str) -> None:
+        """Notes an access, to be recorded with others."""
+        with self.uses_mutex:
+            self.uses[doc_id] = self.uses.get(doc_id, 0) + 1
+
     def flush_uses(self, wait_s: float = LOCK_WAIT_S) -> None:
         """Records the accesses so far; on a store that cannot be written they are given up."""
-        uses, self.uses = self.uses, {}
+        with self.uses_mutex:
+            uses, self.uses = self.uses, {}
         if uses:
             try:
                 with self.writing() as view:
@@ -5156,13 +5184,13 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     stop = len(lines) if end == -1 else min(end, len(lines))
     if start >= len(lines):
         raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
-    verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - 500)
-    call.store.uses[doc.id] = call.store.uses.get(doc.id, 0) + 1
+    verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
+    call.store.count_use(doc.id)
     note = f"[{doc.id} · {facts_line(doc, now())} · lines {start + 1}-{shown} of {len(lines)}]"
+    if len(verbatim) < sum(map(len, lines[start:shown])):
+        note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
-    elif len(verbatim) < sum(map(len, lines[start:stop])):
-        note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
     data = {**doc_data(doc, record), "entities": record.get("entities", {}), "first_line": start + 1,
             "last_line": shown, "n_lines": len(lines), "text": verbatim}
     return Answer(note, data, verbatim)
@@ -5381,7 +5409,7 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
     left = f" {counted(n_left, 'chunk')} could be purged (purge=true)." if n_left else ""
     if call.dry_run:
-        return Answer(retention_text(plan, "Would") + left, {**retention_data(plan), "n_purgeable": n_left})
+        return Answer("\n".join(filter(None, [retention_text(plan, "Would"), left.strip()])), {**retention_data(plan), "n_purgeable": n_left})
     n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=call.check)
     return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}.{left}",
                   {"archived": [doc.id for doc in plan.archive], "n_archived": n_archived,
@@ -5480,6 +5508,7 @@ STATELESS_VERSION = "2026-07-28"
 META = "io.modelcontextprotocol/"
 MAX_LINE_BYTES = 64 << 20
 MAX_THREADS = 32
+MAX_IDLE_WORKERS = 2  # of 20 MB each
 END_SIGNALS = (2, 15)  # SIGINT, SIGTERM
 ANEW_AFTER_S = 0.5
 DRAIN_S = 0.25  # the client kills us 0.4 s after it asks us to end
@@ -5506,6 +5535,25 @@ class RpcError(Exception):
         super().__init__(message)
         self.code = code
         self.data = data
+
+
+def refuse_constant(name: str) -> None:
+    """Raises ValueError: NaN and Infinity are no JSON, and an answer that echoes them would be none either."""
+    raise ValueError(name)
+
+
+STRICT_JSON = json.JSONDecoder(parse_constant=refuse_constant)
+
+
+def is_usable_id(value: object) -> bool:
+    """Whether a request may have that id: a string or a number that JSON can give back (1e999 is read as infinity)."""
+    return type(value) in (str, int) or (isinstance(value, float) and abs(value) < 1e308)
+
+
+def is_request(message: Any) -> bool:
+    """Whether the message is a well-formed request, so that a response with its id is due."""
+    return (isinstance(message, dict) and message.get("jsonrpc") == "2.0" and isinstance(message.get("method"), str)
+            and is_usable_id(message.get("id")))
 
 
 def input_schema(made: Tool) -> dict[str, Any]:
@@ -5610,8 +5658,8 @@ class Worker:
 class Server:
     """The MCP server on this process's stdin and stdout."""
 
-    __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_idle", "n_threads", "n_active",
-                 "n_writes", "counter_mutex", "wake", "workers", "legacy_version", "is_ending", "is_busy")
+    __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_open", "n_threads", "n_active",
+                 "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending", "is_busy")
 
     def __init__(self, places: Places, inline: bool = False, legacy_version: str = "") -> None:
         import queue
@@ -5621,12 +5669,13 @@ class Server:
         self.inline = inline  # run calls in the main thread, where a Deadline works: this is a worker
         self.wire = -1
         self.wire_mutex, self.counter_mutex = threading.Lock(), threading.Lock()
-        self.calls: dict[str, Call] = {}  # running, by the JSON of their id
+        self.calls: dict[object, Call] = {}  # waiting and running, by their id
         self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.writes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.n_idle = self.n_threads = self.n_active = self.n_writes = 0
+        self.n_open = self.n_threads = self.n_active = self.n_writes = 0
         self.wake = threading.Event()  # tells the housekeeper that something was called
-        self.workers: list[Worker] = []  # idle ones
+        self.workers: list[Worker] = []  # all that are alive, the busy ones too
+        self.idle_workers: list[Worker] = []
         self.legacy_version = legacy_version
         self.is_ending = False
         self.is_busy = False  # the housekeeper is at work
@@ -5640,7 +5689,7 @@ class Server:
             with self.wire_mutex:
                 write_all(self.wire, line)
         except OSError:  # the client has gone; so do we
-            os._exit(0)
+            self.end(0.0)
 
     def reply(self, request: Record, result: Any = None, error: RpcError | None = None) -> Record:
         """The response to a request."""
@@ -5654,19 +5703,20 @@ class Server:
 
     def is_stateless(self, request: Record) -> bool:
         """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
-        params = request.get("params")
-        meta = params.get("_meta") if isinstance(params, dict) else None
-        version = meta.get(META + "protocolVersion") if isinstance(meta, dict) else None
-        if version is None or request["method"] == "initialize":
-            if request["method"] == "server/discover":
-                raise RpcError(-32602, f"_meta must name {META}protocolVersion and {META}clientCapabilities")
+        params, method = request.get("params"), request["method"]
+        meta = params.get("_meta") or {} if isinstance(params, dict) else {}
+        if not isinstance(meta, dict):
+            raise RpcError(-32602, "_meta must be an object")
+        version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
+        is_named = version is not None or capabilities is not None or method == "server/discover"
+        if method == "initialize" or not is_named:
             return False
-        supported = [STATELESS_VERSION, *LEGACY_VERSIONS]
-        if version != STATELESS_VERSION:
-            raise RpcError(-32022, f"unsupported protocol version: {version}", {"supported": supported,
-                                                                              "requested": version})
-        if not isinstance(meta, dict) or not isinstance(meta.get(META + "clientCapabilities"), dict):
-            raise RpcError(-32602, f"_meta must hold {META}clientCapabilities")
+        if isinstance(version, str) and version != STATELESS_VERSION:
+            raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
+                           {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
+        if not isinstance(version, str) or not isinstance(capabilities, dict):
+            raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
+                                   "object)")
         return True
 
     def initialize(self, params: Record) -> Record:
@@ -5726,13 +5776,15 @@ class Server:
         if name not in TOOLS:
             raise RpcError(-32602, f"unknown tool {one_line(name, 80)!r}; tools/list names them")
         try:
+            call.check()  # it may have been cancelled while it waited for its turn
             arguments = params.get("arguments")
             answer = run_tool(call, name, {} if arguments is None else arguments)
             result: Record = {"content": content_blocks(answer)}
             if (params.get("_meta") or {}).get("rlm/data"):
                 result["_meta"] = {"rlm/data": answer.data}
         except RlmError as error:
-            result = {"content": [{"type": "text", "text": str(error)}], "isError": True}
+            text = clip(str(error), MAX_ANSWER_CHARS, "the rest quotes what was sent")
+            result = {"content": [{"type": "text", "text": text}], "isError": True}
         except OSError as error:
             result = {"content": [{"type": "text", "text": f"the system refused: {error}"}], "isError": True}
         return self.finished(result, stateless)
@@ -5758,34 +5810,56 @@ class Server:
         params = request.get("params")
         meta = params.get("_meta") if isinstance(params, dict) else None
         token = meta.get("progressToken") if isinstance(meta, dict) else None
-        if isinstance(token, (str, int)):
+        if type(token) in (str, int):
             call.progress = self.progress_sender(token)
         if not self.inline:
             call.elsewhere = lambda name, arguments, timeout_s: self.in_worker(call, name, arguments, timeout_s)
         return call
 
-    def answer_call(self, request: Record) -> Record | None:
+    def failed(self, request: Record, error: Exception) -> Record:
+        """The response to a request that met a bug of ours: it must not end the session."""
+        print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
+        text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
+        return self.reply(request, error=RpcError(-32603, text))
+
+    def answer_call(self, request: Record, call: Call) -> Record | None:
         """The response to tools/call, None when it was cancelled meanwhile."""
-        call, key = self.new_call(request), json.dumps(request.get("id"))
-        self.calls[key] = call
         try:
             response = self.reply(request, self.call_result(request, call))
         except RpcError as error:
             response = self.reply(request, error=error)
-        except Exception as error:  # a bug of ours must not end the session
-            print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-            response = self.reply(request, error=RpcError(-32603, f"internal error: {type(error).__name__}: {error}"))
+        except Exception as error:
+            response = self.failed(request, error)
         finally:
-            self.calls.pop(key, None)
+            self.calls.pop(request["id"], None)
         self.wake.set()
         return None if call.is_cancelled else response
 
+    def take_worker(self) -> Worker:
+        """An idle worker, or a new one."""
+        with self.counter_mutex:
+            while self.idle_workers:
+                worker = self.idle_workers.pop()
+                if worker.process.poll() is None:
+                    return worker
+                self.workers.remove(worker)
+        worker = Worker(self.store.places)
+        with self.counter_mutex:
+            self.workers.append(worker)
+        return worker
+
+    def give_back(self, worker: Worker, is_usable: bool) -> None:
+        """Keeps the worker for the next call, or ends it."""
+        with self.counter_mutex:
+            if is_usable and len(self.idle_workers) < MAX_IDLE_WORKERS:
+                self.idle_workers.append(worker)
+                return
+            self.workers.remove(worker)
+        worker.kill()
+
     def in_worker(self, call: Call, name: str, arguments: dict[str, Any], timeout_s: float) -> Answer:
         """Runs a tool in a worker; kills it when it has not answered in time or the caller has gone."""
-        with self.counter_mutex:
-            worker = self.workers.pop() if self.workers else None
-        worker = worker or Worker(self.store.places)
-        started_s = time.monotonic()
+        worker, started_s, is_usable = self.take_worker(), time.monotonic(), False
 
         def is_over() -> None:
             call.check()
@@ -5795,24 +5869,21 @@ class Server:
                 raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific")
 
         try:
-            response = worker.ask(name, arguments, is_over)
-            result = (response or {}).get("result")
+            result = (worker.ask(name, arguments, is_over) or {}).get("result")
             if result is None:
                 raise RlmError("the search process ended unexpectedly; try again")
-        except BaseException:
-            worker.kill()
-            raise
-        with self.counter_mutex:
-            self.workers.append(worker)
-        text = result["content"][0]["text"]
-        if result.get("isError"):
-            raise TimedOut(text) if "stopped after" in text else RlmError(text)
+            text = result["content"][0]["text"]
+            if result.get("isError"):
+                raise TimedOut(text) if "stopped after" in text else RlmError(text)
+            is_usable = True  # one that was interrupted may have been in the middle of anything
+        finally:
+            self.give_back(worker, is_usable)
         return Answer(text, result.get("_meta", {}).get("rlm/data"))
 
     # dispatch
 
-    def handle(self, message: Any) -> Record | None:
-        """The response to one message when it can be given at once; tool calls are answered when they are done."""
+    def response_to(self, message: Any) -> Record | None:
+        """The response to any message but a tool call, None when none is due."""
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             return self.reply({}, error=RpcError(-32600, "not a JSON-RPC 2.0 message"))
         if "method" not in message:  # an answer to a request we never send
@@ -5821,35 +5892,49 @@ class Server:
         if "id" not in message:
             self.notified(message)
             return None
-        if not isinstance(message["method"], str) or not isinstance(message["id"], (str, int, float)):
+        if not is_request(message):
             return self.reply({}, error=RpcError(-32600, "method must be a string, id a string or a number"))
         try:
-            if message["method"] == "tools/call":
-                return self.dispatch(message)
             return self.reply(message, self.result_of(message))
         except RpcError as error:
             return self.reply(message, error=error)
+        except Exception as error:
+            return self.failed(message, error)
 
     def notified(self, message: Record) -> None:
         """Acts on a notification; the only one that matters is a cancellation."""
         params = message.get("params")
         if message["method"] == "notifications/cancelled" and isinstance(params, dict):
-            call = self.calls.get(json.dumps(params.get("requestId")))
+            wanted = params.get("requestId")
+            call = self.calls.get(wanted) if is_usable_id(wanted) else None
             if call:
                 call.is_cancelled = True
 
-    def dispatch(self, request: Record, deliver: Callable[[Record | None], None] | None = None) -> Record | None:
-        """Has the call run by a thread; in a worker, runs it here and returns the response."""
+    def deliver(self, response: Record | None) -> None:
+        """Sends the response, if one is due."""
+        if response:
+            self.send(response)
+
+    def handle(self, message: Any, deliver: Callable[[Record | None], None]) -> None:
+        """Has *deliver* called once with the response, None when none is due; for a tool call, when that is done."""
+        if is_request(message) and message["method"] == "tools/call":
+            self.dispatch(message, deliver)
+        else:
+            deliver(self.response_to(message))
+
+    def dispatch(self, request: Record, deliver: Callable[[Record | None], None]) -> None:
+        """Has the call run by a thread; in a worker, runs it here."""
+        call = self.new_call(request)
+        self.calls[request["id"]] = call  # from now on it can be cancelled
         if self.inline:
-            return self.answer_call(request)
-        deliver = deliver or (lambda response: self.send(response) if response else None)
+            return deliver(self.answer_call(request, call))
         params = request.get("params")
         made = TOOLS.get(params["name"]) if isinstance(params, dict) and isinstance(params.get("name"), str) else None
         reads_only = made is None or made.reads_only
 
         def job() -> None:
             try:
-                deliver(self.answer_call(request))
+                deliver(self.answer_call(request, call))
             finally:
                 with self.counter_mutex:
                     self.n_active -= 1
@@ -5870,12 +5955,13 @@ class Server:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Gives the job to an idle thread, or to a new one while there are not too many."""
-        self.jobs.put(job)
         with self.counter_mutex:
-            if self.n_idle >= self.jobs.qsize() or self.n_threads >= MAX_THREADS:
-                return
-            self.n_threads += 1
-        self.start_thread(self.work)
+            self.n_open += 1  # given to the threads and not done
+            is_short = self.n_threads < min(self.n_open, MAX_THREADS)
+            self.n_threads += is_short
+        self.jobs.put(job)
+        if is_short:
+            self.start_thread(self.work)
 
     def start_thread(self, run: Callable[[], None]) -> None:
         """Starts a thread that does not outlive the main one."""
@@ -5886,12 +5972,9 @@ class Server:
     def work(self) -> None:
         """A thread's life: one job after another."""
         while True:
+            self.jobs.get()()
             with self.counter_mutex:
-                self.n_idle += 1
-            job = self.jobs.get()
-            with self.counter_mutex:
-                self.n_idle -= 1
-            job()
+                self.n_open -= 1
 
     def write(self) -> None:
         """The writing thread's life: one job after another, in the order they came."""
@@ -5917,8 +6000,8 @@ class Server:
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
                     trim_memory()
-            except (RlmError, OSError) as error:  # the next call meets it again and reports it
-                print(f"rlm: {error}", file=sys.stderr)
+            except Exception as error:  # the next call meets it again and reports it; without us the index would stand still
+                print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
             finally:
                 self.is_busy = False
 
@@ -5935,18 +6018,16 @@ class Server:
         if not line.strip():
             return
         try:
-            message = json.loads(line.decode("utf-8"))
+            message = STRICT_JSON.decode(line.decode("utf-8"))
         except (ValueError, RecursionError):
             return self.send(self.reply({}, error=RpcError(-32700, "not JSON")))
         if isinstance(message, list):
             return self.receive_batch(message)
-        response = self.handle(message)
-        if response:
-            self.send(response)
+        return self.handle(message, self.deliver)
 
     def receive_batch(self, messages: list[Any]) -> None:
         """Answers a batch with one array; batches exist in 2025-03-26 only."""
-        if self.legacy_version not in ("2025-03-26", "") or not messages:
+        if self.legacy_version != "2025-03-26" or not messages:
             return self.send(self.reply({}, error=RpcError(-32600, "batches are not part of this protocol version")))
         import threading
 
@@ -5960,11 +6041,10 @@ class Server:
                     self.send(responses)
 
         for message in messages:
-            is_call = isinstance(message, dict) and message.get("method") == "tools/call" and "id" in message
-            if is_call and not self.inline:
-                self.dispatch(message, deliver)
+            if is_request(message) and message["method"] == "initialize":
+                deliver(self.reply(message, error=RpcError(-32600, "initialize cannot be part of a batch")))
             else:
-                deliver(self.handle(message))
+                self.handle(message, deliver)
         return None
 
     def serve(self) -> int:
@@ -5974,12 +6054,13 @@ class Server:
 
         # Only JSON-RPC may reach the client, so stdout now means stderr for everyone but `send`.
         self.wire = os.dup(1)
+        os.set_blocking(self.wire, True)
         os.dup2(2, 1)
         wake_in, wake_out = os.pipe()
         os.set_blocking(wake_out, False)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
         for number in END_SIGNALS:
-            signal.signal(number, (lambda *_: os._exit(0)) if self.inline else (lambda *_: None))
+            signal.signal(number, (lambda *_: os._exit(0)) if self.inline else (lambda *_: self.end(0.0)))
         if not self.inline:
             self.start_thread(self.write)
             self.start_thread(self.keep_house)
@@ -5990,8 +6071,8 @@ class Server:
             ready, _, _ = select.select([0, wake_in], [], [], idle_s)
             if not ready and not any(received):
                 self.start_anew()
-            if wake_in in ready and os.read(wake_in, 64).strip(bytes([signal.SIGALRM])):
-                return self.end(0.0)
+            if wake_in in ready:  # the system gave a signal to another thread; its handler runs in this one, now
+                os.read(wake_in, 64)
             if 0 not in ready:
                 continue
             part = os.read(0, 1 << 16)
@@ -6033,12 +6114,18 @@ class Server:
             received[:] = [b"\0"]  # what is still to come of it will not parse
 
     def end(self, drain_s: float) -> int:
-        """Waits a moment for running calls, records accesses, and ends the process without waiting for threads."""
+        """Waits a moment for running calls, records accesses, and ends the process without waiting for threads.
+
+        Also called by a signal's handler, which may interrupt the main thread anywhere (when it waits for a client that
+        does not read, say), and by whoever finds that the client has gone.
+        """
+        if self.is_ending:
+            return 0
         self.is_ending = True
         deadline_s = time.monotonic() + drain_s
         while self.n_active and time.monotonic() < deadline_s:
             time.sleep(0.002)
-        for worker in self.workers:
+        for worker in list(self.workers):
             worker.process.kill()
         if self.store.write_mutex.acquire(timeout=0.02):
             self.store.flush_uses(0.02)

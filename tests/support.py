@@ -14,6 +14,7 @@ import traceback
 import unittest
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RLM = os.path.join(ROOT, "rlm.py")
@@ -24,7 +25,7 @@ import rlm  # noqa: E402
 HARD = 'é "quoted"\r\n日本語 \U0001f600'
 # What the environment of the person who runs the tests must not change.
 SEALED = ("HOME", "RLM_HOME", "RLM_CONTEXT_DIR", "RLM_PROJECT", "CLAUDE_CONFIG_DIR", "CLAUDE_PROJECT_DIR",
-          "CLAUDE_CODE_SESSION_ID", "NO_COLOR")
+          "CLAUDE_CODE_SESSION_ID", "NO_COLOR", "RLM_DEBUG")
 
 
 def forked(job: Callable[[], object]) -> int:
@@ -72,6 +73,11 @@ def everything(places: rlm.Places) -> dict[str, Any]:
                              doc.domain, doc.label, doc.importance, doc.tier(), doc.life.flags, doc.life.uses)
     view.log.close()
     return found
+
+
+def days_ago(n_days: float) -> Any:
+    """A patch, for a `with` block, under which rlm's clock shows a time that many days ago."""
+    return mock.patch.object(rlm, "now", mock.Mock(return_value=rlm.now() - n_days * rlm.DAY_S))
 
 
 class TempHome(unittest.TestCase):
