@@ -205,7 +205,9 @@ def clip(text: str, limit: int, rest: str) -> str:
 
 def plain(name: str) -> str:
     """A name on one line without control characters: what projects, domains, tickets and tags may be."""
-    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    if not name.isprintable():
+        name = "".join(c if c.isprintable() else " " for c in name)
+    return " ".join(name.split())
 
 
 def slug(name: str, limit: int = 40) -> str:
@@ -309,6 +311,15 @@ class Places:
     def state(self, generation: int, covers: int) -> str:
         """The state of all documents as of that byte of the log."""
         return os.path.join(self.index, f"state-{generation:06d}-{covers:012d}.bin")
+
+    def drafts(self) -> list[str]:
+        """Manifests that were being written: those of killed processes, for whoever holds the lock."""
+        name = os.path.basename(self.manifest())
+        try:
+            names = os.listdir(self.memory)
+        except OSError:
+            return []
+        return [os.path.join(self.memory, n) for n in names if n.startswith(name + ".") and n.endswith(".tmp")]
 
     def numbered(self, prefix: str) -> list[int]:
         """The numbers of the files log-N or archive-N that are there, ascending."""
@@ -868,18 +879,27 @@ MEMBER_MAX_BYTES = 32 << 20  # the largest archive member that is read back; one
 MANIFEST_VERSION = 1
 
 
+def manifest_check(manifest: Record) -> int:
+    """A CRC of what the manifest says: with one wrong digit in it, a log file would pass for a leftover."""
+    from zlib import crc32
+
+    return crc32(json.dumps({k: v for k, v in manifest.items() if k != "check"}, sort_keys=True).encode("ascii"))
+
+
 def load_manifest(path: str) -> Record:
-    """The manifest, {} when there is none. Damaged when it cannot be read or is from a newer rlm."""
+    """The manifest, {} when there is none. Damaged when it cannot be read; RlmError when it is from a newer rlm."""
     data = read_file(path)
     if not data:
         return {}
     try:
         manifest = json.loads(data.decode("utf-8"))
         if manifest["v"] > MANIFEST_VERSION:
-            raise Damaged(f"{path} was written by a newer rlm; update this one")
-        assert manifest["logs"] and all(len(entry) == 2 for entry in manifest["logs"])
-        assert type(manifest["generation"]) is int and isinstance(manifest["archives"], list)
-    except (ValueError, KeyError, TypeError, AssertionError):
+            raise RlmError(f"{path} was written by a newer rlm; update this one")
+        sound = manifest["logs"] and all(len(entry) == 2 for entry in manifest["logs"]) and \
+            type(manifest["generation"]) is int and isinstance(manifest["archives"], list)
+        if not sound or manifest.get("check", manifest_check(manifest)) != manifest_check(manifest):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Damaged(f"{path} is damaged; run `rlm.py verify --repair` to make it anew from the log files") from None
     return dict(manifest)
 
@@ -899,6 +919,13 @@ def new_manifest(places: Places) -> Record:
             pass
     return {"v": MANIFEST_VERSION, "store": os.urandom(8).hex(), "generation": 1, "made_at": stamp(now()),
             "logs": logs, "archives": places.numbered("archive")}
+
+
+def stand_in_manifest(places: Places) -> Record:
+    """What is read when there is no manifest: nothing in a new store, every file in one that lost it. No "store"."""
+    if places.numbered("log"):
+        return {**new_manifest(places), "store": ""}
+    return {"v": MANIFEST_VERSION, "store": "", "generation": 0, "logs": [], "archives": []}
 
 
 class Log:
@@ -936,13 +963,10 @@ class Log:
         if signature == self.signature and self.manifest:
             return False
         before = self.identity()
-        self.manifest = load_manifest(self.places.manifest()) or {
-            "v": MANIFEST_VERSION, "store": "", "generation": 0, "logs": [], "archives": []}
+        self.manifest = load_manifest(self.places.manifest()) or stand_in_manifest(self.places)
         self.signature = signature
-        if self.identity() != before:
-            self.close()
-            return True
-        return False
+        self.close()  # whoever put a backup into place may have replaced the log files too
+        return self.identity() != before
 
     def identity(self) -> tuple[str, int]:
         """Which store, and which generation of it: positions mean the same as long as this is the same."""
@@ -953,13 +977,15 @@ class Log:
         return int(self.manifest.get("generation", 0))
 
     def ensure(self) -> None:
-        """Makes the store if it is not there yet. Call it with the lock held."""
+        """Makes the store if it is not there yet, or its manifest if that was lost. Call it with the lock held."""
         self.refresh()
-        if not self.generation():
+        if not self.manifest["store"]:
             self.replace_manifest(new_manifest(self.places))
 
     def replace_manifest(self, manifest: Record) -> None:
-        """Makes *manifest* the store's. Call it with the lock held."""
+        """Makes *manifest* the store's; every file that it lists is there. Call it with the lock held."""
+        append_bytes(self.places.log(manifest["logs"][-1][0]), b"", durable=False)
+        manifest = {**manifest, "check": manifest_check(manifest)}
         replace_file(self.places.manifest(), json.dumps(manifest, indent=1).encode("ascii") + b"\n")
         self.refresh()
 
@@ -1655,10 +1681,11 @@ class Segment:
 
     def first_number(self, term: bytes) -> int:
         """The number of the first term that is not below *term*."""
-        low, high = 0, self.n_terms
+        # `term` is written out here: this loop is most of what a look-up costs.
+        low, high, starts, blob, text = 0, self.n_terms, self.term_starts, self.blob, self.map
         while low < high:
             middle = (low + high) // 2
-            if self.term(middle) < term:
+            if text[blob + starts[middle] : blob + starts[middle + 1] - 1] < term:
                 low = middle + 1
             else:
                 high = middle
@@ -1711,6 +1738,12 @@ class Segment:
         """The documents that have the term, as keys in ascending order."""
         number = self.number_of(term)
         return self.keys_and_codes(number)[0] if number >= 0 else ()
+
+    def has_term_from(self, prefix: str) -> bool:
+        """Whether any term begins with *prefix*."""
+        wanted = term_bytes(prefix)
+        number = self.first_number(wanted)
+        return number < self.n_terms and self.term(number).startswith(wanted)
 
     def terms_from(self, prefix: str) -> Iterator[bytes]:
         """The terms that begin with *prefix*, in order."""
@@ -1964,10 +1997,13 @@ def log_check(log: Log, covers: Position) -> int:
 
 def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
     """Removes the index files that *is_rubbish* says so of, given a file's name and generation."""
-    for name in os.listdir(log.places.index):
+    try:
+        names = os.listdir(log.places.index)
+    except OSError:  # removed by somebody: it is a cache
+        return
+    for name in names:
         generation = name.partition("-")[2][:6]
-        # A draft may belong to a process that is writing now; it is renamed or removed within seconds.
-        if generation.isdigit() and not name.endswith(".tmp") and is_rubbish(name, int(generation)):
+        if generation.isdigit() and is_rubbish(name, int(generation)):
             remove_file(os.path.join(log.places.index, name))
 
 
@@ -1979,7 +2015,8 @@ def publish(log: Log, snapshot: Snapshot) -> None:
         "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files,
     }).encode("ascii"))
     kept = {entry[0] for entry in snapshot.files} | {os.path.basename(current)}
-    sweep_index(log, lambda name, generation: generation == log.generation() and name not in kept)
+    # Drafts are made with the index lock held, as now: those that are there belong to killed processes.
+    sweep_index(log, lambda name, n: name.endswith(".tmp") or (n == log.generation() and name not in kept))
 
 
 def publish_times(log: Log, snapshot: Snapshot, read: bytes) -> None:
@@ -2021,12 +2058,13 @@ def open_index(log: Log) -> Snapshot:
     while True:
         try:
             read = read_file(log.places.current(log.generation()))
-            if read == doubted:
-                return Snapshot()
-            doubted = read
-            return index_from(log, read)
-        except OSError:  # it cannot be read at all
+        except Damaged:  # it cannot be read at all
             return Snapshot()
+        if read == doubted:
+            return Snapshot()
+        doubted = read
+        try:
+            return index_from(log, read)
         except (Damaged, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
             continue  # another process may have published a newer one and removed these files: look again
 
@@ -2042,11 +2080,14 @@ class View:
     """
 
     __slots__ = ("log", "index", "index_signature", "seen", "tail", "changed", "ordinals", "digests", "numbers",
-                 "dead_indexed", "postings", "n_entered", "n_tail_tokens", "n_damaged", "members")
+                 "stems", "dead_indexed", "postings", "n_entered", "n_tail_tokens", "n_damaged", "members", "identity",
+                 "check")
 
     def __init__(self, places: Places) -> None:
         self.log = Log(places)
         self.index_signature: tuple[int, int, int] = (-1, 0, 0)
+        self.identity = self.log.identity()
+        self.check = 0  # of the log's last bytes that were seen
         self.members: dict[int, list[bytes]] = {}
         self.reset(Snapshot())
 
@@ -2059,6 +2100,7 @@ class View:
         self.ordinals: dict[str, int] = {}  # of the tail's documents
         self.digests: dict[str, list[int]] = {}  # likewise
         self.numbers: set[str] = set()  # the "date_project_number" of the tail's ids
+        self.stems: dict[str, list[Segment]] = {}  # a "date_project" -> the segments that have ids of it
         self.dead_indexed: set[Key] | None = None  # computed when first asked for
         self.postings: dict[str, list[int]] = {}  # of the tail's first n_entered documents
         self.n_entered = self.n_tail_tokens = 0
@@ -2066,7 +2108,11 @@ class View:
 
     def refresh(self) -> View:
         """Takes in what was written since the last time, by anyone; returns itself."""
-        rewritten = self.log.refresh()
+        self.log.refresh()
+        rewritten = self.log.identity() != self.identity
+        self.identity = self.log.identity()
+        if not rewritten and self.seen and log_check(self.log, self.seen) != self.check:
+            rewritten = True  # a write that failed was taken back, or a backup put into place
         try:
             stat = os.stat(self.log.places.current(self.log.generation()))
             signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -2081,6 +2127,7 @@ class View:
             for pos, line in self.log.lines(self.seen):
                 self.fold_line(pos, line)
                 self.seen = pos + len(line) + 1
+        self.check = log_check(self.log, self.seen)
         return self
 
     def fold_line(self, pos: Position, line: bytes) -> None:
@@ -2125,11 +2172,19 @@ class View:
                 high = middle - 1
         return self.index.segments[low]
 
+    def segments_with(self, stem: str) -> list[Segment]:
+        """The segments that hold ids beginning with *stem*_: for today's, only the newest, however large the store."""
+        if stem not in self.stems:
+            self.stems[stem] = [s for s in self.index.segments if s.has_term_from(f"{BY_ID}{stem}_")]
+        return self.stems[stem]
+
     def ordinal_of(self, doc_id: str) -> int:
         """The newest document with that id, -1 when there is none."""
         if doc_id in self.ordinals:
             return self.ordinals[doc_id]
-        for segment in reversed(self.index.segments):
+        parts = doc_id.split("_", 2)
+        segments = self.segments_with(f"{parts[0]}_{parts[1]}") if len(parts) == 3 else self.index.segments
+        for segment in reversed(segments):
             keys = segment.keys(BY_ID + doc_id)
             if keys:
                 return keys[-1] >> 8
@@ -2250,18 +2305,13 @@ class View:
             found.update(islice(filter(is_accepted, ids), limit))
         return sorted(found)[:limit]
 
-    def has_number(self, prefix: str) -> bool:
-        """Whether any id, dead or alive, is *prefix* or goes on from it with an underscore."""
+    def has_number(self, stem: str, number: str) -> bool:
+        """Whether any id, dead or alive, is *stem*_*number* or goes on from it with an underscore."""
+        prefix = f"{stem}_{number}"
         if prefix in self.numbers:
             return True
-        longer = term_bytes(BY_ID + prefix + "_")
-        for segment in self.index.segments:
-            number = segment.first_number(longer)
-            if number < segment.n_terms and segment.term(number).startswith(longer):
-                return True
-            if segment.number_of(BY_ID + prefix) >= 0:
-                return True
-        return False
+        return any(segment.has_term_from(BY_ID + prefix + "_") or segment.number_of(BY_ID + prefix) >= 0
+                   for segment in self.segments_with(stem))
 
     def dead(self) -> set[Key]:
         """The documents that no answer may hold, as keys."""
@@ -2355,7 +2405,7 @@ def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS
     try:
         with Lock(view.log.places.index_lock(), wait_s):
             view.refresh()
-            if view.seen > view.index.covers:
+            if view.seen > view.index.covers and view.log.identity()[0]:  # what lost its manifest may yet change
                 publish(view.log, write_tail(view, tick))
                 view.refresh()
             n_merged = mergeable(view.index.segments, max_docs)
@@ -3408,6 +3458,8 @@ def lend(part: Part, scores: dict[Key, float], best: Sequence[tuple[float, Key]]
         if part.view.n_tokens(ordinal) > LEND_TOKENS:
             continue
         session = part.view.session(ordinal)
+        if not session:  # insights: whoever stands next to one has nothing to do with it
+            continue
         for distance, share in LEND.items():
             for near in (ordinal - distance, ordinal + distance):
                 if (part.first <= near < part.first + part.n_docs and near << 8 not in dead
@@ -3470,45 +3522,35 @@ def query_steps(query: str) -> list[str]:
     return found
 
 
-class Steps(dict[str, tuple[str, ...]]):
-    """Raw token of a text -> those of the query's stems that it holds, found out once per query.
+def pair_pattern(pairs: set[tuple[str, str]]) -> Any:
+    """A regex for folded text that finds whatever may be one of the pairs of stems standing next to each other.
 
-    Nearly every token is ruled out by its letters, without stemming it: so a fresh process needs no warm cache.
+    Its groups are the two words; the second is only looked at, so that it can be the first of the next pair. Words
+    are told by their beginnings: `stem` leaves the first two letters alone, and the third unless the stem is short.
     """
+    import re
 
-    def __init__(self, asked: frozenset[str]) -> None:
-        """asked: the stems and stop words looked for."""
-        super().__init__()
-        self.asked = asked
-        # stem() leaves the first two letters alone, and the third unless the stem is short; IRREGULAR does not.
-        self.starts = {s[: 2 if len(s) < 5 else 3] for s in asked if s not in STOP_WORDS}
+    first, second = ("|".join({re.escape(s if s in STOP_WORDS or len(s) < 3 else s[: 2 if len(s) < 5 else 3])
+                               for s in side}) for side in zip(*pairs))
+    return re.compile(rf"(?<![^\W_])((?:{first})[^\W_]*)[\W_]+(?=((?:{second})[^\W_]*))")
 
-    def __missing__(self, raw: str) -> tuple[str, ...]:
-        low = raw.lower()
-        found: tuple[str, ...] = ()
-        if low in STOP_WORDS:
-            found = (low,) if low in self.asked else ()
-        elif self.may_hold(raw, low):
-            found = tuple(s for s in query_steps(raw) if s in self.asked)
-        self[raw] = found
+
+class Stems(dict[str, str]):
+    """Folded word -> its stem, worked out once per query; a stop word as it is."""
+
+    def __missing__(self, word: str) -> str:
+        self[word] = found = word if word in STOP_WORDS else stem(word)
         return found
 
-    def may_hold(self, raw: str, low: str) -> bool:
-        """Can the token (low: in lower case) hold one of the stems, as far as its letters tell?"""
-        if not raw.isascii() or low in IRREGULAR:
-            return True
-        if raw.isalpha() and (raw.islower() or raw.istitle()):
-            return low[:2] in self.starts or low[:3] in self.starts
-        return any(map(low.__contains__, self.starts))
 
-
-def adjacent(hits: list[tuple[int, str]], pairs: set[tuple[str, str]], idfs: dict[str, float], norm: float) -> float:
-    """What the pairs of the query that the text holds are worth."""
+def adjacent(text: str, pattern: Any, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
+    """What the pairs of the query that the folded text holds are worth."""
     counts: dict[tuple[str, str], int] = {}
-    for (i, a), (j, b) in zip(hits, hits[1:]):
-        if j <= i + 1 and (a, b) in pairs:  # parts of one identifier stand at the same place
-            counts[a, b] = counts.get((a, b), 0) + 1
-    return sum((idfs[a] + idfs[b]) * n / (n + norm) for (a, b), n in counts.items())
+    for first, second in pattern.findall(text):
+        pair = stems[first], stems[second]
+        if pair in idfs:
+            counts[pair] = counts.get(pair, 0) + 1
+    return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
 
 
 def speaker(text: str) -> list[str]:
@@ -3526,16 +3568,16 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     content = {s: idfs[s] for s in asked if s not in STOP_WORDS}
     if not content or not found:
         return [score for score, _ in found]
-    pairs = {(a, b) for a, b in zip(asked, asked[1:]) if a != b}
-    steps = Steps(frozenset(asked) if pairs else frozenset())
-    looks = [raw_tokens(text[:LOOK]) for _, text in found]
-    mean, out = sum(map(len, looks)) / len(looks) or 1.0, []
-    for (score, text), look in zip(found, looks):
-        hits = [(i, s) for i, raw in enumerate(look) for s in steps[raw]]
-        if not content.keys().isdisjoint(speaker(text)):
-            score *= 1 + LABEL_WEIGHT
-        out.append(score + ADJACENT * adjacent(hits, pairs, idfs, K1 * (1 - B + B * len(look) / mean)))
-    return out
+    scores = [score if content.keys().isdisjoint(speaker(text)) else score * (1 + LABEL_WEIGHT)
+              for score, text in found]
+    pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
+    if not pairs:
+        return scores
+    pattern, stems, looks = pair_pattern(set(pairs)), Stems(), [fold(text[:LOOK]) for _, text in found]
+    mean = sum(map(len, looks)) / len(looks) or 1.0
+    for n, look in enumerate(looks):
+        scores[n] += ADJACENT * adjacent(look, pattern, stems, pairs, K1 * (1 - B + B * len(look) / mean))
+    return scores
 
 
 # -- search -----------------------------------------------------------------
@@ -4217,17 +4259,17 @@ class Writer:
         stem = f"{local_day(at_s)}_{slug(project) or 'project'}"
         low = self.numbers.get(stem, 0)
         step = 1
-        while self.view.has_number(f"{stem}_{low + step:03d}"):
+        while self.view.has_number(stem, f"{low + step:03d}"):
             low, step = low + step, step * 2
         while step > 1:
             step //= 2
-            if self.view.has_number(f"{stem}_{low + step:03d}"):
+            if self.view.has_number(stem, f"{low + step:03d}"):
                 low += step
         rest = [part for part in (slug(ticket), slug(domain)) if part]
         while True:
             low += 1
             new_id = "_".join([f"{stem}_{low:03d}", *rest])
-            if not self.view.has_number(f"{stem}_{low:03d}") and self.is_free(new_id):
+            if not self.view.has_number(stem, f"{low:03d}") and self.is_free(new_id):
                 self.numbers[stem] = low
                 return new_id
 
@@ -4436,7 +4478,8 @@ def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
         log, current = view.log, [view.doc(view.ordinal_of(doc.id)) for doc in docs]
         moving = [doc for doc in current if not doc.is_dead() and doc.life.tier != 3]
         number = next_number(log, "archive")
-        places = write_archive(log, number, ((encode_record(view.record(doc)), doc.id) for doc in moving))
+        readable = readable_records(view, [doc.ordinal for doc in moving], lambda: None)
+        places = write_archive(log, number, ((encode_record(record), doc.id) for doc, record in readable))
         if places:
             log.replace_manifest({**log.manifest, "archives": [*log.manifest["archives"], number]})
         for doc_id, place in places.items():
@@ -4465,13 +4508,17 @@ def purge_record(doc: Doc, record: Record, now_s: float) -> Record:
             "sha": record.get("sha", ""), "n_bytes": doc.n_bytes, "purged_at": stamp(now_s)}
 
 
-def purge_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
-    """Marks the documents as purged; how many. `rewrite` then takes their text off the disk."""
+def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) -> int:
+    """Marks the documents as purged, but for those used or brought back since they were chosen; how many.
+
+    *flags* is what they were then: archived and never used, or FORGOTTEN. `rewrite` takes their text off the disk.
+    """
     with Writer(view) as writer:
-        for doc in docs:
-            stub = decode_line(view.log.read(doc.pos, doc.n_line)) or {}
-            writer.records.append(purge_record(doc, stub, now_s))
-        return len(docs)
+        for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
+            if doc.life.flags == flags and (flags or (doc.life.tier == 3 and not doc.life.uses)):
+                stub = decode_line(view.log.read(doc.pos, doc.n_line)) or {}
+                writer.records.append(purge_record(doc, stub, now_s))
+        return len(writer.records)
 
 
 # -- the next generation ----------------------------------------------------
@@ -4499,18 +4546,39 @@ def state_records(doc: Doc) -> list[Record]:
 
 def kept_lines(view: View, doc: Doc, line: bytes, record: Record, places: dict[str, list[int]]) -> list[bytes]:
     """The lines that stand for this document in the next generation."""
+    records = state_records(doc)
     if doc.id in places:
         stub = {k: v for k, v in record.items() if k not in ("text", "place", "archived_at")}
         stub.update(place=places[doc.id], archived_at=stamp(doc.life.moved_s))
         line = encode_record(stub)[:-1]
-    return [line + b"\n", *map(encode_record, state_records(doc))]
+        if doc.life.tier != 3:
+            records.insert(0, {"v": RECORD_VERSION, "k": "restore", "id": doc.id, "at": stamp(doc.life.moved_s)})
+    return [line + b"\n", *map(encode_record, records)]
+
+
+def salvaged_lines(view: View, pos: Position, line: bytes, places: dict[str, list[int]]) -> Iterator[bytes]:
+    """Lines for the whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
+    import re
+
+    starts = [match.start() for match in re.finditer(rb'\{"v":', line)]
+    for start, end in zip(starts, [*starts[1:], len(line)]):
+        piece = line[start : line.rfind(b"}", start, end) + 1]
+        record = decode_line(piece)
+        if record is None or record["k"] == "archive":  # the file that this one points into is going
+            continue
+        ordinal = view.ordinal_of(text_field(record, "id"))
+        if ordinal >= 0 and view.doc(ordinal).pos == pos + start:  # the index knew it before the damage
+            yield from kept_lines(view, view.doc(ordinal), piece, record, places)
+        else:
+            yield piece + b"\n"
 
 
 def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewritten,
                           damaged: list[bytes] | None) -> Iterator[bytes]:
     """The lines of the next generation's log, in the order of this one's.
 
-    Damaged lines go to *damaged* when that is a list, else they are kept as they are.
+    Damaged lines go to *damaged* when that is a list, else they are kept as they are. Sound records within them
+    are saved then.
     """
     for pos, line in view.log.lines(0):
         if pos >= view.seen:
@@ -4519,6 +4587,7 @@ def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewrit
         if record is None:
             if line.strip() and damaged is not None:
                 damaged.append(line)
+                yield from salvaged_lines(view, pos, line, places)
             elif line.strip():
                 yield line + b"\n"
             done.n_damaged += bool(line.strip())
@@ -4571,9 +4640,20 @@ def write_log_files(log: Log, lines: Iterable[bytes]) -> list[list[int]]:
     return entries
 
 
+def needs_archive(view: View, doc: Doc) -> bool:
+    """Whether the document's text is to be in the next generation's archive.
+
+    Those of archived chunks; also those that can still be brought back by `forget --undo`, or that were restored
+    while another rewrite took them out of the log.
+    """
+    if doc.kind != "chunk" or doc.life.flags & ~FORGOTTEN or not doc.life.place:
+        return False
+    return doc.life.tier == 3 or "text" not in (decode_line(view.log.read(doc.pos, doc.n_line)) or {})
+
+
 def archived_source(view: View, check: Callable[[], None]) -> Iterator[tuple[bytes, str]]:
-    """(line, id) of every archived chunk that is to stay in the archive."""
-    docs = (doc for doc in view.alive() if doc.kind == "chunk" and doc.life.tier == 3)
+    """(line, id) of every chunk whose text the next generation's archive is to hold."""
+    docs = (doc for doc in map(view.doc, range(view.n_docs())) if needs_archive(view, doc))
     for doc, record in readable_records(view, (doc.ordinal for doc in docs), check):
         kept = {k: v for k, v in record.items() if k not in ("place", "archived_at")}
         yield encode_record(kept), doc.id
@@ -4585,7 +4665,7 @@ def purge_forgotten(view: View, now_s: float) -> None:
     old = [doc for doc in (view.doc(key >> 8) for key in keys)
            if now_s - doc.life.moved_s > FORGOTTEN_KEPT_DAYS * DAY_S]
     if old:
-        purge_docs(view, old, now_s)
+        purge_docs(view, old, now_s, FORGOTTEN)
 
 
 def store_bytes(log: Log) -> int:
@@ -4597,6 +4677,7 @@ def store_bytes(log: Log) -> int:
 
 def index_ahead(places: Places, manifest: Record) -> None:
     """Indexes a generation before it is published, so that no reader meets a large store without an index."""
+    remove_file(places.current(manifest["generation"]))  # of an interrupted rewrite, whose files were others
     ahead = View(places)
     ahead.log = FrozenLog(places, manifest)
     catch_up(ahead, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS)
@@ -4605,9 +4686,9 @@ def index_ahead(places: Places, manifest: Record) -> None:
 
 def rubbish(log: Log) -> list[str]:
     """Files that an interrupted rewrite or archiving left: in no manifest."""
-    logs = {n for n, _ in log.manifest["logs"]}
+    logs, archives = {n for n, _ in log.manifest["logs"]}, log.manifest["archives"]
     return [log.places.log(n) for n in log.places.numbered("log") if n not in logs] + \
-        [log.places.archive(n) for n in log.places.numbered("archive") if n not in log.manifest["archives"]]
+        [log.places.archive(n) for n in log.places.numbered("archive") if n not in archives] + log.places.drafts()
 
 
 def sweep(log: Log) -> None:
@@ -4616,7 +4697,7 @@ def sweep(log: Log) -> None:
         log.refresh()
         for path in rubbish(log):
             remove_file(path)
-        sweep_index(log, lambda _, generation: generation < log.generation())
+        sweep_index(log, lambda name, generation: generation < log.generation() and not name.endswith(".tmp"))
 
 
 def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[], None]) -> None:
@@ -4628,7 +4709,7 @@ def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[
     number = reserve(log, "archive")
     places = write_archive(log, number, archived_source(view, check))
     # An archive of which a text could not be read stays: a later tool may read more of it.
-    unread = any(doc.life.tier == 3 and doc.id not in places for doc in view.alive())
+    unread = any(doc.id not in places and needs_archive(view, doc) for doc in map(view.doc, range(view.n_docs())))
     entries = write_log_files(log, next_generation_lines(view, places, done, damaged))
     new = {**manifest, "generation": manifest["generation"] + 1, "logs": entries,
            "archives": (manifest["archives"] if unread else []) + ([number] if places else [])}
@@ -4649,18 +4730,29 @@ def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[
     done.n_bytes_after = store_bytes(log)
 
 
-def rewrite(view: View, *, repair: bool = False, check: Callable[[], None] = lambda: None) -> Rewritten:
+def rewrite(view: View, *, repair: bool = False, check: Callable[[], None] = lambda: None,
+            wait_s: float = 0.0) -> Rewritten:
     """Makes the next generation of the store: without superseded records, archived texts only in the archive.
 
     New files are written and synced beside the old ones, and indexed; then, under the lock, what was appended
     meanwhile is copied and the manifest swapped. An interruption at any instant leaves the old or the new
     generation whole; files that belong to neither are removed by the next run. With *repair*, damaged lines are
-    set aside in a file instead of kept.
+    set aside in a file instead of kept. StoreBusy when another rewrite takes longer than *wait_s*.
     """
     done, log = Rewritten(), view.refresh().log
-    if log.generation():
-        with Lock(log.places.rewrite_lock(), 0.0):
-            next_generation(view, done, repair, check)
+    if not log.generation():
+        return done
+    with Lock(log.places.rewrite_lock(), wait_s):
+        with Lock(log.places.lock()):
+            log.ensure()
+        try:
+            next_generation(view.refresh(), done, repair, check)
+        except BaseException:
+            try:
+                sweep(log)  # half a generation must not fill a disk that is full
+            except RlmError:
+                pass
+            raise
     return done
 
 
@@ -4681,8 +4773,14 @@ def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge
             check()
             n_archived += archive_docs(view, plan.archive[i : i + 1000], now_s)
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
-    if n_purged or (n_archived and worth_rewriting(view)):
-        rewrite(view, check=check)
+    # Also when an earlier run purged and was stopped before it took the texts off the disk.
+    if n_purged or (purge and any(life.flags & REPLACED for life in map(view.life, range(view.n_docs())))):
+        rewrite(view, check=check, wait_s=LOCK_WAIT_S)
+    elif n_archived and worth_rewriting(view):
+        try:
+            rewrite(view, check=check)
+        except StoreBusy:  # then another process is at it
+            pass
     return n_archived, n_purged
 
 
@@ -4717,6 +4815,19 @@ def log_problems(log: Log, progress: Callable[[float, float, str], None]) -> Ite
             progress(pos, total, "checking")
 
 
+def file_problems(log: Log) -> Iterator[Record]:
+    """Every log file that is not there, or shorter than it was when the next one was begun."""
+    logs = log.manifest["logs"]
+    for i, (number, start) in enumerate(logs):
+        path = log.places.log(number)
+        size = os.path.getsize(path) if os.path.exists(path) else -1
+        lost = logs[i + 1][1] - start - size if i + 1 < len(logs) else 0
+        if size < 0:
+            yield {"file": os.path.basename(path), "problem": "missing: put it back from a backup"}
+        elif lost > 0:
+            yield {"file": os.path.basename(path), "problem": f"cut short: its last {lost:,} bytes are gone"}
+
+
 def archive_problems(log: Log) -> Iterator[Record]:
     """Every archive member that cannot be read, and every line in one that is no record."""
     for number in log.manifest["archives"]:
@@ -4740,7 +4851,7 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
 
     "repairable" ones are those that `rewrite` with *repair* sets aside or removes.
     """
-    problems = [*log_problems(view.log, progress), *archive_problems(view.log)]
+    problems = [*file_problems(view.log), *log_problems(view.log, progress), *archive_problems(view.log)]
     problems += [{"file": os.path.basename(path), "problem": "left by an interrupted compact or archiving",
                   "repairable": True} for path in rubbish(view.log)]
     for doc in view.alive():
@@ -4759,10 +4870,10 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
 def manifest_problems(places: Places) -> list[Record]:
     """What is wrong with the manifest, [] when it is sound or there is no store."""
     try:
-        load_manifest(places.manifest())
+        lost = not load_manifest(places.manifest()) and places.numbered("log")
     except Damaged as error:
         return [{"file": "manifest.json", "problem": str(error)}]
-    return []
+    return [{"file": "manifest.json", "problem": "missing: all log files are read"}] if lost else []
 
 
 def repair_manifest(places: Places) -> str:
@@ -4770,7 +4881,8 @@ def repair_manifest(places: Places) -> str:
     with Lock(places.lock()):
         aside = places.damaged(now())
         append_bytes(aside, read_file(places.manifest()) + b"\n")
-        replace_file(places.manifest(), json.dumps(new_manifest(places), indent=1).encode("ascii") + b"\n")
+        remove_file(places.manifest())
+        Log(places).ensure()
     return f"made anew; the old one is in {os.path.basename(aside)}"
 
 
@@ -5320,18 +5432,23 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
 
 
-def sessions_of(docs: Iterable[Doc]) -> dict[str, dict[str, Any]]:
-    """The sessions that the documents (newest first) belong to, summed up, in that order."""
-    rows: dict[str, dict[str, Any]] = {}
-    for doc in docs:
-        name = doc.session or "(none)"
-        row = rows.setdefault(name, {"session": name, "project": doc.project, "domain": doc.domain, "n_chunks": 0,
-                                     "tokens": 0, "first_at": "", "last_at": stamp(doc.at_s), "chunks": []})
-        row["n_chunks"] += 1
-        row["tokens"] += estimated_tokens(doc.n_bytes)
-        row["first_at"] = stamp(doc.at_s)
-        row["chunks"].append(doc.id)
-    return rows
+def newest_sessions(view: View, keys: set[Key], limit: int) -> list[str]:
+    """The names of the sessions that the documents belong to, the one with the newest first."""
+    names: dict[str, None] = {}
+    for doc in newest(view, keys):
+        names[doc.session] = None
+        if len(names) == limit:
+            break
+    return list(names)
+
+
+def session_data(view: View, name: str, keys: set[Key]) -> dict[str, Any]:
+    """A session's documents among *keys* summed up."""
+    own = set(view.keys(BY_SESSION + name)) if name else {k for k in keys if not view.session(k >> 8)}
+    docs = list(newest(view, own & keys))
+    return {"session": name or "(none)", "project": docs[0].project, "domain": docs[0].domain, "n_chunks": len(docs),
+            "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
+            "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]}
 
 
 @tool("List sessions (conversations) with their chunks.", reads_only=True)
@@ -5340,14 +5457,15 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
     limit = checked_limit(limit)
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
-        sessions = sessions_of(newest(view, keys_in_scope(view, scope) or ()))
-    rows = list(sessions.values())[:limit]
+        keys = (keys_in_scope(view, scope) or set()) - view.dead()
+        rows = [session_data(view, name, keys) for name in newest_sessions(view, keys, limit)]
+        n_all = sum(not keys.isdisjoint(view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
              + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
-    if len(sessions) > limit:
-        lines.append(f"{limit} of {len(sessions):,} sessions shown; raise limit.")
-    return Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": len(sessions)})
+    if n_all > limit:
+        lines.append(f"{limit} of {n_all:,} sessions shown; raise limit.")
+    return Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all})
 
 
 @tool("List the domains in use and those suggested in the settings.", reads_only=True)
@@ -5379,7 +5497,8 @@ def retention_text(plan: Retention, verb: str) -> str:
     parts = [f"{verb} archive {counted(len(plan.archive), 'chunk')}: {named(plan.archive)}",
              f"{verb} purge {counted(len(plan.purge), 'chunk')}: {named(plan.purge)}",
              f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune"
-             + "".join(f"\n   {doc.id}: {why}" for doc, why in plan.immune[:10])]
+             + "".join(f"\n   {doc.id}: {why}" for doc, why in plan.immune[:10])
+             + (f"\n   +{len(plan.immune) - 10:,} more" if len(plan.immune) > 10 else "")]
     return "\n".join(parts)
 
 
@@ -5602,12 +5721,14 @@ def imported_command(arguments: Sequence[str]) -> list[str]:
     """The command that runs rlm as an imported module, without site-packages.
 
     An import uses cached bytecode, and Python keeps the syntax tree of a script, but not of a module, in memory for as
-    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library.
+    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library, and
+    the working folder, which is the user's project, is taken off for the same reason.
     """
     folder, name = os.path.split(os.path.abspath(__file__))
     if not name.endswith(".py") or not name[:-3].isidentifier():
         return [sys.executable, "-S", os.path.abspath(__file__), *arguments]
-    code = f"import sys; sys.path.append({folder!r}); import {name[:-3]} as r; sys.exit(r.main({list(arguments)!r}))"
+    path = f"sys.path[:] = [*filter(None, sys.path), {folder!r}]"
+    code = f"import sys; {path}; import {name[:-3]} as r; sys.exit(r.main({list(arguments)!r}))"
     return [sys.executable, "-S", "-c", code]
 
 
@@ -6069,8 +6190,10 @@ class Server:
         idle_s = None
         while True:
             ready, _, _ = select.select([0, wake_in], [], [], idle_s)
-            if not ready and not any(received):
-                self.start_anew()
+            if not ready:
+                idle_s = None  # one try; the next message brings another
+                if not any(received):
+                    self.start_anew()
             if wake_in in ready:  # the system gave a signal to another thread; its handler runs in this one, now
                 os.read(wake_in, 64)
             if 0 not in ready:
@@ -6828,6 +6951,13 @@ EXAMPLES = {
     "grep": "rlm.py grep ConnectionResetError\nrlm.py grep 'def \\w+_handler' --project shop\n"
             "rlm.py grep 'conection timout' --fuzzy",
     "search": 'rlm.py search "how do we deploy" --project shop --limit 3',
+    "list-chunks": "rlm.py list-chunks --limit 5\nrlm.py list-chunks --json | jq -r '.chunks[].id'",
+    "sessions": "rlm.py sessions --project shop",
+    "domains": "rlm.py domains\nrlm.py config domains api,ui,docs",
+    "retention-preview": "rlm.py retention-preview",
+    "restore": "rlm.py restore 2026-11-21_shop_001\nrlm.py restore --dry-run 2026-11-21_shop_001",
+    "status": "rlm.py status\nrlm.py status --json",
+    "compact": "rlm.py compact --dry-run\nrlm.py compact",
     "retention-run": "rlm.py retention-run --dry-run\nrlm.py retention-run --purge",
     "import": "rlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\nrlm.py import ~/.claude/rlm/context",
     "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
