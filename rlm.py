@@ -113,6 +113,10 @@ class Damaged(RlmError):
     """Bytes on the disk are not what was written."""
 
 
+class Superseded(RlmError):
+    """The files being read were replaced by a rewrite of the store; whoever tries again reads the new ones."""
+
+
 class TimedOut(RlmError):
     """A search took longer than its deadline and was stopped."""
 
@@ -338,7 +342,7 @@ def read_config(places: Places) -> dict[str, Any]:
             changed = json.load(file)
     except FileNotFoundError:
         return {}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UsageError(f"{places.config()} cannot be read ({error}); mend it or remove it") from None
     if not isinstance(changed, dict):
         raise UsageError(f"{places.config()} must hold a JSON object; mend it or remove it")
@@ -958,6 +962,8 @@ class Log:
             signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         except FileNotFoundError:
             signature = (0, 0, 0)
+        except NotADirectoryError as error:
+            raise unwritable(self.places.memory, error) from None
         except OSError as error:
             raise StoreUnwritable(f"{self.places.manifest()} cannot be read: {error.strerror}") from None
         if signature == self.signature and self.manifest:
@@ -995,10 +1001,21 @@ class Log:
             try:
                 self.fds[number] = os.open(self.places.log(number), os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
+                self.check_current()
                 return -1
             except OSError as error:
                 raise StoreUnwritable(f"{self.places.log(number)} cannot be read: {error.strerror}") from None
         return self.fds[number]
+
+    def check_current(self) -> None:
+        """For when a file is not there. Superseded when that is because of a rewrite since the last `refresh`."""
+        try:
+            stat = os.stat(self.places.manifest())
+            signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            signature = (0, 0, 0)
+        if signature != self.signature:
+            raise Superseded("the store was rewritten while it was read: try again")
 
     def read(self, pos: Position, n_bytes: int) -> bytes:
         """The bytes at that position, never across a file border; fewer when the file ends before."""
@@ -1059,7 +1076,11 @@ class Log:
     def archived_lines(self, place: int) -> list[bytes]:
         """The lines of the archive member that holds that place. Damaged when it cannot be read."""
         number, offset, _ = place_parts(place)
-        return read_member(self.places.archive(number), offset, MEMBER_MAX_BYTES)[0].split(b"\n")[:-1]
+        try:
+            return read_member(self.places.archive(number), offset, MEMBER_MAX_BYTES)[0].split(b"\n")[:-1]
+        except Damaged:
+            self.check_current()
+            raise
 
 
 # ============================================================================
@@ -2108,6 +2129,14 @@ class View:
 
     def refresh(self) -> View:
         """Takes in what was written since the last time, by anyone; returns itself."""
+        while True:
+            try:
+                return self.refreshed()
+            except Superseded:  # between two looks at the folder
+                continue
+
+    def refreshed(self) -> View:
+        """`refresh`, but Superseded when a rewrite comes between."""
         self.log.refresh()
         rewritten = self.log.identity() != self.identity
         self.identity = self.log.identity()
@@ -2218,6 +2247,10 @@ class View:
         if ordinal >= self.index.n_docs:
             return self.tail[ordinal - self.index.n_docs].life
         return self.changed.get(ordinal) or self.index.states.life(ordinal)
+
+    def lives(self) -> Iterator[Life]:
+        """The state of every document, dead ones included; not for changing."""
+        return map(self.life, range(self.n_docs()))
 
     def changing(self, ordinal: int) -> Life:
         """The document's state, for folding an event into it."""
@@ -4302,7 +4335,7 @@ def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], 
     session = more.pop("session", "") or current_session() or "_".join(
         filter(None, [local_day(at_s), slug(project), slug(domain)]))
     writer.add("chunk", id=new_id, at=stamp(at_s), project=project, domain=domain, ticket=ticket, session=session,
-               type=chunk_type, tags=list(tags), summary=plain(summary)[:2000] or auto_summary(text), **more,
+               type=chunk_type, tags=list(tags), summary=plain(summary)[:2000] or plain(auto_summary(text)), **more,
                entities=extract_entities(text), sha=sha, n_bytes=n_bytes, text=text)
     writer.fresh["chunk", project, sha] = new_id
     writer.given.add(new_id)
@@ -4695,9 +4728,9 @@ def sweep(log: Log) -> None:
     """Removes the files of older generations, under the lock so that nobody's new files are taken for old ones."""
     with Lock(log.places.lock()):
         log.refresh()
-        for path in rubbish(log):
-            remove_file(path)
         sweep_index(log, lambda name, generation: generation < log.generation() and not name.endswith(".tmp"))
+        for path in rubbish(log):  # last: as long as they are there, a purge that was stopped here shows
+            remove_file(path)
 
 
 def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[], None]) -> None:
@@ -4774,7 +4807,7 @@ def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge
             n_archived += archive_docs(view, plan.archive[i : i + 1000], now_s)
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
     # Also when an earlier run purged and was stopped before it took the texts off the disk.
-    if n_purged or (purge and any(life.flags & REPLACED for life in map(view.life, range(view.n_docs())))):
+    if n_purged or (purge and (rubbish(view.log) or any(life.flags & REPLACED for life in view.lives()))):
         rewrite(view, check=check, wait_s=LOCK_WAIT_S)
     elif n_archived and worth_rewriting(view):
         try:
@@ -4893,6 +4926,7 @@ def repair_manifest(places: Places) -> str:
 # is the one place its parameters and defaults are written; `@tool` adds what the signature cannot say.
 
 MAX_ANSWER_CHARS = 20_000  # Claude Code moves answers over 50,000 characters to a file
+BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
 REWRITE_HINT = "narrow it with project, dates or a limit"
@@ -4960,19 +4994,22 @@ class Store:
         """For `with store.writing() as view`, around a Writer."""
         return Reading(self.write_view, self.write_mutex)
 
-    def count_use(self, doc_id: str) -> None:
-        """Notes an access, to be recorded with others."""
+    def count_use(self, doc_id: str, n: int = 1) -> None:
+        """Notes an access, or several, to be recorded with others."""
         with self.uses_mutex:
-            self.uses[doc_id] = self.uses.get(doc_id, 0) + 1
+            self.uses[doc_id] = self.uses.get(doc_id, 0) + n
 
     def flush_uses(self, wait_s: float = LOCK_WAIT_S) -> None:
-        """Records the accesses so far; on a store that cannot be written they are given up."""
+        """Records the accesses so far; on a store that cannot be written they are given up, on a busy one kept."""
         with self.uses_mutex:
             uses, self.uses = self.uses, {}
         if uses:
             try:
                 with self.writing() as view:
                     append_uses(view, uses, wait_s)
+            except StoreBusy:
+                for doc_id, n in uses.items():
+                    self.count_use(doc_id, n)
             except RlmError:
                 pass
 
@@ -5088,7 +5125,14 @@ def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
 def run_tool(call: Call, name: str, arguments: object) -> Answer:
     """The tool's answer, its text within the call's length. RlmError when it cannot do what was asked."""
     made = TOOLS[name]
-    answer = made.run(call, **checked_arguments(made, arguments))
+    checked = checked_arguments(made, arguments)
+    for n_left in reversed(range(8)):  # a rewrite takes longer than most calls: more than two tries are bad luck
+        try:
+            answer = made.run(call, **checked)
+            break
+        except Superseded:
+            if not n_left:
+                raise
     answer.text = clip(answer.text, call.max_chars, REWRITE_HINT)
     return answer
 
@@ -5511,7 +5555,7 @@ def retention_data(plan: Retention) -> dict[str, Any]:
 @tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
 def rlm_retention_preview(call: Call) -> Answer:
     """The plan; changes nothing."""
-    call.store.flush_uses()
+    call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         plan = retention_plan(view, now())
     return Answer(retention_text(plan, "Would"), retention_data(plan))
@@ -5528,7 +5572,8 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
     left = f" {counted(n_left, 'chunk')} could be purged (purge=true)." if n_left else ""
     if call.dry_run:
-        return Answer("\n".join(filter(None, [retention_text(plan, "Would"), left.strip()])), {**retention_data(plan), "n_purgeable": n_left})
+        text = "\n".join(filter(None, [retention_text(plan, "Would"), left.strip()]))
+        return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
     n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=call.check)
     return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}.{left}",
                   {"archived": [doc.id for doc in plan.archive], "n_archived": n_archived,
@@ -5593,7 +5638,7 @@ def status_data(view: View) -> dict[str, Any]:
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
-    call.store.flush_uses()
+    call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         data = status_data(view)
     lines = [
@@ -5721,8 +5766,8 @@ def imported_command(arguments: Sequence[str]) -> list[str]:
     """The command that runs rlm as an imported module, without site-packages.
 
     An import uses cached bytecode, and Python keeps the syntax tree of a script, but not of a module, in memory for as
-    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library, and
-    the working folder, which is the user's project, is taken off for the same reason.
+    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library,
+    and the working folder, which is the user's project, is taken off for the same reason.
     """
     folder, name = os.path.split(os.path.abspath(__file__))
     if not name.endswith(".py") or not name[:-3].isidentifier():
@@ -5780,7 +5825,8 @@ class Server:
     """The MCP server on this process's stdin and stdout."""
 
     __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_open", "n_threads", "n_active",
-                 "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending", "is_busy")
+                 "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending",
+                 "is_busy")
 
     def __init__(self, places: Places, inline: bool = False, legacy_version: str = "") -> None:
         import queue
@@ -6115,13 +6161,13 @@ class Server:
                 continue
             self.is_busy = True
             try:
-                self.store.flush_uses()
+                self.store.flush_uses(BRIEF_WAIT_S)
                 view = self.store.write_view
                 if tail_is_long(view) or tail_is_long(self.store.read_view):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
                     trim_memory()
-            except Exception as error:  # the next call meets it again and reports it; without us the index would stand still
+            except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
             finally:
                 self.is_busy = False
@@ -6265,7 +6311,7 @@ class Server:
 IMPORT_BATCH = 256  # one commit, so one wait for the disk
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "ticket", "domain", "type", "session", "category",
                "importance", "created_at", "uses", "last_used", "archived")
-PART_CHARS = 1_000_000  # a longer file becomes several chunks, cut at line ends
+PART_CHARS = 500_000  # a longer file becomes several chunks, cut at line ends; at 4 bytes each they still fit one
 
 # The peer refuses chunks over 2 Mi characters, at most 8 MB of UTF-8; more is a bomb or no chunk.
 SEED_CHUNK_BYTES = 16 * 1024 * 1024
@@ -6742,8 +6788,7 @@ def text_parts(text: str) -> list[str]:
     """The text in parts that fit a chunk, cut behind newlines where there are any; together they are the text."""
     parts, start = [], 0
     while len(text) - start > PART_CHARS:
-        cut = text.rfind("\n", start, start + PART_CHARS) + 1
-        cut = cut if cut > start else start + PART_CHARS
+        cut = text.rfind("\n", start + PART_CHARS // 2, start + PART_CHARS) + 1 or start + PART_CHARS
         parts.append(text[start:cut])
         start = cut
     return [*parts, text[start:]]
@@ -6794,7 +6839,7 @@ def file_items(path: str, name: str) -> Iterator[Item]:
         return
     if not data.strip():
         return
-    parts = text_parts(data.decode("utf-8", "surrogateescape"))
+    parts = [part for part in text_parts(data.decode("utf-8", "surrogateescape")) if part.strip()]
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
         yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
@@ -7144,7 +7189,11 @@ def build_parser(only: str = "") -> Any:
 def content_of(path: str) -> str:
     """The text to store: a file's, or standard input's. UsageError for a binary one."""
     try:
-        data = sys.stdin.buffer.read() if path == "-" else open(path, "rb").read()
+        if path == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                data = file.read()
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}") from None
     if b"\0" in data[:8192]:
@@ -7355,7 +7404,7 @@ COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
 
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
-    store.flush_uses()
+    store.flush_uses(1.0)  # the answer is out already
     for view in (store.write_view, store.read_view):
         if tail_is_long(view):
             catch_up(view)

@@ -1,0 +1,622 @@
+"""The command line keeps its manners: data and messages apart, exit codes, JSON, dry runs, quiet ends, no traceback."""
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import unittest
+from typing import Any
+from unittest import mock
+
+from tests.support import HARD, RLM, TempHome, days_ago, rlm
+
+ID = re.compile(r"\d{4}-\d\d-\d\d_[\w.-]+|i-[0-9a-f]{8}")
+TOOL_COMMANDS = ("remember", "recall", "forget", "status", "chunk", "peek", "grep", "search", "list-chunks", "sessions",
+                 "domains", "retention-preview", "retention-run", "restore")
+OTHER_COMMANDS = ("serve", "import", "export", "verify", "compact", "config", "completion")
+
+
+class CliCase(TempHome):
+    def write(self, name: str, data: bytes | str) -> str:
+        """Writes a file into the home; its path."""
+        path = os.path.join(self.home, name)
+        with open(path, "wb") as file:
+            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+        return path
+
+    def ok(self, *arguments: Any, stdin: bytes = b"", code: int = 0, env: dict[str, str] | None = None) -> str:
+        """What a command that succeeds prints; nothing but that is printed."""
+        done = self.cli(*arguments, stdin=stdin, env=env)
+        self.assertEqual((done.returncode, done.stderr), (code, b""), arguments)
+        return done.stdout.decode("utf-8", "surrogateescape")
+
+    def failed(self, code: int, *arguments: Any, stdin: bytes = b"", env: dict[str, str] | None = None) -> str:
+        """What a command that fails with that code says on stderr; nothing is printed on stdout."""
+        done = self.cli(*arguments, stdin=stdin, env=env)
+        message = done.stderr.decode("utf-8")
+        self.assertEqual((done.returncode, done.stdout), (code, b""), (arguments, message))
+        self.assertRegex(message, r"\A(rlm: |usage: rlm\.py)")
+        self.assertNotIn("Traceback", message)
+        self.assertNotIn("a bug of rlm", message)
+        return message
+
+    def in_process(self, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        """(exit code, stdout, stderr) of a command run here, for what a process of its own adds nothing to."""
+        streams = [io.TextIOWrapper(io.BytesIO(data), "utf-8", "backslashreplace") for data in (stdin, b"", b"")]
+        with mock.patch.multiple(sys, stdin=streams[0], stdout=streams[1], stderr=streams[2]):
+            try:
+                code = rlm.main(arguments)
+            except SystemExit as ending:  # argparse ends so
+                code = int(str(ending.code or 0))
+            outputs = []
+            for stream in streams[1:]:
+                stream.flush()
+                outputs.append(stream.buffer.getvalue().decode("utf-8", "surrogateescape"))  # type: ignore[attr-defined]
+        return code, outputs[0], outputs[1]
+
+    def quick(self, *arguments: str, stdin: bytes = b"") -> str:
+        """As `ok`, without a process of its own."""
+        code, out, err = self.in_process(*arguments, stdin=stdin)
+        self.assertEqual((code, err), (0, ""), arguments)
+        return out
+
+    def files(self) -> dict[str, bytes]:
+        """Every file below the home with its bytes, but for the index (a cache) and empty locks."""
+        found = {}
+        for folder, _, names in os.walk(self.home):
+            for name in names:
+                path = os.path.join(folder, name)
+                if not path.startswith(self.places.index + os.sep):
+                    found[os.path.relpath(path, self.home)] = rlm.read_file(path)
+        return found
+
+
+class AnswerTest(CliCase):
+    """Text and JSON of every command."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        with days_ago(40):
+            self.old = self.chunk("an old deploy script é\nsecond line", project="shop", domain="ops", tags="a,b")
+        self.new = self.chunk("the deploy script is deploy.sh\n" + HARD, ticket="T-1")
+        self.insight = str(self.call("rlm_remember", content="We deploy on Fridays é", category="decision").data["id"])
+
+    def both(self, *arguments: str, code: int = 0) -> tuple[str, Any]:
+        """A command's text and its JSON, which name the same memories."""
+        (text_code, text, err), raw = self.in_process(*arguments), self.ok(*arguments, "--json", code=code)
+        self.assertEqual((text_code, err), (code, ""))
+        named = [{i for i in (self.old, self.new, self.insight) if i in shown} for shown in (text, raw)]
+        self.assertEqual(named[0], named[1], arguments)
+        return text, json.loads(raw)
+
+    def test_search_and_grep(self) -> None:
+        text, data = self.both("search", "deploy", "script", "--limit", "9")
+        self.assertEqual(re.findall(r"score ([\d.]+)", text), [f"{hit['score']:.2f}" for hit in data["hits"]])
+        self.assertEqual(len(data["hits"]), 3)
+        for hit in data["hits"]:
+            shown = [f"{line['line']}: {line['text']}" for line in hit["lines"]] if hit["kind"] == "chunk" else []
+            for part in shown or [hit["text"]]:
+                self.assertIn(part, text)
+        text, data = self.both("grep", r"deploy\.?\w*", "--project", "test")
+        self.assertIn(f"1: {data['hits'][0]['lines'][0]['text']}", text)
+        text, data = self.both("grep", "nothing there (")
+        self.assertIn(data["hint"], text)
+        self.assertIn(data["note"], text)
+        text, data = self.quick("search", "zzzqqq"), json.loads(self.quick("search", "zzzqqq", "--json"))
+        self.assertEqual(text.strip(), data["hint"])
+
+    def test_lists(self) -> None:
+        text, data = self.both("list-chunks")
+        for row in data["chunks"]:
+            self.assertIn(row["summary"], text)
+            self.assertIn(f"{row['tokens']} tokens", text)
+        text, data = self.both("recall")
+        self.assertIn(data["insights"][0]["text"], text)
+        self.assertIn(data["insights"][0]["category"], text)
+        text, data = self.both("sessions")
+        self.assertEqual([row["session"] in text for row in data["sessions"]], [True, True])
+        text, data = self.both("domains")
+        self.assertEqual(text, "ops: 1 chunk\n")
+        self.assertEqual(data, {"domains": [{"domain": "ops", "n_chunks": 1}]})
+        text, data = self.both("status")
+        for value in (data["version"], data["memory"], f"{data['n_chunks']} chunks", "shop 1"):
+            self.assertIn(value, text)
+        text, data = self.both("retention-preview")
+        self.assertIn(f"Would archive {len(data['archive'])} chunk", text)
+
+    def test_peek_prints_the_text_and_nothing_else(self) -> None:
+        self.assertEqual(self.ok("peek", self.new + ":2-3"), HARD)
+        data = json.loads(self.in_process("peek", self.new + ":2-3", "--json")[1])
+        self.assertEqual((data["text"], data["first_line"], data["last_line"]), (HARD, 2, 3))
+
+    def test_writing_commands(self) -> None:
+        data = json.loads(self.ok("remember", "Use", "tabs", "--category", "preference", "--tags", "a,b", "--json"))
+        self.assertIn(f"{data['id']} says exactly that already", self.quick("remember", "Use tabs"))
+        path = self.write("notes é.md", "a note é\r\n")
+        data = json.loads(self.ok("chunk", path, "--chunk-type", "debug", "--json"))
+        self.assertIn(f"{data['id']} holds exactly this text already", self.quick("chunk", path))
+        self.assertEqual(self.quick("peek", data["id"]), "a note é\r\n")
+        self.assertEqual(json.loads(self.ok("forget", data["id"], "--json"))["forgotten"], True)
+        self.assertIn("is back", self.quick("forget", "--undo", data["id"]))
+        self.assertIn("Archived 1 chunk", self.ok("retention-run"))
+        self.assertEqual(json.loads(self.ok("restore", self.old, "--json")), {"id": self.old, "restored": True})
+
+    def test_commands_that_are_no_tools(self) -> None:
+        text, data = self.both("verify")
+        self.assertEqual((text, data), ("No damage.\n", {"problems": [], "n_left": 0}))
+        text, data = self.both("config")
+        for name, (default, _) in rlm.SETTINGS.items():
+            self.assertEqual(data[name], default)
+            self.assertIn(f"{name} = {json.dumps(default)}", text)
+        lines = [json.loads(line) for line in self.ok("export", "--json").splitlines()]
+        self.assertEqual({line["id"] for line in lines}, {self.old, self.new, self.insight})
+        data = json.loads(self.quick("export", os.path.join(self.home, "out.jsonl"), "--json"))
+        self.assertEqual(data["n"], 3)
+        data = json.loads(self.ok("import", os.path.join(self.home, "out.jsonl"), "--json"))
+        self.assertEqual(data, {"new": 0, "known": 3, "refused": []})
+        data = json.loads(self.ok("completion", "bash", "--json"))
+        self.assertIn("complete ", data["script"])
+        data = json.loads(self.ok("compact", "--json"))
+        self.assertEqual(data["n_kept"], 3)
+
+    def test_damage_is_reported_on_stdout_with_code_1(self) -> None:
+        with open(self.places.log(1), "ab") as file:
+            file.write(b"{broken \xff\n")
+        text, data = self.both("verify", code=1)
+        problem = data["problems"][0]
+        self.assertIn(f"{problem['file']}:{problem['line']} (byte {problem['byte']:,}", text)
+        text = self.quick("verify", "--repair")
+        self.assertIn("0 left", text)
+        self.assertEqual(self.quick("verify"), "No damage.\n")
+
+    def test_a_tools_name_works_as_a_command(self) -> None:
+        self.assertEqual(self.quick("rlm_list_chunks"), self.quick("list-chunks"))
+
+
+class HelpTest(CliCase):
+    def test_every_tool_has_a_command_and_nothing_is_missing(self) -> None:
+        self.assertEqual(set(TOOL_COMMANDS) - set(rlm.commands()), set())
+        self.assertEqual(set(OTHER_COMMANDS) - set(rlm.COMMANDS), set())
+        text = self.ok("--help")
+        for name in (*TOOL_COMMANDS, *OTHER_COMMANDS):
+            self.assertRegex(text, rf"(?m)^    {name}\b")
+
+    def test_every_command_explains_itself_with_examples_that_parse(self) -> None:
+        parser = rlm.build_parser()
+        for name in (*TOOL_COMMANDS, *OTHER_COMMANDS):
+            with self.subTest(name=name):
+                code, text, _ = self.in_process(name, "--help")
+                self.assertEqual(code, 0)
+                self.assertIn(f"usage: rlm.py {name}", text)
+                self.assertIn("\nexamples:\n", text)
+                self.assertIn("--json", text)
+                for example in re.findall(r"rlm\.py (.*)", rlm.EXAMPLES[name]):
+                    command = re.split(r" [|>] |\)\"", example)[0]
+                    if not command.startswith("serve"):
+                        self.assertEqual(parser.parse_args(shlex.split(command)).command, shlex.split(command)[0])
+
+    def test_help_of_a_process_comes_on_stdout_and_names_defaults(self) -> None:
+        text = self.ok("grep", "--help")
+        for part in ("PATTERN", "--fuzzy-threshold", "(default 80)", "--date-from", "examples:"):
+            self.assertIn(part, text)
+
+    def test_destructive_commands_offer_a_dry_run(self) -> None:
+        for name in ("forget", "retention-run", "restore", "import", "verify", "compact"):
+            self.assertIn("--dry-run", self.in_process(name, "--help")[1])
+
+    def test_version_and_no_command(self) -> None:
+        self.assertEqual(self.ok("--version"), f"rlm {rlm.__version__}\n")
+        self.assertIn("usage: rlm.py", self.ok())
+        self.assertFalse(os.listdir(self.home), "help makes no files")
+
+    def test_help_can_be_read_in_any_locale(self) -> None:
+        for env in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "latin-1"}):
+            self.assertIn("…", self.ok("--help", env=env))
+
+
+class ExitCodeTest(CliCase):
+    def test_what_is_not_there_is_1_and_what_cannot_be_meant_is_2(self) -> None:
+        self.chunk("text")
+        self.failed(1, "peek", "nothing")
+        self.failed(2, "nonsense")
+        self.failed(2, "search", " ")
+        for arguments, part in (
+                (("peek", "nothing"), "nothing has the id"), (("forget", "i-00000000"), "i-00000000"),
+                (("chunk", "no such file é"), "no such file é"), (("chunk", self.home), "directory"),
+                (("import", "no such file"), "no such file"), (("export", "no/such/folder/x.jsonl"), "no/such/folder")):
+            with self.subTest(arguments=arguments):
+                code, out, err = self.in_process(*arguments)
+                self.assertEqual((code, out), (1, ""))
+                self.assertRegex(err, r"\Arlm: [^\n]+\n\Z")
+                self.assertIn(part, err)
+        for arguments, part in (
+                (("nonsense",), "invalid choice"), (("search",), "QUERY"), (("search", " "), "empty"),
+                (("search", "x", "--limit", "many"), "--limit"), (("search", "x", "--limit=0"), "from 1 to 10,000"),
+                (("search", "x", "--nonsense"), "--nonsense"),
+                (("remember", "x", "--category", "idea"), "decision, fact"),
+                (("peek", "20", "--start", "-1"), "start must be"),
+                (("grep", "x", "--date-from", "soon"), "2026-11-21"),
+                (("completion", "tcsh"), "tcsh"), (("config", "nonsense"), "archive_after_days"),
+                (("export", "x.jsonl.gz"), "gzip"), (("remember",), "CONTENT")):
+            with self.subTest(arguments=arguments):
+                code, out, err = self.in_process(*arguments)
+                self.assertEqual((code, out), (2, ""))
+                self.assertRegex(err, r"\A(rlm: [^\n]+\n\Z|usage: rlm\.py)")
+                self.assertIn(part, err)
+
+    def test_export_does_not_write_over_a_file(self) -> None:
+        path = self.write("mine.jsonl", "mine")
+        self.assertIn("mine.jsonl exists", self.failed(2, "export", path))
+        self.assertEqual(rlm.read_file(path), b"mine")
+
+    def test_a_home_that_is_no_place_for_a_memory_is_named(self) -> None:
+        self.assertIn("HOME", self.failed(1, "status", env={"HOME": ""}))
+        path = self.write("file", "é")
+        message = self.failed(1, "remember", "x", env={"RLM_HOME": path})
+        self.assertIn(path, message)
+        self.assertIn("set RLM_HOME", message)
+
+    def test_a_bug_is_one_line_and_a_failure_unless_asked_for_more(self) -> None:
+        with mock.patch.object(rlm, "run_command", side_effect=ZeroDivisionError("é")):
+            code, out, err = self.in_process("status")
+            self.assertEqual((code, out, err.count("\n")), (1, "", 1))
+            self.assertIn("ZeroDivisionError: é", err)
+            with mock.patch.dict(os.environ, RLM_DEBUG="1"), self.assertRaises(ZeroDivisionError):
+                self.in_process("status")
+
+    def test_no_odd_input_ever_ends_in_a_traceback(self) -> None:
+        known = self.chunk("text é\n" * 30)
+        odd = ("", " ", "\n", "../../etc/passwd", "x" * 3000, "²", "\udcff", "🙂", "%s", "{}", "-", "--", "'", "\\",
+               known + ":", known + ":0", known + ":9-1", known + ":²", known + ":" + "9" * 5000, known[:-1], known[:4],
+               "(", "(a+)+$")
+        n_run = 0
+        for name in TOOL_COMMANDS + ("import", "config"):
+            for value in odd:
+                if (name, value) == ("import", "-") or (name, value) == ("import", "--"):
+                    continue
+                with self.subTest(command=name, value=value[:40]):
+                    code, _, err = self.in_process(name, value, stdin=b"text")
+                    self.assertIn(code, (0, 1, 2))
+                    self.assertNotIn("Traceback", err)
+                    self.assertNotIn("a bug of rlm", err)
+                    self.assertLess(len(err), 6000)
+                    n_run += 1
+        self.assertGreater(n_run, 300)
+
+
+class DryRunTest(CliCase):
+    def assert_dry(self, *arguments: str) -> str:
+        """The command with --dry-run changes no byte and says "would"; without it, it does change something."""
+        before = self.files()
+        text = self.ok(*arguments, "--dry-run")
+        self.assertIn("ould ", text)
+        json.loads(self.in_process(*arguments, "--dry-run", "--json")[1])
+        self.assertEqual(self.files(), before, arguments)
+        self.assertEqual(self.in_process(*arguments)[0], 0)
+        self.assertNotEqual(self.files(), before, f"{arguments} has nothing to do, so the dry run proves nothing")
+        return text
+
+    def test_forget_and_its_undo(self) -> None:
+        chunk_id = self.chunk("text é")
+        self.assertIn(chunk_id, self.assert_dry("forget", chunk_id))
+        self.assertIn(chunk_id, self.assert_dry("forget", "--undo", chunk_id))
+
+    def test_retention_and_restore(self) -> None:
+        with days_ago(400):
+            old, older = self.chunk("old é"), self.chunk("older")
+        with days_ago(200):
+            self.call("rlm_forget", insight_id=old)
+            self.call("rlm_retention_run")
+            rlm.forget_or_undo(rlm.Call(rlm.Store(self.places)), old, undo=True)
+        # Now one of them could be archived, the other purged.
+        text = self.assert_dry("retention-run")
+        self.assertIn(f"Would archive 1 chunk: {old}\nWould purge 0 chunks: none", text)
+        self.assertIn("1 chunk could be purged", text)
+        self.assertIn(old, self.assert_dry("restore", old))
+        text = self.assert_dry("retention-run", "--no-archive", "--purge")
+        self.assertIn(f"Would archive 0 chunks: none\nWould purge 1 chunk: {older}", text)
+
+    def test_import(self) -> None:
+        path = self.write("notes.jsonl", '{"text": "é"}\n{"text": "b", "category": "fact"}\n')
+        self.assertIn("chunk 1, insight 1", self.assert_dry("import", path))
+
+    def test_compact(self) -> None:
+        self.chunk("kept é")
+        self.call("rlm_forget", insight_id=self.chunk("forgotten"))
+        self.assertIn("1 dead of 2", self.assert_dry("compact"))
+
+    def test_verify_repair(self) -> None:
+        self.chunk("text é")
+        with open(self.places.log(1), "ab") as file:
+            file.write(b"{broken\n")
+        before = self.files()
+        done = self.cli("verify", "--repair", "--dry-run")
+        self.assertEqual((done.returncode, self.files()), (1, before))
+        self.assertIn(b"1 left", done.stdout)
+        self.assertIn("0 left", self.ok("verify", "--repair"))
+        self.assertNotEqual(self.files(), before)
+
+
+class InputTest(CliCase):
+    def test_a_dash_reads_standard_input(self) -> None:
+        data = json.loads(self.ok("chunk", "-", "--json", stdin=HARD.encode()))
+        self.assertEqual(self.quick("peek", data["id"]), HARD)
+        data = json.loads(self.ok("remember", "-", "--json", stdin=b"tabs, not spaces \xc3\xa9\n"))
+        self.assertEqual(self.quick("peek", data["id"]), "tabs, not spaces é")
+        self.assertIn("Imported 1,", self.ok("import", "-", stdin=b'{"text": "imported"}\n'))
+
+    def test_a_binary_file_is_refused(self) -> None:
+        path = self.write("program", b"\x7fELF\0\0\0")
+        self.assertIn("binary", self.failed(2, "chunk", path))
+        self.assertIn("binary", self.failed(2, "chunk", "-", stdin=b"a\0b"))
+        self.assertFalse(self.places.numbered("log"))
+
+    def test_bytes_that_are_no_utf_8_come_back_as_they_were(self) -> None:
+        data = "caf\xe9 cr\xe8me\r\n".encode("latin-1") + bytes(range(0x80, 0x100)) + "é日".encode()
+        path = self.write("latin é.txt", data)
+        done = self.cli("chunk", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        chunk_id = ID.findall(done.stdout.decode())[0]
+        self.assertEqual(self.cli("peek", chunk_id).stdout, data)
+        text = data.decode("utf-8", "surrogateescape")
+        self.assertIn("already", self.quick("chunk", path))
+        self.assertEqual(json.loads(self.quick("peek", chunk_id, "--json"))["text"], text)
+        self.assertIn("caf\udce9", self.quick("grep", "caf"))
+        exported = self.cli("export").stdout
+        json.loads(exported.decode("utf-8"))
+        with mock.patch.dict(os.environ, RLM_HOME=os.path.join(self.home, "other")):
+            self.assertIn("Imported 1,", self.quick("import", "-", stdin=exported))
+            self.assertEqual(self.quick("peek", chunk_id), text)
+
+    def test_arguments_that_are_no_utf_8_are_taken_as_they_are(self) -> None:
+        path = os.fsencode(self.home) + b"/\xff\xe9.txt"
+        try:
+            with open(path, "wb") as file:
+                file.write(b"text in an oddly named file")
+        except OSError:
+            self.skipTest("this file system refuses such names")
+        done = self.cli("chunk", path, b"--project=\xff", "--summary", b"a \xff summary", "--json")  # type: ignore[arg-type]
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(json.loads(done.stdout)["project"], "test")
+        self.assertEqual(self.cli("search", b"oddly \xff", "--json").returncode, 0)  # type: ignore[arg-type]
+        self.assertEqual(self.cli("grep", b"\xff").returncode, 0)  # type: ignore[arg-type]
+        done = self.cli("peek", b"\xff")  # type: ignore[arg-type]
+        self.assertEqual(done.returncode, 2)
+        self.assertNotIn(b"Traceback", done.stderr)
+        done = self.cli("import", path)  # type: ignore[arg-type]
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+    def test_words_need_no_quotes(self) -> None:
+        data = json.loads(self.quick("remember", "We", "deploy", "on", "Fridays", "--json"))
+        self.assertEqual(self.quick("peek", data["id"]), "We deploy on Fridays")
+        self.assertIn(data["id"], self.quick("recall", "deploy", "Fridays"))
+
+
+class StreamTest(CliCase):
+    def shell(self, script: str, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
+        """Runs a shell script in which `rlm` is the command."""
+        rlm_function = f'rlm() {{ {shlex.quote(sys.executable)} {shlex.quote(RLM)} "$@"; }}\n'
+        return subprocess.run(["bash", "-c", "set -o pipefail\n" + rlm_function + script], capture_output=True,
+                              cwd=self.home, timeout=timeout_s, check=False)
+
+    def fill(self) -> None:
+        """Stores more than a pipe holds."""
+        items = [{"kind": "chunk", "text": f"text {n} é " * 200} for n in range(200)]
+        rlm.import_items(self.view(), items, "test", lambda *_: None)
+
+    def test_a_reader_that_has_seen_enough_ends_the_command_quietly(self) -> None:
+        self.fill()
+        done = self.shell("rlm export | head -n 1")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.count(b"\n"), 1)
+        done = self.shell("rlm list-chunks --limit 200 --json | head -n 1")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"{\n", b""))
+        done = self.shell("rlm --help | read -r line; rlm status | : ; exec 3>&1; rlm export | exec 1>&-")
+        self.assertEqual(done.stderr, b"")
+
+    def test_a_full_disk_below_the_output_is_a_failure(self) -> None:
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        self.fill()
+        done = self.shell("rlm export > /dev/full")
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (1, 1))
+        self.assertIn(b"No space left", done.stderr)
+
+    def test_missing_standard_streams_do_no_harm(self) -> None:
+        chunk_id = self.chunk("text é")
+        before = self.log_bytes()
+        done = self.shell(f"rlm peek {chunk_id} >&- <&-; echo $?; rlm status >&-; echo $?; rlm --help >&-; echo $?;"
+                          "rlm chunk - <&- 2>/dev/null; echo $?; rlm serve <&- >&-; echo $?;"
+                          "rlm peek nothing 2>&-; echo $?")
+        self.assertEqual((done.stdout, done.stderr), (b"0\n0\n0\n2\n0\n1\n", b""))
+        self.assertEqual(self.log_bytes()[: len(before)], before, "no output went into the store")
+        self.assertEqual(rlm.verify(self.view(), lambda *_: None), [])
+
+    def test_interrupting_ends_a_command_without_a_traceback(self) -> None:
+        fifo = os.path.join(self.home, "fifo")
+        os.mkfifo(fifo)
+        for command in ("chunk", "import"):
+            process = subprocess.Popen([sys.executable, RLM, command, fifo], cwd=self.home, stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE)
+            with open(fifo, "wb"):  # returns once the command has opened it, and it now waits for the text
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=30)
+            self.assertEqual((process.returncode, out, err), (130, b"", b"\n"), command)
+        self.assertFalse(self.places.numbered("log"), "nothing was stored")
+
+    def test_nothing_is_coloured_and_no_progress_is_shown_without_a_terminal(self) -> None:
+        path = self.write("notes.jsonl", "".join(f'{{"text": "text {n} é"}}\n' for n in range(600)))
+        for env in ({"FORCE_COLOR": "1", "TERM": "xterm-256color"}, {"NO_COLOR": "1"}):
+            self.assertRegex(self.ok("import", path, env=env), r"\AImported [\d, a-z]+\.\n\Z")
+            for arguments in (("search", "text", "3"), ("--help",)):
+                self.assertNotIn("\x1b", self.ok(*arguments, env=env))
+
+    def test_a_terminal_sees_the_same_answer_as_a_pipe(self) -> None:
+        self.chunk("text é")
+        master, slave = os.openpty()
+        with subprocess.Popen([sys.executable, RLM, "list-chunks"], stdin=slave, stdout=slave, stderr=slave) as process:
+            process.wait(30)
+        shown = os.read(master, 1 << 16)
+        os.close(slave)
+        os.close(master)
+        self.assertEqual(shown.replace(b"\r\n", b"\n").decode(), self.quick("list-chunks"))
+
+    def test_progress_is_one_line_that_goes_away(self) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        terminal = Terminal()
+        with mock.patch.object(sys, "stderr", terminal), mock.patch.object(rlm.time, "monotonic") as clock:
+            clock.return_value = 100.0
+            progress = rlm.terminal_progress()
+            progress(0, 0, "")
+            clock.return_value = 100.9
+            progress(5, 10, "importing")
+            self.assertEqual(terminal.getvalue(), "", "what takes under a second shows nothing")
+            clock.return_value = 101.1
+            progress(6000, 10000, "importing")
+            self.assertEqual(terminal.getvalue(), "\rimporting 6,000 of 10,000\x1b[K\r")
+            progress(7000, 10000, "importing")
+            self.assertNotIn("7,000", terminal.getvalue(), "not more than ten times a second")
+            progress(0, 0, "")
+        self.assertTrue(terminal.getvalue().endswith("\r\x1b[K"))
+        with mock.patch.object(sys, "stderr", io.StringIO()) as pipe:
+            rlm.terminal_progress()(5, 10, "importing")
+            self.assertEqual(pipe.getvalue(), "")
+
+    def test_the_note_of_peek_is_for_terminals(self) -> None:
+        chunk_id = self.chunk("text without a line end")
+        master, slave = os.openpty()
+        with subprocess.Popen([sys.executable, RLM, "peek", chunk_id], stdout=slave, stderr=subprocess.PIPE) as process:
+            err = process.communicate(timeout=30)[1]
+        os.close(slave)
+        self.assertEqual(os.read(master, 1000), b"text without a line end")
+        os.close(master)
+        self.assertIn(f"[{chunk_id}".encode(), err)
+        done = self.cli("peek", chunk_id)
+        self.assertEqual((done.stdout, done.stderr), (b"text without a line end", b""))
+
+
+class ConfigTest(CliCase):
+    def config(self, *arguments: str) -> Any:
+        """What `config` answers, as data."""
+        code, out, err = self.in_process("config", *arguments, "--json")
+        self.assertEqual((code, err), (0, ""))
+        return json.loads(out)
+
+    def refused(self, *arguments: str) -> str:
+        """What `config` says when it refuses."""
+        code, out, err = self.in_process("config", *arguments)
+        self.assertEqual((code, out, err[:5], err.count("\n")), (2, "", "rlm: ", 1))
+        return err
+
+    def test_a_setting_is_changed_shown_and_put_back(self) -> None:
+        self.assertIn("archive_after_days = 60\n", self.ok("config", "archive_after_days", "60"))
+        self.assertEqual(json.loads(rlm.read_file(self.places.config())), {"archive_after_days": 60})
+        self.assertEqual(os.stat(self.places.config()).st_mode & 0o777, 0o600)
+        self.assertEqual(self.config("archive_after_days"), {"archive_after_days": 60})
+        self.assertEqual(self.config("grep_timeout_s", "2.5"), {"grep_timeout_s": 2.5})
+        self.assertEqual(self.config()["archive_after_days"], 60)
+        self.assertIn("(default)", self.ok("config", "--unset", "archive_after_days"))
+        self.assertEqual(json.loads(rlm.read_file(self.places.config())), {"grep_timeout_s": 2.5})
+
+    def test_domains_are_a_list(self) -> None:
+        self.assertEqual(self.config("domains", " api, Été,,日本 "), {"domains": ["api", "Été", "日本"]})
+        self.assertIn('["api", "Été", "日本"]', self.in_process("config", "domains")[1])
+        self.assertIn("Été", rlm.read_file(self.places.config()).decode("utf-8"))
+        self.assertEqual(self.config("domains", ""), {"domains": []})
+
+    def test_bad_values_are_refused_and_change_nothing(self) -> None:
+        self.config("immune_uses", "5")
+        before = rlm.read_file(self.places.config())
+        for key, value in (("archive_after_days", "soon"), ("archive_after_days", "-1"), ("archive_after_days", "1.5"),
+                           ("archive_after_days", "nan"), ("purge_after_days", "1e400"), ("immune_uses", ""),
+                           ("grep_timeout_s", "inf"), ("grep_timeout_s", "x" * 5000)):
+            with self.subTest(key=key, value=value[:9]):
+                message = self.refused(key, value)
+                self.assertIn(key, message)
+                self.assertIn("from 0 to 1e9", message)
+                self.assertLess(len(message), 200)
+        for arguments in (("nonsense",), ("nonsense", "1"), ("--unset", "nonsense"), ("--unset",), ("", "1"),
+                          ("--unset", "immune_uses", "3")):
+            with self.subTest(arguments=arguments):
+                self.assertIn("archive_after_days, purge_after_days", self.refused(*arguments))
+        self.assertEqual(rlm.read_file(self.places.config()), before)
+
+    def test_unknown_settings_of_a_newer_version_survive(self) -> None:
+        rlm.write_config(self.places, {"new_é": [1]})
+        self.config("immune_uses", "5")
+        self.assertEqual(json.loads(rlm.read_file(self.places.config())), {"new_é": [1], "immune_uses": 5})
+
+    def test_a_corrupt_file_is_named_and_left_alone(self) -> None:
+        os.makedirs(self.places.home)
+        for data in (b"{", b"", b"[]", b"\xff", b"null", b"[" * 100_000):
+            with self.subTest(data=data[:5]):
+                with open(self.places.config(), "wb") as file:
+                    file.write(data)
+                for arguments in ((), ("immune_uses", "5"), ("--unset", "immune_uses")):
+                    message = self.refused(*arguments)
+                    self.assertIn(self.places.config(), message)
+                    self.assertIn("mend it or remove it", message)
+                self.assertEqual(rlm.read_file(self.places.config()), data)
+        self.assertIn("mend it", self.failed(2, "retention-run"))
+        self.assertIn("saved", self.in_process("chunk", "-", stdin="saving goes on é".encode())[1])
+
+    def test_a_bad_value_in_the_file_is_named_and_can_be_mended(self) -> None:
+        rlm.write_config(self.places, {"immune_uses": "many", "domains": 5})
+        message = self.refused()
+        self.assertIn(self.places.config(), message)
+        self.assertIn("config --unset immune_uses", message)
+        self.config("--unset", "immune_uses")
+        self.config("domains", "api")
+        self.assertEqual(self.config()["domains"], ["api"])
+
+
+class CompletionTest(CliCase):
+    def script(self, shell: str) -> str:
+        """The completion script for that shell, as a file."""
+        return self.write(f"completion.{shell}", self.in_process("completion", shell)[1])
+
+    def test_scripts_parse_in_their_shells(self) -> None:
+        tried = []
+        for shell in ("bash", "zsh", "fish"):
+            path = self.script(shell)
+            if shutil.which(shell):
+                done = subprocess.run([shell, "-n", path], capture_output=True, check=False)
+                self.assertEqual((done.returncode, done.stderr), (0, b""), shell)
+                tried.append(shell)
+        self.assertIn("bash", tried)
+
+    def test_every_command_and_every_option_is_completed(self) -> None:
+        parsers = rlm.build_parser()._subparsers._group_actions[0].choices
+        for shell in ("bash", "zsh", "fish"):
+            script = rlm.read_file(self.script(shell)).decode()
+            for name in (*TOOL_COMMANDS, *OTHER_COMMANDS):
+                self.assertRegex(script, rf"\b{name}\b")
+                for option in re.findall(r"--([a-z][a-z-]+)", parsers[name].format_help().split("examples:")[0]):
+                    if shell == "fish":
+                        self.assertRegex(script, rf"from {name}' -l {option}(\s|$)")
+                    else:
+                        self.assertRegex(script, rf"(?m)^ +{name}\).*--{option}\b")
+
+    def test_bash_completes(self) -> None:
+        path = self.script("bash")
+        for words, wanted in ((["rlm.py", "retention"], ["retention-preview", "retention-run"]),
+                              (["rlm.py", "forget", "--d"], ["--dry-run"]),
+                              (["rlm.py", "retention-run", "--no"], ["--no-archive"]),
+                              (["rlm.py", "search", "--date"], ["--date-from", "--date-to"])):
+            script = f'source {shlex.quote(path)}; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; ' \
+                '_rlm; printf "%s\\n" "${COMPREPLY[@]}"'
+            done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+            self.assertEqual(sorted(done.stdout.decode().split()), wanted)
+
+
+if __name__ == "__main__":
+    unittest.main()

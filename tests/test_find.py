@@ -1,0 +1,572 @@
+"""Grep, fuzzy grep and search find what a reader of all the texts would find, and show where."""
+from __future__ import annotations
+
+import random
+import re
+import time
+import unicodedata
+import unittest
+from collections.abc import Iterable, Sequence
+from typing import Any
+from unittest import mock
+
+from tests.support import HARD, TempHome, rlm
+from tests.test_patterns import LETTERS, random_pattern
+
+NOW = 1_780_000_000.0
+# Words in all the spellings that could be told apart by one floor and taken for the same by another.
+PIECES = (
+    "deploy Deployment DEPLOY connection ConnectionResetError parse_config_file _private __init__ x86_64 v2 2026-11-21 "
+    "été Été ÉTÉ e\u0301te\u0301 cafe\u0301s cafés naïve garçon œuvre Œuvre æther Łódź Straße STRASSE straẞe Maße "
+    "ſupport Support Kelvin \u212aelvin kelvin İstanbul istanbul ısı ISI Iſt σίγμας ΣΊΓΜΑΣ \u1fb3 αι "
+    "日本語 日本 設定ファイル 接続エラー メモリ ﾒﾓﾘ 中文 検索:全文 日本語でPythonを書く 한국어 ไทย עברית "
+    "foo.bar foo-bar foo_bar a.b.c C++ #42 $HOME 100% [x] (y) a\\b \"quoted\" 'single' tab\there ﬁne ﬀ ℌ ² ① Ａｂｃ "
+    "\U0001f600 \U0001d4d0\U0001d4d1 \U00020000\U00020001 a\u200db z\u0323\u0307 \u0130 \u0131 \u017f \u00df"
+).split(" ")
+LONG_WORDS = ("q" * 127 + "z", "Q" * 128 + "z", "needle" + "x9" * 100 + "haystack", "é" * 200 + "fin")
+PATTERNS = (
+    "deploy", "DEPLOY", "deploy(ment)?", r"\bdeploy\b", "connection|parse", "[Cc]onnection.*Error", r"def \w+", "été",
+    "ÉTÉ", "e\u0301te\u0301", "cafés", "cafe\u0301s", "cafe", "straße", "strasse", "STRAẞE", "ss", "maße", "support",
+    "ſupport", "kelvin", "\u212aelvin", "istanbul", "İstanbul", "ISI", "ısı", "i", "ist", "σίγμασ", "ς", "αι", "\u1fb3",
+    "日本", "本語", "日本語", "語", "設定", "ファイル", "メモリ", "ﾒﾓﾘ", "python", "でPython", "한국", "ไทย", "עבר",
+    "_", "__", "_private", "parse_", "_config_", "o_b", "foo.bar", r"foo\.bar", "foo_bar|foo-bar", "86_6", "x86",
+    "11-21", "2026", "^deploy", "deploy$", "^$", "^", "$", r"^\S+$", r"error\s*$", ".", "", "[", "(", "*a", "a{2",
+    "(?<=x", "\\", "[x]", r"\[x\]", "c++", "C+", r"\$HOME", "100%", '"quoted"', "'", r"a\\b", r"\t", r"\r", r"\n", "z\u0323", "\u0307",
+    "qqqq", "q{127}z", "needle", "haystack", "x9x9", "ééé", "fin", r"\d{4}-\d\d", r"[^\x00-\x7f]{3}", "ﬁ", "fi", "ff",
+    "²", "①", "Ａ", "abc", "ℌ", "\U0001f600", "\U0001d4d0", "\U00020001", "a\u200db", "(?i)DEPLOY", "(?s)a.b",
+    "(?x) foo", "(?:foo|été).bar", "a|", "(été)?x", "(é|e\u0301)t", "[éè]t", "[ſs]upp", "k(?=elvin)",
+    "(?!x)deploy", r"(\w)\1", "\ud800", "\0", "x" * 200, "日" * 100,
+)
+
+
+class FindCase(TempHome):
+    """A store whose texts are known: `texts` by id."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        lending: Any = mock.patch.object(rlm, "LEND", {})  # else chunks without any word of the query may be answers
+        lending.start()
+        self.addCleanup(lending.stop)
+        self.texts: dict[str, str] = {}
+        self.at_s: dict[str, float] = {}
+
+    def add(self, texts: Iterable[str], *, at_s: Sequence[float] = (), **fields: Any) -> list[str]:
+        """Stores the texts as chunks; their ids."""
+        ids = []
+        with rlm.Writer(self.view(), durable=False) as writer:
+            for n, text in enumerate(texts):
+                facts = {"summary": "zusammen", "tags": [], "project": "test", "ticket": "", "domain": "",
+                         "chunk_type": "session", **fields}
+                new_id, is_new = rlm.save_chunk(writer, text, at_s=at_s[n] if at_s else NOW + len(self.texts), **facts)
+                self.assertTrue(is_new)
+                self.texts[new_id], self.at_s[new_id] = text, at_s[n] if at_s else NOW + len(self.texts)
+                ids.append(new_id)
+        return ids
+
+    def index(self, max_docs: int = 1) -> None:
+        """Brings the index up to date, with a segment of its own for what is new."""
+        self.assertTrue(rlm.catch_up(self.view(), max_docs=max_docs))
+
+    def grep(self, pattern: str, limit: int = 10_000, **filters: Any) -> list[rlm.Hit]:
+        """The hits, with a view of its own."""
+        return rlm.grep(self.view(), pattern, rlm.Scope(**filters), limit, lambda: None)[0]
+
+    def fuzzy(self, pattern: str, threshold: int = 80, limit: int = 10_000, **filters: Any) -> list[rlm.Hit]:
+        """The fuzzy hits, with a view of its own."""
+        return rlm.fuzzy_grep(self.view(), pattern, rlm.Scope(**filters), limit, threshold, lambda: None)[0]
+
+    def ids(self, hits: Iterable[rlm.Hit]) -> list[str]:
+        """The ids of the hits."""
+        return [hit.doc.id for hit in hits]
+
+
+def lines_of(text: str) -> list[str]:
+    """The text's lines, whichever way they end."""
+    return re.split("\r?\n", text)
+
+
+def random_text(rng: random.Random) -> str:
+    """Some lines of pieces, in which words touch now and then."""
+    n_words = rng.choice((1, 2, 4, 8, 20))
+    joints = [rng.choice((" ", " ", "", "-", "\n", "\r\n", ", ", "_", ".", "\n\n")) for _ in range(n_words)]
+    words = [rng.choice(PIECES) if rng.random() < 0.95 else rng.choice(LONG_WORDS) for _ in range(n_words)]
+    return "".join(word + joint for word, joint in zip(words, joints)) or "x"
+
+
+class GrepTest(FindCase):
+    def fill(self, rng: random.Random, n_docs: int) -> None:
+        """Random texts in several segments and the tail, some archived, some forgotten."""
+        texts = list(dict.fromkeys(random_text(rng) for _ in range(n_docs)))
+        texts = [t for t in texts if t.strip()]
+        texts += ["".join(rng.choice(LETTERS) for _ in range(9)) + f" {n}" for n in range(n_docs // 3)]
+        rng.shuffle(texts)
+        size = len(texts) // 4
+        for n in range(0, len(texts), size):
+            self.add(texts[n : n + size], at_s=[NOW - rng.randrange(10_000) for _ in texts[n : n + size]])
+            if n < 3 * size:
+                self.index()
+        view = self.view()
+        rlm.archive_docs(view, [view.doc(o) for o in rng.sample(range(view.n_docs()), 20)], NOW)
+        with rlm.Writer(self.view()) as writer:
+            for i in rng.sample(sorted(self.texts), 10):
+                rlm.forget(writer, i, undo=False)
+                del self.texts[i]
+
+    def assert_greps(self, view: rlm.View, pattern: str, order: Sequence[str]) -> int:
+        """Compares with a search of every line; how many chunks match."""
+        try:
+            regex, is_literal = re.compile(pattern, re.IGNORECASE), False
+        except re.error:
+            regex, is_literal = re.compile(re.escape(pattern), re.IGNORECASE), True
+        found = {i: [n + 1 for n, line in enumerate(lines_of(self.texts[i])) if regex.search(line)] for i in order}
+        expected = [(i, numbers[: rlm.GREP_LINES_PER_CHUNK], len(numbers)) for i, numbers in found.items() if numbers]
+        hits, more, taken_literally = rlm.grep(view, pattern, rlm.Scope(), 10_000, lambda: None)
+        self.assertEqual((more, taken_literally), (False, is_literal), pattern)
+        found_by_grep = [(hit.doc.id, [n for n, _ in hit.lines], hit.n_lines) for hit in hits]
+        self.assertEqual(found_by_grep, expected, repr(pattern))
+        return len(hits)
+
+    def test_grep_finds_what_a_search_of_every_line_finds(self) -> None:
+        seed, n_hits, n_narrowed = random.randrange(1 << 32), 0, 0
+        rng = random.Random(seed)
+        with self.subTest(seed=seed):
+            self.fill(rng, 160)
+            view = self.view()
+            self.assertGreater(len(view.index.segments), 2)
+            self.assertGreater(len(view.tail), 20)
+            ordinals = {doc.id: doc.ordinal for doc in view.alive()}
+            order = sorted(ordinals, key=lambda i: (self.at_s[i], ordinals[i]), reverse=True)
+            self.assertEqual(set(order), set(self.texts))
+            words = [re.escape(word[a : a + rng.randint(2, 6)]) for word in [*PIECES, *LONG_WORDS] for a in (0, 1)]
+            for pattern in [p for p in PATTERNS if p] + words + [random_pattern(rng) for _ in range(150)]:
+                if not pattern:
+                    continue
+                n_hits += self.assert_greps(view, pattern, order)
+                narrowed = rlm.keys_for_pattern(view, rlm.required_words(pattern, re.IGNORECASE))
+                n_narrowed += narrowed is not None and len(narrowed) < len(order) // 2
+            self.assertGreater(n_hits, 1000)
+            self.assertGreater(n_narrowed, 100)
+
+    def test_every_letter_passes_the_vocabulary_in_any_case(self) -> None:
+        lost = []
+        for code in [*range(1, 0x3400), *range(0x3400, 0xA000, 61), *range(0xA000, 0xAC00), *range(0xAC00, 0xD7A4, 61),
+                     *range(0xF900, 0x10000), *range(0x10400, 0x10600), *range(0x1D400, 0x1D500),
+                     *range(0x1E900, 0x1E960), *range(0x1F100, 0x1F200), *range(0x20000, 0x20010)]:
+            letter = chr(code)
+            if letter in "\n\r":
+                continue
+            terms = " ".join(rlm.count_terms(f"see xa{letter}bx."))
+            for other in {letter, letter.lower(), letter.upper(), letter.swapcase()}:
+                if len(other) > 1 or (other != letter and not re.match(re.escape(other), letter, re.IGNORECASE)):
+                    continue
+                literal = rlm.fold_case(f"a{other}b")
+                lost += [(hex(code), other) for part in rlm.fragments(literal) if part not in terms]
+        self.assertEqual(lost, [])
+
+    def test_the_rarest_words_decide_which_chunks_are_read(self) -> None:
+        self.add(f"common words é number{n} and more" for n in range(300))
+        self.index()
+        view = self.view()
+        for pattern, n_read in (("number123", 1), ("number12", 11), (r"common .* number7\d", 11),
+                                ("number1|number2", 222), ("common|zzzz", 300), (r"n.m.e.\d\d\b", 300), ("zzzz.*common", 0)):
+            with mock.patch.object(rlm.View, "record", autospec=True, side_effect=rlm.View.record) as record:
+                rlm.grep(view, pattern, rlm.Scope(), 1000, lambda: None)
+            self.assertEqual(record.call_count, n_read, pattern)
+
+    def test_a_fragment_in_too_many_words_narrows_nothing_and_loses_nothing(self) -> None:
+        self.add(" ".join(f"word{n}é" for n in range(10 * k, 10 * k + 10)) for k in range(20))
+        self.index()
+        for limit in (0, 5, 199, 200, 10_000):
+            with mock.patch.object(rlm, "MAX_TERMS_PER_FRAGMENT", limit):
+                self.assertEqual(len(self.grep("word")), 20)
+                self.assertEqual(len(self.grep("word1\\d\\dé.*word")), 10)
+
+    def test_the_newest_come_first_and_more_says_whether_there_are_others(self) -> None:
+        old, new = self.add(["needle é old\n", "needle é new"], at_s=[NOW - 9e6, NOW])
+        self.index()
+        middle = self.add(["needle é written last"], at_s=[NOW - 5e6])[0]
+        for limit, more in ((1, True), (2, True), (3, False), (4, False)):
+            hits, has_more, _ = rlm.grep(self.view(), "needle", rlm.Scope(), limit, lambda: None)
+            self.assertEqual((self.ids(hits), has_more), ([new, middle, old][:limit], more))
+        answer = self.call("rlm_grep", pattern="needle", limit=2)
+        self.assertTrue(answer.data["more"])
+        self.assertIn("More than 2 match", answer.text)
+        self.assertNotIn("More than", self.call("rlm_grep", pattern="needle", limit=3).text)
+
+    def test_matching_lines_are_shown_with_one_line_of_context(self) -> None:
+        self.chunk("\r\n".join(["zero é", "one", 'two "HIT"', "three", "four", "five hit", "six hit", "seven", "eight",
+                                "nine hit", "last hit"]))
+        answer = self.call("rlm_grep", pattern="hit")
+        self.assertEqual(answer.text.split("\n")[1:], [
+            "    2: one", '  > 3: two "HIT"', "    4: three", "    5: four", "  > 6: five hit", "  > 7: six hit",
+            "    8: seven", "    +2 more lines in it"])
+        hit = answer.data["hits"][0]
+        self.assertEqual([line["line"] for line in hit["lines"]], [3, 6, 7])
+        self.assertEqual(hit["n_matching_lines"], 5)
+        for pattern, shown in (("zero", ["  > 1: zero é", "    2: one"]),
+                               ("last", ["    10: nine hit", "  > 11: last hit"])):
+            self.assertEqual(self.call("rlm_grep", pattern=pattern).text.split("\n")[1:], shown)
+
+    def test_anchors_hold_at_either_kind_of_line_end(self) -> None:
+        for name, end in (("unix", "\n"), ("dos", "\r\n")):
+            self.add([f"first é {name}{end}middle {name}{end}{end}{name} last"])
+        for pattern, numbers in (("^first", [1]), (r"(unix|dos)$", [1, 2]), ("^$", [3]), (r"^(unix|dos) last$", [4]),
+                                 (r"^middle \w+$", [2]), (r"\s$", []), (r"\Aunix|\Ados", [4])):
+            for hit in self.grep(pattern):
+                self.assertEqual([n for n, _ in hit.lines], numbers, pattern)
+            self.assertEqual(len(self.grep(pattern)), 2 if numbers else 0, pattern)
+
+    def test_a_long_line_is_cut_around_the_match_itself(self) -> None:
+        long = "needles " + "é x " * 500 + "the needle! " + "y日 " * 500
+        self.add([long, "İ" * 1000 + " needle!", "z" * 5000])
+        for hit in self.grep(r"\bneedle\b"):
+            ((number, shown),) = hit.lines
+            self.assertEqual(number, 1)
+            self.assertIn("needle!", shown)
+            self.assertTrue(shown.startswith("…"))
+            self.assertLess(len(shown), rlm.SNIPPET_CHARS + 3)
+        self.assertEqual(len(self.grep("z$")[0].lines[0][1]), rlm.SNIPPET_CHARS + 1)
+        self.assertEqual(len(self.grep(r"\bneedle\b")), 2)
+
+    def test_what_is_no_regex_is_searched_as_plain_text_and_says_so(self) -> None:
+        wanted = self.chunk('call foo(bar[é] "x" *')
+        self.chunk("call foobar")
+        for pattern, is_regex in (("foo(bar", False), ("[é", False), ("*", False), ("foo(bar[É]", False),
+                                  ('"x" *', True)):
+            answer = self.call("rlm_grep", pattern=pattern)
+            self.assertEqual("no valid regex" in answer.text, not is_regex, pattern)
+            self.assertEqual([hit["id"] for hit in answer.data["hits"]], [wanted], pattern)
+
+    def test_patterns_that_cannot_be_used_are_errors_that_say_so(self) -> None:
+        self.chunk("x")
+        for pattern, message in (("", "empty"), ("a" * 2001, "2,001")):
+            with self.assertRaisesRegex(rlm.UsageError, message):
+                self.call("rlm_grep", pattern=pattern)
+        self.assertEqual(self.call("rlm_grep", pattern="a" * 2000).data["hits"], [])
+
+    def test_archived_chunks_are_found_and_forgotten_ones_are_not(self) -> None:
+        ids = self.add([f"needle {n} {HARD}" for n in range(4)])
+        view = self.view()
+        rlm.archive_docs(view, [view.doc(0), view.doc(1)], NOW)
+        with rlm.Writer(self.view()) as writer:
+            rlm.forget(writer, ids[1], undo=False)
+            rlm.forget(writer, ids[2], undo=False)
+        with mock.patch.object(rlm, "sync", lambda _: None):
+            for n_round in range(3):
+                self.assertEqual(self.ids(self.grep("needle")), [ids[3], ids[0]])
+                self.assertEqual(self.ids(self.fuzzy("neddle")), [ids[3], ids[0]])
+                self.assertEqual({hit["id"] for hit in self.call("rlm_search", query="needle").data["hits"]},
+                                 {ids[0], ids[3]})
+                self.assertIn("archived", self.call("rlm_grep", pattern="needle 0").text)
+                (lambda: self.index(), lambda: rlm.rewrite(self.view()), lambda: None)[n_round]()
+
+    def test_a_search_can_be_stopped_between_two_chunks(self) -> None:
+        self.add([f"é {n}" for n in range(5)])
+        checks = iter([None, None, rlm.Cancelled("stop")])
+
+        def check() -> None:
+            error = next(checks)
+            if error:
+                raise error
+
+        with self.assertRaises(rlm.Cancelled):
+            rlm.grep(self.view(), "é", rlm.Scope(), 10, check)
+        self.assertEqual(list(checks), [])
+
+
+class FuzzyTest(FindCase):
+    TEXTS = ("the connection was reset by été", "conection lost", "une conecttion perdue", "connections", "connector",
+             "timeout in the connection pool", "a pool with a timeuot", 'ConnectionResetError "x"',
+             "データベース接続エラー", "déploiement terminé", "xonnection", "connectioh")
+
+    def test_one_and_two_typos_per_word_are_found_in_every_part_of_the_store(self) -> None:
+        self.add(self.TEXTS[:4])
+        self.index()
+        self.add(self.TEXTS[4:8])
+        self.index()
+        self.add(self.TEXTS[8:])
+        self.assertEqual((len(self.view().index.segments), len(self.view().tail)), (2, 4))
+        for _ in range(2):
+            by_text = {text: i for i, text in self.texts.items()}
+            for typo in ("connection", "conection", "connectoin", "xconnection", "cnnnection", "connecion",
+                         "cobmection"):
+                found = set(self.ids(self.fuzzy(typo)))
+                for n in (0, 5, 7):
+                    self.assertIn(by_text[self.TEXTS[n]], found, typo)
+                self.assertNotIn(by_text[self.TEXTS[9]], found, typo)
+            for typo in ("connection", "xonnectioh"):  # those in the tail, wherever their typo is
+                for n in (10, 11):
+                    self.assertIn(by_text[self.TEXTS[n]], self.ids(self.fuzzy(typo)), (typo, n))
+            for pattern, n in (("deploiment termine", 9), ("DÉPLOIMENT", 9), ("timout conection", 5),
+                               ("接続エラー", 8)):
+                self.assertEqual(self.ids(self.fuzzy(pattern)), [by_text[self.TEXTS[n]]], pattern)
+            self.index(1 << 20)
+            self.assertEqual(len(self.view().tail), 0)
+
+    def test_it_finds_what_a_comparison_with_every_word_finds(self) -> None:
+        seed, n_hits = random.randrange(1 << 32), 0
+        rng = random.Random(seed)
+        words = ["connection", "conexion", "réseau", "reseaux", "timeout", "time", "memory", "mémoire", "cache",
+                 "caches"]
+        with self.subTest(seed=seed):
+            for _ in range(4):
+                self.add(list(dict.fromkeys(" ".join(rng.choices(words, k=3)) + f"\n{rng.choice(words)} {rng.random()}"
+                                            for _ in range(6))))
+                if rng.random() < 0.6:
+                    self.index()
+            for _ in range(30):
+                asked = [w[: rng.randrange(1, len(w))] + rng.choice("xe") + w[rng.randrange(1, len(w)) :]
+                         for w in rng.sample(words, rng.choice((1, 2)))]
+                threshold = rng.choice((60, 80, 90, 100))
+                expected: dict[str, float] = {}
+                for i, text in self.texts.items():
+                    distances = [self.distance(asked, line, threshold) for line in text.split("\n")]
+                    known = [d for d in distances if d is not None]
+                    if known:
+                        expected[i] = rlm.similarity([rlm.fold(w) for w in asked], min(known))
+                hits = self.fuzzy(" ".join(asked), threshold)
+                self.assertEqual({hit.doc.id: hit.score for hit in hits}, expected, (asked, threshold))
+                self.assertEqual([hit.score for hit in hits], sorted((hit.score for hit in hits), reverse=True))
+                n_hits += len(hits)
+            self.assertGreater(n_hits, 5)
+
+    def distance(self, asked: Sequence[str], line: str, threshold: int) -> int | None:
+        """Typos between the words asked for and the line's closest words; None when one of them is not near any."""
+        total = 0
+        for word in dict.fromkeys(map(rlm.fold, asked)):
+            granted = rlm.allowed_edits(word, threshold)
+            near = [rlm.edit_distance(word, rlm.fold(other), granted) for other in re.findall(r"\w+", line)]
+            if not near or min(near) > granted:
+                return None
+            total += min(near)
+        return total
+
+    def test_closer_matches_come_first_and_of_equals_the_newer(self) -> None:
+        ids = self.add(["one typpo: connnectoin é", "connection", "conection\nconnection", "connection again"])
+        hits = self.fuzzy("connection")
+        self.assertEqual(self.ids(hits), [ids[3], ids[2], ids[1], ids[0]])
+        self.assertEqual([hit.score for hit in hits], [100.0, 100.0, 100.0, 80.0])
+        self.assertEqual([hit.score for hit in self.fuzzy("conection")], [100.0, 88.9, 88.9])
+
+    def test_the_threshold_is_respected(self) -> None:
+        ids = self.add(["connection", "connectio", "connecti", "connect", "été"])
+        for threshold, n_found in ((100, 1), (90, 2), (80, 3), (70, 4), (0, 4)):
+            self.assertEqual(self.ids(self.fuzzy("connection", threshold)), ids[:n_found], threshold)
+        for threshold in (-1, 101):
+            with self.assertRaisesRegex(rlm.UsageError, "0 to 100"):
+                self.call("rlm_grep", pattern="x", fuzzy=True, fuzzy_threshold=threshold)
+
+    def test_every_word_has_to_be_on_the_line(self) -> None:
+        ids = self.add(["the conection pool\nis full é", "the conection\npool", "only a pool"])
+        self.assertEqual(self.ids(self.fuzzy("connection pool")), ids[:1])
+        self.assertEqual(self.fuzzy("connection zzzzzz"), [])
+        hit = self.fuzzy("ful connection")
+        self.assertEqual(hit, [])
+
+    def test_limit_more_lines_and_filters_are_those_of_grep(self) -> None:
+        self.add([f"x\nconection {n}\ny\nconnection é\nconecttion\nconnectoin" for n in range(3)])
+        other = self.add(["connnection"], project="Elsewhere")[0]
+        hits, more = rlm.fuzzy_grep(self.view(), "connection", rlm.Scope(), 2, 80, lambda: None)
+        self.assertEqual((len(hits), more, [n for n, _ in hits[0].lines], hits[0].n_lines), (2, True, [2, 4, 6], 4))
+        self.assertFalse(rlm.fuzzy_grep(self.view(), "connection", rlm.Scope(), 4, 80, lambda: None)[1])
+        self.assertEqual(self.ids(self.fuzzy("connection", limit=1, project="ELSEWHERE")), [other])
+        text = self.call("rlm_grep", pattern="connection", fuzzy=True, project="elsewhere").text
+        self.assertIn("90% alike", text)
+
+    def test_the_word_with_the_typo_is_shown_of_a_long_line(self) -> None:
+        self.add(["é word " * 300 + "conecttion " + "more 日本 " * 300])
+        self.assertIn("conecttion", self.fuzzy("connection")[0].lines[0][1])
+
+    def test_a_pattern_without_a_word_is_an_error(self) -> None:
+        self.chunk("é")
+        with self.assertRaisesRegex(rlm.UsageError, "at least one word"):
+            self.call("rlm_grep", pattern="?!", fuzzy=True)
+
+
+class ScopeTest(FindCase):
+    def found(self, tool: str, **arguments: Any) -> set[str]:
+        """The ids that a tool answers with."""
+        data = self.call(tool, **arguments).data
+        return {hit["id"] for hit in data.get("hits", data.get("insights"))}
+
+    def test_a_project_of_few_weak_matches_still_fills_its_own_results(self) -> None:
+        self.add(("needle " * 20 + f"é {n}" for n in range(300)), project="loud")
+        weak = self.add((f"a long text about something else, with one needle {n} " + "filler " * 300 for n in range(7)),
+                        project="Quiet É")
+        self.index()
+        weak += self.add(["the last needle " + "filler " * 300], project="quiet e")
+        for project in ("Quiet É", "quiet e", "QUIET E\u0301"):
+            self.assertEqual(self.found("rlm_search", query="needle", project=project, limit=8), set(weak))
+            self.assertEqual(self.found("rlm_grep", pattern="needle", project=project, limit=8), set(weak))
+            self.assertEqual(self.found("rlm_grep", pattern="needel", fuzzy=True, project=project, limit=8), set(weak))
+        self.assertEqual(self.found("rlm_search", query="needle", project="quiet"), set())
+
+    def test_both_ends_of_a_date_filter_are_included(self) -> None:
+        day = [time.mktime((2026, 3, n, 0, 0, 0, 0, 0, -1)) for n in (9, 10, 11, 12)]
+        ids = self.add([f"needle {n} é" for n in range(6)],
+                       at_s=[day[1] - 0.5, day[1], day[1] + 3600.25, day[2] - 0.001, day[2], day[3]])
+        for is_indexed in (False, True):
+            for date_from, date_to, first, end in (
+                    ("2026-03-10", "2026-03-10", 1, 4), ("2026-03-10", "", 1, 6), ("", "2026-03-09", 0, 1),
+                    ("2026-03-11", "2026-03-12", 4, 6), (" 2026-03-10 ", "2026-03-10T01:00:00.250", 1, 3),
+                    ("2026-03-10T00:00", "2026-03-10T01:00", 1, 2), (rlm.stamp(day[2]), rlm.stamp(day[2]), 4, 5),
+                    ("", "", 0, 6), ("2027-01-01", "", 6, 6)):
+                dates = {"date_from": date_from, "date_to": date_to}
+                for tool, what in (("rlm_grep", {"pattern": "needle"}), ("rlm_search", {"query": "needle"})):
+                    self.assertEqual(self.found(tool, limit=50, **what, **dates), set(ids[first:end]), (tool, dates))
+            if not is_indexed:
+                self.index()
+
+    def test_a_date_that_is_none_is_an_error_that_says_what_is_accepted(self) -> None:
+        self.chunk("é")
+        for bad in ("yesterday", "2026-02-30", "2026-13-01", "21-11-2026", "2026/11/21", "20261", "2026-11-21T25:00",
+                    "é" * 10, "0000-00-00", "99999-01-01"):
+            for tool, what in (("rlm_grep", {"pattern": "x"}), ("rlm_search", {"query": "x"})):
+                for name in ("date_from", "date_to"):
+                    with self.assertRaises(rlm.UsageError) as caught:
+                        self.call(tool, **what, **{name: bad})
+                    for part in (name, "2026-11-21", "2026-11-21T08:30", repr(bad)):
+                        self.assertIn(part, str(caught.exception))
+        with self.assertRaisesRegex(rlm.UsageError, "2026-03-02 is after date_to 2026-03-01"):
+            self.call("rlm_grep", pattern="x", date_from="2026-03-02", date_to="2026-03-01")
+
+    def test_the_entity_filter_takes_any_part_of_a_name_and_nothing_else(self) -> None:
+        texts = ["see src/app/Main.py needle", "see environment.md needle", "v2.1.7 of needle", "needle ValueError: é",
+                 "PROJ-42 needle", "données_été.csv needle", "nvidia.md needle", "plain needle"]
+        ids = dict(zip(texts, self.add(texts)))
+        for is_indexed in (False, True):
+            for entity, wanted in (("main.py", [0]), ("MAIN", [0]), ("src/", [0]), ("env", [1]),
+                                   ("environment.md", [1]), ("2.1.7", [2]), ("valueerror", [3]), ("error", [3]),
+                                   ("proj-42", [4]), ("donnees_ete", [5]), ("ÉTÉ", [5]), ("e\u0301te\u0301", [5]),
+                                   (".md", [1, 6]), ("envidia", []), ("envi", [1]), ("needle", []),
+                                   ("main.py needle", [])):
+                expected = {ids[texts[n]] for n in wanted}
+                self.assertEqual(self.found("rlm_grep", pattern="needle", entity=entity), expected, entity)
+                self.assertEqual(self.found("rlm_search", query="needle", entity=entity, limit=9), expected, entity)
+            if not is_indexed:
+                self.index()
+
+    def test_filters_are_combined_with_and(self) -> None:
+        at_s = [NOW, NOW, NOW - 9e6, NOW]
+        rows = [("Shop", "api"), ("shop", "UI é"), ("SHOP", "api"), ("other", "API")]
+        ids = [self.add([f"needle {n}"], project=project, domain=domain, at_s=[at_s[n]])[0]
+               for n, (project, domain) in enumerate(rows)]
+        day = rlm.local_day(NOW)
+        for filters, wanted in (({"project": "shop"}, [0, 1, 2]), ({"domain": "api"}, [0, 2, 3]),
+                                ({"project": "shop", "domain": "API"}, [0, 2]), ({"domain": "ui e"}, [1]),
+                                ({"project": "shop", "domain": "api", "date_from": day}, [0]),
+                                ({"project": "other", "domain": "ui é"}, [])):
+            self.assertEqual(set(self.ids(self.grep("needle", **filters))), {ids[n] for n in wanted}, filters)
+            self.assertEqual(self.found("rlm_search", query="needle", **filters), {ids[n] for n in wanted}, filters)
+
+    def test_details_filter_without_any_other_filter(self) -> None:
+        self.call("rlm_remember", content="é high", importance="high", category="fact")
+        self.call("rlm_remember", content="é low", importance="low", category="todo")
+        view = self.view()
+        for details, ordinals in (({"importance": "high"}, {0}), ({"category": "todo"}, {1}), ({}, None)):
+            keys = rlm.keys_in_scope(view, rlm.Scope(**details))
+            self.assertEqual(keys and {key >> 8 for key in keys}, ordinals)
+
+
+class SearchTest(FindCase):
+    def hits(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
+        """The hits of rlm_search as data."""
+        return list(self.call("rlm_search", query=query, **arguments).data["hits"])
+
+    def test_snippets_show_the_lines_that_match_with_their_numbers(self) -> None:
+        text = "\r\n".join(["intro é", "nothing here", "the Deployments failed", "x",
+                            "y " * 200 + "deploy " + "z " * 200, "日本語 deploy", "end"])
+        chunk_id = self.chunk(text)
+        for is_indexed in (False, True):
+            (hit,) = self.hits("deploy")
+            self.assertEqual(hit["id"], chunk_id)
+            self.assertEqual([line["line"] for line in hit["lines"]], [3, 5, 6])
+            shown = [line["text"] for line in hit["lines"]]
+            self.assertEqual((shown[0], shown[2]), ("the Deployments failed", "日本語 deploy"))
+            self.assertIn("deploy", shown[1])
+            self.assertLess(len(shown[1]), 300)
+            text_answer = self.call("rlm_search", query="deploy").text
+            self.assertIn("3: the Deployments failed", text_answer)
+            self.assertIn(chunk_id, text_answer)
+            if not is_indexed:
+                self.index()
+
+    def test_accents_case_and_the_way_they_are_written_do_not_matter(self) -> None:
+        spellings = ["Déploiement été", "DEPLOIEMENT ETE", unicodedata.normalize("NFD", "déploiement été"),
+                     unicodedata.normalize("NFD", "DÉPLOIEMENT ÉTÉ"), "ｄｅｐｌｏｉｅｍｅｎｔ ｅｔｅ",
+                     "deploiement, été!"]
+        ids = {self.chunk(f"{text} {n}") for n, text in enumerate(spellings)}
+        insight = self.call("rlm_remember", content="le Déploiement de l'été").data["id"]
+        for is_indexed in (False, True):
+            for query in spellings:
+                self.assertEqual({hit["id"] for hit in self.hits(query, limit=20)}, ids | {insight}, query)
+                (found,) = self.call("rlm_recall", query=query).data["insights"]
+                self.assertEqual(found["id"], insight)
+            view = self.view()
+            ranks = [rlm.rank(view, query, None, 20) for query in spellings]
+            self.assertEqual({tuple(ordinal for _, ordinal in found) for found in ranks}, {(5, 4, 3, 2, 1, 0, 6)})
+            if not is_indexed:
+                self.index()
+
+    def test_recall_matches_words_not_parts_of_them_and_misses_no_insight_for_one_word(self) -> None:
+        rows = {"cat": "the cat sleeps é", "category": "a category of things", "both": "the cat has a name",
+                "other": "nothing alike"}
+        ids = {key: self.call("rlm_remember", content=text).data["id"] for key, text in rows.items()}
+        for is_indexed in (False, True):
+            for query, wanted in (("cat", {"cat", "both"}), ("cat name", {"cat", "both"}), ("CATS", {"cat", "both"}),
+                                  ("name zebra", {"both"}), ("category", {"category"}),
+                                  ("ategory cat", {"cat", "both"}), ("it's the cat's name, no?", {"cat", "both"})):
+                found = [row["id"] for row in self.call("rlm_recall", query=query).data["insights"]]
+                self.assertLessEqual({ids[key] for key in wanted}, set(found), query)
+                unwanted = ids["category"] if "category" not in wanted else ids["cat"]
+                self.assertNotIn(unwanted, found[: len(wanted)], query)
+                if "both" in wanted and "name" in query:
+                    self.assertEqual(found[0], ids["both"], query)
+            if not is_indexed:
+                self.index()
+
+    def test_insights_are_left_out_when_asked(self) -> None:
+        chunk_id, insight = self.chunk("needle é one"), self.call("rlm_remember", content="needle é two").data["id"]
+        self.assertEqual({hit["id"] for hit in self.hits("needle")}, {chunk_id, insight})
+        self.assertEqual({hit["id"] for hit in self.hits("needle", include_insights=False)}, {chunk_id})
+        self.assertEqual(self.ids(self.grep("needle")), [chunk_id])
+
+    def test_nothing_found_names_near_words_and_other_projects(self) -> None:
+        self.chunk("Kubernetes rollout é", project="infra")
+        self.chunk("plain text", project="Café")
+        for is_indexed in (False, True):
+            for tool, what in (("rlm_grep", {"pattern": "kubernetez"}), ("rlm_grep", {"pattern": "kuberntes x"})):
+                answer = self.call(tool, **what)
+                self.assertIn("kubernetes", answer.text, tool)
+                self.assertIn(answer.data["hint"], answer.text)
+            for tool, what in (("rlm_search", {"query": "kubernetes"}), ("rlm_grep", {"pattern": "kubernetes"})):
+                text = self.call(tool, **what, project="café").text
+                self.assertIn("Nothing matches", text)
+                self.assertIn("infra", text, tool)
+                text = self.call(tool, **{next(iter(what)): "zzzz"}, project="nobody").text
+                for known in ("Café", "infra", "no such project"):
+                    self.assertIn(known, text)
+            if not is_indexed:
+                self.index()
+        self.assertIn("Nothing matches '日本語'", self.call("rlm_search", query="日本語").text)
+
+    def test_words_of_the_summary_and_the_tags_count(self) -> None:
+        by_summary = self.chunk("text é one", summary="Zeppelin notes")
+        by_tag = self.chunk("text é two", tags="zeppelin,other")
+        by_ticket = self.chunk("text é three", ticket="ZEP-7")
+        for is_indexed in (False, True):
+            self.assertEqual({hit["id"] for hit in self.hits("zeppelin")}, {by_summary, by_tag})
+            self.assertEqual([hit["id"] for hit in self.hits("ZEP-7")], [by_ticket])
+            if not is_indexed:
+                self.index()
+
+    def test_a_store_with_nothing_in_it_answers(self) -> None:
+        for tool, what in (("rlm_search", {"query": "é"}), ("rlm_grep", {"pattern": "é"}),
+                           ("rlm_recall", {"query": "é"}), ("rlm_grep", {"pattern": "éàü", "fuzzy": True})):
+            answer = self.call(tool, **what)
+            self.assertEqual(answer.data.get("hits", answer.data.get("insights")), [])
+            self.assertIn("Nothing matches", answer.text)
+
+
+if __name__ == "__main__":
+    unittest.main()
