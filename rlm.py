@@ -1009,12 +1009,8 @@ class Log:
 
     def check_current(self) -> None:
         """For when a file is not there. Superseded when that is because of a rewrite since the last `refresh`."""
-        try:
-            stat = os.stat(self.places.manifest())
-            signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            signature = (0, 0, 0)
-        if signature != self.signature:
+        manifest = load_manifest(self.places.manifest())
+        if manifest and (manifest["store"], manifest["generation"]) != self.identity():
             raise Superseded("the store was rewritten while it was read: try again")
 
     def read(self, pos: Position, n_bytes: int) -> bytes:
@@ -4651,6 +4647,9 @@ class FrozenLog(Log):
         """Never changes."""
         return False
 
+    def check_current(self) -> None:
+        """Is current, whatever is published meanwhile."""
+
 
 def write_log_files(log: Log, lines: Iterable[bytes]) -> list[list[int]]:
     """Writes the lines as new log files, durably; the manifest's entries for them."""
@@ -6836,8 +6835,6 @@ def file_items(path: str, name: str) -> Iterator[Item]:
         return
     if b"\0" in data[:8192]:
         yield {"kind": "damaged", "path": path, "why": "binary"}
-        return
-    if not data.strip():
         return
     parts = [part for part in text_parts(data.decode("utf-8", "surrogateescape")) if part.strip()]
     for i, part in enumerate(parts, 1):

@@ -17,7 +17,7 @@ import zlib
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, RLM, TempHome, ended, everything, failing_writes, forked, rlm
+from tests.support import HARD, ROOT, TempHome, ended, everything, failing_writes, forked, rlm
 
 
 class Folder(TempHome):
@@ -242,6 +242,19 @@ class AppendTest(Folder):
             rlm.append_bytes(self.path(), b"3\n", durable=False)
             self.assertEqual((sync.call_count, sync_folder.call_count), (2, 1))
 
+    def test_every_acknowledged_write_was_synced_and_a_use_waits_for_nothing(self) -> None:
+        chunk, insight = self.chunk(HARD), str(self.call("rlm_remember", content=HARD).data["id"])
+        view = self.view()
+        rlm.archive_docs(view, [view.doc(view.ordinal_of(chunk))], rlm.now())
+        for name, arguments in (("rlm_chunk", {"content": "new é"}), ("rlm_remember", {"content": "new é"}),
+                                ("rlm_forget", {"insight_id": insight}), ("rlm_restore", {"chunk_id": chunk})):
+            with mock.patch.object(rlm, "sync", wraps=rlm.sync) as sync:
+                rlm.run_tool(rlm.Call(rlm.Store(self.places)), name, arguments)
+                self.assertGreater(sync.call_count, 0, name)
+        with mock.patch.object(rlm, "sync", wraps=rlm.sync) as sync:
+            self.call("rlm_peek", chunk_id=chunk)
+            self.assertEqual(sync.call_count, 0)
+
     def test_sync_reaches_the_disk_by_the_strongest_call_there_is(self) -> None:
         fd = os.open(self.path(), os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, fd)
@@ -392,7 +405,7 @@ class MemberTest(Folder):
 class SystemToolTest(TempHome):
     def test_the_installed_program_needs_no_writable_working_folder(self) -> None:
         gone = tempfile.mkdtemp()
-        code = f"import os, sys; os.chdir({gone!r}); os.rmdir({gone!r}); sys.path.insert(0, {os.path.dirname(RLM)!r})\n" \
+        code = f"import os, sys; os.chdir({gone!r}); os.rmdir({gone!r}); sys.path.insert(0, {ROOT!r})\n" \
                "import rlm; sys.exit(rlm.main(['remember', 'é from nowhere']))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, b""))

@@ -337,16 +337,24 @@ class ExportTest(ImportCase):
             self.call("rlm_peek", chunk_id=kept)
         self.call("rlm_forget", insight_id=self.chunk("a text that is forgotten"))
 
+    def last_uses(self) -> dict[str, int]:
+        """When each memory that was used was used last."""
+        docs = list(self.view().alive())
+        return {doc.id: doc.life.last_use_s for doc in docs if doc.life.uses}
+
     def test_export_and_import_into_an_empty_store_give_the_same_memories(self) -> None:
         self.fill()
         path = os.path.join(self.home, "backup é.jsonl")
         self.assertEqual(self.cli("export", path).stdout.decode(), f"{path}: 8 memories.\n")
         before, wanted = self.exported(), {i: m for i, m in everything(self.places).items() if not m[9]}
+        last_uses = self.last_uses()
+        self.assertEqual(len(last_uses), 1)
         self.assertEqual({m[8] for m in wanted.values()}, {"session", "task", "longterm", "archived"})
         self.other_home("second")
         self.assertEqual(self.cli("import", path).stdout, b"Imported 8, known already 0, not imported 0.\n")
         self.assertEqual(everything(self.places), wanted)
         self.assertEqual(self.exported(), before, "dates, uses, sessions and tickets too")
+        self.assertEqual(self.last_uses(), last_uses)
         rlm.rewrite(self.view())
         self.assertEqual(self.exported(), before)
 

@@ -324,20 +324,19 @@ class ArchiveTest(LifeCase):
     def test_a_bomb_in_the_archive_is_refused_and_the_rest_goes_on(self) -> None:
         doc_id, other = self.chunk("to become a bomb é"), self.chunk("another é")
         self.archive(doc_id)
-        deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
-        block = b"x" * (1 << 20)
-        with open(self.places.archive(1), "wb") as file:
+        self.compact()
+        (number,) = self.places.numbered("archive")
+        deflate, block = zlib.compressobj(9, zlib.DEFLATED, 31), b"x" * (1 << 20)
+        with open(self.places.archive(number), "wb") as file:
             file.write(b"".join([deflate.compress(block) for _ in range(9)] + [deflate.flush()]))
         with mock.patch.object(rlm, "MEMBER_MAX_BYTES", 8 << 20):
-            self.compact()  # the text is still in the log: that copy counts
-            self.assertEqual(self.call("rlm_peek", chunk_id=doc_id).verbatim, "to become a bomb é")
-            with open(self.places.archive(self.places.numbered("archive")[-1]), "wb") as file:
-                file.write(b"".join([zlib.compress(b"")]) + b"")
-            view = self.view()
-            view.log.places.archive(1)
-            with self.assertRaises(rlm.Damaged):
+            with self.assertRaisesRegex(rlm.Damaged, "unpacks to over 8,388,608 bytes"):
                 self.call("rlm_peek", chunk_id=doc_id)
+            with self.assertRaises(rlm.Damaged):
+                self.call("rlm_restore", chunk_id=doc_id)
             self.assertEqual([h["id"] for h in self.call("rlm_grep", pattern="an?other|bomb").data["hits"]], [other])
+            self.assertEqual([p["file"] for p in self.problems()][0], os.path.basename(self.places.archive(number)))
+            self.assertEqual(self.compact().n_kept, 2)
 
 
 class PurgeTest(LifeCase):
@@ -539,6 +538,30 @@ class CompactTest(LifeCase):
         self.assertEqual(everything(self.places), before)
         self.assertEqual(self.view().log.generation(), 3)
 
+    def test_everything_a_new_generation_consists_of_is_on_the_disk_before_it_counts(self) -> None:
+        self.fill()
+        dirty: set[int] = set()
+        write_all, replace, left = rlm.write_all, os.replace, []
+
+        def write(fd: int, data: bytes) -> None:
+            dirty.update([os.fstat(fd).st_ino] * bool(data))
+            write_all(fd, data)
+
+        def swap(source: str, target: str) -> None:
+            if target == self.places.manifest():
+                listed = json.loads(rlm.read_file(source))
+                paths = [self.places.log(n) for n, _ in listed["logs"]] + list(map(self.places.archive, listed["archives"]))
+                left.append([path for path in [*paths, source] if os.stat(path).st_ino in dirty])
+            replace(source, target)
+
+        with mock.patch.object(rlm, "write_all", write), mock.patch.object(os, "replace", swap), \
+                mock.patch.object(rlm, "sync", lambda fd: dirty.discard(os.fstat(fd).st_ino)), \
+                mock.patch.object(rlm, "LOG_ROLL_BYTES", 3000):
+            self.compact(check=lambda: self.chunk(f"meanwhile {self.now_s} é {os.urandom(4).hex()}"))
+            self.archive(self.chunk("one more é"))
+        self.assertGreater(len(left), 2)
+        self.assertEqual([each for each in left if each], [])
+
     def test_a_store_without_a_log_is_left_alone(self) -> None:
         self.assertEqual(self.main("compact")[0], 0)
         self.assertFalse(os.path.exists(self.places.memory))
@@ -630,7 +653,7 @@ class InterruptionTest(LifeCase):
         generation = self.view().log.generation()
         self.assertEqual(rlm.rubbish(self.view().log), [])
         for name in os.listdir(self.places.memory):
-            self.assertRegex(name, r"^(log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz|manifest\.json|(compact-)?lock|index)$")
+            self.assertRegex(name, r"^((log|archive)-[0-9]{6}.jsonl(.gz)?|manifest.json|(compact-)?lock|index)$")
         for name in os.listdir(self.places.index):
             self.assertRegex(name, rf"^(lock|(current|segment|state)-{generation:06d}[-0-9]*\.(json|idx|bin))$")
 

@@ -320,7 +320,7 @@ class LimitTest(TempHome):
 
     def test_the_summary_is_made_from_the_first_line_that_says_something(self) -> None:
         cases = {"---\n\n# Réunion: le plan\nmore": "Réunion: le plan", "```\n> quoted 日本語": "quoted 日本語",
-                 "?!\n": "?!", "word " * 100: ("word " * 100)[:119].rstrip() + "…"}
+                 "?!\n": "?!", "1.\n***\nAn été": "An été", "word " * 100: ("word " * 100)[:119].rstrip() + "…"}
         for text, summary in cases.items():
             with self.subTest(text=text[:20]):
                 self.assertEqual(rlm.auto_summary(text), summary)
@@ -376,6 +376,8 @@ class ProjectTest(TempHome):
                 self.assertEqual(rlm.current_project(), "repo")
                 self.folder("fix-branch", "src")
                 self.assertEqual(rlm.current_project(), "repo")
+        self.git_file("repo/inside", "../.git/worktrees/inside")
+        self.assertEqual(rlm.current_project(), "repo")
 
     def test_a_main_repository_below_a_folder_called_worktrees_keeps_its_name(self) -> None:
         self.git_file("worktrees/fix", f"{self.home}/worktrees/repo/.git/worktrees/fix")

@@ -90,6 +90,7 @@ class ArgumentTest(ToolCase):
                     self.assertIn(f"{param.name} must be {kind}, not ", message)
                     n_tried += 1
         self.assertGreater(n_tried, 200)
+        self.assertIn("summary must be a string", self.refused("rlm_chunk", content="x", summary=["tags only"]))
 
     def test_numbers_and_booleans_may_come_as_text(self) -> None:
         ids = [self.chunk(f"text {n}") for n in range(3)]
@@ -736,6 +737,12 @@ class RetentionTest(ToolCase):
         self.assertEqual((done.data["n_purged"], done.data["n_purgeable"], done.data["purged"]), (0, 1, []))
         self.assertIn("1 chunk could be purged", done.text)
         self.assertEqual(self.call("rlm_peek", chunk_id=gone, start=0).verbatim, text)
+
+    def test_the_180_days_count_from_the_archiving(self) -> None:
+        old = self.old("an old text é", 400)
+        self.assertEqual(self.call("rlm_retention_run", purge=True).data["archived"], [old])
+        self.assertEqual(self.call("rlm_retention_preview").data["purge"], [])
+        self.assertEqual(self.call("rlm_retention_run", purge=True).data["n_purged"], 0)
 
     def test_a_purge_takes_the_text_off_the_disk_and_leaves_a_line(self) -> None:
         text = "zwölf Boxkämpfer " * 20
