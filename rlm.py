@@ -837,6 +837,14 @@ def read_file(path: str) -> bytes:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from None
 
 
+def file_size(path: str) -> int:
+    """Bytes of the file, -1 when there is none: another process may have removed it a moment ago."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return -1
+
+
 def gzip_member(lines: Sequence[bytes]) -> bytes:
     """The lines as one gzip member; members may simply follow one another in a file."""
     import gzip
@@ -917,10 +925,7 @@ def new_manifest(places: Places) -> Record:
     logs, start = [], 0
     for number in places.numbered("log") or [1]:
         logs.append([number, start])
-        try:
-            start += os.path.getsize(places.log(number))
-        except OSError:
-            pass
+        start += max(0, file_size(places.log(number)))
     return {"v": MANIFEST_VERSION, "store": os.urandom(8).hex(), "generation": 1, "made_at": stamp(now()),
             "logs": logs, "archives": places.numbered("archive")}
 
@@ -2231,6 +2236,13 @@ class View:
         segment = self.segment_at(ordinal)
         return int(segment.value("tokens", "I", ordinal - segment.first))
 
+    def made_at(self, ordinal: int) -> float:
+        """When the document was made, in seconds since 1970."""
+        if ordinal >= self.index.n_docs:
+            return self.tail[ordinal - self.index.n_docs].at_s
+        segment = self.segment_at(ordinal)
+        return float(segment.value("at", "d", ordinal - segment.first))
+
     def session(self, ordinal: int) -> str:
         """The document's session."""
         if ordinal >= self.index.n_docs:
@@ -2551,6 +2563,8 @@ def newest_ordinals(view: View, keys: Iterable[Key], limit: int = 1 << 30) -> li
     from itertools import chain
 
     alive = set(keys) - view.dead()
+    if len(alive) < 1000:  # one by one is faster than all times of a large store
+        return [key >> 8 for _, key in nlargest(limit, ((view.made_at(key >> 8), key) for key in alive))]
     columns = (zip(s.column("at", "d"), range(s.first << 8, s.first + s.n_docs << 8, 256)) for s in view.index.segments)
     tail = ((doc.at_s, doc.ordinal << 8) for doc in view.tail)
     timed = (pair for pair in chain(tail, *columns) if pair[1] in alive)
@@ -3828,8 +3842,8 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
     *threshold* is the least similarity of a word in percent. Returns the hits and whether there are more.
     """
     words = list(dict.fromkeys(fragments(pattern)))
-    if not words:
-        raise UsageError("a fuzzy pattern needs at least one word")
+    if not words or len(pattern) > MAX_PATTERN_CHARS:
+        raise UsageError(f"a fuzzy pattern takes one word or more, {MAX_PATTERN_CHARS:,} characters at most")
     variants = [fuzzy_variants(view, word, allowed_edits(word, threshold)) for word in words]
     if not all(variants):
         return [], False
@@ -4178,7 +4192,8 @@ def text_size(text: str, what: str, limit: int) -> int:
         raise UsageError(f"{what} is empty; there is nothing to save")
     n_bytes = len(text.encode("utf-8", "surrogatepass"))
     if n_bytes > limit:
-        raise UsageError(f"{what} has {n_bytes:,} bytes; at most {limit:,} are accepted: split it")
+        instead = "save it with rlm_chunk" if limit == MAX_INSIGHT_BYTES else "split it, as `rlm.py import FILE` does"
+        raise UsageError(f"{what} has {n_bytes:,} bytes; at most {limit:,} are accepted: {instead}")
     return n_bytes
 
 
@@ -4704,7 +4719,7 @@ def store_bytes(log: Log) -> int:
     """Bytes of the store's log and archive files."""
     paths = [log.places.log(n) for n, _ in log.manifest["logs"]] + \
         [log.places.archive(n) for n in log.manifest["archives"]]
-    return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    return sum(max(0, file_size(path)) for path in paths)
 
 
 def index_ahead(places: Places, manifest: Record) -> None:
@@ -4852,7 +4867,7 @@ def file_problems(log: Log) -> Iterator[Record]:
     logs = log.manifest["logs"]
     for i, (number, start) in enumerate(logs):
         path = log.places.log(number)
-        size = os.path.getsize(path) if os.path.exists(path) else -1
+        size = file_size(path)
         lost = logs[i + 1][1] - start - size if i + 1 < len(logs) else 0
         if size < 0:
             yield {"file": os.path.basename(path), "problem": "missing: put it back from a backup"}
@@ -4894,8 +4909,14 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
                 problems.append({"file": "archive", "problem": str(error)})
     folder = view.log.places.index
     for entry in view.index.files:
-        if crc_of_file(os.path.join(folder, os.path.basename(str(entry[0])))) != entry[3]:
+        try:
+            sound = crc_of_file(os.path.join(folder, os.path.basename(str(entry[0])))) == entry[3]
+        except OSError:  # another process has merged it into a new one meanwhile
+            continue
+        if not sound:
             problems.append({"file": f"index/{entry[0]}", "problem": "damaged cache; remove the folder, it is rebuilt"})
+    if problems:
+        view.log.check_current()  # else files that a rewrite has just removed would be called missing
     return problems
 
 
@@ -4925,6 +4946,8 @@ def repair_manifest(places: Places) -> str:
 # is the one place its parameters and defaults are written; `@tool` adds what the signature cannot say.
 
 MAX_ANSWER_CHARS = 20_000  # Claude Code moves answers over 50,000 characters to a file
+MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have thousands, of some milliseconds each
+NARROW_DOCS = 1000  # a regex that reads more documents than this runs elsewhere, so that others are answered meanwhile
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
@@ -5197,8 +5220,11 @@ def insight_text(doc: Doc, record: Record, now_s: float) -> str:
 
 def nothing_found(view: View, query: str, project: str) -> str:
     """What to try instead of a query without results: words of the store, other projects."""
+    nothing = f"Nothing matches {one_line(query, 80)!r}"
+    if next(view.alive(), None) is None:
+        return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
     hints = []
-    near = [term for word in fragments(query) if len(word) > 3 and not view.keys(word)
+    near = [term for word in fragments(query)[:MOST_HINTED_WORDS] if len(word) > 3 and not view.keys(word)
             for term in sorted(fuzzy_variants(view, word, 2), key=lambda t: (-len(view.keys(t)), t))[:3]]
     if near:
         hints.append("words that are there: " + ", ".join(dict.fromkeys(near)))
@@ -5208,10 +5234,10 @@ def nothing_found(view: View, query: str, project: str) -> str:
         if others:
             hints.append("found in other projects: " + ", ".join(list(others)[:5]))
         elif not view.keys(BY_PROJECT + folded(project)):
-            known = {doc.project for doc in newest(view, view.keys(BY_KIND + "chunk"), 2000)}
-            hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]) if known
-                         else "the memory is empty")
-    return f"Nothing matches {one_line(query, 80)!r}" + "".join(f"; {hint}" for hint in hints) + "."
+            keys = [key for kind in KINDS[:2] for key in view.keys(BY_KIND + kind)]
+            known = {doc.project for doc in newest(view, keys, 2000)}
+            hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]))
+    return nothing + "".join(f"; {hint}" for hint in hints) + "."
 
 
 # -- insights ---------------------------------------------------------------
@@ -5412,6 +5438,14 @@ def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answ
     return answer
 
 
+def is_narrow(store: Store, regex: Any) -> bool:
+    """Whether the index tells which documents the regex can match, or there are few anyway."""
+    if required_words(regex.pattern, regex.flags):
+        return True
+    with store.reading() as view:
+        return view.n_docs() <= NARROW_DOCS
+
+
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
@@ -5427,9 +5461,9 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
         with call.store.reading() as view:
             return no_grep_hits(view, pattern, project, grep_answer(
                 *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), ""))
-    regex, _ = compiled(pattern)
+    regex, is_literal = compiled(pattern)
     timeout_s = setting(call.store.places, "grep_timeout_s")
-    if call.elsewhere and not is_cheap(pattern):
+    if call.elsewhere and not ((is_literal or is_cheap(pattern)) and is_narrow(call.store, regex)):
         return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(regex.pattern, 60)!r}"):
         hits, more, is_literal = grep(view, pattern, scope, limit, call.check)
@@ -5573,7 +5607,15 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     if call.dry_run:
         text = "\n".join(filter(None, [retention_text(plan, "Would"), left.strip()]))
         return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
-    n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=call.check)
+    n_steps = 0
+
+    def check() -> None:
+        nonlocal n_steps
+        n_steps += 1
+        call.progress(n_steps, 0, "archiving, step")
+        call.check()
+
+    n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=check)
     return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}.{left}",
                   {"archived": [doc.id for doc in plan.archive], "n_archived": n_archived,
                    "purged": [doc.id for doc in plan.purge], "n_purged": n_purged, "n_purgeable": n_left})
@@ -5609,8 +5651,7 @@ def tally_text(counts: dict[str, int]) -> str:
 
 def folder_bytes(path: str) -> int:
     """Bytes of the files in a folder, subfolders included."""
-    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path)
-               for name in names if os.path.isfile(os.path.join(folder, name)))
+    return sum(max(0, file_size(os.path.join(folder, name))) for folder, _, names in os.walk(path) for name in names)
 
 
 def status_data(view: View) -> dict[str, Any]:
@@ -6295,9 +6336,11 @@ class Server:
             time.sleep(0.002)
         for worker in list(self.workers):
             worker.process.kill()
-        if self.store.write_mutex.acquire(timeout=0.02):
-            self.store.flush_uses(0.02)
-        os._exit(0)
+        try:
+            if self.store.uses and self.store.write_mutex.acquire(timeout=0.02):
+                self.store.flush_uses(0.02)
+        finally:
+            os._exit(0)
 
 
 # ============================================================================
@@ -7058,6 +7101,14 @@ def print_out(text: str, end: str = "\n") -> None:
     sys.stdout.buffer.write(data)
 
 
+def give_up_output() -> None:
+    """Points stdout elsewhere when it takes no more, so that exiting does not fail for what is left in its buffer."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
     print(text.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr)
@@ -7427,7 +7478,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments[0] = command_name(TOOLS[arguments[0]])
         named = arguments[0] if arguments and arguments[0] in {*COMMANDS, *commands()} else ""
         parser = build_parser(named)
-        options = parser.parse_args(arguments)
+        try:
+            options = parser.parse_args(arguments)
+        finally:
+            sys.stdout.flush()  # --help and --version end here
         if options.command:
             return run_command(options)
         parser.print_help()
@@ -7435,14 +7489,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RlmError as error:
         print_note(f"rlm: {error}")
         return error.exit_code
-    except BrokenPipeError:  # the reader has seen enough; point stdout elsewhere so that exiting does not fail
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # the reader has seen enough
+        give_up_output()
         return 0
     except KeyboardInterrupt:
         print_note("")
         return 130
     except OSError as error:
         print_note(f"rlm: {error}")
+        give_up_output()
         return 1
     except Exception as error:
         if environment("RLM_DEBUG"):

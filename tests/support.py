@@ -25,7 +25,7 @@ import rlm  # noqa: E402
 HARD = 'é "quoted"\r\n日本語 \U0001f600'
 # What the environment of the person who runs the tests must not change.
 SEALED = ("HOME", "RLM_HOME", "RLM_CONTEXT_DIR", "RLM_PROJECT", "CLAUDE_CONFIG_DIR", "CLAUDE_PROJECT_DIR",
-          "CLAUDE_CODE_SESSION_ID", "NO_COLOR", "RLM_DEBUG")
+          "CLAUDE_CODE_SESSION_ID", "NO_COLOR", "RLM_DEBUG", "PYTHONUNBUFFERED")
 
 
 def forked(job: Callable[[], object]) -> int:

@@ -126,6 +126,15 @@ class JsonLinesTest(ImportCase):
         self.import_lines(*(line(text=f"text {n}", created_at="2025-01-01T12:00:00Z") for n in range(300)))
         self.assertEqual(len({row["id"] for row in self.rows()}), 300)
 
+    def test_an_id_that_a_line_brings_along_is_not_given_to_another_line(self) -> None:
+        day = {"created_at": "2025-01-01T12:00"}
+        self.import_lines(line(text="one é", id="2025-01-01_test_001", **day), line(text="two", **day),
+                          line(text="three", id="2025-01-01_test_001", **day),
+                          line(text="four", id="i-1", category="fact"), line(text="five", id="i-1", category="fact"))
+        ids = {self.text(memory_id): memory_id for memory_id in everything(self.places)}
+        self.assertEqual(set(ids), {"one é", "two", "three", "four", "five"})
+        self.assertEqual((ids["one é"], ids["four"]), ("2025-01-01_test_001", "i-1"))
+
     def test_an_archived_line_goes_to_the_archive(self) -> None:
         self.import_lines(line(text=HARD, id="a1", archived=True, uses=2), line(text="active"))
         rows = {row["id"]: row for row in self.rows()}

@@ -135,7 +135,7 @@ class IndexCase(TempHome):
     def setUp(self) -> None:
         super().setUp()
         self.start_over(0)
-        for name, value in (("LEND", {}), ("TAIL_MAX_DOCS", 1 << 30)):
+        for name, value in (("LEND_TOKENS", -1), ("TAIL_MAX_DOCS", 1 << 30)):  # nobody lends score to neighbours
             self.patch(name, value)
 
     def start_over(self, n_store: int) -> None:
@@ -298,6 +298,21 @@ class RankTest(IndexCase):
             self.assertGreater(picks["best_with_dense"].call_count, 5)
             self.assertGreater(picks["above"].call_count, 5)
 
+    def test_what_is_rounded_off_the_sums_of_dense_terms_loses_nothing(self) -> None:
+        part = rlm.Part(self.view(), None)
+        part.n_docs = 302
+        # The sums of 300 documents are rounded by 0, that of the best one by almost 2: to a lower 1/256 of the bound.
+        highest = 65535 * 0.999 - 25_000
+        part.dense = [(bytes([2] * 150 + [1] + [2] * 150 + [0]), [0.0, 512.99, 768.0005, highest, *[0.0] * 252]),
+                      (bytes([0] * 150 + [1] + [0] * 151), [0.0, 255.99, 0.0, 25_000.0, *[0.0] * 252])]
+        sums, unit = rlm.dense_sums(part)
+        self.assertAlmostEqual(unit, 256.0, 5)
+        self.assertEqual((sums[149], sums[150], sums[301]), (3, 2, 0))
+        for sparse in ({}, {7 << 8: 0.5, 9 << 8: 0.97}):
+            best = rlm.best_with_dense(part, sparse, set(), 1)
+            self.assertEqual(max(best, key=lambda key: best[key]), 150 << 8)
+        self.assertAlmostEqual(max(rlm.best_with_dense(part, {9 << 8: 0.99}, set(), 1).values()), 768.9905)
+
     def test_documents_with_only_the_least_telling_word_are_found_too(self) -> None:
         rng = random.Random(1)
         self.write(rng, 40, ["alpha"], [1.0], longest=3)
@@ -305,6 +320,21 @@ class RankTest(IndexCase):
         view = self.catch_up()
         self.assertGreater(len(view.index.segments[0].dense_numbers), 1)
         self.assertEqual(self.assert_ranks(view, "alpha beta", {}, 100), 48)
+
+    def test_the_newest_are_the_same_however_many_there_are(self) -> None:
+        rng = random.Random(11)
+        self.write(rng, 700, ["é"], [1.0], longest=2)
+        self.catch_up()
+        self.write(rng, 400, ["日本"], [1.0], longest=2)
+        self.forget(rng.sample(range(1100), 50))
+        view = self.view()
+        for ordinals in (range(1100), rng.sample(range(1100), 1060), rng.sample(range(1100), 300), []):
+            alive = [i for i in ordinals if self.rows[i].is_alive]
+            order = sorted(alive, key=lambda i: (self.rows[i].at_s, i), reverse=True)
+            for limit in (1, 7, 1005, 1 << 30):
+                keys = {i << 8 for i in ordinals}
+                self.assertEqual(rlm.newest_ordinals(view, keys, limit), order[:limit])
+                self.assertEqual([doc.ordinal for doc in rlm.newest(view, keys, limit)], order[:limit])
 
     def test_of_equals_the_newer_comes_first(self) -> None:
         with rlm.Writer(self.view(), durable=False) as writer:
@@ -334,6 +364,7 @@ class RankTest(IndexCase):
 class LendTest(IndexCase):
     def setUp(self) -> None:
         super().setUp()
+        self.patch("LEND_TOKENS", 120)
         self.patch("LEND", {1: 0.3, 2: 0.15})
 
     def turns(self, texts: Sequence[tuple[str, str]]) -> None:
@@ -613,6 +644,16 @@ class KeepingUpTest(IndexCase):
         self.assertEqual(view.index.n_docs, 0)
         self.assertEqual([doc.id for doc in view.tail], [row.id for row in self.rows])
         self.assertEqual(self.catch_up().index.n_docs, 25)
+
+    def test_a_copied_index_is_summed_up_once_and_then_believed(self) -> None:
+        self.write(random.Random(2), 10, WORDS, [1.0] * len(WORDS))
+        self.catch_up()
+        for name in os.listdir(self.places.index):
+            os.utime(os.path.join(self.places.index, name), ns=(5, 5))
+        for n_sums in (2, 0):  # of a segment and the state
+            with mock.patch.object(rlm, "crc_of_file", side_effect=rlm.crc_of_file) as crc_of_file:
+                self.assertEqual(self.view().index.n_docs, 10)
+            self.assertEqual(crc_of_file.call_count, n_sums)
 
     def test_an_index_replaced_while_it_is_opened_is_opened_again(self) -> None:
         rng = random.Random(4)

@@ -22,6 +22,12 @@ START = 1.8e9  # the tests' own clock; no change to summer time is near
 CUT = 77  # the exit code of a child that was made to stop in the middle
 
 
+def run(store: rlm.Store, name: str, **arguments: Any) -> str:
+    """What a tool answers on a store object that is kept, as a server does."""
+    answer = rlm.run_tool(rlm.Call(store), name, arguments)
+    return answer.text + (answer.verbatim or "")
+
+
 class LifeCase(TempHome):
     """Tests with a clock of their own, in self.now_s. Nobody waits for the disk."""
 
@@ -523,6 +529,31 @@ class CompactTest(LifeCase):
             self.assertEqual(self.problems(), [])
             self.compact()
 
+    def test_a_read_that_is_overtaken_by_a_compact_starts_again(self) -> None:
+        with mock.patch.object(rlm, "LOG_ROLL_BYTES", 1500):
+            ids = [self.chunk(f"chunk {i} marker{i}x {HARD}") for i in range(12)]
+        self.archive(ids[1])
+        self.compact()
+        self.archive(ids[2])
+        rlm.catch_up(self.view())  # so that the readers need not open every file at first
+        record, overtaken = rlm.View.record, []
+
+        def slow_record(view: rlm.View, doc: rlm.Doc) -> rlm.Record:
+            if not overtaken:
+                overtaken.append(doc.id)
+                self.compact()
+            return record(view, doc)
+
+        for i in (0, 1, 2, 11):
+            for name, arguments in (("rlm_peek", {"chunk_id": ids[i]}), ("rlm_grep", {"pattern": f"marker{i}x"}),
+                                    ("rlm_search", {"query": f"marker{i}x"})):
+                overtaken.clear()
+                store = rlm.Store(self.places)
+                with self.subTest(name, i=i), mock.patch.object(rlm, "LOG_ROLL_BYTES", 1500), \
+                        mock.patch.object(rlm.View, "record", slow_record):
+                    self.assertIn(f"marker{i}x", run(store, name, **arguments))
+                self.assertTrue(overtaken)
+
     def test_a_second_compact_at_the_same_time_is_refused_and_changes_nothing(self) -> None:
         self.fill()
         before, refused = everything(self.places), []
@@ -550,8 +581,9 @@ class CompactTest(LifeCase):
         def swap(source: str, target: str) -> None:
             if target == self.places.manifest():
                 listed = json.loads(rlm.read_file(source))
-                paths = [self.places.log(n) for n, _ in listed["logs"]] + list(map(self.places.archive, listed["archives"]))
-                left.append([path for path in [*paths, source] if os.stat(path).st_ino in dirty])
+                paths = [source, *map(self.places.archive, listed["archives"])]
+                paths += [self.places.log(number) for number, _ in listed["logs"]]
+                left.append([path for path in paths if os.stat(path).st_ino in dirty])
             replace(source, target)
 
         with mock.patch.object(rlm, "write_all", write), mock.patch.object(os, "replace", swap), \
@@ -615,7 +647,7 @@ class InterruptionTest(LifeCase):
                                                                                                    counted(rlm.sync)):
             yield left
 
-    def each_stop(self, action: Callable[[], object]) -> Iterator[str]:
+    def each_stop(self, action: Callable[[], object], at_least: int = 8) -> Iterator[str]:
         """Runs *action* on copies of the store in a process that ends at step 0, 1, 2 ... until one gets through."""
         keep = self.saved()
         for half in (False, True):
@@ -629,7 +661,7 @@ class InterruptionTest(LifeCase):
                 code = ended(forked(job))
                 self.assertIn(code, (0, CUT))
                 if code == 0:
-                    self.assertGreater(n_steps, 8)
+                    self.assertGreater(n_steps, at_least)
                     break
                 yield f"step {n_steps}{' half done' * half}"
 
@@ -646,6 +678,34 @@ class InterruptionTest(LifeCase):
                 self.assertEqual({i: v[:10] for i, v in found.items() if i != new},
                                  {i: v[:10] for i, v in expected.items()})
                 self.assertEqual(self.problems(), [])
+                self.check_leftovers()
+
+    def test_a_first_use_that_ends_anywhere_leaves_a_store_that_works(self) -> None:
+        os.makedirs(self.places.memory)
+        for at in self.each_stop(lambda: self.chunk(f"first {HARD}"), 4):
+            with self.subTest(at):
+                texts = [value[1] for value in everything(self.places).values()]
+                self.assertIn(texts, ([], [f"first {HARD}"]))
+                self.chunk(f"second {HARD}")
+                self.assertEqual([value[1] for value in everything(self.places).values()], [*texts, f"second {HARD}"])
+                self.compact()
+                self.assertEqual([p["problem"] for p in self.problems() if p["problem"] != "damaged: no record"], [])
+
+    def test_an_indexing_that_ends_anywhere_changes_no_answer(self) -> None:
+        for i in range(4):  # the next makes it merge
+            self.chunk(f"chunk {i} marker{i}x {HARD}")
+            if i < 3:
+                self.assertTrue(rlm.catch_up(self.view()))
+        expected = everything(self.places)
+        for at in self.each_stop(lambda: self.assertTrue(rlm.catch_up(self.view()))):
+            with self.subTest(at):
+                for _ in range(2):
+                    self.assertEqual(everything(self.places), expected)
+                    for i in range(4):
+                        hit = self.call("rlm_search", query=f"marker{i}x").data["hits"][0]
+                        self.assertEqual(expected[hit["id"]][1], f"chunk {i} marker{i}x {HARD}")
+                    self.assertTrue(rlm.catch_up(self.view()))
+                self.assertEqual((self.view().index.n_docs, self.problems()), (4, []))
                 self.check_leftovers()
 
     def check_leftovers(self) -> None:

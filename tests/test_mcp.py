@@ -27,7 +27,8 @@ PREFIX = "io.modelcontextprotocol/"
 META = {
     PREFIX + "protocolVersion": "2026-07-28",
     PREFIX + "clientInfo": {"name": "claude-code", "title": "Claude Code", "version": "2.1.329",
-                            "description": "Anthropic's agentic coding tool", "websiteUrl": "https://claude.com/claude-code"},
+                            "description": "Anthropic's agentic coding tool",
+                            "websiteUrl": "https://claude.com/claude-code"},
     PREFIX + "clientCapabilities": {"roots": {"listChanged": True}, "elicitation": {"form": {}, "url": {}}},
 }
 # Takes 2**60 steps on the bait, in one call of `re`.
@@ -261,13 +262,14 @@ class StatelessTest(McpTest):
             self.assertNotIn("structuredContent", called)  # the client would show nothing else
             self.assertEqual(called["_meta"][PREFIX + "serverInfo"], listed["_meta"][PREFIX + "serverInfo"])
         self.assertIn(HARD, text_of(called))
-        failed = client.request("tools/call", {"name": "rlm_search", "arguments": {"query": " "}, "_meta": META})["result"]
+        empty = {"name": "rlm_search", "arguments": {"query": " "}, "_meta": META}
+        failed = client.request("tools/call", empty)["result"]
         self.assertEqual((failed["isError"], failed["resultType"]), (True, "complete"))
         self.assertEqual(client.others, [])
 
     def test_a_missing_or_unusable_meta_key_is_an_invalid_parameter(self) -> None:
         client, version, capabilities = self.session(""), PREFIX + "protocolVersion", PREFIX + "clientCapabilities"
-        broken: list[Any] = [{k: v for k, v in META.items() if k != version}, {k: v for k, v in META.items() if k != capabilities}]
+        broken: list[Any] = [{k: v for k, v in META.items() if k != left_out} for left_out in (version, capabilities)]
         broken += [{**META, capabilities: value} for value in (None, [], "roots", 1)]
         broken += [{**META, version: value} for value in (20260728, ["2026-07-28"], {"v": "2026-07-28"})]
         for meta in broken:
@@ -303,7 +305,8 @@ class StatelessTest(McpTest):
             legacy = client.call("rlm_remember", content=f"legacy {i} {HARD}")
             self.assertNotIn("resultType", legacy)
             self.assertNotIn("_meta", legacy)
-            modern = client.request("tools/call", {"name": "rlm_recall", "arguments": {"query": f"legacy {i}"}, "_meta": META})
+            params = {"name": "rlm_recall", "arguments": {"query": f"legacy {i}"}, "_meta": META}
+            modern = client.request("tools/call", params)
             self.assertEqual(modern["result"]["resultType"], "complete")
             self.assertIn(f"legacy {i} é", text_of(modern["result"]))
             self.assertNotIn("ttlMs", client.request("tools/list")["result"])
@@ -331,7 +334,8 @@ class RegistryTest(McpTest):
             client.request("tools/list", params)
             client.send_raw(line("tools/list", "raw", **(params or {})))
             tools = client.response("raw")["result"]["tools"]
-            self.assertEqual({tool["name"]: " ".join(tool["inputSchema"]["properties"]) for tool in tools}, self.SIGNATURES)
+            self.assertEqual({tool["name"]: " ".join(tool["inputSchema"]["properties"]) for tool in tools},
+                             self.SIGNATURES)
             self.assertLess(len(json.dumps({"tools": tools}, separators=(",", ":"), ensure_ascii=False).encode()), 8000)
             for tool in tools:
                 schema = tool["inputSchema"]
@@ -398,8 +402,9 @@ class MessageTest(McpTest):
                 error = self.error(client.request("tools/call", {"name": name, "arguments": {}, **meta}), -32602,
                                    client.n_sent)
                 self.assertLess(len(error["message"]), 300)
-        bad: list[Any] = [None, [], "rlm_status", {}, {"arguments": {}}, {"name": 7}, {"name": None}, {"name": ["rlm_status"]},
-                          {"name": "rlm_status", "_meta": 7}, {"name": "rlm_status", "_meta": ["x"]}]
+        bad: list[Any] = [None, [], "rlm_status", {}, {"arguments": {}}, {"name": 7}, {"name": None},
+                          {"name": ["rlm_status"]}, {"name": "rlm_status", "_meta": 7},
+                          {"name": "rlm_status", "_meta": ["x"]}]
         for params in bad:
             with self.subTest(params=params):
                 self.error(client.request("tools/call", params), -32602, client.n_sent)
@@ -472,7 +477,8 @@ class MessageTest(McpTest):
     def test_a_cancelled_call_of_a_batch_is_left_out_of_the_array(self) -> None:
         client = self.session("2025-03-26")
         with rlm.Lock(self.places.lock()):
-            parts = [call_line(1, "rlm_remember", content="one"), call_line(2, "rlm_remember", content="two"), line("ping", 3)]
+            parts = [call_line(1, "rlm_remember", content="one"), call_line(2, "rlm_remember", content="two"),
+                     line("ping", 3)]
             client.send_raw(b"[" + b",".join(part.strip() for part in parts) + b"]\n" + cancel_line(2))
             client.request("ping")
         self.assertEqual(sorted(answer["id"] for answer in client.receive()), [1, 3])
@@ -486,7 +492,8 @@ class MessageTest(McpTest):
 
 
 class HostileInputTest(McpTest):
-    NOT_JSON = (b"garbage", b"{", b'{"jsonrpc":"2.0","id":1,"method":"ping"', b"\xff\xfe\x00", bytes(range(1, 10)), b"\x00",
+    NOT_JSON = (b"garbage", b"{", b'{"jsonrpc":"2.0","id":1,"method":"ping"', b"\xff\xfe\x00", bytes(range(1, 10)),
+                b"\x00",
                 b'{"jsonrpc":"2.0","id":1,"method":"ping"}{"jsonrpc":"2.0","id":2,"method":"ping"}', b"'single'",
                 b'{"jsonrpc":"2.0","id":NaN,"method":"ping"}', b'{"jsonrpc":"2.0","id":-Infinity,"method":"ping"}',
                 b'{"id":1,"method":"p\xc3"}', b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000,
@@ -558,8 +565,10 @@ class HostileInputTest(McpTest):
         deep: Any = []
         for _ in range(400):
             deep = [deep]
-        for arguments in ({"content": deep}, {"content": {"a": deep}}, {"deep": deep}, [deep], {"content": "x", "tags": deep}):
-            self.assertTrue(client.request("tools/call", {"name": "rlm_remember", "arguments": arguments})["result"]["isError"])
+        for arguments in ({"content": deep}, {"content": {"a": deep}}, {"deep": deep}, [deep],
+                          {"content": "x", "tags": deep}):
+            answer = client.request("tools/call", {"name": "rlm_remember", "arguments": arguments})
+            self.assertTrue(answer["result"]["isError"])
         for params in ({"cursor": deep}, {"_meta": {PREFIX + "protocolVersion": deep}}, {"protocolVersion": deep}):
             for method in ("tools/list", "initialize", "server/discover", "notifications/x"):
                 self.assertEqual(client.request(method, params)["id"], client.n_sent)
@@ -572,13 +581,15 @@ class HostileInputTest(McpTest):
         seed = random.randrange(1 << 32)
         rng = random.Random(seed)
         good = [line("ping", 1), line("tools/list", 2, _meta=META), call_line(3, "rlm_search", token=1, query=HARD),
-                call_line("4", "rlm_remember", content=HARD), line("initialize", 5, protocolVersion="2025-03-26"), cancel_line(3)]
+                call_line("4", "rlm_remember", content=HARD), line("initialize", 5, protocolVersion="2025-03-26"),
+                cancel_line(3)]
         sent = []
         for _ in range(300):
             data = bytearray(rng.choice(good).strip())
             for _ in range(rng.randrange(1, 4)):
                 at = rng.randrange(len(data))
-                data[at : at + rng.randrange(3)] = bytes(rng.choice(b'{}[]":,0\\\x00\xffe-\n') for _ in range(rng.randrange(3)))
+                added = [rng.choice(b'{}[]":,0\\\x00\xffe-\n') for _ in range(rng.randrange(3))]
+                data[at : at + rng.randrange(3)] = bytes(added)
                 data = data or bytearray(b"{")
             sent.append(bytes(data))
         with self.subTest(seed=seed):
@@ -612,9 +623,11 @@ class ArgumentTest(McpTest):
             ("rlm_chunk", {"content": "x", "chunk_type": "insight"}, "rlm_remember"),
             ("rlm_chunk", {"content": "x", "chunk_type": "novel"}, "session, snapshot, debug"),
             ("rlm_recall", {"limit": 0}, "from 1 to 10,000"), ("rlm_recall", {"limit": -3}, "from 1 to 10,000"),
-            ("rlm_list_chunks", {"limit": 10_001}, "from 1 to 10,000"), ("rlm_list_chunks", {"limit": 10**40}, "10,000"),
-            ("rlm_search", {"query": "x", "limit": 1.5}, "a whole number"), ("rlm_search", {"query": "x", "limit": "many"}, "whole"),
-            ("rlm_search", {"query": "x", "limit": True}, "whole number"), ("rlm_search", {"query": "x", "limit": []}, "whole"),
+            ("rlm_list_chunks", {"limit": 10_001}, "from 1 to 10,000"),
+            ("rlm_list_chunks", {"limit": 10**40}, "10,000"), ("rlm_search", {"query": "x", "limit": 1.5}, "whole number"),
+            ("rlm_search", {"query": "x", "limit": "many"}, "whole number"),
+            ("rlm_search", {"query": "x", "limit": True}, "whole number"),
+            ("rlm_search", {"query": "x", "limit": []}, "whole number"),
             ("rlm_search", {"query": "x", "limit": 1e300}, "10,000"),
             ("rlm_search", {"query": "x", "include_insights": "maybe"}, "true or false"),
             ("rlm_search", {"query": "x", "date_from": "yesterday"}, "2026-11-21"),
@@ -622,7 +635,8 @@ class ArgumentTest(McpTest):
             ("rlm_search", {"query": " "}, "empty"), ("rlm_grep", {"pattern": "x", "fuzzy_threshold": 101}, "0 to 100"),
             ("rlm_grep", {"pattern": "x", "date_from": "2026-11-22", "date_to": "2026-11-21"}, "after"),
             ("rlm_peek", {"chunk_id": "nothing"}, "no"), ("rlm_peek", {"chunk_id": "../../etc/passwd"}, "id"),
-            ("rlm_peek", {"chunk_id": "x:9-é"}, "line range"), ("rlm_peek", {"chunk_id": "x", "start": -1}, "0 or more"),
+            ("rlm_peek", {"chunk_id": "x:9-é"}, "line range"),
+            ("rlm_peek", {"chunk_id": "x", "start": -1}, "0 or more"),
         ]
         for name, arguments, wanted in rows:
             with self.subTest(name=name, arguments=str(arguments)[:80]):
@@ -702,8 +716,20 @@ class LongCallTest(McpTest):
             self.assertEqual(steps, sorted(set(steps)))
         self.assertEqual(self.finish(client), [])
 
+    def test_a_long_retention_run_reports_progress_and_can_be_cancelled(self) -> None:
+        slow = ("def carry_out(*plan, check, **options):\n    for _ in range(30): rlm.time.sleep(0.21); check()\n"
+                "    return 0, 0\nrlm.carry_out = carry_out")
+        client = self.session(patch=slow)
+        client.send_raw(call_line(1, "rlm_retention_run", token="t"))
+        self.assertEqual([client.receive()["params"]["progress"] for _ in range(2)], [1, 2])
+        client.send_raw(cancel_line(1))
+        self.assertNotIn("isError", client.call("rlm_status"))  # it waits for the write before it
+        self.assertTrue(all("method" in message for message in client.others))
+        self.assertLess(len(client.others), 5)
+
     def test_progress_that_does_not_rise_is_not_sent(self) -> None:
-        steps = ("def steps(call):\n    for done in (1, 1, 0, 2):\n        rlm.time.sleep(0.25); call.progress(done, 3, 'é')\n"
+        steps = ("def steps(call):\n    for done in (1, 1, 0, 2):\n"
+                 "        rlm.time.sleep(0.25); call.progress(done, 3, 'é')\n"
                  "    return rlm.Answer('done', None)\nrlm.TOOLS['rlm_status'].run = steps")
         client = self.session(patch=steps)
         client.send_raw(call_line(1, "rlm_status", token="t"))
@@ -718,7 +744,7 @@ class LongCallTest(McpTest):
             self.runaway(client, wanted)
             self.assertEqual(len(children(client)), 1)
             client.send_raw(cancel_line(wanted))
-            self.eventually(lambda: not children(client), "the worker is still running")
+            self.eventually(lambda of=client: not children(of), "the worker is still running")
             self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
             answers = client.others + self.finish(client)
             self.assertEqual([m for m in answers if "method" not in m], [])
@@ -735,7 +761,8 @@ class LongCallTest(McpTest):
     def test_a_write_cancelled_in_the_queue_is_never_carried_out(self) -> None:
         client = self.session()
         with rlm.Lock(self.places.lock()):
-            client.send_raw(call_line(1, "rlm_remember", content="first é") + call_line(2, "rlm_remember", content="second é")
+            client.send_raw(call_line(1, "rlm_remember", content="first é")
+                            + call_line(2, "rlm_remember", content="second é")
                             + call_line(3, "rlm_recall", query="é") + cancel_line(2) + cancel_line(3) + cancel_line(77))
             client.request("ping")
         self.assertNotIn("isError", client.response(1)["result"])
@@ -751,6 +778,18 @@ class LongCallTest(McpTest):
         self.eventually(lambda: len(children(client)) == 4, "four runaway regexes do not run at once")
         client.send_raw(b"".join(cancel_line(i) for i in range(4)))
         self.eventually(lambda: not children(client), "cancelled regexes are still running")
+
+    def test_a_regex_that_reads_the_whole_store_runs_in_a_worker_too(self) -> None:
+        chunk_id = self.chunk(f"needle 7 {HARD}")
+        client = self.session(patch="rlm.NARROW_DOCS = 0")
+        for pattern in ("needle", r"needle \d", "(needle"):  # the index names their documents
+            client.text("rlm_grep", pattern=pattern)
+        self.assertEqual(len(children(client)), 0)
+        self.assertIn(chunk_id, client.text("rlm_grep", pattern=r"\d"))
+        self.assertEqual(len(children(client)), 1)
+        small = self.session()
+        self.assertIn(chunk_id, small.text("rlm_grep", pattern=r"\d"))
+        self.assertEqual(len(children(small)), 0)
 
     def test_few_idle_workers_are_kept(self) -> None:
         client = self.session()
@@ -810,8 +849,10 @@ class OrderTest(McpTest):
     def test_a_read_behind_a_write_in_the_pipe_sees_it(self) -> None:
         client = self.session()
         with rlm.Lock(self.places.lock()):
-            client.send_raw(call_line("a", "rlm_remember", content=f"one {HARD}") + call_line("b", "rlm_recall", query="one")
-                            + call_line("c", "rlm_chunk", content=f"two {HARD}") + call_line("d", "rlm_search", query="two")
+            client.send_raw(call_line("a", "rlm_remember", content=f"one {HARD}")
+                            + call_line("b", "rlm_recall", query="one")
+                            + call_line("c", "rlm_chunk", content=f"two {HARD}")
+                            + call_line("d", "rlm_search", query="two")
                             + call_line("e", "rlm_grep", pattern="two") + call_line("f", "rlm_status"))
             client.request("ping")
             self.assertEqual(client.others, [])
@@ -835,8 +876,8 @@ class OrderTest(McpTest):
         self.chunk(f"needle {HARD}")
         client = self.session()
         kinds: list[Callable[[int], bytes]] = [
-            lambda i: line("ping", i), lambda i: call_line(i, "rlm_search", query="needle"), lambda i: line("no/such", i),
-            lambda i: call_line(i, "rlm_recall"), lambda i: call_line(i, "rlm_grep", pattern="need"),
+            lambda i: line("ping", i), lambda i: call_line(i, "rlm_search", query="needle"),
+            lambda i: line("no/such", i), lambda i: call_line(i, "rlm_recall"), lambda i: call_line(i, "rlm_grep", pattern="need"),
             lambda i: call_line(i, "rlm_remember", content=f"fact {i} é"), lambda i: call_line(i, "rlm_nothing"),
             lambda i: call_line(i, "rlm_peek", chunk_id="2")]
         n_sent = 240
@@ -945,9 +986,11 @@ class LimitTest(McpTest):
     def test_errors_are_within_the_limit_too(self) -> None:
         client = self.session()
         huge = "é" * 100_000
-        for name, arguments in (("rlm_remember", {"content": "x", "category": huge}), ("rlm_chunk", {"content": "x", huge: 1}),
+        for name, arguments in (("rlm_remember", {"content": "x", "category": huge}),
+                                ("rlm_chunk", {"content": "x", huge: 1}),
                                 ("rlm_peek", {"chunk_id": huge}), ("rlm_peek", {"chunk_id": "x:" + huge}),
-                                ("rlm_search", {"query": "x", "date_from": huge}), ("rlm_grep", {"pattern": "(" * 100_000}),
+                                ("rlm_search", {"query": "x", "date_from": huge}),
+                                ("rlm_grep", {"pattern": "(" * 100_000}),
                                 ("rlm_search", {"query": huge}), ("rlm_search", {"query": "x", "limit": huge})):
             with self.subTest(name=name):
                 self.assertLessEqual(len(text_of(client.call(name, **arguments))), 20_000)
@@ -959,9 +1002,11 @@ class LimitTest(McpTest):
 
     def test_texts_come_back_byte_for_byte(self) -> None:
         client = self.session()
-        texts = [HARD, "crlf\r\nlines\r\n", "---\ntitle: no front matter\n---\nbody", "no newline at the end", "\nleading",
+        texts = [HARD, "crlf\r\nlines\r\n", "---\ntitle: no front matter\n---\nbody", "no newline at the end",
+                 "\nleading",
                  "trailing   \n\n\n", "emoji \U0001f469‍\U0001f4bb é e\u0301", "lone \ud83d surrogate \udc00 halves",
-                 "\udc00\ud800", "nul \0 bell \a escape \x1b[31m", "\u2028 and \u2029 and \x85 and \x0b\x0c", "\ufeffbom",
+                 "\udc00\ud800", "nul \0 bell \a escape \x1b[31m", "\u2028 and \u2029 and \x85 and \x0b\x0c",
+                 "\ufeffbom",
                  "lone cr\rhere", "\t tabs \t", "quote \" back \\ slash \\n", "日本語\n中文\n한국어", "x", "\ufffe\uffff"]
         for text in texts:
             with self.subTest(text=text):
@@ -999,8 +1044,9 @@ class LimitTest(McpTest):
 class StoreTest(McpTest):
     def test_an_empty_home_is_read_without_making_anything(self) -> None:
         client = self.session()
-        for name, arguments in (("rlm_status", {}), ("rlm_recall", {}), ("rlm_search", {"query": "é"}), ("rlm_list_chunks", {}),
-                                ("rlm_grep", {"pattern": CAREFUL}), ("rlm_sessions", {}), ("rlm_retention_preview", {})):
+        for name, arguments in (("rlm_status", {}), ("rlm_recall", {}), ("rlm_search", {"query": "é"}),
+                                ("rlm_list_chunks", {}), ("rlm_grep", {"pattern": CAREFUL}), ("rlm_sessions", {}),
+                                ("rlm_retention_preview", {})):
             self.assertNotIn("isError", client.call(name, **arguments), name)
         self.assertIn("id", text_of(client.call("rlm_peek", chunk_id="2026-11-21_none_001")))
         self.assertEqual(self.finish(client), [])
@@ -1062,7 +1108,8 @@ class StoreTest(McpTest):
         with rlm.Lock(self.places.lock()):  # another process is writing
             for i in range(3):
                 client.send_raw(call_line(f"p{i}", "rlm_peek", chunk_id=chunk_id) + call_line(f"s{i}", "rlm_status")
-                                + call_line(f"r{i}", "rlm_retention_preview") + call_line(f"g{i}", "rlm_grep", pattern=CAREFUL))
+                                + call_line(f"r{i}", "rlm_retention_preview")
+                                + call_line(f"g{i}", "rlm_grep", pattern=CAREFUL))
             for _ in range(12):
                 self.assertNotIn("isError", client.receive(timeout_s=5)["result"])
         client.call("rlm_peek", chunk_id=chunk_id)
@@ -1072,8 +1119,9 @@ class StoreTest(McpTest):
 
     def test_the_housekeeper_brings_the_index_up_while_serving(self) -> None:
         client = self.session()
-        client.send_raw(b"".join(call_line(i, "rlm_remember", content=f"fact {i} é") for i in range(rlm.TAIL_MAX_DOCS + 5)))
-        for _ in range(rlm.TAIL_MAX_DOCS + 5):
+        n_facts = rlm.TAIL_MAX_DOCS + 5
+        client.send_raw(b"".join(call_line(i, "rlm_remember", content=f"fact {i} é") for i in range(n_facts)))
+        for _ in range(n_facts):
             client.receive()
         self.eventually(lambda: self.view().index.n_docs >= rlm.TAIL_MAX_DOCS, "nothing was indexed")
         self.assertIn("fact 3 é", client.text("rlm_recall", query="fact 3"))
@@ -1081,7 +1129,8 @@ class StoreTest(McpTest):
 
 class OutputTest(McpTest):
     def test_nothing_but_json_rpc_reaches_stdout_whatever_prints(self) -> None:
-        noisy = ("def noisy(call):\n    print('stray é'); sys.stdout.flush(); os.write(1, b'raw\\n'); os.system('echo child')\n"
+        noisy = ("def noisy(call):\n    print('stray é'); sys.stdout.flush()\n"
+                 "    os.write(1, b'raw\\n'); os.system('echo child')\n"
                  "    return rlm.Answer('quiet', None)\nrlm.TOOLS['rlm_status'].run = noisy")
         client = self.session(patch=noisy)
         self.assertEqual(client.text("rlm_status"), "quiet")  # any other line would not have parsed
@@ -1198,7 +1247,7 @@ class EndTest(McpTest):
                 client.send_raw(requests)
                 assert client.process.stdout
                 fd = client.process.stdout.fileno()
-                self.eventually(lambda: waiting(fd) > 60_000, "the pipe is not full")
+                self.eventually(lambda pipe=fd: waiting(pipe) > 60_000, "the pipe is not full")
                 began = time.monotonic()
                 client.process.send_signal(how)
                 self.assertEqual(client.process.wait(10), 0)
@@ -1342,10 +1391,13 @@ class ResourceTest(McpTest):
 
         def round_of_calls(n_calls: int, start: int) -> None:
             kinds: list[Callable[[int], bytes]] = [
-                lambda i: call_line(i, "rlm_search", query=f"needle {i}"), lambda i: call_line(i, "rlm_peek", chunk_id=chunk_id),
-                lambda i: call_line(i, "rlm_grep", pattern="needle"), lambda i: call_line(i, "rlm_grep", pattern=CAREFUL),
+                lambda i: call_line(i, "rlm_search", query=f"needle {i}"),
+                lambda i: call_line(i, "rlm_peek", chunk_id=chunk_id),
+                lambda i: call_line(i, "rlm_grep", pattern="needle"),
+                lambda i: call_line(i, "rlm_grep", pattern=CAREFUL),
                 lambda i: call_line(i, "rlm_recall", query="fact"), lambda i: call_line(i, "rlm_retention_run"),
-                lambda i: call_line(i, "rlm_remember", content=f"fact {i} é"), lambda i: call_line(i, "rlm_list_chunks"),
+                lambda i: call_line(i, "rlm_remember", content=f"fact {i} é"),
+                lambda i: call_line(i, "rlm_list_chunks"),
                 lambda i: call_line(i, "rlm_search", query=""), lambda i: line("ping", i)]
             for i in range(start, start + n_calls, 20):
                 client.send_raw(b"".join(kinds[j % len(kinds)](j) for j in range(i, i + 20)))
@@ -1353,8 +1405,9 @@ class ResourceTest(McpTest):
                     client.receive()
 
         def used() -> tuple[int, int]:
-            pid = client.process.pid
-            return status_fields(pid, "VmRSS") // len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
+            folder = f"/proc/{client.process.pid}"
+            rss_kb = status_fields(client.process.pid, "VmRSS") // len(os.listdir(folder + "/task"))
+            return rss_kb, len(os.listdir(folder + "/fd"))
 
         round_of_calls(300, 0)
         rss_kb, n_files = used()

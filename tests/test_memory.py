@@ -286,7 +286,7 @@ class LimitTest(TempHome):
 
     def test_an_insight_may_have_64_kilobytes_of_utf_8_and_no_more(self) -> None:
         self.assertTrue(self.call("rlm_remember", content="é" * 32768).data["new"])
-        self.assert_refused("65,537", "65,536", tool="rlm_remember", content="é" * 32768 + "x")
+        self.assert_refused("65,537", "65,536", "rlm_chunk", tool="rlm_remember", content="é" * 32768 + "x")
 
     def test_a_chunk_may_have_2_megabytes_of_utf_8_and_no_more(self) -> None:
         text = "é" * (1 << 20)

@@ -418,7 +418,7 @@ class GrepTest(ToolCase):
     def test_an_empty_or_very_long_pattern_is_refused(self) -> None:
         self.assertIn("empty", self.refused("rlm_grep", pattern=""))
         self.assertIn("2,000", self.refused("rlm_grep", pattern="x" * 2001))
-        self.assertIn("at least one word", self.refused("rlm_grep", pattern="?!", fuzzy=True))
+        self.assertIn("one word", self.refused("rlm_grep", pattern="?!", fuzzy=True))
 
     def test_every_filter_narrows(self) -> None:
         day = [rlm.local_day(rlm.now() - n * rlm.DAY_S) for n in range(5)]
@@ -509,13 +509,15 @@ class SearchTest(ToolCase):
                     self.assertEqual(self.found("rlm_search", query="cache", limit=1, **filters), [wanted])
 
     def test_nothing_found_says_what_would_be(self) -> None:
-        self.assertEqual(self.call("rlm_search", query="x", project="p").text,
-                         "Nothing matches 'x'; the memory is empty.")
+        for tool, argument in (("rlm_search", "query"), ("rlm_grep", "pattern"), ("rlm_recall", "query")):
+            self.assertIn("the memory is empty; rlm_chunk, rlm_remember", self.call(tool, **{argument: "x"}).text)
+        self.remember("a statement")
+        self.assertIn("there are: test", self.call("rlm_search", query="zzzqqq", project="blog").text)
         self.chunk("the deployment script", project="Shop")
         self.assertIn("deployment", self.call("rlm_search", query="deplyoment").text, "a hit or a hint")
         self.assertIn("other projects: Shop", self.call("rlm_search", query="deployment", project="blog").text)
         answer = self.call("rlm_search", query="zzzqqq", project="blog")
-        self.assertIn("no such project; there are: Shop", answer.text)
+        self.assertIn("no such project; there are: Shop, test", answer.text)
         self.assertEqual((answer.data["hits"], answer.data["hint"]), ([], answer.text))
 
     def test_an_empty_query_is_refused_and_one_without_words_finds_nothing(self) -> None:

@@ -1,0 +1,80 @@
+"""README tells the truth: its tool table is the registry's, its commands exist, and its transcript can be replayed."""
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import unittest
+
+from tests.support import RLM, ROOT, TempHome, rlm
+
+with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+    README = file.read()
+
+# The text that the transcript in README stores.
+INCIDENT = """# Incident 2026-11-18
+
+Checkout failed with ConnectionResetError after the deploy of v2.3.1.
+The load balancer closed idle connections after 60 s; the pool kept them for 300 s.
+Fix: pool_recycle=50 in src/db/pool.py (SHOP-412).
+"""
+
+
+def without_chance(text: str) -> str:
+    """The text without what differs from run to run: dates, random ids, ages."""
+    text = re.sub(r"\d{4}-\d\d-\d\d(?=_)", "DATE", text)
+    return re.sub(r"\b\d+[smh] ago", "AGE ago", re.sub(r"\bi-[0-9a-f]{8}\b", "i-ID", text))
+
+
+class ReadmeTest(TempHome):
+    def test_the_tool_table_is_the_registrys(self) -> None:
+        between = re.search(r"<!-- tools:.*?-->\n(.*?)\n<!-- end of tools -->", README, re.DOTALL)
+        self.assertIsNotNone(between)
+        assert between
+        self.assertEqual(between[1], rlm.tool_table())
+
+    def test_every_command_is_named(self) -> None:
+        for name in rlm.COMMANDS:
+            self.assertRegex(README, rf"`?{name}\b")
+
+    def test_every_tool_and_command_has_a_help_text_and_an_example_that_parses(self) -> None:
+        for made in rlm.TOOLS.values():
+            self.assertTrue(made.help.endswith("."), made.name)
+            self.assertTrue(made.run.__doc__, made.name)
+        examples = [line for text in rlm.EXAMPLES.values() for line in text.split("\n") if line.startswith("rlm.py ")]
+        self.assertGreater(len(examples), 15)
+        for line in examples:
+            words = shlex.split(line.partition(" | ")[0])[1:]
+            with self.subTest(line=line):
+                self.assertEqual(rlm.build_parser(words[0]).parse_args(words).command, words[0])
+
+    def test_the_transcript_is_what_the_commands_print(self) -> None:
+        block = re.search(r"```console\n(.*?)\n```", README, re.DOTALL)
+        assert block
+        with open(os.path.join(self.home, "incident.md"), "w", encoding="utf-8") as file:
+            file.write(INCIDENT)
+        os.environ["RLM_PROJECT"] = "shop"
+        steps = re.split(r"^\$ ", block[1], flags=re.MULTILINE)[1:]
+        self.assertGreater(len(steps), 4)
+        for step in steps:
+            command, _, shown = step.partition("\n")
+            run = command.replace("python3 rlm.py", f"{shlex.quote(sys.executable)} {shlex.quote(RLM)}", 1)
+            done = subprocess.run(["sh", "-c", run], cwd=self.home, capture_output=True, text=True, check=False)
+            with self.subTest(command=command):
+                self.assertEqual(done.stderr, "")
+                self.assertEqual(without_chance(done.stdout).rstrip(), without_chance(shown).rstrip())
+
+    def test_the_first_steps_of_readme_work_on_a_fresh_machine(self) -> None:
+        notes = os.path.join(self.home, "notes")
+        os.mkdir(notes)
+        with open(os.path.join(notes, "plan.md"), "w", encoding="utf-8") as file:
+            file.write("# Backups\n\nWe decided to keep backups for 90 days, off site.\n")
+        self.assertIn("python3 rlm.py import ~/notes", README)
+        self.assertIn(b"Imported 1", self.cli("import", notes).stdout)
+        self.assertIn(b"90 days", self.cli("search", "what did we decide about backups").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
