@@ -4230,11 +4230,11 @@ def auto_summary(text: str) -> str:
     return one_line(text)
 
 
-def same_text_in(view: View, sha: str, kind: str, project: str) -> Doc | None:
-    """A document of that kind and project with the same text, None when there is none."""
+def same_text_in(view: View, sha: str, kind: str, project: str, accepted_flags: int = 0) -> Doc | None:
+    """A document of that kind and project with the same text, alive or dead for an accepted reason; else None."""
     for ordinal in view.same_text(sha):
         doc = view.doc(ordinal)
-        if not doc.is_dead() and doc.kind == kind and doc.project == project:
+        if not doc.life.flags & ~accepted_flags and doc.kind == kind and doc.project == project:
             return doc
     return None
 
@@ -6950,6 +6950,9 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
         "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": field(item, "project") or project,
         "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
     importance = choice(item.get("importance"), IMPORTANCES, 1)
+    forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
+    if forgotten:  # importing the same again must not bring back what was forgotten
+        return forgotten.id, False
     if item["kind"] == "insight":
         return remember(writer, item["text"], category=choice(item.get("category"), CATEGORIES, 5),
                         importance=importance, **common)
@@ -7431,7 +7434,7 @@ def completion_command(_: Call, options: Any) -> int:
     """Prints a completion script made from the registry."""
     parsers = build_parser()._subparsers._group_actions[0].choices
     words = {name: [option for action in parser._actions for option in action.option_strings
-                    if option.startswith("--") and option != "--inline"] for name, parser in parsers.items()}
+                    if option.startswith("--") and action.help != "==SUPPRESS=="] for name, parser in parsers.items()}
     script = COMPLETIONS[options.shell](words)
     print_answer(Answer(script, {"shell": options.shell, "script": script}), options.json)
     return 0

@@ -459,9 +459,9 @@ class StreamTest(CliCase):
 
     def test_nothing_is_coloured_and_no_progress_is_shown_without_a_terminal(self) -> None:
         path = self.write("notes.jsonl", "".join(f'{{"text": "text {n} é"}}\n' for n in range(600)))
-        env = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
-        self.assertRegex(self.ok("import", path, env=env), r"\AImported [\d, a-z]+\.\n\Z")
-        for env in (env, {"NO_COLOR": "1"}):
+        forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+        self.assertRegex(self.ok("import", path, env=forced), r"\AImported [\d, a-z]+\.\n\Z")
+        for env in (forced, {"NO_COLOR": "1"}):
             self.assertNotIn("\x1b", self.ok("search", "text", "3", env=env))
 
     def test_a_terminal_sees_the_same_answer_as_a_pipe(self) -> None:

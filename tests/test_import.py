@@ -144,6 +144,17 @@ class JsonLinesTest(ImportCase):
         self.assertIn("日本語".encode(), gzip.decompress(packed))
         self.assertEqual(sum(row["tier"] == "archived" for row in rows.values()), 1)
 
+    def test_importing_again_does_not_bring_back_what_was_forgotten(self) -> None:
+        lines = (line(id="n1", text=f"a chunk {HARD}"), line(text=f"an insight {HARD}", category="fact"))
+        self.assertEqual(self.import_lines(*lines).n_new, 2)
+        ids = [row["id"] for row in self.rows()] + [row["id"] for row in self.call("rlm_recall").data["insights"]]
+        for memory_id in ids:
+            self.call("rlm_forget", insight_id=memory_id)
+        done = self.import_lines(*lines)
+        self.assertEqual((done.n_new, done.n_known, self.rows(), len(ids)), (0, 2, [], 2))
+        # Who says it again by hand means it.
+        self.assertTrue(self.call("rlm_chunk", content=f"a chunk {HARD}").data["new"])
+
     def test_an_id_with_a_colon_gives_way_since_lines_are_asked_for_so(self) -> None:
         self.import_lines(line(text="one\ntwo", id="note:1-1"))
         new_id = self.rows()[0]["id"]
