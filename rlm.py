@@ -326,13 +326,14 @@ class Places:
         return [os.path.join(self.memory, n) for n in names if n.startswith(name + ".") and n.endswith(".tmp")]
 
     def numbered(self, prefix: str) -> list[int]:
-        """The numbers of the files log-N or archive-N that are there, ascending."""
+        """The numbers of the files log-N or archive-N that are there, ascending; a copy by another name is none."""
         try:
-            names = os.listdir(self.memory)
+            names = set(os.listdir(self.memory))
         except OSError:
             return []
+        path_of = self.log if prefix == "log" else self.archive
         digits = (n[len(prefix) + 1 : len(prefix) + 7] for n in names if n.startswith(prefix + "-"))
-        return sorted({int(d) for d in digits if d.isdigit()})
+        return sorted({int(d) for d in digits if d.isdecimal() and os.path.basename(path_of(int(d))) in names})
 
 
 def read_config(places: Places) -> dict[str, Any]:
@@ -686,7 +687,10 @@ def sync(fd: int) -> None:
 
 def sync_folder(path: str) -> None:
     """Makes a new or renamed file in the folder survive a power loss."""
-    fd = os.open(path, os.O_RDONLY)
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:  # it may be written but not read
+        return
     try:
         os.fsync(fd)
     except OSError:  # some network file systems cannot; the file itself was synced
@@ -763,7 +767,10 @@ def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = F
             if durable:
                 sync(fd)
         except OSError as error:
-            os.ftruncate(fd, size)
+            try:
+                os.ftruncate(fd, size)
+            except OSError:  # a disk in that state: what is torn is healed by the next write
+                pass
             raise unwritable(path, error) from None
         if size == 0 and durable:
             sync_folder(os.path.dirname(path))
@@ -3302,6 +3309,11 @@ def alike(word: str, terms: Iterable[str]) -> list[tuple[float, str]]:
     return sorted(found, reverse=True)[:MAX_ALIKE]
 
 
+def second_half(word: str) -> str:
+    """The last letters of a word, about half of them."""
+    return word[len(word) // 2 :] if len(word) < 8 else word[-4:]
+
+
 def terms_to_compare(segment: Segment, word: str) -> set[str]:
     """The words of a segment that begin like the word, or hold its second half (a typo may be in the first)."""
     low, high = 0, segment.n_terms
@@ -3310,19 +3322,20 @@ def terms_to_compare(segment: Segment, word: str) -> set[str]:
         high = segment.first_number(term_bytes(word[:n_chars]) + b"\xff")
         if high - low <= ALIKE_BLOCK:
             break
-    half = word[len(word) // 2 :] if len(word) < 8 else word[-4:]
+    half = second_half(word)
     numbers = [*range(low, min(high, low + ALIKE_BLOCK)), *(segment.numbers_holding(half, limit=2000) or ())]
-    terms = {segment.term(number).decode("utf-8", "replace") for number in numbers}
-    return {term for term in terms if abs(len(term) - len(word)) <= 3}
+    return {segment.term(number).decode("utf-8", "replace") for number in numbers}
 
 
 def add_alike(view: View, parts: Sequence[Part], word: str, weight: float, weights: list[float]) -> None:
     """Lets words that look like an unknown one count for it."""
     if len(word) < 4 or not word.isalpha() or not word.isascii():
         return
-    terms = {term for term in view.postings if term >= "\x03" and abs(len(term) - len(word)) <= 3}
+    start, half = word[:3], second_half(word)
+    terms = {term for term in view.postings if term.startswith(start) or (half in term and term >= "\x03")}
     for segment in view.index.segments:
         terms |= terms_to_compare(segment, word)
+    terms = {term for term in terms if abs(len(term) - len(word)) <= 3}
     lists: list[list[tuple[Postings, list[float]]]] = [[] for _ in parts]
     for likeness, term in alike(word, terms):
         found = [part.postings(term) for part in parts]
@@ -3492,29 +3505,9 @@ def part_scores(part: Part, allowed: set[Key] | None, dead: set[Key], limit: int
     return with_dense(part, {**dict.fromkeys(others, 0.0), **scores})
 
 
-def lend(part: Part, scores: dict[Key, float], best: Sequence[tuple[float, Key]], allowed: set[Key] | None,
-         dead: set[Key]) -> dict[Key, float]:
-    """What short documents get from their short neighbours in the session, for those next to the *best*."""
-    lent: dict[Key, float] = {}
-    for score, key in best:
-        ordinal = key >> 8
-        if part.view.n_tokens(ordinal) > LEND_TOKENS:
-            continue
-        session = part.view.session(ordinal)
-        if not session:  # insights: whoever stands next to one has nothing to do with it
-            continue
-        for distance, share in LEND.items():
-            for near in (ordinal - distance, ordinal + distance):
-                if (part.first <= near < part.first + part.n_docs and near << 8 not in dead
-                        and (allowed is None or near << 8 in allowed)
-                        and part.view.n_tokens(near) <= LEND_TOKENS and part.view.session(near) == session):
-                    lent[near << 8] = lent.get(near << 8, 0.0) + share * score
-    return lent
-
-
-def best_of_parts(parts: Sequence[Part], allowed: set[Key] | None, dead: set[Key], limit: int,
-                  lending: bool) -> list[tuple[float, Key]]:
-    """The *limit* best documents as (score, key), best first; *lending* lets neighbours lend each other score."""
+def best_of_parts(parts: Sequence[Part], allowed: set[Key] | None, dead: set[Key],
+                  limit: int) -> list[tuple[float, Key]]:
+    """The *limit* best documents as (score, key), best first, each by its own words."""
     from heapq import nlargest
 
     best: list[tuple[float, Key]] = []
@@ -3522,21 +3515,39 @@ def best_of_parts(parts: Sequence[Part], allowed: set[Key] | None, dead: set[Key
         if part.sparse or part.dense:
             floor = best[-1][0] if len(best) == limit else 0.0
             scores = part_scores(part, allowed, dead, limit, floor)
-            found = nlargest(limit, ((score, key) for key, score in scores.items() if score > 0))
-            if lending:
-                for key, more in lend(part, scores, found, allowed, dead).items():
-                    scores[key] = scores.get(key, 0.0) + more
-                found = nlargest(limit, ((score, key) for key, score in scores.items() if score > 0))
-            best = nlargest(limit, [*best, *found])
+            best = nlargest(limit, [*best, *((score, key) for key, score in scores.items() if score > 0)])
     return best
+
+
+def lent_scores(view: View, best: Sequence[tuple[float, Key]], allowed: set[Key] | None,
+                dead: set[Key]) -> dict[Key, float]:
+    """What short documents get from those short ones of the *best* that are near them in their session."""
+    lent: dict[Key, float] = {}
+    for score, key in best:
+        ordinal = key >> 8
+        # Insights have no session: whoever stands next to one has nothing to do with it.
+        session = view.session(ordinal) if view.n_tokens(ordinal) <= LEND_TOKENS else ""
+        for distance, share in LEND.items() if session else ():
+            for near in (ordinal - distance, ordinal + distance):
+                if (0 <= near < view.n_docs() and near << 8 not in dead and (allowed is None or near << 8 in allowed)
+                        and view.n_tokens(near) <= LEND_TOKENS and view.session(near) == session):
+                    lent[near << 8] = lent.get(near << 8, 0.0) + share * score
+    return lent
 
 
 def ranked(view: View, parts: Sequence[Part], allowed: set[Key] | None, limit: int) -> list[tuple[float, int]]:
     """`rank`, for a query that was looked up already."""
+    from heapq import nlargest
+
     dead = view.dead()
-    best = best_of_parts(parts, allowed, dead, limit, False)
+    best = best_of_parts(parts, allowed, dead, limit)
     if any(view.n_tokens(key >> 8) <= LEND_TOKENS for _, key in best[:RERANKED]):
-        best = best_of_parts(parts, allowed, dead, max(limit, LENDERS), True)
+        best = best_of_parts(parts, allowed, dead, max(limit, LENDERS))
+        scores = {key: score for score, key in best}
+        lent = lent_scores(view, best, allowed, dead)
+        others = lent.keys() - scores.keys()  # what they are worth by their own words was pruned, or is nothing
+        scores.update((key, score) for score, key in best_of_parts(parts, others, dead, len(others) or 1))
+        best = nlargest(limit, ((scores.get(key, 0.0) + lent.get(key, 0.0), key) for key in scores.keys() | lent))
     return [(score, key >> 8) for score, key in best[:limit]]
 
 
@@ -4738,6 +4749,23 @@ def rubbish(log: Log) -> list[str]:
         [log.places.archive(n) for n in log.places.numbered("archive") if n not in archives] + log.places.drafts()
 
 
+def leftovers(places: Places) -> list[str]:
+    """`rubbish`, unless it may belong to a process that is at work just now."""
+    log = Log(places)
+    log.refresh()
+    found = rubbish(log)
+    if not found:
+        return []
+    try:
+        with Lock(places.rewrite_lock(), 0.0), Lock(places.lock(), 1.0):
+            log.refresh()
+            return rubbish(log)
+    except StoreBusy:
+        return []
+    except StoreUnwritable:  # then nobody is at work
+        return found
+
+
 def sweep(log: Log) -> None:
     """Removes the files of older generations, under the lock so that nobody's new files are taken for old ones."""
     with Lock(log.places.lock()):
@@ -4756,17 +4784,18 @@ def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[
     number = reserve(log, "archive")
     places = write_archive(log, number, archived_source(view, check))
     # An archive of which a text could not be read stays: a later tool may read more of it.
-    unread = any(doc.id not in places and needs_archive(view, doc) for doc in map(view.doc, range(view.n_docs())))
+    unread = {place_parts(doc.life.place)[0] for doc in map(view.doc, range(view.n_docs()))
+              if doc.id not in places and needs_archive(view, doc)}
     entries = write_log_files(log, next_generation_lines(view, places, done, damaged))
     new = {**manifest, "generation": manifest["generation"] + 1, "logs": entries,
-           "archives": (manifest["archives"] if unread else []) + ([number] if places else [])}
+           "archives": [n for n in manifest["archives"] if n in unread] + ([number] if places else [])}
     if damaged:
         done.set_aside = log.places.damaged(now())
         append_bytes(done.set_aside, b"\n".join(damaged) + b"\n")
     index_ahead(log.places, new)
     with Lock(log.places.lock()):
         log.refresh()
-        if log.manifest["generation"] != manifest["generation"]:
+        if log.identity() != (manifest["store"], manifest["generation"]) or log_check(log, covered) != view.check:
             raise StoreBusy("the store was replaced meanwhile; nothing was changed: run it again")
         late = b"".join(block for _, block in log.blocks(covered))
         append_bytes(log.places.log(entries[-1][0]), late)
@@ -4900,7 +4929,7 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
     """
     problems = [*file_problems(view.log), *log_problems(view.log, progress), *archive_problems(view.log)]
     problems += [{"file": os.path.basename(path), "problem": "left by an interrupted compact or archiving",
-                  "repairable": True} for path in rubbish(view.log)]
+                  "repairable": True} for path in leftovers(view.log.places)]
     for doc in view.alive():
         if doc.life.tier == 3:
             try:
@@ -5812,7 +5841,7 @@ def imported_command(arguments: Sequence[str]) -> list[str]:
     folder, name = os.path.split(os.path.abspath(__file__))
     if not name.endswith(".py") or not name[:-3].isidentifier():
         return [sys.executable, "-S", os.path.abspath(__file__), *arguments]
-    path = f"sys.path[:] = [*filter(None, sys.path), {folder!r}]"
+    path = f"sys.path[:] = [*filter(None, sys.path), {folder!a}]"
     code = f"import sys; {path}; import {name[:-3]} as r; sys.exit(r.main({list(arguments)!r}))"
     return [sys.executable, "-S", "-c", code]
 

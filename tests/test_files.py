@@ -117,6 +117,18 @@ class PlacesTest(TempHome):
         self.assertIn(b"HOME is not set", done.stderr)
         self.assertEqual(done.stdout, b"")
 
+    def test_only_files_of_the_exact_name_are_files_of_the_store(self) -> None:
+        doc_id = self.chunk(HARD)
+        for name in ("log-000001.jsonl.bak", "log-000007 (copy).jsonl", "log-7.jsonl", "log-²²²²²².jsonl",
+                     "archive-000003.gz",
+                     "log-00000a.jsonl", "archive-0000003.jsonl.gz", "note é.txt"):
+            with open(os.path.join(self.places.memory, name), "wb") as file:
+                file.write(self.log_bytes())
+        self.assertEqual((self.places.numbered("log"), self.places.numbered("archive")), ([1], []))
+        rlm.rewrite(self.view())
+        self.assertEqual(list(everything(self.places)), [doc_id])
+        self.assertEqual(len([n for n in os.listdir(self.places.memory) if n.startswith(("log-", "arch", "note"))]), 9)
+
     def test_no_path_is_built_from_what_a_user_typed(self) -> None:
         for nasty in ("../../outside", "/etc/passwd", "..", "a/b\0c", "~", "$(touch x)", "log-000009.jsonl", "é/日本"):
             with self.subTest(nasty):
@@ -274,6 +286,21 @@ class AppendTest(Folder):
             rlm.write_all(1, "0123é日本".encode())
         self.assertEqual(b"".join(written), "0123é日本".encode())
         self.assertGreater(len(written), 3)
+
+    def test_a_disk_that_cannot_even_cut_the_file_back_is_a_clear_error(self) -> None:
+        rlm.append_bytes(self.path(), b"first\n")
+        with mock.patch.object(rlm, "write_all", failing_writes(3)), \
+                mock.patch.object(os, "ftruncate", side_effect=OSError(errno.EIO, "Input/output error")), \
+                self.assertRaisesRegex(rlm.StoreUnwritable, "the disk is full"):
+            rlm.append_bytes(self.path(), b"second\n")
+        self.assertEqual(rlm.append_bytes(self.path(), b"third\n", heal=True), 10)
+        self.assertEqual(self.content(), b"first\nsec\nthird\n")
+
+    def test_a_folder_that_cannot_be_synced_does_not_fail_the_write(self) -> None:
+        for name in ("open", "fsync"):
+            with self.subTest(name), mock.patch.object(os, name, side_effect=OSError(errno.EACCES, "no")) as fault:
+                rlm.sync_folder(self.home)
+                self.assertEqual(fault.call_count, 1)
 
     def test_every_error_of_the_disk_says_what_to_do(self) -> None:
         for number, words in ((errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"),

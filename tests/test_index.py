@@ -10,6 +10,7 @@ import unittest
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -81,12 +82,11 @@ def are_joined(view: rlm.View, ordinal: int, base: str) -> bool:
 def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, float]:
     """The score of every living document, straight from the definition in `query_terms`."""
     counted = [row for row in rows if row.counts_in_statistics]
-    frequencies = Counter(term for row in counted for term in row.terms)
     weights = rlm.code_weights(sum(row.n_tokens for row in counted) / max(1, len(rows)))
     asked = rlm.query_terms(query)
 
     def idf(*terms: str) -> float:
-        return rlm.inverse_frequency(len(rows), sum(frequencies[term] for term in terms))
+        return rlm.inverse_frequency(len(rows), sum(row.terms[term] > 0 for row in counted for term in terms))
 
     def code(row: Row, term: str) -> int:
         n = row.terms[term]
@@ -98,13 +98,14 @@ def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, fl
             return weights[rlm.joined_code(one, other)]
         return rlm.as_one(weights[one], weights[other])
 
+    tell = [(idf(word), idf(base, rlm.STEM + base)) for _, word, base in asked]
     scores: dict[int, float] = {}
     for ordinal, row in enumerate(rows):
         score = 0.0
-        for weight, word, base in asked if row.is_alive else ():
+        for (weight, word, base), (one, all_forms) in zip(asked, tell) if row.is_alive else ():
             if base:
-                score += weight * idf(base, rlm.STEM + base) * group(ordinal, base)
-            score += weight * (rlm.EXACT_WEIGHT if base else 1.0) * idf(word) * weights[code(row, word)]
+                score += weight * all_forms * group(ordinal, base)
+            score += weight * (rlm.EXACT_WEIGHT if base else 1.0) * one * weights[code(row, word)]
         if score > 0:
             scores[ordinal] = score
     return scores
@@ -383,6 +384,17 @@ class LendTest(IndexCase):
             for ordinal, share in ((0, 0.15), (1, 0.3), (3, 0.3)):
                 self.assertAlmostEqual(scores[ordinal] / scores[2], share)
 
+    def test_neighbours_lend_across_the_borders_of_segments(self) -> None:
+        self.turns([("s", f"turn {n} é" + (" needle" if n % 7 == 3 else "")) for n in range(40)])
+        whole = rlm.rank(self.view(), "needle turn", None, 30)
+        with mock.patch.object(rlm, "SEGMENT_MAX_DOCS", 5):
+            rlm.catch_up(self.view(), max_docs=1)
+        view = self.view()
+        self.assertEqual(len(view.index.segments), 8)
+        for (score, ordinal), (expected, wanted) in zip(rlm.rank(view, "needle turn", None, 30), whole):
+            self.assertEqual(ordinal, wanted)
+            self.assertAlmostEqual(score, expected, delta=0.02)  # forms of a stem are joined per segment
+
     def test_what_is_dead_or_out_of_scope_borrows_nothing(self) -> None:
         self.turns([("s", "one é"), ("s", "the needle here"), ("s", "three")])
         with rlm.Writer(self.view()) as writer:
@@ -483,11 +495,11 @@ class SegmentTest(IndexCase):
         sizes: list[Any] = []
         n_merged_docs, most = 0, 0
         for n in range(1, 5001):
-            sizes.append(mock.Mock(n_docs=1))
+            sizes.append(SimpleNamespace(n_docs=1))
             n_merged = rlm.mergeable(sizes, 1 << 30)
             if n_merged:
                 n_docs = sum(s.n_docs for s in sizes[-n_merged:])
-                sizes[-n_merged:] = [mock.Mock(n_docs=n_docs)]
+                sizes[-n_merged:] = [SimpleNamespace(n_docs=n_docs)]
                 n_merged_docs += n_docs
             self.assertLessEqual(len(sizes), math.log2(n) + 4)
             most = max(most, len(sizes))
@@ -498,10 +510,10 @@ class SegmentTest(IndexCase):
     def test_no_merge_is_larger_than_allowed(self) -> None:
         sizes: list[Any] = []
         for _ in range(5000):
-            sizes.append(mock.Mock(n_docs=1))
+            sizes.append(SimpleNamespace(n_docs=1))
             n_merged = rlm.mergeable(sizes, 256)
             if n_merged:
-                sizes[-n_merged:] = [mock.Mock(n_docs=sum(s.n_docs for s in sizes[-n_merged:]))]
+                sizes[-n_merged:] = [SimpleNamespace(n_docs=sum(s.n_docs for s in sizes[-n_merged:]))]
         self.assertLessEqual(max(s.n_docs for s in sizes), 256)
         self.assertLess(len(sizes), 5000 / 256 * 3 + 12)
 

@@ -327,6 +327,19 @@ class ArchiveTest(LifeCase):
                     file.write(data)
                 self.assertEqual({i: v[1] for i, v in everything(self.places).items()}, texts)
 
+    def test_a_damaged_archive_does_not_keep_every_later_one(self) -> None:
+        self.fill()
+        self.compact()
+        (damaged,) = self.places.numbered("archive")
+        data = rlm.read_file(self.places.archive(damaged))
+        with open(self.places.archive(damaged), "wb") as file:
+            file.write(b"\0" * 40 + data[40:])
+        for i in range(3):
+            self.archive(self.chunk(f"later {i} é"))
+            self.compact()
+            self.assertEqual(len(self.places.numbered("archive")), 2)
+            self.assertIn(damaged, self.places.numbered("archive"))
+
     def test_a_bomb_in_the_archive_is_refused_and_the_rest_goes_on(self) -> None:
         doc_id, other = self.chunk("to become a bomb é"), self.chunk("another é")
         self.archive(doc_id)
@@ -553,6 +566,50 @@ class CompactTest(LifeCase):
                         mock.patch.object(rlm.View, "record", slow_record):
                     self.assertIn(f"marker{i}x", run(store, name, **arguments))
                 self.assertTrue(overtaken)
+
+    def test_verify_does_not_call_what_a_running_compact_writes_left_over(self) -> None:
+        self.fill()
+        found: list[list[Any]] = []
+
+        def look() -> None:
+            if not found:
+                self.assertTrue(rlm.rubbish(self.view().log))
+                found.append(self.problems())
+
+        self.compact(check=look)
+        self.assertEqual(found, [[]])
+
+    def test_a_compact_that_is_overtaken_by_a_repair_of_the_manifest_gives_up(self) -> None:
+        self.chunk("before é")
+        self.archive(self.chunk("archived é"))
+        before, done = everything(self.places), []
+
+        def repair() -> None:
+            if not done:
+                done.append(rlm.repair_manifest(self.places))
+
+        with self.assertRaisesRegex(rlm.StoreBusy, "nothing was changed: run it again"):
+            self.compact(check=repair)
+        self.assertEqual(everything(self.places), before)
+        self.compact()
+        self.assertEqual((everything(self.places), self.problems()), (before, []))
+
+    def test_a_compact_that_began_with_a_write_that_was_taken_back_gives_up(self) -> None:
+        self.archive(self.chunk("archived é"))
+        write_all, rewriting, text = rlm.write_all, [], "acknowledged, and longer than the one before é " * 9
+
+        def write(fd: int, data: bytes) -> None:
+            write_all(fd, data)
+            rewriting.append(self.view())  # the rewrite looks at the log before the writer cuts it back
+            raise OSError(28, "No space left on device")
+
+        with mock.patch.object(rlm, "write_all", write), self.assertRaises(rlm.StoreUnwritable):
+            self.chunk("never acknowledged é")
+        self.assertEqual([view.n_docs() for view in rewriting], [2])
+        new = self.chunk(text)
+        with mock.patch.object(rlm.View, "refresh", lambda view: view), self.assertRaises(rlm.StoreBusy):
+            rlm.next_generation(rewriting[0], rlm.Rewritten(), False, lambda: None)
+        self.assertEqual(everything(self.places)[new][1], text)
 
     def test_a_second_compact_at_the_same_time_is_refused_and_changes_nothing(self) -> None:
         self.fill()
