@@ -66,6 +66,14 @@ class ReadmeTest(TempHome):
                 self.assertEqual(done.stderr, "")
                 self.assertEqual(without_chance(done.stdout).rstrip(), without_chance(shown).rstrip())
 
+    def test_it_runs_as_a_module_too(self) -> None:
+        command = [sys.executable, "-m", "rlm", "--version"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"rlm {rlm.__version__}\n", ""))
+        client = self.client(command=[sys.executable, "-m", "rlm", "serve"], env={"PYTHONPATH": ROOT})
+        client.initialize()
+        self.assertIn("saved", client.text("rlm_chunk", content="as a module é"))
+
     def test_the_first_steps_of_readme_work_on_a_fresh_machine(self) -> None:
         notes = os.path.join(self.home, "notes")
         os.mkdir(notes)

@@ -46,13 +46,17 @@ def median_ms(run: Callable[[], object], n_runs: int = 15) -> float:
     return statistics.median(times) * 1e3
 
 
+# How to run rlm with cached bytecode; without it, Python compiles the file at every start.
+CACHED = {"PYTHONPATH": os.path.dirname(RLM), "PYTHONDONTWRITEBYTECODE": ""}
+
+
 def process_ms(*commands: list[str], n_runs: int = 15) -> list[float]:
     """The medians of several commands as whole processes, run in turn so that all meet the same noise."""
     times: list[list[float]] = [[] for _ in commands]
     for _ in range(n_runs + 1):
         for command, spent in zip(commands, times):
             started = time.perf_counter()
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, **CACHED})
             spent.append(time.perf_counter() - started)
     return [statistics.median(spent[1:]) * 1e3 for spent in times]
 
@@ -77,12 +81,12 @@ def rss_mb(pid: int) -> float:
     return int(out) / 1000 if out.strip() else 0.0
 
 
-def start_ms(folder: str, n_runs: int = 9) -> float:
+def start_ms(folder: str, command: list[str], n_runs: int = 9) -> float:
     """The median time from spawning a server to its answer to `initialize`."""
     times = []
     for _ in range(n_runs):
         started = time.perf_counter()
-        client = McpClient(folder)
+        client = McpClient(folder, command, CACHED)
         client.initialize()
         times.append(time.perf_counter() - started)
         client.close()
@@ -132,17 +136,17 @@ def bench_grep(client: McpClient) -> None:
 def bench_processes(folder: str) -> None:
     """Whole processes against `python3 -c pass`."""
     python = sys.executable
-    library = f"import sys; sys.path.insert(0, {os.path.dirname(RLM)!r}); import rlm; sys.exit(rlm.main())"
     words = ["search", QUERIES["question, 9 words"]]
-    bare, cold, imported, grep = process_ms(
-        [python, "-c", "pass"], [python, RLM, *words], [python, "-c", library, *words], [python, RLM, "grep", "timeout"])
+    bare, cold, cached, grep = process_ms(
+        [python, "-c", "pass"], [python, RLM, *words], [python, "-m", "rlm", *words], [python, RLM, "grep", "timeout"])
     head("process", "ms", "x pass")
     row("python3 -c pass", bare, 1.0)
-    row("rlm.py search", cold, cold / bare)
-    row("the same with cached bytecode (import rlm)", imported, imported / bare)
-    row("rlm.py grep", grep, grep / bare)
-    started = start_ms(folder)
-    row("rlm.py serve, spawn to initialize", started, started / bare)
+    row("python3 rlm.py search", cold, cold / bare)
+    row("python3 -m rlm search", cached, cached / bare)
+    row("python3 rlm.py grep", grep, grep / bare)
+    for how in (["rlm.py"], ["-m", "rlm"]):
+        started = start_ms(folder, [python, *(how if "-m" in how else [RLM]), "serve"])
+        row(f"python3 {' '.join(how)} serve, spawn to initialize", started, started / bare)
 
 
 def bench_writes(client: McpClient, n_chunks: int) -> None:
