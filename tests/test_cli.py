@@ -452,7 +452,13 @@ class StreamTest(CliCase):
             process = subprocess.Popen([sys.executable, RLM, command, fifo], cwd=self.home, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE)
             with open(fifo, "wb"):  # returns once the command has opened it, and it now waits for the text
-                process.send_signal(signal.SIGINT)
+                for _ in range(20):  # one that comes just before Python's read() blocks is seen only when that returns
+                    process.send_signal(signal.SIGINT)
+                    try:
+                        process.wait(2)
+                        break
+                    except subprocess.TimeoutExpired:
+                        continue
                 out, err = process.communicate(timeout=30)
             self.assertEqual((process.returncode, out, err), (130, b"", b"\n"), command)
         self.assertFalse(self.places.numbered("log"), "nothing was stored")

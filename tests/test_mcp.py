@@ -186,8 +186,9 @@ class McpTest(TempHome):
 
 class HandshakeTest(McpTest):
     def test_initialize_answers_each_known_version_with_itself(self) -> None:
-        for version in LEGACY:
-            result = self.session("").initialize(version)
+        clients = [self.session(""), self.session("")]  # the second versions come in a process that has served
+        for client, version in zip(clients * 2, LEGACY):
+            result = client.initialize(version)
             self.assertEqual(result["protocolVersion"], version)
             self.assertEqual(result["capabilities"], {"tools": {}})
             self.assertEqual(result["serverInfo"]["name"], "rlm")
@@ -484,8 +485,11 @@ class MessageTest(McpTest):
         self.assertEqual(sorted(answer["id"] for answer in client.receive()), [1, 3])
 
     def test_other_versions_refuse_batches(self) -> None:
+        client = self.session("")
         for version in ("", "2024-11-05", "2025-06-18", "2025-11-25"):
-            client = self.session(version)
+            if version:
+                client.initialize("2025-03-26")
+                client.initialize(version)
             client.send_raw(b"[" + line("ping", 1).strip() + b"]\n")
             self.error(client.receive(), -32600, None)
             self.assertEqual(client.request("ping")["result"], {})
@@ -741,15 +745,15 @@ class LongCallTest(McpTest):
 
     def test_a_cancelled_regex_is_stopped_and_never_answered(self) -> None:
         self.configure(grep_timeout_s=60)
+        client = self.session()
         for wanted in (0, "é"):
-            client = self.session()
             self.runaway(client, wanted)
             self.assertEqual(len(children(client)), 1)
             client.send_raw(cancel_line(wanted))
-            self.eventually(lambda of=client: not children(of), "the worker is still running")
-            self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
-            answers = client.others + self.finish(client)
-            self.assertEqual([m for m in answers if "method" not in m], [])
+            self.eventually(lambda: not children(client), "the worker is still running")
+        self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
+        answers = client.others + self.finish(client)
+        self.assertEqual([m for m in answers if "method" not in m], [])
 
     def test_a_cancellation_right_behind_the_request_holds(self) -> None:
         self.configure(grep_timeout_s=0.2)
@@ -1177,7 +1181,7 @@ class OutputTest(McpTest):
         self.eventually(lambda: b'"k":"use"' in self.log_bytes(), "the housekeeper has gone")
 
     def test_stdout_is_utf8_whatever_the_locale(self) -> None:
-        for locale in ("C", "POSIX", "tr_TR.ISO-8859-9"):
+        for locale in ("C", "tr_TR.ISO-8859-9"):
             client = self.session(env={"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
             chunk_id = client.text("rlm_chunk", content=f"{locale} {HARD}").split()[0]
             self.assertEqual(client.call("rlm_peek", chunk_id=chunk_id)["content"][0]["text"], f"{locale} {HARD}")
@@ -1254,18 +1258,19 @@ class EndTest(McpTest):
         self.assertEqual(self.ends(client, signal.SIGTERM), [])
 
     def test_a_signal_ends_a_server_whose_client_does_not_read(self) -> None:
-        for requests in (b"".join(line("tools/list", i) for i in range(60)),
-                         b"".join(call_line(i, "rlm_status") for i in range(400))):
-            for how in (signal.SIGINT, signal.SIGTERM):
-                client = self.session()
-                client.send_raw(requests)
-                assert client.process.stdout
-                fd = client.process.stdout.fileno()
-                self.eventually(lambda pipe=fd: waiting(pipe) > 60_000, "the pipe is not full")
-                began = time.monotonic()
-                client.process.send_signal(how)
-                self.assertEqual(client.process.wait(10), 0)
-                self.assertLess(time.monotonic() - began, EXIT_S)
+        answered_by_main = b"".join(line("tools/list", i) for i in range(60))
+        answered_by_threads = b"".join(call_line(i, "rlm_status") for i in range(400))
+        for requests, how in ((answered_by_main, signal.SIGINT), (answered_by_main, signal.SIGTERM),
+                              (answered_by_threads, signal.SIGTERM)):
+            client = self.session()
+            client.send_raw(requests)
+            assert client.process.stdout
+            fd = client.process.stdout.fileno()
+            self.eventually(lambda pipe=fd: waiting(pipe) > 60_000, "the pipe is not full")
+            began = time.monotonic()
+            client.process.send_signal(how)
+            self.assertEqual(client.process.wait(10), 0)
+            self.assertLess(time.monotonic() - began, EXIT_S)
 
     def test_a_client_that_has_gone_ends_the_server(self) -> None:
         self.chunk(BAIT)
@@ -1292,7 +1297,7 @@ class EndTest(McpTest):
         self.assertIn("fact 7 é", text_of(answers["last"]["result"]))
 
     def test_eof_in_the_middle_of_a_line_ends_the_server(self) -> None:
-        for cut in (b"{", line("ping", 1)[:-3], b"garbage", b"\xe3\x81", b"[" * 5000):
+        for cut in (line("ping", 1)[:-3], b"\xe3\x81", b"[" * 5000):
             client = self.session()
             client.send_raw(cut)
             self.assertLessEqual({m["error"]["code"] for m in self.finish(client)}, {-32700})
