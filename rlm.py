@@ -2039,13 +2039,17 @@ def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
             remove_file(os.path.join(log.places.index, name))
 
 
+def listing_crc(listing: Record) -> int:
+    """The CRC of an index's listing: a digit that flips on the disk would otherwise go unnoticed."""
+    return crc_of(json.dumps(listing).encode("utf-8", "surrogatepass"))
+
+
 def publish(log: Log, snapshot: Snapshot) -> None:
     """Makes the snapshot's files the index that readers open, and removes those it no longer needs."""
     current = log.places.current(log.generation())
-    replace_file(current, json.dumps({
-        "v": INDEX_VERSION, "words": WORDS_VERSION, "store": log.identity()[0], "covers": snapshot.covers,
-        "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files,
-    }).encode("ascii"))
+    listing = {"v": INDEX_VERSION, "words": WORDS_VERSION, "store": log.identity()[0], "covers": snapshot.covers,
+               "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files}
+    replace_file(current, json.dumps({**listing, "crc": listing_crc(listing)}).encode("ascii"))
     kept = {entry[0] for entry in snapshot.files} | {os.path.basename(current)}
     # Drafts are made with the index lock held, as now: those that are there belong to killed processes.
     sweep_index(log, lambda name, n: name.endswith(".tmp") or (n == log.generation() and name not in kept))
@@ -2067,6 +2071,8 @@ def publish_times(log: Log, snapshot: Snapshot, read: bytes) -> None:
 def index_from(log: Log, read: bytes) -> Snapshot:
     """The index that current-N.json, as read, describes. Damaged, or an error of decoding, when it is in doubt."""
     folder, snapshot, current = log.places.index, Snapshot(), json.loads(read)
+    if not isinstance(current, dict) or current.pop("crc") != listing_crc(current):
+        raise Damaged("the listing was changed after it was written")
     if [current["v"], current["store"], current["words"]] != [INDEX_VERSION, log.identity()[0], WORDS_VERSION]:
         raise Damaged("another store's, or an older rlm's")
     snapshot.covers, snapshot.files = int(current["covers"]), current["files"]
@@ -3290,6 +3296,7 @@ class Part:
 ALIKE_WEIGHT = 0.8
 LEAST_LIKENESS = 0.45
 MAX_ALIKE = 8
+MAX_UNKNOWN_WORDS = 10  # of a query; each costs about a millisecond, and a pasted text may have thousands
 ALIKE_BLOCK = 128  # terms with the same beginning that are compared at most
 
 
@@ -3359,7 +3366,7 @@ def query_parts(view: View, query: str) -> tuple[list[Part], dict[str, float]]:
     parts = [Part(view, segment) for segment in view.index.segments] + [Part(view, None)]
     n_docs = view.n_docs()
     n_tokens = sum(segment.n_tokens for segment in view.index.segments) + view.n_tail_tokens
-    weights, idfs = code_weights(n_tokens / max(1, n_docs)), {}
+    weights, idfs, n_unknown = code_weights(n_tokens / max(1, n_docs)), {}, 0
     for weight, word, base in query_terms(query):
         exact = [part.postings(word) for part in parts]
         n_exact = sum(postings.n_docs() for postings in exact)
@@ -3370,7 +3377,8 @@ def query_parts(view: View, query: str) -> tuple[list[Part], dict[str, float]]:
             others = [part.postings(STEM + base) for part in parts]
             n_group = sum(postings.n_docs() for postings in stems + others)
             idfs[base] = group = inverse_frequency(n_docs, n_group)
-            if not n_group:
+            n_unknown += not n_group
+            if not n_group and n_unknown <= MAX_UNKNOWN_WORDS:
                 add_alike(view, parts, word, weight, weights)
             for part, one, other in zip(parts, stems, others):
                 part.add_group(base, one, other, weights, weight * group)
