@@ -446,7 +446,6 @@ CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "g
 IMPORTANCES = ("low", "medium", "high", "critical")
 KINDS = ("chunk", "insight", "purge")
 TIERS = ("task", "session", "longterm", "archived", "purged")
-ACTIVE_TIERS = TIERS[:3]
 
 # Why a document no longer counts.
 FORGOTTEN, REPLACED, PURGED = 1, 2, 4
@@ -5833,7 +5832,8 @@ def content_blocks(answer: Answer) -> list[dict[str, str]]:
 def trim_memory() -> None:
     """Gives freed memory back to the system where the C library can (glibc).
 
-    Compiling this file leaves 15 MB that are free but kept; a server should not hold them for hours.
+    Importing this file without cached bytecode leaves 15 MB that are free but kept, indexing some more; a server should
+    not hold them for hours.
     """
     import ctypes
 

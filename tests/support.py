@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,22 @@ def forked(job: Callable[[], object]) -> int:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def lock_holder(path: str) -> int:
+    """Starts a process that has the lock by the time this returns, and keeps it until it is killed; its id."""
+    told, tell = os.pipe()
+
+    def hold() -> None:
+        with rlm.Lock(path):
+            os.write(tell, b"x")
+            signal.pause()
+
+    child = forked(hold)
+    os.read(told, 1)
+    os.close(told)
+    os.close(tell)
+    return child
 
 
 def ended(child: int) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, RLM, McpClient, TempHome, ended, everything, failing_writes, forked, rlm
+from tests.support import HARD, RLM, McpClient, TempHome, ended, everything, failing_writes, forked, lock_holder, rlm
 
 
 def run(store: rlm.Store, name: str, **arguments: Any) -> rlm.Answer:
@@ -458,22 +458,12 @@ class HeldLockTest(TempHome):
     @contextlib.contextmanager
     def held(self, path: str) -> Iterator[None]:
         """Another process has the lock."""
-        told, tell = os.pipe()
-
-        def hold() -> None:
-            with rlm.Lock(path):
-                os.write(tell, b"x")
-                signal.pause()
-
-        child = forked(hold)
-        os.read(told, 1)
+        child = lock_holder(path)
         try:
             yield
         finally:
             os.kill(child, signal.SIGKILL)
             self.assertEqual(ended(child), -signal.SIGKILL)
-            os.close(told)
-            os.close(tell)
 
     def test_a_held_lock_stops_writers_after_a_wait_and_readers_not_at_all(self) -> None:
         doc_id = self.chunk(f"marker {HARD}")

@@ -17,7 +17,7 @@ import zlib
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, ROOT, TempHome, ended, everything, failing_writes, forked, rlm
+from tests.support import HARD, ROOT, TempHome, ended, everything, failing_writes, forked, lock_holder, rlm
 
 
 class Folder(TempHome):
@@ -157,23 +157,14 @@ class LockTest(Folder):
             pass
 
     def test_a_killed_holder_gives_the_lock_back(self) -> None:
-        path, (told, tell) = self.path("lock"), os.pipe()
-
-        def hold() -> None:
-            with rlm.Lock(path):
-                os.write(tell, b"x")
-                signal.pause()
-
-        child = forked(hold)
-        os.read(told, 1)
+        path = self.path("lock")
+        child = lock_holder(path)
         with self.assertRaises(rlm.StoreBusy):
             rlm.Lock(path, 0.0).__enter__()
         os.kill(child, signal.SIGKILL)
         self.assertEqual(ended(child), -signal.SIGKILL)
         with rlm.Lock(path, 0.0):
             pass
-        os.close(told)
-        os.close(tell)
 
     def test_a_waiting_writer_gets_the_lock_when_it_is_free(self) -> None:
         path, n_rounds = self.path("lock"), 40
