@@ -50,11 +50,8 @@ import sys
 if sys.version_info < (3, 9):
     sys.exit("rlm needs Python 3.9 or newer; this is " + sys.version.split()[0])
 
-import json
 import os
 import time
-import unicodedata
-from collections import namedtuple
 from math import log, log2
 
 try:
@@ -65,7 +62,9 @@ except ImportError:
 # Not typing.TYPE_CHECKING: importing typing costs a cold command about 3 ms. Type checkers know the bare name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    import json
+    import unicodedata
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from mmap import mmap
     from typing import Any
 
@@ -75,6 +74,18 @@ if TYPE_CHECKING:
     Rows = dict[str, list[Row]]  # such rows by chunk id, which may occur twice
     Position = int  # a byte in the log files read as one run, see Log
     Key = int  # a document's ordinal << 8, the form in which postings hold it
+else:
+    class Later:
+        """A standard module that is imported when it is first used: json costs 8 ms, more than all else in a hook."""
+
+        def __init__(self, name):
+            self.__dict__["name"] = name
+
+        def __getattr__(self, attribute):
+            globals()[self.name] = module = __import__(self.name)
+            return getattr(module, attribute)
+
+    json, unicodedata = Later("json"), Later("unicodedata")
 
 __version__ = "0.1.0"
 
@@ -2605,9 +2616,19 @@ MOST_STEPS = 100
 
 # What is known of a matched text. prefix, suffix: it begins, ends with one of these ([""] =
 # unknown); clauses: it contains one of each list; is_exact: it is one of prefix.
-_Literals = namedtuple("_Literals", "prefix clauses suffix is_exact")
+class _Literals:
+    __slots__ = ("prefix", "clauses", "suffix", "is_exact")
+
+    def __init__(self, prefix: list[str], clauses: list[list[str]], suffix: list[str], is_exact: bool) -> None:
+        self.prefix, self.clauses, self.suffix, self.is_exact = prefix, clauses, suffix, is_exact
+
+
 # steps: most steps to try a node at one place; ways: most times it hands on to what follows.
-_Effort = namedtuple("_Effort", "steps ways")
+class _Effort:
+    __slots__ = ("steps", "ways")
+
+    def __init__(self, steps: int, ways: int) -> None:
+        self.steps, self.ways = steps, ways
 
 
 def fold_case(text: str) -> str:
@@ -5786,9 +5807,6 @@ def refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-STRICT_JSON = json.JSONDecoder(parse_constant=refuse_constant)
-
-
 def is_usable_id(value: object) -> bool:
     """Whether a request may have that id: a string or a number that JSON can give back (1e999 is read as infinity)."""
     return type(value) in (str, int) or (isinstance(value, float) and abs(value) < 1e308)
@@ -6266,7 +6284,7 @@ class Server:
         if not line.strip():
             return
         try:
-            message = STRICT_JSON.decode(line.decode("utf-8"))
+            message = json.loads(line.decode("utf-8"), parse_constant=refuse_constant)
         except (ValueError, RecursionError):
             return self.send(self.reply({}, error=RpcError(-32700, "not JSON")))
         if isinstance(message, list):
