@@ -24,10 +24,12 @@ Contents, ground floor first: a name is used only below its definition.
      7. Words
      8. Index
      9. Find
+    10. Redact
     11. Memory
     12. Lifecycle
     16. Tools
     17. MCP
+    18. Transcripts and hooks
     19. Import and export
     20. Command line
 
@@ -52,7 +54,6 @@ if sys.version_info < (3, 9):
 
 import os
 import time
-from math import log, log2
 
 try:
     import fcntl
@@ -63,6 +64,8 @@ except ImportError:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import json
+    import math
+    import re
     import unicodedata
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from mmap import mmap
@@ -74,6 +77,10 @@ if TYPE_CHECKING:
     Rows = dict[str, list[Row]]  # such rows by chunk id, which may occur twice
     Position = int  # a byte in the log files read as one run, see Log
     Key = int  # a document's ordinal << 8, the form in which postings hold it
+    Entry = dict[str, Any]  # one line of a transcript
+    State = dict[str, Any]  # what is kept of a transcript between two readings, see Transcript.state
+    Mark = tuple[int, int, str, dict[str, list[str]]]  # a place between two blocks, see Transcript.mark
+    Piece = tuple[str, "ToolCall | None"]  # a stretch of a turn's text, and the tool call that it tells of
 else:
     class Later:
         """A standard module that is imported when it is first used: json costs 8 ms, more than all else in a hook."""
@@ -85,7 +92,7 @@ else:
             globals()[self.name] = module = __import__(self.name)
             return getattr(module, attribute)
 
-    json, unicodedata = Later("json"), Later("unicodedata")
+    json, math, unicodedata = Later("json"), Later("math"), Later("unicodedata")
 
 __version__ = "0.1.0"
 
@@ -237,6 +244,57 @@ def slug(name: str, limit: int = 40) -> str:
     return "-".join(filter(None, kept.split("-")))[:limit].strip(".-")
 
 
+class JsonRules:
+    """What JSON means, for the scanner written in C that the json module is built on."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def new_json_reader() -> Callable[[str], Any]:
+    """A function that does what json.loads does. Importing json costs more than a whole hook with nothing to do.
+
+    The scanner is a private name of the library, so there is a way without it.
+    """
+    try:
+        import _json
+
+        make_scanner: Any = _json.make_scanner  # its stub wants a JSONDecoder
+        scan = make_scanner(JsonRules)
+    except (ImportError, AttributeError, TypeError):
+        return lambda text: json.loads(text)
+
+    def read(text: str) -> Any:
+        """The value of a JSON text. ValueError when it is none."""
+        text = text.strip(" \t\r\n")
+        try:
+            value, end = scan(text, 0)
+        except StopIteration:
+            raise ValueError("not JSON") from None
+        if end != len(text):
+            raise ValueError("not JSON: something follows the value")
+        return value
+
+    return read
+
+
+def new_json_writer() -> Callable[[Any], str]:
+    """A function that does what json.dumps does, for the same reason."""
+    try:
+        import _json
+
+        make_encoder: Any = _json.make_encoder
+        encode = make_encoder(None, None, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        encode({}, 0)
+    except (ImportError, AttributeError, TypeError):
+        return lambda value: json.dumps(value)
+    return lambda value: "".join(encode(value, 0))
+
+
+from_json, to_json = new_json_reader(), new_json_writer()
+
+
 def estimated_tokens(n_bytes: int) -> int:
     """About how many model tokens a text of that size takes: four bytes each."""
     return (n_bytes + 3) // 4
@@ -354,7 +412,7 @@ def read_config(places: Places) -> dict[str, Any]:
     """What the user changed, {} when nothing. UsageError when config.json is not a JSON object."""
     try:
         with open(places.config(), encoding="utf-8") as file:
-            changed = json.load(file)
+            changed = from_json(file.read())
     except FileNotFoundError:
         return {}
     except (ValueError, OSError, RecursionError) as error:
@@ -481,7 +539,7 @@ def encode_record(record: Record) -> bytes:
 def decode_line(line: bytes) -> Record | None:
     """The record on that line, None when the bytes are no record."""
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = from_json(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("k"), str) else None
@@ -915,7 +973,7 @@ def manifest_check(manifest: Record) -> int:
     """A CRC of what the manifest says: with one wrong digit in it, a log file would pass for a leftover."""
     from zlib import crc32
 
-    return crc32(json.dumps({k: v for k, v in manifest.items() if k != "check"}, sort_keys=True).encode("ascii"))
+    return crc32(to_json({k: manifest[k] for k in sorted(manifest) if k != "check"}).encode("ascii"))
 
 
 def load_manifest(path: str) -> Record:
@@ -924,7 +982,7 @@ def load_manifest(path: str) -> Record:
     if not data:
         return {}
     try:
-        manifest = json.loads(data.decode("utf-8"))
+        manifest = from_json(data.decode("utf-8"))
         if manifest["v"] > MANIFEST_VERSION:
             raise RlmError(f"{path} was written by a newer rlm; update this one")
         sound = manifest["logs"] and all(len(entry) == 2 for entry in manifest["logs"]) and \
@@ -1481,7 +1539,7 @@ def frequency_class(tf: int) -> int:
 
 def length_class(n: int) -> int:
     """0..50 for a length: four classes per doubling from FIRST_LENGTH on."""
-    return min(LENGTH_CLASSES - 1, max(0, round(4 * log2(max(n, 1) / FIRST_LENGTH))))
+    return min(LENGTH_CLASSES - 1, max(0, round(4 * math.log2(max(n, 1) / FIRST_LENGTH))))
 
 
 def posting_code(frequency: int, length: int) -> int:
@@ -1512,7 +1570,7 @@ def as_one(a: float, b: float) -> float:
 
 def inverse_frequency(n_texts: int, df: int) -> float:
     """How much a term tells that df of n_texts texts hold."""
-    return log(1 + (n_texts - min(df, n_texts) + 0.5) / (min(df, n_texts) + 0.5))
+    return math.log(1 + (n_texts - min(df, n_texts) + 0.5) / (min(df, n_texts) + 0.5))
 
 
 # -- queries ----------------------------------------------------------------
@@ -1678,7 +1736,7 @@ class Segment:
             n_head = int.from_bytes(self.map[8:16], "little")
             if self.map[:8] != SEGMENT_MAGIC or n_head > len(self.map):
                 raise ValueError("not a segment")
-            self.header: Record = json.loads(self.map[16 : 16 + n_head])
+            self.header: Record = from_json(self.map[16 : 16 + n_head].decode("ascii"))
             self.origin = 16 + n_head
             self.first, self.n_docs = int(self.header["first"]), int(self.header["n_docs"])
             self.n_tokens, self.n_terms = int(self.header["n_tokens"]), int(self.header["n_terms"])
@@ -2051,7 +2109,7 @@ def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
 
 def listing_crc(listing: Record) -> int:
     """The CRC of an index's listing: a digit that flips on the disk would otherwise go unnoticed."""
-    return crc_of(json.dumps(listing).encode("utf-8", "surrogatepass"))
+    return crc_of(to_json(listing).encode("utf-8", "surrogatepass"))
 
 
 def publish(log: Log, snapshot: Snapshot) -> None:
@@ -2080,7 +2138,7 @@ def publish_times(log: Log, snapshot: Snapshot, read: bytes) -> None:
 
 def index_from(log: Log, read: bytes) -> Snapshot:
     """The index that current-N.json, as read, describes. Damaged, or an error of decoding, when it is in doubt."""
-    folder, snapshot, current = log.places.index, Snapshot(), json.loads(read)
+    folder, snapshot, current = log.places.index, Snapshot(), from_json(read.decode("ascii"))
     if not isinstance(current, dict) or current.pop("crc") != listing_crc(current):
         raise Damaged("the listing was changed after it was written")
     if [current["v"], current["store"], current["words"]] != [INDEX_VERSION, log.identity()[0], WORDS_VERSION]:
@@ -3905,6 +3963,802 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
             hits.append(Hit(doc, similarity(words, best[0][0]), record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)
     return hits[:limit], len(hits) > limit
+
+
+# ============================================================================
+# 10. Redact
+# ============================================================================
+# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Three ways to know a secret: by its shape (a
+# vendor's prefix, a key block), by where it stands (URL, header, cookie), by the name it is given (API_KEY=...). All
+# work on plain text and on text escaped into JSON any number of times, because tool output nests. Nearly all text
+# holds no secret, so each rule waits behind a cheap test, and nothing is compiled before a test lets something through.
+# What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
+
+
+class Patterns(dict[str, "re.Pattern[str]"]):
+    """Source of a regex -> the regex, compiled when first asked for."""
+
+    def __missing__(self, source: str) -> re.Pattern[str]:
+        import re
+
+        self[source] = pattern = re.compile(source)
+        return pattern
+
+
+PATTERNS = Patterns()
+PRIVATE = "[private]"
+MARK = "[redacted:"
+
+
+def lowered(text: str) -> str:
+    """The text in lower case, character for character: only one character's lower case is two."""
+    low = text.lower()
+    return low if len(low) == len(text) else text.replace("\u0130", "i").lower()
+
+
+# -- what only stands for a secret --------------------------------------------
+
+# Anywhere in the value. Each is too unlikely in a random one to cost a real secret.
+STAND_IN = (
+    r"(?i)example|\byour|your[-_]|your\w{0,9}(?:key|token|secret|pass)|(?-i:x{4}|X{4})|\*\*\*|\.\.\."
+    r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
+    r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
+    r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
+)
+# As a whole: what code, schemas and forms give such names. Compared in lower case.
+NOT_VALUES = frozenset("""
+none null nil undefined true false yes no on off str string bytes bytearray int integer bool boolean float number char
+chararray object any optional unknown never void self this required optional nullable hidden masked encrypted hashed
+unset empty missing invalid valid default text varchar input prompt file stdin env auto static dynamic inherit basic
+bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token
+tokens key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired
+plaintext click enter forgot reset generate generated random copy show hide update
+""".split())
+# Names that variables have, with or without a number: password = arg1 is code, password: hunter2 is not.
+VARIABLES = frozenset("""
+arg args param val value var str string text data user input output foo bar baz name field line tmp temp prompt result
+res buf buffer test item obj node elem row col num pos idx group match part hash line word char ch file path url md sha
+utf base aes rsa int uint float ipv oauth http python py version step test
+""".split())
+TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps)-?\d+[a-z_-]{0,12}"
+PATH_SHAPE = r"(?:~|\.{1,2}|[A-Za-z]:|/[A-Z]?[a-z._-]{2,})[/\\][\w./\\@~+-]*|/\w*" \
+       r"|[\w./~-]+\.(?:json|pem|key|crt|cer|pub|ya?ml|toml|txt|env|ini|cfg|p12|pfx|jks|js|jsx|tsx?|py|go|rs|rb|sh|md|html?|log|gpg|asc|php|java|xml|csv)"
+NUMBERS = r"#[0-9a-fA-F]{3,8}|[\d.,:/_+%-]*(?:T[\d.:+-]+Z?)?|0x[0-9a-fA-F]{1,8}|\d+(?:px|em|rem|ms|s|m|h|d|kb|mb|gb|k)"
+WORDS = r"[A-Za-z]+(?:[ _./:+?!|-]+[A-Za-z]+)*[ _./:-]*\d{0,2}[.?!:;]?"
+CODE = r"[A-Za-z_$][\w$]*(?:(?:\??\.|::|->)[A-Za-z_$][\w$]*)+[?!]?"
+STEMS = r"(?i)pass|pwd|token|secret|cred|key|auth"
+VISIBLE = r"(?:[!-\[\]-~]|\\(?!u(?!00)[0-9a-f]{4}))+"  # no blank, nothing but ASCII, not escaped either
+UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+SEGMENT = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
+
+NOTHING, WORDLIKE, MIXED, RANDOM = range(4)
+
+
+def is_stand_in(value: str) -> bool:
+    """Does the value say itself that it is none: a placeholder, a variable, something already redacted?"""
+    return bool(PATTERNS[STAND_IN].search(value)) or len(set(value)) < 3
+
+
+def is_random(value: str) -> bool:
+    """Does it change between lower case, upper case and digits as often as only machines make it?"""
+    if len(value) < 16:
+        return False
+    segments = PATTERNS[SEGMENT].findall(value)
+    # CamelCase has words of four letters and more on average; base62, hex and base36 have 1.6 to 2.5.
+    return len(segments) >= 5 and sum(map(len, segments)) <= 3.2 * len(segments)
+
+
+def texture(value: str) -> int:
+    """What the value looks like: NOTHING (placeholder, number, path, code), WORDLIKE, MIXED (hunter2) or RANDOM."""
+    if is_stand_in(value) or value.lower() in NOT_VALUES or not PATTERNS[VISIBLE].fullmatch(value):
+        return NOTHING
+    if is_random(value) and not PATTERNS[PATH_SHAPE].fullmatch(value):
+        return RANDOM
+    if any(PATTERNS[source].fullmatch(value) for source in (NUMBERS, PATH_SHAPE, CODE)):
+        return NOTHING
+    if PATTERNS[WORDS].fullmatch(value) or PATTERNS[TECHNICAL].fullmatch(value):
+        return WORDLIKE
+    letters = PATTERNS["[A-Za-z]"].search(value)
+    return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
+
+
+def replaced_at(text: str, low: str, start: str, pattern: str, replacement: Callable[[re.Match[str]], str]) -> str:
+    """The text with the replacement for each match of the pattern that begins with start, as found in low.
+
+    To look for a literal in the text in lower case (low) is far faster than to let a regex ignore case.
+    """
+    pieces: list[str] = []
+    done, at = 0, low.find(start)
+    while at >= 0:
+        match = PATTERNS[pattern].match(text, at)
+        if match and (new := replacement(match)) != match[0]:
+            pieces += [text[done:at], new]
+            done = match.end()
+        at = low.find(start, match.end() if match else at + len(start))
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+# -- by shape -----------------------------------------------------------------
+
+# Kind, what it begins with, how it goes on (the vendors' documented formats, a little wider where they are open). The
+# secret is group 1 where there is one. Longer prefixes before shorter ones that they contain.
+VENDORS = (
+    ("aws-access-key", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9/+])"),
+    ("aws-access-key", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9/+])"),
+    ("google-api-key", "AIza", r"[\w-]{30,45}"),
+    ("google-oauth", "ya29.", r"[\w.-]{20,}"),
+    ("google-oauth", "GOCSPX-", r"[\w-]{20,}"),
+    ("github-token", "ghp_", r"[A-Za-z0-9]{30,}"),
+    ("github-token", "gho_", r"[A-Za-z0-9]{30,}"),
+    ("github-token", "ghu_", r"[A-Za-z0-9]{30,}"),
+    ("github-token", "ghs_", r"[A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2}"),
+    ("github-token", "ghr_", r"[A-Za-z0-9]{30,}"),
+    ("github-token", "github_pat_", r"\w{22,}"),
+    ("gitlab-token", "glpat-", r"[\w-]{20,}(?:\.[\w-]+)*"),
+    ("gitlab-token", "gldt-", r"[\w-]{20,}"),
+    ("gitlab-token", "glrt-", r"[\w-]{20,}(?:\.[\w-]+)*"),
+    ("gitlab-token", "glptt-", r"[\w-]{20,}"),
+    ("gitlab-token", "glcbt-", r"[\w-]{20,}"),
+    ("gitlab-token", "gloas-", r"[\w-]{20,}"),
+    ("gitlab-token", "glagent-", r"[\w-]{20,}"),
+    ("slack-token", "xoxb-", r"[\w-]{10,}"),
+    ("slack-token", "xoxp-", r"[\w-]{10,}"),
+    ("slack-token", "xoxa-", r"[\w-]{10,}"),
+    ("slack-token", "xoxr-", r"[\w-]{10,}"),
+    ("slack-token", "xoxs-", r"[\w-]{10,}"),
+    ("slack-token", "xoxo-", r"[\w-]{10,}"),
+    ("slack-token", "xoxc-", r"[\w-]{10,}"),
+    ("slack-token", "xoxd-", r"[\w%-]{10,}"),
+    ("slack-token", "xoxe-", r"[\w-]{10,}"),
+    ("slack-token", "xoxe.", r"[\w.-]{10,}"),
+    ("slack-token", "xapp-", r"\d-[\w-]{10,}"),
+    ("slack-webhook", "hooks.slack.com/", r"(?:services|workflows|triggers)/([\w/-]{20,})"),
+    ("discord-webhook", "/api/webhooks/", r"\d{10,20}/([\w-]{40,})"),
+    ("stripe-key", "sk_live_", r"[A-Za-z0-9]{10,}"),
+    ("stripe-key", "sk_test_", r"[A-Za-z0-9]{10,}"),
+    ("stripe-key", "rk_live_", r"[A-Za-z0-9]{10,}"),
+    ("stripe-key", "rk_test_", r"[A-Za-z0-9]{10,}"),
+    ("stripe-key", "whsec_", r"[A-Za-z0-9+/=]{16,}"),
+    ("anthropic-key", "sk-ant-", r"[\w-]{16,}"),
+    ("openrouter-key", "sk-or-", r"[\w-]{20,}"),
+    ("openai-key", "sk-", r"[\w-]{20,}"),
+    ("huggingface-token", "hf_", r"[A-Za-z0-9]{30,}"),
+    ("npm-token", "npm_", r"[A-Za-z0-9]{36,}"),
+    ("pypi-token", "pypi-", r"[\w-]{50,}"),
+    ("docker-token", "dckr_pat_", r"[\w-]{20,}"),
+    ("docker-token", "dckr_oat_", r"[\w-]{20,}"),
+    ("digitalocean-token", "dop_v1_", r"[0-9a-f]{40,}"),
+    ("digitalocean-token", "doo_v1_", r"[0-9a-f]{40,}"),
+    ("digitalocean-token", "dor_v1_", r"[0-9a-f]{40,}"),
+    ("sendgrid-key", "SG.", r"[\w-]{16,64}\.[\w-]{16,64}"),
+    ("brevo-key", "xkeysib-", r"[0-9a-f]{40,}(?:-\w+)?"),
+    ("mailgun-key", "key-", r"[0-9a-f]{32}(?![A-Za-z0-9-])"),
+    ("telegram-token", ":AA", r"(?<=[0-9]{8}:AA)[\w-]{30,40}"),
+    ("databricks-token", "dapi", r"[0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9])"),
+    ("shopify-token", "shpat_", r"[0-9a-fA-F]{32}"),
+    ("shopify-token", "shpca_", r"[0-9a-fA-F]{32}"),
+    ("shopify-token", "shppa_", r"[0-9a-fA-F]{32}"),
+    ("shopify-token", "shpss_", r"[0-9a-fA-F]{32}"),
+    ("linear-key", "lin_api_", r"[A-Za-z0-9]{30,}"),
+    ("linear-key", "lin_oauth_", r"[A-Za-z0-9]{30,}"),
+    ("notion-token", "ntn_", r"[A-Za-z0-9]{40,}"),
+    ("notion-token", "secret_", r"[A-Za-z0-9]{43}(?![A-Za-z0-9])"),
+    ("vault-token", "hvs.", r"[\w-]{20,}"),
+    ("vault-token", "hvb.", r"[\w-]{20,}"),
+    ("vault-token", "hvr.", r"[\w-]{20,}"),
+    ("doppler-token", "dp.", r"(?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,}"),
+    ("age-key", "AGE-SECRET-KEY-", r"[A-Z0-9]{40,}"),
+    ("groq-key", "gsk_", r"[A-Za-z0-9]{40,}"),
+    ("xai-key", "xai-", r"[A-Za-z0-9]{60,}"),
+    ("perplexity-key", "pplx-", r"[A-Za-z0-9]{40,}"),
+    ("replicate-token", "r8_", r"[A-Za-z0-9]{36,}"),
+    ("supabase-key", "sbp_", r"[0-9a-f]{40}"),
+    ("supabase-key", "sb_secret_", r"[\w-]{20,}"),
+    ("grafana-token", "glsa_", r"[A-Za-z0-9]{32}_[0-9a-fA-F]{8}"),
+    ("newrelic-key", "NRAK-", r"[A-Z0-9]{27}"),
+    ("postman-key", "PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),
+    ("figma-token", "figd_", r"[\w-]{38,}"),
+    ("sentry-token", "sntrys_", r"[A-Za-z0-9_=+/]{40,}"),
+    ("sentry-token", "sntryu_", r"[0-9a-f]{64}"),
+    ("tailscale-key", "tskey-", r"[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,}"),
+    ("planetscale-token", "pscale_", r"(?:tkn|pw|oauth)_[\w.=-]{30,}"),
+    ("rubygems-key", "rubygems_", r"[0-9a-f]{48}"),
+    ("netlify-token", "nfp_", r"[A-Za-z0-9]{36,}"),
+    ("atlassian-token", "ATATT3", r"[\w=-]{60,}"),
+    ("fly-token", "fm2_", r"[A-Za-z0-9+/=_-]{60,}"),
+    ("jwt", "eyJ", r"[\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}"),
+)
+# A shape too weak to be believed without the vendor's name nearby (in lower case, anywhere in the text).
+NAMED_VENDORS = (
+    ("twilio-key", "twilio", r"SK(?<![A-Za-z0-9]SK)[0-9a-f]{32}(?![A-Za-z0-9])"),
+    ("discord-token", "discord", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
+    ("azure-secret", "q~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
+    ("azure-sas", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
+    ("aws-secret-key", "[redacted:aws-access-key]",
+     r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
+     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
+)
+TAIL = 5  # so much of a prefix is looked at
+SHORTEST = 19  # no vendor issues anything shorter
+SEPARATED = r"[-_](?=[\w.-]{10})(?:%s)"
+
+
+def separator_gate() -> str:
+    """A regex that finds where any vendor's prefix ending in - or _ ends: one pass, where 60 `in` would be 60.
+
+    The rare last character leads; the up to four characters before it are looked back at, grouped by their number.
+    """
+    import re
+
+    tails: dict[int, set[str]] = {}
+    for _, prefix, _ in VENDORS:
+        if prefix[-1] in "-_":
+            tails.setdefault(len(prefix[-TAIL:]), set()).add(re.escape(prefix[-TAIL:]))
+    return SEPARATED % "|".join(f"(?<={'|'.join(sorted(group))})" for _, group in sorted(tails.items()))
+
+
+OTHERS = [vendor for vendor in VENDORS if vendor[1][-1] not in "-_"]
+GATE: list[str] = []  # what separator_gate gives, once it was needed
+
+
+def match_end(match: re.Match[str]) -> int:
+    """Where the match ends."""
+    return match.end()
+
+
+def vendors_in(text: str) -> list[tuple[str, str, str]]:
+    """The vendors whose prefix may occur in the text, in the order of VENDORS."""
+    if not GATE:
+        GATE.append(separator_gate())
+    tails = {text[max(0, end - TAIL) : end] for end in map(match_end, PATTERNS[GATE[0]].finditer(text))}
+    if not tails:
+        return OTHERS
+    return [vendor for vendor in VENDORS if vendor in OTHERS or any(tail.endswith(vendor[1][-TAIL:]) for tail in tails)]
+
+
+def begins(prefix: str) -> str:
+    """A regex for the prefix where it begins a word; after \\n and other escapes of JSON, URLs and terminals, too.
+
+    The look behind follows the prefix: a regex that begins with a literal is searched for ten times as fast.
+    """
+    import re
+
+    # An alternative each: Python wants look-behinds of a fixed width.
+    fixed = re.escape(prefix)
+    before = "A-Za-z0-9_" if prefix[0].isalnum() else ""
+    if not before:
+        return fixed
+    escapes = (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9;\[][0-9]?m", r"\\u[0-9a-f]{4}")
+    widths = (rf"(?<={escape}{fixed})" for escape in (escapes[0], escapes[1], r"[0-9\[]m", escapes[3]))
+    return rf"{fixed}(?:(?<![{before}]{fixed})|{'|'.join(widths)})"
+
+
+def marked(kind: str) -> Callable[[re.Match[str]], str]:
+    """What to put in place of a match: the match with its secret (group 1, or all of it) replaced by the kind."""
+    def replacement(match: re.Match[str]) -> str:
+        """The match without its secret, or as it is when that only stands for one."""
+        group = 1 if match.re.groups else 0
+        secret = match[group]
+        if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)):
+            return match[0]
+        start, end = match.start(group) - match.start(), match.end(group) - match.start()
+        return match[0][:start] + MARK + kind + "]" + match[0][end:]
+
+    return replacement
+
+
+def without_tokens(text: str) -> str:
+    """The text without what vendors issue, known by its prefix."""
+    if len(text) < SHORTEST:
+        return text
+    for kind, prefix, rest in vendors_in(text):
+        if prefix in text:
+            text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked(kind))
+    return text
+
+
+def without_named_tokens(text: str, low: str) -> str:
+    """The text without what is known as a vendor's token only because the text (in lower case: low) names him."""
+    for kind, name, pattern in NAMED_VENDORS:
+        if name in low:
+            text = PATTERNS[pattern].sub(marked(kind), text)
+    return text
+
+
+# -- key blocks and what the user marked --------------------------------------
+
+BLOCK = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+BLOCK_END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+# Lines of base64 with what may stand around them: escapes, quotes, line numbers, diff signs, headers. For a block whose
+# end was cut off.
+BLOCK_BODY = r"(?:[\s\\\"'+>|,]|[0-9]{1,6}(?:\u2192|\t)|[A-Z][A-Za-z-]{2,20}: [^\n\\]{0,80}|[A-Za-z0-9+/=]{16,})*"
+BASE64_LINE = r"[A-Za-z0-9+/]{32}"
+
+
+def block_end(text: str, start: int, limit: int) -> int:
+    """Where the key block ends whose header ends at start; start when nothing of a key follows before the limit."""
+    end = PATTERNS[BLOCK_END].search(text, start, limit)
+    if end is None:
+        body = PATTERNS[BLOCK_BODY].match(text, start, limit)
+        stop = body.end() if body else start
+        return stop if PATTERNS[BASE64_LINE].search(text, start, stop) else start
+    return end.end() if PATTERNS[BASE64_LINE].search(text, start, end.start()) else start
+
+
+def without_blocks(text: str) -> str:
+    """The text without PEM, SSH and PGP private keys; public ones, certificates and mere headers stay."""
+    if "-----BEGIN " not in text:
+        return text
+    pieces: list[str] = []
+    done = 0
+    heads = list(PATTERNS[BLOCK].finditer(text))
+    for head, following in zip(heads, heads[1:] + [None]):
+        end = block_end(text, head.end(), following.start() if following else len(text))
+        if end > head.end():
+            pieces += [text[done : head.start()], MARK + "private-key]"]
+            done = end
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+def without_private(text: str) -> str:
+    """The text without what stands between <private> and </private>, nested or not, or the end of the text."""
+    tags = PATTERNS[r"<(/?)[Pp][Rr][Ii][Vv][Aa][Tt][Ee]>"].finditer(text) if "<" in text else ()
+    pieces: list[str] = []
+    done = depth = 0
+    for tag in tags:
+        if tag[1]:
+            depth = max(0, depth - 1)
+            if depth == 0 and pieces and done < 0:
+                done = tag.end()
+        else:
+            depth += 1
+            if depth == 1:
+                pieces += [text[done : tag.start()], PRIVATE]
+                done = -1
+    return "".join([*pieces, text[done:] if done >= 0 else ""]) if pieces else text
+
+
+# -- by place -----------------------------------------------------------------
+
+# Kind, what it begins with in lower case, the regex from there. The secret is group 1.
+PLACES = (
+    ("password", "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
+                        r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("token", "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
+    ("bearer", "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("basic-auth", "authorization", r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?[\"'\\]*(?i:basic) {1,3}"
+                                    r"([A-Za-z0-9+/_-]{6,}=*)"),
+    ("token", "authorization", r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?[\"'\\]*"
+                               r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}(?!AWS4-)"
+                               r"([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("basic-auth", "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
+    ("basic-auth", "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
+    ("basic-auth", "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
+    ("password", "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("password", "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}\s{1,8}password (\S{1,200})"),
+    ("password", "sshpass ", r"\w{7} -p ?\\*['\"]?([^\s'\"\\]{4,200})"),
+    ("password", "curl ", r"\w{4} (?:[^\n]{0,200}? )??-(?:u|-user|-proxy-user)[ =]?\\*['\"]?[\w.@%+-]{1,80}:"
+                          r"([^\s'\"\\]{4,200})"),
+)
+PLACE_GATES = ("://", "auth", "bearer", "identified ", "login ", "sshpass ", "curl ")
+GENERIC_LOGINS = r"://(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@"
+
+
+def is_login(value: str) -> bool:
+    """Is it user:password in base64?"""
+    from binascii import Error, a2b_base64
+
+    try:
+        return b":" in a2b_base64(value.rstrip("=") + "===")
+    except Error:
+        return False
+
+
+def placed(kind: str) -> Callable[[re.Match[str]], str]:
+    """What to put in place of a match of PLACES: as marked does, but only where the value is believable there."""
+    mark = marked(kind)
+
+    def replacement(match: re.Match[str]) -> str:
+        """The match without its secret, or as it is."""
+        value = match[1]
+        if kind == "basic-auth" and not is_login(value):
+            return match[0]
+        if kind in ("bearer", "token") and texture(value) < (RANDOM if "://" in match[0] else MIXED):
+            return match[0]
+        if PATTERNS[GENERIC_LOGINS].match(match[0]):
+            return match[0]
+        return mark(match)
+
+    return replacement
+
+
+COOKIES = r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"
+COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
+LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
+
+
+def without_cookie_values(match: re.Match[str]) -> str:
+    """A cookie header without the values of the cookies that let somebody in."""
+    def replacement(cookie: re.Match[str]) -> str:
+        """One cookie without its value."""
+        stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
+        return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
+
+    return PATTERNS[COOKIE].sub(replacement, match[0])
+
+
+def without_logins(text: str, low: str) -> str:
+    """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
+    for kind, start, pattern in PLACES if any(map(low.__contains__, PLACE_GATES)) else ():
+        if start in low and (new := replaced_at(text, low, start, pattern, placed(kind))) is not text:
+            text, low = new, lowered(new)
+    return replaced_at(text, low, "cookie", COOKIES, without_cookie_values)
+
+
+# -- by name ------------------------------------------------------------------
+
+KEYWORDS = ("key", "token", "secret", "pass", "pwd", "credential")
+ENDINGS = tuple(word + s for word in (*KEYWORDS, "password", "passwd", "passphrase", "passcode") for s in ("", "s"))
+NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+# What may follow the keyword without changing what the name means.
+TRAILERS = frozenset("""
+prod production dev development test testing staging stage live old new base main default primary secondary backup rw
+ro plain raw text plaintext value str string here b64 base64 root admin user v local ci current
+""".split())
+# A name that ends so is about the secret, not the secret.
+ABOUT = frozenset("""
+id ids name names type types count counts len length size sizes limit limits max min budget usage used total num number
+url uri urls path paths file files filename dir field fields column index idx hash hashes digest format policy policies
+rule rules regex pattern hint prompt label title message msg error errors expiry expires expiration expire exp ttl pem
+crt json yaml yml age at date time timeout timestamp version status state list map set dict class func function fn
+handler callback provider manager service store reader writer parser factory helper util utils config settings options
+option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
+disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
+mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
+cloak info data metadata fingerprint thumbprint fpr per rate cost costs price bytes bits
+""".split())
+# The word before "key" that makes it one nobody should see, or one that is no secret.
+STRONG_KEYS = frozenset("""
+api access secret private auth authentication account encryption encrypt decryption signing sign master license licence
+session service app application client subscription webhook deploy hmac jwt aes admin storage shared rsa ssh project
+server consumer functions write ingest ingestion integration security crypto cipher recovery activation product openai
+anthropic stripe gemini groq mistral cohere sendgrid mailgun datadog dd newrelic maps google aws azure
+""".split())
+PLAIN_KEYS = frozenset("""
+public pub primary foreign cache sort partition hash object s3 row lookup group index unique composite candidate
+translation i18n locale message react query param header dict map json yaml config setting settings registry hot short
+arrow enter escape tab shift control ctrl meta function any press idempotency dedupe dedup routing shard range order
+data item entry field column table record document doc node local parent child sibling type category host known
+keyboard event state store redis blob file path url attribute attr property prop mapping step task job issue jira sonar
+feature flag topic kafka trusted trust verification verify verifying natural surrogate
+""".split())
+GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
+PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
+
+
+NAMES: dict[str, tuple[str, int]] = {}
+MAX_NAMES = 4096  # a text can hold any number of names
+
+
+def last_word(name: str) -> tuple[str, str, bool]:
+    """(the name's last word that matters, the one before it, whether words after it were left out that matter)."""
+    words = [word.lower() for word in PATTERNS[SEGMENT].findall(name)]
+    while len(words) > 1 and (words[-1].isdigit() or words[-1] in TRAILERS):
+        words.pop()
+    for back, word in enumerate(reversed(words)):
+        if word.endswith(ENDINGS):
+            before = words[-back - 2] if len(words) > back + 1 else ""
+            return word, before, back > 0 and (words[-1] in ABOUT or words[back and -back] in ABOUT)
+        if back == 0 and word in ABOUT:
+            return "", "", True
+    return "", "", False
+
+
+def key_strength(word: str, before: str) -> int:
+    """How strongly a name ending in this word ("key", "apikey", "monkey") and the one before it speaks of a secret."""
+    single = word[:-1] if word.endswith("s") else word
+    if single == "key":
+        strength = 2 if before in STRONG_KEYS else 0 if before in PLAIN_KEYS else 1
+    else:
+        strength = 2 if single.endswith(GLUED_KEYS) and single != "publickey" else 0
+    return min(strength, 1) if single != word else strength
+
+
+def judged(name: str) -> tuple[str, int]:
+    """(kind, strength) of a name, see promise_of."""
+    word, before, about = last_word(name)
+    if not word or about or "public" in name.lower() or before == "pub":
+        return "", 0
+    if word.endswith(("password", "passwords", "passwd", "passphrase", "passcode", "pwd")) or word == "pass":
+        return "password", 3
+    if word.endswith(("secret", "credential", "credentials")):
+        return ("secret" if "secret" in word else "credential"), 2
+    if word.endswith("token"):
+        return "token", 0 if before in PAGING else 2
+    if word in ("tokens", "secrets"):
+        return word[:-1], 1
+    strength = key_strength(word, before)
+    aws = before == "access" and "secret" in name.lower()
+    return ("aws-secret-key" if aws else "api-key" if before == "api" or "api" in word else "key"), strength
+
+
+def promise_of(name: str) -> tuple[str, int]:
+    """What a name promises of its value: (kind, 3 a password, 2 a secret, 1 perhaps one, 0 nothing)."""
+    found = NAMES.get(name)
+    if found is None:
+        if len(NAMES) >= MAX_NAMES:
+            NAMES.clear()
+        found = NAMES[name] = judged(name)
+    return found
+
+
+def is_password(value: str, quoted: bool, env: bool) -> bool:
+    """Is it believable as the value of a name that means a password?"""
+    if len(value) < 4:
+        return False
+    look = texture(value)
+    if look >= MIXED:
+        return True
+    if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
+        return not is_stand_in(value) or env
+    word = value.rstrip("0123456789")
+    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
+        return False
+    if env:
+        return True
+    if PATTERNS[STEMS].search(value) or word.lower() in VARIABLES or word.lower() in NOT_VALUES:
+        return False
+    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
+        return not PATTERNS[TECHNICAL].fullmatch(value)
+    return quoted and value.islower() and value.isalpha()  # not "Passwort", the label of a field
+
+
+def is_secret(value: str, quoted: bool, env: bool) -> bool:
+    """Is it believable as the value of a name that means a token, a secret or a key?"""
+    look = texture(value)
+    if len(value) < 6 or look == NOTHING:
+        return False
+    if look == RANDOM:
+        return True
+    if env:  # my_api_key stands for one, supersecret is one
+        return look == MIXED or not PATTERNS[STEMS].search(value) or (value.islower() and value.isalpha())
+    digits = sum(char.isdigit() for char in value)
+    if look == WORDLIKE or (not quoted and PATTERNS[STEMS].search(value)):
+        return False
+    segments = len(PATTERNS[SEGMENT].findall(value))
+    return digits >= 4 or (len(value) >= 8 and digits >= 2 and segments >= 3) or (len(value) >= 16 and digits >= 2)
+
+
+def is_key(value: str) -> bool:
+    """Is it random enough to be a secret under a name like "key" that mostly means something else?"""
+    if PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value):
+        return False
+    return len(value) >= 20 and is_random(value) and texture(value) == RANDOM
+
+
+def judge(name: str, value: str, quoted: bool = True, env: bool = False) -> str:
+    """The kind of secret that the value is under that name; "" when it is none."""
+    kind, strength = promise_of(name)
+    low = value.lower()
+    if not strength or low == name.lower() or (len(name) > 5 and name.lower() in low) or value.startswith(MARK):
+        return ""
+    if strength == 3:
+        return kind if is_password(value, quoted, env) else ""
+    return kind if (is_secret(value, quoted, env) if strength == 2 else is_key(value)) else ""
+
+
+# What lies between a name and its value; the groups tell in which language.
+ASSIGNMENT = (
+    r"(?:"
+    r"(?P<sign>[\"'`\\\])]{0,20}[ \t]{0,60}(?:\[(?!redacted:)[^\]\n]{0,40}\][ \t]?)?"
+    r"(?::[ \t]{0,4}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{0,40}[ \t]{1,4}=(?!=)|=>|:=|[=!]==?|[:=])[ \t]{0,60})"
+    r"|(?P<entry>\\{0,15}[\"']?,?(?:\s|\\[nrt]){0,40}\\{0,15}[\"']?[Vv]alue\\{0,15}[\"']?[ \t]?[:=][ \t]?)"
+    r"|(?P<pair>\\{0,15}[\"'],[ \t]{0,9}(?=\\{0,15}[\"']))"
+    r"|(?P<tag>>)"
+    r"|(?P<blank>[ \t]{1,9})"
+    r")(?P<prefix>[fFbBrRuU@]{0,2}(?=\\{0,15}[\"']))?(?P<quote>\\{0,15}[\"'`])?"
+)
+NAME = r"[A-Za-z0-9_.-]{1,80}(?![A-Za-z0-9_.-])"
+CALLS = ("(", "[", "{", "<")
+COMPARISONS = ("==", "===", "!=", "!==")
+BARE = r"[^\s\"'`\\,;&|<>(){}\[\]]{1,400}"
+BARE_REST = r"[^\s\"'`\\,;&|<>(){}\[\]]+"
+MAX_BARE = 400  # so much is looked at; a secret may be longer
+BARE_LINE = r"[^\s\"'`\\]{1,400}"
+QUOTES = r"(\\{0,15})([\"'`])|\n"
+MAX_QUOTED = 16_384
+
+
+def quoted_end(text: str, start: int, quote: str) -> int:
+    """Where the string ends that this quote (with its backslashes) opened before start; -1 when it does not."""
+    for found in PATTERNS[QUOTES].finditer(text, start, start + MAX_QUOTED):
+        if not found[2]:
+            return -1
+        # More backslashes than the opening quote has: a quote within the string. Fewer: the text around it ends.
+        if len(found[1]) < len(quote) and (found[2] == quote[-1] or len(found[1]) < len(quote) - 1):
+            return found.start()
+    return -1
+
+
+def bare_end(text: str, start: int, env: bool) -> int:
+    """Where the value ends that begins at start without a quote; start when it goes on as an expression."""
+    bare = PATTERNS[BARE].match(text, start)
+    if bare is None:
+        return start
+    end = bare.end()
+    if text[end : end + 1] in ("(", "[", "{", "<", " ") and text[end : end + 2].strip()[:1] in CALLS:
+        return start
+    if env and (line := PATTERNS[BARE_LINE].match(text, start)):  # a shell takes all of the word
+        end = line.end() if text[line.end() : line.end() + 1] in ("", "\n", "\r", "\\") else end
+    while end > start and text[end - 1] in ".:?!" and end - start > 1:
+        end -= 1
+    return end
+
+
+def name_start(text: str, at: int) -> int:
+    """Where the name begins that holds a keyword at that place."""
+    before = text[max(0, at - 60) : at]
+    start = at - (len(before) - len(before.rstrip(NAME_CHARS)))
+    # In \nAPI_KEY=... the n belongs to the escape.
+    return start + 1 if start < at and text[start - 1 : start] == "\\" and text[start] in "nrt" else start
+
+
+def value_place(text: str, found: re.Match[str], start: int, env: bool) -> tuple[int, int]:
+    """(start, end) of the value that is given to the name; the same twice when there is none."""
+    at, quote = found.end(), found["quote"]
+    if (found["pair"] or found["blank"]) and text[at : at + 1] == "-":  # ["--password", "--verbose"]
+        return at, at
+    if found["blank"] and (quote or "")[-1:] == "`":  # prose: you can pass `x=1`
+        return at, at
+    if quote:
+        return at, max(at, quoted_end(text, at, quote))
+    if found["pair"] or (found["sign"] or "").strip() in COMPARISONS:
+        return at, at
+    if found["blank"] and not text.startswith("-", start):
+        return at, at
+    if found["tag"]:
+        close = text.find("<", at, at + MAX_BARE)
+        return (at, close) if text[start - 1 : start] in ("<", ":") and close > at else (at, at)
+    return at, bare_end(text, at, env)
+
+
+def is_env(text: str, found: re.Match[str], name: str, start: int) -> bool:
+    """Is it NAME=value of a shell, NAME: value of a compose file, PASSWORD 'value' of SQL, or ;name=value; ?"""
+    sign = found["sign"] or ""
+    if sign == "=" and text[start - 1 : start] == ";" and not found["quote"]:
+        return True
+    if name != name.upper() or "." in name:
+        return False
+    other = sign.strip() == ":" or bool(found["entry"]) or bool(found["blank"] and found["quote"])
+    return sign == "=" or (other and promise_of(name)[1] == 3)
+
+
+def long_name(text: str, start: int, name: str) -> str:
+    """The name with the word before it, where a blank joins them: the "Secret Access" of "Secret Access Key: ..."."""
+    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret"):
+        return name
+    before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
+    return before[0] + name if before else name
+
+
+def assigned(text: str, at: int) -> tuple[int, int, str, int]:
+    """(start, end, kind, where to look on) of what is given to the name that holds a keyword there; kind "" if none."""
+    start = name_start(text, at)
+    named_there = PATTERNS[NAME].match(text, start)
+    if named_there is None:
+        return at, at, "", at + 1
+    name, on = named_there[0].strip("-."), named_there.end()
+    found = PATTERNS[ASSIGNMENT].match(text, on) if promise_of(name)[1] else None
+    # An arn:...:secret:NAME, a type of a namespace, what was put here before.
+    of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
+    if found is None or of_path or text.endswith((MARK, "::"), 0, start):
+        return at, at, "", on
+    env = is_env(text, found, name, start)
+    begin, end = value_place(text, found, start, env)
+    kind = judge(long_name(text, start, name), text[begin:end], bool(found["quote"]), env) if end > begin else ""
+    if kind and not env and (found["pair"] or found["blank"]) and texture(text[begin:end]) < MIXED:
+        kind = ""
+    if kind and not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
+        end = rest.end()
+    return begin, end, kind, on
+
+
+def keyword_places(low: str) -> list[int]:
+    """Where the text, given in lower case, has a word that names of secrets contain; in order."""
+    places = []
+    for word in KEYWORDS:
+        at = low.find(word)
+        while at >= 0:
+            places.append(at)
+            at = low.find(word, at + len(word))
+    places.sort()
+    return places
+
+
+def without_assigned(text: str, low: str) -> str:
+    """The text without the values given to names of secrets; low is the text in lower case."""
+    pieces: list[str] = []
+    done = after = 0
+    for at in keyword_places(low):
+        if at < after:
+            continue
+        start, end, kind, after = assigned(text, at)
+        if kind and start >= done:
+            pieces += [text[done:start], MARK, kind, "]"]
+            done = after = end
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+# -- all of it ----------------------------------------------------------------
+
+
+GLUED = r"\[(?:redacted:[a-z-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
+MAX_LOOKS = 8  # two do for any text that was not made to need more
+
+
+def without_secrets(text: str) -> str:
+    """The text after each rule had one look at it."""
+    text = without_tokens(without_blocks(without_private(text)))
+    low = lowered(text)
+    for rule in (without_named_tokens, without_logins, without_assigned):
+        new = rule(text, low)
+        if new is not text:  # places in low must be places in the text
+            text, low = new, lowered(new)
+    return text
+
+
+def redact(text: str) -> str:
+    """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
+    if len(text) < 8 or (len(text) < SHORTEST and text.isidentifier()):
+        return text
+    clean, before = without_secrets(text), text
+    # Where secrets stood glued together, one is seen only when the other is gone.
+    for _ in range(MAX_LOOKS):
+        if clean == before or not PATTERNS[GLUED].search(clean):
+            break
+        clean, before = without_secrets(clean), clean
+    return text if clean == text else clean  # a regex that replaces a match by itself makes another object
+
+
+MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
+
+
+def name_given(value: dict[object, object], key: object) -> str:
+    """The name that a dict's entry speaks of: its key, or in {"name": "API_KEY", "value": "..."} what that names."""
+    if key in ("value", "Value"):
+        for label in ("name", "Name", "key", "Key"):
+            if isinstance(name := value.get(label), str):
+                return name
+    return key if isinstance(key, str) else ""
+
+
+def redacted(value: object, name: str, depth: int) -> object:
+    """What redact_value makes of a value that lies so deep under that name."""
+    from _operator import is_ as is_same
+
+    if isinstance(value, str):
+        text = redact(value)
+        kind = judge(name, text, True, name == name.upper()) if name and text is value else ""
+        return MARK + kind + "]" if kind else text
+    if not isinstance(value, (dict, list)) or not value:
+        return value
+    if depth > MAX_DEPTH:
+        return MARK + "too-deep]"
+    if isinstance(value, list):
+        items = [redacted(item, name, depth + 1) for item in value]
+        return value if all(map(is_same, items, value)) else items
+    pairs = {redact(key) if isinstance(key, str) else key: redacted(item, name_given(value, key), depth + 1)
+             for key, item in value.items()}
+    same = all(map(is_same, pairs, value)) and all(map(is_same, pairs.values(), value.values()))
+    return value if same and len(pairs) == len(value) else pairs
+
+
+def redact_value(value: object) -> object:
+    """The value with redact done to every string in it, keys too; a string under a secret's name is judged by that.
+
+    Dicts and lists are copied where something in them changes; without secrets the same object comes back.
+    """
+    return redacted(value, "", 0)
 
 
 # ============================================================================
@@ -6403,6 +7257,953 @@ class Server:
 
 
 # ============================================================================
+# 18. Transcripts and hooks
+# ============================================================================
+# A transcript is cut into blocks: the user's prompt (or the summary of a compaction) and all lines up to the next one.
+# A block is one turn, and one more for each subagent whose lines stand among them. Blocks do not overlap, so that
+# reading can stop after any and go on there. Small turns share a chunk; a chunk ends where a block ends.
+#
+# What is cut off at the end of one reading, an unfinished block and turns waiting for company, is read again the next
+# time, unless that reading was `final`: then everything is stored, and what follows is the same turn, continued.
+
+# Chunks of 2-8 KB are found and read best: a turn joins its neighbours up to SHARED_MAX, and a chunk is closed as soon
+# as it has SHARED_MIN.
+SHARED_MIN_BYTES = 2_000
+SHARED_MAX_BYTES = 8_000
+CHUNK_MAX_BYTES = 12_000
+# A prompt is never split, unless it is a whole file: a chunk takes 2 MiB.
+PROMPT_MAX_BYTES = 400_000
+# What is shown of a tool call: its argument, and the first and the last line of what came back.
+ARGUMENT_CHARS = 200
+EXCERPT_CHARS = 120
+# Answers to Claude's questions and reasons for refusing a tool are the user's words: not cut that short.
+USER_WORDS_CHARS = 1_000
+# Calls without a result that are carried over; a client runs some 20 at once at most.
+MAX_PENDING = 64
+MAX_FILES, MAX_COMMANDS, MAX_ERRORS = 200, 50, 20
+KEY_BYTES = 6  # 48 bits: two of 100,000 lines share one with a chance of 2e-5
+
+# Every line that can matter holds one of these, wherever its "type" stands. Within strings the quotes are escaped, so
+# that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
+MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "assistant"', b'"queued_command"',
+         b'"local_command"')
+# Put into the user's text by the client and by hooks.
+NOISE_TAGS = ("system-reminder", "user-prompt-submit-hook", "ide_opened_file", "ide_diagnostics",
+              "local-command-caveat", "local-command-stdout", "local-command-stderr")
+OLD_CAVEAT = "Caveat: The messages below were generated by the user while running local commands"
+INTERRUPTED = "[Request interrupted by user"
+REFUSED = ("The user doesn't want to proceed with this tool use", "The user doesn't want to take this action right now")
+USER_SAID = "the user said:\n"
+USER_RAN = "User ran"  # the name of a call that the user made with !
+
+CHANGING_TOOLS = ("Edit", "Write", "MultiEdit", "NotebookEdit")
+# What these return when they succeed says nothing that their argument and its size do not say.
+QUIET_TOOLS = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
+                         "TaskCreate", "TaskList", "EnterPlanMode", *CHANGING_TOOLS))
+# The arguments that matter of tools for which the first of COMMON_ARGUMENTS would not do.
+TOOL_ARGUMENTS = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
+                  "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
+                  "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "ExitPlanMode": (), "TaskList": ()}
+COMMON_ARGUMENTS = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description", "prompt",
+                    "question", "text", "chunk_id", "id", "name")
+
+
+def may_matter(line: bytes) -> bool:
+    """Whether the line can be one of those that make turns; a few others pass too, none of those is missed."""
+    for mark in MARKS:  # a loop, since any() with a generator takes twice as long
+        if mark in line:
+            return True
+    return False
+
+
+def parsed_line(line: bytes) -> Entry | None:
+    """The JSON object on the line without half characters, None when there is none."""
+    try:
+        entry = json.loads(line.decode("utf-8", "replace"))
+        if b"\\ud" in line or b"\\uD" in line:  # an escape can be half a character, which no file can hold
+            entry = json.loads(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def string_in(entry: Mapping[str, object], key: str) -> str:
+    """The field when it is a string, "" otherwise."""
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def dict_in(entry: Mapping[str, object], key: str) -> dict[str, Any]:
+    """The field when it is an object, {} otherwise."""
+    value = entry.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def blocks_in(content: object) -> list[Entry]:
+    """A message's content as blocks, whether it was a string or a list."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+
+
+def line_key(entry: Entry) -> bytes:
+    """The identity of a line, the same in every file that repeats it; b"" when it has none."""
+    # A branched session numbers its lines anew, and says where each one is from.
+    uuid = string_in(dict_in(entry, "forkedFrom"), "messageUuid") or string_in(entry, "uuid")
+    if not uuid:
+        return b""
+    from hashlib import blake2b
+
+    return blake2b(uuid.encode("utf-8", "replace"), digest_size=KEY_BYTES).digest()
+
+
+def without_tags(text: str, names: Iterable[str]) -> str:
+    """The text without <name>…</name> of these names; an opening without an end stays."""
+    for name in names if "<" in text else ():
+        start, end = f"<{name}>", f"</{name}>"
+        if start in text:
+            first, *rest = text.split(start)
+            for piece in rest:
+                _, closed, after = piece.partition(end)
+                first += after if closed else start + piece
+            text = first
+    return text
+
+
+def tag_value(text: str, name: str) -> str:
+    """What stands between <name> and </name>, stripped; "" when there is none."""
+    return text.partition(f"<{name}>")[2].partition(f"</{name}>")[0].strip()
+
+
+def block_text(block: Entry) -> str:
+    """A content block as text: images and documents only by name."""
+    kind = block.get("type")
+    if kind == "text":
+        return string_in(block, "text")
+    return f"[{kind}]" if kind in ("image", "document") else string_in(block, "tool_name")
+
+
+def user_text(content: object) -> str:
+    """What the user wrote, without what the client and hooks added; "" when nothing is left."""
+    texts = (block_text(b) for b in blocks_in(content) if b.get("type") in ("text", "image", "document"))
+    kept = (without_tags(text, NOISE_TAGS) for text in texts if not text.startswith(OLD_CAVEAT))
+    return "\n\n".join(text for text in kept if text.strip()).strip("\r\n")
+
+
+def slash_command(text: str) -> str:
+    """The slash command that the client wrote down in tags, as the user typed it; "" when it is none."""
+    name = tag_value(text, "command-name")
+    if not name or not text.lstrip().startswith("<command-"):
+        return ""
+    name = name if name.startswith("/") else "/" + name
+    return f"{name} {tag_value(text, 'command-args')}".strip()
+
+
+# -- tool calls: one line each ---------------------------------------------------------------
+
+
+class ToolCall:
+    """One tool call: what was asked, and what came of it."""
+
+    __slots__ = ("name", "what", "path", "note", "outcome", "failed", "todo")
+
+    def __init__(self, name: str, what: str, path: str = "", note: str = "") -> None:
+        self.name = name
+        self.what = what  # the argument that matters, on one line
+        self.path = path  # the file that it reads or changes, absolute
+        self.note = note  # how much it changes
+        self.outcome = ""  # "" until the result is there
+        self.failed = False
+        self.todo: list[list[str]] = []  # what it does to the task list: [id or "", subject or "", status or ""]
+
+    def line(self) -> str:
+        """The call as a line of a turn's text."""
+        what = f" `{self.what}`" if self.what else ""
+        return f"- {self.name}{what}{self.note} → {self.outcome or 'no result yet'}\n"
+
+    def changed(self) -> bool:
+        """Whether it changed its file."""
+        return self.name in CHANGING_TOOLS and not self.failed and bool(self.outcome)
+
+
+def shown_path(path: str, cwd: str) -> str:
+    """The path as seen from the working directory when it is below."""
+    return path[len(cwd) + 1 :] if cwd and path.startswith(cwd.rstrip("/") + "/") else path
+
+
+def n_lines(text: str) -> int:
+    """How many lines the text has; a line end at the end begins no further line."""
+    return text.count("\n") + (not text.endswith("\n")) if text else 0
+
+
+def change_note(name: str, given: Entry) -> str:
+    """How much a call changes: " (+3 −1)", or "" when it does not say."""
+    if name == "Write":
+        return f" (+{n_lines(string_in(given, 'content'))})"
+    edits = given.get("edits")
+    if name not in ("Edit", "MultiEdit"):
+        return ""
+    pairs = [e for e in edits if isinstance(e, dict)] if isinstance(edits, list) else [given]
+    added = sum(n_lines(string_in(edit, "new_string")) for edit in pairs)
+    return f" (+{added} −{sum(n_lines(string_in(edit, 'old_string')) for edit in pairs)})"
+
+
+def todo_rows(given: Entry) -> list[list[str]]:
+    """The task list that TodoWrite sets: [number, subject, status]."""
+    todos = given.get("todos")
+    rows = [t for t in todos if isinstance(t, dict)] if isinstance(todos, list) else []
+    return [[str(n), one_line(string_in(t, "content"), ARGUMENT_CHARS), string_in(t, "status")]
+            for n, t in enumerate(rows, 1)]
+
+
+def todo_counts(rows: Sequence[Sequence[str]]) -> str:
+    """A task list in a few words: 3 tasks, 1 completed, in progress: write the test."""
+    done = sum(row[2] == "completed" for row in rows)
+    current = "; ".join(row[1] for row in rows if row[2] == "in_progress")
+    return f"{counted(len(rows), 'task')}, {done} completed" + (f", in progress: {current}" if current else "")
+
+
+def question_text(given: Entry) -> str:
+    """What AskUserQuestion asks."""
+    asked = given.get("questions")
+    texts = [string_in(q, "question") for q in asked if isinstance(q, dict)] if isinstance(asked, list) else []
+    return " / ".join(texts) or string_in(given, "question")
+
+
+def argument_of(name: str, given: Entry, cwd: str) -> str:
+    """The argument of a tool call that matters, not yet on one line."""
+    if name == "TodoWrite":
+        return todo_counts(todo_rows(given))
+    if name == "AskUserQuestion":
+        return question_text(given)
+    keys = TOOL_ARGUMENTS.get(name)
+    if keys is None:
+        keys = next(((key,) for key in COMMON_ARGUMENTS if string_in(given, key)), None)
+    if keys is None:
+        plain = {key: value for key, value in given.items() if isinstance(value, (str, int, float, type(None)))}
+        return json.dumps(plain, ensure_ascii=False) if plain else ""
+    return " ".join(shown_path(str(given[key]), cwd) for key in keys if isinstance(given.get(key), (str, int)))
+
+
+def tool_call(block: Entry, cwd: str) -> ToolCall:
+    """The call that a tool_use block makes, without its outcome."""
+    name, given = one_line(string_in(block, "name"), 80) or "tool", dict_in(block, "input")
+    what = one_line(argument_of(name, given, cwd), ARGUMENT_CHARS)
+    path = string_in(given, "file_path") or string_in(given, "notebook_path")
+    call = ToolCall(name, what, path, change_note(name, given))
+    if name == "TodoWrite":
+        call.todo = [["", "", ""], *todo_rows(given)]
+    elif name == "TaskCreate":
+        call.todo = [["?", what, "pending"]]  # the result tells its number
+    elif name == "TaskUpdate":
+        subject, number = one_line(string_in(given, "subject"), ARGUMENT_CHARS), given.get("taskId")
+        call.todo = [[str(number), subject, string_in(given, "status")]] if isinstance(number, (str, int)) else []
+    return call
+
+
+def result_text(content: object) -> str:
+    """What a tool returned, as text."""
+    text = "\n".join(filter(None, map(block_text, blocks_in(content))))
+    for tag in ("tool_use_error", "persisted-output"):
+        if text.lstrip().startswith(f"<{tag}>"):
+            text = text.replace(f"<{tag}>", "", 1).replace(f"</{tag}>", "", 1).strip()
+    return text
+
+
+def without_colours(text: str) -> str:
+    """The text without the terminal's escape sequences."""
+    if "\x1b" not in text:
+        return text
+    import re
+
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", "", text)
+
+
+def size_note(text: str) -> str:
+    """How long a text is: [412 lines, 18 KB]."""
+    return f"[{counted(n_lines(text), 'line')}, {size_text(len(text.encode('utf-8')))}]"
+
+
+def excerpt(text: str) -> str:
+    """The first and the last line of a text, cut, and its size when that is not all of it."""
+    text = text.strip()
+    first, more, _ = text[: 40 * EXCERPT_CHARS].partition("\n")
+    shown = one_line(without_colours(first), EXCERPT_CHARS)
+    if not more:
+        return shown if len(text) <= EXCERPT_CHARS else f"{shown} [{size_text(len(text.encode('utf-8')))}]"
+    last = text[-40 * EXCERPT_CHARS :].rpartition("\n")[2]
+    return f"{shown} … {one_line(without_colours(last), EXCERPT_CHARS)} {size_note(text)}"
+
+
+def failure(text: str) -> str:
+    """The outcome of a call that failed: refused with the user's reason, or the exit code and an excerpt."""
+    if text.startswith(REFUSED):
+        reason = one_line(text.partition(USER_SAID)[2], USER_WORDS_CHARS)
+        return "refused by the user" + (f": {reason}" if reason else "")
+    if text.startswith(INTERRUPTED):
+        return "interrupted by the user"
+    text = text[len("Error: ") :] if text.startswith("Error: ") else text
+    first, _, rest = text.partition("\n")
+    code = first[len("Exit code ") :].strip() if first.startswith("Exit code ") else ""
+    if code.lstrip("-").isdigit():
+        said = excerpt(rest)
+        return f"exit {code}" + (f": {said}" if said else "")
+    return f"error: {excerpt(text)}" if text.strip() else "error"
+
+
+def success(name: str, text: str) -> str:
+    """The outcome of a call that worked."""
+    if name == "AskUserQuestion":
+        return f"answered: {one_line(without_colours(text), USER_WORDS_CHARS)}"
+    if name in CHANGING_TOOLS or not text.strip():
+        return "ok"
+    if name in QUIET_TOOLS:
+        return f"ok {size_note(text)}" if n_lines(text) > 1 else "ok"
+    return f"ok: {excerpt(text)}"
+
+
+def settle(call: ToolCall, block: Entry, extra: object) -> None:
+    """Writes the outcome into the call, from its tool_result block and the line's toolUseResult."""
+    text, details = result_text(block.get("content")), extra if isinstance(extra, dict) else {}
+    call.failed = block.get("is_error") is True or details.get("interrupted") is True
+    if details.get("interrupted") is True:
+        call.outcome = "interrupted"
+    else:
+        call.outcome = failure(text) if call.failed else success(call.name, text)
+    if call.failed:
+        call.todo = []
+    elif call.name == "TaskCreate" and call.todo:
+        number = text.partition("#")[2].partition(" ")[0].rstrip(":.")
+        call.todo[0][0] = number or string_in(dict_in(details, "task"), "id") or "?"
+
+
+# -- turns -----------------------------------------------------------------------------------
+
+
+class Turn:
+    """A prompt and what came of it; a subagent's task and what came of it; or the summary of a compaction."""
+
+    __slots__ = ("kind", "agent", "session", "branch", "cwd", "prompt", "is_continued", "since", "until", "first_uuid",
+                 "last_uuid", "parts", "after", "n_bytes")
+
+    def __init__(self, kind: str, agent: str, prompt: str, is_continued: bool) -> None:
+        self.kind = kind  # turn or summary
+        self.agent = agent  # the subagent whose lines these are, "" for the conversation itself
+        self.session = self.branch = self.cwd = ""
+        self.prompt = prompt  # verbatim; only one line of it when is_continued
+        self.is_continued = is_continued  # begins after a compaction or after what was stored before
+        self.since = self.until = ""  # ISO times
+        self.first_uuid = self.last_uuid = ""
+        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note", text), or a call
+        self.after: Mark | None = None  # where reading can go on; only on the last turn of a block
+        self.n_bytes = 0  # of its text; set when it is finished
+
+    def calls(self) -> list[ToolCall]:
+        """Its tool calls in order."""
+        return [part for part in self.parts if isinstance(part, ToolCall)]
+
+    def is_only_command(self) -> bool:
+        """A slash command that Claude did nothing about: /model, /exit."""
+        return self.prompt.startswith("/") and not self.parts
+
+    def stamp(self, entry: Entry) -> None:
+        """Takes note of where and when a line was written."""
+        self.session = self.session or string_in(entry, "sessionId")
+        self.branch = self.branch or string_in(entry, "gitBranch")
+        self.cwd = self.cwd or string_in(entry, "cwd")
+        at = string_in(entry, "timestamp")
+        if len(at) >= 19 and at[10] == "T":
+            self.since, self.until = self.since or at, max(self.until, at)
+        uuid = string_in(entry, "uuid")
+        self.first_uuid, self.last_uuid = self.first_uuid or uuid, uuid or self.last_uuid
+
+
+def minute(at: str) -> str:
+    """An ISO time for people, " · 2026-11-21 07:13 UTC"; "" for none."""
+    return f" · {at[:10]} {at[11:16]}" + (" UTC" if at.endswith("Z") else at[19:].lstrip(".0123456789")) if at else ""
+
+
+def heading(turn: Turn) -> str:
+    """The first lines of a turn's text: who, when, and the prompt."""
+    who = "Subagent's task" if turn.agent else "User"
+    if turn.kind == "summary":
+        return f"## Summary that Claude Code made when it compacted the conversation{minute(turn.since)}\n"
+    if turn.is_continued:
+        return f"## {who}, continued{minute(turn.since)}\n" + (f"> {turn.prompt}\n" if turn.prompt else "")
+    return f"## {who}{minute(turn.since)}\n{turn.prompt}\n"
+
+
+def turn_pieces(turn: Turn) -> list[Piece]:
+    """The turn's text in pieces; only within pieces may there be a better place to cut than between them."""
+    pieces: list[Piece] = [(heading(turn), None)]
+    speaker = last = "summary" if turn.kind == "summary" else "user"
+    names = {"claude": "Subagent" if turn.agent else "Claude", "user": "User, meanwhile"}
+    for part in turn.parts:
+        role, text = ("call", part.line()) if isinstance(part, ToolCall) else (part[0], part[1] + "\n")
+        is_note = role == "note" or (isinstance(part, ToolCall) and part.name == USER_RAN)
+        said_by = speaker if is_note else "claude" if role == "call" else role
+        if said_by != speaker:
+            text = f"\n## {names.get(said_by, said_by)}\n{text}"
+        elif not (role in ("call", "note") and last in ("call", "note")) and last != "summary":
+            text = "\n" + text
+        speaker, last = said_by, role
+        pieces.append((text, part if isinstance(part, ToolCall) else None))
+    return pieces
+
+
+def turn_text(turn: Turn) -> str:
+    """The turn as a person likes to read it."""
+    return "".join(text for text, _ in turn_pieces(turn)).rstrip("\n")
+
+
+def unchanged(text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def telling_entry(line: bytes) -> Entry | None:
+    """The object on a line that can matter, None on any other."""
+    return parsed_line(line) if may_matter(line) else None
+
+
+def unpacked_keys(state: State) -> list[bytes]:
+    """The keys of the lines that a state knows."""
+    from base64 import b64decode
+
+    try:
+        packed = b64decode(string_in(state, "seen"))
+    except ValueError:
+        packed = b""
+    return [packed[i : i + KEY_BYTES] for i in range(0, len(packed) - KEY_BYTES + 1, KEY_BYTES)]
+
+
+class Transcript:
+    """One transcript while it is read: where, what was seen, and the block that is open."""
+
+    __slots__ = ("offset", "first", "prompt", "pending", "seen", "keys", "entry_of", "main", "sides", "lanes",
+                 "calls")
+
+    def __init__(self, state: State | None = None, known: Iterable[bytes] = (),
+                 entry_of: Callable[[bytes], Entry | None] = telling_entry) -> None:
+        state = state if isinstance(state, dict) else {}
+        offset, pending = state.get("offset"), dict_in(state, "pending")
+        self.offset = offset if type(offset) is int and offset >= 0 else 0
+        self.first = string_in(state, "first")  # key of its first message, in hex: a resumed session has the same
+        self.prompt = string_in(state, "prompt")  # the running prompt on one line, for turns that are continued
+        # Calls without a result in blocks before this one: name, what and path by id.
+        self.pending = {k: v for k, v in pending.items() if isinstance(v, list) and len(v) == 3}
+        self.keys = unpacked_keys(state)  # of the lines read so far
+        self.seen = {*known, *self.keys}
+        self.entry_of = entry_of  # a line -> its object, None when it cannot matter
+        self.main: Turn | None = None
+        self.sides: list[Turn] = []
+        self.lanes: dict[str, Turn] = {}  # the open turn of an agent, and of each line that has no agent's name
+        self.calls: dict[str, ToolCall] = {}  # of the open block, by id
+
+    def mark(self) -> Mark:
+        """The place before the current line, at which no block is open."""
+        return self.offset, len(self.keys), self.prompt, dict(self.pending)
+
+    def state(self, mark: Mark) -> State:
+        """What to keep until the next reading, as JSON: it goes on at the mark."""
+        from base64 import b64encode
+
+        offset, n_keys, prompt, pending = mark
+        return {"v": 1, "offset": offset, "first": self.first, "prompt": prompt, "pending": pending,
+                "seen": b64encode(b"".join(self.keys[:n_keys])).decode("ascii")}
+
+    def close(self) -> list[Turn]:
+        """The turns of the block that was open, which ends before the current line."""
+        # A result of a call that nobody knows may have opened a turn in which nothing is said.
+        opened = [self.main, *self.sides] if self.main else self.sides
+        turns = [turn for turn in opened if turn.parts or not turn.is_continued]
+        asked = self.main or next(reversed(self.sides), None)
+        if asked and asked.kind == "turn" and not asked.is_continued and not asked.is_only_command():
+            self.prompt = one_line(asked.prompt, ARGUMENT_CHARS)
+        for call_id, call in self.calls.items():
+            if not call.outcome:
+                self.pending[call_id] = [call.name, call.what, call.path]
+        for call_id in list(self.pending)[:-MAX_PENDING]:
+            del self.pending[call_id]
+        if turns:
+            turns[-1].after = self.mark()
+        for turn in turns:
+            turn.n_bytes = len(turn_text(turn).encode("utf-8"))
+        self.main, self.sides, self.lanes, self.calls = None, [], {}, {}
+        return turns
+
+
+def known_keys(states: Iterable[State]) -> set[bytes]:
+    """The lines that other transcripts hold already: of all those whose "first" is the same as that of a new one."""
+    return {key for state in states for key in unpacked_keys(state)}
+
+
+def entry_kind(entry: Entry) -> str:
+    """What a line is: prompt, summary, results, assistant, queued, or "" for noise."""
+    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
+    if kind == "assistant":
+        return "assistant" if any(b.get("type") in ("text", "tool_use") for b in blocks_in(content)) else ""
+    if kind == "attachment":
+        attachment = dict_in(entry, "attachment")
+        return "queued" if attachment.get("type") == "queued_command" else ""
+    if kind == "system":
+        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
+        return "prompt" if is_command else ""
+    if kind != "user" or entry.get("isMeta") is True:
+        return ""
+    if entry.get("isCompactSummary") is True:
+        return "summary"
+    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
+        return "results"
+    text = user_text(content).lstrip()
+    if text.startswith((INTERRUPTED, "<task-notification>", "<bash-input>", "<bash-stdout>", "<bash-stderr>")):
+        return "queued"  # it belongs to the turn it stands in, as what the user writes while Claude works does
+    return "prompt" if text else ""
+
+
+def first_key(lines: Iterable[bytes]) -> str:
+    """The "first" that the state of a transcript with these lines has; "" when it has no message yet."""
+    for line in lines:
+        entry = telling_entry(line)
+        key = line_key(entry) if entry is not None and entry_kind(entry) else b""
+        if key:
+            return key.hex()
+    return ""
+
+
+def begins_block(reading: Transcript, entry: Entry, kind: str) -> bool:
+    """Whether the block that is open ends before this line."""
+    if reading.main and reading.main.kind == "summary":
+        return True
+    if entry.get("isSidechain") is True:
+        # In a subagent's own file there is no conversation around it: each of its tasks is a block.
+        return kind == "prompt" and reading.main is None and bool(reading.sides)
+    return kind in ("prompt", "summary")
+
+
+def new_turn(reading: Transcript, agent: str, prompt: str, is_continued: bool) -> Turn:
+    """Opens a turn in the block."""
+    turn = Turn("turn", agent, prompt, is_continued)
+    if agent:
+        reading.sides.append(turn)
+    else:
+        reading.main = turn
+    return turn
+
+
+def agent_of(reading: Transcript, entry: Entry) -> str:
+    """The name of the subagent that wrote the line: its own, or that of the line where it began."""
+    named = string_in(entry, "agentId")
+    if named or entry.get("isSidechain") is not True:
+        return named if entry.get("isSidechain") is True else ""
+    before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
+    return before.agent if before else string_in(entry, "uuid") or "subagent"
+
+
+def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
+    """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
+    agent = agent_of(reading, entry)
+    turn = reading.lanes.get(agent) if agent else reading.main
+    if prompt is not None:
+        turn = new_turn(reading, agent, prompt, is_continued=False)
+    elif turn is None:
+        turn = new_turn(reading, agent, "" if agent and reading.main else reading.prompt, is_continued=True)
+    if agent:
+        reading.lanes[agent] = reading.lanes["<" + string_in(entry, "uuid")] = turn
+    turn.stamp(entry)
+    return turn
+
+
+def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
+    """Adds what Claude said and which tools it called; thinking is left out."""
+    for block in blocks_in(content):
+        kind = block.get("type")
+        if kind == "text" and string_in(block, "text").strip():
+            turn.parts.append(("claude", block["text"].strip("\r\n")))
+        elif kind == "tool_use":
+            plan = string_in(dict_in(block, "input"), "plan")
+            if plan.strip():  # what ExitPlanMode shows to the user is said, not done
+                turn.parts.append(("claude", plan.strip("\r\n")))
+            call = tool_call(block, turn.cwd)
+            turn.parts.append(call)
+            reading.calls[string_in(block, "id")] = call
+
+
+def add_words(turn: Turn, text: str) -> None:
+    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
+    start = text.lstrip()
+    if start.startswith(INTERRUPTED):
+        turn.parts.append(("note", "- interrupted by the user"))
+    elif start.startswith("<task-notification>"):
+        told = tag_value(text, "summary") or tag_value(text, "status")
+        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
+    elif start.startswith("<bash-input>"):
+        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
+    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
+        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
+        for call in turn.calls()[-1:]:
+            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
+    else:
+        turn.parts.append(("user", text))
+
+
+def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
+    """Adds the outcome of tool calls to them, also of calls in an earlier block."""
+    content = dict_in(entry, "message").get("content")
+    for block in blocks_in(content):
+        call_id = string_in(block, "tool_use_id")
+        if block.get("type") != "tool_result":
+            continue
+        call = reading.calls.get(call_id)
+        if call is None and call_id in reading.pending:
+            call = ToolCall(*map(str, reading.pending.pop(call_id)))
+            turn.parts.append(call)
+            reading.calls[call_id] = call
+        if call is not None:
+            settle(call, block, entry.get("toolUseResult"))
+    said = user_text([b for b in blocks_in(content) if b.get("type") == "text"])
+    if said:
+        add_words(turn, said)
+
+
+def queued_text(entry: Entry) -> str:
+    """What the user wrote while Claude worked, which the client keeps as an attachment; else the message's text."""
+    if entry.get("type") != "attachment":
+        return user_text(dict_in(entry, "message").get("content"))
+    return user_text(dict_in(entry, "attachment").get("prompt"))
+
+
+def add_entry(reading: Transcript, entry: Entry, kind: str) -> None:
+    """Adds a line that is no noise to its turn."""
+    content = dict_in(entry, "message").get("content")
+    if kind == "prompt":
+        raw = string_in(entry, "content") if entry.get("type") == "system" else user_text(content)
+        turn_for(reading, entry, slash_command(raw) or raw)
+    elif kind == "summary":
+        reading.main = Turn("summary", "", "", is_continued=False)
+        reading.main.stamp(entry)
+        reading.main.parts.append(("summary", user_text(content)))
+    elif kind == "assistant":
+        add_assistant(reading, turn_for(reading, entry, None), content)
+    elif kind == "results":
+        add_results(reading, turn_for(reading, entry, None), entry)
+    elif queued_text(entry):
+        add_words(turn_for(reading, entry, None), queued_text(entry))
+
+
+def is_repeat(reading: Transcript, entry: Entry, key: bytes) -> bool:
+    """Whether the line was read before, here or in the session that this one was resumed or branched from."""
+    reading.first = reading.first or key.hex()
+    if not key or key not in reading.seen:
+        return False
+    if entry.get("type") == "user" and reading.main is None and not reading.sides and entry_kind(entry) == "prompt":
+        # What the resumed session goes on with may be the rest of this turn.
+        raw = user_text(dict_in(entry, "message").get("content"))
+        reading.prompt = one_line(slash_command(raw) or raw, ARGUMENT_CHARS)
+    return True
+
+
+def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, final: bool = True) -> Iterator[Turn]:
+    """The turns in order of their prompts, a block at a time; the last block only when *final*.
+
+    The lines have their line ends and begin at `reading.offset`; a last one without is not read. Nothing is raised,
+    whatever they hold.
+    """
+    reading = reading or Transcript()
+    for line in lines:
+        if not line.endswith(b"\n"):  # being written at this moment
+            break
+        entry = reading.entry_of(line)
+        kind = entry_kind(entry) if entry is not None else ""
+        if entry is not None and kind:
+            key = line_key(entry)
+            if not is_repeat(reading, entry, key):
+                if begins_block(reading, entry, kind):
+                    yield from reading.close()
+                if key:
+                    reading.keys.append(key)
+                    reading.seen.add(key)
+                add_entry(reading, entry, kind)
+        reading.offset += len(line)
+    if final:
+        yield from reading.close()
+
+
+# -- chunks ----------------------------------------------------------------------------------
+
+
+def can_share(group: Sequence[Turn], turn: Turn) -> bool:
+    """Whether the turn fits into the chunk of these turns."""
+    last, n_bytes = group[-1], sum(t.n_bytes + 2 for t in group)
+    place = (turn.session, turn.cwd, turn.branch, turn.kind, turn.agent)
+    return turn.kind == "turn" and place == (last.session, last.cwd, last.branch, last.kind, last.agent) \
+        and n_bytes + turn.n_bytes <= SHARED_MAX_BYTES
+
+
+def turn_groups(turns: Iterable[Turn], final: bool = True) -> Iterator[list[Turn]]:
+    """The turns by chunk; those that may still get company only when *final*.
+
+    A group is open only while it ends with a whole block, so that all turns before a mark are in groups before it.
+    """
+    group: list[Turn] = []
+    for turn in turns:
+        if group and not can_share(group, turn):
+            yield group
+            group = []
+        group.append(turn)
+        if turn.after is None or turn.agent or sum(t.n_bytes for t in group) >= SHARED_MIN_BYTES:
+            yield group
+            group = []
+    if group and final:
+        yield group
+
+
+def cut_text(text: str, max_bytes: int) -> list[str]:
+    """The text in parts of at most that size, cut behind line ends where there are any; together they are the text."""
+    data, parts, start = text.encode("utf-8"), [], 0
+    while len(data) - start > max_bytes:
+        end = data.rfind(b"\n", start, start + max_bytes) + 1
+        if end <= start:
+            end = start + max_bytes
+            while data[end] & 0xC0 == 0x80 and end > start + 1:  # within a character
+                end -= 1
+        parts.append(data[start:end].decode("utf-8"))
+        start = end
+    return [*parts, data[start:].decode("utf-8")]
+
+
+def small_pieces(pieces: Sequence[Piece], max_bytes: int) -> Iterator[Piece]:
+    """The pieces, those too long for a part cut at line ends; the first one holds the prompt, which stays whole."""
+    for n, (text, call) in enumerate(pieces):
+        for part in cut_text(text, max_bytes if n else max(max_bytes, PROMPT_MAX_BYTES)):
+            yield part, call
+
+
+def parts_of(pieces: Sequence[Piece], max_bytes: int) -> list[list[Piece]]:
+    """The pieces in order, filled into parts of at most that size; only a longer prompt makes a longer part."""
+    parts: list[list[Piece]] = [[]]
+    n_bytes = 0
+    for piece in small_pieces(pieces, max_bytes):
+        n_piece = len(piece[0].encode("utf-8"))
+        if parts[-1] and n_bytes + n_piece > max_bytes:
+            parts.append([])
+            n_bytes = 0
+        parts[-1].append(piece)
+        n_bytes += n_piece
+    return parts
+
+
+def files_of(calls: Iterable[ToolCall]) -> dict[str, bool]:
+    """The files that the calls read or changed, each once, the last one last, with whether it was changed."""
+    files: dict[str, bool] = {}
+    for call in calls:
+        if call.path:
+            files[call.path] = files.pop(call.path, False) or call.changed()
+    return files
+
+
+def commands_of(calls: Iterable[ToolCall]) -> list[str]:
+    """The shell commands with their outcome."""
+    return [f"{call.what} → {call.outcome or 'no result yet'}" for call in calls if call.name in ("Bash", USER_RAN)]
+
+
+def errors_of(calls: Iterable[ToolCall]) -> list[str]:
+    """The calls that failed, with how."""
+    return [f"{call.name} {call.what}: {call.outcome}" for call in calls if call.failed]
+
+
+def turn_summary(turn: Turn) -> str:
+    """The turn on one line: its prompt, and what it is when it is not simply that."""
+    if turn.kind == "summary":
+        words = next((part[1] for part in turn.parts if not isinstance(part, ToolCall)), "")
+        return "Summary at a compaction: " + one_line(words.partition("Summary:")[2] or words, ARGUMENT_CHARS)
+    marks = "(subagent) " * bool(turn.agent) + "(continued) " * turn.is_continued
+    return marks + one_line(turn.prompt, ARGUMENT_CHARS)
+
+
+def valid_time(at: str) -> str:
+    """The ISO time, "" when it is none: an item with a wrong date would be refused."""
+    from datetime import datetime
+
+    zone = at[19:].lstrip(".0123456789")
+    try:
+        datetime.fromisoformat(at[:19] + ("+00:00" if zone in ("", "Z") else zone))
+    except ValueError:
+        return ""
+    return at
+
+
+def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall], project: str) -> Item:
+    """The item of one chunk."""
+    first, files, until = group[0], files_of(calls), max(turn.until for turn in group)
+    item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
+            "summary": summary, "project": project, "session": first.session, "created_at": valid_time(first.since),
+            "until": valid_time(until), "branch": first.branch, "sidechain": bool(first.agent),
+            "uuids": [first.first_uuid, group[-1].last_uuid]}
+    # Last used last, so that the end is what matters; and nothing twice.
+    more = {"files": list(files)[-MAX_FILES:], "changed": [f for f in files if files[f]][-MAX_FILES:],
+            "commands": commands_of(calls)[-MAX_COMMANDS:], "errors": errors_of(calls)[-MAX_ERRORS:]}
+    return {**item, **more}
+
+
+def group_items(group: Sequence[Turn], project_of: Callable[[str], str], max_bytes: int) -> list[Item]:
+    """The items of one group of turns: one, or several for one huge turn."""
+    if all(turn.is_only_command() for turn in group):
+        return []
+    project = project_of(group[0].cwd)
+    summary = " | ".join(filter(None, map(turn_summary, group)))
+    if len(group) > 1 or group[0].n_bytes <= max_bytes:
+        text = "\n\n".join(map(turn_text, group))
+        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()], project)]
+    parts, items = parts_of(turn_pieces(group[0]), max(max_bytes - 400, 100)), []  # 400: for the line that says which
+    for n, pieces in enumerate(parts, 1):
+        which = f"(part {n} of {len(parts)})" if len(parts) > 1 else ""
+        text = "".join(text for text, _ in pieces).strip("\n")
+        text = f"{which} {one_line(summary, 100)}\n\n{text}" if n > 1 else text
+        # A call whose line was cut counts for both of its parts.
+        calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
+        items.append(session_item(group, text, f"{which} {summary}".strip(), calls, project))
+    return items
+
+
+def turn_chunks(turns: Iterable[Turn], project_of: Callable[[str], str] = unchanged, max_bytes: int = CHUNK_MAX_BYTES,
+                final: bool = True) -> Iterator[Item]:
+    """The chunks to store; *project_of* names the project of a working directory."""
+    for group in turn_groups(turns, final):
+        yield from group_items(group, project_of, max_bytes)
+
+
+def transcript_items(lines: Iterable[bytes], state: State | None = None, *,
+                     project_of: Callable[[str], str] = unchanged, known: Collection[bytes] = (),
+                     final: bool = False, entry_of: Callable[[bytes], Entry | None] = telling_entry,
+                     max_bytes: int = CHUNK_MAX_BYTES) -> tuple[list[Item], State]:
+    """The chunks that a transcript has grown by, and the state to keep; the lines begin at the state's "offset".
+
+    *known* are the lines of sessions with the same "first" (known_keys), the same at every call. When not *final*, an
+    unfinished end is left for the next time, and cutting the lines anywhere gives the same items in the end.
+    """
+    reading = Transcript(state, known, entry_of)
+    mark, items = reading.mark(), []
+    for group in turn_groups(transcript_turns(lines, reading, final), final):
+        items += group_items(group, project_of, max_bytes)
+        mark = group[-1].after or mark
+    return items, reading.state(reading.mark() if final else mark)
+
+
+# -- the open task: what a summary loses -----------------------------------------------------
+
+
+def task_list(turns: Iterable[Turn]) -> list[dict[str, str]]:
+    """Claude's task list as it stands, from TodoWrite or from TaskCreate and TaskUpdate."""
+    tasks: dict[str, dict[str, str]] = {}
+    for call in (call for turn in turns if not turn.agent for call in turn.calls()):
+        for number, subject, status in call.todo:
+            if not number:  # TodoWrite sets the whole list
+                tasks = {}
+                continue
+            old = tasks.get(number, {"subject": f"task {number}", "status": "pending"})
+            tasks[number] = {"subject": subject or old["subject"], "status": status or old["status"]}
+    return [task for task in tasks.values() if task["status"] != "deleted"]
+
+
+def open_errors(calls: Sequence[ToolCall], limit: int = 5) -> list[str]:
+    """The last calls that failed and did not work later with the same argument, or on the same file."""
+    failed: dict[tuple[str, str], ToolCall] = {}
+    for call in calls:
+        key = call.name, call.path or call.what
+        failed.pop(key, None)
+        if call.failed and not call.outcome.startswith(("refused", "interrupted")):
+            failed[key] = call
+    return errors_of(failed.values())[-limit:]
+
+
+def open_task(turns: Iterable[Turn]) -> dict[str, Any]:
+    """What somebody who goes on with the work needs, from the last turns of a session; {} when there is none.
+
+    prompt at session branch cwd last_words  earlier: the prompts before, files: [{path, changed}] newest first,
+    commands: [..] oldest first, errors: [..] not resolved, tasks: [{subject, status}].
+    """
+    main = [turn for turn in turns if turn.kind == "turn" and not turn.is_only_command()]
+    prompts = [turn for turn in main if not turn.agent and turn.prompt]
+    if not prompts:
+        return {}
+    calls = [call for turn in main for call in turn.calls()]
+    files = files_of(calls)
+    asked = [turn for turn in prompts if not turn.is_continued]
+    current = next((turn for turn in reversed(asked) if not turn.agent), prompts[-1])
+    said = [part[1] for turn in main if not turn.agent for part in turn.parts
+            if not isinstance(part, ToolCall) and part[0] == "claude"]
+    meanwhile = [part[1] for turn in main[main.index(current) :] for part in turn.parts
+                 if not isinstance(part, ToolCall) and part[0] == "user"]
+    return {"prompt": current.prompt, "at": current.since, "meanwhile": meanwhile, "session": current.session,
+            "branch": main[-1].branch, "cwd": main[-1].cwd, "last_words": said[-1] if said else "",
+            "earlier": [one_line(turn.prompt, ARGUMENT_CHARS) for turn in asked if turn is not current][-3:],
+            "files": [{"path": path, "changed": changed} for path, changed in reversed(list(files.items()))],
+            "commands": commands_of(calls)[-8:], "errors": open_errors(calls), "tasks": task_list(main)}
+
+
+def cut_bytes(text: str, limit: int) -> str:
+    """The text, or its beginning and an ellipsis that together fit *limit* bytes of UTF-8."""
+    data = text.encode("utf-8")
+    if len(data) <= limit:
+        return text
+    return data[: max(0, limit - 3)].decode("utf-8", "ignore").rstrip() + "…" if limit >= 3 else ""
+
+
+def listed(title: str, rows: Sequence[str], limit: int) -> str:
+    """A titled list of as many of the rows as fit the limit in bytes, at least cut; "" when there are none."""
+    text = ""
+    for n, row in enumerate(rows):
+        line = f"\n- {row}"
+        if len((title + text + line).encode("utf-8")) > limit - 20:
+            return f"{title}{text}\n- … {len(rows) - n} more" if text else cut_bytes(title + line, limit)
+        text += line
+    return title + text if text else ""
+
+
+def ids_text(chunk_ids: Sequence[str], limit: int) -> str:
+    """Where the full text is: the ids, or the first and the last of them when they are many."""
+    if not chunk_ids:
+        return ""
+    title, last = "The full text of this conversation is in memory (rlm_peek ID): ", 12
+    shown = ", ".join(chunk_ids)
+    while len((title + shown).encode("utf-8")) > limit and last > 1:
+        shown = f"{chunk_ids[0]} … {', '.join(chunk_ids[-last:])} ({len(chunk_ids)} in all)"
+        last -= 1
+    return cut_bytes(title + shown, limit)
+
+
+def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
+    """The parts of a hand-off by importance: the share of what is left that each may take, its title, what it says."""
+    files = [shown_path(f["path"], task["cwd"]) + (" (changed)" if f["changed"] else "") for f in task["files"]]
+    return [(0.35, f"The task, in the user's words{minute(task['at'])}:", "\n" + task["prompt"]),
+            (0.2, "Said by the user since:", task["meanwhile"]),
+            (0.25, "Task list:", [f"[{t['status']}] {t['subject']}" for t in task["tasks"]]),
+            (0.35, "Files, most recent first:", files),
+            (0.5, "Last commands:", task["commands"]),
+            (0.5, "Errors not resolved yet:", task["errors"]),
+            (0.7, "Claude's last words: ", task["last_words"]),
+            (1.0, "Asked before:", task["earlier"])]
+
+
+def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes: int = 4096) -> str:
+    """The open task as plain facts within the limit; "" when there is nothing to say."""
+    ids = ids_text(chunk_ids, limit_bytes // 6)
+    if not task:
+        return ids
+    branch = f", branch {task['branch']}" if task["branch"] else ""
+    texts = [f"Working in {task['cwd']}{branch}."] if task["cwd"] else []
+    left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, ids])
+    for share, title, body in task_sections(task):
+        room = int(left * share) if body and left > 120 else 0
+        text = cut_bytes(title + body, room) if isinstance(body, str) else listed(title, body, room)
+        if text and room:
+            texts.append(text)
+            left -= len(text.encode("utf-8")) + 2
+    return cut_bytes("\n\n".join([*texts, ids] if ids else texts), limit_bytes)
+
+
+# ============================================================================
 # 19. Import and export
 # ============================================================================
 # Items come from a source as plain dicts, one per memory; `import_items` stores those that are not there yet.
@@ -6884,6 +8685,465 @@ def is_seed1_store(path: str) -> bool:
         return True
     chunks = names_in(path, "chunks", ".md")[0][:MARK_FILES]
     return any(starts_with_mark(path, "chunks", name + ".md", b"---\nid: ") for name in chunks)
+
+
+# -- memories of other tools ------------------------------------------------------------------
+# Each source has a detector that raises nothing and a generator of items.
+
+MAX_SOURCE_BYTES = 512 * 1024 * 1024
+INSIGHT_MAX_CHARS = 4_000  # a longer statement becomes a chunk
+MEMORY_CATEGORIES = {"user": "preference", "feedback": "preference", "project": "fact", "reference": "fact"}
+# claude-mem's kinds of observations that are durable statements; the others tell what was done, and become chunks.
+OBSERVATION_CATEGORIES = {"decision": "decision", "discovery": "finding"}
+
+
+def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
+    """The beginning of a plain file; b"" for anything else."""
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return file.read(n_bytes)
+    except OSError:
+        return b""
+
+
+def whole_text(path: str) -> str:
+    """The text of a file, bytes that are not UTF-8 replaced; OSError when it cannot be read or is too long."""
+    if os.path.getsize(path) > MAX_SOURCE_BYTES:
+        raise OSError(27, "longer than 512 MB")
+    with open(path, "rb") as file:
+        return clean_text(file.read().decode("utf-8-sig", "replace"))
+
+
+def file_time(path: str) -> str:
+    """When the file was last changed, as an ISO time; "" when nobody knows."""
+    import time
+
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(path)))
+    except (OSError, OverflowError, ValueError):
+        return ""
+
+
+def unreadable(path: str, error: OSError) -> Item:
+    """The damaged item for a file or folder that cannot be read."""
+    return damaged_item(path, f"cannot be read ({error.strerror or error})")
+
+
+def strings_in(value: object) -> list[str]:
+    """The non-empty strings of a list, or of a JSON text that is one."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return []
+    found = [clean_text(text).strip() for text in value] if isinstance(value, list) else []
+    return [text for text in found if text]
+
+
+# -- the MCP memory server: memory.jsonl ------------------------------------------------------
+
+
+def graph_row(line: bytes) -> Entry:
+    """The entity or relation on a line, {} for anything else."""
+    row = parsed_line(line) or {}
+    is_entity = row.get("type") == "entity" and string_in(row, "name")
+    is_relation = row.get("type") == "relation" and string_in(row, "from") and string_in(row, "to")
+    return row if is_entity or is_relation else {}
+
+
+def is_mcp_memory(path: str) -> bool:
+    """Whether the file is a knowledge graph of the MCP memory server, one entity or relation a line."""
+    lines = file_start(path).splitlines()[:20]
+    return any(graph_row(line) for line in lines if line.startswith(b"{"))
+
+
+def observation_text(value: object) -> str:
+    """An observation, which some versions store with its time in an object."""
+    return clean_text(string_in(value, "content") if isinstance(value, dict) else value)
+
+
+def graph_items(row: Entry) -> Iterator[Item]:
+    """The insights of one entity or relation; none for {}."""
+    if not row:
+        return
+    if row["type"] == "relation":
+        text = f"{row['from']} {string_in(row, 'relationType') or 'is related to'} {row['to']}"
+        yield {"kind": "insight", "text": text, "tags": ["relation", row["from"], row["to"]]}
+        return
+    name, kind = row["name"], string_in(row, "entityType")
+    observations = row.get("observations")
+    texts = [observation_text(o) for o in observations] if isinstance(observations, list) else []
+    for text in filter(None, texts):
+        yield {"kind": "insight", "text": f"{name}: {text}", "tags": [tag for tag in (kind, name) if tag]}
+    if not any(texts):
+        yield {"kind": "insight", "text": f"{name}: {kind or 'entity'}", "tags": [tag for tag in (kind, name) if tag]}
+
+
+def mcp_memory_items(path: str) -> Iterator[Item]:
+    """An insight for each observation and each relation, and what is damaged."""
+    common = {"category": "fact", "created_at": file_time(path)}
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                row = graph_row(line)
+                yield from ({**item, **common, "path": f"{path}:{number}"} for item in graph_items(row))
+                if line.strip() and not row and parsed_line(line) is None:
+                    yield damaged_item(f"{path}:{number}", "no JSON object")
+    except OSError as error:
+        yield unreadable(path, error)
+
+
+# -- memrl and tempera: episodes/ -------------------------------------------------------------
+
+
+def is_day(name: str) -> bool:
+    """Whether a folder is called like a date."""
+    return len(name) == 10 and name[4] == name[7] == "-" and name.replace("-", "").isdigit()
+
+
+def episodes_folder(path: str) -> str:
+    """The folder with one folder for each day, which is this one or its "episodes"; "" when it is neither."""
+    for folder in (os.path.join(path, "episodes"), path):
+        try:
+            days = [name for name in os.listdir(folder) if is_day(name)]
+            if any(name.startswith("session-") for day in days for name in os.listdir(os.path.join(folder, day))):
+                return folder
+        except OSError:
+            continue
+    return ""
+
+
+def is_episodes(path: str) -> bool:
+    """Whether the folder is one of memrl or tempera, or the "episodes" in it."""
+    return bool(episodes_folder(path))
+
+
+def episode_errors(context: Mapping[str, Any]) -> list[str]:
+    """The errors that were met, with what resolved them."""
+    rows = context.get("errors_encountered")
+    found = []
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and string_in(row, "message"):
+            solved = string_in(row, "resolution") or ("resolved" if row.get("resolved") is True else "not resolved")
+            found.append(f"{string_in(row, 'message')} → {solved}")
+    return found
+
+
+def episode_text(row: Entry, intent: Mapping[str, Any], context: Mapping[str, Any], status: str) -> str:
+    """An episode as text: the task, how it came out, files and errors."""
+    task = string_in(intent, "extracted_intent") or string_in(intent, "raw_prompt")
+    raw = string_in(intent, "raw_prompt")
+    lists = (("Files changed", strings_in(context.get("files_modified"))),
+             ("Files read", strings_in(context.get("files_read"))),
+             ("Tools", strings_in(context.get("tools_invoked"))), ("Errors", episode_errors(context)))
+    kind = string_in(intent, "task_type") or "task"
+    lines = [f"# {one_line(task, 300)}", "", f"{kind}, {status or 'outcome unknown'}, {string_in(row, 'project')}"]
+    lines += ["", raw] if raw and raw != one_line(task, 300) else []
+    for title, names in lists:
+        lines += ["", f"{title}:", *(f"- {name}" for name in names)] if names else []
+    return clean_text("\n".join(lines))
+
+
+def episode_item(row: Entry, path: str) -> Item:
+    """The item of an episode's JSON; "episode" holds what a chunk has no field for."""
+    intent, context = dict_in(row, "intent"), dict_in(row, "context")
+    status, utility = string_in(dict_in(row, "outcome"), "status"), dict_in(row, "utility")
+    if not (string_in(intent, "raw_prompt") or string_in(intent, "extracted_intent")):
+        return damaged_item(path, "an episode without a prompt")
+    kind, uses = string_in(intent, "task_type"), utility.get("retrieval_count")
+    tags = ["episode", kind, status, *strings_in(intent.get("domain"))]
+    times = [string_in(r, "timestamp") for r in row.get("retrieval_history") or [] if isinstance(r, dict)] \
+        if isinstance(row.get("retrieval_history"), list) else []
+    return {"kind": "chunk", "type": "session", "text": episode_text(row, intent, context, status),
+            "summary": one_line(string_in(intent, "extracted_intent") or string_in(intent, "raw_prompt"), 200),
+            "tags": [tag for tag in tags if tag], "project": string_in(row, "project"), "path": path,
+            "created_at": valid_time(string_in(row, "timestamp_start")), "uses": uses if type(uses) is int else 0,
+            "last_used": valid_time(max(times, default="")), "session": string_in(row, "session_id"),
+            "files": strings_in(context.get("files_modified")), "errors": episode_errors(context),
+            "episode": {"id": string_in(row, "id"), "task_type": kind, "outcome": status, "utility": utility,
+                        "until": string_in(row, "timestamp_end"), "related": row.get("related_episodes") or []}}
+
+
+def episode_file_items(folder: str, names: Collection[str], stem: str) -> Iterator[Item]:
+    """The item of one episode: of its JSON, or of its Markdown when that is all there is."""
+    path = os.path.join(folder, stem + (".json" if stem + ".json" in names else ".md"))
+    try:
+        text = whole_text(path)
+    except OSError as error:
+        yield unreadable(path, error)
+        return
+    if path.endswith(".md"):
+        yield {"kind": "chunk", "type": "session", "text": text, "tags": ["episode"], "created_at": file_time(path),
+               "path": path, "summary": one_line(text.lstrip("# ").partition("\n")[0], 200)}
+        return
+    row = parsed_line(text.encode("utf-8"))
+    yield damaged_item(path, "not a JSON object") if row is None else episode_item(row, path)
+
+
+def episode_items(path: str) -> Iterator[Item]:
+    """A chunk for each episode, oldest day first, and what is damaged."""
+    root = episodes_folder(path)
+    try:
+        for day in sorted(name for name in os.listdir(root) if is_day(name)):
+            names = {name for name in os.listdir(os.path.join(root, day)) if name.startswith("session-")}
+            for stem in sorted({name.rpartition(".")[0] for name in names if name.endswith((".json", ".md"))}):
+                yield from episode_file_items(os.path.join(root, day), names, stem)
+    except OSError as error:
+        yield unreadable(root or path, error)
+
+
+# -- Claude Code's own memory folders ---------------------------------------------------------
+
+
+def unquoted(value: str) -> str:
+    """A value of front matter without the quotes around it."""
+    value = value.strip()
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1].replace('\\"', '"') if is_quoted else value
+
+
+def front_matter(text: str) -> tuple[dict[str, str], str]:
+    """The fields at the top of a Markdown file, nested ones as "metadata.type", and the text below; {} for none."""
+    text = text.replace("\r\n", "\n")
+    head, found, body = text[4:].partition("\n---")
+    if not text.startswith("---\n") or not found:
+        return {}, text
+    fields: dict[str, str] = {}
+    parent = ""
+    for line in head.split("\n"):
+        name, colon, value = line.partition(":")
+        if colon and name.strip() and not name.lstrip().startswith("#"):
+            is_nested = line[:1] in (" ", "\t") and parent
+            parent = parent if is_nested else name.strip()
+            fields[f"{parent}.{name.strip()}" if is_nested else parent] = unquoted(value)
+    return fields, body.partition("\n")[2].strip("\n")
+
+
+def markdown_names(folder: str) -> list[str]:
+    """The Markdown files in a folder, links left out; [] when it is no folder."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".md") and not name.startswith("."))
+    except OSError:
+        return []
+    return [n for n in names if os.path.isfile(os.path.join(folder, n)) and not os.path.islink(os.path.join(folder, n))]
+
+
+def is_memory_folder(folder: str) -> bool:
+    """Whether a folder holds an index MEMORY.md, or a file whose front matter is a memory's."""
+    names = markdown_names(folder)
+    if "MEMORY.md" in names:
+        return True
+    heads = (front_matter(file_start(os.path.join(folder, n)).decode("utf-8", "replace"))[0] for n in names[:20])
+    return any("description" in head and ("metadata.type" in head or "type" in head) for head in heads)
+
+
+def memory_folders(path: str) -> list[str]:
+    """The memory folders at a path: itself, path/memory, or path/*/memory (~/.claude/projects)."""
+    path = os.path.abspath(path)
+    try:
+        below = [os.path.join(path, name, "memory") for name in sorted(os.listdir(path))]
+    except OSError:
+        return []
+    own = [path] if os.path.basename(path) == "memory" else [os.path.join(path, "memory")]
+    return [folder for folder in [*own, *below] if os.path.isdir(folder) and is_memory_folder(folder)]
+
+
+def is_auto_memory(path: str) -> bool:
+    """Whether the folder is one where Claude Code keeps its own memory of a project, or holds such a "memory"."""
+    return bool(memory_folders(path))
+
+
+def is_only_index(text: str, names: Collection[str]) -> bool:
+    """Whether MEMORY.md says nothing but which files there are."""
+    lines = (line.strip() for line in text.split("\n"))
+    said = [line for line in lines if line and not line.startswith("#") and not any(name in line for name in names)]
+    return not said
+
+
+def memory_item(path: str, text: str) -> Item:
+    """The item of one memory: an insight, or a chunk when it is long or an index with words of its own."""
+    fields, body = front_matter(text)
+    name = fields.get("name") or os.path.basename(path)[:-3]
+    kind, about = fields.get("metadata.type") or fields.get("type", ""), fields.get("description", "")
+    whole = f"{about}\n\n{body}".strip() if about and about not in body else body.strip() or about
+    common = {"text": whole, "created_at": file_time(path), "path": path,
+              "tags": [tag for tag in ("auto-memory", kind, name) if tag]}
+    if len(whole) > INSIGHT_MAX_CHARS or os.path.basename(path) == "MEMORY.md":
+        return {**common, "kind": "chunk", "type": "snapshot", "summary": one_line(f"{name}: {about or body}", 200)}
+    return {**common, "kind": "insight", "category": MEMORY_CATEGORIES.get(kind, "fact")}
+
+
+def auto_memory_items(path: str, project_of: Callable[[str], str] = unchanged) -> Iterator[Item]:
+    """The memories in the folders at a path; *project_of* names the project of a folder in ~/.claude/projects."""
+    for folder in memory_folders(path):
+        names = markdown_names(folder)
+        project = project_of(os.path.basename(os.path.dirname(folder)))
+        for name in names:
+            full = os.path.join(folder, name)
+            try:
+                text = whole_text(full)
+            except OSError as error:
+                yield unreadable(full, error)
+                continue
+            if text.strip() and not (name == "MEMORY.md" and is_only_index(text, set(names) - {name})):
+                yield {**memory_item(full, text), "project": project}
+
+
+# -- claude-mem: an SQLite file ---------------------------------------------------------------
+
+
+def open_database(path: str) -> Any:
+    """A connection that cannot write; sqlite3.Error when it is no database."""
+    import sqlite3
+    from urllib.parse import quote
+
+    # Without a journal beside it nobody is writing, and immutable keeps SQLite from making -shm and -wal files there.
+    is_used = any(os.path.exists(path + suffix) for suffix in ("-wal", "-journal"))
+    mode = "mode=ro" if is_used else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"file:{quote(os.path.abspath(path))}?{mode}", uri=True, timeout=2)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return connection
+
+
+def table_names(connection: Any) -> set[str]:
+    """The tables of a database."""
+    return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def is_claude_mem(path: str) -> bool:
+    """Whether the file is claude-mem's database."""
+    if not file_start(path, 16).startswith(b"SQLite format 3\0"):
+        return False
+    import sqlite3
+    from contextlib import closing
+
+    try:
+        with closing(open_database(path)) as connection:
+            return bool({"observations", "session_summaries"} & table_names(connection))
+    except sqlite3.Error:
+        return False
+
+
+def row_time(row: Entry) -> str:
+    """When a row was made: its ISO time, or its time in milliseconds since 1970."""
+    import time
+
+    at, epoch_ms = string_in(row, "created_at"), row.get("created_at_epoch")
+    if len(at) >= 19 and valid_time(at):
+        return at
+    try:
+        seconds = epoch_ms / 1000 if isinstance(epoch_ms, (int, float)) else 0.0
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds > 0 else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+# The client's session, then claude-mem's own; each was renamed once.
+SESSION_COLUMNS = ("content_session_id", "claude_session_id", "memory_session_id", "sdk_session_id", "session_id")
+
+
+def titled(pairs: Iterable[tuple[str, str | list[str]]]) -> str:
+    """The paragraphs and lists that are not empty, each below its title."""
+    texts = []
+    for title, value in pairs:
+        body = "\n".join(f"- {text}" for text in value) if isinstance(value, list) else value.strip()
+        if body:
+            texts.append(f"{title}:\n{body}" if title else body)
+    return "\n\n".join(texts)
+
+
+def row_item(row: Entry) -> Item:
+    """The fields that all rows of claude-mem share; the session is Claude's where the row knows it."""
+    sessions = (string_in(row, key) for key in SESSION_COLUMNS)
+    return {"project": string_in(row, "project"), "created_at": row_time(row),
+            "session": next(filter(None, sessions), "")}
+
+
+def observation_item(row: Entry) -> Item:
+    """The item of an observation: an insight for decisions and discoveries, a chunk for work that was done."""
+    kind, title = string_in(row, "type"), string_in(row, "title")
+    changed = strings_in(row.get("files_modified"))
+    text = titled((("", title), ("", string_in(row, "subtitle")), ("", string_in(row, "narrative")),
+                   ("", string_in(row, "text")), ("Facts", strings_in(row.get("facts"))), ("Files changed", changed),
+                   ("Files read", strings_in(row.get("files_read")))))
+    item = {**row_item(row), "text": text, "files": changed,
+            "tags": ["claude-mem", *filter(None, [kind]), *strings_in(row.get("concepts"))]}
+    if kind in OBSERVATION_CATEGORIES and len(text) <= INSIGHT_MAX_CHARS:
+        return {**item, "kind": "insight", "category": OBSERVATION_CATEGORIES[kind]}
+    return {**item, "kind": "chunk", "type": "session", "summary": one_line(title or text, 200)}
+
+
+def session_summary_item(row: Entry) -> Item:
+    """The item of a session's summary."""
+    names = ("request", "investigated", "learned", "completed", "next_steps", "notes")
+    files = strings_in(row.get("files_edited"))
+    text = titled([*((name.replace("_", " ").capitalize(), string_in(row, name)) for name in names),
+                   ("Files changed", files), ("Files read", strings_in(row.get("files_read")))])
+    return {**row_item(row), "kind": "chunk", "type": "snapshot", "text": text, "files": files,
+            "summary": one_line(string_in(row, "request") or text, 200), "tags": ["claude-mem", "summary"]}
+
+
+def prompt_item(row: Entry) -> Item:
+    """The item of one of the user's prompts, the only verbatim text that claude-mem keeps."""
+    text = string_in(row, "prompt_text")
+    return {**row_item(row), "kind": "chunk", "type": "session", "text": text, "summary": one_line(text, 200),
+            "tags": ["claude-mem", "prompt"]}
+
+
+def directive_item(row: Entry) -> Item:
+    """The item of a rule that the user gave for every session."""
+    return {**row_item(row), "kind": "insight", "category": "preference", "importance": "high",
+            "text": string_in(row, "content"), "tags": ["claude-mem", "directive"]}
+
+
+CLAUDE_MEM_TABLES: dict[str, Callable[[Entry], Item]] = {
+    "directives": directive_item, "observations": observation_item, "session_summaries": session_summary_item,
+    "user_prompts": prompt_item}
+
+
+def session_rows(connection: Any, tables: Collection[str]) -> dict[str, Item]:
+    """What is known of each session, by all of its names: rows name claude-mem's, which says nothing to Claude."""
+    sessions: dict[str, Item] = {}
+    for row in map(dict, connection.execute("SELECT * FROM sdk_sessions") if "sdk_sessions" in tables else ()):
+        sessions.update((string_in(row, key), row_item(row)) for key in SESSION_COLUMNS if string_in(row, key))
+    return sessions
+
+
+def claude_mem_rows(connection: Any, table: str, sessions: Mapping[str, Item]) -> Iterator[Item]:
+    """The items of one table, in the order of its rows; texts without half characters."""
+    for found in connection.execute(f"SELECT * FROM {table} ORDER BY rowid"):
+        row = {key: clean_text(value) if isinstance(value, str) else value for key, value in dict(found).items()}
+        item = CLAUDE_MEM_TABLES[table](row)
+        session = sessions.get(item["session"], item)
+        item["session"], item["project"] = session["session"], item["project"] or session["project"]
+        if item["text"].strip():
+            yield item
+
+
+def claude_mem_items(path: str) -> Iterator[Item]:
+    """The memories in claude-mem's database, table by table, and what is damaged; the file is not written to."""
+    import sqlite3
+    from contextlib import closing
+
+    try:
+        with closing(open_database(path)) as connection:
+            tables = table_names(connection)
+            sessions = session_rows(connection, tables)
+            for table in CLAUDE_MEM_TABLES:
+                try:
+                    for item in claude_mem_rows(connection, table, sessions) if table in tables else ():
+                        yield {**item, "path": f"{path}:{table}"}
+                except sqlite3.Error as error:
+                    yield damaged_item(f"{path}:{table}", f"cannot be read from here on ({error})")
+    except sqlite3.Error as error:
+        yield damaged_item(path, f"cannot be read ({error})")
+
+
+# -- files and folders -----------------------------------------------------------------------
+
 
 def text_parts(text: str) -> list[str]:
     """The text in parts that fit a chunk, cut behind newlines where there are any; together they are the text."""
