@@ -30,7 +30,7 @@ Contents, ground floor first: a name is used only below its definition.
     16. Tools
     17. MCP
     18. Transcripts and hooks
-    19. Import and export
+    19. Import, export, install
     20. Command line
 
 On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     import json
     import math
     import re
+    import signal
     import unicodedata
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from mmap import mmap
@@ -78,6 +79,9 @@ if TYPE_CHECKING:
     Position = int  # a byte in the log files read as one run, see Log
     Key = int  # a document's ordinal << 8, the form in which postings hold it
     Entry = dict[str, Any]  # one line of a transcript
+    Check = tuple[str, str, str, str]  # what was looked at; ok, warn or fail; what was seen; what to do about it
+    HookEntry = tuple[str, int, int, str, Record]  # a hook of ours: event, number of its group and in it, file, entry
+    Edit = Callable[[str, str], str]  # path and text of a file of the client -> its new text
     State = dict[str, Any]  # what is kept of a transcript between two readings, see Transcript.state
     Mark = tuple[int, int, str, dict[str, list[str]]]  # a place between two blocks, see Transcript.mark
     Piece = tuple[str, "ToolCall | None"]  # a stretch of a turn's text, and the tool call that it tells of
@@ -85,14 +89,19 @@ else:
     class Later:
         """A standard module that is imported when it is first used: json costs 8 ms, more than all else in a hook."""
 
-        def __init__(self, name):
-            self.__dict__["name"] = name
+        def __init__(self, name, core=""):
+            self.name, self.core = name, core
 
         def __getattr__(self, attribute):
-            globals()[self.name] = module = __import__(self.name)
+            try:
+                module = __import__(self.core or self.name)
+            except ImportError:  # the core of a module is the library's private matter
+                module = __import__(self.name)
+            globals()[self.name] = module
             return getattr(module, attribute)
 
     json, math, unicodedata = Later("json"), Later("math"), Later("unicodedata")
+    signal = Later("signal", "_signal")  # without the names for numbers, which cost 5 ms
 
 __version__ = "0.1.0"
 
@@ -144,6 +153,10 @@ class TimedOut(RlmError):
 
 class Cancelled(RlmError):
     """The caller no longer wants the answer."""
+
+
+class ClientFileError(RlmError):
+    """A configuration file of the client cannot be changed as it is; nothing was changed."""
 
 
 # ============================================================================
@@ -270,7 +283,7 @@ def new_json_reader() -> Callable[[str], Any]:
         text = text.strip(" \t\r\n")
         try:
             value, end = scan(text, 0)
-        except StopIteration:
+        except (StopIteration, SystemError):  # the latter where json.decoder, which has the error, was not imported
             raise ValueError("not JSON") from None
         if end != len(text):
             raise ValueError("not JSON: something follows the value")
@@ -312,6 +325,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "immune_uses": (3, "a chunk used that often is never archived"),
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
+    "exclude": ([], "projects of which nothing is saved: names, or folders with all that is below them"),
+    "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
 
 
@@ -320,17 +335,22 @@ def environment(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def user_home() -> str:
+    """The user's home folder. StoreUnwritable when there is none."""
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home) or home == os.sep:
+        raise StoreUnwritable("HOME is not set, so there is no place for the memory; set HOME or RLM_HOME")
+    return home
+
+
+def claude_folder() -> str:
+    """Claude Code's configuration folder."""
+    return os.path.abspath(environment("CLAUDE_CONFIG_DIR") or os.path.join(user_home(), ".claude"))
+
+
 def default_home() -> str:
     """RLM_HOME, else rlm/ in Claude Code's configuration folder. StoreUnwritable when there is no home at all."""
-    if environment("RLM_HOME"):
-        return os.path.abspath(environment("RLM_HOME"))
-    base = environment("CLAUDE_CONFIG_DIR")
-    if not base:
-        home = os.path.expanduser("~")
-        if not os.path.isabs(home) or home == os.sep:
-            raise StoreUnwritable("HOME is not set, so there is no place for the memory; set HOME or RLM_HOME")
-        base = os.path.join(home, ".claude")
-    return os.path.abspath(os.path.join(base, "rlm"))
+    return os.path.abspath(environment("RLM_HOME") or os.path.join(claude_folder(), "rlm"))
 
 
 class Places:
@@ -372,6 +392,34 @@ class Places:
         """Where `verify --repair` puts bytes that are no records."""
         return os.path.join(self.memory, time.strftime("damaged-%Y%m%d-%H%M%S.txt", time.gmtime(when_s)))
 
+    def hooks_log(self) -> str:
+        """Where hooks write down what went wrong; nobody sees their standard error."""
+        return os.path.join(self.home, "hooks.log")
+
+    def transcripts(self) -> str:
+        """The folder of kept transcripts, and of how far each was read."""
+        return os.path.join(self.memory, "transcripts")
+
+    def transcripts_lock(self) -> str:
+        """The file that whoever saves a transcript locks."""
+        return os.path.join(self.transcripts(), "lock")
+
+    def transcript(self, name: str) -> str:
+        """The copy of a transcript; the name comes from transcript_name."""
+        return os.path.join(self.transcripts(), name + ".jsonl.gz")
+
+    def reading(self, name: str) -> str:
+        """How far that transcript was read."""
+        return os.path.join(self.transcripts(), name + ".json")
+
+    def spool(self) -> str:
+        """The folder of transcripts that a hook had no time to read."""
+        return os.path.join(self.memory, "spool")
+
+    def spooled(self, name: str, offset: int) -> str:
+        """A transcript's bytes from that offset on."""
+        return os.path.join(self.spool(), f"{name}@{offset}.jsonl")
+
     def index_lock(self) -> str:
         """The file that whoever builds the index locks."""
         return os.path.join(self.index, "lock")
@@ -408,6 +456,59 @@ class Places:
         return sorted({int(d) for d in digits if d.isdecimal() and os.path.basename(path_of(int(d))) in names})
 
 
+STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
+STORE_FILES = r"(manifest\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|compact-lock|" \
+    r"damaged-\d{8}-\d{6}\.txt"
+
+
+def client_folder(project: str = "") -> str:
+    """The client's configuration folder: the user's, or that of a project's folder."""
+    return os.path.join(project, ".claude") if project else claude_folder()
+
+
+def client_settings(project: str = "") -> str:
+    """The settings file with the hooks."""
+    return os.path.join(client_folder(project), "settings.json")
+
+
+def client_servers(project: str = "") -> str:
+    """The file in which the client looks for MCP servers."""
+    if project:
+        return os.path.join(project, ".mcp.json")
+    return os.path.join(claude_folder() if environment("CLAUDE_CONFIG_DIR") else user_home(), ".claude.json")
+
+
+def skill_file(name: str, project: str = "") -> str:
+    """An installed skill."""
+    return os.path.join(client_folder(project), "skills", name, "SKILL.md")
+
+
+def launcher_file() -> str:
+    """The command `rlm`."""
+    return os.path.join(user_home(), ".local", "bin", "rlm")
+
+
+def program_file(places: Places) -> str:
+    """The installed program."""
+    return os.path.join(places.home, "rlm.py")
+
+
+def install_file(places: Places) -> str:
+    """What was installed."""
+    return os.path.join(places.home, "install.json")
+
+
+def pinned_places(places: Places) -> dict[str, str]:
+    """The variables that move the store, as set now: hooks and server get them too, or they would use another one."""
+    moved = {"RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
+    return {name: path for name, path in moved.items() if environment(name)}
+
+
+def is_on_path(folder: str) -> bool:
+    """Whether a shell finds commands in the folder."""
+    return folder in environment("PATH").split(os.pathsep)
+
+
 def read_config(places: Places) -> dict[str, Any]:
     """What the user changed, {} when nothing. UsageError when config.json is not a JSON object."""
     try:
@@ -432,6 +533,11 @@ def checked_setting(key: str, value: object) -> object:
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
         raise UsageError(f"{key} takes names separated by commas")
+    if isinstance(default, bool):
+        word = str(value).strip().lower()
+        if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+            return word in ("true", "yes", "on", "1")
+        raise UsageError(f"{key} takes on or off, not {one_line(repr(value), 60)}")
     try:
         number = float(str(value))
         if isinstance(value, bool) or not 0 <= number < 1e9 or (isinstance(default, int) and number != int(number)):
@@ -475,15 +581,36 @@ def repository_name(folder: str) -> str:
         folder = parent
 
 
-def current_project() -> str:
-    """RLM_PROJECT, else the git repository's name, else the folder's name, else "default"."""
-    if plain(environment("RLM_PROJECT")):
-        return plain(environment("RLM_PROJECT"))
+def project_of(folder: str) -> str:
+    """The project of a folder: the git repository's name, else the folder's own, else "default"."""
+    # Above a folder that is gone, a repository may be anything: dotfiles in the home folder.
+    name = repository_name(folder) if os.path.isdir(folder) else ""
+    return plain(name or os.path.basename(folder.rstrip("/"))) or "default"
+
+
+def current_folder() -> str:
+    """The folder we work in, "" when it is gone."""
     try:
-        folder = os.path.abspath(environment("CLAUDE_PROJECT_DIR") or os.getcwd())
-    except OSError:  # the folder we were started in is gone
-        return "default"
-    return plain(repository_name(folder) or os.path.basename(folder)) or "default"
+        return os.path.abspath(environment("CLAUDE_PROJECT_DIR") or os.getcwd())
+    except OSError:
+        return ""
+
+
+def current_project() -> str:
+    """RLM_PROJECT, else the project of the folder we work in."""
+    return plain(environment("RLM_PROJECT")) or project_of(current_folder())
+
+
+def is_excluded(excluded: Sequence[str], project: str, folder: str = "") -> bool:
+    """Whether the setting "exclude" names the project, or the folder or one above it."""
+    for entry in excluded:
+        if os.sep in entry:
+            above = os.path.abspath(os.path.expanduser(entry))
+            if folder == above or folder.startswith(above.rstrip(os.sep) + os.sep):
+                return True
+        elif entry.casefold() == project.casefold():
+            return True
+    return False
 
 
 def current_session() -> str:
@@ -498,6 +625,7 @@ def current_session() -> str:
 #
 #   chunk    id at project domain ticket session type tags summary entities importance sha n_bytes text
 #            (an archived chunk whose log was compacted has "place" and "archived_at" instead of "text")
+#            of a transcript also: until branch files changed commands errors sidechain uuids
 #   insight  id at project category importance tags sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
@@ -510,6 +638,7 @@ def current_session() -> str:
 
 RECORD_VERSION = 1
 CHUNK_TYPES = ("session", "snapshot", "debug")
+MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
@@ -850,6 +979,27 @@ def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = F
         os.close(fd)
 
 
+def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> int:
+    """Makes *data* what the file holds from *offset* on; the file's new size. On failure it ends at *offset*."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, offset)
+            os.lseek(fd, offset, os.SEEK_SET)
+            try:
+                write_all(fd, data)
+                if durable:
+                    sync(fd)
+            except OSError:
+                os.ftruncate(fd, offset)
+                raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    return offset + len(data)
+
+
 def remove_file(path: str) -> None:
     """Removes the file if it is there; a cache that cannot be removed is only untidy."""
     try:
@@ -858,19 +1008,26 @@ def remove_file(path: str) -> None:
         pass
 
 
-def replace_file(path: str, data: bytes) -> os.stat_result:
-    """Puts a complete new file in place of the old one, durably and at one instant; returns its stat."""
+def replace_file(path: str, data: bytes, *, durable: bool = True, mtime_ns: int = -1,
+                 mode: int = 0o600) -> os.stat_result:
+    """Puts a complete new file in place of the old one, at one instant; returns its stat."""
     draft = f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             write_all(fd, data)
-            sync(fd)
+            if mode != 0o600:
+                os.fchmod(fd, mode)
+            if mtime_ns >= 0:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+            if durable:
+                sync(fd)
             stat = os.fstat(fd)
         finally:
             os.close(fd)
         os.replace(draft, path)
-        sync_folder(os.path.dirname(path))
+        if durable:
+            sync_folder(os.path.dirname(path))
         return stat
     except BaseException as error:
         remove_file(draft)
@@ -904,6 +1061,75 @@ def write_lines(path: str, lines: Iterable[bytes]) -> int:
         raise
 
 
+def link_file(path: str, name: str) -> bool:
+    """Gives the file a second name, which costs nothing and makes no second copy of a secret; False when it cannot.
+
+    What is appended to the file shows up under both names, and either may be removed.
+    """
+    draft = f"{name}.{os.getpid()}.tmp"
+    try:
+        os.link(path, draft)
+        os.replace(draft, name)  # a rename between two names of one file does nothing
+        remove_file(draft)
+        return True
+    except OSError:
+        return False
+
+
+def copy_file(path: str, name: str, offset: int = 0) -> None:
+    """Makes a new file of the file's bytes from *offset* on, complete or not at all."""
+    try:
+        with open(path, "rb") as source:
+            source.seek(offset)
+            write_lines(name, iter(lambda: source.read(1 << 20), b""))
+    except OSError as error:
+        raise unwritable(name, error) from None
+
+
+def set_mode(path: str, mode: int) -> None:
+    """Gives the file these permissions."""
+    try:
+        if os.stat(path).st_mode & 0o7777 != mode:
+            os.chmod(path, mode)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def replace_through(path: str, data: bytes, mode: int) -> None:
+    """Replaces the file that *path* names or links to; an existing one keeps its permissions, a new one gets *mode*."""
+    target = os.path.realpath(path)  # people link their settings into a repository
+    try:
+        mode = os.stat(target).st_mode & 0o7777
+    except OSError:
+        pass
+    ensure_folder(os.path.dirname(target))
+    replace_file(target, data)
+    set_mode(target, mode)
+
+
+def rename_file(path: str, new_path: str) -> None:
+    """Gives the file another name."""
+    try:
+        os.rename(path, new_path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def remove_folder(path: str, whole: bool = False) -> None:
+    """Removes the folder if it is empty, or *whole*; a link to one is only unlinked."""
+    import shutil
+
+    if whole and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.islink(path):
+        remove_file(path)
+    else:
+        try:
+            os.rmdir(path)
+        except OSError:  # not empty, or not there
+            pass
+
+
 def read_file(path: str) -> bytes:
     """The whole file, b"" when there is none. Damaged when it cannot be read."""
     try:
@@ -913,6 +1139,17 @@ def read_file(path: str) -> bytes:
         return b""
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from None
+
+
+def mapped(path: str) -> mmap:
+    """The file as bytes that are read when they are looked at. Damaged when it cannot be read, or is empty."""
+    from mmap import ACCESS_READ, mmap
+
+    try:
+        with open(path, "rb") as file:
+            return mmap(file.fileno(), 0, access=ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path} cannot be read: {error}") from None
 
 
 def file_size(path: str) -> int:
@@ -1728,11 +1965,8 @@ class Segment:
                  "posting_starts", "postings_at", "dense_numbers", "dense_at", "joined_codes")
 
     def __init__(self, path: str) -> None:
-        from mmap import ACCESS_READ, mmap
-
         try:
-            with open(path, "rb") as file:
-                self.map = mmap(file.fileno(), 0, access=ACCESS_READ)
+            self.map = mapped(path)
             n_head = int.from_bytes(self.map[8:16], "little")
             if self.map[:8] != SEGMENT_MAGIC or n_head > len(self.map):
                 raise ValueError("not a segment")
@@ -1998,12 +2232,12 @@ class States:
 
     __slots__ = ("n_docs", "place", "uses", "last_use", "moved", "flags", "tier")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         self.n_docs = n = len(data) // STATE_BYTES
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         self.place, self.uses = view[: 8 * n].cast("Q"), view[8 * n : 12 * n].cast("I")
         self.last_use, self.moved = view[12 * n : 16 * n].cast("I"), view[16 * n : 20 * n].cast("I")
-        self.flags, self.tier = data[20 * n : 21 * n], data[21 * n : 22 * n]
+        self.flags, self.tier = bytes(view[20 * n : 21 * n]), bytes(view[21 * n : 22 * n])
 
     def life(self, ordinal: int) -> Life:
         """The state of one document."""
@@ -2148,7 +2382,7 @@ def index_from(log: Log, read: bytes) -> Snapshot:
     if not 0 <= snapshot.covers <= log.size() or current["check"] != log_check(log, snapshot.covers):
         raise Damaged("the log is not the one that was indexed")
     snapshot.segments = [Segment(checked_cache(folder, entry)) for entry in snapshot.files[:-1]]
-    snapshot.states = States(read_file(checked_cache(folder, snapshot.files[-1])))
+    snapshot.states = States(mapped(checked_cache(folder, snapshot.files[-1])))
     snapshot.n_docs, snapshot.n_damaged = snapshot.states.n_docs, int(current["n_damaged"])
     ends = [0, *(s.first + s.n_docs for s in snapshot.segments)]
     if ends[:-1] != [s.first for s in snapshot.segments] or ends[-1] != snapshot.n_docs:
@@ -2540,6 +2774,12 @@ def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS
             return True
     except (StoreBusy, StoreUnwritable):
         return False
+
+
+def index_now(view: View, progress: Callable[[float, float, str], None]) -> None:
+    """Indexes everything that is not indexed yet, with progress."""
+    catch_up(view, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS,
+             tick=lambda ordinal: progress(ordinal, view.n_docs(), "indexing"))
 
 
 # ============================================================================
@@ -3991,9 +4231,9 @@ MARK = "[redacted:"
 
 
 def lowered(text: str) -> str:
-    """The text in lower case, character for character: only one character's lower case is two."""
-    low = text.lower()
-    return low if len(low) == len(text) else text.replace("\u0130", "i").lower()
+    """The text in lower case, character for character: A to Z, the rest does not matter here (and would be slow)."""
+    raw = b"" if text.isascii() else text.encode("utf-8", "surrogatepass")
+    return raw.lower().decode("utf-8", "surrogatepass") or text.lower()
 
 
 # -- what only stands for a secret --------------------------------------------
@@ -4022,7 +4262,8 @@ utf base aes rsa int uint float ipv oauth http python py version step test
 """.split())
 TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps)-?\d+[a-z_-]{0,12}"
 PATH_SHAPE = r"(?:~|\.{1,2}|[A-Za-z]:|/[A-Z]?[a-z._-]{2,})[/\\][\w./\\@~+-]*|/\w*" \
-       r"|[\w./~-]+\.(?:json|pem|key|crt|cer|pub|ya?ml|toml|txt|env|ini|cfg|p12|pfx|jks|js|jsx|tsx?|py|go|rs|rb|sh|md|html?|log|gpg|asc|php|java|xml|csv)"
+       r"|[\w./~-]+\.(?:json|pem|key|crt|cer|pub|ya?ml|toml|txt|env|ini|cfg|p12|pfx|jks|js|jsx|tsx?|py|go|rs|rb|sh|md" \
+       r"|html?|log|gpg|asc|php|java|xml|csv)"
 NUMBERS = r"#[0-9a-fA-F]{3,8}|[\d.,:/_+%-]*(?:T[\d.:+-]+Z?)?|0x[0-9a-fA-F]{1,8}|\d+(?:px|em|rem|ms|s|m|h|d|kb|mb|gb|k)"
 WORDS = r"[A-Za-z]+(?:[ _./:+?!|-]+[A-Za-z]+)*[ _./:-]*\d{0,2}[.?!:;]?"
 CODE = r"[A-Za-z_$][\w$]*(?:(?:\??\.|::|->)[A-Za-z_$][\w$]*)+[?!]?"
@@ -4062,8 +4303,10 @@ def texture(value: str) -> int:
     return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
 
 
-def replaced_at(text: str, low: str, start: str, pattern: str, replacement: Callable[[re.Match[str]], str]) -> str:
-    """The text with the replacement for each match of the pattern that begins with start, as found in low.
+def replaced_at(
+    text: str, low: str, start: str, pattern: str, replacement: Callable[[str, re.Match[str]], str], kind: str
+) -> str:
+    """The text with the replacement(kind, match) of each match of the pattern that begins with start, as found in low.
 
     To look for a literal in the text in lower case (low) is far faster than to let a regex ignore case.
     """
@@ -4071,7 +4314,7 @@ def replaced_at(text: str, low: str, start: str, pattern: str, replacement: Call
     done, at = 0, low.find(start)
     while at >= 0:
         match = PATTERNS[pattern].match(text, at)
-        if match and (new := replacement(match)) != match[0]:
+        if match and (new := replacement(kind, match)) != match[0]:
             pieces += [text[done:at], new]
             done = match.end()
         at = low.find(start, match.end() if match else at + len(start))
@@ -4081,139 +4324,114 @@ def replaced_at(text: str, low: str, start: str, pattern: str, replacement: Call
 # -- by shape -----------------------------------------------------------------
 
 # Kind, what it begins with, how it goes on (the vendors' documented formats, a little wider where they are open). The
-# secret is group 1 where there is one. Longer prefixes before shorter ones that they contain.
-VENDORS = (
-    ("aws-access-key", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9/+])"),
-    ("aws-access-key", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9/+])"),
-    ("google-api-key", "AIza", r"[\w-]{30,45}"),
-    ("google-oauth", "ya29.", r"[\w.-]{20,}"),
-    ("google-oauth", "GOCSPX-", r"[\w-]{20,}"),
-    ("github-token", "ghp_", r"[A-Za-z0-9]{30,}"),
-    ("github-token", "gho_", r"[A-Za-z0-9]{30,}"),
-    ("github-token", "ghu_", r"[A-Za-z0-9]{30,}"),
-    ("github-token", "ghs_", r"[A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2}"),
-    ("github-token", "ghr_", r"[A-Za-z0-9]{30,}"),
-    ("github-token", "github_pat_", r"\w{22,}"),
-    ("gitlab-token", "glpat-", r"[\w-]{20,}(?:\.[\w-]+)*"),
-    ("gitlab-token", "gldt-", r"[\w-]{20,}"),
-    ("gitlab-token", "glrt-", r"[\w-]{20,}(?:\.[\w-]+)*"),
-    ("gitlab-token", "glptt-", r"[\w-]{20,}"),
-    ("gitlab-token", "glcbt-", r"[\w-]{20,}"),
-    ("gitlab-token", "gloas-", r"[\w-]{20,}"),
-    ("gitlab-token", "glagent-", r"[\w-]{20,}"),
-    ("slack-token", "xoxb-", r"[\w-]{10,}"),
-    ("slack-token", "xoxp-", r"[\w-]{10,}"),
-    ("slack-token", "xoxa-", r"[\w-]{10,}"),
-    ("slack-token", "xoxr-", r"[\w-]{10,}"),
-    ("slack-token", "xoxs-", r"[\w-]{10,}"),
-    ("slack-token", "xoxo-", r"[\w-]{10,}"),
-    ("slack-token", "xoxc-", r"[\w-]{10,}"),
-    ("slack-token", "xoxd-", r"[\w%-]{10,}"),
-    ("slack-token", "xoxe-", r"[\w-]{10,}"),
-    ("slack-token", "xoxe.", r"[\w.-]{10,}"),
-    ("slack-token", "xapp-", r"\d-[\w-]{10,}"),
-    ("slack-webhook", "hooks.slack.com/", r"(?:services|workflows|triggers)/([\w/-]{20,})"),
-    ("discord-webhook", "/api/webhooks/", r"\d{10,20}/([\w-]{40,})"),
-    ("stripe-key", "sk_live_", r"[A-Za-z0-9]{10,}"),
-    ("stripe-key", "sk_test_", r"[A-Za-z0-9]{10,}"),
-    ("stripe-key", "rk_live_", r"[A-Za-z0-9]{10,}"),
-    ("stripe-key", "rk_test_", r"[A-Za-z0-9]{10,}"),
-    ("stripe-key", "whsec_", r"[A-Za-z0-9+/=]{16,}"),
-    ("anthropic-key", "sk-ant-", r"[\w-]{16,}"),
-    ("openrouter-key", "sk-or-", r"[\w-]{20,}"),
-    ("openai-key", "sk-", r"[\w-]{20,}"),
-    ("huggingface-token", "hf_", r"[A-Za-z0-9]{30,}"),
-    ("npm-token", "npm_", r"[A-Za-z0-9]{36,}"),
-    ("pypi-token", "pypi-", r"[\w-]{50,}"),
-    ("docker-token", "dckr_pat_", r"[\w-]{20,}"),
-    ("docker-token", "dckr_oat_", r"[\w-]{20,}"),
-    ("digitalocean-token", "dop_v1_", r"[0-9a-f]{40,}"),
-    ("digitalocean-token", "doo_v1_", r"[0-9a-f]{40,}"),
-    ("digitalocean-token", "dor_v1_", r"[0-9a-f]{40,}"),
-    ("sendgrid-key", "SG.", r"[\w-]{16,64}\.[\w-]{16,64}"),
-    ("brevo-key", "xkeysib-", r"[0-9a-f]{40,}(?:-\w+)?"),
-    ("mailgun-key", "key-", r"[0-9a-f]{32}(?![A-Za-z0-9-])"),
-    ("telegram-token", ":AA", r"(?<=[0-9]{8}:AA)[\w-]{30,40}"),
-    ("databricks-token", "dapi", r"[0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9])"),
-    ("shopify-token", "shpat_", r"[0-9a-fA-F]{32}"),
-    ("shopify-token", "shpca_", r"[0-9a-fA-F]{32}"),
-    ("shopify-token", "shppa_", r"[0-9a-fA-F]{32}"),
-    ("shopify-token", "shpss_", r"[0-9a-fA-F]{32}"),
-    ("linear-key", "lin_api_", r"[A-Za-z0-9]{30,}"),
-    ("linear-key", "lin_oauth_", r"[A-Za-z0-9]{30,}"),
-    ("notion-token", "ntn_", r"[A-Za-z0-9]{40,}"),
-    ("notion-token", "secret_", r"[A-Za-z0-9]{43}(?![A-Za-z0-9])"),
-    ("vault-token", "hvs.", r"[\w-]{20,}"),
-    ("vault-token", "hvb.", r"[\w-]{20,}"),
-    ("vault-token", "hvr.", r"[\w-]{20,}"),
-    ("doppler-token", "dp.", r"(?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,}"),
-    ("age-key", "AGE-SECRET-KEY-", r"[A-Z0-9]{40,}"),
-    ("groq-key", "gsk_", r"[A-Za-z0-9]{40,}"),
-    ("xai-key", "xai-", r"[A-Za-z0-9]{60,}"),
-    ("perplexity-key", "pplx-", r"[A-Za-z0-9]{40,}"),
-    ("replicate-token", "r8_", r"[A-Za-z0-9]{36,}"),
-    ("supabase-key", "sbp_", r"[0-9a-f]{40}"),
-    ("supabase-key", "sb_secret_", r"[\w-]{20,}"),
-    ("grafana-token", "glsa_", r"[A-Za-z0-9]{32}_[0-9a-fA-F]{8}"),
-    ("newrelic-key", "NRAK-", r"[A-Z0-9]{27}"),
-    ("postman-key", "PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),
-    ("figma-token", "figd_", r"[\w-]{38,}"),
-    ("sentry-token", "sntrys_", r"[A-Za-z0-9_=+/]{40,}"),
-    ("sentry-token", "sntryu_", r"[0-9a-f]{64}"),
-    ("tailscale-key", "tskey-", r"[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,}"),
-    ("planetscale-token", "pscale_", r"(?:tkn|pw|oauth)_[\w.=-]{30,}"),
-    ("rubygems-key", "rubygems_", r"[0-9a-f]{48}"),
-    ("netlify-token", "nfp_", r"[A-Za-z0-9]{36,}"),
-    ("atlassian-token", "ATATT3", r"[\w=-]{60,}"),
-    ("fly-token", "fm2_", r"[A-Za-z0-9+/=_-]{60,}"),
-    ("jwt", "eyJ", r"[\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}"),
-)
-# A shape too weak to be believed without the vendor's name nearby (in lower case, anywhere in the text).
+# secret is group 1 where there is one. Longer prefixes before shorter ones that they contain; " ;" ends an entry.
+VENDORS = r"""
+aws-access-key AKIA ASIA [A-Z0-9]{16}(?![A-Za-z0-9/+]) ; google-api-key AIza [\w-]{30,45} ;
+google-oauth ya29. [\w.-]{20,} ; google-oauth GOCSPX- [\w-]{20,} ; github-token ghp_ gho_ ghu_ ghr_ [A-Za-z0-9]{30,} ;
+github-token ghs_ [A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} ; github-token github_pat_ \w{22,} ;
+gitlab-token glpat- glrt- [\w-]{20,}(?:\.[\w-]+)* ; gitlab-token gldt- glptt- glcbt- gloas- glagent- [\w-]{20,} ;
+slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- [\w-]{10,} ; slack-token xoxd- [\w%-]{10,} ;
+slack-token xoxe. [\w.-]{10,} ; slack-token xapp- \d-[\w-]{10,} ;
+slack-webhook hooks.slack.com/ (?:services|workflows|triggers)/([\w/-]{20,}) ;
+discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ;
+stripe-key sk_live_ sk_test_ rk_live_ rk_test_ [A-Za-z0-9]{10,} ; stripe-key whsec_ [A-Za-z0-9+/=]{16,} ;
+anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; openai-key sk- [\w-]{20,} ;
+huggingface-token hf_ [A-Za-z0-9]{30,} ; npm-token npm_ [A-Za-z0-9]{36,} ; pypi-token pypi- [\w-]{50,} ;
+docker-token dckr_pat_ dckr_oat_ [\w-]{20,} ; digitalocean-token dop_v1_ doo_v1_ dor_v1_ [0-9a-f]{40,} ;
+sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- [0-9a-f]{40,}(?:-\w+)? ;
+mailgun-key key- [0-9a-f]{32}(?![A-Za-z0-9-]) ; telegram-token :AA (?<=[0-9]{8}:AA)[\w-]{30,40} ;
+databricks-token dapi [0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9]) ; shopify-token shpat_ shpca_ shppa_ shpss_ [0-9a-fA-F]{32} ;
+linear-key lin_api_ lin_oauth_ [A-Za-z0-9]{30,} ; notion-token ntn_ [A-Za-z0-9]{40,} ;
+notion-token secret_ [A-Za-z0-9]{43}(?![A-Za-z0-9]) ; vault-token hvs. hvb. hvr. [\w-]{20,} ;
+doppler-token dp. (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} ;
+age-key AGE-SECRET-KEY- [A-Z0-9]{40,} ; groq-key gsk_ [A-Za-z0-9]{40,} ; xai-key xai- [A-Za-z0-9]{60,} ;
+perplexity-key pplx- [A-Za-z0-9]{40,} ; replicate-token r8_ [A-Za-z0-9]{36,} ; supabase-key sbp_ [0-9a-f]{40} ;
+supabase-key sb_secret_ [\w-]{20,} ; grafana-token glsa_ [A-Za-z0-9]{32}_[0-9a-fA-F]{8} ;
+newrelic-key NRAK- [A-Z0-9]{27} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; figma-token figd_ [\w-]{38,} ;
+sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
+tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
+rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
+fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
+"""
+# Kind, the vendor's name, a part of the shape, the shape: one too weak to be believed without the name nearby (in lower
+# case, anywhere in the text).
 NAMED_VENDORS = (
-    ("twilio-key", "twilio", r"SK(?<![A-Za-z0-9]SK)[0-9a-f]{32}(?![A-Za-z0-9])"),
-    ("discord-token", "discord", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
-    ("azure-secret", "q~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
-    ("azure-sas", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
-    ("aws-secret-key", "[redacted:aws-access-key]",
+    ("twilio-key", "twilio", "SK", r"SK(?<![A-Za-z0-9]SK)[0-9a-f]{32}(?![A-Za-z0-9])"),
+    ("discord-token", "discord", ".", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
+    ("azure-secret", "q~", "~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
+    ("azure-sas", "sig=", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
+    ("aws-secret-key", "[redacted:aws-access-key]", "",
      r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
      r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
 )
-TAIL = 5  # so much of a prefix is looked at
-SHORTEST = 19  # no vendor issues anything shorter
-SEPARATED = r"[-_](?=[\w.-]{10})(?:%s)"
+SHORTEST = 19  # no vendor issues anything shorter, but in a longer text:
+SHORTEST_RUN = 18  # so many characters follow each other at least, but for Slack's
+# A rule finds nothing in a text that has, in lower case, none of its words.
+KEYWORDS = ("key", "token", "secret", "pass", "pwd", "credential")
+LOGINS = ("://", "auth", "bearer", "identified ", "login ", "sshpass ", "curl", "cookie")
+CLUES = (*KEYWORDS, "auth", "bearer", "curl", "cookie", "<private")
+TABLES: list[bytes] = []  # what long_runs translates with, once it was needed
+GATES: dict[str, list[tuple[str, str, str]]] = {}
 
 
-def separator_gate() -> str:
-    """A regex that finds where any vendor's prefix ending in - or _ ends: one pass, where 60 `in` would be 60.
-
-    The rare last character leads; the up to four characters before it are looked back at, grouped by their number.
-    """
-    import re
-
-    tails: dict[int, set[str]] = {}
-    for _, prefix, _ in VENDORS:
-        if prefix[-1] in "-_":
-            tails.setdefault(len(prefix[-TAIL:]), set()).add(re.escape(prefix[-TAIL:]))
-    return SEPARATED % "|".join(f"(?<={'|'.join(sorted(group))})" for _, group in sorted(tails.items()))
+def prefix_end(prefix: str) -> str:
+    """What a prefix like ghp_ or sk-ant- has before its last - or _, three characters at most; "" if too little."""
+    before = prefix[:-1].replace("_", "-").split("-") if prefix[-1] in "-_" else [""]
+    return before[-1][-3:] if len(before) > 1 or len(before[0]) > 2 else ""
 
 
-OTHERS = [vendor for vendor in VENDORS if vendor[1][-1] not in "-_"]
-GATE: list[str] = []  # what separator_gate gives, once it was needed
+def vendors(group: str = "every") -> list[tuple[str, str, str]]:
+    """(kind, prefix, how it goes on) of every one of VENDORS, in order; of "slack"; of those with this prefix_end."""
+    if not GATES:
+        for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
+            for prefix in prefixes:
+                for name in ("every", "slack" if kind == "slack-token" else prefix_end(prefix)):
+                    GATES.setdefault(name, []).append((kind, prefix, rest))
+    return GATES[group]
 
 
-def match_end(match: re.Match[str]) -> int:
-    """Where the match ends."""
-    return match.end()
+def long_runs(text: str) -> str:
+    """What of the text, one byte a character, is long enough for a token: its runs of letters, digits and others."""
+    if not TABLES:
+        fitting = (code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-" for code in range(256))
+        TABLES.append(bytes(97 if fits else 32 for fits in fitting))
+    shape, run = text.encode("latin-1").translate(TABLES[0]) + b" ", b"a" * SHORTEST_RUN
+    runs = []
+    at = shape.find(run)
+    while at >= 0:
+        end = shape.find(b" ", at)
+        runs.append(text[at:end])
+        at = shape.find(run, end)
+    return " ".join(runs)
 
 
-def vendors_in(text: str) -> list[tuple[str, str, str]]:
-    """The vendors whose prefix may occur in the text, in the order of VENDORS."""
-    if not GATE:
-        GATE.append(separator_gate())
-    tails = {text[max(0, end - TAIL) : end] for end in map(match_end, PATTERNS[GATE[0]].finditer(text))}
-    if not tails:
-        return OTHERS
-    return [vendor for vendor in VENDORS if vendor in OTHERS or any(tail.endswith(vendor[1][-TAIL:]) for tail in tails)]
+def token_clues(text: str, low: str) -> set[str]:
+    """The vendors' prefixes and names in the text, in lower case, where something follows that may be a token."""
+    slack = "xox" in low or "xapp-" in low
+    found = {prefix for _, prefix, _ in vendors("slack") if slack and prefix in text}
+    runs = long_runs(text)
+    if not runs:
+        return found
+    found.update(name for _, name, part, _ in NAMED_VENDORS if part in runs and name in low)
+    # One pass over the pieces between - and _, where each of 60 prefixes would need its own.
+    ends = {piece[-3:] for piece in runs.replace("_", "-").split("-")}
+    for end in ends & GATES.keys() | {""}:
+        found.update(prefix.lower() for _, prefix, _ in vendors(end) if prefix in runs)
+    return found
+
+
+def clues(text: str) -> set[str]:
+    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none."""
+    raw = text.encode("utf-8", "surrogatepass")
+    text, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; all that is sought is ASCII
+    found = {word for word in CLUES if word in low}
+    if "pass" in found:
+        found.update(word for word in ("login ", "sshpass ") if word in low)
+    if "@" in low and "://" in low:
+        found.add("://")
+    if "IDENTIFIED " in text:
+        found.add("identified ")
+    return found | token_clues(text, low)
 
 
 def begins(prefix: str) -> str:
@@ -4223,45 +4441,42 @@ def begins(prefix: str) -> str:
     """
     import re
 
-    # An alternative each: Python wants look-behinds of a fixed width.
     fixed = re.escape(prefix)
-    before = "A-Za-z0-9_" if prefix[0].isalnum() else ""
-    if not before:
+    if not prefix[0].isalnum():
         return fixed
-    escapes = (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9;\[][0-9]?m", r"\\u[0-9a-f]{4}")
-    widths = (rf"(?<={escape}{fixed})" for escape in (escapes[0], escapes[1], r"[0-9\[]m", escapes[3]))
-    return rf"{fixed}(?:(?<![{before}]{fixed})|{'|'.join(widths)})"
+    # An alternative each: Python wants look-behinds of a fixed width.
+    escapes = (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9\[]m", r"\\u[0-9a-f]{4}")
+    widths = "|".join(f"(?<={escape}{fixed})" for escape in escapes)
+    return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})"
 
 
-def marked(kind: str) -> Callable[[re.Match[str]], str]:
-    """What to put in place of a match: the match with its secret (group 1, or all of it) replaced by the kind."""
-    def replacement(match: re.Match[str]) -> str:
-        """The match without its secret, or as it is when that only stands for one."""
-        group = 1 if match.re.groups else 0
-        secret = match[group]
-        if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)):
-            return match[0]
-        start, end = match.start(group) - match.start(), match.end(group) - match.start()
-        return match[0][:start] + MARK + kind + "]" + match[0][end:]
-
-    return replacement
+def marked(kind: str, match: re.Match[str]) -> str:
+    """The match with its secret (group 1, or all of it) replaced by the kind, or as it is when that is a stand-in."""
+    group = 1 if match.re.groups else 0
+    secret = match[group]
+    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)):
+        return match[0]
+    start, end = match.start(group) - match.start(), match.end(group) - match.start()
+    return match[0][:start] + MARK + kind + "]" + match[0][end:]
 
 
-def without_tokens(text: str) -> str:
+def without_tokens(text: str, low: str, found: set[str]) -> str:
     """The text without what vendors issue, known by its prefix."""
-    if len(text) < SHORTEST:
+    if len(text) < SHORTEST or not found.difference(CLUES, LOGINS):
         return text
-    for kind, prefix, rest in vendors_in(text):
-        if prefix in text:
-            text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked(kind))
+    for kind, prefix, rest in vendors():
+        if prefix.lower() in found and prefix in text:
+            text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
     return text
 
 
-def without_named_tokens(text: str, low: str) -> str:
+def without_named_tokens(text: str, low: str, found: set[str]) -> str:
     """The text without what is known as a vendor's token only because the text (in lower case: low) names him."""
-    for kind, name, pattern in NAMED_VENDORS:
-        if name in low:
-            text = PATTERNS[pattern].sub(marked(kind), text)
+    from functools import partial
+
+    for kind, name, _, pattern in NAMED_VENDORS:
+        if name in found and name in low:
+            text = PATTERNS[pattern].sub(partial(marked, kind), text)
     return text
 
 
@@ -4285,7 +4500,7 @@ def block_end(text: str, start: int, limit: int) -> int:
     return end.end() if PATTERNS[BASE64_LINE].search(text, start, end.start()) else start
 
 
-def without_blocks(text: str) -> str:
+def without_blocks(text: str, low: str, found: set[str]) -> str:
     """The text without PEM, SSH and PGP private keys; public ones, certificates and mere headers stay."""
     if "-----BEGIN " not in text:
         return text
@@ -4300,7 +4515,7 @@ def without_blocks(text: str) -> str:
     return "".join([*pieces, text[done:]]) if pieces else text
 
 
-def without_private(text: str) -> str:
+def without_private(text: str, low: str, found: set[str]) -> str:
     """The text without what stands between <private> and </private>, nested or not, or the end of the text."""
     tags = PATTERNS[r"<(/?)[Pp][Rr][Ii][Vv][Aa][Tt][Ee]>"].finditer(text) if "<" in text else ()
     pieces: list[str] = []
@@ -4340,7 +4555,6 @@ PLACES = (
     ("password", "curl ", r"\w{4} (?:[^\n]{0,200}? )??-(?:u|-user|-proxy-user)[ =]?\\*['\"]?[\w.@%+-]{1,80}:"
                           r"([^\s'\"\\]{4,200})"),
 )
-PLACE_GATES = ("://", "auth", "bearer", "identified ", "login ", "sshpass ", "curl ")
 GENERIC_LOGINS = r"://(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@"
 
 
@@ -4354,22 +4568,12 @@ def is_login(value: str) -> bool:
         return False
 
 
-def placed(kind: str) -> Callable[[re.Match[str]], str]:
-    """What to put in place of a match of PLACES: as marked does, but only where the value is believable there."""
-    mark = marked(kind)
-
-    def replacement(match: re.Match[str]) -> str:
-        """The match without its secret, or as it is."""
-        value = match[1]
-        if kind == "basic-auth" and not is_login(value):
-            return match[0]
-        if kind in ("bearer", "token") and texture(value) < (RANDOM if "://" in match[0] else MIXED):
-            return match[0]
-        if PATTERNS[GENERIC_LOGINS].match(match[0]):
-            return match[0]
-        return mark(match)
-
-    return replacement
+def placed(kind: str, match: re.Match[str]) -> str:
+    """The match of one of PLACES as marked gives it, but only where the value is believable there."""
+    least = NOTHING if kind not in ("bearer", "token") else RANDOM if "://" in match[0] else MIXED
+    if (kind == "basic-auth" and not is_login(match[1])) or (least and texture(match[1]) < least):
+        return match[0]
+    return match[0] if PATTERNS[GENERIC_LOGINS].match(match[0]) else marked(kind, match)
 
 
 COOKIES = r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"
@@ -4377,27 +4581,28 @@ COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
 
 
-def without_cookie_values(match: re.Match[str]) -> str:
+def without_cookie(cookie: re.Match[str]) -> str:
+    """One cookie without its value, if it lets somebody in."""
+    stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
+    return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
+
+
+def without_cookies(kind: str, match: re.Match[str]) -> str:
     """A cookie header without the values of the cookies that let somebody in."""
-    def replacement(cookie: re.Match[str]) -> str:
-        """One cookie without its value."""
-        stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
-        return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
-
-    return PATTERNS[COOKIE].sub(replacement, match[0])
+    return PATTERNS[COOKIE].sub(without_cookie, match[0])
 
 
-def without_logins(text: str, low: str) -> str:
+def without_logins(text: str, low: str, found: set[str]) -> str:
     """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
-    for kind, start, pattern in PLACES if any(map(low.__contains__, PLACE_GATES)) else ():
-        if start in low and (new := replaced_at(text, low, start, pattern, placed(kind))) is not text:
-            text, low = new, lowered(new)
-    return replaced_at(text, low, "cookie", COOKIES, without_cookie_values)
+    for kind, start, pattern in PLACES:
+        if any(word in start for word in found) and start in low:
+            if (new := replaced_at(text, low, start, pattern, placed, kind)) is not text:
+                text, low = new, lowered(new)
+    return replaced_at(text, low, "cookie", COOKIES, without_cookies, "") if "cookie" in low else text
 
 
 # -- by name ------------------------------------------------------------------
 
-KEYWORDS = ("key", "token", "secret", "pass", "pwd", "credential")
 ENDINGS = tuple(word + s for word in (*KEYWORDS, "password", "passwd", "passphrase", "passcode") for s in ("", "s"))
 NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 # What may follow the keyword without changing what the name means.
@@ -4436,7 +4641,7 @@ GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
 
 
-NAMES: dict[str, tuple[str, int]] = {}
+SECRET_NAMES: dict[str, tuple[str, int]] = {}
 MAX_NAMES = 4096  # a text can hold any number of names
 
 
@@ -4484,11 +4689,11 @@ def judged(name: str) -> tuple[str, int]:
 
 def promise_of(name: str) -> tuple[str, int]:
     """What a name promises of its value: (kind, 3 a password, 2 a secret, 1 perhaps one, 0 nothing)."""
-    found = NAMES.get(name)
+    found = SECRET_NAMES.get(name)
     if found is None:
-        if len(NAMES) >= MAX_NAMES:
-            NAMES.clear()
-        found = NAMES[name] = judged(name)
+        if len(SECRET_NAMES) >= MAX_NAMES:
+            SECRET_NAMES.clear()
+        found = SECRET_NAMES[name] = judged(name)
     return found
 
 
@@ -4644,10 +4849,10 @@ def long_name(text: str, start: int, name: str) -> str:
 def assigned(text: str, at: int) -> tuple[int, int, str, int]:
     """(start, end, kind, where to look on) of what is given to the name that holds a keyword there; kind "" if none."""
     start = name_start(text, at)
-    named_there = PATTERNS[NAME].match(text, start)
-    if named_there is None:
+    name_found = PATTERNS[NAME].match(text, start)
+    if name_found is None:
         return at, at, "", at + 1
-    name, on = named_there[0].strip("-."), named_there.end()
+    name, on = name_found[0].strip("-."), name_found.end()
     found = PATTERNS[ASSIGNMENT].match(text, on) if promise_of(name)[1] else None
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
@@ -4663,11 +4868,11 @@ def assigned(text: str, at: int) -> tuple[int, int, str, int]:
     return begin, end, kind, on
 
 
-def keyword_places(low: str) -> list[int]:
+def keyword_places(low: str, found: set[str]) -> list[int]:
     """Where the text, given in lower case, has a word that names of secrets contain; in order."""
     places = []
     for word in KEYWORDS:
-        at = low.find(word)
+        at = low.find(word) if word in found else -1
         while at >= 0:
             places.append(at)
             at = low.find(word, at + len(word))
@@ -4675,11 +4880,11 @@ def keyword_places(low: str) -> list[int]:
     return places
 
 
-def without_assigned(text: str, low: str) -> str:
+def without_assigned(text: str, low: str, found: set[str]) -> str:
     """The text without the values given to names of secrets; low is the text in lower case."""
     pieces: list[str] = []
     done = after = 0
-    for at in keyword_places(low):
+    for at in keyword_places(low, found):
         if at < after:
             continue
         start, end, kind, after = assigned(text, at)
@@ -4691,36 +4896,58 @@ def without_assigned(text: str, low: str) -> str:
 
 # -- all of it ----------------------------------------------------------------
 
-
 GLUED = r"\[(?:redacted:[a-z-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
 MAX_LOOKS = 8  # two do for any text that was not made to need more
 
 
-def without_secrets(text: str) -> str:
-    """The text after each rule had one look at it."""
-    text = without_tokens(without_blocks(without_private(text)))
-    low = lowered(text)
-    for rule in (without_named_tokens, without_logins, without_assigned):
-        new = rule(text, low)
+def without_secrets(text: str, low: str, found: set[str]) -> str:
+    """The text after each rule had one look at it; low is the text in lower case, found the clues in it."""
+    names = [name for _, name, _, _ in NAMED_VENDORS]
+    for rule, words in ((without_private, ["<private"]), (without_blocks, ["key"]), (without_tokens, []),
+                        (without_named_tokens, names), (without_logins, LOGINS), (without_assigned, KEYWORDS)):
+        if words and found.isdisjoint(words):
+            continue
+        new = rule(text, low, found)
         if new is not text:  # places in low must be places in the text
-            text, low = new, lowered(new)
+            text, low, found = new, lowered(new), clues(new)
     return text
 
 
-def redact(text: str) -> str:
-    """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
+def cleaned(text: str, found: set[str]) -> str:
+    """What redact makes of a text that has no clues but these; the same object if nothing."""
     if len(text) < 8 or (len(text) < SHORTEST and text.isidentifier()):
         return text
-    clean, before = without_secrets(text), text
+    low = lowered(text)
+    here = {word for word in found if word in low}
+    if not here:
+        return text
+    clean, before = without_secrets(text, low, here), text
     # Where secrets stood glued together, one is seen only when the other is gone.
     for _ in range(MAX_LOOKS):
         if clean == before or not PATTERNS[GLUED].search(clean):
             break
-        clean, before = without_secrets(clean), clean
+        clean, before = without_secrets(clean, lowered(clean), clues(clean)), clean
     return text if clean == text else clean  # a regex that replaces a match by itself makes another object
 
 
+def redact(text: str) -> str:
+    """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
+    return cleaned(text, clues(text)) if len(text) >= 8 else text
+
+
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
+# Keys of dicts that hold no secret; and those of them that promise none. Short texts without a clue.
+CLEAN_NAMES: set[str] = set()
+PLAIN_NAMES: set[str] = set()
+CLEAN_TEXTS: set[str] = set()
+MAX_CLEAN = 80  # longer ones are seldom seen again
+
+
+def bounded(memory: set[str]) -> set[str]:
+    """The same set, emptied when it has become large."""
+    if len(memory) >= MAX_NAMES:
+        memory.clear()
+    return memory
 
 
 def name_given(value: dict[object, object], key: object) -> str:
@@ -4732,24 +4959,61 @@ def name_given(value: dict[object, object], key: object) -> str:
     return key if isinstance(key, str) else ""
 
 
-def redacted(value: object, name: str, depth: int) -> object:
-    """What redact_value makes of a value that lies so deep under that name."""
-    from _operator import is_ as is_same
+def is_plain(name: object, value: object) -> bool:
+    """Is a dict's entry free of secrets in its key, and of a promise in it that there is one in the value?"""
+    if not isinstance(name, str):
+        return True
+    if name not in CLEAN_NAMES:
+        if redact(name) != name:
+            return False
+        bounded(CLEAN_NAMES).add(name)
+    if name in ("value", "Value") or promise_of(name)[1]:
+        inner = value.values() if isinstance(value, dict) else (value,)
+        return not any(isinstance(item, (str, dict, list)) for item in inner)
+    bounded(PLAIN_NAMES).add(name)
+    return True
 
+
+def texts_within(value: object) -> tuple[set[str], bool]:
+    """(the texts in a value, keys not among them; whether its keys and its depth are plain, too)."""
+    texts: set[str] = set()
+    plain = True
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, str):
+                texts.add(item)
+            elif isinstance(item, dict):
+                below += item.values()
+                plain = plain and (PLAIN_NAMES.issuperset(item) or all(
+                    key in PLAIN_NAMES or is_plain(key, inner) for key, inner in item.items()))
+            elif isinstance(item, list):
+                below += item
+        if not below:
+            return texts, plain
+        level = below
+    return texts, False
+
+
+def redacted(value: object, name: str, depth: int, changed: dict[str, str]) -> object:
+    """What redact_value makes of a value that lies so deep under that name, where these texts are to change."""
     if isinstance(value, str):
-        text = redact(value)
-        kind = judge(name, text, True, name == name.upper()) if name and text is value else ""
-        return MARK + kind + "]" if kind else text
+        if value in changed:
+            return changed[value]
+        kind = judge(name, value, True, name == name.upper()) if name else ""
+        return MARK + kind + "]" if kind else value
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
     if isinstance(value, list):
-        items = [redacted(item, name, depth + 1) for item in value]
-        return value if all(map(is_same, items, value)) else items
-    pairs = {redact(key) if isinstance(key, str) else key: redacted(item, name_given(value, key), depth + 1)
+        items = [redacted(item, name, depth + 1, changed) for item in value]
+        return value if all(new is old for new, old in zip(items, value)) else items
+    pairs = {key if key in CLEAN_NAMES or not isinstance(key, str) else redact(key):
+             redacted(item, "" if key in PLAIN_NAMES else name_given(value, key), depth + 1, changed)
              for key, item in value.items()}
-    same = all(map(is_same, pairs, value)) and all(map(is_same, pairs.values(), value.values()))
+    same = all(new is old for new, old in zip((*pairs, *pairs.values()), (*value, *value.values())))
     return value if same and len(pairs) == len(value) else pairs
 
 
@@ -4758,7 +5022,12 @@ def redact_value(value: object) -> object:
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
-    return redacted(value, "", 0)
+    within, plain = texts_within(value)
+    texts = within - CLEAN_TEXTS  # not -=, which walks through the larger set
+    found = clues("\n".join(texts))
+    changed = {text: new for text in texts if (new := cleaned(text, found)) is not text} if found else {}
+    bounded(CLEAN_TEXTS).update(text for text in texts if len(text) < MAX_CLEAN and text not in changed)
+    return redacted(value, "", 0, changed) if changed or not plain else value
 
 
 # ============================================================================
@@ -5084,8 +5353,8 @@ MAX_TAGS = 32
 
 def text_size(text: str, what: str, limit: int) -> int:
     """The text's size in UTF-8. UsageError when it is empty or over *limit* bytes."""
-    if not text.strip():
-        raise UsageError(f"{what} is empty; there is nothing to save")
+    if text.strip() in ("", PRIVATE):
+        raise UsageError(f"{what} is {'all private' if text.strip() else 'empty'}; there is nothing to save")
     n_bytes = len(text.encode("utf-8", "surrogatepass"))
     if n_bytes > limit:
         instead = "save it with rlm_chunk" if limit == MAX_INSIGHT_BYTES else "split it, as `rlm.py import FILE` does"
@@ -5217,6 +5486,7 @@ class Writer:
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
              at_s: float, wanted_id: str = "") -> tuple[str, bool]:
     """Queues an insight; its id, and whether it is new. The same statement in the same project is stored once."""
+    text = redact(text)
     text_size(text, "the content", MAX_INSIGHT_BYTES)
     sha = digest(text)
     known = writer.known_text("insight", project, sha)
@@ -5224,15 +5494,22 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         return known, False
     new_id = wanted_id if writer.is_free(wanted_id) else writer.insight_id()
     writer.add("insight", id=new_id, at=stamp(at_s), project=project, category=category, importance=importance,
-               tags=list(tags), sha=sha, n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
+               tags=list(map(redact, tags)), sha=sha, n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
     writer.fresh["insight", project, sha] = new_id
     writer.given.add(new_id)
     return new_id, True
 
 
 def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], project: str, ticket: str, domain: str,
-               chunk_type: str, at_s: float, wanted_id: str = "", **more: Any) -> tuple[str, bool]:
-    """Queues a chunk; its id, and whether it is new. Byte-identical text in the same project is stored once."""
+               chunk_type: str, at_s: float, wanted_id: str = "", is_clean: bool = False,
+               **more: Any) -> tuple[str, bool]:
+    """Queues a chunk; its id, and whether it is new. Byte-identical text in the same project is stored once.
+
+    Secrets are replaced in all fields, unless *is_clean* says that this was done.
+    """
+    if not is_clean:
+        text, summary, tags = redact(text), redact(summary), list(map(redact, tags))
+        more = {key: redact_value(value) for key, value in more.items()}
     n_bytes = text_size(text, "the content", MAX_CHUNK_BYTES)
     sha = digest(text)
     known = writer.known_text("chunk", project, sha)
@@ -5247,6 +5524,98 @@ def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], 
     writer.fresh["chunk", project, sha] = new_id
     writer.given.add(new_id)
     return new_id, True
+
+
+# -- items: memories as plain dicts -----------------------------------------
+# What transcripts, files and other stores are read into: one dict per memory. It has "kind" (chunk, insight, or
+# damaged with "path" and "why"), "text", and any of: id summary tags project ticket domain type session category
+# importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
+
+ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "ticket", "domain", "type", "session", "category",
+               "importance", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
+
+
+def clean_text(value: object) -> str:
+    """`value` when it is a string ('' otherwise), with lone surrogates replaced by '?'.
+
+    JSON can spell half a character ("\\ud800"), which no UTF-8 file can hold afterwards.
+    """
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""
+
+
+def clean_tags(value: object) -> list[str]:
+    """The tags of a JSON list or of a header's "a, b" as stripped, non-empty strings."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list):
+        return []
+    return [tag for tag in (clean_text(part).strip() for part in parts) if tag]
+
+
+class Imported:
+    """What an import did, in numbers, with what it could not take and why."""
+
+    __slots__ = ("n_new", "n_known", "refused")
+
+    def __init__(self) -> None:
+        self.n_new = self.n_known = 0
+        self.refused: list[str] = []
+
+
+def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
+    """A text field of an item on one line, cut to what a record may hold."""
+    value = item.get(key)
+    return plain(value)[:limit] if isinstance(value, str) else ""
+
+
+def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
+    """Queues one item; its id, and whether it is new. UsageError when it cannot be stored."""
+    try:
+        at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
+                         "or seconds since 1970") from None
+    tags = [plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))]
+    common: dict[str, Any] = {
+        "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": field(item, "project") or project,
+        "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
+    importance, is_clean = choice(item.get("importance"), IMPORTANCES, 1), item.get("is_clean") is True
+    if not is_clean:
+        item = {**item, "text": redact(item["text"])}
+    forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
+    if forgotten:  # importing the same again must not bring back what was forgotten
+        return forgotten.id, False
+    if item["kind"] == "insight":
+        return remember(writer, item["text"], category=choice(item.get("category"), CATEGORIES, 5),
+                        importance=importance, **common)
+    more: dict[str, Any] = {key: item[key] for key in MORE_FIELDS if item.get(key)}
+    if importance != "medium":
+        more["importance"] = importance
+    return save_chunk(writer, item["text"], summary=field(item, "summary", 2000), ticket=field(item, "ticket"),
+                      domain=field(item, "domain"), chunk_type=choice(item.get("type"), CHUNK_TYPES, 0),
+                      session=field(item, "session"), is_clean=is_clean, **more, **common)
+
+
+def import_batch(view: View, items: Sequence[Item], project: str, done: Imported) -> list[str]:
+    """Stores the items in one commit; the ids of new ones that are to be archived."""
+    archived = []
+    with Writer(view) as writer:
+        for item in items:
+            if item["kind"] == "damaged":
+                done.refused.append(f"{item.get('path', '')}: {item['why']}")
+                continue
+            try:
+                new_id, is_new = import_item(writer, item, project)
+            except UsageError as error:
+                done.refused.append(f"{item.get('path') or item.get('id') or ''}: {error}")
+                continue
+            done.n_new, done.n_known = done.n_new + is_new, done.n_known + (not is_new)
+            uses = item.get("uses")
+            if is_new and type(uses) is int and uses > 0:
+                last_s = at_of({"at": item.get("last_used") or item.get("created_at") or 0})
+                writer.add("use", at=int(last_s), id=new_id, n=uses)
+            if is_new and item.get("archived") is True:
+                archived.append(new_id)
+    return archived
 
 
 def nearby_ids(view: View, wanted: str) -> str:
@@ -6323,8 +6692,6 @@ class Deadline:
         self.armed = False
 
     def __enter__(self) -> None:
-        import signal
-
         def ring(*_: object) -> None:
             raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s; make it more specific, or narrow by "
                            "project or dates (`config grep_timeout_s` sets the limit)")
@@ -6338,8 +6705,6 @@ class Deadline:
 
     def __exit__(self, *_: object) -> None:
         if self.armed:
-            import signal
-
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
 
@@ -8203,16 +8568,774 @@ def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes:
     return cut_bytes("\n\n".join([*texts, ids] if ids else texts), limit_bytes)
 
 
+# -- keeping transcripts -----------------------------------------------------
+# Of each transcript there is a small file that says how far it was read (the state, its second line the keys of the
+# lines that were read), and, unless the user does not want it, a redacted copy in gzip members. Whoever saves a
+# transcript does it in this order: chunks, copy, state. After a crash the same lines are read again, which gives the
+# same chunks, and these are stored once.
+
+SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
+MAX_LINE = 256 << 20  # a line longer than this is no line
+MAX_IDS = 100  # the newest chunks of a transcript that its state names
+MAX_HEADS, HEAD_CHARS = 8, 200  # of summaries that PostCompact has stored already
+
+
+def transcript_name(path: str) -> str:
+    """The name under which a transcript is kept: its session's, with the agent's for the one of a subagent."""
+    folder, name = os.path.split(path[: -len(".jsonl")] if path.endswith(".jsonl") else path)
+    if os.path.basename(folder) == "subagents":
+        name = f"{os.path.basename(os.path.dirname(folder))}.{name}"
+    is_plain = name.isascii() and len(name) <= 120 and not name.strip("-.").replace("-", "").replace(".", "").strip(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+    if is_plain and len(name) >= 36 and name.count("-") >= 4 and name[0] != ".":  # a UUID is one of its kind
+        return name
+    return f"{slug(name) or 'transcript'}-{digest(path)[:8]}"
+
+
+def load_state(places: Places, name: str, *, whole: bool = True) -> State:
+    """What is known of a transcript, {} when nothing; without the keys of its lines unless *whole*."""
+    try:
+        with open(places.reading(name), encoding="utf-8") as file:
+            state = from_json(file.readline())
+            if whole:
+                state["seen"] = from_json(file.readline())
+        return state if isinstance(state["offset"], int) and isinstance(state["kept"], int) else {}
+    except (OSError, ValueError, KeyError, TypeError):  # read anew, what was stored is known by its text
+        return {}
+
+
+def save_state(places: Places, name: str, state: State, mtime_ns: int, *, durable: bool = True) -> None:
+    """Writes it down. Its file gets the transcript's own time when all of that was read, else 0: see is_saved."""
+    small = {key: value for key, value in state.items() if key != "seen"}
+    data = f"{to_json(small)}\n{to_json(state.get('seen', ''))}\n".encode("ascii")
+    replace_file(places.reading(name), data, durable=durable, mtime_ns=mtime_ns)
+
+
+def is_saved(places: Places, path: str) -> bool:
+    """Whether nothing was written to the transcript since it was saved: at the cost of two looks at a folder."""
+    try:
+        return os.stat(path).st_mtime_ns == os.stat(places.reading(transcript_name(path))).st_mtime_ns
+    except OSError:
+        return not os.path.isfile(path)
+
+
+def read_lines(path: str, offset: int, n_bytes: int) -> bytes:
+    """Whole lines from that offset on, some *n_bytes*; b"" when there is no whole line left."""
+    with open(path, "rb") as file:
+        while True:
+            file.seek(offset)
+            data = file.read(n_bytes)
+            end = data.rfind(b"\n") + 1
+            if end or len(data) < n_bytes or n_bytes >= MAX_LINE:
+                return data[:end]
+            n_bytes *= 4
+
+
+def split_lines(data: bytes) -> list[bytes]:
+    """The lines with their ends; only \\n ends one."""
+    return [line + b"\n" for line in data.split(b"\n")[:-1]]
+
+
+def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
+    """A transcript's line as it may be kept, and its object, None when it has none."""
+    entry = parsed_line(line)
+    if entry is None:
+        text = line.decode("utf-8", "surrogateescape")
+        return redact(text).encode("utf-8", "surrogateescape"), None
+    clean = redact_value(entry)
+    if clean is entry:
+        return line, entry
+    assert isinstance(clean, dict)
+    return json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n", clean
+
+
+def summary_head(text: str) -> str:
+    """The beginning of a compaction's summary, the same in what PostCompact is told and in the transcript."""
+    text = tag_value(text, "summary") or text.partition("Summary:")[2] or text
+    return " ".join(text[: 4 * HEAD_CHARS].split())[:HEAD_CHARS]
+
+
+class Saved:
+    """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
+
+    __slots__ = ("ids", "n_bytes", "is_whole", "project")
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.n_bytes = 0
+        self.is_whole = True
+        self.project = ""
+
+
+class Keeper:
+    """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
+
+    __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "names_by_first", "wait_s", "is_final")
+
+    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True) -> None:
+        self.view = view
+        self.places = view.log.places
+        self.excluded: list[str] = setting(self.places, "exclude")
+        self.is_keeping: bool = setting(self.places, "keep_transcripts")
+        self.projects: dict[str, str] = {}  # by working folder
+        self.names_by_first: dict[str, list[str]] | None = None  # transcripts by the key of their first message
+        self.wait_s = wait_s
+        self.is_final = is_final  # save an unfinished turn too
+
+    def project(self, folder: str) -> str:
+        """The project of a working folder."""
+        if folder not in self.projects:
+            named = environment("RLM_PROJECT") if folder == current_folder() else ""
+            self.projects[folder] = plain(named) or project_of(folder)
+        return self.projects[folder]
+
+    def relatives(self, name: str, first: str) -> list[str]:
+        """The other transcripts that begin with the same message: this one was resumed or branched from one of them."""
+        if self.names_by_first is None:
+            self.names_by_first = {}
+            try:
+                files = sorted(os.listdir(self.places.transcripts()))
+            except OSError:
+                files = []
+            for other in (file[: -len(".json")] for file in files if file.endswith(".json")):
+                key = str(load_state(self.places, other, whole=False).get("first", ""))
+                self.names_by_first.setdefault(key, []).append(other)
+        found = self.names_by_first.setdefault(first, [])
+        others = [other for other in found if other != name]
+        if name not in found:
+            found.append(name)
+        return others
+
+    def is_private(self, entry: Entry | None) -> bool:
+        """Whether a line is of a project of which nothing is saved."""
+        folder = string_in(entry, "cwd") if entry else ""
+        return bool(folder) and is_excluded(self.excluded, self.project(folder), folder)
+
+    def cleaned(self, lines: Sequence[bytes], state: State, final: bool) -> tuple[list[Item], State, list[bytes]]:
+        """The items of these lines, the state after them, and the lines up to there as they may be kept."""
+        kept: list[bytes] = []
+
+        def entry_of(line: bytes) -> Entry | None:
+            """The line's object without secrets; on the way, what to keep of it."""
+            clean, entry = redacted_line(line)
+            if self.excluded and self.is_private(entry):
+                kept.append(b"")
+                return None
+            kept.append(clean)
+            return entry if may_matter(line) else None
+
+        known = known_keys(load_state(self.places, other) for other in state["relatives"])
+        items, after = transcript_items(lines, state, project_of=self.project, known=known, final=final,
+                                        entry_of=entry_of)
+        n_read, at = 0, state["offset"]
+        while at < after["offset"]:
+            at += len(lines[n_read])
+            n_read += 1
+        return items, {**state, **after}, kept[:n_read]
+
+    def store(self, items: Sequence[Item], state: State, saved: Saved) -> None:
+        """Stores the items, and notes their ids in the state."""
+        heads = state["heads"]
+        with Writer(self.view, wait_s=self.wait_s) as writer:
+            for item in items:
+                if item["type"] == "snapshot" and summary_head(item["text"]) in heads:
+                    continue
+                new_id, is_new = import_item(writer, {**item, "is_clean": True}, "default")
+                saved.project = item["project"]
+                if is_new or new_id not in state["ids"]:
+                    saved.ids.append(new_id)
+                    state["ids"] = [*state["ids"], new_id][-MAX_IDS:]
+                    state["n_ids"] += 1
+
+    def keep(self, name: str, state: State, lines: Sequence[bytes], n_bytes: int, durable: bool) -> None:
+        """Adds lines to the copy; they are the *n_bytes* behind those that it holds already."""
+        data = gzip_member(lines) if lines else b""
+        state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"], data, durable=durable)
+        state["kept"] += n_bytes
+
+    def keep_up(self, path: str, name: str, state: State, base: int, durable: bool) -> None:
+        """Adds what the copy lacks of what was read, for when the user wants copies again."""
+        while state["kept"] < state["offset"] and state["kept"] >= base:
+            n_bytes = min(SLICE_BYTES, state["offset"] - state["kept"])
+            data = read_lines(path, state["kept"] - base, n_bytes)[: state["offset"] - state["kept"]]
+            if not data:
+                return
+            pairs = map(redacted_line, split_lines(data))
+            self.keep(name, state, [clean for clean, entry in pairs if not self.is_private(entry)], len(data), durable)
+
+    def begun(self, path: str, name: str, state: State, base: int) -> State:
+        """The state to go on from: all fields set, and from the start when the file has shrunk."""
+        state = {"v": 1, "offset": 0, "kept": 0, "n_packed": 0, "ids": [], "n_ids": 0, "heads": [], "told": [],
+                 "path": path, **state}
+        if file_size(path) + base < state["offset"]:
+            state.update(offset=0, kept=0, n_packed=0, pending={}, prompt="")
+        if "relatives" not in state or (not state["offset"] and not state["relatives"]):
+            first = first_key(split_lines(read_lines(path, 0, 1 << 20))) if not base else ""
+            state["relatives"] = self.relatives(name, first) if first else []
+        return state
+
+    def save(self, path: str, *, name: str = "", base: int = 0, until_s: float = 1e18, durable: bool = True,
+             tick: Callable[[int], None] = lambda n_bytes: None) -> Saved:
+        """Saves what a transcript has grown by, slice by slice, until it is done or the monotonic clock says until_s.
+
+        *base* is the offset in the transcript of the file's first byte, for one in the spool. StoreBusy when others
+        save for longer than wait_s; nothing is lost whatever is raised.
+        """
+        saved, places, name = Saved(), self.places, name or transcript_name(path)
+        with Lock(places.transcripts_lock(), self.wait_s):
+            state = self.begun(path, name, load_state(places, name), base)
+            stat = os.stat(path)
+            if self.is_keeping:
+                self.keep_up(path, name, state, base, durable)
+            n_slice = SLICE_BYTES
+            while True:
+                start = state["offset"] - base
+                data = read_lines(path, start, n_slice)
+                end = start + len(data)
+                is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
+                items, after, kept = self.cleaned(split_lines(data), state, self.is_final and is_last)
+                n_bytes = after["offset"] - state["offset"]
+                if not n_bytes and not is_last:  # one turn is longer than the slice
+                    n_slice *= 4
+                    continue
+                self.store(items, after, saved)
+                if self.is_keeping and after["kept"] == state["offset"]:
+                    self.keep(name, after, kept, n_bytes, durable)
+                state, saved.n_bytes = after, saved.n_bytes + n_bytes
+                saved.is_whole = is_last and (self.is_final or state["offset"] - base >= stat.st_size)
+                save_state(places, name, state, stat.st_mtime_ns if saved.is_whole else 0, durable=durable)
+                tick(n_bytes)
+                if is_last or time.monotonic() >= until_s:
+                    return saved
+
+# -- putting aside and catching up -------------------------------------------
+
+
+def subagent_files(path: str) -> list[str]:
+    """The transcripts of the subagents of a session's transcript."""
+    folder = os.path.join(path[: -len(".jsonl")], "subagents")
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".jsonl"))
+    except OSError:
+        return []
+    return [os.path.join(folder, name) for name in names]
+
+
+def put_aside(places: Places, path: str) -> None:
+    """Keeps an unread transcript from being lost, in no time: mostly it only gets a second name in the spool."""
+    name = transcript_name(path)
+    ensure_folder(places.spool())
+    if not load_state(places, name, whole=False):  # whoever reads it later has to know where it was
+        ensure_folder(places.transcripts())
+        save_state(places, name, {"v": 1, "offset": 0, "kept": 0, "path": path}, 0)
+    if not link_file(path, places.spooled(name, 0)):
+        offset = load_state(places, name, whole=False).get("offset", 0)
+        copy_file(path, places.spooled(name, offset), offset)
+
+
+def spooled_files(places: Places) -> list[tuple[str, str, int]]:
+    """What lies in the spool: path, name, offset of its first byte."""
+    found = []
+    try:
+        files = sorted(os.listdir(places.spool()))
+    except OSError:
+        return []
+    for file in files:
+        name, at, offset = file[: -len(".jsonl")].rpartition("@")
+        if at and file.endswith(".jsonl") and offset.isdecimal():
+            found.append((os.path.join(places.spool(), file), name, int(offset)))
+    return found
+
+
+def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
+    """Saves what lies in the spool; how many chunks that gave."""
+    n_ids = 0
+    for path, name, base in spooled_files(keeper.places):
+        saved = keeper.save(path, name=name, base=base, until_s=until_s)
+        n_ids += len(saved.ids)
+        if saved.is_whole:
+            remove_file(path)
+        if time.monotonic() >= until_s:
+            break
+    return n_ids
+
+
+def transcripts_in(folder: str) -> list[str]:
+    """The sessions' transcripts in one folder of ~/.claude/projects, the last written first."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries
+                     if entry.name.endswith(".jsonl") and entry.is_file()]
+    except OSError:
+        return []
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def unsaved_in(places: Places, folder: str) -> list[str]:
+    """Those of the folder's transcripts, with those of their subagents, that hold more than was saved."""
+    return [path for main in transcripts_in(folder) if not is_saved(places, main)
+            for path in (main, *subagent_files(main)) if not is_saved(places, path)]
+
+
+QUIET_S = 600.0  # a transcript untouched for so long is of a session that has ended or waits
+
+
+def catch_up_transcripts(keeper: Keeper, paths: Iterable[str], until_s: float) -> None:
+    """Saves transcripts that a crash, or another session, left unsaved, until the monotonic clock says until_s."""
+    for path in paths:
+        if time.monotonic() >= until_s:
+            return
+        try:
+            keeper.is_final = now() - os.path.getmtime(path) > QUIET_S
+            keeper.save(path, until_s=until_s)
+        except OSError:  # the client removed it meanwhile
+            continue
+
+
+# -- hooks: what each event does ---------------------------------------------
+
+SAVE_BUDGET_S = {"PreCompact": 0.6, "SessionEnd": 0.6}  # after that the rest is put aside
+CATCH_UP_S = 1.5
+HANDOFF_BYTES, BRIEF_BYTES = 4096, 1024
+TAIL_BYTES = 2 << 20  # of the transcript, in which the open task is looked for
+LARGE_FILE_BYTES = 500_000
+SHOWN_INSIGHTS, SHOWN_CHUNKS, LOOKED_AT = 4, 3, 300
+# event: the hook's file, the tools it is for, after how many seconds the client ends it, what it is for
+HOOKS: dict[str, tuple[str, str, int, str]] = {
+    "PreCompact": ("pre_compact.py", "", 60, "saves the conversation before it is compacted"),
+    "SessionStart": ("session_start.py", "", 30, "hands back what a compaction lost, or where this project stands"),
+    "UserPromptSubmit": ("user_prompt_submit.py", "", 10, "shows memories that the prompt is about"),
+    "PostCompact": ("post_compact.py", "", 30, "keeps the summary that a compaction made"),
+    "SessionEnd": ("session_end.py", "", 10, "saves the rest of the conversation"),
+    "PreToolUse": ("pre_tool_use.py", "Read", 5, "advises against reading a huge file whole"),
+    "PostToolUse": ("post_tool_use.py", "Write|Edit|MultiEdit", 5, "points from Claude's own memory to this one"),
+}
+OPTIONAL_HOOKS = ("PreToolUse", "PostToolUse")
+HOOK_DEADLINE_S = {"PreCompact": 5.0, "SessionStart": 5.0, "UserPromptSubmit": 2.0, "PostCompact": 2.0,
+                   "SessionEnd": 1.3, "PreToolUse": 1.0, "PostToolUse": 1.0}
+HOOKS_LOG_BYTES = 256 << 10
+
+MESSAGES = {
+    "en": {
+        "saved": "The full text of this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
+                 "rlm_peek(ID) gives each back word for word, rlm_search finds more.",
+        "spooled": "The full text of this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
+                   "rlm_grep, rlm_sessions (session {session}).",
+        "thread": "rlm's memory of project {project}: {n} memories (rlm_search finds them, rlm_peek ID reads one).",
+        "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
+        "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
+        "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
+        "nudge": "Saved in Claude's own memory. rlm_remember also makes it searchable for every project.",
+    },
+    "fr": {
+        "saved": "Le texte complet de cette conversation est dans la mémoire de rlm ({where}). Gardez ces identifiants "
+                 "dans le résumé : rlm_peek(ID) rend chacun mot pour mot, rlm_search trouve le reste.",
+        "spooled": "Le texte complet de cette conversation est conservé par rlm et sera bientôt consultable : "
+                   "rlm_search, rlm_grep, rlm_sessions (session {session}).",
+        "thread": "Mémoire rlm du projet {project} : {n} souvenirs (rlm_search les trouve, rlm_peek ID en lit un).",
+        "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
+        "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
+        "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
+        "nudge": "Enregistré dans la mémoire propre à Claude. rlm_remember le rend aussi trouvable depuis tout projet.",
+    },
+    "ja": {
+        "saved": "この会話の全文は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
+                 "rlm_peek(ID) で原文が戻り、rlm_search で他も見つかります。",
+        "spooled": "この会話の全文は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、rlm_sessions"
+                   "（セッション {session}）。",
+        "thread": "プロジェクト {project} の rlm メモリ：{n} 件（rlm_search で検索、rlm_peek ID で全文）。",
+        "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
+        "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
+        "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
+        "nudge": "Claude 自身のメモリに保存されました。rlm_remember なら全プロジェクトから検索できます。",
+    },
+}
+
+
+def message(key: str, **values: object) -> str:
+    """A message in the language that RLM_LANG names, else in English."""
+    language = environment("RLM_LANG")[:2].lower()
+    return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
+
+
+class Hook:
+    """One event: what the client told, and whom it concerns."""
+
+    __slots__ = ("payload", "event", "places", "session", "path", "folder", "project", "started_s", "seen_view")
+
+    def __init__(self, event: str, payload: Record) -> None:
+        self.payload = payload
+        self.event = event
+        self.places = Places()
+        self.session = plain(string_in(payload, "session_id"))
+        path = string_in(payload, "transcript_path")
+        self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
+        # The session's project is that of the folder it was started in, wherever it has gone to since.
+        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
+        self.project = plain(environment("RLM_PROJECT")) or project_of(self.folder)
+        self.started_s = time.monotonic()
+        self.seen_view: View | None = None
+
+    def view(self) -> View:
+        """The store as it is now."""
+        self.seen_view = self.seen_view or View(self.places)
+        return self.seen_view.refresh()
+
+    def keeper(self) -> Keeper:
+        """For saving; it waits for others only briefly."""
+        return Keeper(self.view(), wait_s=0.4)
+
+    def state(self) -> State:
+        """What is known of the session's transcript, {} when nothing."""
+        return load_state(self.places, transcript_name(self.path), whole=False) if self.path else {}
+
+
+def note_failure(places: Places, event: str, error: BaseException) -> None:
+    """One line in hooks.log, which is kept small."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {one_line(str(error), 500)}\n"
+    path = places.hooks_log()
+    ensure_folder(places.home)
+    if file_size(path) > HOOKS_LOG_BYTES:
+        replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
+    append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+
+
+def save_session(hook: Hook, until_s: float) -> bool:
+    """Saves what the session's transcripts have grown by; False when some of it had to be put aside unread."""
+    paths = [p for p in (hook.path, *subagent_files(hook.path)) if p and not is_saved(hook.places, p)]
+    if not paths:
+        return True
+    n_new = sum(file_size(p) - load_state(hook.places, transcript_name(p), whole=False).get("offset", 0) for p in paths)
+    unread = list(paths)
+    try:
+        if hook.event == "PreCompact" or n_new < SLICE_BYTES // 2:
+            keeper = hook.keeper()
+            for path in paths:
+                if time.monotonic() < until_s and keeper.save(path, until_s=until_s).is_whole:
+                    unread.remove(path)
+    finally:  # whatever went wrong, this must not be lost
+        for path in unread:
+            if os.path.isfile(path):
+                put_aside(hook.places, path)
+    return not unread
+
+
+def where_text(state: State) -> str:
+    """The ids of a session's chunks: 2026-11-21_shop_003 … 2026-11-21_shop_009, 7 chunks."""
+    ids = state.get("ids", [])
+    shown = ids if len(ids) <= 6 and len(ids) == state.get("n_ids") else [*ids[:1], "…", *ids[-4:]]
+    return f"{', '.join(shown).replace(', …, ', ' … ')}; {counted(state.get('n_ids', 0), 'chunk')}" if ids else ""
+
+
+def on_pre_compact(hook: Hook) -> str:
+    """Saves the conversation so far; one line for the summariser."""
+    is_read = save_session(hook, hook.started_s + SAVE_BUDGET_S[hook.event])
+    where = where_text(hook.state())
+    if where:
+        return message("saved", where=where)
+    return "" if is_read else message("spooled", session=hook.session)
+
+
+def on_session_end(hook: Hook) -> str:
+    """Saves the rest."""
+    save_session(hook, hook.started_s + SAVE_BUDGET_S[hook.event])
+    return ""
+
+
+def change_state(hook: Hook, change: Callable[[State], None]) -> None:
+    """Changes what is kept of the session's transcript."""
+    if not hook.path:
+        return
+    name = transcript_name(hook.path)
+    with Lock(hook.places.transcripts_lock(), 0.4):
+        state = load_state(hook.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": hook.path}
+        try:
+            mtime_ns = os.stat(hook.places.reading(name)).st_mtime_ns
+        except OSError:
+            mtime_ns = 0
+        change(state)
+        save_state(hook.places, name, state, mtime_ns, durable=False)
+
+
+def on_post_compact(hook: Hook) -> str:
+    """Stores the client's summary as a snapshot."""
+    text = string_in(hook.payload, "compact_summary")
+    text = (tag_value(text, "summary") or without_tags(text, ("analysis",))).strip()
+    if not text:
+        return ""
+    head = one_line(redact(text), ARGUMENT_CHARS)
+    with Writer(hook.view(), wait_s=1.0) as writer:
+        save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
+                   project=hook.project, ticket="", domain="", chunk_type="snapshot", at_s=now(), session=hook.session)
+    change_state(hook, lambda state: state.update(
+        heads=[*state.get("heads", []), summary_head(redact(text))][-MAX_HEADS:], compacted_at=now(), told=[]))
+    return ""
+
+
+# -- hooks: what a session is told -------------------------------------------
+
+
+def last_turns(path: str) -> list[Turn]:
+    """The turns at the end of a transcript, without secrets, from as far back as the prompt they work on."""
+    size, n_bytes = max(0, file_size(path)), TAIL_BYTES
+    while True:
+        start = max(0, size - n_bytes)
+        data = read_lines(path, start, n_bytes + 1)
+        lines = split_lines(data)[1:] if start else split_lines(data)  # the first one is cut
+        reading = Transcript(entry_of=lambda line: redacted_line(line)[1] if may_matter(line) else None)
+        turns = list(transcript_turns(lines, reading))
+        if not start or n_bytes >= 16 * TAIL_BYTES or any(t.prompt and not t.is_continued for t in turns):
+            return turns
+        n_bytes *= 4
+
+
+def project_keys(view: View, project: str) -> list[Key]:
+    """The documents of a project that are not dead, in the order in which they were written."""
+    keys = view.keys(BY_PROJECT + folded(project))
+    dead = view.dead() if keys else ()
+    return [key for key in keys if key not in dead] if dead else keys
+
+
+def insight_lines(view: View, keys: Sequence[Key], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
+    """The newest insights that are wanted, each on a line with its id and age."""
+    docs = (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
+    found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
+    return [f"- {one_line(record['text'], 300)} [{doc.id}, {age_text(now() - doc.at_s)} ago]"
+            for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
+
+
+def hand_back(hook: Hook) -> str:
+    """After a compaction: what a summary loses."""
+    task = open_task(last_turns(hook.path)) if hook.path and os.path.isfile(hook.path) else {}
+    ids = hook.state().get("ids", [])
+    decisions = []
+    if os.path.exists(hook.places.manifest()):
+        view = hook.view()
+        decisions = insight_lines(view, project_keys(view, hook.project), lambda doc: doc.label == "decision", 5)
+    text = "\n".join([message("decisions"), *decisions]) if decisions else ""
+    text = cut_bytes(text, HANDOFF_BYTES // 4)
+    rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
+    return "\n\n".join(filter(None, [rest, text]))
+
+
+def last_session_lines(view: View, keys: Sequence[Key], hook: Hook) -> list[str]:
+    """What the session before this one in the project was about."""
+    docs = [doc for doc in (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
+            if doc.kind == "chunk" and doc.session != hook.session]
+    last = max(docs, key=lambda doc: doc.at_s, default=None)
+    if last is None:
+        return []
+    of_it = sorted((doc for doc in docs if doc.session == last.session), key=lambda doc: doc.at_s)[-SHOWN_CHUNKS:]
+    found = list(readable_records(view, (doc.ordinal for doc in of_it), lambda: None))
+    branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
+    branch = next(filter(None, reversed(branches)), "")
+    head = message("last", age=age_text(now() - last.at_s), branch=f", {branch}" if branch else "")
+    return [head, *(f"- {one_line(text_field(record, 'summary'), 140)} [{doc.id}]" for doc, record in found)]
+
+
+def fitting(lines: Sequence[str], n_bytes: int) -> str:
+    """As many of the lines as fit, from the first on; a heading without anything below it is left out."""
+    kept: list[str] = []
+    for line in lines:
+        if len("\n".join([*kept, line]).encode("utf-8")) > n_bytes:
+            break
+        kept.append(line)
+    while kept and not kept[-1].startswith("- "):
+        kept.pop()
+    return "\n".join(kept)
+
+
+def where_it_stands(hook: Hook) -> str:
+    """At the start of a session: critical insights and this project's thread; "" when there is nothing."""
+    if not os.path.exists(hook.places.manifest()):
+        return ""
+    view = hook.view()
+    keys = project_keys(view, hook.project)
+    if not keys:
+        return ""
+    critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    is_resumed = hook.payload.get("source") == "resume"  # then the conversation itself is there
+    thread = [] if is_resumed else last_session_lines(view, keys, hook)
+    if not critical and not thread:
+        return ""
+    head = message("thread", project=hook.project, n=f"{len(keys):,}")
+    return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
+
+
+def on_session_start(hook: Hook) -> str:
+    """Files away what a crash left unsaved, then tells where things stand."""
+    until_s = hook.started_s + CATCH_UP_S
+    unsaved = unsaved_in(hook.places, os.path.dirname(hook.path)) if hook.path else []
+    try:
+        if unsaved or spooled_files(hook.places):
+            keeper = hook.keeper()
+            drain_spool(keeper, until_s)
+            catch_up_transcripts(keeper, unsaved, until_s)
+            if tail_is_long(keeper.view):
+                catch_up(keeper.view)
+    except RlmError as error:  # what is there can still be told
+        note_failure(hook.places, hook.event, error)
+    return hand_back(hook) if hook.payload.get("source") == "compact" else where_it_stands(hook)
+
+
+# What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
+# long one less), and about as much as one word tells that is in a single memory. On three sets of questions this shows
+# something for 82 % of those about the project, and for 1 to 5 % of those about something else.
+LEAST_WORDS = 2
+LEAST_SHARE = 0.5
+LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.1, 3.0
+MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 60
+
+
+def matching(view: View, words: Sequence[tuple[str, str]], allowed: set[Key]) -> tuple[dict[Key, list[float]], float]:
+    """For each allowed document the weights of the words it has, and the weight of all words together."""
+    view.enter_tail()
+    parts = [Part(view, segment) for segment in view.index.segments] + [Part(view, None)]
+    found: dict[Key, list[float]] = {}
+    total = 0.0
+    for word, base in words:
+        lists = [(part, part.postings(term)) for part in parts for term in ((base, STEM + base) if base else (word,))]
+        weight = inverse_frequency(view.n_docs(), sum(postings.n_docs() for _, postings in lists))
+        total += weight
+        keys = {key for part, postings in lists for key, _ in part.pairs(postings)} & allowed
+        for key in keys:
+            found.setdefault(key, []).append(weight)
+    return found, total
+
+
+def relevant(hook: Hook, prompt: str) -> list[Hit]:
+    """The project's memories that have enough in common with the prompt, best first."""
+    words = [(word, base) for _, word, base in query_terms(prompt[:MAX_PROMPT_CHARS]) if word not in STOP_WORDS]
+    words = words[:MAX_PROMPT_WORDS]
+    if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
+        return []
+    view = hook.view()
+    allowed = set(project_keys(view, hook.project))
+    found, total = matching(view, words, allowed) if allowed else ({}, 0.0)
+    rare = inverse_frequency(view.n_docs(), 1)
+    floor = max(LEAST_RARE_WORDS * rare, min(LEAST_SHARE * total, MOST_RARE_WORDS * rare))
+    enough = {key for key, weights in found.items() if len(weights) >= LEAST_WORDS and sum(weights) >= floor}
+    if not enough:
+        return []
+    state = hook.state()
+    compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
+    hits = search(view, prompt[:MAX_PROMPT_CHARS], enough, SHOWN_CHUNKS + len(told))
+    # What was said in this session since the last compaction is in front of Claude.
+    return [hit for hit in hits if hit.doc.id not in told
+            and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]
+
+
+def remembered_line(hit: Hit) -> str:
+    """A memory on a line, as something quoted, with its id and age."""
+    text = hit.record["text"] if hit.doc.kind == "insight" else text_field(hit.record, "summary")
+    told = {one_line(text, 60)}
+    lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
+    lines = [line for line in lines if one_line(line, 60) not in told]
+    more = f" … {lines[0]}" if lines and lines[0] not in text else ""
+    return f'- "{one_line(text, 160)}{more}" [{hit.doc.id}, {age_text(now() - hit.doc.at_s)} ago]'
+
+
+def on_user_prompt_submit(hook: Hook) -> str:
+    """Memories that the prompt is about."""
+    prompt = string_in(hook.payload, "prompt")
+    if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
+        return ""
+    hits = relevant(hook, prompt)
+    text = fitting([message("about"), *map(remembered_line, hits)], BRIEF_BYTES)
+    if text:
+        shown = [hit.doc.id for hit in hits if hit.doc.id in text]
+        change_state(hook, lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
+    return text
+
+
+def on_pre_tool_use(hook: Hook) -> str:
+    """Advice when a very large file is about to be read whole."""
+    given = dict_in(hook.payload, "tool_input")
+    path = string_in(given, "file_path")
+    size = file_size(path) if path and "\0" not in path else -1
+    if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit"):
+        return ""
+    instead = "rlm_load" if "rlm_load" in TOOLS else "`rlm import FILE`, then rlm_grep and rlm_search,"
+    return message("large", path=one_line(path, 200), size=size_text(size), instead=instead)
+
+
+def on_post_tool_use(hook: Hook) -> str:
+    """A hint when Claude wrote to its own memory."""
+    path = string_in(dict_in(hook.payload, "tool_input"), "file_path")
+    is_memory = path.endswith(".md") and os.path.basename(os.path.dirname(path)) == "memory" and ".claude" in path
+    return message("nudge") if is_memory else ""
+
+
+HANDLERS: dict[str, Callable[[Hook], str]] = {
+    "PreCompact": on_pre_compact, "SessionStart": on_session_start, "UserPromptSubmit": on_user_prompt_submit,
+    "PostCompact": on_post_compact, "SessionEnd": on_session_end, "PreToolUse": on_pre_tool_use,
+    "PostToolUse": on_post_tool_use,
+}
+
+
+# -- hooks: the boundary ------------------------------------------------------
+
+
+def is_internal(payload: Record) -> bool:
+    """Whether the event is of a session that rlm itself started, or of a subagent that the client uses internally."""
+    return bool(environment("RLM_CHILD")) or payload.get("agent_type") == ""
+
+
+def hook_answer(event: str, payload: Record) -> str:
+    """What to print for an event, "" for nothing."""
+    named = payload.get("hook_event_name")
+    event = named if isinstance(named, str) and named in HANDLERS else event
+    if event not in HANDLERS or is_internal(payload):
+        return ""
+    hook = Hook(event, payload)
+    config = read_config(hook.places)
+    if config.get("exclude") and is_excluded(setting(hook.places, "exclude"), hook.project, hook.folder):
+        return ""
+    text = HANDLERS[event](hook)
+    if not text or event in ("PreCompact", "PostCompact", "SessionEnd"):  # the client takes these as they are
+        return text
+    return to_json({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
+
+
+def run_hook(event: str) -> None:
+    """Answers the event on standard input; whatever happens, nothing is raised and nothing goes to standard error."""
+    try:
+        with Deadline(HOOK_DEADLINE_S.get(event, 1.0), f"the {event} hook"):
+            data = sys.stdin.buffer.read() if sys.stdin and not sys.stdin.isatty() else b""
+            payload = from_json(data.decode("utf-8", "replace")) if data.strip() else {}
+            answer = hook_answer(event, payload) if isinstance(payload, dict) else ""
+        if answer:
+            write_all(1, (answer + "\n").encode("utf-8", "replace"))
+    except BaseException as error:
+        try:
+            note_failure(Places(), event, error)
+        except BaseException:  # no disk, no home: then there is nobody to tell
+            pass
+
+
+def hook_source(event: str) -> str:
+    """The file that the client starts for an event."""
+    return f'''\
+"""Claude Code's {event} event: {HOOKS[event][3]}."""
+try:
+    import os
+    import sys
+
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    import rlm
+
+    rlm.run_hook("{event}")
+except BaseException:  # whatever is wrong with rlm, the session goes on
+    pass
+'''
+
+
 # ============================================================================
-# 19. Import and export
+# 19. Import, export, install
 # ============================================================================
-# Items come from a source as plain dicts, one per memory; `import_items` stores those that are not there yet.
-# An item has "kind" (chunk, insight, or damaged with "path" and "why"), "text", and any of: id summary tags project
-# ticket domain type session category importance created_at uses last_used archived.
+# Each source is read into items (see section 11); `import_items` stores those that are not there yet.
 
 IMPORT_BATCH = 256  # one commit, so one wait for the disk
-ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "ticket", "domain", "type", "session", "category",
-               "importance", "created_at", "uses", "last_used", "archived")
 PART_CHARS = 500_000  # a longer file becomes several chunks, cut at line ends; at 4 bytes each they still fit one
 
 # The peer refuses chunks over 2 Mi characters, at most 8 MB of UTF-8; more is a bomb or no chunk.
@@ -8288,22 +9411,6 @@ def gunzip(packed: bytes) -> bytes:
 
 
 # -- values: whatever the JSON holds, out come clean strings ---------------------------------
-
-
-def clean_text(value: object) -> str:
-    """`value` when it is a string ('' otherwise), with lone surrogates replaced by '?'.
-
-    JSON can spell half a character ("\\ud800"), which no UTF-8 file can hold afterwards.
-    """
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""
-
-
-def clean_tags(value: object) -> list[str]:
-    """The tags of a JSON list or of a header's "a, b" as stripped, non-empty strings."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list):
-        return []
-    return [tag for tag in (clean_text(part).strip() for part in parts) if tag]
 
 
 def clean_count(value: object) -> int:
@@ -9217,6 +10324,65 @@ def folder_items(path: str) -> Iterator[Item]:
     yield from ({"kind": "damaged", "path": str(e.filename), "why": e.strerror or str(e)} for e in unread)
 
 
+def project_of_slug(name: str) -> str:
+    """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
+    folder = os.path.join(claude_folder(), "projects", name)
+    for path in transcripts_in(folder)[:3]:
+        rows = (parsed_line(line) or {} for line in file_start(path).split(b"\n")[:50])
+        cwd = next(filter(None, (string_in(row, "cwd") for row in rows)), "")
+        if cwd:
+            return project_of(cwd)
+    return plain(name.rpartition("-")[2]) or "default"
+
+
+def is_transcript(path: str) -> bool:
+    """Whether the file is a conversation of Claude Code's."""
+    if not path.endswith(".jsonl"):
+        return False
+    rows = (parsed_line(line) or {} for line in file_start(path).split(b"\n")[:20])
+    return any(isinstance(row.get("sessionId"), str) and isinstance(row.get("type"), str) for row in rows)
+
+
+def transcript_paths(path: str) -> list[str]:
+    """The transcripts at a path (a file, a project's folder, ~/.claude/projects), with those of subagents."""
+    full = os.path.abspath(path)
+    if os.path.isfile(full):
+        return [full, *subagent_files(full)] if is_transcript(full) else []
+    try:
+        folders = [full, *sorted(e.path for e in os.scandir(full) if e.is_dir())]
+    except OSError:
+        return []
+    mains = [main for folder in folders for main in sorted(transcripts_in(folder))]
+    # One look at one of them: a folder of other people's JSONL files is none of ours.
+    return [each for main in mains for each in (main, *subagent_files(main))] if any(
+        is_transcript(main) for main in mains[:8]) else []
+
+
+def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[float, float, str], None]) -> Imported:
+    """Saves what is not saved yet of these transcripts, and indexes it. Running it again stores nothing new."""
+    done, keeper = Imported(), Keeper(view)
+    unsaved = [path for path in paths if not is_saved(keeper.places, path)]
+    total, n_read = sum(max(0, file_size(path)) for path in unsaved), 0
+    done.n_known = len(paths) - len(unsaved)
+
+    def tick(n_bytes: int) -> None:
+        """Tells how far it is, and indexes what would be too much for the memory."""
+        nonlocal n_read
+        n_read += n_bytes
+        progress(n_read, total, "importing")
+        if len(view.tail) >= SEGMENT_MAX_DOCS:
+            index_now(view, progress)
+
+    for path in unsaved:
+        try:
+            keeper.is_final = now() - os.path.getmtime(path) > QUIET_S  # the end of a running one is still moving
+            done.n_new += len(keeper.save(path, durable=False, tick=tick).ids)
+        except OSError as error:
+            done.refused.append(f"{path}: cannot be read ({error.strerror or error})")
+    index_now(view, progress)
+    return done
+
+
 def source_items(path: str) -> tuple[Iterator[Item], str]:
     """The items at the path, and the project they belong to when they do not say. NotFound when nothing is there."""
     if path == "-":
@@ -9224,9 +10390,17 @@ def source_items(path: str) -> tuple[Iterator[Item], str]:
     full = os.path.abspath(path)
     if not path or not os.path.exists(full):
         raise NotFound(f"{path!r}: no such file or folder; name one, or - for standard input")
+    if is_mcp_memory(full):
+        return mcp_memory_items(full), current_project()
+    if is_claude_mem(full):
+        return claude_mem_items(full), current_project()
     if os.path.isdir(full):
         if is_seed1_store(full):  # its insights have no project; its folder is always called "context"
             return read_seed1(full), plain(repository_name(full)) or "default"
+        if is_episodes(full):
+            return episode_items(full), current_project()
+        if is_auto_memory(full):
+            return auto_memory_items(full, project_of_slug), current_project()
         return folder_items(full), plain(repository_name(full) or os.path.basename(full)) or "default"
     if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")):
         return jsonl_items(full), current_project()
@@ -9239,75 +10413,6 @@ def import_domains(places: Places, path: str) -> None:
     known = setting(places, "domains") if names else []
     if set(names) - {*known, ""}:
         write_config(places, {**read_config(places), "domains": list(filter(None, dict.fromkeys([*known, *names])))})
-
-
-class Imported:
-    """What an import did, in numbers, with what it could not take and why."""
-
-    __slots__ = ("n_new", "n_known", "refused")
-
-    def __init__(self) -> None:
-        self.n_new = self.n_known = 0
-        self.refused: list[str] = []
-
-
-def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
-    """A text field of an item on one line, cut to what a record may hold."""
-    value = item.get(key)
-    return plain(value)[:limit] if isinstance(value, str) else ""
-
-
-def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
-    """Queues one item; its id, and whether it is new. UsageError when it cannot be stored."""
-    try:
-        at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
-                         "or seconds since 1970") from None
-    tags = [plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))]
-    common: dict[str, Any] = {
-        "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": field(item, "project") or project,
-        "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
-    importance = choice(item.get("importance"), IMPORTANCES, 1)
-    forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
-    if forgotten:  # importing the same again must not bring back what was forgotten
-        return forgotten.id, False
-    if item["kind"] == "insight":
-        return remember(writer, item["text"], category=choice(item.get("category"), CATEGORIES, 5),
-                        importance=importance, **common)
-    more: dict[str, Any] = {"importance": importance} if importance != "medium" else {}
-    return save_chunk(writer, item["text"], summary=field(item, "summary", 2000), ticket=field(item, "ticket"),
-                      domain=field(item, "domain"), chunk_type=choice(item.get("type"), CHUNK_TYPES, 0),
-                      session=field(item, "session"), **more, **common)
-
-
-def import_batch(view: View, items: Sequence[Item], project: str, done: Imported) -> list[str]:
-    """Stores the items in one commit; the ids of new ones that are to be archived."""
-    archived = []
-    with Writer(view) as writer:
-        for item in items:
-            if item["kind"] == "damaged":
-                done.refused.append(f"{item.get('path', '')}: {item['why']}")
-                continue
-            try:
-                new_id, is_new = import_item(writer, item, project)
-            except UsageError as error:
-                done.refused.append(f"{item.get('path') or item.get('id') or ''}: {error}")
-                continue
-            done.n_new, done.n_known = done.n_new + is_new, done.n_known + (not is_new)
-            uses = item.get("uses")
-            if is_new and type(uses) is int and uses > 0:
-                last_s = at_of({"at": item.get("last_used") or item.get("created_at") or 0})
-                writer.add("use", at=int(last_s), id=new_id, n=uses)
-            if is_new and item.get("archived") is True:
-                archived.append(new_id)
-    return archived
-
-
-def index_now(view: View, progress: Callable[[float, float, str], None]) -> None:
-    """Indexes everything that is not indexed yet, with progress."""
-    catch_up(view, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS,
-             tick=lambda ordinal: progress(ordinal, view.n_docs(), "indexing"))
 
 
 def import_items(view: View, items: Iterable[Item], project: str,
@@ -9342,6 +10447,995 @@ def exported_lines(view: View, project: str) -> Iterator[bytes]:
         yield encode_record({**small, **more, "text": record["text"]})
 
 
+# -- installing: what is written into the client's files -----------------------------------------
+
+PROGRAM = os.path.abspath(__file__)
+SERVER_NAME = "rlm"
+ALLOW_RULE = f"mcp__{SERVER_NAME}__*"
+
+
+def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
+    """The transcripts of sessions that ended over a day ago and hold something unsaved: path, bytes, age in days."""
+    found = []
+    for path in transcript_paths(os.path.join(claude_folder(), "projects")):
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue
+        age_days = (now() - stat.st_mtime) / DAY_S
+        if age_days > 1 and not is_saved(places, path):
+            offset = load_state(places, transcript_name(path), whole=False).get("offset", 0)
+            found.append((path, max(0, stat.st_size - offset), age_days))
+    return found
+
+
+def hook_file(places: Places, event: str) -> str:
+    """The installed hook for an event."""
+    return os.path.join(places.home, "hooks", HOOKS[event][0])
+
+
+def interpreter() -> str:
+    """The Python that hooks and server run with: of a virtual environment its base, which outlives it."""
+    return os.path.abspath(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+def hook_command(python: str, path: str, pinned: Mapping[str, str]) -> str:
+    """The hook as a line for sh; -I -S: nothing from the environment or site-packages is loaded."""
+    from shlex import quote
+
+    words = [f"{name}={quote(value)}" for name, value in pinned.items()]
+    return " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
+
+
+def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, str]) -> Record:
+    """What settings.json holds for an event."""
+    name, matcher, timeout_s, _ = HOOKS[event]
+    command = hook_command(python, f"{hooks_folder}/{name}", pinned)
+    group: Record = {"matcher": matcher} if matcher else {}
+    return {**group, "hooks": [{"type": "command", "command": command, "timeout": timeout_s}]}
+
+
+def settings_snippet(python: str, hooks_folder: str, events: Iterable[str]) -> Record:
+    """What `install` adds to a settings.json that holds nothing."""
+    return {"hooks": {event: [hook_group(python, hooks_folder, event, {})] for event in events}}
+
+
+def import_code(places: Places, arguments: Sequence[str] | None) -> str:
+    """Python code that runs the installed program as an import: cached bytecode, nothing of the working folder."""
+    run = "rlm.main()" if arguments is None else f"rlm.main({list(arguments)!r})"
+    return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit({run})"
+
+
+def server_entry(places: Places, python: str, pinned: Mapping[str, str]) -> Record:
+    """What .claude.json holds. Not `-m rlm`: that would import from the project folder, where the client starts us."""
+    return {"type": "stdio", "command": python, "args": ["-I", "-S", "-c", import_code(places, ["serve"])],
+            "env": dict(pinned)}
+
+
+def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
+    """The `rlm` command as a sh script; what is set when it is called goes before what was set at installation."""
+    from shlex import quote
+
+    if places.home != os.path.join(user_home(), ".claude", "rlm"):
+        pinned = {"RLM_HOME": places.home, **pinned}
+    lines = [f'[ "${name}" ] || export {name}={quote(path)}' for name, path in pinned.items()]
+    start = f'exec {quote(python)} -I -S -c {quote(import_code(places, None))} "$@"'
+    return "\n".join(["#!/bin/sh", *lines, start, ""])
+
+
+def is_our_launcher(data: bytes) -> bool:
+    """Whether the file is a launcher of ours."""
+    return data.startswith(b"#!/bin/sh\n") and b"import rlm; sys.exit(rlm.main())" in data
+
+
+# -- JSON text, changed in place: what is not ours keeps its every byte ----------------------------------------
+
+
+def after_space(text: str, at: int) -> int:
+    """The first place from *at* on that is no white space."""
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def json_items(text: str, at: int) -> list[tuple[Any, int, int, int]]:
+    """The items of the object or array at *at*: key or number, where it begins, where its value begins and ends."""
+    items: list[tuple[Any, int, int, int]] = []
+    decode, is_object = json.JSONDecoder().raw_decode, text[at] == "{"
+    at = after_space(text, at + 1)
+    while text[at] not in "}]":
+        start = at
+        key: Any = len(items)
+        if is_object:
+            key, at = decode(text, at)
+            at = after_space(text, after_space(text, at) + 1)  # over the colon
+        value, (_, at) = at, decode(text, at)
+        items.append((key, start, value, at))
+        at = after_space(text, at)
+        if text[at] == ",":
+            at = after_space(text, at + 1)
+    return items
+
+
+def json_dump(text: str, value: Any, lead: str) -> str:
+    """The value as JSON in the style of *text*, for a place with that white space before it."""
+    if "\n" not in lead:
+        return json.dumps(value, ensure_ascii=False)
+    first = text.find("\n")
+    unit = text[first + 1 : after_space(text, first)] if first >= 0 else ""
+    unit = unit.rpartition("\n")[2] or "  "
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    dumped = json.dumps(value, ensure_ascii=False, indent=unit)
+    return dumped.replace("\n", line_end + lead.rpartition("\n")[2])
+
+
+def json_insert(text: str, at: int, key: Any, value: Any) -> str:
+    """The text with one more item at the end of the object or array at *at*."""
+    items = json_items(text, at)
+    name = json.dumps(key, ensure_ascii=False) + ": " if text[at] == "{" else ""
+    if items:
+        before = items[-2][3] if len(items) > 1 else at
+        lead = text[before : items[-1][1]].lstrip(" \t\r\n")[1:]  # what follows the comma or the bracket
+        lead = lead if "\n" in lead else " "
+        end = items[-1][3]
+        return text[:end] + "," + lead + name + json_dump(text, value, lead) + text[end:]
+    end, line = after_space(text, at + 1), text[text.rfind("\n", 0, at) + 1 : at]
+    outer = ("\r\n" if "\r\n" in text else "\n") + line[: after_space(line, 0)]
+    if "\n" not in text.strip() and at != after_space(text, 0):  # all on one line
+        outer = lead = ""
+    else:
+        unit = json_dump(text, [0], "\n").split("0")[0].lstrip("[\r\n")
+        lead = outer + unit
+    return text[: at + 1] + lead + name + json_dump(text, value, lead) + outer + text[end:]
+
+
+def json_put(text: str, path: Sequence[Any], value: Any) -> str:
+    """The text with the value at that path; objects and arrays on the way are made, an equal value is left alone."""
+    at = end = after_space(text, 0)
+    for depth, key in enumerate(path):
+        found = [item for item in json_items(text, at) if item[0] == key]
+        if not found:
+            for inner in reversed(path[depth + 1 :]):
+                value = {inner: value} if isinstance(inner, str) else [value]
+            return json_insert(text, at, key, value)
+        _, start, at, end = found[-1]  # of equal keys the last one counts
+    if json.loads(text[at:end]) == value:
+        return text
+    line = text.rfind("\n", 0, start) + 1
+    lead = "\n" + text[line : after_space(text, line)] if line else ""
+    return text[:at] + json_dump(text, value, lead) + text[end:]
+
+
+def json_drop(text: str, path: Sequence[Any]) -> str:
+    """The text without the item at that path, nor an object or array around it that would be left empty."""
+    while True:
+        at = after_space(text, 0)
+        for key in path[:-1]:
+            at = [item for item in json_items(text, at) if item[0] == key][-1][2]
+        items = json_items(text, at)
+        if len(items) > 1 or len(path) == 1:
+            break
+        path = path[:-1]
+    i = max(n for n, item in enumerate(items) if item[0] == path[-1])
+    if len(items) == 1:
+        return text[: at + 1] + text[after_space(text, items[0][3]) :]
+    if i == 0:
+        return text[: items[0][1]] + text[items[1][1] :]
+    return text[: items[i - 1][3]] + text[items[i][3] :]
+
+
+# -- the client's files ----------------------------------------------------------------------------------------
+
+
+def client_object(path: str, text: str, *keys: str) -> Any:
+    """The object that the file holds, or what it holds at these keys, None when absent. ClientFileError otherwise."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ClientFileError(f"{path} is not valid JSON ({error}); nothing was changed: mend it, then try again") \
+            from None
+    for n in range(len(keys) + 1):
+        if not isinstance(value, dict):
+            where = f'"{keys[n - 1]}"' if n else "the file"
+            raise ClientFileError(f"{path}: {where} must be a JSON object; nothing was changed: mend it and try again")
+        if n == len(keys):
+            break
+        if keys[n] not in value:
+            return None
+        value = value[keys[n]]
+    return value
+
+
+def client_list(path: str, name: str, value: Any) -> list[Any]:
+    """The value, [] when absent. ClientFileError when it is no array."""
+    if value is not None and not isinstance(value, list):
+        raise ClientFileError(f"{path}: \"{name}\" must be a JSON array; nothing was changed: mend it, then try again")
+    return value or []
+
+
+def client_text(path: str, raw: bytes) -> tuple[str, str]:
+    """The file's byte order mark, "" or one, and its text; an empty file counts as an empty object."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ClientFileError(f"{path} is not UTF-8 ({error}); nothing was changed: mend it, then try again") from None
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    return mark, text[len(mark) :] if text[len(mark) :].strip() else "{}\n"
+
+
+def client_data(path: str) -> Record:
+    """The object that a file of the client holds, {} when there is no file. ClientFileError when it is broken."""
+    data: Record = client_object(path, client_text(path, read_file(path))[1])
+    return data
+
+
+def edited(path: str, raw: bytes, edit: Edit) -> bytes:
+    """The file's bytes after the edit, *raw* itself when that changes nothing. ClientFileError when it is broken."""
+    mark, text = client_text(path, raw)
+    client_object(path, text)
+    changed = edit(path, text)
+    if changed == text:
+        return raw
+    return (mark + changed).encode("utf-8")
+
+
+def nearest_folder(path: str) -> str:
+    """The folder of the path, or the nearest one above it that is there."""
+    path = os.path.dirname(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def check_writable(path: str) -> None:
+    """ClientFileError when the file is read-only: whoever made it so did it on purpose."""
+    target = os.path.realpath(path)
+    folder = nearest_folder(target)
+    read_only = os.path.exists(target) and not os.stat(target).st_mode & 0o200
+    if read_only or not os.access(folder, os.W_OK | os.X_OK):
+        what = target if read_only else folder
+        raise ClientFileError(f"{what} is read-only, so {path} cannot be changed; nothing was changed: "
+                              f"make it writable (chmod u+w), then try again")
+
+
+def our_hook(command: object, home: str) -> str:
+    """The name of our hook file that the command runs, "" when it is somebody else's."""
+    import shlex
+
+    try:
+        words = shlex.split(command) if isinstance(command, str) else []
+    except ValueError:  # quotes that do not match
+        words = []
+    for word in words:
+        folder, name = os.path.split(word)
+        program = os.path.dirname(folder)
+        if os.path.basename(folder) == "hooks" and any(name == hook[0] for hook in HOOKS.values()) and (
+                program == home or os.path.basename(program) == "rlm" or os.path.isfile(program + "/rlm.py")):
+            return name
+    return ""
+
+
+def hook_entries(path: str, text: str, home: str) -> list[HookEntry]:
+    """Our hooks in the settings, in their order."""
+    found = []
+    for event, groups in (client_object(path, text, "hooks") or {}).items():
+        for i, group in enumerate(client_list(path, event, groups)):
+            inner = group.get("hooks") if isinstance(group, dict) else None
+            for j, entry in enumerate(inner if isinstance(inner, list) else []):
+                name = our_hook(entry.get("command"), home) if isinstance(entry, dict) else ""
+                if name:
+                    found.append((event, i, j, name, entry))
+    return found
+
+
+def without_hook(path: str, text: str, entry: HookEntry) -> str:
+    """The settings without that hook."""
+    event, i, j = entry[:3]
+    group = client_object(path, text, "hooks")[event][i]
+    return json_drop(text, ("hooks", event, i) if len(group["hooks"]) == 1 else ("hooks", event, i, "hooks", j))
+
+
+def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
+    """An edit that puts these hooks in; *recorded*: the seconds installed before, so others are the user's own."""
+    def edit(path: str, text: str) -> str:
+        for event, group in groups.items():
+            new = group["hooks"][0]
+            ours = [e for e in hook_entries(path, text, home) if e[0] == event and e[3] == HOOKS[event][0]]
+            for extra in reversed(ours[1:]):
+                text = without_hook(path, text, extra)
+            if not ours:
+                n_groups = len(client_list(path, event, (client_object(path, text, "hooks") or {}).get(event)))
+                text = json_put(text, ("hooks", event, n_groups), group)
+                continue
+            at = ("hooks", event, ours[0][1], "hooks", ours[0][2])
+            text = json_put(text, (*at, "command"), new["command"])
+            if event in recorded and ours[0][4].get("timeout") == recorded[event]:
+                text = json_put(text, (*at, "timeout"), new["timeout"])
+        return text
+
+    return edit
+
+
+def with_rule(path: str, text: str) -> str:
+    """The settings with the permission for our tools."""
+    rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow"))
+    return text if ALLOW_RULE in rules else json_put(text, ("permissions", "allow", len(rules)), ALLOW_RULE)
+
+
+def is_our_server(entry: object, home: str) -> bool:
+    """Whether the client's entry starts an rlm: this one, one in another folder, or one entered by hand."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("args", []), list):
+        return False
+    words = [str(word) for word in [entry.get("command", ""), *entry.get("args", [])]]
+    return any("import rlm; sys.exit(rlm.main(" in word or word.startswith(home + os.sep)
+               or os.path.basename(word) == "rlm.py" for word in words)
+
+
+def with_server(home: str, wanted: Record) -> Edit:
+    """An edit that registers the server; what the user added to our entry stays."""
+    def edit(path: str, text: str) -> str:
+        old = (client_object(path, text, "mcpServers") or {}).get(SERVER_NAME, {})
+        if old and not is_our_server(old, home):
+            raise ClientFileError(
+                f"{path} has another server named {SERVER_NAME}; nothing was changed: remove it with "
+                f"`claude mcp remove {SERVER_NAME}`, or give it another name, then try again")
+        env = old.get("env") if isinstance(old.get("env"), dict) else {}
+        return json_put(text, ("mcpServers", SERVER_NAME), {**old, **wanted, "env": {**env, **wanted["env"]}})
+
+    return edit
+
+
+def without_us(home: str, drop_rule: bool) -> Edit:
+    """An edit that takes out all that is ours."""
+    def edit(path: str, text: str) -> str:
+        for entry in reversed(hook_entries(path, text, home)):
+            text = without_hook(path, text, entry)
+        if is_our_server((client_object(path, text, "mcpServers") or {}).get(SERVER_NAME), home):
+            text = json_drop(text, ("mcpServers", SERVER_NAME))
+        rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow"))
+        if drop_rule and ALLOW_RULE in rules:
+            text = json_drop(text, ("permissions", "allow", rules.index(ALLOW_RULE)))
+        return text
+
+    return edit
+
+
+# -- trying things out -----------------------------------------------------------------------------------------
+
+PROBE = """\
+import importlib.util, os, struct, sys
+try:
+    with open(importlib.util.cache_from_source(sys.argv[1]), "rb") as file:
+        seen = file.read(16)
+    stat = os.stat(sys.argv[1])
+    due = struct.pack("<LLL", 0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
+    print(sys.version.split()[0], int(seen == importlib.util.MAGIC_NUMBER + due))
+except OSError:
+    print(sys.version.split()[0], 0)
+"""
+
+
+def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, bytes, str]:
+    """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
+    import signal
+    import subprocess
+
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   cwd=cwd, start_new_session=True)
+    except OSError as error:
+        return -1, b"", f"{command[0]}: {error.strerror}"
+    try:
+        out, errors = process.communicate(stdin, timeout=limit_s)
+        return process.returncode, out, errors.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
+        process.communicate()
+        return -2, b"", f"still running after {limit_s:g} s"
+
+
+def probe(python: str, program: str) -> tuple[str, bool]:
+    """The interpreter's version, "" when it does not run, and whether its bytecode of the program is fresh."""
+    code, out, _ = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
+    words = out.decode("ascii", "replace").split()
+    return (words[0], words[1] == "1") if code == 0 and len(words) == 2 else ("", False)
+
+
+# -- the plan --------------------------------------------------------------------------------------------------
+
+
+class Step:
+    """One thing that install or uninstall does."""
+
+    __slots__ = ("verb", "path", "what", "data", "mode", "edit", "note", "aside")
+
+    def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
+                 edit: Edit | None = None, note: Record | None = None, aside: str = "") -> None:
+        self.verb = verb  # a key of CARRIERS; "unchanged" and "skip" do nothing
+        self.path = path
+        self.what = what
+        self.data = data
+        self.mode = mode
+        self.edit = edit
+        self.note = note or {}  # for the record of the installation
+        self.aside = aside  # where what the user changed is kept
+
+    def line(self) -> str:
+        """The step for a reader."""
+        return f"{self.verb:<10} {self.path}" + (f": {self.what}" if self.what else "")
+
+
+def bytes_digest(data: bytes) -> str:
+    """The SHA-256 of the bytes."""
+    from hashlib import sha256
+
+    return sha256(data).hexdigest()
+
+
+def install_record(places: Places) -> Record:
+    """What was installed; empty parts when nothing was, or when the record cannot be read."""
+    try:
+        record = json.loads(read_file(install_file(places)) or b"{}")
+    except (ValueError, RecursionError):
+        record = {}
+    if not isinstance(record, dict):
+        record = {}
+    for name in ("files", "client_files", "pinned"):
+        if not isinstance(record.get(name), dict):
+            record[name] = {}
+    return record
+
+
+def installed_places(places: Places, record: Record) -> Places:
+    """The store that hooks and server use: where it was when they were installed, unless the variable is set now."""
+    moved = record["pinned"].get("RLM_CONTEXT_DIR")
+    return Places(places.home, str(moved)) if moved and "RLM_CONTEXT_DIR" not in pinned_places(places) else places
+
+
+def backup_file(path: str) -> str:
+    """Where the client's file is kept as it was before rlm."""
+    return path + ".rlm-backup"
+
+
+def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
+    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
+    if not os.path.lexists(path):
+        return Step("write", path, size_text(len(data)), data=data, mode=mode)
+    old = read_file(path)
+    if old == data:
+        is_wrong = bool(mode & 0o100 and not os.access(path, os.X_OK))
+        return Step("write" if is_wrong else "unchanged", path, data=data, mode=mode)
+    if bytes_digest(old) == record["files"].get(path):
+        return Step("write", path, f"{size_text(len(data))}, replaces the one installed before", data=data, mode=mode)
+    aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
+    return Step("write", path, f"the one there is not as installed; it is kept as {os.path.basename(aside)}",
+                data=data, mode=mode, aside=aside)
+
+
+def client_step(path: str, edits: Sequence[Edit], what: str, note: Record) -> Step:
+    """Changes a file of the client. ClientFileError when it is broken or read-only."""
+    def edit(path: str, text: str) -> str:
+        for change in edits:
+            text = change(path, text)
+        return text
+
+    raw = read_file(path)
+    if edited(path, raw, edit) == raw:
+        return Step("unchanged", path, what, note=note)
+    check_writable(path)
+    return Step("change", path, what, edit=edit, note=note)
+
+
+def skill_steps(record: Record, project: str) -> list[Step]:
+    """Installs the skills, which are in a folder beside the program."""
+    folder = os.path.join(os.path.dirname(PROGRAM), "skills")
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    steps = [file_step(skill_file(name, project), read_file(os.path.join(folder, name, "SKILL.md")), record, 0o644)
+             for name in names if os.path.isfile(os.path.join(folder, name, "SKILL.md"))]
+    if steps:
+        return steps
+    return [Step("skip", folder, "no skills here; they need the whole folder of rlm, not rlm.py alone")]
+
+
+def launcher_step(places: Places, python: str, pinned: Mapping[str, str], record: Record) -> Step:
+    """Installs the command `rlm`, unless another program has that name."""
+    path = launcher_file()
+    if os.path.lexists(path) and (os.path.islink(path) or not is_our_launcher(read_file(path))):
+        return Step("skip", path, "another program has that name; it stays")
+    if not os.access(nearest_folder(path), os.W_OK):
+        return Step("skip", path, "the folder cannot be written")  # everything else works without it
+    hint = "" if is_on_path(os.path.dirname(path)) else f"{os.path.dirname(path)} is not on PATH: add it to use `rlm`"
+    step = file_step(path, launcher_source(places, python, pinned).encode("utf-8", "surrogateescape"), record, 0o755)
+    step.aside, step.what = "", hint or step.what  # a launcher of ours is not worth keeping
+    return step
+
+
+def wanted_events(path: str, home: str, record: Record, advice: bool) -> tuple[list[str], list[str]]:
+    """The events to install hooks for, and those whose hook the user took out after an earlier installation."""
+    recorded = record["client_files"].get(path, {}).get("events", {})
+    there = {entry[0] for entry in hook_entries(path, client_text(path, read_file(path))[1], home)}
+    removed = [event for event in HOOKS if event in recorded and event not in there] if there else []
+    if advice:  # asked for by name
+        removed = [event for event in removed if event not in OPTIONAL_HOOKS]
+    events = [event for event in HOOKS if event not in removed
+              and (event not in OPTIONAL_HOOKS or advice or event in there)]
+    return events, removed
+
+
+def settings_steps(places: Places, python: str, record: Record, options: Any, project: str) -> list[Step]:
+    """Puts hooks and permission into the settings, and the hook files before that."""
+    path, steps, edits, what = client_settings(project), [], [], []
+    note: Record = {}
+    if not options.no_hooks:
+        events, removed = wanted_events(path, places.home, record, options.advice)
+        steps = [file_step(hook_file(places, event), hook_source(event).encode(), record) for event in events]
+        groups = {event: hook_group(python, os.path.join(places.home, "hooks"), event, record["pinned"])
+                  for event in events}
+        recorded = record["client_files"].get(path, {}).get("events", {})
+        edits.append(with_hooks(places.home, groups, recorded))
+        what.append("hooks for " + ", ".join(events))
+        note["events"] = {event: HOOKS[event][2] for event in [*events, *removed]}
+        if removed:
+            what.append(f"you took out {', '.join(removed)}: left out")
+    if options.allow:
+        edits.append(with_rule)
+        what.append(f"allows {ALLOW_RULE}")
+        rules = client_data(path).get("permissions")
+        if not (isinstance(rules, dict) and ALLOW_RULE in client_list(path, "allow", rules.get("allow"))):
+            note["allow"] = True
+    return [*steps, client_step(path, edits, "; ".join(what), note)] if edits else steps
+
+
+def plan_install(places: Places, options: Any, record: Record) -> list[Step]:
+    """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
+    project = os.getcwd() if options.project else ""
+    if options.skills_only:
+        return skill_steps(record, project)
+    python, program = interpreter(), program_file(places)
+    client = settings_steps(places, python, record, options, project)
+    entry = server_entry(places, python, record["pinned"])
+    client.append(client_step(client_servers(project), [with_server(places.home, entry)],
+                              f"MCP server {SERVER_NAME}", {"server": True}))
+    steps = [file_step(program, read_file(PROGRAM), record)]
+    is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
+    steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
+    return [*steps, launcher_step(places, python, record["pinned"], record), *skill_steps(record, project), *client]
+
+
+def plan_text(steps: Iterable[Step]) -> str:
+    """The plan for a reader."""
+    return "\n".join(step.line() for step in steps)
+
+
+# -- carrying it out -------------------------------------------------------------------------------------------
+
+COMPILE = """\
+import py_compile, sys
+py_compile.compile(sys.argv[1], doraise=True, invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+"""
+
+
+def carry_write(step: Step, record: Record) -> None:
+    """Puts a file of ours in place."""
+    ensure_folder(os.path.dirname(step.path))
+    if step.aside:
+        rename_file(step.path, step.aside)
+    replace_file(step.path, step.data)
+    set_mode(step.path, step.mode)
+
+
+def carry_change(step: Step, record: Record) -> None:
+    """Changes a file of the client, which may be writing it at the same time."""
+    assert step.edit
+    known = record["client_files"].setdefault(step.path, {})
+    for _ in range(20):
+        existed, raw = os.path.exists(step.path), read_file(step.path)
+        new = edited(step.path, raw, step.edit)
+        if not known:
+            known["existed"] = existed or os.path.exists(backup_file(step.path))
+        is_first = not os.path.lexists(backup_file(step.path))
+        if existed and is_first:
+            replace_file(backup_file(step.path), raw)
+        # The backup is what to go back to as long as only we have changed the file since.
+        is_ours_only = known["wrote"] == bytes_digest(raw) if "wrote" in known else is_first
+        if read_file(step.path) == raw:
+            replace_through(step.path, new, 0o600)
+            known["wrote"] = bytes_digest(new) if is_ours_only else ""
+            return
+    raise ClientFileError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
+
+
+def carry_compile(step: Step, record: Record) -> None:
+    """Compiles the program for the interpreter that hooks and server run with."""
+    code, _, errors = run_briefly([interpreter(), "-I", "-S", "-c", COMPILE, step.path], b"", 120)
+    if code:  # hooks work without it, more slowly; doctor says so too
+        step.what = f"not compiled: {one_line(errors[-300:])}"
+
+
+CARRIERS: dict[str, Callable[[Step, Record], None]] = {
+    "write": carry_write, "change": carry_change, "compile": carry_compile,
+    "remove": lambda step, record: remove_file(step.path),
+    "restore": lambda step, record: replace_through(step.path, step.data, 0o600),
+    "delete": lambda step, record: remove_folder(step.path, whole=True),
+    "tidy": lambda step, record: remove_folder(step.path),
+}
+
+
+def carry_out_steps(steps: Iterable[Step], record: Record) -> None:
+    """Does what was planned, and notes it in the record."""
+    for step in steps:
+        if step.verb in CARRIERS:
+            CARRIERS[step.verb](step, record)
+        if step.data and step.verb in ("write", "unchanged"):
+            record["files"][step.path] = bytes_digest(step.data)
+        if step.note:  # a file that needs no change was made so by hand, or before the record was lost
+            record["client_files"].setdefault(step.path, {"existed": True}).update(step.note)
+
+
+def install_now(places: Places, steps: Sequence[Step], record: Record) -> None:
+    """Carries the plan of an installation out; what was done is recorded even when a later step fails."""
+    ensure_folder(places.home)
+    before = json.dumps(record)
+    try:
+        carry_out_steps(steps, record)
+    finally:
+        record.update(version=__version__, python=interpreter())
+        if json.dumps(record) != before:
+            replace_file(install_file(places), json.dumps(record, indent=1).encode() + b"\n")
+
+
+# -- uninstall -------------------------------------------------------------------------------------------------
+
+
+def client_removals(path: str, home: str, known: Record) -> list[Step]:
+    """Takes us out of a file of the client: back to the backup when nobody else has changed it, else entry by entry."""
+    raw, backup = read_file(path), backup_file(path)
+    steps = []
+    take_out = without_us(home, bool(known.get("allow")))
+    new = edited(path, raw, take_out) if raw else raw
+    is_untouched = bool(raw) and bytes_digest(raw) == known.get("wrote")
+    if known.get("existed") is False and new != raw and not client_object(path, client_text(path, new)[1]):
+        steps.append(Step("remove", path, "it was not there before"))
+    elif is_untouched and os.path.exists(backup):
+        before = edited(path, read_file(backup), take_out)  # entries made by hand may be in it
+        steps.append(Step("restore", path, "as it was before rlm", data=before))
+    elif new != raw:
+        steps.append(Step("change", path, "without the entries of rlm", edit=take_out))
+    if steps:
+        check_writable(path)
+    if os.path.lexists(backup):
+        steps.append(Step("remove", backup))
+    return steps
+
+
+def program_removals(places: Places, record: Record) -> list[Step]:
+    """Removes the installed files and the folders that are left empty; skills that the user changed stay."""
+    own = [program_file(places), *(hook_file(places, event) for event in HOOKS)]
+    if is_our_launcher(read_file(launcher_file())):
+        own.append(launcher_file())
+    steps = [Step("remove", path) for path in own if os.path.lexists(path)]
+    folders = [os.path.join(places.home, "hooks"), os.path.join(places.home, "__pycache__")]
+    for path, known in record["files"].items():
+        if path in own or not os.path.lexists(path) or os.path.basename(path) != "SKILL.md":
+            continue
+        if bytes_digest(read_file(path)) == known:
+            steps.append(Step("remove", path))
+            folders += [os.path.dirname(path), os.path.dirname(os.path.dirname(path))]
+        else:
+            steps.append(Step("skip", path, "you changed it; it stays"))
+    cache = folders[1]
+    names = os.listdir(cache) if os.path.isdir(cache) else []
+    steps += [Step("remove", os.path.join(cache, name)) for name in names
+              if name.startswith("rlm.") and name.endswith(".pyc")]
+    return steps + [Step("tidy", path) for path in sorted(set(folders), reverse=True) if os.path.isdir(path)]
+
+
+def data_removals(places: Places) -> list[Step]:
+    """Deletes the memories and settings: only what has a name that we give, whatever else is in the folders."""
+    import re
+
+    names = sorted(os.listdir(places.memory)) if os.path.isdir(places.memory) else []
+    is_store = os.path.dirname(places.memory) == places.home or "manifest.json" in names or places.numbered("log")
+    steps = []
+    for name in names if is_store else []:
+        path = os.path.join(places.memory, name)
+        if name in STORE_FOLDERS and os.path.isdir(path):
+            steps.append(Step("delete", path, size_text(folder_bytes(path))))
+        elif re.fullmatch(STORE_FILES, name):
+            steps.append(Step("remove", path, size_text(file_size(path))))
+        else:
+            steps.append(Step("skip", path, "not a file of rlm; it stays"))
+    steps += [Step("remove", places.config())] if os.path.exists(places.config()) else []
+    return [*steps, Step("tidy", places.memory)] if names else steps
+
+
+def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
+    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing."""
+    paths = dict.fromkeys([*record["client_files"], client_settings(), client_servers()])
+    steps = [step for path in paths
+             for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
+    steps += program_removals(places, record)
+    steps += [Step("remove", path) for path in (install_file(places), places.hooks_log()) if os.path.exists(path)]
+    if delete_data:
+        steps += data_removals(places)
+    if steps and os.path.isdir(places.home):
+        steps.append(Step("tidy", places.home))
+    made = [os.path.dirname(path) for path in paths if record["client_files"].get(path, {}).get("existed") is False]
+    return steps + [Step("tidy", folder) for folder in made if os.path.basename(folder) == ".claude"]
+
+
+# -- doctor ----------------------------------------------------------------------------------------------------
+
+AGAIN = "run `rlm.py doctor --fix`"
+CLEANUP_DAYS = 30  # the client's own default
+LOW_DISK_BYTES = 500_000_000
+
+
+def python_check(python: str, program: str) -> list[Check]:
+    """Whether the interpreter named in the client's files runs, and finds fresh bytecode."""
+    version, is_fresh = probe(python, program)
+    if not version:
+        return [("python", "fail", f"{python} does not run, so neither do hooks and server",
+                 "run `install` with a Python that is there")]
+    checks: list[Check] = [("python", "ok", f"{python} is {version}", "")]
+    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
+        checks = [("python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer")]
+    if is_fresh:
+        return [*checks, ("bytecode", "ok", "fresh", "")]
+    return [*checks, ("bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN)]
+
+
+def installed_checks(places: Places, record: Record) -> list[Check]:
+    """Whether the installed files are there and as they were installed."""
+    program = program_file(places)
+    source = read_file(program)
+    if not source:
+        return [("program", "fail", f"{program} is not there", AGAIN)]
+    version = source.partition(b'\n__version__ = "')[2].partition(b'"')[0].decode("utf-8", "replace")
+    checks: list[Check] = [("program", "ok", f"{program}, version {version}", "")]
+    if version != __version__:
+        checks = [("program", "warn", f"{program} is version {version}, this is {__version__}", "run `install`")]
+    for path, known in record["files"].items():
+        if not os.path.lexists(path):
+            checks.append(("files", "fail", f"{path} is not there", AGAIN))
+        elif bytes_digest(read_file(path)) != known:
+            checks.append(("files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"))
+    return checks
+
+
+def hook_problem(entry: HookEntry) -> str:
+    """What keeps a hook from running, "" when nothing does."""
+    import shlex
+
+    for word in shlex.split(entry[4]["command"]):
+        path = os.path.expandvars(word)
+        if os.path.isabs(path) and not os.path.exists(path):
+            return f"{path} is not there"
+    return ""
+
+
+def hook_checks(places: Places, record: Record, paths: Iterable[str]) -> tuple[list[Check], list[HookEntry]]:
+    """Whether the settings hold our hooks, and those that they hold."""
+    checks: list[Check] = []
+    entries: list[HookEntry] = []
+    for path in paths:
+        try:
+            found = hook_entries(path, client_text(path, read_file(path))[1], places.home)
+        except RlmError as error:
+            checks.append(("settings", "fail", str(error), "mend the file"))
+            continue
+        entries += found
+        if client_data(path).get("disableAllHooks") is True:
+            checks.append(("settings", "warn", f"{path} has disableAllHooks: nothing is saved", "take it out"))
+        for entry in found:
+            problem = hook_problem(entry)
+            if problem:
+                checks.append(("hooks", "fail", f"{path}: {entry[0]}: {problem}", AGAIN))
+        events = record["client_files"].get(path, {}).get("events", {})
+        gone = [event for event in events if event not in {entry[0] for entry in found}]
+        if gone and found:
+            checks.append(("hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""))
+        elif gone:
+            checks.append(("hooks", "fail", f"{path} has none of our hooks any more", AGAIN))
+    if not any(check[0] == "hooks" for check in checks):
+        names = ", ".join(dict.fromkeys(entry[0] for entry in entries))
+        checks.append(("hooks", "ok", names, "") if entries else
+                      ("hooks", "warn", "none: conversations are not saved by themselves", "run `install`"))
+    return checks, entries
+
+
+def hook_trip(places: Places, entries: Iterable[HookEntry]) -> list[Check]:
+    """Sends a session's start through the installed hook, as the client does."""
+    import tempfile
+
+    for entry in entries:
+        if entry[0] != "SessionStart":
+            continue
+        limit_s = entry[4].get("timeout")
+        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
+            event = {"session_id": "rlm-doctor", "transcript_path": os.path.join(folder, "none.jsonl"), "cwd": folder,
+                     "hook_event_name": "SessionStart", "source": "startup"}
+            logged, started_s = file_size(places.hooks_log()), time.monotonic()
+            code, out, errors = run_briefly(["sh", "-c", entry[4]["command"]], json.dumps(event).encode(),
+                                            limit_s if isinstance(limit_s, (int, float)) else 30, folder)
+        if file_size(places.hooks_log()) != logged:
+            last = read_file(places.hooks_log()).decode("utf-8", "replace").splitlines()[-1:]
+            return [("hook run", "fail", f"SessionStart failed: {one_line(''.join(last), 300)}", "see hooks.log")]
+        if code or errors:
+            what = f"SessionStart ends with {code}: {one_line(errors)}" if code >= 0 else f"SessionStart: {errors}"
+            return [("hook run", "fail", what, AGAIN)]
+        took = f"SessionStart ran in {(time.monotonic() - started_s) * 1000:.0f} ms"
+        return [("hook run", "ok", f"{took}, {len(out):,} bytes for the model", "")]
+    return []
+
+
+def server_answer(command: Sequence[str], limit_s: float) -> str:
+    """The server's answer to rlm_status. RlmError when there is none."""
+    import select
+    import subprocess
+
+    client = {"name": "rlm doctor", "version": "1"}
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+    messages: list[Record] = [
+        {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
+    try:
+        process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+    except OSError as error:
+        raise RlmError(f"{command[0]}: {error.strerror}") from None
+    with process:
+        try:
+            assert process.stdin and process.stdout and process.stderr
+            process.stdin.write(b"".join(json.dumps({"jsonrpc": "2.0", **m}).encode() + b"\n" for m in messages))
+            received, until_s = b"", time.monotonic() + limit_s
+            while select.select([process.stdout], [], [], max(0.0, until_s - time.monotonic()))[0]:
+                part = os.read(process.stdout.fileno(), 1 << 16)
+                received += part
+                for line in received.split(b"\n")[:-1]:
+                    message = json.loads(line)
+                    if message.get("id") == 2 and "result" in message:
+                        return str(message["result"]["content"][0]["text"])
+                if not part:
+                    raise RlmError(f"it ended: {one_line(process.stderr.read().decode('utf-8', 'replace')[-300:])}")
+            raise RlmError(f"no answer within {limit_s:g} s")
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise RlmError(f"{type(error).__name__}: {error}") from None
+        finally:
+            process.kill()  # it only read
+
+
+def server_checks(places: Places, record: Record, paths: Iterable[str]) -> tuple[list[Check], list[Record]]:
+    """Whether the server is registered and answers, and its entries."""
+    checks: list[Check] = []
+    entries: list[Record] = []
+    for path in paths:
+        try:
+            entry = (client_object(path, client_text(path, read_file(path))[1], "mcpServers") or {}).get(SERVER_NAME)
+        except RlmError as error:
+            checks.append(("server", "fail", str(error), "mend the file"))
+            continue
+        if not isinstance(entry, dict) or not is_our_server(entry, places.home):
+            if record["client_files"].get(path, {}).get("server"):
+                checks.append(("server", "fail", f"{path} has no server {SERVER_NAME} of ours any more", AGAIN))
+            continue
+        entries.append(entry)
+        env = entry.get("env") or {}
+        words = ["env", *(f"{k}={v}" for k, v in env.items())] if env else []
+        started_s = time.monotonic()
+        try:
+            first = one_line(server_answer([*words, entry["command"], *entry.get("args", [])], 20).split("\n")[0])
+            took = f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}"
+            checks.append(("server", "ok", took, ""))
+        except RlmError as error:
+            checks.append(("server", "fail", f"{path}: the server does not work: {error}", AGAIN))
+    return checks or [("server", "warn", "not registered: no tools for the model", "run `install`")], entries
+
+
+def loose_files(places: Places) -> list[tuple[str, int]]:
+    """What in the store others may read: path, and the mode it should have."""
+    found = []
+    for folder, _, names in os.walk(places.memory):
+        for path, mode in [(folder, 0o700), *((os.path.join(folder, name), 0o600) for name in names)]:
+            try:
+                if os.lstat(path).st_mode & 0o077 and not os.path.islink(path):
+                    found.append((path, mode))
+            except OSError:  # removed a moment ago
+                pass
+    return found
+
+
+def store_checks(places: Places) -> list[Check]:
+    """Permissions, damage and size of the store."""
+    import shutil
+
+    loose = loose_files(places)
+    checks: list[Check] = [("permissions", "ok", "only you can read the memory", "")]
+    if loose:
+        checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
+                   f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
+    try:
+        problems = [str(problem["problem"]) for problem in manifest_problems(places)]
+        view = View(places).refresh()
+        problems += [counted(view.n_damaged, "damaged line")] if view.n_damaged else []
+        n_docs = view.n_docs()
+    except RlmError as error:
+        problems, n_docs = [str(error)], 0
+    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify` shows where") if problems else
+                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, no damage", ""))
+    free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
+    sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
+    checks.append(("disk", "warn" if free < LOW_DISK_BYTES else "ok", sizes,
+                   "free some space" if free < LOW_DISK_BYTES else ""))
+    return checks
+
+
+def hooks_log_check(places: Places) -> Check:
+    """What hooks logged in the last seven days."""
+    recent = []
+    for line in read_file(places.hooks_log())[-100_000:].decode("utf-8", "replace").splitlines():
+        try:
+            if now() - epoch_of(line.split(" ")[0]) < 7 * DAY_S:
+                recent.append(one_line(line, 200))
+        except ValueError:  # no time, so no line of ours
+            pass
+    if recent:
+        return ("hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]),
+                f"see {places.hooks_log()}")
+    return "hooks.log", "ok", "nothing in 7 days", ""
+
+
+def transcript_check(places: Places) -> Check:
+    """Conversations that are not saved yet, and whether the client is about to delete one."""
+    try:
+        days = client_data(client_settings()).get("cleanupPeriodDays", CLEANUP_DAYS)
+    except RlmError:
+        days = CLEANUP_DAYS
+    unsaved = unsaved_transcripts(places)
+    limit = (days if isinstance(days, (int, float)) else CLEANUP_DAYS) - 3
+    ending = [path for path, _, age in unsaved if age >= limit]
+    total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
+    if ending:
+        return "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm.py import`"
+    if unsaved:
+        oldest = age_text(max(age for _, _, age in unsaved) * DAY_S)
+        return "transcripts", "warn", f"{total}, the oldest {oldest} old", "run `rlm.py import`"
+    return "transcripts", "ok", "all saved", ""
+
+
+def doctor_checks(places: Places, record: Record) -> list[Check]:
+    """All that doctor looks at; one check that fails when rlm is not installed at all."""
+    recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
+    paths = list(dict.fromkeys([*recorded, client_settings(), client_servers()]))
+    settings = [path for path in paths if os.path.basename(path) == "settings.json"]
+    hooks, entries = hook_checks(places, record, settings)
+    servers, registered = server_checks(places, record, [path for path in paths if path not in settings])
+    if not (entries or registered or record["files"] or os.path.exists(program_file(places))) and \
+            all(check[1] != "fail" for check in [*hooks, *servers]):
+        return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
+    python = registered[0].get("command") if registered else record.get("python")
+    checks = python_check(python if isinstance(python, str) else interpreter(), program_file(places))
+    checks += [*installed_checks(places, record), *hooks, *hook_trip(places, entries), *servers]
+    return [*checks, *store_checks(places), hooks_log_check(places), transcript_check(places)]
+
+
+def repair(places: Places, record: Record) -> list[Step]:
+    """Puts right what doctor can: files, entries, permissions, bytecode. What was done."""
+    import argparse
+
+    for path, mode in loose_files(places):
+        set_mode(path, mode)
+    if not (record["files"] or record["client_files"]):
+        return []  # installing is not repairing
+    known = record["client_files"]
+    options = argparse.Namespace(skills_only=not any("server" in note for note in known.values()), project=False,
+                                 no_hooks="events" not in known.get(client_settings(), {}), allow=False, advice=False)
+    steps = [step for step in plan_install(places, options, record)
+             if client_servers() in known or step.path != client_servers()]
+    install_now(places, steps, record)
+    return [step for step in steps if step.verb not in ("unchanged", "skip")]
+
+
 # ============================================================================
 # 20. Command line
 # ============================================================================
@@ -9366,15 +11460,22 @@ EXAMPLES = {
     "status": "rlm.py status\nrlm.py status --json",
     "compact": "rlm.py compact --dry-run\nrlm.py compact",
     "retention-run": "rlm.py retention-run --dry-run\nrlm.py retention-run --purge",
-    "import": "rlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\nrlm.py import ~/.claude/rlm/context",
+    "import": "rlm.py import\nrlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\n"
+              "rlm.py import ~/.claude/rlm/context",
     "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
     "verify": "rlm.py verify\nrlm.py verify --repair",
     "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days",
+    "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
+    "uninstall": "rlm.py uninstall --dry-run --keep-data\nrlm.py uninstall --keep-data\nrlm.py uninstall --all",
+    "doctor": "rlm.py doctor\nrlm.py doctor --fix\nrlm.py doctor --json",
     "completion": 'eval "$(rlm.py completion bash)"',
 }
 COMMANDS = {
+    "install": "set up Claude Code: program, hooks, MCP server, skills, past conversations",
+    "uninstall": "take rlm out of Claude Code; keeps or deletes the memories, as you say",
+    "doctor": "try everything that was installed; say what is wrong and what to do",
     "serve": "run the MCP server on stdin and stdout",
-    "import": "store many texts: a JSONL file, a folder of text files, or an rlm-claude store",
+    "import": "store many texts: Claude Code's transcripts, JSONL, a folder of text files, other tools' memories",
     "export": "write every memory as JSONL",
     "verify": "check every line, archive and index; report damage line by line",
     "compact": "drop superseded records by writing the store anew",
@@ -9498,6 +11599,27 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
         parser.add_argument("--undo", action="store_true", help="bring it back")
 
 
+def add_install_arguments(parser: Any, name: str) -> None:
+    """The arguments of install, uninstall and doctor."""
+    dry_run = {"action": "store_true", "help": "say what would happen, change nothing"}
+    if name == "install":
+        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--no-import", action="store_true", help="leave past conversations alone")
+        parser.add_argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills")
+        parser.add_argument("--skills-only", action="store_true", help="only the skills")
+        parser.add_argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)")
+        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it uses our tools")
+        parser.add_argument("--advice", action="store_true", help="also the hooks that advise on reading and writing")
+    elif name == "uninstall":
+        choice = parser.add_mutually_exclusive_group()
+        choice.add_argument("--keep-data", action="store_true", help="the memories stay where they are")
+        choice.add_argument("--all", action="store_true", help="delete the memories and settings too")
+        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--yes", action="store_true", help="ask nothing")
+    elif name == "doctor":
+        parser.add_argument("--fix", action="store_true", help="put right what can be")
+
+
 def add_command_arguments(parser: Any, name: str) -> None:
     """The arguments of a command that is no tool."""
     dry_run = {"action": "store_true", "help": "say what would happen, change nothing"}
@@ -9507,7 +11629,8 @@ def add_command_arguments(parser: Any, name: str) -> None:
         parser.add_argument("--inline", action="store_true", help=argparse.SUPPRESS)
         parser.add_argument("--resume", help=argparse.SUPPRESS)
     elif name == "import":
-        parser.add_argument("path", metavar="PATH", help="JSONL file, folder, text file, or - for JSONL on stdin")
+        parser.add_argument("path", metavar="PATH", nargs="?", default="",
+                            help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
         parser.add_argument("--project", default="", help="the project of items that name none")
         parser.add_argument("--dry-run", **dry_run)
     elif name == "export":
@@ -9522,6 +11645,8 @@ def add_command_arguments(parser: Any, name: str) -> None:
         parser.add_argument("key", metavar="KEY", nargs="?", default="", help="the setting")
         parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
         parser.add_argument("--unset", action="store_true", help="back to the default")
+    elif name in ("install", "uninstall", "doctor"):
+        add_install_arguments(parser, name)
     elif name == "completion":
         parser.add_argument("shell", choices=["bash", "zsh", "fish"])
 
@@ -9590,8 +11715,34 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     return 0
 
 
+def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
+    """Saves transcripts; 1 when some could not be read."""
+    unsaved = [path for path in paths if not is_saved(call.store.places, path)]
+    if options.dry_run:
+        n_bytes = sum(max(0, file_size(path)) for path in unsaved)
+        text = f"Would read {counted(len(unsaved), 'transcript')}, {size_text(n_bytes)}, of {len(paths):,}."
+        print_answer(Answer(text, {"transcripts": len(paths), "unsaved": len(unsaved), "n_bytes": n_bytes}),
+                     options.json)
+        return 0
+    done = import_transcripts(call.store.write_view, paths, call.progress)
+    call.progress(0, 0, "")
+    for line in done.refused[:20]:
+        print_note(f"not imported: {line}")
+    text = f"Imported {counted(done.n_new, 'chunk')} from {counted(len(unsaved), 'transcript')}; " \
+        f"{done.n_known:,} had nothing new."
+    print_answer(Answer(text, {"new": done.n_new, "transcripts": len(unsaved), "unchanged": done.n_known,
+                               "refused": done.refused}), options.json)
+    return 1 if done.refused else 0
+
+
 def import_command(call: Call, options: Any) -> int:
     """Stores many texts; 1 when some could not be stored."""
+    path = options.path or os.path.join(claude_folder(), "projects")
+    if not options.path and not os.path.isdir(path):
+        raise NotFound(f"{path}: Claude Code has no conversations there; name a file or folder to import")
+    transcripts = transcript_paths(path) if path != "-" else []
+    if transcripts or not options.path:
+        return import_history(call, transcripts, options)
     items, project = source_items(options.path)
     project = name_field("project", options.project) or project
     if options.dry_run:
@@ -9759,6 +11910,105 @@ def completion_command(_: Call, options: Any) -> int:
     return 0
 
 
+def import_past(call: Call) -> str:
+    """What was imported of the client's past conversations, in words."""
+    paths = transcript_paths(os.path.join(claude_folder(), "projects"))
+    done = import_transcripts(call.store.write_view, paths, call.progress)
+    call.progress(0, 0, "")
+    refused = f", {len(done.refused)} could not be read" if done.refused else ""
+    return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths), 'transcript')}{refused}."
+
+
+def steps_data(steps: Iterable[Step]) -> list[Record]:
+    """The plan as data."""
+    return [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+
+
+def checks_answer(checks: Sequence[Check]) -> Answer:
+    """What doctor found."""
+    lines = [f"{state:<5} {name}: {what}" + (f" -> {todo}" if todo else "") for name, state, what, todo in checks]
+    n_wrong = sum(state == "fail" for _, state, _, _ in checks)
+    n_warnings = sum(state == "warn" for _, state, _, _ in checks)
+    lines.append(f"{counted(n_wrong, 'failure')}, {counted(n_warnings, 'warning')}.")
+    data = [{"check": name, "state": state, "what": what, "to_do": todo} for name, state, what, todo in checks]
+    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings})
+
+
+def install_command(call: Call, options: Any) -> int:
+    """Installs, imports history and runs doctor, whose exit code this is."""
+    record = install_record(call.store.places)
+    places = installed_places(call.store.places, record)
+    record["pinned"].update(pinned_places(places))
+    if places is not call.store.places:
+        call = Call(Store(places))
+    steps = plan_install(places, options, record)
+    if options.dry_run:
+        print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
+        return 0
+    if not options.json:
+        print_out(plan_text(steps))
+        sys.stdout.flush()
+    install_now(places, steps, record)
+    if options.skills_only:
+        if options.json:
+            print_answer(Answer("", {"steps": steps_data(steps)}), True)
+        return 0
+    imported = "" if options.no_import else import_past(call)
+    answer = checks_answer(doctor_checks(places, record))
+    answer.text = "\n".join(filter(None, [imported, answer.text, "Restart Claude Code to use it."]))
+    answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
+    print_answer(answer, options.json)
+    return 1 if answer.data["failures"] else 0
+
+
+def is_yes(question: str) -> bool:
+    """Whether the person at the terminal says yes."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def deletes_data(places: Places, options: Any) -> bool:
+    """Whether the memories go too; asks when that was not said. UsageError when there is nobody to ask."""
+    if options.keep_data or options.all:
+        return bool(options.all)
+    if options.yes or not sys.stdin.isatty():
+        raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
+    used = size_text(folder_bytes(places.memory))
+    return is_yes(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. [y/N]")
+
+
+def uninstall_command(call: Call, options: Any) -> int:
+    """Takes rlm out of the client, and deletes the data when asked to."""
+    record = install_record(call.store.places)
+    places = installed_places(call.store.places, record)
+    delete_data = deletes_data(places, options)
+    steps = plan_uninstall(places, record, delete_data)
+    text = plan_text(steps) or f"rlm is not installed in {places.home}."
+    if options.dry_run or not steps:
+        print_answer(Answer(text, {"steps": steps_data(steps)}), options.json)
+        return 0
+    if delete_data and not options.yes and sys.stdin.isatty():
+        print_note(text)
+        if not is_yes("Go on? This cannot be undone. [y/N]"):
+            print_note("Nothing was changed.")
+            return 1
+    carry_out_steps(steps, record)
+    kept = "" if delete_data else f"\nThe memories are kept in {places.memory}."
+    print_answer(Answer(text + kept, {"steps": steps_data(steps)}), options.json)
+    return 0
+
+
+def doctor_command(call: Call, options: Any) -> int:
+    """Tries what was installed; 1 when something is wrong."""
+    record = install_record(call.store.places)
+    places = installed_places(call.store.places, record)
+    for step in repair(places, record) if options.fix else []:
+        print_note(f"fixed: {step.line()}")
+    answer = checks_answer(doctor_checks(places, record))
+    print_answer(answer, options.json)
+    return 1 if answer.data["failures"] else 0
+
+
 def serve_command(call: Call, options: Any) -> int:
     """Runs the MCP server."""
     if sys.stdin.isatty():
@@ -9769,6 +12019,7 @@ def serve_command(call: Call, options: Any) -> int:
 COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
     "serve": serve_command, "import": import_command, "export": export_command, "verify": verify_command,
     "compact": compact_command, "config": config_command, "completion": completion_command,
+    "install": install_command, "uninstall": uninstall_command, "doctor": doctor_command,
 }
 
 

@@ -5,9 +5,13 @@ import json
 import os
 import random
 import sysconfig
+import time
+import uuid
 from collections.abc import Iterator
+from itertools import islice
 
 CHUNK_CHARS = 2000
+TEXTS: list[str] = []  # the first of source_texts, once they were read
 
 
 def source_texts() -> Iterator[str]:
@@ -51,3 +55,81 @@ def write_jsonl(path: str, n_wanted: int, n_projects: int = 20) -> None:
         for i, text in enumerate(chunks(n_wanted)):
             day = f"2026-{1 + i % 10:02d}-{1 + rng.randrange(28):02d}T12:00:00"
             file.write(json.dumps({"text": text, "project": f"project{i % n_projects}", "created_at": day}) + "\n")
+
+
+def identity(rng: random.Random) -> str:
+    """A UUID."""
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+
+class Talk:
+    """A conversation with Claude Code as its client writes it down: prompts, calls, results with real text, noise."""
+
+    def __init__(self, seed: int, cwd: str = "/home/dev/project") -> None:
+        self.rng = random.Random(seed)
+        self.session = identity(self.rng)
+        self.cwd = cwd
+        self.clock_s = 1795245228 + seed * 10_000
+        self.parent = ""
+
+    def text(self, n_chars: int) -> str:
+        """So much real text, from line to line."""
+        if not TEXTS:
+            TEXTS.extend(islice((text for text in source_texts() if len(text) > 2000), 400))
+        found = self.rng.choice(TEXTS)
+        start = self.rng.randrange(max(1, len(found) - n_chars))
+        return found[start : start + n_chars]
+
+    def line(self, **fields: object) -> bytes:
+        """A line with what all lines have."""
+        self.clock_s += self.rng.randint(1, 20)
+        own = identity(self.rng)
+        whole = {"parentUuid": self.parent or None, "isSidechain": False, **fields, "uuid": own,
+                 "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.123Z", time.gmtime(self.clock_s)), "userType": "external",
+                 "entrypoint": "cli", "cwd": self.cwd, "sessionId": self.session, "version": "2.1.329",
+                 "gitBranch": "main"}
+        self.parent = own
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    def assistant(self, block: object) -> bytes:
+        """A line of one block."""
+        usage = {"input_tokens": 100, "output_tokens": 20, "service_tier": "standard", "iterations": []}
+        message = {"id": "msg_" + identity(self.rng)[:12], "type": "message", "role": "assistant",
+                   "model": "claude-opus-5-5", "content": [block], "stop_reason": "tool_use", "usage": usage}
+        return self.line(message=message, requestId="req_1", type="assistant")
+
+    def call(self) -> Iterator[bytes]:
+        """A tool call and its result, which the client writes down twice."""
+        rng, made = self.rng, "toolu_" + identity(self.rng)[:12]
+        text = self.text(rng.choice((200, 800, 2000, 6000, 20_000)))
+        name, given, extra = rng.choice([
+            ("Read", {"file_path": f"{self.cwd}/src/f{rng.randint(1, 99)}.py"}, {"type": "text", "file": {"content": text}}),
+            ("Bash", {"command": f"pytest -q tests/{rng.randint(1, 50)}"}, {"stdout": text, "stderr": "", "interrupted": False}),
+            ("Edit", {"file_path": f"{self.cwd}/src/f{rng.randint(1, 99)}.py", "old_string": self.text(300),
+                      "new_string": self.text(400)}, {"filePath": "x", "originalFile": text, "structuredPatch": []})])
+        yield self.assistant({"type": "thinking", "thinking": self.text(500), "signature": "Er" * 200})
+        yield self.assistant({"type": "tool_use", "id": made, "name": name, "input": given})
+        shown = "The file has been updated." if name == "Edit" else text
+        content = [{"tool_use_id": made, "type": "tool_result", "content": shown}]
+        yield self.line(promptId="p", type="user", message={"role": "user", "content": content}, toolUseResult=extra)
+
+    def lines(self, n_bytes: int) -> Iterator[bytes]:
+        """The conversation, some *n_bytes* of it."""
+        n_written = 0
+        while n_written < n_bytes:
+            turn = [self.line(promptId="p", type="user", message={"role": "user", "content": self.text(300)}),
+                    self.line(attachment={"type": "prompt_snapshot", "systemPrompt": [self.text(4000)]}, type="attachment")]
+            for _ in range(self.rng.randint(1, 12)):
+                turn += self.call()
+            turn.append(self.assistant({"type": "text", "text": self.text(600)}))
+            yield from turn
+            n_written += sum(map(len, turn))
+
+
+def write_transcript(folder: str, n_bytes: int, seed: int = 1, cwd: str = "/home/dev/project") -> str:
+    """A transcript of about that size in the folder; its path."""
+    talk = Talk(seed, cwd)
+    path = os.path.join(folder, talk.session + ".jsonl")
+    with open(path, "wb") as file:
+        file.writelines(talk.lines(n_bytes))
+    return path
