@@ -3588,6 +3588,13 @@ class Part:
             return ((self.first + i << 8, code) for i, code in enumerate(postings.dense) if code)
         return zip(postings.keys, postings.codes)
 
+    def keys_among(self, postings: Postings, allowed: set[Key]) -> Iterable[Key]:
+        """Those of the documents that have the term."""
+        if postings.dense:
+            first, end = self.first, self.first + self.n_docs
+            return (key for key in allowed if first <= key >> 8 < end and postings.dense[(key >> 8) - first])
+        return allowed.intersection(postings.keys)
+
     def add_group(self, base: str, one: Postings, other: Postings, weights: list[float], tells: float) -> None:
         """Lets the postings of a stem and those of its other forms count as one word's."""
         worth = [tells * w for w in weights]
@@ -9197,8 +9204,7 @@ def matching(view: View, words: Sequence[tuple[str, str]], allowed: set[Key]) ->
         lists = [(part, part.postings(term)) for part in parts for term in ((base, STEM + base) if base else (word,))]
         weight = inverse_frequency(view.n_docs(), sum(postings.n_docs() for _, postings in lists))
         total += weight
-        keys = {key for part, postings in lists for key, _ in part.pairs(postings)} & allowed
-        for key in keys:
+        for key in {key for part, postings in lists for key in part.keys_among(postings, allowed)}:
             found.setdefault(key, []).append(weight)
     return found, total
 
@@ -9317,16 +9323,17 @@ def hook_source(event: str) -> str:
     """The file that the client starts for an event."""
     return f'''\
 """Claude Code's {event} event: {HOOKS[event][3]}."""
+import gc
+import os
+import sys
 try:
-    import os
-    import sys
-
+    gc.disable()  # before there is much to collect, a hook has ended
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     import rlm
-
     rlm.run_hook("{event}")
 except BaseException:  # whatever is wrong with rlm, the session goes on
     pass
+os._exit(0)  # without taking the interpreter apart first, which takes as long as the work
 '''
 
 
