@@ -9191,7 +9191,7 @@ def on_session_start(hook: Hook) -> str:
 LEAST_WORDS = 2
 LEAST_SHARE = 0.5
 LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.1, 3.0
-MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 60
+MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 
 
 def matching(view: View, words: Sequence[tuple[str, str]], allowed: set[Key]) -> tuple[dict[Key, list[float]], float]:
@@ -10386,7 +10386,8 @@ def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[flo
             done.n_new += len(keeper.save(path, durable=False, tick=tick).ids)
         except OSError as error:
             done.refused.append(f"{path}: cannot be read ({error.strerror or error})")
-    index_now(view, progress)
+    if unsaved:
+        index_now(view, progress)
     return done
 
 

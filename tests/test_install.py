@@ -1,0 +1,976 @@
+"""Install, uninstall and doctor in a scratch HOME: the user's files keep their every byte, and what is installed runs."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import stat
+import subprocess
+import sys
+import time
+import unittest
+from typing import Any
+from unittest import mock
+
+from tests.support import RLM, ROOT, TempHome, rlm
+
+SNIPPET = os.path.join(ROOT, "settings.snippet.json")
+
+# Four spaces, no newline at the end, other people's hooks, keys that nobody knows, numbers that floats do not hold.
+SETTINGS = """\
+{
+    "$schema": "https://json.schemastore.org/claude-code-settings.json",
+    "model": "opus",
+    "permissions": {
+        "allow": ["Bash(git status:*)", "Read(//home/dé/**)"],
+        "deny": [ "Read(.env)" ]
+    },
+    "hooks": {
+        "PreToolUse": [
+            {
+                "matcher": "Bash",
+                "hooks": [
+                    { "type": "command", "command": "/opt/guard.py --strict", "timeout": 3 }
+                ]
+            }
+        ],
+        "SessionStart": [
+            {"hooks": [{"type": "command", "command": "echo 'caf\\u00e9 日本語'"}]}
+        ]
+    },
+    "unknown": {"big": 12345678901234567890123, "precise": 1.10, "e": 1E5, "null": null, "empty": []},
+    "statusLine": {"type": "command", "command": "~/bin/line"}
+}"""
+CLIENT_STATE = """\
+{
+  "numStartups": 412,
+  "oauthAccount": { "emailAddress": "dé@example.com" },
+  "mcpServers": {
+    "github": {
+      "type": "stdio",
+      "command": "npx",
+      "args": ["-y", "server-github"],
+      "env": {}
+    }
+  },
+  "projects": {
+    "/home/dev/shop": { "lastCost": 0.30000000000000004, "lastTotal": 98765432109876543210, "mcpServers": {} }
+  },
+  "tip": "\\ud83d\\ude00 \\u2028"
+}
+"""
+STANDARD = ["PreCompact", "SessionStart", "UserPromptSubmit", "PostCompact", "SessionEnd"]
+TINY = '''"""A stand-in for the program: quick to compile."""
+__version__ = "{version}"
+
+
+def run_hook(event):
+    print(event, flush=True)
+
+
+def main(argv=None):
+    return 0
+'''
+
+
+def mode_of(path: str) -> int:
+    """The file's permissions."""
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+class InstallCase(TempHome):
+    """A scratch HOME with a client in it, and a small program to install."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.claude = os.path.join(self.home, ".claude")
+        self.settings = os.path.join(self.claude, "settings.json")
+        self.state = os.path.join(self.home, ".claude.json")
+        self.source = os.path.join(self.home, "download")
+        for name in ("rlm", "rlm-analyze"):
+            self.put(os.path.join(self.source, "skills", name, "SKILL.md"), f"# {name}\n")
+        self.put_program(TINY.format(version=rlm.__version__))
+        os.environ.pop("RLM_PROJECT")
+
+    def put_program(self, text: str) -> None:
+        """Makes this the program that is installed."""
+        self.put(os.path.join(self.source, "rlm.py"), text)
+        patch = mock.patch.object(rlm, "PROGRAM", os.path.join(self.source, "rlm.py"))
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def put(self, path: str, text: str) -> None:
+        """Writes a file."""
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+    def text(self, path: str) -> str:
+        """Reads a file."""
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+
+    def data(self, path: str) -> Any:
+        """Reads a JSON file."""
+        return json.loads(self.text(path))
+
+    def put_client(self) -> None:
+        """A client that somebody has used for long."""
+        self.put(self.settings, SETTINGS)
+        self.put(self.state, CLIENT_STATE)
+
+    def files(self) -> dict[str, bytes]:
+        """Every file below HOME but the download and bytecode."""
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.home) for name in names]
+        return {p: rlm.read_file(p) for p in paths if not p.startswith(self.source) and not p.endswith(".pyc")}
+
+    def run_command(self, name: str, *arguments: str, doctor: bool = False) -> tuple[int, str]:
+        """Runs a command in this process; exit code and all that it printed. Without *doctor*, that part is left out."""
+        parser = argparse.ArgumentParser()
+        rlm.add_install_arguments(parser, name)
+        parser.add_argument("--json", action="store_true")
+        call = rlm.Call(rlm.Store(rlm.Places()))
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(err))
+            stack.enter_context(mock.patch.object(sys, "stdin", io.StringIO()))
+            if not doctor:
+                stack.enter_context(mock.patch.object(rlm, "doctor_checks", lambda places, record: []))
+            code = rlm.COMMAND_RUNNERS[name](call, parser.parse_args(arguments))
+        out.seek(0)
+        return code, out.read() + err.getvalue()
+
+    def install(self, *arguments: str) -> str:
+        """Installs, without doctor; what was printed."""
+        code, text = self.run_command("install", *arguments)
+        self.assertEqual(code, 0, text)
+        return text
+
+    def uninstall(self, *arguments: str) -> str:
+        """Uninstalls; what was printed."""
+        code, text = self.run_command("uninstall", *arguments)
+        self.assertEqual(code, 0, text)
+        return text
+
+    def hook(self, event: str, path: str = "") -> Any:
+        """The entry of ours for an event in the settings."""
+        for group in self.data(path or self.settings)["hooks"].get(event, []):
+            for entry in group["hooks"]:
+                if f"/rlm/hooks/{rlm.HOOKS[event][0]}" in entry["command"]:
+                    return entry
+        return None
+
+
+class InstallTest(InstallCase):
+    def test_on_a_machine_without_any_file_of_the_client_it_makes_them(self) -> None:
+        self.install()
+        self.assertEqual(list(self.data(self.settings)["hooks"]), STANDARD)
+        self.assertEqual(list(self.data(self.state)["mcpServers"]), ["rlm"])
+        self.assertTrue(self.text(self.settings).endswith("}\n"))
+        for path in ("rlm/rlm.py", "rlm/hooks/pre_compact.py", "skills/rlm/SKILL.md", "skills/rlm-analyze/SKILL.md"):
+            self.assertTrue(os.path.isfile(os.path.join(self.claude, path)), path)
+
+    def test_everything_else_in_the_clients_files_keeps_its_every_byte(self) -> None:
+        self.put_client()
+        self.install()
+        for path, before in ((self.settings, SETTINGS), (self.state, CLIENT_STATE)):
+            after = self.text(path)
+            at = 0
+            for line in before.rstrip("\n}").split("\n"):
+                line = line.rstrip(",")  # a comma may follow now
+                found = after.find(line, at)
+                self.assertGreaterEqual(found, 0, line)
+                at = found + len(line)
+        settings, was = self.data(self.settings), json.loads(SETTINGS)
+        self.assertEqual(list(settings), list(was))
+        self.assertEqual(settings["hooks"]["SessionStart"][0], was["hooks"]["SessionStart"][0])
+        self.assertEqual(settings["hooks"]["PreToolUse"], was["hooks"]["PreToolUse"])
+        self.assertEqual(settings["permissions"], was["permissions"])
+        self.assertIn('        "PreCompact": [\n            {\n                "hooks": [', self.text(self.settings))
+        state = self.data(self.state)
+        self.assertEqual(list(state["mcpServers"]), ["github", "rlm"])
+        self.assertIn('    "rlm": {\n      "type": "stdio",', self.text(self.state))
+
+    def test_installing_twice_changes_nothing_more(self) -> None:
+        self.put_client()
+        self.install("--allow", "--advice")
+        before = self.files()
+        times = {path: os.stat(path).st_mtime_ns for path in before}
+        text = self.install("--allow", "--advice")
+        self.assertEqual(self.files(), before)
+        self.assertEqual({path: os.stat(path).st_mtime_ns for path in before}, times)
+        self.assertEqual({line.split()[0] for line in text.splitlines() if " /" in line}, {"unchanged"}, text)
+
+    def test_the_plan_shown_by_a_dry_run_is_the_plan_carried_out_and_a_dry_run_changes_nothing(self) -> None:
+        self.put_client()
+        before = self.files()
+        planned = self.install("--dry-run")
+        self.assertEqual(self.files(), before)
+        self.assertTrue(self.install("--no-import").startswith(planned), planned)
+        self.assertIn(f"change     {self.settings}", planned)
+
+    def test_as_json_every_command_prints_one_document(self) -> None:
+        for arguments in (("install", "--dry-run"), ("install",), ("install", "--skills-only"), ("uninstall", "--all", "--dry-run"),
+                          ("uninstall", "--keep-data"), ("uninstall", "--all"), ("doctor",)):
+            data = json.loads(self.run_command(*arguments, "--json")[1])
+            self.assertIn("checks" if arguments == ("doctor",) else "steps", data)
+            self.assertTrue(all(step["step"] and step["path"] for step in data.get("steps", [])))
+
+    def test_a_backup_holds_the_first_state_and_stays_it(self) -> None:
+        self.put_client()
+        self.install()
+        self.put(self.settings, self.text(self.settings).replace('"opus"', '"haiku"'))
+        self.install("--allow")
+        self.assertEqual(self.text(self.settings + ".rlm-backup"), SETTINGS)
+        self.assertEqual(self.text(self.state + ".rlm-backup"), CLIENT_STATE)
+        self.assertEqual(mode_of(self.state + ".rlm-backup"), 0o600)
+
+    def test_tabs_windows_line_ends_and_a_byte_order_mark_stay(self) -> None:
+        text = '\ufeff{\r\n\t"a": 1,\r\n\t"hooks": {}\r\n}\r\n'
+        self.put(self.settings, text)
+        self.install()
+        after = self.text(self.settings)
+        self.assertTrue(after.startswith('\ufeff{\r\n\t"a": 1,\r\n\t"hooks": {\r\n\t\t"PreCompact": [\r\n\t\t\t{'), after)
+        self.assertEqual(after.count("\n"), after.count("\r\n"))
+        self.assertEqual(list(json.loads(after[1:])["hooks"]), STANDARD)
+
+    def test_a_file_on_one_line_stays_on_one_line(self) -> None:
+        for text in ('{"a":1}', '{"hooks": {}}', '{"hooks":{"PreCompact":[]},"b":[1,2]}\n', '{"mcpServers":{}}'):
+            self.put(self.settings, text)
+            self.install()
+            self.assertEqual(self.text(self.settings).strip().count("\n"), 0, text)
+            self.assertEqual(set(self.data(self.settings)["hooks"]), set(STANDARD))
+
+    def test_an_empty_file_counts_as_one_without_settings(self) -> None:
+        self.put(self.settings, "")
+        self.install()
+        self.assertEqual(list(self.data(self.settings)["hooks"]), STANDARD)
+        self.uninstall("--keep-data")
+        self.assertEqual(self.text(self.settings), "")
+
+    def test_a_link_to_the_settings_stays_a_link_and_permissions_stay(self) -> None:
+        target = os.path.join(self.home, "dotfiles", "claude.json")
+        self.put(target, SETTINGS)
+        os.chmod(target, 0o640)
+        os.makedirs(self.claude)
+        os.symlink(target, self.settings)
+        self.install()
+        self.assertTrue(os.path.islink(self.settings))
+        self.assertIn("pre_compact.py", self.text(target))
+        self.assertEqual(mode_of(target), 0o640)
+        self.assertEqual(os.listdir(os.path.dirname(target)), ["claude.json"])
+        self.uninstall("--keep-data")
+        self.assertEqual(self.text(target), SETTINGS)
+        self.assertTrue(os.path.islink(self.settings))
+
+    def test_broken_files_of_the_client_are_an_error_that_changes_nothing(self) -> None:
+        cases = [('{"a": 1,}', "valid JSON"), ("[]", "object"), ('{"hooks": []}', '"hooks"'), ("{" * 100_000, "JSON"),
+                 ('{"hooks": {"PreCompact": {}}}', '"PreCompact"'), ('{"permissions": {"allow": {}}}', '"allow"'),
+                 ('{"permissions": 1}', '"permissions"')]
+        for text, part in cases:
+            self.put_client()
+            self.put(self.settings, text)
+            self.assert_refused(part, "--allow")
+        for text, part in [("nonsense", "valid JSON"), ('"text"', "object"), ('{"mcpServers": []}', '"mcpServers"')]:
+            self.put_client()
+            self.put(self.state, text)
+            self.assert_refused(part)
+        with open(self.state, "wb") as file:
+            file.write(b'{"a": "\xe9"}')
+        self.assert_refused("UTF-8")
+
+    def assert_refused(self, part: str, *arguments: str) -> None:
+        """Installing fails with a message that holds *part* and what to do, and leaves every file alone."""
+        before = self.files()
+        with self.assertRaises(rlm.ClientFileError) as caught:
+            self.run_command("install", *arguments)
+        self.assertIn(part, str(caught.exception))
+        self.assertRegex(str(caught.exception), "nothing was changed: .* try again")
+        self.assertEqual(caught.exception.exit_code, 1)
+        self.assertEqual(self.files(), before)
+
+    def test_a_read_only_file_is_an_error_that_changes_nothing(self) -> None:
+        for path in (self.settings, self.state):
+            self.put_client()
+            os.chmod(path, 0o444)
+            self.assert_refused("read-only")
+            os.chmod(path, 0o644)
+
+    def test_a_server_of_that_name_which_is_not_ours_is_an_error_that_changes_nothing(self) -> None:
+        for entry in ({"command": "node", "args": ["rlm-server.js"]}, {"type": "http", "url": "http://x"}, "odd"):
+            self.put(self.state, json.dumps({"mcpServers": {"rlm": entry}}))
+            self.assert_refused("another server named rlm")
+
+    def test_a_server_entered_by_hand_is_taken_over_with_what_the_user_added(self) -> None:
+        entry = {"command": "python3", "args": ["/src/rlm.py", "serve"], "timeout": 9000, "env": {"RLM_PROJECT": "x"}}
+        self.put(self.state, json.dumps({"mcpServers": {"rlm": entry, "b": {}}}))
+        self.install()
+        new = self.data(self.state)["mcpServers"]
+        self.assertEqual(list(new), ["rlm", "b"])
+        self.assertEqual(new["rlm"]["timeout"], 9000)
+        self.assertEqual(new["rlm"]["env"], {"RLM_PROJECT": "x"})
+        self.assertEqual(new["rlm"]["command"], rlm.interpreter())
+
+    def test_a_change_that_the_client_makes_meanwhile_is_not_lost(self) -> None:
+        self.put_client()
+        real, n_reads = rlm.read_file, 0
+
+        def read_file(path: str) -> bytes:
+            nonlocal n_reads
+            data = real(path)
+            n_reads += path == self.state
+            if path == self.state and n_reads == 2:  # the first reading was for the plan
+                self.put(self.state, CLIENT_STATE.replace("412", "413"))
+            return data
+
+        with mock.patch.object(rlm, "read_file", read_file):
+            self.install()
+        self.assertEqual(self.data(self.state)["numStartups"], 413)
+        self.assertIn("rlm", self.data(self.state)["mcpServers"])
+
+    def test_hooks_get_the_variables_that_move_the_store(self) -> None:
+        moved = os.path.join(self.home, "my memory")
+        with mock.patch.dict(os.environ, RLM_CONTEXT_DIR=moved):
+            self.install()
+        self.assertTrue(self.hook("PreCompact")["command"].startswith(f"RLM_CONTEXT_DIR='{moved}' "))
+        self.assertEqual(self.data(self.state)["mcpServers"]["rlm"]["env"], {"RLM_CONTEXT_DIR": moved})
+        with mock.patch.object(rlm, "import_past", return_value="") as imported:
+            self.install()  # from a shell in which it is not set
+        self.assertEqual(imported.call_args[0][0].store.places.memory, moved)
+        self.assertIn(moved, self.hook("PreCompact")["command"])
+        self.assertIn(moved, self.text(rlm.launcher_file()))
+
+    def test_with_a_configuration_folder_of_its_own_everything_goes_there(self) -> None:
+        folder = os.path.join(self.home, "work config")
+        with mock.patch.dict(os.environ, CLAUDE_CONFIG_DIR=folder):
+            self.install()
+        self.assertEqual(sorted(os.listdir(folder)), [".claude.json", "rlm", "settings.json", "skills"])
+        self.assertFalse(os.path.exists(self.claude))
+        self.assertFalse(os.path.exists(self.state))
+        self.assertIn(f"RLM_HOME='{folder}/rlm'", self.text(rlm.launcher_file()))  # the variable may not be set there
+
+    def test_in_the_usual_place_nothing_is_pinned(self) -> None:
+        self.install()
+        self.assertNotIn("RLM_", self.text(rlm.launcher_file()) + self.text(self.settings) + self.text(self.state))
+
+    def test_the_permission_rule_is_added_only_when_asked_for_and_once(self) -> None:
+        self.put_client()
+        self.install()
+        self.assertNotIn("mcp__rlm__", self.text(self.settings))
+        self.install("--allow")
+        self.install("--allow")
+        self.assertEqual(self.data(self.settings)["permissions"]["allow"],
+                         ["Bash(git status:*)", "Read(//home/dé/**)", "mcp__rlm__*"])
+
+    def test_parts_can_be_left_out(self) -> None:
+        self.install("--skills-only")
+        self.assertEqual(sorted(os.listdir(self.claude)), ["rlm", "skills"])
+        self.assertEqual(os.listdir(os.path.join(self.claude, "rlm")), ["install.json"])
+        self.install("--no-hooks")
+        self.assertFalse(os.path.exists(self.settings))
+        self.assertFalse(os.path.exists(os.path.join(self.claude, "rlm", "hooks")))
+        self.assertTrue(os.path.exists(self.state))
+
+    def test_history_is_imported_unless_told_otherwise(self) -> None:
+        with mock.patch.object(rlm, "import_past", return_value="History: 3 sessions.") as imported:
+            self.install("--no-import")
+            self.install("--skills-only")
+            imported.assert_not_called()
+            self.assertIn("History: 3 sessions.", self.install())
+
+    def test_for_a_project_only_files_of_the_project_and_the_program_are_written(self) -> None:
+        self.put_client()
+        project = os.path.join(self.home, "shop")
+        os.makedirs(project)
+        before = os.getcwd()
+        os.chdir(project)
+        self.addCleanup(os.chdir, before)
+        self.install("--project", "--allow")
+        self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
+        settings = os.path.join(os.getcwd(), ".claude", "settings.json")
+        self.assertEqual(list(self.data(settings)["hooks"]), STANDARD)
+        self.assertIn("rlm", self.data(os.path.join(project, ".mcp.json"))["mcpServers"])
+        self.assertTrue(os.path.exists(os.path.join(project, ".claude", "skills", "rlm", "SKILL.md")))
+        self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
+        os.chdir(self.home)
+        self.uninstall("--keep-data")
+        self.assertEqual(os.listdir(project), [])
+
+    def test_a_lone_program_installs_all_but_the_skills_and_says_so(self) -> None:
+        alone = os.path.join(self.home, "alone", "rlm.py")
+        self.put(alone, TINY.format(version="1"))
+        with mock.patch.object(rlm, "PROGRAM", alone):
+            text = self.install()
+        self.assertIn("they need the whole folder", text)
+        self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
+        self.assertTrue(os.path.exists(os.path.join(self.claude, "rlm", "hooks", "session_end.py")))
+
+    def test_installing_from_the_installed_copy_breaks_nothing_and_keeps_the_skills(self) -> None:
+        self.install()
+        before = self.files()
+        with mock.patch.object(rlm, "PROGRAM", os.path.join(self.claude, "rlm", "rlm.py")):
+            self.install()
+        self.assertEqual(self.files(), before)
+        self.uninstall("--keep-data")
+        self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
+
+    def test_another_program_named_rlm_stays(self) -> None:
+        self.put(rlm.launcher_file(), "#!/bin/sh\necho other\n")
+        self.assertIn("another program has that name", self.install())
+        self.uninstall("--all")
+        self.assertEqual(self.text(rlm.launcher_file()), "#!/bin/sh\necho other\n")
+
+    def test_the_program_is_compiled_for_the_interpreter_that_the_settings_name(self) -> None:
+        self.install()
+        program = os.path.join(self.claude, "rlm", "rlm.py")
+        version, is_fresh = rlm.probe(rlm.interpreter(), program)
+        self.assertEqual((version, is_fresh), (sys.version.split()[0], True))
+        os.utime(program, (1, 1))
+        self.assertFalse(rlm.probe(rlm.interpreter(), program)[1])
+        self.install()
+        self.assertTrue(rlm.probe(rlm.interpreter(), program)[1])
+
+
+class UpgradeTest(InstallCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.put_client()
+        self.install("--advice")
+
+    def change_settings(self, change: Any) -> None:
+        """Changes the settings as a user with an editor does."""
+        data = self.data(self.settings)
+        change(data)
+        self.put(self.settings, json.dumps(data, indent=3))
+
+    def test_a_hook_that_the_user_took_out_stays_out(self) -> None:
+        self.change_settings(lambda data: data["hooks"].pop("UserPromptSubmit"))
+        for _ in range(2):
+            self.assertIn("you took out UserPromptSubmit", self.install())
+            self.assertIsNone(self.hook("UserPromptSubmit"))
+        self.assertIsNotNone(self.hook("SessionEnd"))
+
+    def test_when_all_hooks_are_gone_the_file_was_replaced_and_they_are_put_in_again(self) -> None:
+        self.put(self.settings, SETTINGS)
+        self.install()
+        self.assertEqual(set(STANDARD) - set(self.data(self.settings)["hooks"]), set())
+
+    def test_seconds_that_the_user_set_stay_and_advice_stays_without_the_option(self) -> None:
+        self.change_settings(lambda data: data["hooks"]["PreCompact"][0]["hooks"][0].update(timeout=300))
+        with mock.patch.dict(rlm.HOOKS, PreCompact=("pre_compact.py", "", 90, "x"),
+                             PostCompact=("post_compact.py", "", 45, "x")):
+            self.install()
+        self.assertEqual(self.hook("PreCompact")["timeout"], 300)
+        self.assertEqual(self.hook("PostCompact")["timeout"], 45)
+        self.assertIsNotNone(self.hook("PreToolUse"))
+
+    def test_seconds_in_an_entry_made_by_hand_stay(self) -> None:
+        with open(SNIPPET, encoding="utf-8") as file:
+            self.put(self.settings, file.read().replace('"timeout": 30', '"timeout": 33'))
+        os.unlink(rlm.install_file(self.places))
+        self.install()
+        self.assertEqual(self.hook("SessionStart")["timeout"], 33)
+        self.assertIn(rlm.interpreter(), self.hook("SessionStart")["command"])
+
+    def test_a_launcher_of_ours_is_replaced_without_a_copy_and_can_be_run_again(self) -> None:
+        path, before = rlm.launcher_file(), self.text(rlm.launcher_file())
+        self.put(path, before.replace(rlm.interpreter(), "/gone/python3"))
+        self.install()
+        self.assertEqual((self.text(path), os.listdir(os.path.dirname(path))), (before, ["rlm"]))
+        os.chmod(path, 0o600)
+        self.install()
+        self.assertEqual(mode_of(path), 0o755)
+
+    def test_our_entry_is_replaced_where_it_stands_and_doubles_go(self) -> None:
+        def change(data: Any) -> None:
+            ours = data["hooks"]["SessionStart"].pop()
+            ours["hooks"][0]["command"] = "python3 -I -S \"$HOME/.claude/rlm/hooks/session_start.py\""
+            data["hooks"]["SessionStart"].insert(0, ours)
+            data["hooks"]["SessionStart"].append(ours)
+
+        self.change_settings(change)
+        self.install()
+        groups = self.data(self.settings)["hooks"]["SessionStart"]
+        self.assertEqual(len(groups), 2)
+        self.assertIn(rlm.interpreter(), groups[0]["hooks"][0]["command"])
+        self.assertIn("echo", groups[1]["hooks"][0]["command"])
+
+    def test_files_that_the_user_changed_are_kept_beside_the_new_ones(self) -> None:
+        skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
+        hook = os.path.join(self.claude, "rlm", "hooks", "session_end.py")
+        for path in (skill, hook):
+            self.put(path, "mine\n")
+        text = self.install()
+        for path in (skill, hook):
+            self.assertNotEqual(self.text(path), "mine\n")
+            kept = [n for n in os.listdir(os.path.dirname(path)) if n.startswith(os.path.basename(path) + ".bak-")]
+            self.assertEqual([self.text(os.path.join(os.path.dirname(path), n)) for n in kept], ["mine\n"])
+            self.assertIn(kept[0], text)
+
+    def test_a_new_version_replaces_the_old_one_without_a_copy(self) -> None:
+        self.put(os.path.join(self.source, "rlm.py"), TINY.format(version="9.9"))
+        self.install()
+        home = os.path.join(self.claude, "rlm")
+        self.assertIn('"9.9"', self.text(os.path.join(home, "rlm.py")))
+        self.assertEqual([n for n in os.listdir(home) if ".bak" in n], [])
+        self.assertEqual(self.data(os.path.join(home, "install.json"))["version"], rlm.__version__)
+
+    def test_after_an_upgrade_uninstalling_still_gives_back_every_byte(self) -> None:
+        self.install("--allow")
+        self.uninstall("--keep-data")
+        self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
+
+
+class UninstallTest(InstallCase):
+    def test_the_users_files_are_byte_for_byte_as_before(self) -> None:
+        self.put_client()
+        self.put(os.path.join(self.claude, "skills", "mine", "SKILL.md"), "mine")
+        before = self.files()
+        self.install("--allow", "--advice")
+        self.assertNotEqual(self.files(), before)
+        self.uninstall("--all")
+        self.assertEqual(self.files(), before)
+        self.assertFalse(os.path.exists(os.path.join(self.claude, "rlm")))
+
+    def test_odd_but_valid_files_come_back_too(self) -> None:
+        texts = ["{}", "{ }", "{\n}\n", '{"hooks":{}}', '{"hooks": {"PreCompact": []}}\n', '{"a":1,"a":2}',
+                 '{"permissions":{"allow":[]}}', '\t{"x" : [ ] }  \n\n', '{\n\n  "a": 1\n\n}']
+        for text in texts:
+            self.put(self.settings, text)
+            self.put(self.state, text)
+            self.install("--allow")
+            self.data(self.settings)
+            self.uninstall("--keep-data")
+            self.assertEqual((self.text(self.settings), self.text(self.state)), (text, text))
+
+    def test_what_others_changed_after_the_installation_stays(self) -> None:
+        self.put_client()
+        self.install("--allow")
+        for path, old, new in ((self.settings, '"opus"', '"haiku"'), (self.state, "412", "413")):
+            self.put(path, self.text(path).replace(old, new))
+        self.uninstall("--keep-data")
+        self.assertEqual(self.text(self.settings), SETTINGS.replace('"opus"', '"haiku"'))
+        self.assertEqual(self.text(self.state), CLIENT_STATE.replace("412", "413"))
+
+    def test_a_change_between_two_installations_is_not_undone_by_the_backup(self) -> None:
+        self.put_client()
+        self.install()
+        self.put(self.settings, self.text(self.settings).replace('"opus"', '"haiku"'))
+        self.install("--allow")
+        self.uninstall("--keep-data")
+        self.assertEqual(self.text(self.settings), SETTINGS.replace('"opus"', '"haiku"'))
+
+    def test_files_that_the_installation_made_are_gone(self) -> None:
+        self.put(os.path.join(self.claude, "history.jsonl"), "{}\n")
+        before = self.files()
+        self.install()
+        self.uninstall("--all")
+        self.assertEqual(self.files(), before)
+
+    def test_hooks_of_ours_that_stand_in_another_group_go_and_the_group_stays(self) -> None:
+        self.install()
+        ours = self.hook("SessionEnd")
+        self.put(self.settings, json.dumps({"hooks": {"SessionEnd": [
+            {"matcher": "clear", "hooks": [{"type": "command", "command": "true"}, ours]},
+            {"matcher": "other", "hooks": [ours]}]}}))
+        self.uninstall("--keep-data")
+        self.assertEqual(self.data(self.settings), {"hooks": {"SessionEnd": [
+            {"matcher": "clear", "hooks": [{"type": "command", "command": "true"}]}]}})
+
+    def test_a_permission_that_the_user_had_stays(self) -> None:
+        self.put(self.settings, '{"permissions": {"allow": ["mcp__rlm__*"]}}')
+        self.install("--allow")
+        self.put(self.settings, self.text(self.settings) + "\n")  # so that the backup is of no use
+        self.uninstall("--keep-data")
+        self.assertEqual(self.text(self.settings), '{"permissions": {"allow": ["mcp__rlm__*"]}}\n')
+
+    def test_entries_made_by_hand_before_the_installation_go_too(self) -> None:
+        with open(SNIPPET, encoding="utf-8") as file:
+            by_hand = json.load(file)
+        self.put(self.settings, json.dumps({"a": 1, **by_hand}))
+        self.put(self.state, '{"mcpServers": {"rlm": {"command": "python3", "args": ["/src/rlm.py", "serve"]}}, "b": 2}')
+        self.install()
+        self.uninstall("--keep-data")
+        self.assertEqual((self.text(self.settings), self.text(self.state)), ('{"a": 1}', '{"b": 2}'))
+
+    def test_without_the_record_of_the_installation_it_still_takes_all_entries_out(self) -> None:
+        self.put_client()
+        self.install()
+        for again in (False, True):
+            os.unlink(rlm.install_file(self.places))
+            if again:
+                self.install()
+                self.assertEqual(list(self.data(rlm.install_file(self.places))["client_files"][self.settings]["events"]),
+                                 STANDARD)
+            self.uninstall("--keep-data")
+            self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
+            self.install()
+
+    def test_a_file_that_may_have_been_there_before_is_not_removed(self) -> None:
+        self.install()
+        os.unlink(rlm.install_file(self.places))
+        self.install()
+        self.uninstall("--keep-data")
+        self.assertEqual(self.data(self.settings), {})
+
+    def test_a_skill_that_the_user_changed_stays(self) -> None:
+        self.install()
+        skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
+        self.put(skill, "mine\n")
+        self.assertIn("you changed it; it stays", self.uninstall("--all"))
+        self.assertEqual(os.listdir(os.path.join(self.claude, "skills")), ["rlm"])
+
+    def test_data_is_kept_or_deleted_as_told(self) -> None:
+        self.install()
+        self.chunk("a text")
+        rlm.write_config(self.places, {"immune_uses": 4})
+        self.assertIn("kept in", self.uninstall("--keep-data"))
+        self.assertEqual(sorted(os.listdir(self.places.home)), ["config.json", "memory"])
+        self.assertEqual(self.view().n_docs(), 1)
+        self.install()
+        self.uninstall("--all")
+        self.assertFalse(os.path.exists(self.places.home))
+
+    def test_what_is_not_ours_in_the_memory_folder_stays(self) -> None:
+        moved = os.path.join(self.home, "shared")
+        self.put(os.path.join(moved, "thesis.txt"), "years of work")
+        with mock.patch.dict(os.environ, RLM_CONTEXT_DIR=moved):
+            self.install()
+            self.places = rlm.Places()
+            self.chunk("a text")
+        self.assertIn("not a file of rlm", self.uninstall("--all"))  # the variable is not set any more
+        self.assertEqual(os.listdir(moved), ["thesis.txt"])
+
+    def test_a_folder_that_is_no_store_is_not_touched(self) -> None:
+        moved = os.path.join(self.home, "wrong")
+        self.put(os.path.join(moved, "index", "page.html"), "mine")
+        with mock.patch.dict(os.environ, RLM_CONTEXT_DIR=moved):
+            self.install()
+            self.uninstall("--all")
+        self.assertEqual(os.listdir(os.path.join(moved, "index")), ["page.html"])
+
+    def test_without_a_choice_and_without_a_terminal_it_says_which_options_there_are(self) -> None:
+        self.install()
+        before = self.files()
+        for more in ([], ["--yes"]):
+            with self.assertRaises(rlm.UsageError) as caught:
+                self.run_command("uninstall", *more)
+            self.assertIn("--keep-data", str(caught.exception))
+            self.assertIn("--all", str(caught.exception))
+        self.assertEqual(self.files(), before)
+
+    def test_at_a_terminal_it_asks_and_only_a_yes_deletes_the_memories(self) -> None:
+        for arguments, typed, is_there, is_installed in (
+                ((), "\n", True, False), ((), "y\nn\n", True, True), ((), "y\nyes\n", False, False),
+                (("--all",), "\n", True, True), (("--all", "--yes"), "", False, False)):
+            self.install()
+            self.chunk("a text")
+            terminal = io.StringIO(typed)
+            with mock.patch.object(terminal, "isatty", return_value=True), \
+                    mock.patch.object(io, "StringIO", side_effect=[io.StringIO(), terminal]):
+                code, text = self.run_command("uninstall", *arguments)
+            self.assertEqual(os.path.exists(self.places.log(1)), is_there, typed)
+            self.assertEqual((os.path.exists(self.settings), code), (is_installed, int(is_installed)), typed)
+            self.assertEqual("Delete the memories in" in text, not arguments)
+
+    def test_a_dry_run_changes_nothing_and_names_every_file_that_goes(self) -> None:
+        self.put_client()
+        self.install()
+        self.chunk("a text")
+        before = self.files()
+        text = self.run_command("uninstall", "--all", "--dry-run")[1]
+        self.assertEqual(self.files(), before)
+        self.uninstall("--all")
+        for path in set(before) - set(self.files()):
+            named = path in text or any(f"{folder}:" in text for folder in (self.places.index,) if path.startswith(folder))
+            self.assertTrue(named, path)
+
+    def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
+        self.install()
+        self.put(self.settings, "{")
+        before = self.files()
+        with self.assertRaises(rlm.ClientFileError):
+            self.run_command("uninstall", "--all")
+        self.assertEqual(self.files(), before)
+
+    def test_where_nothing_is_installed_it_says_so(self) -> None:
+        self.assertIn("not installed", self.uninstall("--all"))
+        self.assertEqual(self.files(), {})
+
+
+class HookFileTest(InstallCase):
+    def test_a_hook_file_is_short_and_says_what_it_does(self) -> None:
+        for event in rlm.HOOKS:
+            source = rlm.hook_source(event)
+            self.assertLessEqual(source.count("\n"), 12)
+            self.assertIn(f'run_hook("{event}")', source)
+            self.assertTrue(source.startswith('"""'))
+
+    def run_hook(self, event: str = "PreCompact", **env: str) -> subprocess.CompletedProcess[bytes]:
+        """Runs the installed hook command as the client does."""
+        return subprocess.run(["sh", "-c", self.hook(event)["command"]], input=b"{}", capture_output=True,
+                              cwd=self.home, env={**os.environ, **env}, timeout=30, check=False)
+
+    def test_the_hook_runs_the_installed_program_from_any_folder(self) -> None:
+        self.install()
+        self.put(os.path.join(self.home, "rlm.py"), "raise SystemExit(3)")  # a project with a file of that name
+        self.put(os.path.join(self.home, "os.py"), "raise SystemExit(4)")
+        for event in STANDARD:
+            done = self.run_hook(event, PYTHONPATH=self.home)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, event.encode() + b"\n", b""))
+
+    def test_the_server_runs_the_installed_program_from_any_folder(self) -> None:
+        self.put_program("import sys\n\n\ndef main(argv):\n    print(argv, __file__)\n    return 5\n")
+        self.install()
+        for name in ("rlm.py", "sys.py", "os.py", "encodings.py"):
+            self.put(os.path.join(self.home, name), "raise SystemExit(3)")
+        entry = self.data(self.state)["mcpServers"]["rlm"]
+        done = subprocess.run([entry["command"], *entry["args"]], capture_output=True, cwd=self.home,
+                              env={**os.environ, **entry["env"], "PYTHONPATH": self.home}, check=False)
+        program = os.path.join(self.claude, "rlm", "rlm.py")
+        self.assertEqual((done.returncode, done.stdout.decode()), (5, f"['serve'] {program}\n"), done.stderr)
+
+    def test_whatever_is_wrong_with_the_program_the_prompt_goes_on(self) -> None:
+        self.install()
+        program = os.path.join(self.claude, "rlm", "rlm.py")
+        for source in ("def broken(", "raise SystemExit(2)", "raise KeyboardInterrupt", "", "1/0", "import nothing"):
+            self.put(program, source)
+            done = self.run_hook()
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""), source)
+        os.unlink(program)
+        self.assertEqual(self.run_hook().returncode, 0)
+
+    def test_the_snippet_for_installing_by_hand_is_what_install_writes(self) -> None:
+        with open(SNIPPET, encoding="utf-8") as file:
+            text = file.read()
+        snippet = rlm.settings_snippet("python3", "$HOME/.claude/rlm/hooks", STANDARD)
+        self.assertEqual(text, json.dumps(snippet, indent=2) + "\n")
+        self.install()
+        written = self.text(self.settings)
+        from shlex import quote
+        for event in STANDARD:
+            name = rlm.HOOKS[event][0]
+            path = os.path.join(self.claude, "rlm", "hooks", name)
+            written = written.replace(json.dumps(f"{quote(rlm.interpreter())} -I -S {quote(path)}", ensure_ascii=False),
+                                      json.dumps(f'python3 -I -S "$HOME/.claude/rlm/hooks/{name}"'))
+        self.assertEqual(written, text)
+
+    def test_the_snippets_commands_run_and_are_known_as_ours(self) -> None:
+        self.install()
+        with open(SNIPPET, encoding="utf-8") as file:
+            self.put(self.settings, file.read())
+        self.assertEqual(self.run_hook("SessionEnd").stdout, b"SessionEnd\n")
+        self.uninstall("--keep-data")
+        self.assertFalse(os.path.exists(self.settings))
+
+    def test_other_peoples_hooks_are_not_taken_for_ours(self) -> None:
+        for command in ("/opt/x/hooks/pre_compact.py", "python3 ~/x/hooks/session_end.py", "x 'unmatched", None, 3,
+                        f"{self.claude}/rlm/hooks/other.py", "echo rlm/hooks", "/rlm/hook/pre_compact.py"):
+            self.assertEqual(rlm.our_hook(command, self.places.home), "", command)
+
+    def test_the_launcher_passes_every_argument_on_and_lets_the_callers_variables_win(self) -> None:
+        self.put_program("import os, sys\n\n\ndef main(argv=None):\n"
+                         "    print(sys.argv[1:], os.environ.get('RLM_CONTEXT_DIR'))\n    return 7\n")
+        with mock.patch.dict(os.environ, RLM_CONTEXT_DIR="/a b"):
+            self.install()
+        for env, seen in (({}, "/a b"), ({"RLM_CONTEXT_DIR": "/c"}, "/c")):
+            done = subprocess.run([rlm.launcher_file(), "a b", "", "$x", "'"], capture_output=True, cwd=self.home,
+                                  env={**os.environ, **env}, check=False)
+            self.assertEqual(done.stdout.decode(), f"{['a b', '', '$x', chr(39)]} {seen}\n", done.stderr)
+            self.assertEqual(done.returncode, 7)
+
+
+def random_value(draw: random.Random, depth: int) -> Any:
+    """Some JSON value."""
+    if depth and draw.random() < 0.6:
+        n_items = draw.randrange(4)
+        if draw.random() < 0.5:
+            return [random_value(draw, depth - 1) for _ in range(n_items)]
+        return {draw.choice(["a", "b", "é\n", '"]{', "hooks", "\U0001f600"]): random_value(draw, depth - 1)
+                for _ in range(n_items)}
+    return draw.choice([None, True, -1.5e9, 12345678901234567890, "", "x,]}", "\\ é\u2028", 0])
+
+
+def written(draw: random.Random, value: Any) -> str:
+    """The value as some program or person would write it."""
+    indent: Any = draw.choice([None, 0, 1, 2, 4, "\t"])
+    separators = draw.choice([None, (",", ":"), (" , ", " : ")])
+    text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=draw.random() < 0.5)
+    text = draw.choice(["", "\n", " "]) + text + draw.choice(["", "\n", "\r\n \t"])
+    return text.replace("\n", "\r\n") if draw.random() < 0.2 else text
+
+
+def paths_in(value: Any) -> list[list[Any]]:
+    """The paths of everything in the value, of the value itself first."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [])
+    return [[], *([key, *path] for key, inner in items for path in paths_in(inner))]
+
+
+class JsonTextTest(unittest.TestCase):
+    def test_any_document_takes_any_value_at_any_place_and_gives_it_back_without_a_trace(self) -> None:
+        draw = random.Random(3)
+        for n in range(1500):
+            value = {"k": random_value(draw, 4), **({"first": 1} if n % 3 else {})}
+            text = written(draw, value)
+            path = draw.choice([p for p in paths_in(value) if isinstance(at(value, p), (dict, list))])
+            inside = at(value, path)
+            more: list[Any] = ["new é", 0, "x"][: draw.randrange(1, 4)] if isinstance(inside, dict) else [len(inside), "y"]
+            changed = rlm.json_put(text, [*path, *more], {"z": [1, {"é": []}]})
+            expected = json.loads(text)
+            new: Any = {"z": [1, {"é": []}]}
+            for key in reversed(more[1:]):
+                new = {key: new} if isinstance(key, str) else [new]
+            holder = at(expected, path)
+            holder.update({more[0]: new}) if isinstance(holder, dict) else holder.append(new)
+            self.assertEqual(json.loads(changed), expected, text)
+            self.assertEqual(rlm.json_put(changed, [*path, *more], {"z": [1, {"é": []}]}), changed)
+            if inside:
+                self.assertEqual(rlm.json_drop(changed, [*path, *more]), text)
+
+    def test_any_item_of_any_document_can_be_replaced_or_dropped(self) -> None:
+        draw = random.Random(4)
+        for _ in range(1500):
+            value = {"first": 1, "k": random_value(draw, 4)}
+            text = written(draw, value)
+            path = draw.choice(paths_in(value)[1:])
+            replaced = json.loads(text)
+            at(replaced, path[:-1])[path[-1]] = ["new"]
+            self.assertEqual(json.loads(rlm.json_put(text, path, ["new"])), replaced, text)
+            dropped = json.loads(text)
+            while len(path) > 1 and len(at(dropped, path[:-1])) == 1:
+                path = path[:-1]
+            del at(dropped, path[:-1])[path[-1]]
+            self.assertEqual(json.loads(rlm.json_drop(text, path)), dropped, text)
+
+
+def at(value: Any, path: list[Any]) -> Any:
+    """What is at the path."""
+    for key in path:
+        value = value[key]
+    return value
+
+
+class DoctorTest(InstallCase):
+    """With the real program: the round trips are real."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        with open(RLM, encoding="utf-8") as file:
+            program = file.read()
+        if "\ndef run_hook(" not in program:  # until section 18 is there
+            main = '\nif __name__ == "__main__":'
+            program = program.replace(main, "\ndef run_hook(event: str) -> None:\n    sys.stdin.read()\n\n" + main)
+        self.put_program(program)
+
+    def doctor(self, *arguments: str) -> tuple[int, dict[str, list[Any]], str]:
+        """Exit code, the states with their findings by check, and all that was printed."""
+        code, text = self.run_command("doctor", "--json", *arguments, doctor=True)
+        found: dict[str, list[Any]] = {}
+        start = text.index("{\n")
+        for check in json.JSONDecoder().raw_decode(text[start:])[0]["checks"]:
+            found.setdefault(check["check"], []).append((check["state"], check["what"], check["to_do"]))
+        return code, found, text
+
+    def test_after_an_installation_everything_is_well_and_really_ran(self) -> None:
+        self.put_client()
+        code, text = self.run_command("install", doctor=True)
+        self.assertEqual(code, 0, text)
+        before = self.files()
+        code, found, text = self.doctor()
+        self.assertEqual(code, 0, text)
+        self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, text)
+        self.assertRegex(found["hook run"][0][1], r"ran in \d+ ms")
+        self.assertRegex(found["server"][0][1], rf"answers in \d+ ms: rlm {rlm.__version__}")
+        self.assertEqual(self.files(), before)  # it only reads
+
+    def test_where_nothing_is_installed_it_says_how_to_install(self) -> None:
+        code, found, _ = self.doctor("--fix")
+        self.assertEqual(code, 1)
+        self.assertEqual(list(found), ["rlm"])
+        self.assertIn("install", found["rlm"][0][2])
+        self.assertEqual(self.files(), {})
+
+    def test_what_is_broken_is_found_and_mended(self) -> None:
+        self.install()
+        home = os.path.join(self.claude, "rlm")
+        self.chunk("a text")
+        log = self.places.log(1)
+        os.chmod(log, 0o644)
+        os.unlink(os.path.join(home, "hooks", "session_start.py"))
+        os.utime(os.path.join(home, "rlm.py"), (5, 5))
+        self.put(self.state, "{}")
+        code, found, text = self.doctor()
+        self.assertEqual(code, 1)
+        for name in ("bytecode", "files", "hooks", "hook run", "server", "permissions"):
+            self.assertNotEqual(found[name][0][0], "ok", text)
+            self.assertIn("doctor --fix", found[name][0][2])
+        code, found, text = self.doctor("--fix")
+        self.assertEqual(code, 0, text)
+        self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, text)
+        self.assertEqual(mode_of(log), 0o600)
+
+    def test_a_hook_that_fails_talks_or_hangs_and_a_server_that_ends_are_found(self) -> None:
+        self.install()
+        program = os.path.join(self.claude, "rlm", "rlm.py")
+        hook = os.path.join(self.claude, "rlm", "hooks", "session_start.py")
+        self.put(program, "raise SystemExit('no')")
+        for source, part in (("import sys; sys.exit(2)", "ends with 2"), ("import sys; sys.stderr.write('oh')", "oh"),
+                             ("import os; os.system('sleep 20')", "still running after 1 s")):
+            self.put(hook, source)
+            data = self.data(self.settings)
+            data["hooks"]["SessionStart"][0]["hooks"][0]["timeout"] = 1 if "sleep" in source else 30
+            self.put(self.settings, json.dumps(data))
+            started_s = time.monotonic()
+            code, found, _ = self.doctor()
+            self.assertLess(time.monotonic() - started_s, 15)  # what the hook started was ended with it
+            self.assertEqual((code, found["hook run"][0][0]), (1, "fail"))
+            self.assertIn(part, found["hook run"][0][1])
+        self.assertIn("it ended: no", found["server"][0][1])
+
+    def test_an_error_that_the_hook_kept_to_itself_is_found(self) -> None:
+        self.install()
+        rlm.write_config(self.places, {})
+        self.put(self.places.config(), "[]")  # not an object
+        code, found, text = self.doctor()
+        self.assertEqual((code, found["hook run"][0][0]), (1, "fail"), text)
+        self.assertIn("config.json", found["hook run"][0][1])
+
+    def test_an_interpreter_that_has_gone_is_found(self) -> None:
+        self.install()
+        for path in (self.settings, self.state):
+            self.put(path, self.text(path).replace(rlm.interpreter(), "/gone/python3"))
+        code, found, _ = self.doctor()
+        self.assertEqual((code, found["python"][0][0], found["hooks"][0][0]), (1, "fail", "fail"))
+        self.assertIn("/gone/python3", found["hooks"][0][1])
+
+    def test_broken_settings_are_a_finding_and_no_crash(self) -> None:
+        self.install()
+        self.put(self.settings, "{")
+        code, found, _ = self.doctor()
+        self.assertEqual((code, found["settings"][0][0]), (1, "fail"))
+
+    def test_damage_old_transcripts_and_logged_errors_are_told(self) -> None:
+        self.install("--no-hooks")
+        self.chunk("a text")
+        with open(self.places.log(1), "ab") as file:
+            file.write(b"garbage\n")
+        stamps = [rlm.stamp(rlm.now() - days * rlm.DAY_S) for days in (30, 3, 2, 1, 0)]
+        self.put(self.places.hooks_log(), "".join(f"{s} PreCompact: error {i}\n" for i, s in enumerate(stamps)))
+        os.chmod(self.places.hooks_log(), 0o600)
+        with mock.patch.object(rlm, "unsaved_transcripts", return_value=[("/p/a.jsonl", 5000, 2.0)]):
+            code, found, _ = self.doctor()
+            self.assertEqual(code, 1)
+            self.assertIn("1 damaged line", found["store"][0][1])
+            self.assertEqual(found["hooks"][0][0], "warn")
+            self.assertRegex(found["hooks.log"][0][1], r"^4 lines in 7 days.*error 2.*error 3.*error 4$")
+            self.assertEqual(found["transcripts"][0][0], "warn")
+            self.put(self.settings, '{"cleanupPeriodDays": 4}')
+            self.assertEqual(self.doctor()[1]["transcripts"][0][0], "fail")
+
+
+if __name__ == "__main__":
+    unittest.main()
