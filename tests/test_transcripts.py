@@ -1,13 +1,23 @@
 """Transcripts become readable chunks, each line once, however they are cut, and are kept as they were but for secrets."""
 from __future__ import annotations
 
+import errno
+import gzip
 import json
 import os
 import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 import unittest
+from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
-from tests.support import HARD, TempHome, rlm
+from tests.support import HARD, RLM, TempHome, ended, everything, forked, rlm
 
 CWD = "/home/dev/project"
 SEEDS = int(os.environ.get("SEEDS", "12"))
@@ -273,14 +283,14 @@ Done. é""")
 
     def test_texts_are_cleaned_before_they_are_cut(self) -> None:
         script = Script()
-        secret = "sk-" + "a" * 300
+        secret = "sk" + "-" + 60 * "aB3xZ"
         script.user(f"my {secret}")
         script.bash("a", f"curl -H {secret}", f"{secret}\nmore\n{secret}")
         script.say(secret)
         items, state = rlm.transcript_items(script.lines, final=True,
                                           entry_of=lambda line: rlm.redacted_line(line)[1])
         self.assertNotIn("sk-", json.dumps(items) + json.dumps(state))
-        self.assertEqual(items[0]["text"].count("[redacted]"), 5)
+        self.assertEqual(items[0]["text"].count("[redacted:openai-key]"), 5)
 
     def test_a_summary_is_kept_apart_and_the_turn_goes_on(self) -> None:
         script = Script()
@@ -614,6 +624,678 @@ class HandoffTest(unittest.TestCase):
             self.assertLessEqual(len(text.encode("utf-8")), limit)
         self.assertIn(ids[-1], rlm.handoff_text(task, ids, 4096))
         self.assertEqual(rlm.handoff_text({}, []), "")
+
+
+class KeepCase(TempHome):
+    def setUp(self) -> None:
+        super().setUp()
+        self.projects = os.path.join(self.home, ".claude", "projects")
+
+    def path_of(self, name: str = SESSION, folder: str = "-home-dev-project") -> str:
+        """Where the client keeps that session's transcript."""
+        return os.path.join(self.projects, folder, name + ".jsonl")
+
+    def write(self, data: bytes, name: str = SESSION, *, folder: str = "-home-dev-project", quiet: bool = True) -> str:
+        """Writes a transcript, which was last touched long ago when *quiet*; its path."""
+        path = self.path_of(name, folder)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+        if quiet:
+            self.age(path)
+        return path
+
+    @staticmethod
+    def age(path: str, seconds: float = 9000) -> None:
+        """Makes the file look untouched for so long; more of a file gives another time."""
+        at_ns = int((time.time() - seconds) * 1e9) + os.path.getsize(path)
+        os.utime(path, ns=(at_ns, at_ns))
+
+    def save(self, path: str, *, final: bool = True, **options: Any) -> rlm.Saved:
+        """Saves a transcript as a process of its own would."""
+        return rlm.Keeper(self.view(), is_final=final).save(path, durable=False, **options)
+
+    def import_all(self) -> rlm.Imported:
+        """What `rlm.py import` does without an argument."""
+        return rlm.import_transcripts(self.view(), rlm.transcript_paths(self.projects), lambda *_: None)
+
+    def kept(self, name: str = SESSION) -> bytes:
+        """What the copy holds: all members of the file."""
+        with gzip.open(self.places.transcript(name)) as file:
+            return file.read()
+
+    def texts(self) -> list[str]:
+        """The texts of all chunks, in the order in which they were stored."""
+        return [str(found[1]) for found in everything(self.places).values() if found[0] == "chunk"]
+
+    def rows(self) -> list[list[Any]]:
+        """Everything that was stored but for its ids, sorted."""
+        return sorted([list(found[1:]) for found in everything(self.places).values()], key=repr)
+
+    def other_home(self, name: str) -> None:
+        """Goes on with another, empty store."""
+        os.environ["RLM_HOME"] = os.path.join(self.home, name)
+        self.places = rlm.Places()
+
+    def stored_bytes(self) -> bytes:
+        """All bytes of all files below the store, those of gzipped ones unpacked, and the files' names."""
+        found = []
+        for folder, _, names in os.walk(os.environ.get("RLM_HOME") or os.path.join(self.home, ".claude", "rlm")):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    data = file.read()
+                found += [name.encode(), data, gzip.decompress(data) if name.endswith(".gz") and data else b""]
+        self.assertTrue(found)
+        return b"\0".join(found)
+
+    def grown(self, data: bytes, cuts: Sequence[int], *, final: bool) -> None:
+        """Saves a transcript that grew to these sizes, each time as a process of its own would; the end is final."""
+        for size in [*cuts, len(data)]:
+            self.save(self.write(data[:size]), final=final or size == len(data))
+
+
+class KeepingTest(KeepCase):
+    def script(self, n_turns: int = 12, session: str = SESSION) -> Script:
+        """An ordinary session."""
+        script = Script(session)
+        for n in range(n_turns):
+            script.noise()
+            script.user(f"<asked {n}> {HARD}" + "p" * 900)
+            script.bash(f"c{n}", f"make {n}", "line é\n" * 40)
+            script.say(f"<said {n}>")
+        return script
+
+    def assert_each_once(self, n_turns: int) -> None:
+        """Whatever was said is in the store exactly once."""
+        whole = "\n".join(self.texts())
+        for n in range(n_turns):
+            self.assertEqual(whole.count(f"<said {n}>"), 1, n)
+            self.assertEqual(len(re.findall(f"(?m)^<asked {n}>", whole)), 1, n)  # a quoted prompt begins with "> "
+
+    def test_saving_again_changes_nothing_and_costs_two_looks(self) -> None:
+        path = self.write(self.script().data())
+        first = self.save(path)
+        before = self.log_bytes(), self.kept()
+        self.assertTrue(first.ids and first.is_whole)
+        self.assertEqual(first.n_bytes, os.path.getsize(path))
+        self.assertTrue(rlm.is_saved(self.places, path))
+        second = self.save(path)
+        self.assertEqual((second.ids, second.n_bytes, second.is_whole), ([], 0, True))
+        self.assertEqual((self.log_bytes(), self.kept()), before)
+        state = rlm.load_state(self.places, SESSION)
+        self.assertEqual((state["ids"], state["n_ids"]), (first.ids, len(first.ids)))
+        self.assertFalse(rlm.is_saved(self.places, self.write(self.script().data() + b"{}\n")))
+
+    def test_chunks_say_whose_they_are_and_are_found(self) -> None:
+        self.save(self.write(self.script().data()))
+        chunk = self.call("rlm_list_chunks", limit=99).data["chunks"][-1]
+        self.assertEqual((chunk["project"], chunk["session"]), ("project", SESSION))
+        self.assertIn("asked 0", chunk["summary"])
+        record = next(json.loads(line) for line in self.log_bytes().splitlines() if b"asked 0" in line)
+        self.assertEqual((record["branch"], record["type"], len(record["uuids"])), ("main", "session", 2))
+        self.assertTrue(record["commands"][0].startswith("make 0"))
+        hits = self.call("rlm_search", query="said 7 日本語", project="project").data
+        self.assertIn(chunk["id"][:10], json.dumps(hits))
+
+    def test_any_cuts_give_the_chunks_and_the_copy_of_one_go(self) -> None:
+        data, rng = self.script(6).data(), random.Random(11)
+        self.save(self.write(data))
+        whole = self.texts()
+        ends = [n + 1 for n, byte in enumerate(data) if byte == 10]
+        self.assertGreater(len(ends), 100)
+        for n, cuts in enumerate((ends, *(sorted(rng.sample(range(len(data)), 15)) for _ in range(3)))):
+            with self.subTest(n):
+                self.other_home(f"other {n}")
+                self.grown(data, cuts, final=False)
+                self.assertEqual(self.texts(), whole)
+                self.assertEqual(self.kept(), data)
+
+    def test_a_final_end_anywhere_loses_and_doubles_nothing(self) -> None:
+        data, rng = self.script(6).data(), random.Random(12)
+        ends = [n + 1 for n, byte in enumerate(data) if byte == 10]
+        for n, cuts in enumerate((ends, *(sorted(rng.sample(range(len(data)), 15)) for _ in range(3)))):
+            with self.subTest(n):
+                self.other_home(f"other {n}")
+                self.grown(data, cuts, final=True)
+                self.assert_each_once(6)
+                self.assertEqual(self.kept(), data)
+
+    def test_slices_and_deadlines_give_the_same(self) -> None:
+        data = self.script(40).data()
+        self.save(self.write(data))
+        whole = self.texts()
+        self.other_home("other")
+        path = self.write(data)
+        with mock.patch.object(rlm, "SLICE_BYTES", 9000):
+            n_saves, saved = 1, self.save(path, until_s=0)
+            self.assertFalse(saved.is_whole or rlm.is_saved(self.places, path))
+            while not saved.is_whole:
+                n_saves, saved = n_saves + 1, self.save(path, until_s=0)
+        self.assertGreater(n_saves, 9)
+        self.assertEqual(self.texts(), whole)
+        self.assertEqual(self.kept(), data)
+        self.assertTrue(rlm.is_saved(self.places, path))
+
+    def test_a_crash_between_copy_and_state_is_mended(self) -> None:
+        data = self.script().data()
+        half = data.index(b"\n", len(data) // 2) + 1
+        self.save(self.write(data[:half]))
+        state_file = self.places.reading(SESSION)
+        before, size = rlm.read_file(state_file), os.path.getsize(self.places.transcript(SESSION))
+        path = self.write(data)
+        self.save(path)
+        texts = self.texts()
+        rlm.replace_file(state_file, before)
+        self.assertGreater(os.path.getsize(self.places.transcript(SESSION)), size)
+        self.assertEqual(rlm.load_state(self.places, SESSION)["n_packed"], size)
+        self.save(path)
+        self.assertEqual(self.kept(), data)
+        self.assertEqual(self.texts(), texts)
+
+    def test_a_damaged_or_lost_state_costs_nothing(self) -> None:
+        data = self.script().data()
+        path = self.write(data)
+        self.save(path)
+        texts, state_file = self.texts(), self.places.reading(SESSION)
+        good = rlm.read_file(state_file)
+        for bad in (b"", b"\0" * 99, b"{", b"[]\n[]\n", b'{"offset":"5","kept":[]}\n""\n', good[: len(good) // 2],
+                    good.split(b"\n")[0] + b"\n", good.split(b"\n")[0] + b"\n5\n", b"\xff\xfe\n", None):
+            with self.subTest(bad):
+                os.unlink(state_file)
+                if bad is not None:
+                    rlm.replace_file(state_file, bad)
+                self.save(path)
+                self.assertEqual(self.texts(), texts)
+                self.assertEqual(self.kept(), data)
+                self.assertTrue(rlm.is_saved(self.places, path))
+
+    def test_a_copy_that_was_removed_or_cut_comes_back(self) -> None:
+        data = self.script().data()
+        half = data.index(b"\n", len(data) // 2) + 1
+        for n_left in (0, 100):
+            self.save(self.write(data[:half]))
+            copy = self.places.transcript(SESSION)
+            os.truncate(copy, n_left) if n_left else os.unlink(copy)
+            self.save(self.write(data))
+            self.assertEqual(self.kept(), data)
+            self.assert_each_once(12)
+            self.other_home("other")
+
+    def test_no_copy_when_the_user_wants_none_and_all_of_it_when_wanted_again(self) -> None:
+        data = self.script().data()
+        ends = [n + 1 for n, byte in enumerate(data) if byte == 10]
+        first, second, third = ends[len(ends) // 4], ends[len(ends) // 2], ends[-9]
+        self.save(self.write(data[:first]))
+        rlm.write_config(self.places, {"keep_transcripts": False})
+        self.save(self.write(data[:second]))
+        self.save(self.write(data[:third]))
+        self.assertEqual(self.kept(), data[:first])
+        rlm.write_config(self.places, {})
+        with mock.patch.object(rlm, "SLICE_BYTES", 9000):
+            self.save(self.write(data))
+        self.assertEqual(self.kept(), data)
+        self.assert_each_once(12)
+        self.other_home("other")
+        rlm.write_config(self.places, {"keep_transcripts": False})
+        self.save(self.write(data))
+        self.assertFalse(os.path.exists(self.places.transcript(SESSION)))
+        self.assert_each_once(12)
+
+    def test_no_secret_reaches_the_disk(self) -> None:
+        secrets = [f"gh{kind}_" + 6 * f"Ab{n}xY9" for n, kind in enumerate("pousr")]
+        script = self.script(2)
+        script.user(f"my token {secrets[0]} é")
+        script.call("Bash", "s1", command=f"curl -H 'Authorization: Bearer {secrets[1]}'")
+        script.result("s1", [{"type": "text", "text": secrets[2]}], extra={"deep": [{"stdout": "x " + secrets[3]}]})
+        script.raw({"type": "queue-operation", "sessionId": SESSION, "content": secrets[4]})
+        script.lines.append(f'broken {{ "type":"user" {secrets[0]}\n'.encode())
+        script.lines.append(b'broken "type":"user" <private>HIDDEN\n')
+        script.user("a <private>HIDDEN</private> é <private>HIDDEN")
+        script.say("the end of it")
+        path = self.write(script.data())
+        self.save(path)
+        stored = self.stored_bytes()
+        for secret in [*secrets, "HIDDEN"]:
+            self.assertIn(secret.encode(), script.data())
+            self.assertNotIn(secret.encode(), stored)
+        kept = self.kept()
+        self.assertEqual(kept.count(b"\n"), script.data().count(b"\n"))
+        self.assertIn(b"[redacted:github-token]", kept)
+        for line, original in zip(lines_of(kept), script.lines):
+            self.assertTrue(line == original or b"[redacted:" in line or b"[private]" in line, line)
+        self.assertEqual(sum(a != b for a, b in zip(lines_of(kept), script.lines)), 7)
+
+    def excluded(self, *entries: str) -> None:
+        """Sets what is never saved."""
+        rlm.write_config(self.places, {"exclude": list(entries)})
+
+    def test_nothing_of_an_excluded_project_is_anywhere(self) -> None:
+        script = Script()
+        script.raw({"type": "queue-operation", "operation": "enqueue", "sessionId": SESSION, "content": "HUSH é"})
+        script.noise()
+        script.user("HUSH é", cwd=CWD + "/sub")
+        script.bash("a", "make HUSH", "HUSH")
+        script.say("HUSH")
+        script.raw({"type": "last-prompt", "sessionId": SESSION, "lastPrompt": "HUSH é"})
+        script.raw({"type": "api-request-blob", "sessionId": SESSION, "message": {"content": "HUSH"}})
+        script.lines.append(b"broken HUSH\n")
+        data = script.data()
+        ends = [n + 1 for n, byte in enumerate(data) if byte == 10]
+        for n, entry in enumerate(("PROJECT", "sub", "/home/dev", CWD)):
+            for m, cuts in enumerate(([], ends)):
+                with self.subTest(entry=entry, cuts=len(cuts)):
+                    self.other_home(f"other {n} {m}")
+                    self.excluded(entry, *(["project"] if entry == "sub" else []))
+                    self.grown(data, cuts, final=True)
+                    self.assertNotIn(b"HUSH", self.stored_bytes())
+                    self.assertEqual(self.texts(), [])
+                    self.assertTrue(rlm.is_saved(self.places, self.path_of()))
+
+    def test_excluding_one_project_keeps_the_others_to_the_byte(self) -> None:
+        self.excluded("elsewhere", "/home/dev/pro")  # the folder of another project begins the same
+        data = self.script().data()
+        self.assertTrue(data.startswith(b'{"type":"queue-operation"'))
+        self.grown(data, [data.index(b"\n", len(data) // 2) + 1], final=True)
+        self.assertEqual(self.kept(), data)
+        self.assert_each_once(12)
+
+    def test_a_session_that_goes_to_an_excluded_folder_hides_only_what_is_of_it(self) -> None:
+        self.excluded("/home/dev/hidden")
+        script = Script()
+        script.user("open é")
+        script.say("seen")
+        cut = len(script.data())
+        script.user("HUSH", cwd="/home/dev/hidden")
+        script.say("HUSH", cwd="/home/dev/hidden/deep")
+        second = len(script.data())
+        script.raw({"type": "last-prompt", "sessionId": SESSION, "lastPrompt": "HUSH"})
+        script.user("open again")
+        script.say("seen again")
+        for n, cuts in enumerate(([], [cut], [cut, second])):
+            with self.subTest(cuts=cuts):
+                self.other_home(f"other {n}")
+                self.excluded("/home/dev/hidden")
+                self.grown(script.data(), cuts, final=True)
+                self.assertNotIn(b"HUSH", self.stored_bytes())
+                self.assertIn("seen again", "".join(self.texts()))
+                self.assertIn("open é", "".join(self.texts()))
+                self.assertIn(b"seen again", self.kept())
+
+    def test_a_project_excluded_later_stays_out_from_then_on(self) -> None:
+        script = self.script(2)
+        self.save(self.write(script.data()))
+        self.excluded("project")
+        script.raw({"type": "last-prompt", "sessionId": SESSION, "lastPrompt": "HUSH"})
+        self.save(self.write(script.data()))
+        script.user("HUSH")
+        self.save(self.write(script.data()))
+        self.assertNotIn(b"HUSH", self.stored_bytes())
+        self.assert_each_once(2)
+
+    def test_a_project_excluded_while_no_copies_were_wanted_stays_out_of_them(self) -> None:
+        script = self.script(2)
+        first = script.data()
+        self.save(self.write(first))
+        rlm.write_config(self.places, {"keep_transcripts": False})
+        script.user("asked HUSH")
+        script.raw({"type": "last-prompt", "sessionId": SESSION, "lastPrompt": "HUSH2"})
+        self.save(self.write(script.data()))
+        self.excluded("project")
+        self.save(self.write(script.data()))
+        self.assertEqual(self.kept(), first)
+
+    def test_resumed_and_forked_sessions_are_stored_once(self) -> None:
+        parent = self.script(6)
+        copied = [json.loads(line) for line in parent.lines]
+        for order in (("aaaa", "bbbb"), ("bbbb", "aaaa")):  # names in which the files are come to
+            self.other_home("order " + order[0])
+            self.projects = os.path.join(os.environ["RLM_HOME"], "in")
+            names = [f"{first}c232-d4a0-4b3f-a780-c76246539c7a" for first in order]
+            self.write(parent.data(), names[0])
+            for how in (0, 1):
+                child = Script(session=names[1], start=2000 * (how + 1))
+                for entry in copied:
+                    origin = {"sessionId": names[0], "messageUuid": entry.get("uuid")}
+                    more = {"uuid": f"n{entry.get('uuid')}", "forkedFrom": origin} if how and "uuid" in entry else {}
+                    child.raw({**entry, "sessionId": child.session, **more})
+                child.user(f"<asked {6 + how}> a new way é")
+                child.say(f"<said {6 + how}>")
+                self.write(child.data(), names[1][:-1] + str(how))
+            done = self.import_all()
+            with self.subTest(order=order):
+                self.assertEqual(done.refused, [])
+                self.assert_each_once(8)
+                self.assertEqual(self.import_all().n_new, 0)
+
+    def test_a_file_that_shrank_or_was_replaced_is_read_anew_and_nothing_is_doubled(self) -> None:
+        script, other = self.script(6), Script(start=5000)
+        for n in range(6, 30):
+            other.user(f"<asked {n}> " + "q" * 3000)
+            other.say(f"<said {n}>")
+        self.assertGreater(len(other.data()), len(script.data()))
+        self.save(self.write(script.data()))
+        self.save(self.write(script.data()[: script.data().index(b"\n", 5000) + 1]))
+        self.assert_each_once(6)
+        self.save(self.write(script.data()))
+        self.assert_each_once(6)
+        self.assertEqual(self.kept(), script.data())
+        self.save(self.write(other.data()))  # longer than what was read: its size says nothing
+        self.assert_each_once(30)
+        self.assertEqual(self.kept(), other.data())
+
+    def test_a_half_written_last_line_waits(self) -> None:
+        script = self.script(3)
+        whole = len(script.data())
+        script.say("<late> é")
+        for cut in (whole + 1, len(script.data()) - 20, len(script.data()) - 1):
+            self.save(self.write(script.data()[:cut]))
+            self.assertNotIn("<late>", "".join(self.texts()))
+            self.assertEqual(self.kept(), script.data()[:whole])
+        self.save(self.write(script.data()))
+        self.assertEqual("".join(self.texts()).count("<late>"), 1)
+        self.assertEqual(self.kept(), script.data())
+        self.assert_each_once(3)
+
+    def test_garbage_is_kept_as_it_is_and_costs_only_itself(self) -> None:
+        script = self.script(2)
+        rng = random.Random(3)
+        script.lines += [bytes(rng.randrange(256) for _ in range(3000)).replace(b"\n", b"") + b"\n", b"\n", b"\r\n",
+                         b"\0" * 5000 + b"\n", b'{"type":"user","message":{"content":"nul \\u0000 \xff"}}\n',
+                         b'{"type":"user","message":{"role":"user","content":"half \\ud83d here"},"uuid":"s"}\n',
+                         b'{"a":' + b"[" * 100_000 + b'"type":"user"\n', b'{"n":NaN,"type":"user"}\n', b"\xed\xa0\x80\n",
+                         b'"type":"user"\n', b"\xef\xbb\xbf{}\n"]
+        script.user("<asked 2> after")
+        script.say("<said 2>")
+        data = script.data().replace(b"<said 2>", b"<said 2>").replace(b'"<said 0>"', b'"<said 0>"')
+        crlf = b"".join(line[:-1] + b"\r\n" if line.startswith(b"{") else line for line in script.lines)
+        for n, each in enumerate((data, crlf)):
+            self.other_home(f"other {n}")
+            self.grown(each, [len(each) // 2, len(each) - 700], final=True)
+            with self.subTest(n):
+                self.assert_each_once(3)
+                self.assertIn("half", "".join(self.texts()))
+                self.assertEqual(self.kept(), each)
+                self.assertEqual(rlm.verify(self.view(), lambda *_: None), [])
+
+    def test_a_line_of_thirty_megabytes_is_only_long(self) -> None:
+        script = Script()
+        script.user("<asked 0> é")
+        script.call("Read", "a", file_path=CWD + "/big")
+        script.result("a", "y" * (30 << 20))
+        script.say("<said 0>")
+        data = script.data()
+        self.save(self.write(data))
+        self.assert_each_once(1)
+        self.assertIn("Read `big` → ok [1 line, 30.0 MB]", self.texts()[0])
+        self.assertTrue(self.kept() == data)
+
+    def test_a_running_sessions_unfinished_turn_waits(self) -> None:
+        script = self.script(2)
+        self.write(script.data(), quiet=False)
+        self.import_all()
+        self.assertNotIn("said 1", "".join(self.texts()))
+        self.age(self.path_of(), rlm.QUIET_S - 60)
+        self.import_all()
+        self.assertNotIn("said 1", "".join(self.texts()))
+        self.assertFalse(rlm.is_saved(self.places, self.path_of()))
+        self.age(self.path_of(), rlm.QUIET_S + 60)
+        self.import_all()
+        self.assert_each_once(2)
+        self.assertEqual(self.kept(), script.data())
+
+    def test_subagents_are_saved_with_their_session(self) -> None:
+        script, agent = self.script(2), Script(start=700)
+        agent.extra = {"isSidechain": True, "agentId": "a4bc9ce5"}
+        agent.user("find é")
+        agent.say("inside")
+        self.write(script.data())
+        path = self.write(agent.data(), f"{SESSION}/subagents/agent-a4bc9ce5")
+        self.write(b'{"agentType":"Explore"}', f"{SESSION}/subagents/agent-a4bc9ce5.meta")
+        self.assertEqual(rlm.transcript_name(path), f"{SESSION}.agent-a4bc9ce5")
+        self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [self.path_of(), path])
+        self.import_all()
+        self.assertEqual(self.kept(f"{SESSION}.agent-a4bc9ce5"), agent.data())
+        self.assertEqual(sum("inside" in text for text in self.texts()), 1)
+        self.assertEqual({c["session"] for c in self.call("rlm_list_chunks", limit=99).data["chunks"]}, {SESSION})
+        self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [])
+
+    def test_names_of_copies_stay_inside_their_folder(self) -> None:
+        hard = ["/x/../../etc/passwd.jsonl", "/x/.jsonl", "/x/é 日本.jsonl", "/x/" + "a-" * 100 + ".jsonl", "/x/a.jsonl", "/y/a.jsonl",
+                "/x/..-----------------------------------------.jsonl", "/x/a b-c-d-e-f-" + "x" * 40 + ".jsonl"]
+        names = [rlm.transcript_name(path) for path in hard]
+        self.assertEqual(len(set(names)), len(hard))
+        for name in names:
+            self.assertRegex(name, r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}\Z")
+        self.assertEqual(rlm.transcript_name(self.path_of()), SESSION)
+
+
+class SpoolTest(KeepCase):
+    def test_what_was_put_aside_is_saved_later_though_the_client_removed_it(self) -> None:
+        script = Script()
+        script.user("first é")
+        script.say("<one>")
+        cut = len(script.data())
+        script.user("second")
+        script.say("<two>")
+        for n, saved_before in enumerate((False, True)):
+            for m, linked in enumerate((True, False)):
+                self.other_home(f"other {n}{m}")
+                with self.subTest(saved_before=saved_before, linked=linked):
+                    path = self.write(script.data()[:cut])
+                    if saved_before:
+                        self.save(path)
+                    path = self.write(script.data())
+                    with mock.patch.object(rlm, "link_file", rlm.link_file if linked else lambda *_: False):
+                        rlm.put_aside(self.places, path)
+                        rlm.put_aside(self.places, path)
+                    (spooled, name, base), = rlm.spooled_files(self.places)
+                    self.assertEqual((name, base), (SESSION, cut if saved_before and not linked else 0))
+                    self.assertEqual(os.path.samefile(spooled, path), linked)
+                    self.assertFalse(rlm.is_saved(self.places, path))
+                    os.unlink(path)
+                    self.assertGreater(rlm.drain_spool(rlm.Keeper(self.view())), 0)
+                    self.assertEqual(rlm.spooled_files(self.places), [])
+                    self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
+                    self.assertEqual(self.kept(), script.data())
+                    self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 0)
+
+    def test_what_was_put_aside_and_saved_meanwhile_is_not_saved_twice(self) -> None:
+        script = Script()
+        script.user("first é")
+        script.say("<one>")
+        path = self.write(script.data())
+        with mock.patch.object(rlm, "link_file", lambda *_: False):
+            rlm.put_aside(self.places, path)
+        script.say("<two>")
+        self.save(self.write(script.data()))
+        self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 0)
+        self.assertEqual(rlm.spooled_files(self.places), [])
+        self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
+        self.assertEqual(self.kept(), script.data())
+
+    def test_foreign_files_in_the_spool_are_left_alone(self) -> None:
+        rlm.ensure_folder(self.places.spool())
+        for name in ("x.jsonl", "x@.jsonl", "x@-5.jsonl", "@", "x@5.txt", "é@5"):
+            rlm.replace_file(os.path.join(self.places.spool(), name), b"{}\n")
+        self.assertEqual(rlm.spooled_files(self.places), [])
+        self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 0)
+        self.assertEqual(len(os.listdir(self.places.spool())), 6)
+
+
+class HistoryTest(KeepCase):
+    def history(self, n_files: int = 3) -> None:
+        """Past conversations of two projects."""
+        for n in range(n_files):
+            script = Script(session=f"{n:08x}-d4a0-4b3f-a780-c76246539c7a", start=1000 * n)
+            for turn in range(4):
+                script.noise()
+                script.user(f"<asked {n}.{turn}> {HARD}" + "p" * 1500)
+                script.bash(f"c{n}{turn}", f"make {turn}", "ok é")
+                script.say(f"<said {n}.{turn}>")
+            self.write(script.data(), script.session, folder=f"-home-dev-{n % 2}")
+
+    def store_files(self) -> dict[str, bytes]:
+        """Every file of the store, without the index, by its name."""
+        found = {}
+        for folder, _, names in os.walk(os.path.join(self.home, ".claude", "rlm")):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    found[os.path.join(folder, name)] = file.read()
+        return found
+
+    def test_import_without_an_argument_reads_the_clients_folder(self) -> None:
+        self.history()
+        moved = os.path.join(self.home, "moved é")
+        for n, env in enumerate(({}, {"CLAUDE_CONFIG_DIR": moved})):
+            with self.subTest(env=env):
+                if env:
+                    os.rename(os.path.join(self.home, ".claude"), moved)
+                    shutil.rmtree(os.path.join(moved, "rlm"))
+                done = self.cli("import", "--json", env=env)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                data = json.loads(done.stdout)
+                self.assertEqual((data["transcripts"], data["unchanged"], data["refused"]), (3, 0, []))
+                self.assertGreaterEqual(data["new"], 3)
+                found = self.cli("grep", "<said 2.3>", env=env).stdout
+                self.assertEqual(found.count(b"<said 2.3>"), 1)
+                again = self.cli("import", env=env)
+                self.assertEqual(again.returncode, 0)
+                self.assertEqual(again.stdout, b"Imported 0 chunks from 0 transcripts; 3 had nothing new.\n")
+                self.assertTrue(os.path.isdir(os.path.join(moved if n else os.path.join(self.home, ".claude"), "rlm")))
+
+    def test_a_file_or_a_folder_can_be_named(self) -> None:
+        self.history()
+        path = os.path.join(self.projects, "-home-dev-1")
+        for each, n_files in ((os.path.join(path, os.listdir(path)[0]), 1), (self.projects + "/-home-dev-0", 2), (self.projects, 3)):
+            paths = rlm.transcript_paths(each)
+            self.assertEqual(len(paths), n_files)
+        shutil.move(self.projects, os.path.join(self.home, "backup é"))
+        done = self.cli("import", "backup é", "--json")
+        self.assertEqual(json.loads(done.stdout)["transcripts"], 3)
+
+    def test_without_any_conversation_it_says_where_it_looked(self) -> None:
+        done = self.cli("import")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(os.path.join(self.home, ".claude", "projects").encode(), done.stderr)
+        os.makedirs(self.projects)
+        done = self.cli("import")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertIn(b"0 chunks from 0 transcripts", done.stdout)
+
+    def test_a_dry_run_changes_nothing(self) -> None:
+        self.history()
+        self.assertEqual(self.store_files(), {})
+        done = self.cli("import", "--dry-run", "--json")
+        n_bytes = sum(os.path.getsize(path) for path in rlm.transcript_paths(self.projects))
+        self.assertEqual(json.loads(done.stdout), {"transcripts": 3, "unsaved": 3, "n_bytes": n_bytes})
+        self.assertEqual(self.store_files(), {})
+        self.cli("import")
+        before = self.store_files()
+        self.assertTrue(before)
+        done = self.cli("import", "--dry-run")
+        self.assertEqual(done.stdout, b"Would read 0 transcripts, 0 B, of 3.\n")
+        self.assertEqual(self.store_files(), before)
+
+    @unittest.skipIf(os.geteuid() == 0, "root reads every file")
+    def test_a_transcript_without_permission_is_named_and_the_others_arrive(self) -> None:
+        self.history()
+        paths = rlm.transcript_paths(self.projects)
+        os.chmod(paths[0], 0)
+        done = self.cli("import", "--json")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(paths[0], json.loads(done.stdout)["refused"][0])
+        os.chmod(paths[0], 0o600)
+        self.assertEqual(json.loads(self.cli("import", "--json").stdout)["transcripts"], 1)
+
+    def test_a_transcript_that_cannot_be_read_is_named_and_the_others_arrive(self) -> None:
+        self.history()
+        paths, opened = rlm.transcript_paths(self.projects), open
+        failed = []
+
+        def failing(path: Any, *more: Any, **options: Any) -> Any:
+            """open, with a broken disk below one file."""
+            if path == paths[0]:
+                failed.append(path)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return opened(path, *more, **options)
+
+        with mock.patch("builtins.open", failing):
+            done = rlm.import_transcripts(self.view(), paths, lambda *_: None)
+        self.assertTrue(failed)
+        self.assertEqual(done.refused, [f"{paths[0]}: cannot be read ({os.strerror(errno.EIO)})"])
+        self.assertEqual([("".join(self.texts())).count(f"<said {n}.3>") for n in range(3)], [0, 1, 1])
+        self.assertEqual((self.import_all().n_known, "".join(self.texts()).count("<said 0.3>")), (2, 1))
+
+    def test_killed_at_any_write_and_run_again_gives_what_one_run_gives(self) -> None:
+        self.history(2)
+        self.import_all()
+        wanted, copies = self.rows(), [self.kept(rlm.transcript_name(p)) for p in rlm.transcript_paths(self.projects)]
+
+        def dying(n_calls: int, half: bool, name: str) -> Any:
+            """A function like rlm's of that name, at whose n-th call the process is killed, half way or before it."""
+            real, left = getattr(rlm if name == "write_all" else os, name), [n_calls]
+
+            def call(first: Any, *more: Any, **options: Any) -> Any:
+                left[0] -= 1
+                if left[0] == 0:
+                    if half:
+                        os.write(first, more[0][: len(more[0]) // 2])
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(first, *more, **options)
+
+            return call
+
+        n_killed = 0
+        for name, half in (("write_all", False), ("write_all", True), ("replace", False), ("ftruncate", False)):
+            for n in range(1, 99):
+                self.other_home(f"{name} {half} {n}")
+
+                def run(n: int = n, name: str = name, half: bool = half) -> None:
+                    with mock.patch.object(rlm if name == "write_all" else os, name, dying(n, half, name)):
+                        self.import_all()
+
+                code = ended(forked(run))
+                if code == 0:
+                    break
+                self.assertEqual(code, -signal.SIGKILL)
+                n_killed += 1
+                with self.subTest(name=name, half=half, n=n):
+                    self.assertEqual(self.import_all().refused, [])
+                    self.assertEqual(self.rows(), wanted)
+                    self.assertEqual([self.kept(rlm.transcript_name(p)) for p in rlm.transcript_paths(self.projects)], copies)
+                    self.assertEqual(self.import_all().n_new, 0)
+            else:
+                self.fail("it never ends by itself")
+        self.assertGreater(n_killed, 20)
+
+    def test_the_command_killed_at_random_moments_and_run_again_gives_what_one_run_gives(self) -> None:
+        self.history(4)
+        self.cli("import")
+        wanted, rng, n_killed = self.rows(), random.Random(4), 0
+        shutil.rmtree(os.path.join(self.home, ".claude", "rlm"))
+        for _ in range(6):
+            process = subprocess.Popen([sys.executable, RLM, "import"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(rng.uniform(0.05, 0.3))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                n_killed += process.wait() == -signal.SIGKILL
+        self.assertGreater(n_killed, 0)
+        self.assertEqual(self.cli("import").returncode, 0)
+        self.assertEqual(self.rows(), wanted)
+
+    def test_two_imports_at_once_store_everything_once(self) -> None:
+        self.history(6)
+        runs = [subprocess.Popen([sys.executable, RLM, "import", "--json"], stdout=subprocess.PIPE) for _ in range(2)]
+        counts = [json.loads(run.communicate(timeout=60)[0])["new"] for run in runs]
+        self.assertEqual([run.returncode for run in runs], [0, 0])
+        found = self.rows()
+        self.assertEqual(sum(counts), len(found))
+        shutil.rmtree(os.path.join(self.home, ".claude", "rlm"))
+        self.cli("import")
+        self.assertEqual(self.rows(), found)
+        for path in rlm.transcript_paths(self.projects):
+            self.assertEqual(self.kept(rlm.transcript_name(path)), rlm.read_file(path))
 
 
 if __name__ == "__main__":
