@@ -8610,7 +8610,7 @@ def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[
             (0.2, "Said by the user since:", task["meanwhile"]),
             (0.25, "Task list:", [f"[{t['status']}] {t['subject']}" for t in task["tasks"]]),
             (0.35, "Files, most recent first:", files),
-            (0.5, "Last commands:", task["commands"]),
+            (0.5, "Last commands, most recent first:", list(reversed(task["commands"]))),
             (0.5, "Errors not resolved yet:", task["errors"]),
             (0.7, "Claude's last words: ", task["last_words"]),
             (1.0, "Asked before:", task["earlier"])]
@@ -8642,6 +8642,7 @@ def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes:
 SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
 PACK_LEVEL = 3  # of gzip: 145 MB/s where 6 gives 60, for a copy that is an eighth larger
 MAX_LINE = 256 << 20  # a line longer than this is no line
+TAIL_CHECK_BYTES = 64  # before the offset, which tell whether a file was replaced by another
 MAX_IDS = 100  # the newest chunks of a transcript that its state names
 MAX_HEADS, HEAD_CHARS = 8, 200  # of summaries that PostCompact has stored already
 
@@ -8715,6 +8716,19 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     return json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n", clean
 
 
+def tail_of(data: bytes) -> list[int]:
+    """What to remember of the last bytes that were read: how many, and their checksum; [] for none."""
+    return [len(data), crc_of(data)] if data else []
+
+
+def is_continued(path: str, state: State) -> bool:
+    """Whether the file still has, before the offset, what was read there."""
+    n_bytes, crc = state.get("tail") or (0, crc_of(b""))
+    with open(path, "rb") as file:
+        file.seek(state["offset"] - n_bytes)
+        return crc_of(file.read(n_bytes)) == crc
+
+
 def summary_head(text: str) -> str:
     """The beginning of a compaction's summary, the same in what PostCompact is told and in the transcript."""
     text = tag_value(text, "summary") or text.partition("Summary:")[2] or text
@@ -8775,8 +8789,11 @@ class Keeper:
     def note_folders(self, lines: Iterable[bytes], state: State) -> None:
         """Notes in the state whether any line, so far, is of a project of which nothing is saved."""
         named = (string_in(parsed_line(line) or {}, "cwd") for line in lines if b'"cwd"' in line)
-        for folder in set(named) - {""} if self.excluded else ():
-            state["private"] = bool(state.get("private")) or is_excluded(self.excluded, self.project(folder), folder)
+        for folder in sorted(set(named) - {""}) if self.excluded else ():
+            is_hidden = is_excluded(self.excluded, self.project(folder), folder)
+            state["private"] = bool(state.get("private")) or is_hidden
+            if is_hidden and folder not in self.excluded:  # so are those below it, which may have other names
+                self.excluded = [*self.excluded, folder]
 
     def is_private(self, entry: Entry | None, state: State) -> bool:
         """Whether a line is of a project of which nothing is saved. One that names no folder may quote any other."""
@@ -8813,7 +8830,8 @@ class Keeper:
         heads = state["heads"]
         with Writer(self.view, wait_s=self.wait_s) as writer:
             for item in items:
-                if item["type"] == "snapshot" and summary_head(item["text"]) in heads:
+                head = summary_head(item["text"]) if heads and item["type"] == "snapshot" else ""
+                if any(head.startswith(known) for known in heads):  # a short one goes on with words of the client's
                     continue
                 new_id, is_new = import_item(writer, {**item, "is_clean": True}, "default")
                 saved.project = item["project"]
@@ -8835,16 +8853,25 @@ class Keeper:
             data = read_lines(path, state["kept"] - base, n_bytes)[: state["offset"] - state["kept"]]
             if not data:
                 return
-            pairs = map(redacted_line, split_lines(data))
+            lines = split_lines(data)
+            self.note_folders(lines, state)
+            pairs = map(redacted_line, lines)
             kept = [clean for clean, entry in pairs if not self.is_private(entry, state)]
             self.keep(name, state, kept, len(data), durable)
 
     def begun(self, path: str, name: str, state: State, base: int) -> State:
-        """The state to go on from: all fields set, and from the start when the file has shrunk."""
+        """The state to go on from: all fields set, and from the start when the file is not what was read."""
         state = {"v": 1, "offset": 0, "kept": 0, "n_packed": 0, "ids": [], "n_ids": 0, "heads": [], "told": [],
                  "path": path, **state}
-        if file_size(path) + base < state["offset"]:
-            state.update(offset=0, kept=0, n_packed=0, pending={}, prompt="")
+        again = {"offset": 0, "pending": {}, "prompt": "", "tail": []}
+        if state["offset"] < base:  # the state was lost, and the rest of the file is not here
+            state.update(again, offset=base)
+        elif file_size(path) + base < state["offset"]:  # the copy has more, and stays; in the spool lie old versions
+            state.update({} if path.startswith(self.places.spool() + os.sep) else again)
+        elif not base and not is_continued(path, state):
+            state.update(again, kept=0, n_packed=0)
+        if file_size(self.places.transcript(name)) < state["n_packed"]:
+            state.update(kept=0, n_packed=0)
         if "relatives" not in state or (not state["offset"] and not state["relatives"]):
             first = first_key(split_lines(read_lines(path, 0, 1 << 20))) if not base else ""
             state["relatives"] = self.relatives(name, first) if first else []
@@ -8873,6 +8900,7 @@ class Keeper:
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
                 items, after, kept = self.cleaned(split_lines(data), state, self.is_final and is_last)
                 n_bytes = after["offset"] - state["offset"]
+                after["tail"] = tail_of(data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]) or after.get("tail", [])
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
@@ -9212,7 +9240,8 @@ def on_post_compact(hook: Hook) -> str:
         save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
                    project=hook.project, ticket="", domain="", chunk_type="snapshot", at_s=now(), session=hook.session)
     change_state(hook, lambda state: state.update(
-        heads=[*state.get("heads", []), summary_head(redact(text))][-MAX_HEADS:], compacted_at=now(), told=[]))
+        heads=[*state.get("heads", []), summary_head("Summary:" + redact(text))][-MAX_HEADS:],
+        compacted_at=now(), told=[]))
     return ""
 
 
@@ -9265,7 +9294,7 @@ def hand_back(hook: Hook) -> str:
 def last_session_lines(view: View, keys: Sequence[Key], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
     docs = [doc for doc in (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
-            if doc.kind == "chunk" and doc.session != hook.session]
+            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
         return []
@@ -9324,10 +9353,12 @@ def on_session_start(hook: Hook) -> str:
 
 # What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
 # long one less), and about as much as one word tells that is in a single memory. On three sets of questions this shows
-# something for 82 % of those about the project, and for 1 to 5 % of those about something else.
+# something for 84 % of those about the project, and for 1 to 5 % of those about something else.
 LEAST_WORDS = 2
 LEAST_SHARE = 0.5
 LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.1, 3.0
+UNKNOWN_SHARE = 0.5  # what a word that no memory has counts in "half of what they tell"
+LEAST_DOCS = 20  # in a store of a few memories every word is in most of them, and none would tell anything
 MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 
 
@@ -9339,8 +9370,9 @@ def matching(view: View, words: Sequence[tuple[str, str]], allowed: set[Key]) ->
     total = 0.0
     for word, base in words:
         lists = [(part, part.postings(term)) for part in parts for term in ((base, STEM + base) if base else (word,))]
-        weight = inverse_frequency(view.n_docs(), sum(postings.n_docs() for _, postings in lists))
-        total += weight
+        n_with = sum(postings.n_docs() for _, postings in lists)
+        weight = inverse_frequency(max(view.n_docs(), LEAST_DOCS), n_with)
+        total += weight if n_with else UNKNOWN_SHARE * weight
         for key in {key for part, postings in lists for key in part.keys_among(postings, allowed)}:
             found.setdefault(key, []).append(weight)
     return found, total
@@ -9355,7 +9387,7 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
     view = hook.view()
     allowed = set(project_keys(view, hook.project))
     found, total = matching(view, words, allowed) if allowed else ({}, 0.0)
-    rare = inverse_frequency(view.n_docs(), 1)
+    rare = inverse_frequency(max(view.n_docs(), LEAST_DOCS), 1)
     floor = max(LEAST_RARE_WORDS * rare, min(LEAST_SHARE * total, MOST_RARE_WORDS * rare))
     enough = {key for key, weights in found.items() if len(weights) >= LEAST_WORDS and sum(weights) >= floor}
     if not enough:

@@ -160,25 +160,35 @@ class HookCase(TempHome):
 
         It must end with 0 and with nothing on standard error. *prepare* is done in that process first.
         """
+        return self.started(event, data, prepare)()
+
+    def started(self, event: str, data: bytes, prepare: Callable[[], object]) -> Callable[[], str]:
+        """As `raw`, but what comes back waits for the end."""
         code = compile(source_of(event), os.path.join(HOOKS, rlm.HOOKS[event][0]), "exec")
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            given.write(data)
-            given.seek(0)
+        given, out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        given.write(data)
+        given.seek(0)
 
-            def job() -> None:
-                for target, file in enumerate((given, out, err)):
-                    os.dup2(file.fileno(), target)
-                sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), \
-                    open(2, "w", closefd=False)
-                prepare()
-                exec(code, {"__name__": "__main__", "__file__": code.co_filename})
-                raise AssertionError("the hook did not end by itself")
+        def job() -> None:
+            for target, file in enumerate((given, out, err)):
+                os.dup2(file.fileno(), target)
+            sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), \
+                open(2, "w", closefd=False)
+            prepare()
+            exec(code, {"__name__": "__main__", "__file__": code.co_filename})
+            raise AssertionError("the hook did not end by itself")
 
-            code_of_exit = ended(forked(job))
-            out.seek(0)
-            err.seek(0)
-            self.assertEqual((code_of_exit, err.read().decode()), (0, ""))
-            return out.read().decode("utf-8")
+        child = forked(job)
+
+        def finish() -> str:
+            exit_code = ended(child)
+            with given, out, err:
+                out.seek(0)
+                err.seek(0)
+                self.assertEqual((exit_code, err.read().decode()), (0, ""))
+                return out.read().decode("utf-8")
+
+        return finish
 
     def fire(self, event: str, *, home: str = "", fails: bool = False, env: dict[str, str] | None = None,
              prepare: Callable[[], object] = lambda: None, **more: Any) -> str:
@@ -322,7 +332,8 @@ class ProcessTest(HookCase):
         self.assertEqual(self.start("PostCompact", json.dumps(self.payload("PostCompact")).encode()), "")
         self.assertEqual([values[1] for values in everything(self.places).values()][1:], ["MOCK"])
         prompt = self.payload("UserPromptSubmit", prompt="Why did we rename the basket?")
-        self.assertIn(chunk_id, self.start("UserPromptSubmit", json.dumps(prompt).encode()))
+        answer = json.loads(self.start("UserPromptSubmit", json.dumps(prompt).encode()))
+        self.assertIn(chunk_id, answer["hookSpecificOutput"]["additionalContext"])
         self.talk.says("And the last word.")
         self.assertEqual(self.start("SessionEnd", json.dumps(self.payload("SessionEnd")).encode()), "")
         self.assertIn("And the last word.", self.texts())
@@ -410,7 +421,9 @@ class FaultTest(HookCase):
     def test_an_unknown_event_does_nothing(self) -> None:
         self.assertEqual(rlm.hook_answer("Unheard", {"hook_event_name": "Unheard", "session_id": "é"}), "")
         before = self.files()
-        rlm.run_hook_now = None if hasattr(rlm, "run_hook_now") else None  # type: ignore[attr-defined]
+        unheard = json.dumps({**self.payload("SessionStart"), "hook_event_name": "Unheard"}).encode()
+        ended(forked(lambda: (sys.stdin.close(), setattr(sys, "stdin", mock.Mock(buffer=mock.Mock(read=lambda: unheard))),
+                              rlm.run_hook("Unheard"))))
         self.assertEqual(self.files(), before)
 
     def test_a_standard_input_that_stays_silent_is_given_up(self) -> None:
@@ -453,14 +466,14 @@ class FaultTest(HookCase):
                 os.chmod(folder, 0o755)
 
     def test_a_file_in_the_way_of_the_folder_is_no_error(self) -> None:
-        for inner in (".claude", ".claude/rlm", ".claude/rlm/memory"):
-            home = os.path.join(self.home, inner.replace("/", "-"))
+        for n, inner in enumerate((".claude", ".claude/rlm", ".claude/rlm/memory")):
+            home = os.path.join(self.home, f"home{n}")
             os.makedirs(os.path.dirname(os.path.join(home, inner)))
             with open(os.path.join(home, inner), "w", encoding="utf-8") as file:
                 file.write("é")
             for event in rlm.HOOKS:
-                self.assertEqual(self.fire(event, home=home, fails=inner.endswith("memory") and event in self.SAVING + (
-                    "PostCompact",)), "", (inner, event))
+                self.assertEqual(self.fire(event, home=home, fails=inner.endswith("memory") and event in (
+                    *self.SAVING, "SessionStart", "PostCompact")), "", (inner, event))
             self.assertEqual(contents(os.path.join(home, inner)), "é".encode())
 
     def test_damaged_files_of_the_store_are_no_error(self) -> None:
@@ -489,6 +502,7 @@ class FaultTest(HookCase):
                     file.write(b"{damaged")
                 self.fire(event, fails=True)
                 self.assertEqual(self.spool(), [f"{SESSION}@0.jsonl"])
+                whole = contents(self.path)
                 os.unlink(self.path)  # the client removes its own
                 with open(manifest, "wb") as file:
                     file.write(good)
@@ -497,33 +511,33 @@ class FaultTest(HookCase):
                 self.assertEqual(self.texts().count(f"Third answer before {event} é"), 1)
                 self.assertEqual(self.texts().count("First answer"), 1)
                 good = contents(manifest)
+                self.talk.write(whole)
 
     def test_held_locks_are_given_up_in_time_and_nothing_is_lost(self) -> None:
-        for name in ("lock", "transcripts/lock"):
+        for name in ("lock", os.path.relpath(self.places.transcripts_lock(SESSION), self.places.memory)):
+            holders, running = [], []
+            began = time.monotonic()
             for event, home, more in self.events():
-                if event in ("PreToolUse", "PostToolUse"):
-                    continue
-                places = self.store(home)
-                child = lock_holder(os.path.join(places.memory, name))
-                began = time.monotonic()
+                if event in self.STORING:
+                    holders.append(lock_holder(os.path.join(self.store(home).memory, name)))
+                    finish = self.started(event, json.dumps(self.payload(event, **more)).encode(), lambda home=home: [
+                        os.environ.update(HOME=home), os.chdir(self.folder)])  # type: ignore[misc]
+                    running.append((event, home, finish))
+            outs = {event: finish() for event, _, finish in running}
+            took = time.monotonic() - began
+            for child in holders:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            self.assertLess(took, max(rlm.HOOK_DEADLINE_S.values()) + 1)
+            for event, home, _ in running:
                 with self.subTest(name=name, event=event):
-                    try:
-                        # What it would only tell is told; it may not show the same again, which is written down.
-                        out = self.fire(event, home=home, fails=None if 0 else self.needs(name, event), **more)
-                        took = time.monotonic() - began
-                    finally:
-                        os.kill(child, signal.SIGKILL)
-                        os.waitpid(child, 0)
-                    self.assertLess(took, rlm.HOOK_DEADLINE_S[event] + 1)
+                    # Showing a memory takes the second lock only, to write down that it was shown.
+                    self.assertEqual([line for line in self.log_lines(home) if f"{event}: StoreBusy: " in line] != [],
+                                     (name, event) != ("lock", "UserPromptSubmit"))
                     if event in self.SAVING:
-                        self.assertEqual(os.listdir(places.spool()), [f"{SESSION}@0.jsonl"])
-                    if event == "SessionStart":
-                        self.assertIn("cobalt", out)
-
-    @staticmethod
-    def needs(name: str, event: str) -> bool:
-        """Whether an event cannot be done, or not wholly, while another process has that lock."""
-        return event != "UserPromptSubmit" if name == "lock" else True
+                        self.assertEqual(os.listdir(self.store(home).spool()), [f"{SESSION}@0.jsonl"])
+            self.assertIn("cobalt", outs["SessionStart"])
+            self.assertEqual("cobalt" in outs["UserPromptSubmit"], name == "lock")
 
     def test_a_full_disk_is_no_error(self) -> None:
         for event, home, more in self.events():
@@ -532,10 +546,7 @@ class FaultTest(HookCase):
                 with self.assertRaises(OSError), open(os.path.join(os.environ["HOME"], "x"), "wb", 0) as file:
                     file.write(b"x")
 
-            data = json.dumps(self.payload(event, **more)).encode()
-            with tempfile.TemporaryFile() as given:
-                given.write(data)
-                out = self.disk_full(event, home, data, prepare)
+            out = self.disk_full(event, home, json.dumps(self.payload(event, **more)).encode(), prepare)
             self.assertEqual(self.log_lines(home), [])  # there is no room for that either
             self.assertNotIn("Second answer", out)
             before = everything(self.store(home))
@@ -591,6 +602,589 @@ class FaultTest(HookCase):
         self.assertEqual(set(lines[:-1]), {line})
         self.assertIn("PreCompact: ", lines[-1])
         self.assertNotEqual(lines[-1], line)
+
+
+
+class PreCompactTest(HookCase):
+    """The conversation is saved before it is compacted, and the summariser is told where."""
+
+    def test_one_plain_line_names_chunks_that_hold_the_text_word_for_word(self) -> None:
+        prompt = f"Please fix the basket: {HARD}\n\n    keep   my spaces\nand <b>this</b>"
+        answer = "Done é: “quotes”,\n```python\nprint('日本')\n```\nand so on"
+        self.talk.turn(prompt, answer)
+        out = self.fire("PreCompact", trigger="auto", custom_instructions=None)
+        self.assertEqual(out.count("\n"), 1)
+        self.assertFalse(out.lstrip().startswith("{"))
+        with self.assertRaises(ValueError):
+            json.loads(out)
+        (chunk_id,) = self.ids()
+        self.assertIn(chunk_id, out)
+        text = str(everything(self.places)[chunk_id][1])
+        self.assertIn(prompt, text)
+        self.assertIn(answer, text)
+        self.assertIn("make test é", text)
+        self.assertNotIn("NOISE", text)
+        self.assertIn("keep   my spaces", str(self.call("rlm_peek", chunk_id=chunk_id).verbatim))
+        self.assertEqual(everything(self.places)[chunk_id][4], PROJECT)
+
+    def test_every_id_on_the_line_is_accepted_by_peek_however_many_there_are(self) -> None:
+        for n in range(9):
+            self.talk.turn(f"Prompt {n} " + "word " * 500, f"Answer {n} " + "text " * 1000)
+        out = self.fire("PreCompact")
+        named = [word.strip(",;.()") for word in out.split() if "_shop-" in word]
+        self.assertGreaterEqual(len(named), 5)
+        self.assertGreater(len(self.ids()), len(named))
+        self.assertLessEqual(set(named), set(self.ids()))
+        for chunk_id in named:
+            self.call("rlm_peek", chunk_id=chunk_id)
+        self.assertIn(f"{len(self.ids())} chunks", out)
+
+    def test_firing_again_without_change_stores_nothing_and_says_the_same(self) -> None:
+        self.talk.turn("A prompt é", "An answer")
+        first = self.fire("PreCompact")
+        before = self.files()
+        self.assertEqual(self.fire("PreCompact"), first)
+        self.assertEqual(self.files(), before)
+        os.utime(self.path)  # as new, but it is not
+        self.assertEqual(self.fire("PreCompact"), first)
+        self.assertEqual(len(self.ids()), 1)
+
+    def test_only_what_the_conversation_grew_by_is_stored_the_next_time(self) -> None:
+        self.talk.turn("First prompt é", "First answer")
+        first = self.fire("PreCompact")
+        n_bytes = len(self.log_bytes())
+        self.talk.turn("Second prompt 日本", "Second answer")
+        second = self.fire("PreCompact")
+        for text in ("First prompt é", "Second prompt 日本", "First answer", "Second answer"):
+            self.assertEqual(self.texts().count(text), 1)
+        old, new = self.ids()
+        self.assertIn(old, first)
+        self.assertIn(f"{old}, {new}", second)
+        self.assertNotIn("First", self.log_bytes()[n_bytes:].decode())
+        self.assertEqual(self.kept(), contents(self.path))
+
+    def test_an_empty_transcript_leaves_no_trace_and_is_not_spoken_of(self) -> None:
+        self.assertEqual(self.fire("PreCompact"), "")
+        self.assertEqual(self.files(), {})
+        self.talk.write(b"")
+        self.assertEqual(self.fire("PreCompact"), "")
+        self.talk.noise()
+        self.assertEqual(self.fire("PreCompact"), "")
+        self.assertEqual(self.ids(), [])
+
+    def test_a_half_written_line_waits_until_it_is_whole(self) -> None:
+        self.talk.turn("A prompt é", "The first answer")
+        message = {"role": "assistant", "content": [{"type": "text", "text": "The late answer 日本"}]}
+        late = self.talk.entry(type="assistant", message=message)
+        cut = late.index("日".encode()) + 1  # within a character
+        self.talk.write(late[:cut])
+        self.assertIn("1 chunk", self.fire("PreCompact"))
+        self.assertIn("The first answer", self.texts())
+        self.assertNotIn("The late answer", self.texts())
+        self.talk.write(late[cut:])
+        self.fire("PreCompact")
+        self.assertEqual(self.texts().count("The late answer 日本"), 1)
+        self.assertEqual(self.texts().count("The first answer"), 1)
+        self.assertEqual(self.kept(), contents(self.path))
+
+    def test_firing_after_every_line_of_a_turn_loses_and_doubles_nothing(self) -> None:
+        prompt = "One long task é:\nwith a second line 日本"
+        self.talk.user(prompt)
+        self.fire("PreCompact")
+        for n in range(5):
+            self.talk.says(f"Saying number {n}.")
+            self.fire("PreCompact")
+            call_id = self.talk.asks("Bash", command=f"make part{n}", description="d")
+            self.fire("PreCompact")
+            self.talk.gets(call_id, f"Exit code 2\nbroken {n}!", failed=True)
+            self.fire("PreCompact")
+        texts = self.texts()
+        self.assertEqual(texts.count(prompt), 1)
+        for n in range(5):
+            self.assertEqual(texts.count(f"Saying number {n}."), 1)
+            self.assertEqual(texts.count(f"exit 2: broken {n}!"), 1)
+        places = [texts.index(f"Saying number {n}.") for n in range(5)]
+        self.assertEqual(places, sorted(places))
+        self.assertEqual(self.kept(), contents(self.path))
+
+    def test_a_transcript_too_long_for_the_time_is_linked_into_the_spool_and_read_at_the_next_start(self) -> None:
+        for n in range(12):
+            self.talk.turn(f"Prompt {n} é", f"Answer number {n}; " + "text " * 800)
+
+        def hasty() -> None:
+            rlm.SLICE_BYTES = 9000
+            rlm.SAVE_BUDGET_S = {"PreCompact": 0.0, "SessionEnd": 0.0}
+
+        self.assertIn(SESSION, self.fire("PreCompact", prepare=lambda: [hasty(), setattr(
+            rlm, "HOOK_DEADLINE_S", {**rlm.HOOK_DEADLINE_S}), setattr(rlm.Keeper, "save", mock.Mock(
+                side_effect=AssertionError))]))
+        self.assertEqual((self.ids(), self.spool()), ([], [f"{SESSION}@0.jsonl"]))
+        self.assertTrue(os.path.samefile(os.path.join(self.places.spool(), self.spool()[0]), self.path))
+        out = self.fire("SessionEnd", prepare=hasty)  # more new bytes than it may read: it only puts aside
+        self.assertEqual((out, self.ids()), ("", []))
+        whole = contents(self.path)
+        os.unlink(self.path)
+        self.fire("SessionStart", session_id=OTHER, transcript_path=self.other_talk().path)
+        self.assertEqual(self.spool(), [])
+        texts = self.texts()
+        for n in range(12):
+            self.assertEqual(texts.count(f"Answer number {n};"), 1)
+        self.assertEqual(self.kept(), whole)
+
+    def test_what_the_time_is_enough_for_is_stored_at_once_and_the_rest_later(self) -> None:
+        for n in range(12):
+            self.talk.turn(f"Prompt {n} é", f"Answer number {n}; " + "text " * 800)
+        out = self.fire("PreCompact", prepare=lambda: [setattr(rlm, "SLICE_BYTES", 9000), setattr(
+            rlm.time, "monotonic", mock.Mock(side_effect=[0.0, 0.0, *[0.1] * 3, *[9.0] * 500]))])
+        stored = self.ids()
+        self.assertTrue(0 < len(stored) < 12, stored)
+        self.assertIn(stored[0], out)
+        self.assertEqual(len(self.spool()), 1)
+        self.talk.turn("Prompt after that", "Answer after that")  # the file goes on under both names
+        self.fire("PreCompact")
+        self.fire("SessionStart", source="compact")
+        self.assertEqual(self.spool(), [])
+        for n in range(12):
+            self.assertEqual(self.texts().count(f"Answer number {n};"), 1)
+        self.assertEqual(self.texts().count("Answer after that"), 1)
+        self.assertEqual(self.kept(), contents(self.path))
+
+    def test_a_copy_in_the_spool_that_was_saved_meanwhile_is_only_removed(self) -> None:
+        def no_links() -> None:
+            rlm.link_file = lambda path, name: False  # another disk
+
+        self.talk.turn("First prompt é", "First answer")
+        self.fire("PreCompact")
+        self.talk.turn("Second prompt", "Second answer")
+        saved = contents(self.places.reading(SESSION))
+        self.fire("SessionEnd", prepare=lambda: [no_links(), setattr(rlm, "SLICE_BYTES", 10)])
+        (copy,) = self.spool()
+        self.assertEqual(contents(os.path.join(self.places.spool(), copy)), contents(self.path)[int(copy.split("@")[1][:-6]):])
+        self.assertEqual(contents(self.places.reading(SESSION)), saved)
+        self.talk.turn("Third prompt", "Third answer")
+        self.fire("PreCompact")
+        self.fire("SessionStart", source="compact")
+        self.assertEqual(self.spool(), [])
+        for n in ("First", "Second", "Third"):
+            self.assertEqual(self.texts().count(f"{n} answer"), 1)
+        self.assertEqual(self.kept(), contents(self.path))
+
+    def test_being_killed_at_any_step_of_saving_loses_and_doubles_nothing(self) -> None:
+        self.talk.turn("Prompt 0 é", "Answer 0.")
+        self.fire("PreCompact")
+        steps = [("save_state", False), ("put_bytes", False), ("put_bytes", True), ("save_state", True), ("append_bytes", True),
+                 ("append_bytes", False)]
+        for n, (step, is_after) in enumerate(steps, 1):
+            self.talk.turn(f"Prompt {n} é", f"Answer {n}.")
+            real = getattr(rlm, step)
+
+            def die(*arguments: Any, real: Any = real, is_after: bool = is_after, **more: Any) -> None:
+                if is_after:
+                    real(*arguments, **more)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            data = json.dumps(self.payload("PreCompact")).encode()
+            with self.assertRaisesRegex(AssertionError, str(-signal.SIGKILL)):
+                self.raw("PreCompact", data, lambda step=step, die=die: setattr(rlm, step, die))  # type: ignore[misc]
+            self.fire("PreCompact")
+            with self.subTest(step=step, is_after=is_after):
+                self.assertEqual([self.texts().count(f"Answer {i}.") for i in range(n + 1)], [1] * (n + 1))
+                self.assertEqual(self.kept(), contents(self.path))
+
+    def test_the_transcripts_of_subagents_are_saved_with_their_session(self) -> None:
+        self.talk.turn("Look around é", "I asked an agent.")
+        path = os.path.join(self.transcripts, SESSION, "subagents", "agent-a4bc9ce576115fb8c.jsonl")
+        agent = Talk(path, self.folder, SESSION)
+        agent.n += 500
+        agent.user("Find the basket 日本", isSidechain=True, agentId="a4bc9ce576115fb8c")
+        agent.says("It is in src/basket.py", isSidechain=True, agentId="a4bc9ce576115fb8c")
+        self.fire("PreCompact")
+        self.assertEqual(self.texts().count("It is in src/basket.py"), 1)
+        self.assertEqual(self.texts().count("I asked an agent."), 1)
+        self.assertEqual(self.kept(f"{SESSION}.agent-a4bc9ce576115fb8c"), contents(path))
+
+    def test_secrets_are_nowhere_on_the_disk(self) -> None:
+        self.talk.user(f"Use {GITHUB_TOKEN} é and not {AWS_KEY}\n<private>my own {HARD} matter</private>")
+        call_id = self.talk.asks("Bash", command=f"curl https://me:{PASSWORD}@git.acme.io/日本", description="d")
+        self.talk.gets(call_id, f"DB_PASSWORD={PASSWORD}\ntoken {GITHUB_TOKEN}\nAuthorization: Bearer {GITHUB_TOKEN}")
+        self.talk.asks("Write", file_path=f"{self.folder}/.env", content=f"AWS_ACCESS_KEY_ID={AWS_KEY}\n")
+        self.talk.says(f"I used {GITHUB_TOKEN}.")
+        self.talk.write(b'{"half a line": "' + AWS_KEY.encode() + b'"\n')
+        self.fire("PreCompact")
+        self.fire("PostCompact", compact_summary=f"<summary>The token is {GITHUB_TOKEN}, key {AWS_KEY}</summary>")
+        self.fire("SessionStart", source="compact")
+        self.fire("UserPromptSubmit", prompt=f"what did we do with the token {GITHUB_TOKEN}?")
+        rlm.catch_up(self.view())
+        found = self.files()
+        self.assertIn("redacted:", self.texts())
+        self.assertIn(b"redacted:", found[self.places.transcript(SESSION)])
+        for path, data in found.items():
+            for secret in (GITHUB_TOKEN, AWS_KEY, PASSWORD, "my own"):
+                self.assertNotIn(secret.encode(), data, path)
+                self.assertNotIn(secret.casefold().encode(), data, path)
+        for event in ("SessionStart", "PreCompact"):
+            self.assertNotIn(GITHUB_TOKEN, self.fire(event, source="compact"))
+
+
+class SessionStartTest(HookCase):
+    """A session is told what the compaction lost, or where the project stands; and what a crash left is filed away."""
+
+    def compacted(self) -> None:
+        """A session with a task under way, saved before its compaction."""
+        self.talk.turn("What does the basket do é?", "It holds fruit.")
+        self.talk.user(f"Rename the basket to “panier”. {HARD}\nDo not touch the API!")
+        edit = self.talk.asks("Edit", file_path=f"{self.folder}/src/panier é.py", old_string="basket", new_string="panier")
+        self.talk.gets(edit, "The file has been updated.")
+        self.talk.gets(self.talk.asks("Bash", command="pytest -q tests/日本", description="d"),
+                       "Exit code 1\n3 failed", failed=True)
+        self.talk.says("Three tests still fail.")
+        self.fire("PreCompact")
+
+    def test_after_a_compaction_what_the_summary_loses_is_handed_back(self) -> None:
+        decision = self.remember("We keep the old API name é until May", category="decision")
+        foreign = self.remember("The other project decided otherwise", project="elsewhere", category="decision")
+        self.compacted()
+        text = self.context("SessionStart", source="compact")
+        self.assertLessEqual(len(text.encode()), 4096)
+        for wanted in ("Rename the basket to “panier”.", "Do not touch the API!", "日本語", "src/panier é.py (changed)",
+                       "pytest -q tests/日本", "exit 1", "Three tests still fail.", "What does the basket do é?",
+                       "We keep the old API name é until May", decision, "topic/é", *self.ids()):
+            self.assertIn(wanted, text)
+        self.assertNotIn(foreign, text)
+        self.assertNotIn("NOISE", text)
+        self.assertTrue(self.ids())
+
+    def test_however_much_there_is_to_hand_back_it_stays_within_the_limit(self) -> None:
+        for n in range(20):
+            self.remember(f"Decision number {n} é " + "because " * 40, category="decision")
+        for n in range(30):
+            self.talk.turn(f"Prompt {n} 日本 " + "word " * 300, f"Answer {n} " + "text " * 900)
+        self.talk.user("The task é is this. " + "日本語 " * 3000)
+        for n in range(60):
+            edit = self.talk.asks("Edit", file_path=f"{self.folder}/{'deep/' * 9}file{n}.py", old_string="a", new_string="b")
+            self.talk.gets(edit, "ok")
+            self.talk.gets(self.talk.asks("Bash", command=f"make {n} " + "x" * 400, description="d"), "y" * 3000)
+        self.talk.says("Last words é " + "blah " * 2000)
+        self.fire("PreCompact")
+        text = self.context("SessionStart", source="compact")
+        self.assertLessEqual(len(text.encode()), 4096)
+        self.assertGreater(len(text.encode()), 3000)
+        for wanted in ("The task é is this.", "file59.py (changed)", "make 59", "Last words é", "Decision number 19",
+                       self.ids()[0], self.ids()[-1]):
+            self.assertIn(wanted, text)
+
+    def test_a_new_session_is_told_critical_insights_and_the_last_thread(self) -> None:
+        critical = self.remember(f"Never deploy on Fridays {HARD}", importance="critical")
+        self.remember("The logo is blue")
+        self.remember("Secret of another project", project="elsewhere", importance="critical")
+        old = self.other_talk("11111111-2222-4333-8444-555555555555", minutes_ago=5000)
+        old.turn("An older session 日本", "Old answer")
+        last = self.other_talk()
+        last.turn("Paint the basket é", "Painted.")
+        for talk in (old, last):
+            self.fire("SessionEnd", session_id=talk.session, transcript_path=talk.path)
+        for source in ("startup", "clear", "fork"):
+            text = self.context("SessionStart", source=source)
+            self.assertLessEqual(len(text.encode()), 1024)
+            for wanted in ("Never deploy on Fridays", critical, "Paint the basket é", "topic/é", self.ids()[-1]):
+                self.assertIn(wanted, text)
+            for unwanted in ("another project", "The logo is blue", "An older session"):
+                self.assertNotIn(unwanted, text)
+
+    def test_a_lot_of_critical_insights_stays_within_the_limit(self) -> None:
+        for n in range(12):
+            self.remember(f"Critical {n} é日本 " + "so long " * 60, importance="critical")
+        text = self.context("SessionStart")
+        self.assertLessEqual(len(text.encode()), 1024)
+        self.assertIn("Critical 11", text)
+
+    def test_a_resumed_session_is_not_told_its_own_thread(self) -> None:
+        self.talk.turn("Paint the basket é", "Painted.")
+        self.fire("SessionEnd")
+        self.assertEqual(self.context("SessionStart", source="resume"), "")
+        critical = self.remember("Never deploy on Fridays é", importance="critical")
+        text = self.context("SessionStart", source="resume")
+        self.assertIn(critical, text)
+        self.assertNotIn("Paint", text)
+        self.assertIn("Paint the basket é", self.context("SessionStart", session_id=OTHER,
+                                                         transcript_path=self.other_talk().path))
+
+    def test_without_memories_nothing_is_said_and_no_store_is_made(self) -> None:
+        for source in ("startup", "resume", "clear", "compact"):
+            self.assertEqual(self.fire("SessionStart", source=source), "")
+        self.assertEqual(self.files(), {})
+        self.assertFalse(os.path.exists(self.places.home))
+        self.remember("Only of another project é", project="elsewhere", importance="critical", category="decision")
+        for source in ("startup", "resume", "clear", "compact"):
+            self.assertEqual(self.fire("SessionStart", source=source), "")
+
+    def test_what_a_crash_left_unsaved_is_saved_at_the_next_start(self) -> None:
+        known = self.other_talk("11111111-2222-4333-8444-555555555555")
+        known.turn("A known prompt é", "A known answer")
+        self.fire("PreCompact", session_id=known.session, transcript_path=known.path)
+        known.turn("A later prompt", "A later answer 日本")
+        never = self.other_talk()
+        never.turn("A lost prompt", "A lost answer é")
+        agent = Talk(os.path.join(never.path[:-6], "subagents", "agent-a5a65ebe842ab4d32.jsonl"), self.folder, OTHER)
+        agent.n += 500
+        agent.user("A subagent's task", isSidechain=True, agentId="a5a65ebe842ab4d32")
+        agent.says("A subagent's answer", isSidechain=True, agentId="a5a65ebe842ab4d32")
+        for path in (known.path, never.path, agent.path):
+            os.utime(path, (time.time() - 3600, time.time() - 3600))
+        self.fire("SessionStart")
+        for text in ("A known answer", "A later answer 日本", "A lost answer é", "A subagent's answer"):
+            self.assertEqual(self.texts().count(text), 1, text)
+        before = self.files()
+        self.fire("SessionStart")
+        self.assertEqual(self.files(), before)
+
+    def test_the_unfinished_turn_of_a_session_at_work_is_left_to_that_session(self) -> None:
+        talk = self.other_talk()
+        talk.turn("A finished prompt é " + "word " * 500, "A finished answer")
+        talk.turn("A running prompt", "A running answer")
+        self.fire("SessionStart")
+        self.assertIn("A finished answer", self.texts())
+        self.assertNotIn("A running answer", self.texts())
+        self.fire("SessionEnd", session_id=OTHER, transcript_path=talk.path)
+        for text in ("A finished answer", "A running answer"):
+            self.assertEqual(self.texts().count(text), 1)
+
+    def test_catching_up_ends_when_its_time_is_over_and_goes_on_at_the_next_start(self) -> None:
+        for n in range(3):
+            talk = self.other_talk(f"{n + 1}1111111-2222-4333-8444-555555555555")
+            talk.turn(f"Prompt of session {n} é", f"Answer of session {n}")
+            os.utime(talk.path, (time.time() - 3600 + n, time.time() - 3600 + n))
+        counts = []
+        for _ in range(4):
+            clock = iter([0.0, 0.0, *[9.0] * 500])
+            self.fire("SessionStart", prepare=lambda clock=clock: setattr(  # type: ignore[misc]
+                rlm.time, "monotonic", lambda: next(clock)))
+            counts.append(len(self.ids()))
+        self.assertEqual(counts, [1, 2, 3, 3])
+
+    def test_languages(self) -> None:
+        self.remember("Never deploy on Fridays é", importance="critical")
+        begins = {"en": "rlm's memory of", "fr": "Mémoire rlm du projet", "ja": "プロジェクト", "FR_CA.UTF-8": "Mémoire rlm du",
+                  "tlh": "rlm's memory of", "": "rlm's memory of", "日本": "rlm's memory of"}
+        for language, begin in begins.items():
+            text = self.context("SessionStart", env={"RLM_LANG": language})
+            self.assertTrue(text.startswith(begin), (language, text))
+            self.assertIn("Never deploy on Fridays é", text)
+        self.talk.turn("A prompt", "An answer")
+        for language in ("en", "fr", "ja"):
+            out = self.fire("PreCompact", env={"RLM_LANG": language})
+            self.assertIn(self.ids()[0], out)
+            self.assertTrue(out.startswith(rlm.MESSAGES[language]["saved"].partition("{")[0]), out)
+
+
+class UserPromptTest(HookCase):
+    """A prompt brings up the memories that it is about, once, and nothing else."""
+
+    PROMPT = "does the staging deploy need a cobalt token?"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.wanted = self.remember(f"The staging deploy needs the cobalt token {HARD}")
+        for n, text in enumerate(("The logo is blue", "Customers are called guests", "Bananas go below apples",
+                                  "Nothing is printed on the first page")):
+            self.remember(f"{text}, said number {n}")
+        self.foreign = self.remember("In the other project the staging deploy needs a cobalt token too", project="elsewhere")
+
+    def test_a_memory_that_the_prompt_is_about_is_quoted_with_id_and_age(self) -> None:
+        text = self.asked(self.PROMPT)
+        self.assertRegex(text, r'(?m)^- "The staging deploy needs the cobalt token .*" \[' + self.wanted + r", .* ago\]$")
+        self.assertNotIn(self.foreign, text)
+        self.assertNotIn("said number", text)
+
+    def test_a_prompt_about_something_else_brings_up_nothing(self) -> None:
+        for prompt in ("GO", "", " ", "yes", "What is the weather like in Paris today?", "è", "フランス料理について説明してください",
+                       "please write a function that sorts a list of numbers", "deploy"):
+            self.assertEqual(self.asked(prompt), "", prompt)
+
+    def test_commands_and_what_the_client_says_bring_up_nothing(self) -> None:
+        for start in ("/deploy ", "  /deploy ", "<task-notification>\n", "!", "#", "<command-name>x</command-name> "):
+            self.assertEqual(self.asked(start + self.PROMPT), "", start)
+        self.assertIn(self.wanted, self.asked(self.PROMPT))
+
+    def test_a_memory_is_shown_once_in_a_session_until_it_is_compacted(self) -> None:
+        self.assertIn(self.wanted, self.asked(self.PROMPT))
+        self.assertEqual(self.asked(self.PROMPT), "")
+        other = self.other_talk()
+        self.assertIn(self.wanted, self.asked(self.PROMPT, session_id=OTHER, transcript_path=other.path))
+        self.fire("PostCompact")
+        self.assertIn(self.wanted, self.asked(self.PROMPT))
+        self.assertEqual(self.asked(self.PROMPT), "")
+
+    def test_what_was_said_in_this_session_is_not_shown_before_it_is_compacted(self) -> None:
+        self.talk.turn("The zebra crossing é needs a violet lamp", "Noted: violet lamp at the zebra crossing.")
+        self.fire("PreCompact")
+        prompt = "which lamp did the zebra crossing need, violet?"
+        self.assertEqual(self.asked(prompt), "")
+        other = self.other_talk()
+        self.assertIn(self.ids()[0], self.asked(prompt, session_id=OTHER, transcript_path=other.path))
+        self.fire("PostCompact")
+        self.assertIn(self.ids()[0], self.asked(prompt))
+
+    def test_many_long_memories_stay_within_the_limit_and_what_was_left_out_comes_later(self) -> None:
+        for n in range(4):
+            self.remember(f"Marmalade {n} of grandmother: copper kettle, violet petals, slow stirring é " + "日本" * 200)
+        prompt = "how did grandmother make marmalade from violet petals in a copper kettle?"
+        first, second = self.asked(prompt), self.asked(prompt)
+        shown = [{line.rpartition("[")[2] for line in text.splitlines()[1:]} for text in (first, second)]
+        self.assertTrue(shown[0] and shown[1])
+        self.assertFalse(shown[0] & shown[1])
+
+
+class PostCompactTest(HookCase):
+    """The client's summary is kept, once."""
+
+    def test_the_summary_is_kept_as_a_snapshot_without_the_analysis(self) -> None:
+        summary = f"<analysis>thinking aloud</analysis>\n<summary>\n1. The basket {HARD}\n2. Next: 日本\n</summary>"
+        self.assertEqual(self.fire("PostCompact", compact_summary=summary), "")
+        ((chunk_id, values),) = everything(self.places).items()
+        self.assertIn("1. The basket é", values[1])
+        self.assertIn("2. Next: 日本", values[1])
+        self.assertNotIn("thinking aloud", values[1])
+        self.assertNotIn("summary>", values[1])
+        view = self.view()
+        doc = view.doc(view.ordinal_of(chunk_id))
+        self.assertEqual((doc.label, doc.session, doc.project), ("snapshot", SESSION, PROJECT))
+
+    def test_no_summary_is_no_snapshot(self) -> None:
+        for summary in ("", "  ", None, 5, "<analysis>only this é</analysis>"):
+            self.fire("PostCompact", compact_summary=summary)
+        self.assertEqual(self.ids(), [])
+
+    def test_the_same_summary_in_the_transcript_is_not_stored_again(self) -> None:
+        body = f"1. Primary Request: paint the basket {HARD} " + "at length " * 60 + "\n2. Summary: of it all"
+        self.talk.turn("Paint the basket é", "Painted.")
+        self.fire("PreCompact")
+        self.fire("SessionStart", source="compact")
+        self.fire("PostCompact", compact_summary=f"<analysis>thinking</analysis>\n<summary>\n{body}\n</summary>")
+        self.talk.compacts(body)
+        self.talk.turn("Go on", "I went on.")
+        self.fire("PreCompact")
+        self.assertEqual(self.texts().count("1. Primary Request: paint"), 1)
+        self.assertEqual(self.texts().count("I went on."), 1)
+        self.talk.compacts("1. Primary Request: another one é")  # one that no hook was told of
+        self.fire("SessionEnd")
+        self.assertEqual(self.texts().count("1. Primary Request: another one é"), 1)
+        self.assertEqual(self.kept(), contents(self.path))
+
+
+class SessionEndTest(HookCase):
+    """What was said since the last save is saved when the session ends."""
+
+    def test_the_rest_is_saved_whatever_the_reason(self) -> None:
+        for n, reason in enumerate(("other", "clear", "prompt_input_exit", "logout", "unheard of")):
+            self.talk.turn(f"Prompt {n} é", f"Answer {n}.")
+            self.assertEqual(self.fire("SessionEnd", reason=reason), "")
+            self.assertEqual([self.texts().count(f"Answer {i}.") for i in range(n + 1)], [1] * (n + 1))
+
+    def test_a_large_rest_costs_no_time_and_is_not_lost(self) -> None:
+        self.talk.user("Read it all é")
+        for n in range(12):
+            self.talk.gets(self.talk.asks("Bash", command=f"cat part{n}", description="d"), f"part {n} 日本 " * 70_000)
+        self.assertGreater(os.path.getsize(self.path), 20 << 20)
+        began = time.monotonic()
+        self.fire("SessionEnd")
+        self.assertLess(time.monotonic() - began, 1.0)
+        self.assertEqual(self.spool(), [f"{SESSION}@0.jsonl"])
+
+
+class ToolHooksTest(HookCase):
+    """The two optional hooks give advice, and decide nothing."""
+
+    def test_only_reading_a_very_large_file_whole_brings_advice(self) -> None:
+        path = os.path.join(self.home, "gros fichier 日本.log")
+        for size, is_large in ((499_999, False), (500_001, True)):
+            with open(path, "wb") as file:
+                file.truncate(size)
+            text = self.context("PreToolUse", tool_input={"file_path": path})
+            self.assertEqual(bool(text), is_large)
+        self.assertIn("gros fichier 日本.log", text)
+        self.assertIn("rlm", text.replace(self.home, ""))
+        for more in ({"tool_input": {"file_path": path, "limit": 50}}, {"tool_name": "Bash", "tool_input": {"file_path": path}},
+                     {"tool_input": {"file_path": self.home}}, {"tool_input": {"file_path": path + "\0"}},
+                     {"tool_input": {"file_path": "/nonexistent"}}, {"tool_input": {"file_path": [path]}}, {"tool_input": path}):
+            self.assertEqual(self.fire("PreToolUse", **more), "", more)
+        self.assertEqual(self.files(), {})
+
+    def test_only_writing_to_the_clients_own_memory_brings_a_hint(self) -> None:
+        memory = os.path.join(self.home, ".claude", "projects", "-code-shop", "memory")
+        self.assertIn("rlm_remember", self.context("PostToolUse", tool_input={"file_path": f"{memory}/feedback é.md"}))
+        for path in (f"{memory}/x.py", f"{self.folder}/memory/notes.md", f"{self.folder}/README.md", "", "memory/x.md"):
+            self.assertEqual(self.fire("PostToolUse", tool_input={"file_path": path}), "", path)
+        self.assertEqual(self.files(), {})
+
+
+class LeftAloneTest(HookCase):
+    """Sessions of rlm's own, subagents of the client's own, and projects that are excluded leave no trace."""
+
+    def use(self, **options: Any) -> None:
+        """Fires every event; none may say or write anything."""
+        self.talk.turn("A prompt about the cobalt token of the staging deploy é", "An answer")
+        self.other_talk().turn("Another prompt", "Another answer")
+        before = self.files()
+        large = os.path.join(self.home, "large")
+        with open(large, "wb") as file:
+            file.truncate(600_000)
+        more: dict[str, dict[str, Any]] = {
+            "UserPromptSubmit": {"prompt": "does the staging deploy need a cobalt token?"},
+            "PreToolUse": {"tool_input": {"file_path": large}},
+            "PostToolUse": {"tool_input": {"file_path": f"{self.home}/.claude/projects/x/memory/y.md"}}}
+        for event in rlm.HOOKS:
+            with self.subTest(event=event):
+                self.assertEqual(self.fire(event, **{**more.get(event, {}), **options}), "")
+                self.assertEqual(self.fire(event, **{"source": "compact", **more.get(event, {}), **options}), "")
+        self.assertEqual(self.files(), before)
+
+    def remembered(self) -> None:
+        """Memories that would be shown."""
+        self.remember("The staging deploy needs the cobalt token é", importance="critical", category="decision")
+        for n in range(4):
+            self.remember(f"Nothing in particular about number {n}")
+
+    def test_a_session_that_rlm_started_itself(self) -> None:
+        self.remembered()
+        self.use(env={"RLM_CHILD": "1"})
+
+    def test_a_subagent_that_the_client_uses_internally(self) -> None:
+        self.remembered()
+        self.use(agent_type="")
+
+    def test_a_subagent_of_the_user_is_not_left_alone(self) -> None:
+        self.talk.turn("A prompt é", "An answer")
+        self.assertIn("1 chunk", self.fire("PreCompact", agent_type="Explore", agent_id="a4bc9ce576115fb8c"))
+
+    def test_a_project_that_is_excluded_by_its_name(self) -> None:
+        self.remembered()
+        self.configure(exclude=[PROJECT.upper()])
+        self.use()
+
+    def test_a_project_that_is_excluded_by_its_folder_or_one_above(self) -> None:
+        self.configure(exclude=[self.folder])
+        self.use()
+        self.configure(exclude=["~/code/"])
+        self.use()
+        self.configure(exclude=[self.folder[:-1]])  # not a folder above it
+        self.assertIn("1 chunk", self.fire("PreCompact"))
+
+    def test_lines_of_an_excluded_project_are_left_out_of_another_projects_session(self) -> None:
+        secret = os.path.join(self.home, "hidden é")
+        os.mkdir(secret)
+        self.configure(exclude=["hidden é"])
+        self.talk.turn("An open prompt", "An open answer")
+        self.talk.cwd = secret
+        self.talk.turn("A hidden prompt", "A hidden answer 日本")
+        hidden = Talk(os.path.join(self.transcripts, OTHER + ".jsonl"), secret, OTHER)
+        hidden.turn("A wholly hidden prompt", "A wholly hidden answer 日本")
+        self.fire("PreCompact")
+        self.fire("SessionStart", session_id="x", transcript_path=os.path.join(self.transcripts, "x.jsonl"))
+        self.assertIn("An open answer", self.texts())
+        for path, data in self.files().items():
+            self.assertNotIn(b"hidden answer", data, path)
+            self.assertNotIn(b"hidden prompt", data, path)
 
 
 if __name__ == "__main__":

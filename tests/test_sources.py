@@ -3,15 +3,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import unittest
 from contextlib import closing
 from typing import Any
 
-from tests.support import HARD, TempHome, rlm
+from tests.support import HARD, TempHome, ended, everything, forked, rlm
 
 
-class SourceTest(TempHome):
+class SourceCase(TempHome):
     def write(self, name: str, data: str | bytes) -> str:
         """Writes a file below the home; its path."""
         path = os.path.join(self.home, name)
@@ -20,6 +21,31 @@ class SourceTest(TempHome):
             file.write(data.encode("utf-8") if isinstance(data, str) else data)
         return path
 
+    def episode(self) -> dict[str, Any]:
+        """An episode as tempera 0.3 writes it."""
+        return {"id": "1234abcd-0000-4000-8000-000000000000", "timestamp_start": "2026-03-01T10:00:00.123456789Z",
+                "timestamp_end": "2026-03-01T11:00:00Z", "project": "démo",
+                "intent": {"raw_prompt": f"fix {HARD}", "extracted_intent": "fix auth é", "task_type": "bugfix",
+                           "domain": ["rust", "auth"]},
+                "context": {"files_read": [], "files_modified": ["src/auth.rs"], "tools_invoked": ["cargo test"],
+                            "errors_encountered": [{"error_type": "E", "message": "boom", "resolved": True,
+                                                    "resolution": "added é"}]},
+                "outcome": {"status": "success", "tests_before": None},
+                "utility": {"score": None, "retrieval_count": 3, "helpful_count": 2},
+                "retrieval_history": [{"timestamp": "2026-04-01T10:00:00Z", "project": "démo", "was_helpful": True}]}
+
+    def database(self, script: str, *rows: tuple[str, tuple[Any, ...]]) -> str:
+        """An SQLite file."""
+        path = os.path.join(self.home, "claude mem é#?.db")
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(script)
+            for sql, values in rows:
+                connection.execute(sql, values)
+            connection.commit()
+        return path
+
+
+class SourceTest(SourceCase):
     def test_mcp_memory(self) -> None:
         rows: list[Any] = [
             {"type": "entity", "name": "Zoé", "entityType": "person", "observations": [HARD, {"content": "dated"}, 5]},
@@ -35,19 +61,6 @@ class SourceTest(TempHome):
         self.assertFalse(rlm.is_mcp_memory(self.write("x.jsonl", '{"text":"entity"}\n{"type":"user"}\n')))
         self.assertFalse(rlm.is_mcp_memory(self.home))
         self.assertEqual([i["kind"] for i in rlm.mcp_memory_items(self.home + "/absent")], ["damaged"])
-
-    def episode(self) -> dict[str, Any]:
-        """An episode as tempera 0.3 writes it."""
-        return {"id": "1234abcd-0000-4000-8000-000000000000", "timestamp_start": "2026-03-01T10:00:00.123456789Z",
-                "timestamp_end": "2026-03-01T11:00:00Z", "project": "démo",
-                "intent": {"raw_prompt": f"fix {HARD}", "extracted_intent": "fix auth é", "task_type": "bugfix",
-                           "domain": ["rust", "auth"]},
-                "context": {"files_read": [], "files_modified": ["src/auth.rs"], "tools_invoked": ["cargo test"],
-                            "errors_encountered": [{"error_type": "E", "message": "boom", "resolved": True,
-                                                    "resolution": "added é"}]},
-                "outcome": {"status": "success", "tests_before": None},
-                "utility": {"score": None, "retrieval_count": 3, "helpful_count": 2},
-                "retrieval_history": [{"timestamp": "2026-04-01T10:00:00Z", "project": "démo", "was_helpful": True}]}
 
     def test_episodes(self) -> None:
         day = "tempera/episodes/2026-03-01/"
@@ -92,16 +105,6 @@ class SourceTest(TempHome):
         self.assertFalse(rlm.is_auto_memory(self.home))
         self.write("elsewhere/memory/notes.md", "no front matter")
         self.assertFalse(rlm.is_auto_memory(self.home + "/elsewhere"))
-
-    def database(self, script: str, *rows: tuple[str, tuple[Any, ...]]) -> str:
-        """An SQLite file."""
-        path = os.path.join(self.home, "claude mem é#?.db")
-        with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(script)
-            for sql, values in rows:
-                connection.execute(sql, values)
-            connection.commit()
-        return path
 
     def test_claude_mem(self) -> None:
         path = self.database(
@@ -158,6 +161,138 @@ class SourceTest(TempHome):
         self.assertEqual([item["kind"] for item in rlm.claude_mem_items(path)], ["damaged"])
         self.assertEqual([item["kind"] for item in rlm.claude_mem_items(self.home + "/absent")], ["damaged"])
         self.assertFalse(rlm.is_claude_mem(self.home))
+
+
+class CommandTest(SourceCase):
+    """Each source through `rlm.py import PATH`."""
+
+    def memory_file(self) -> str:
+        """An MCP memory server's file."""
+        rows = [{"type": "entity", "name": "Zoé", "entityType": "person", "observations": [f"likes zebras {HARD}", "is dated"]},
+                {"type": "entity", "name": "Bare", "entityType": "place", "observations": []},
+                {"type": "relation", "from": "Zoé", "to": "Bare", "relationType": "lives_in"}]
+        return self.write("mcp é/memory.json", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def episodes(self) -> str:
+        """A folder of episodes."""
+        day = "tempera/episodes/2026-03-01/"
+        self.write(day + "session-1234abcd.json", json.dumps(self.episode(), indent=2))
+        self.write(day + "session-aaaaaaaa.md", "# Episode: only zebras é\n\ntext")
+        return self.home + "/tempera"
+
+    def auto_memory(self) -> str:
+        """A memory folder of Claude Code's, without any transcript."""
+        base = "old/projects/-home-dev-project/memory/"
+        self.write(base + "MEMORY.md", "# Memory\n- [user](user_role.md) — é\n")
+        self.write(base + "user_role.md", '---\nname: user-role\ndescription: "é: senior"\nmetadata:\n  type: user\n---\n\n'
+                   "Works on the backend of zebras.\r\n")
+        return self.home + "/old/projects"
+
+    def claude_mem(self) -> str:
+        """A database of claude-mem's, as it is when nobody uses it."""
+        return self.database(
+            "PRAGMA journal_mode=WAL;"
+            "CREATE TABLE session_summaries (id INTEGER PRIMARY KEY, memory_session_id TEXT, project TEXT,"
+            " request TEXT, learned TEXT, next_steps TEXT, created_at_epoch INTEGER);"
+            "CREATE TABLE user_prompts (id INTEGER PRIMARY KEY, content_session_id TEXT, prompt_text TEXT, created_at TEXT);",
+            ("INSERT INTO session_summaries VALUES (1, 'mem', 'démo', 'count zebras', 'that', 'more', 1767323045678)", ()),
+            ("INSERT INTO user_prompts VALUES (1, 'client', ?, '2026-01-02T03:04:05.678Z')", (HARD,)))
+
+    def source_bytes(self) -> dict[str, tuple[bytes, int]]:
+        """Every file outside the store, with its time."""
+        found = {}
+        for folder, _, names in os.walk(self.home):
+            for name in names:
+                path = os.path.join(folder, name)
+                if not path.startswith(os.path.join(self.home, ".claude", "rlm") + os.sep):
+                    found[path] = rlm.read_file(path), os.stat(path).st_mtime_ns
+        return found
+
+    def imported(self, path: str, code: int = 0) -> dict[str, Any]:
+        """What the command says that it did."""
+        done = self.cli("import", path, "--json")
+        self.assertEqual(done.returncode, code, done.stderr)
+        return dict(json.loads(done.stdout))
+
+    def test_each_source_is_recognised_counted_found_and_stored_once(self) -> None:
+        for made, n_new in ((self.memory_file, 4), (self.episodes, 2), (self.auto_memory, 2), (self.claude_mem, 2)):
+            with self.subTest(made.__name__):
+                path = made()
+                before = self.source_bytes()
+                self.assertTrue(before)
+                dry = self.cli("import", path, "--dry-run", "--json")
+                self.assertEqual(sum(json.loads(dry.stdout).values()), n_new)
+                self.assertEqual(os.path.exists(self.places.log(1)), made != self.memory_file)
+                done = self.imported(path)
+                self.assertEqual((done["new"], done["known"], done["refused"]), (n_new, 0, []))
+                log = self.log_bytes()
+                again = self.imported(path)
+                self.assertEqual((again["new"], again["known"]), (0, n_new))
+                self.assertEqual(self.log_bytes(), log)
+                self.assertEqual(self.source_bytes(), before)
+        for query, n_hits in (("zebras", 4), ("日本語", 3)):
+            texts = [str(found[1]) for found in everything(self.places).values() if query in str(found[1])]
+            self.assertEqual(len(texts), n_hits, query)
+            answer = self.cli("search", query, "--limit", "10").stdout.decode() + self.cli("recall", query).stdout.decode()
+            self.assertGreaterEqual(answer.count(query), n_hits, answer)
+
+    def test_what_is_damaged_is_named_and_the_rest_arrives(self) -> None:
+        with open(self.memory_file(), "ab") as file:
+            file.write(b'broken { \xff\n{"type":"entity","name":"after \xc3\xa9","observations":["zebras too"]}\n')
+        self.episodes()
+        self.write("tempera/episodes/2026-03-01/session-bbbbbbbb.json", "{")
+        for path, n_new, named in ((self.home + "/mcp é/memory.json", 5, "memory.json"), (self.home + "/tempera", 2, "session-bbbbbbbb")):
+            with self.subTest(path):
+                done = self.imported(path, code=1)
+                self.assertEqual((done["new"], len(done["refused"])), (n_new, 1))
+                self.assertIn(named, done["refused"][0])
+                self.assertIn(named.encode(), self.cli("import", path).stderr)
+
+    def test_a_damaged_database_gives_what_can_be_read(self) -> None:
+        rows = [("INSERT INTO user_prompts VALUES (?, 'client', ?, NULL)", (n, f"prompt {n} é " + "p" * 500)) for n in range(400)]
+        path = self.database("CREATE TABLE session_summaries (request TEXT, created_at_epoch INTEGER);"
+                             "INSERT INTO session_summaries VALUES ('kept é', 1);"
+                             "CREATE TABLE user_prompts (id INTEGER PRIMARY KEY, content_session_id TEXT, prompt_text TEXT,"
+                             " created_at TEXT);", *rows)
+        with open(path, "r+b") as file:
+            file.seek(os.path.getsize(path) * 3 // 4)
+            file.write(b"\xff" * 9000)
+        before = self.source_bytes()
+        done = self.imported(path, code=1)
+        self.assertEqual(len(done["refused"]), 1)
+        self.assertIn("cannot be read from here on", done["refused"][0])
+        self.assertTrue(100 < done["new"] < 400, done["new"])
+        self.assertEqual(self.source_bytes(), before)
+
+    def test_a_database_left_by_a_crash_is_read_with_its_journal_and_left_alone(self) -> None:
+        path = self.database("PRAGMA journal_mode=WAL; CREATE TABLE session_summaries (request TEXT)")
+
+        def crash() -> None:
+            """Writes a row that is in the journal only, and ends without closing anything."""
+            connection = sqlite3.connect(path)
+            connection.execute("INSERT INTO session_summaries VALUES ('just now é')")
+            connection.commit()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        self.assertEqual(ended(forked(crash)), -signal.SIGKILL)
+        os.unlink(path + "-shm")
+        before = self.source_bytes()
+        self.assertEqual(sorted(before), [path, path + "-wal"])
+        self.assertEqual(self.imported(path)["new"], 1)
+        self.assertEqual({name: data for name, (data, _) in self.source_bytes().items()},
+                         {name: data for name, (data, _) in before.items()})
+
+    def test_secrets_and_excluded_projects_of_other_tools_stay_outside(self) -> None:
+        secret = "gh" + "p_" + 6 * "Ab3xY9"
+        path = self.write("memory.jsonl", json.dumps({"type": "entity", "name": "é", "entityType": "x",
+                                                      "observations": [f"token {secret}", "API_KEY=" + secret]}) + "\n")
+        self.assertEqual(self.imported(path)["new"], 2)
+        self.assertNotIn(secret.encode(), self.log_bytes())
+        self.assertIn(b"[redacted:github-token]", self.log_bytes())
+        rlm.write_config(self.places, {"exclude": ["Démo"]})
+        done = self.imported(self.episodes())
+        self.assertEqual(done["new"], 1)
+        self.assertNotIn("src/auth.rs".encode(), self.log_bytes())
 
 
 if __name__ == "__main__":
