@@ -4,6 +4,7 @@
 It keeps what a conversation loses: insights (short statements) and chunks (verbatim text), finds them again
 by words, by regex and by date, and retires what nobody uses. Nothing but Python 3.9+ on Linux or macOS.
 
+    python3 rlm.py install                        set up Claude Code: it then saves every conversation by itself
     python3 rlm.py chunk notes.md                 store a text; prints its id
     python3 rlm.py search "deploy script"         find it again, best first
     python3 rlm.py remember "We deploy on Fridays" --category decision
@@ -35,15 +36,20 @@ Contents, ground floor first: a name is used only below its definition.
 
 On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
 
+    rlm.py hooks/ install.json      the installed program, and what was installed where
     config.json                     only what the user changed
+    hooks.log                       what went wrong in hooks
     memory/manifest.json            which files make up the store, in order; its generation
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
+    memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
+    memory/spool/                   transcripts that a hook had no time to read
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
 Promises: an acknowledged write survives kill -9 and power loss; a damaged line costs that line and is
-counted; readers never lock and never wait; nothing opens a socket.
+counted; readers never lock and never wait; a hook never stops a session; no secret that a rule knows is
+stored; nothing opens a socket.
 """
 from __future__ import annotations
 
@@ -7209,9 +7215,10 @@ class Server:
 
     __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_open", "n_threads", "n_active",
                  "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending",
-                 "is_busy")
+                 "is_busy", "chore")
 
-    def __init__(self, places: Places, inline: bool = False, legacy_version: str = "") -> None:
+    def __init__(self, places: Places, inline: bool = False, legacy_version: str = "",
+                 chore: Callable[[Places], bool] = lambda places: False) -> None:
         import queue
         import threading
 
@@ -7229,6 +7236,7 @@ class Server:
         self.legacy_version = legacy_version
         self.is_ending = False
         self.is_busy = False  # the housekeeper is at work
+        self.chore = chore  # a second of work for when there is time; whether more of it is left
 
     # the wire
 
@@ -7535,6 +7543,7 @@ class Server:
         """The housekeeper's life: when calls pause, records accesses and brings the index up to date."""
         time.sleep(0.2)
         trim_memory()
+        self.wake.set()  # hooks may have left something to do
         while True:
             self.wake.wait()
             self.wake.clear()
@@ -7550,6 +7559,8 @@ class Server:
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
                     trim_memory()
+                if self.chore(self.store.places):
+                    self.wake.set()
             except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
             finally:
@@ -9066,7 +9077,7 @@ def original_path(places: Places, name: str) -> str:
 
 # -- hooks: what each event does ---------------------------------------------
 
-SAVE_BUDGET_S = {"PreCompact": 0.6, "SessionEnd": 0.6}  # after that the rest is put aside
+SAVE_BUDGET_S = {"PreCompact": 0.4, "SessionEnd": 0.6}  # after that the rest is put aside
 CATCH_UP_S = 1.5
 HANDOFF_BYTES, BRIEF_BYTES = 4096, 1024
 TAIL_BYTES = 2 << 20  # of the transcript, in which the open task is looked for
@@ -9163,13 +9174,16 @@ class Hook:
 
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log, which is kept small."""
+    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
     line = f"{stamp(now())} {event}: {type(error).__name__}: {one_line(str(error), 500)}\n"
     path = places.hooks_log()
-    ensure_folder(places.home)
-    if file_size(path) > HOOKS_LOG_BYTES:
-        replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
-    append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+    try:
+        ensure_folder(places.home)
+        if file_size(path) > HOOKS_LOG_BYTES:
+            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
+        pass
 
 
 def save_session(hook: Hook, until_s: float) -> bool:
@@ -9179,8 +9193,9 @@ def save_session(hook: Hook, until_s: float) -> bool:
         return True
     n_new = sum(file_size(p) - load_state(hook.places, transcript_name(p), whole=False).get("offset", 0) for p in paths)
     unread = list(paths)
+    waits = any(os.path.exists(hook.places.spooled(transcript_name(path), 0)) for path in paths)  # from the last time
     try:
-        if hook.event == "PreCompact" or n_new < SLICE_BYTES // 2:
+        if n_new < SLICE_BYTES // 2 or (hook.event == "PreCompact" and not waits):
             keeper = hook.keeper()
             for path in paths:
                 if time.monotonic() < until_s and keeper.save(path, until_s=until_s).is_whole:
@@ -9346,7 +9361,7 @@ def on_session_start(hook: Hook) -> str:
             catch_up_transcripts(keeper, unsaved, until_s)
             if tail_is_long(keeper.view):
                 catch_up(keeper.view)
-    except RlmError as error:  # what is there can still be told
+    except (OSError, RlmError) as error:  # what is there can still be told
         note_failure(hook.places, hook.event, error)
     return hand_back(hook) if hook.payload.get("source") == "compact" else where_it_stands(hook)
 
@@ -12318,11 +12333,22 @@ def doctor_command(call: Call, options: Any) -> int:
     return 1 if answer.data["failures"] else 0
 
 
+def file_away(places: Places) -> bool:
+    """For a second, reads what hooks had no time to read; whether some of it is left."""
+    if not spooled_files(places):
+        return False
+    keeper = Keeper(View(places).refresh(), wait_s=1.0)
+    drain_spool(keeper, time.monotonic() + 1.0)
+    if tail_is_long(keeper.view):
+        catch_up(keeper.view)
+    return bool(spooled_files(places))
+
+
 def serve_command(call: Call, options: Any) -> int:
     """Runs the MCP server."""
     if sys.stdin.isatty():
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
-    return Server(call.store.places, options.inline, options.resume or "").serve()
+    return Server(call.store.places, options.inline, options.resume or "", file_away).serve()
 
 
 COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {

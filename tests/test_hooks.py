@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import resource
-import select
 import shutil
 import signal
 import string
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -164,7 +162,8 @@ class HookCase(TempHome):
 
     def started(self, event: str, data: bytes, prepare: Callable[[], object]) -> Callable[[], str]:
         """As `raw`, but what comes back waits for the end."""
-        code = compile(source_of(event), os.path.join(HOOKS, rlm.HOOKS[event][0]), "exec")
+        source = source_of(event) if event in rlm.HOOKS else source_of("SessionEnd").replace("SessionEnd", event)
+        code = compile(source, os.path.join(HOOKS, "some_hook.py"), "exec")
         given, out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile(), tempfile.TemporaryFile()
         given.write(data)
         given.seek(0)
@@ -421,9 +420,9 @@ class FaultTest(HookCase):
     def test_an_unknown_event_does_nothing(self) -> None:
         self.assertEqual(rlm.hook_answer("Unheard", {"hook_event_name": "Unheard", "session_id": "é"}), "")
         before = self.files()
-        unheard = json.dumps({**self.payload("SessionStart"), "hook_event_name": "Unheard"}).encode()
-        ended(forked(lambda: (sys.stdin.close(), setattr(sys, "stdin", mock.Mock(buffer=mock.Mock(read=lambda: unheard))),
-                              rlm.run_hook("Unheard"))))
+        for event in ("Unheard", "Stop", "SubagentStop"):
+            data = json.dumps({**self.payload("SessionEnd"), "hook_event_name": event}).encode()
+            self.assertEqual(self.raw(event, data), "")
         self.assertEqual(self.files(), before)
 
     def test_a_standard_input_that_stays_silent_is_given_up(self) -> None:
@@ -461,7 +460,7 @@ class FaultTest(HookCase):
 
             out = self.fire(event, home=home, prepare=prepare, **more)
             self.assertEqual(self.files(home), before, event)
-            self.assertTrue(event == "SessionStart" or not out or "[redacted" not in out)
+            self.assertEqual("cobalt" in out, event == "SessionStart", event)  # which can still be told
             for folder, _, _ in os.walk(home):
                 os.chmod(folder, 0o755)
 
@@ -489,8 +488,10 @@ class FaultTest(HookCase):
                         file.write(b"\x00\xff{damaged" * 40)
                 with self.subTest(name=name, event=event):
                     out = self.fire(event, home=home, fails=event in failing, **more)
-                    if event in failing and event != "SessionStart" and event != "PreCompact":
+                    if event in failing:
                         self.assertEqual(out, "")
+                    elif not name.startswith("log"):
+                        self.assertEqual(bool(out), event in ("PreCompact", "SessionStart", "UserPromptSubmit"))
 
     def test_what_could_not_be_stored_waits_in_the_spool_and_is_stored_later(self) -> None:
         manifest = self.places.manifest()
@@ -512,6 +513,18 @@ class FaultTest(HookCase):
                 self.assertEqual(self.texts().count("First answer"), 1)
                 good = contents(manifest)
                 self.talk.write(whole)
+
+    def test_whatever_stops_the_saving_the_transcript_is_put_aside(self) -> None:
+        for error in (MemoryError("é"), KeyboardInterrupt(), rlm.TimedOut("é"), OSError(5, "é"), RecursionError(), SystemExit(3)):
+            def prepare(error: BaseException = error) -> None:
+                rlm.Keeper.store = mock.Mock(side_effect=error)  # type: ignore[method-assign]
+
+            for event in self.SAVING:
+                shutil.rmtree(self.places.spool(), ignore_errors=True)
+                self.assertEqual(self.fire(event, fails=True, prepare=prepare), "")
+                self.assertEqual(self.spool(), [f"{SESSION}@0.jsonl"])
+        self.fire("SessionStart")
+        self.assertEqual(self.texts().count("Second answer"), 1)
 
     def test_held_locks_are_given_up_in_time_and_nothing_is_lost(self) -> None:
         for name in ("lock", os.path.relpath(self.places.transcripts_lock(SESSION), self.places.memory)):
@@ -548,7 +561,7 @@ class FaultTest(HookCase):
 
             out = self.disk_full(event, home, json.dumps(self.payload(event, **more)).encode(), prepare)
             self.assertEqual(self.log_lines(home), [])  # there is no room for that either
-            self.assertNotIn("Second answer", out)
+            self.assertEqual("cobalt" in out, event == "SessionStart", event)
             before = everything(self.store(home))
             self.assertEqual(sum("First answer" in str(v[1]) for v in before.values()), 1)
             if event in self.SAVING:  # with room again all of it is saved

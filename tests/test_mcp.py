@@ -1104,10 +1104,12 @@ class StoreTest(McpTest):
         with open(self.places.config(), "w", encoding="utf-8") as file:
             file.write("{broken é")
         client = self.session()
-        result = client.call("rlm_grep", pattern="x")
-        self.assertTrue(result["isError"])
-        self.assertIn("config.json", text_of(result))
-        self.assertNotIn("isError", client.call("rlm_remember", content=HARD))
+        # What is never to be saved is in that file, so saving needs it too.
+        for name, arguments in (("rlm_grep", {"pattern": "x"}), ("rlm_remember", {"content": HARD})):
+            result = client.call(name, **arguments)
+            self.assertTrue(result["isError"])
+            self.assertIn("config.json", text_of(result))
+        self.assertNotIn("isError", client.call("rlm_search", query="é"))
 
     def test_uses_are_recorded_soon_and_at_the_end(self) -> None:
         chunk_id = self.chunk(HARD)
