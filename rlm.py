@@ -6054,7 +6054,7 @@ def sweep(log: Log) -> None:
 
 
 def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[], None],
-                    change: Callable[[bytes], bytes]) -> None:
+                    change: Callable[[bytes], bytes] = lambda line: line) -> None:
     """`rewrite`, with nobody else at it."""
     log = view.log
     purge_forgotten(view, now())
