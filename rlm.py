@@ -7020,6 +7020,7 @@ def status_data(view: View) -> dict[str, Any]:
         "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
         "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
         "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
+        "transcript_bytes": folder_bytes(places.transcripts()),
         "generation": view.log.generation(), "n_not_indexed": len(view.tail), "damaged_lines": view.n_damaged,
         "semantic": None,
     }
@@ -7038,8 +7039,8 @@ def rlm_status(call: Call) -> Answer:
         f"importance: {tally_text(data['importance'])}",
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
-        f"store {size_text(data['store_bytes'])}, index {size_text(data['index_bytes'])}, "
-        f"{counted(data['n_not_indexed'], 'record')} not indexed yet",
+        f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
+        f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" + (" (`rlm.py verify` shows them)" if data["damaged_lines"] else ""),
         "semantic provider: none (ranking is by words)",
     ]
@@ -8761,24 +8762,30 @@ class Saved:
 class Keeper:
     """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
 
-    __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "names_by_first", "wait_s", "is_final")
+    __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "names_by_first", "wait_s", "is_final", "root")
 
     def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True) -> None:
         self.view = view
         self.places = view.log.places
         self.excluded: list[str] = setting(self.places, "exclude")
         self.is_keeping: bool = setting(self.places, "keep_transcripts")
-        self.projects: dict[str, str] = {}  # by working folder
+        self.root = ""  # the folder in which the session that is being saved was started
+        self.projects: dict[tuple[str, str], str] = {}  # by that and the working folder
         self.names_by_first: dict[str, list[str]] | None = None  # transcripts by the key of their first message
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
 
     def project(self, folder: str) -> str:
-        """The project of a working folder."""
-        if folder not in self.projects:
-            named = environment("RLM_PROJECT") if folder == current_folder() else ""
-            self.projects[folder] = plain(named) or project_of(folder)
-        return self.projects[folder]
+        """The project of a working folder: outside repositories, of a folder below where the session began that one's.
+
+        RLM_PROJECT names the folder that we are started in, for the session that is running there.
+        """
+        root, here = self.root, current_folder()
+        if (root, folder) not in self.projects:
+            named = plain(environment("RLM_PROJECT")) if here in (folder, root) else ""
+            is_inside = folder.startswith(root + os.sep) and not (os.path.isdir(folder) and repository_name(folder))
+            self.projects[root, folder] = named or project_of(root if is_inside else folder)
+        return self.projects[root, folder]
 
     def relatives(self, name: str, first: str) -> list[str]:
         """The other transcripts that begin with the same message: this one was resumed or branched from one of them."""
@@ -8877,12 +8884,16 @@ class Keeper:
         again = {"offset": 0, "pending": {}, "prompt": "", "tail": []}
         if state["offset"] < base:  # the state was lost, and the rest of the file is not here
             state.update(again, offset=base)
-        elif file_size(path) + base < state["offset"]:  # the copy has more, and stays; in the spool lie old versions
-            state.update({} if path.startswith(self.places.spool() + os.sep) else again)
+        elif file_size(path) + base < state["offset"]:  # an older version: the copy has more, and stays
+            state.update({} if base else again)  # a part in the spool that was read since from the file itself
         elif not base and not is_continued(path, state):
             state.update(again, kept=0, n_packed=0)
         if file_size(self.places.transcript(name)) < state["n_packed"]:
             state.update(kept=0, n_packed=0)
+        if "root" not in state and not base:
+            rows = (parsed_line(line) or {} for line in split_lines(read_lines(path, 0, 1 << 16)))
+            state["root"] = next(filter(None, (string_in(row, "cwd") for row in rows)), "")
+        self.root = string_in(state, "root")
         if "relatives" not in state or (not state["offset"] and not state["relatives"]):
             first = first_key(split_lines(read_lines(path, 0, 1 << 20))) if not base else ""
             state["relatives"] = self.relatives(name, first) if first else []
@@ -9054,6 +9065,20 @@ def scrub_file(path: str, *, dry_run: bool) -> int:
     if n_changed and not dry_run:
         replace_file(path, b"".join(clean))
     return n_changed
+
+
+def transcript_problems(places: Places) -> Iterator[Record]:
+    """Every copy that cannot be read, or is not as long as it was when it was saved."""
+    for name in kept_transcripts(places):
+        file, n_packed = os.path.basename(places.transcript(name)), load_state(places, name, whole=False).get("n_packed")
+        try:
+            for _ in kept_slices(places, name):
+                pass
+        except Damaged as error:
+            yield {"file": file, "problem": str(error)}
+            continue
+        if n_packed is not None and n_packed > file_size(places.transcript(name)):
+            yield {"file": file, "problem": "cut short: the end of the copy is gone; the chunks are not"}
 
 
 def transcript_names(places: Places, wanted: str) -> list[str]:
@@ -12084,7 +12109,7 @@ def verify_command(call: Call, options: Any) -> int:
         problems[0]["repaired"] = repair_manifest(places)
     if not problems or "repaired" in problems[0]:
         view = View(places).refresh()
-        problems += verify(view, call.progress)
+        problems += [*verify(view, call.progress), *transcript_problems(places)]
         call.progress(0, 0, "")
         if options.repair and not options.dry_run and any(p.get("repairable") for p in problems):
             done = rewrite(view, repair=True)

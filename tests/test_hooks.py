@@ -153,6 +153,20 @@ class HookCase(TempHome):
         except OSError:
             return []
 
+    @staticmethod
+    def patched(**values: Any) -> Callable[[], None]:
+        """What sets these names of rlm."""
+
+        def patch() -> None:
+            for name, value in values.items():
+                setattr(rlm, name, value)
+
+        return patch
+
+    def go(self) -> None:
+        """Goes to the project's folder."""
+        os.chdir(self.folder)
+
     def raw(self, event: str, data: bytes, prepare: Callable[[], object] = lambda: None) -> str:
         """Runs an event's hook file in a process of its own (a fork, which saves the start of Python); its output.
 
@@ -353,8 +367,12 @@ class ProcessTest(HookCase):
         self.talk.turn("A prompt é", "An answer")
         command = [sys.executable, "-I", "-S", os.path.join(HOOKS, "pre_compact.py")]
         for closed in ((0,), (0, 1, 2)):
-            process = subprocess.run(command, env={"HOME": self.home}, preexec_fn=lambda fds=closed: [  # type: ignore
-                os.close(fd) for fd in fds], stdout=None if 1 in closed else subprocess.PIPE, check=False, timeout=30)
+            def close(fds: tuple[int, ...] = closed) -> None:
+                for fd in fds:
+                    os.close(fd)
+
+            process = subprocess.run(command, env={"HOME": self.home}, preexec_fn=close, check=False, timeout=30,
+                                     stdout=None if 1 in closed else subprocess.PIPE)
             self.assertEqual((process.returncode, process.stdout or b""), (0, b""))
         reader, writer = os.pipe()
         os.close(reader)
@@ -411,10 +429,10 @@ class FaultTest(HookCase):
         for event in ("PreCompact", "UserPromptSubmit", "PostCompact", "SessionEnd", "PreToolUse", "PostToolUse"):
             for data, n_noted in noted.items():
                 before = len(self.log_lines())
-                self.assertEqual(self.raw(event, data, lambda: os.chdir(self.folder)), "", (event, data[:80]))
+                self.assertEqual(self.raw(event, data, self.go), "", (event, data[:80]))
                 self.assertEqual(len(self.log_lines()) - before, n_noted, (event, data[:80]))
         for data in noted:  # at a session's start there is something to tell all the same
-            out = self.raw("SessionStart", data, lambda: os.chdir(self.folder))
+            out = self.raw("SessionStart", data, self.go)
             self.assertIn("additionalContext" if data.startswith(b"{") and noted[data] == 0 else "", out)
 
     def test_an_unknown_event_does_nothing(self) -> None:
@@ -526,21 +544,26 @@ class FaultTest(HookCase):
         self.fire("SessionStart")
         self.assertEqual(self.texts().count("Second answer"), 1)
 
+    @staticmethod
+    def end_child(child: int) -> None:
+        """Ends a process that this one started."""
+        os.kill(child, signal.SIGKILL)
+        ended(child)
+
     def test_held_locks_are_given_up_in_time_and_nothing_is_lost(self) -> None:
         for name in ("lock", os.path.relpath(self.places.transcripts_lock(SESSION), self.places.memory)):
-            holders, running = [], []
+            holders: list[int] = []
+            running = []
             began = time.monotonic()
             for event, home, more in self.events():
                 if event in self.STORING:
                     holders.append(lock_holder(os.path.join(self.store(home).memory, name)))
-                    finish = self.started(event, json.dumps(self.payload(event, **more)).encode(), lambda home=home: [
-                        os.environ.update(HOME=home), os.chdir(self.folder)])  # type: ignore[misc]
+                    self.addCleanup(self.end_child, holders[-1])
+                    with mock.patch.dict(os.environ, {"HOME": home}):
+                        finish = self.started(event, json.dumps(self.payload(event, **more)).encode(), self.go)
                     running.append((event, home, finish))
             outs = {event: finish() for event, _, finish in running}
             took = time.monotonic() - began
-            for child in holders:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
             self.assertLess(took, max(rlm.HOOK_DEADLINE_S.values()) + 1)
             for event, home, _ in running:
                 with self.subTest(name=name, event=event):
@@ -724,13 +747,8 @@ class PreCompactTest(HookCase):
         for n in range(12):
             self.talk.turn(f"Prompt {n} é", f"Answer number {n}; " + "text " * 800)
 
-        def hasty() -> None:
-            rlm.SLICE_BYTES = 9000
-            rlm.SAVE_BUDGET_S = {"PreCompact": 0.0, "SessionEnd": 0.0}
-
-        self.assertIn(SESSION, self.fire("PreCompact", prepare=lambda: [hasty(), setattr(
-            rlm, "HOOK_DEADLINE_S", {**rlm.HOOK_DEADLINE_S}), setattr(rlm.Keeper, "save", mock.Mock(
-                side_effect=AssertionError))]))
+        hasty = self.patched(SLICE_BYTES=9000, SAVE_BUDGET_S={"PreCompact": 0.0, "SessionEnd": 0.0})
+        self.assertIn(SESSION, self.fire("PreCompact", prepare=hasty))
         self.assertEqual((self.ids(), self.spool()), ([], [f"{SESSION}@0.jsonl"]))
         self.assertTrue(os.path.samefile(os.path.join(self.places.spool(), self.spool()[0]), self.path))
         out = self.fire("SessionEnd", prepare=hasty)  # more new bytes than it may read: it only puts aside
@@ -747,8 +765,8 @@ class PreCompactTest(HookCase):
     def test_what_the_time_is_enough_for_is_stored_at_once_and_the_rest_later(self) -> None:
         for n in range(12):
             self.talk.turn(f"Prompt {n} é", f"Answer number {n}; " + "text " * 800)
-        out = self.fire("PreCompact", prepare=lambda: [setattr(rlm, "SLICE_BYTES", 9000), setattr(
-            rlm.time, "monotonic", mock.Mock(side_effect=[0.0, 0.0, *[0.1] * 3, *[9.0] * 500]))])
+        clock = mock.Mock(wraps=time, monotonic=mock.Mock(side_effect=[0.0, 0.0, *[0.1] * 3, *[9.0] * 500]))
+        out = self.fire("PreCompact", prepare=self.patched(SLICE_BYTES=9000, time=clock))
         stored = self.ids()
         self.assertTrue(0 < len(stored) < 12, stored)
         self.assertIn(stored[0], out)
@@ -763,14 +781,12 @@ class PreCompactTest(HookCase):
         self.assertEqual(self.kept(), contents(self.path))
 
     def test_a_copy_in_the_spool_that_was_saved_meanwhile_is_only_removed(self) -> None:
-        def no_links() -> None:
-            rlm.link_file = lambda path, name: False  # another disk
-
         self.talk.turn("First prompt é", "First answer")
         self.fire("PreCompact")
         self.talk.turn("Second prompt", "Second answer")
         saved = contents(self.places.reading(SESSION))
-        self.fire("SessionEnd", prepare=lambda: [no_links(), setattr(rlm, "SLICE_BYTES", 10)])
+        on_another_disk = self.patched(link_file=lambda path, name: False, SLICE_BYTES=10)
+        self.fire("SessionEnd", prepare=on_another_disk)
         (copy,) = self.spool()
         self.assertEqual(contents(os.path.join(self.places.spool(), copy)), contents(self.path)[int(copy.split("@")[1][:-6]):])
         self.assertEqual(contents(self.places.reading(SESSION)), saved)
@@ -798,7 +814,7 @@ class PreCompactTest(HookCase):
 
             data = json.dumps(self.payload("PreCompact")).encode()
             with self.assertRaisesRegex(AssertionError, str(-signal.SIGKILL)):
-                self.raw("PreCompact", data, lambda step=step, die=die: setattr(rlm, step, die))  # type: ignore[misc]
+                self.raw("PreCompact", data, self.patched(**{step: die}))
             self.fire("PreCompact")
             with self.subTest(step=step, is_after=is_after):
                 self.assertEqual([self.texts().count(f"Answer {i}.") for i in range(n + 1)], [1] * (n + 1))
@@ -911,10 +927,18 @@ class SessionStartTest(HookCase):
         self.assertLessEqual(len(text.encode()), 1024)
         self.assertIn("Critical 11", text)
 
-    def test_a_resumed_session_is_not_told_its_own_thread(self) -> None:
+    def test_a_resumed_session_is_not_told_its_own_thread_nor_another_ones(self) -> None:
         self.talk.turn("Paint the basket é", "Painted.")
         self.fire("SessionEnd")
+        for source in ("resume", "startup"):
+            self.assertEqual(self.context("SessionStart", source=source), "", source)
+        other = self.other_talk("11111111-2222-4333-8444-555555555555")
+        other.turn("Weave the basket 日本", "Woven.")
+        self.fire("SessionEnd", session_id=other.session, transcript_path=other.path)
         self.assertEqual(self.context("SessionStart", source="resume"), "")
+        text = self.context("SessionStart", source="startup")
+        self.assertIn("Weave the basket", text)
+        self.assertNotIn("Paint the basket", text)
         critical = self.remember("Never deploy on Fridays é", importance="critical")
         text = self.context("SessionStart", source="resume")
         self.assertIn(critical, text)
@@ -969,9 +993,8 @@ class SessionStartTest(HookCase):
             os.utime(talk.path, (time.time() - 3600 + n, time.time() - 3600 + n))
         counts = []
         for _ in range(4):
-            clock = iter([0.0, 0.0, *[9.0] * 500])
-            self.fire("SessionStart", prepare=lambda clock=clock: setattr(  # type: ignore[misc]
-                rlm.time, "monotonic", lambda: next(clock)))
+            clock = mock.Mock(wraps=time, monotonic=mock.Mock(side_effect=[0.0, 0.0, *[9.0] * 500]))
+            self.fire("SessionStart", prepare=self.patched(time=clock))
             counts.append(len(self.ids()))
         self.assertEqual(counts, [1, 2, 3, 3])
 

@@ -903,7 +903,7 @@ class KeepingTest(KeepCase):
         self.excluded("/home/dev/hidden")
         script = Script()
         script.user("open é")
-        script.say("seen")
+        script.say("seen " + "long " * 20_000)  # beyond what is looked at first
         cut = len(script.data())
         script.user("HUSH", cwd="/home/dev/hidden")
         script.say("HUSH", cwd="/home/dev/hidden/deep")
@@ -932,6 +932,20 @@ class KeepingTest(KeepCase):
         self.assertNotIn(b"HUSH", self.stored_bytes())
         self.assert_each_once(2)
 
+    def test_a_folder_excluded_before_its_copy_is_made_stays_out_of_it(self) -> None:
+        script = Script()
+        script.user("open é")
+        script.say("seen " + "long " * 20_000)
+        rlm.write_config(self.places, {"keep_transcripts": False})
+        self.save(self.write(script.data()))
+        first = script.data()
+        script.user("HUSH", cwd="/home/dev/hidden")
+        script.raw({"type": "last-prompt", "sessionId": SESSION, "lastPrompt": "HUSH"})
+        self.save(self.write(script.data()))
+        self.excluded("hidden")
+        self.save(self.write(script.data()))
+        self.assertEqual(self.kept(), first)
+
     def test_a_project_excluded_while_no_copies_were_wanted_stays_out_of_them(self) -> None:
         script = self.script(2)
         first = script.data()
@@ -945,7 +959,7 @@ class KeepingTest(KeepCase):
         self.assertEqual(self.kept(), first)
 
     def test_resumed_and_forked_sessions_are_stored_once(self) -> None:
-        parent = self.script(6)
+        parent = self.script(5)
         copied = [json.loads(line) for line in parent.lines]
         for order in (("aaaa", "bbbb"), ("bbbb", "aaaa")):  # names in which the files are come to
             self.other_home("order " + order[0])
@@ -958,13 +972,13 @@ class KeepingTest(KeepCase):
                     origin = {"sessionId": names[0], "messageUuid": entry.get("uuid")}
                     more = {"uuid": f"n{entry.get('uuid')}", "forkedFrom": origin} if how and "uuid" in entry else {}
                     child.raw({**entry, "sessionId": child.session, **more})
-                child.user(f"<asked {6 + how}> a new way é")
-                child.say(f"<said {6 + how}>")
+                child.user(f"<asked {5 + how}> a new way é")
+                child.say(f"<said {5 + how}>")
                 self.write(child.data(), names[1][:-1] + str(how))
             done = self.import_all()
             with self.subTest(order=order):
                 self.assertEqual(done.refused, [])
-                self.assert_each_once(8)
+                self.assert_each_once(7)
                 self.assertEqual(self.import_all().n_new, 0)
 
     def test_a_file_that_shrank_or_was_replaced_is_read_anew_and_nothing_is_doubled(self) -> None:
@@ -1132,6 +1146,23 @@ class SpoolTest(KeepCase):
         self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
         self.save(path)
         self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
+        self.assertEqual(self.kept(), script.data())
+
+    def test_what_was_put_aside_stays_until_all_of_it_is_saved(self) -> None:
+        script = Script()
+        for n in range(9):
+            script.user(f"<{n}> é" + "p" * 3000)
+            script.say("fine")
+        path = self.write(script.data())
+        rlm.put_aside(self.places, path)
+        os.unlink(path)
+        n_drains = 0
+        with mock.patch.object(rlm, "SLICE_BYTES", 5000):
+            while rlm.spooled_files(self.places):
+                rlm.drain_spool(rlm.Keeper(self.view()), until_s=0)
+                n_drains += 1
+        self.assertGreater(n_drains, 1)
+        self.assertEqual([("".join(self.texts())).count(f"<{n}>") for n in range(9)], [1] * 9)
         self.assertEqual(self.kept(), script.data())
 
     def test_foreign_files_in_the_spool_are_left_alone(self) -> None:
