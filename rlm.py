@@ -8783,7 +8783,8 @@ class Keeper:
         root, here = self.root, current_folder()
         if (root, folder) not in self.projects:
             named = plain(environment("RLM_PROJECT")) if here in (folder, root) else ""
-            is_inside = folder.startswith(root + os.sep) and not (os.path.isdir(folder) and repository_name(folder))
+            is_below = bool(root) and folder.startswith(root + os.sep)
+            is_inside = is_below and not (os.path.isdir(folder) and repository_name(folder))
             self.projects[root, folder] = named or project_of(root if is_inside else folder)
         return self.projects[root, folder]
 
@@ -8890,7 +8891,7 @@ class Keeper:
             state.update(again, kept=0, n_packed=0)
         if file_size(self.places.transcript(name)) < state["n_packed"]:
             state.update(kept=0, n_packed=0)
-        if "root" not in state and not base:
+        if not state.get("root") and not base:  # its first lines may not name one
             rows = (parsed_line(line) or {} for line in split_lines(read_lines(path, 0, 1 << 16)))
             state["root"] = next(filter(None, (string_in(row, "cwd") for row in rows)), "")
         self.root = string_in(state, "root")
@@ -9070,14 +9071,15 @@ def scrub_file(path: str, *, dry_run: bool) -> int:
 def transcript_problems(places: Places) -> Iterator[Record]:
     """Every copy that cannot be read, or is not as long as it was when it was saved."""
     for name in kept_transcripts(places):
-        file, n_packed = os.path.basename(places.transcript(name)), load_state(places, name, whole=False).get("n_packed")
+        file = os.path.basename(places.transcript(name))
+        n_packed = load_state(places, name, whole=False).get("n_packed", 0)
         try:
             for _ in kept_slices(places, name):
                 pass
         except Damaged as error:
             yield {"file": file, "problem": str(error)}
             continue
-        if n_packed is not None and n_packed > file_size(places.transcript(name)):
+        if n_packed > file_size(places.transcript(name)):
             yield {"file": file, "problem": "cut short: the end of the copy is gone; the chunks are not"}
 
 

@@ -1,9 +1,11 @@
 """README tells the truth: its tool table is the registry's, its commands exist, and its transcript can be replayed."""
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import unittest
@@ -75,6 +77,39 @@ class ReadmeTest(TempHome):
         self.assertIn("saved", client.text("rlm_chunk", content="as a module é"))
 
     def test_the_first_steps_of_readme_work_on_a_fresh_machine(self) -> None:
+        folder = os.path.join(self.home, "rlm")
+        shutil.copytree(ROOT, folder, ignore=lambda _, names: [n for n in names if n in (".git", "tests", "__pycache__")])
+        projects = os.path.join(self.home, ".claude", "projects", "-home-dev-shop")
+        os.makedirs(projects)
+        path = os.path.join(projects, "3c57c232-d4a0-4b3f-a780-c76246539c7a.jsonl")
+        with open(path, "w", encoding="utf-8") as file:
+            for kind, text in (("user", "How long do we keep backups? é"), ("assistant", "We decided on 90 days, off site.")):
+                print(json.dumps({"type": kind, "uuid": kind, "sessionId": "3c57c232", "cwd": "/home/dev/shop",
+                                  "timestamp": "2026-11-21T07:13:49.789Z",
+                                  "message": {"role": kind, "content": [{"type": "text", "text": text}]}},
+                                 separators=(",", ":")), file=file)
+        os.utime(path, (1, 1))
+        del os.environ["RLM_PROJECT"]
+
+        def run(line: str) -> str:
+            """What a command of README prints."""
+            self.assertIn(line, README)
+            line = line.replace("python3", shlex.quote(sys.executable)).replace("~/.local", '"$HOME"/.local')
+            done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, text=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+            return done.stdout
+
+        self.assertIn("write", run("python3 rlm.py install --dry-run"))
+        self.assertEqual(os.listdir(os.path.join(self.home, ".claude")), ["projects"])
+        self.assertIn("0 failures", run("python3 rlm.py install  ".rstrip()))
+        self.assertIn("90 days", run('~/.local/bin/rlm search "what did we decide about backups"'))
+        done = subprocess.run([os.path.join(self.home, ".local", "bin", "rlm"), "uninstall", "--all", "--yes"],
+                              cwd=self.home, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        left = [name for _, _, names in os.walk(os.path.join(self.home, ".claude")) for name in names]
+        self.assertEqual((left, os.path.exists(os.path.join(self.home, ".claude.json"))), ([os.path.basename(path)], False))
+
+    def test_a_folder_of_texts_is_searchable_without_claude_code(self) -> None:
         notes = os.path.join(self.home, "notes")
         os.mkdir(notes)
         with open(os.path.join(notes, "plan.md"), "w", encoding="utf-8") as file:
@@ -82,6 +117,13 @@ class ReadmeTest(TempHome):
         self.assertIn("python3 rlm.py import ~/notes", README)
         self.assertIn(b"Imported 1", self.cli("import", notes).stdout)
         self.assertIn(b"90 days", self.cli("search", "what did we decide about backups").stdout)
+
+    def test_the_hooks_and_settings_in_readme_are_those_that_are_installed(self) -> None:
+        with open(os.path.join(ROOT, "settings.snippet.json"), encoding="utf-8") as file:
+            self.assertEqual(len(json.load(file)["hooks"]), 5)
+        self.assertIn("puts five hooks into", README)
+        for word in ("[redacted:KIND]", "<private>", "config exclude", "uninstall", "doctor", "restore-transcript"):
+            self.assertIn(word, README)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ class HookCase(TempHome):
         self.assertLessEqual(len(text.encode()), 1024)
         return text
 
-    def ids(self, **wanted: Any) -> list[str]:
+    def ids(self) -> list[str]:
         """The ids of the chunks, in the order in which they were stored."""
         return [key for key, values in everything(self.places).items() if values[0] == "chunk"] \
             if os.path.exists(self.places.manifest()) else []
@@ -832,6 +832,16 @@ class PreCompactTest(HookCase):
         self.assertEqual(self.texts().count("I asked an agent."), 1)
         self.assertEqual(self.kept(f"{SESSION}.agent-a4bc9ce576115fb8c"), contents(path))
 
+    def test_a_session_that_goes_into_a_subfolder_stays_in_its_project(self) -> None:
+        os.makedirs(os.path.join(self.folder, "src é"))
+        self.talk.turn("A prompt in the project's folder é", "An answer there.")
+        self.talk.cwd = os.path.join(self.folder, "src é")
+        self.talk.turn("A prompt in a subfolder", "Another answer.")
+        self.fire("PreCompact", env={"CLAUDE_PROJECT_DIR": self.folder})
+        stored = everything(self.places).values()
+        self.assertEqual({values[4] for values in stored}, {PROJECT})
+        self.assertIn("Another answer.", self.texts())
+
     def test_secrets_are_nowhere_on_the_disk(self) -> None:
         self.talk.user(f"Use {GITHUB_TOKEN} é and not {AWS_KEY}\n<private>my own {HARD} matter</private>")
         call_id = self.talk.asks("Bash", command=f"curl https://me:{PASSWORD}@git.acme.io/日本", description="d")
@@ -1124,8 +1134,9 @@ class SessionEndTest(HookCase):
         self.assertGreater(os.path.getsize(self.path), 20 << 20)
         began = time.monotonic()
         self.fire("SessionEnd")
-        self.assertLess(time.monotonic() - began, 1.0)
+        self.assertLess(time.monotonic() - began, 1.5)  # then the client would end it
         self.assertEqual(self.spool(), [f"{SESSION}@0.jsonl"])
+        self.assertEqual(rlm.load_state(self.places, SESSION)["offset"], 0)  # none of it was read
 
 
 class ToolHooksTest(HookCase):

@@ -737,6 +737,21 @@ class KeepingTest(KeepCase):
         hits = self.call("rlm_search", query="said 7 日本語", project="project").data
         self.assertIn(chunk["id"][:10], json.dumps(hits))
 
+    def test_a_session_that_moves_into_a_folder_of_its_project_stays_in_that_project(self) -> None:
+        script = Script()
+        script.raw({"type": "queue-operation", "operation": "enqueue", "sessionId": SESSION, "content": "x"})
+        ends = [len(script.data())]
+        for cwd, size in ((CWD, 5000), (CWD + "/sub é", 5000), (CWD + "2/other", 5000)):
+            script.user(f"asked in {cwd} " + "p" * size, cwd=cwd)
+            script.say("said", cwd=cwd)
+            ends.append(len(script.data()))
+        for n, cuts in enumerate(([], ends)):
+            with self.subTest(cuts=cuts):
+                self.other_home(f"other {n}")
+                self.grown(script.data(), cuts, final=True)
+                found = [found[4] for found in everything(self.places).values()]
+                self.assertEqual(found, ["project", "project", "other"])
+
     def test_any_cuts_give_the_chunks_and_the_copy_of_one_go(self) -> None:
         data, rng = self.script(6).data(), random.Random(11)
         self.save(self.write(data))

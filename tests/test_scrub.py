@@ -1,0 +1,203 @@
+"""What was stored is cleaned by today's rules, given back as it was, and never taken from excluded projects."""
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import time
+import unittest
+from unittest import mock
+
+from tests.support import HARD, ROOT, TempHome, everything, rlm
+
+SECRET = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+SESSION = "3c57c232-d4a0-4b3f-a780-c76246539c7a"
+
+
+def spoken(text: str, session: str = SESSION, cwd: str = "/home/dev/shop", **more: object) -> bytes:
+    """A line of a transcript in which the user says something."""
+    line = {"type": "user", "uuid": rlm.digest(text + session), "sessionId": session, "cwd": cwd, "gitBranch": "main",
+            "timestamp": "2026-11-21T07:13:49.789Z", "message": {"role": "user", "content": text}, **more}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+class StoreCase(TempHome):
+    def unredacted(self) -> object:
+        """A patch under which secrets are stored as they are: by an rlm that did not know this kind yet."""
+        same = mock.patch.multiple(rlm, redact=lambda text: text, redact_value=lambda value: value)
+        return same
+
+    def transcript(self, *lines: bytes, session: str = SESSION) -> str:
+        """A transcript where the client keeps it, last written some time ago."""
+        path = os.path.join(self.home, ".claude", "projects", "-home-dev-shop", session + ".jsonl")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.writelines(lines)
+        os.utime(path, (time.time() - 9000,) * 2)
+        return path
+
+    def save(self, path: str) -> None:
+        """Saves the transcript in this process."""
+        rlm.Keeper(self.view()).save(path)
+
+    def bytes_at_home(self) -> bytes:
+        """All bytes that rlm keeps, packed ones unpacked too."""
+        found = b""
+        for folder, _, names in os.walk(self.places.home):
+            for name in names:
+                data = rlm.read_file(os.path.join(folder, name))
+                found += data + (gzip.decompress(data) if name.endswith(".gz") and data else b"")
+        return found
+
+
+class ScrubTest(StoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        with self.unredacted():  # type: ignore[attr-defined]
+            self.id = self.chunk(f"the token is {SECRET} {HARD}", summary=f"about {SECRET}", tags=f"x,{SECRET}")
+            self.other = self.chunk("nothing to hide é")
+            self.insight = self.call("rlm_remember", content=f"use {SECRET} for é").data["id"]
+            archived = self.chunk(f"archived {SECRET} {HARD}")
+            rlm.archive_docs(self.view(), [rlm.find_id(self.view(), archived)], rlm.now())
+            self.archived = archived
+            self.path = self.transcript(spoken(f"deploy with {SECRET} é"), spoken("then rest 日本"))
+            self.save(self.path)
+        self.assertGreater(self.bytes_at_home().count(SECRET.encode()), 6)
+
+    def test_a_dry_run_tells_what_would_change_and_changes_nothing(self) -> None:
+        before = self.bytes_at_home()
+        done = self.cli("scrub", "--dry-run", "--json")
+        data = json.loads(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertFalse(data["done"])
+        self.assertLessEqual({self.id, self.insight, self.archived}, set(data["memories"]))
+        self.assertNotIn(self.other, data["memories"])
+        self.assertEqual(data["transcripts"], {SESSION: 1})
+        self.assertEqual(self.bytes_at_home(), before)
+
+    def test_no_secret_is_left_anywhere_and_all_else_stays(self) -> None:
+        before = everything(self.places)
+        done = self.cli("scrub")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertIn(b"Replaced secrets in 4 memories and 1 transcript.", done.stdout)
+        self.assertNotIn(SECRET.encode(), self.bytes_at_home())
+        after = everything(self.places)
+        self.assertEqual(after.keys(), before.keys())
+        self.assertEqual(after[self.other], before[self.other])
+        self.assertEqual(after[self.id][1], before[self.id][1].replace(SECRET, "[redacted:github-token]"))
+        self.assertEqual(after[self.archived][8], "archived")
+        self.assertIn("No damage.", self.cli("verify").stdout.decode())
+        self.assertIn(self.id, self.call("rlm_search", query="the token is").text)
+        self.assertEqual(self.cli("scrub").stdout, b"No secrets found.\n")
+
+    def test_a_transcript_goes_on_after_its_copy_was_cleaned(self) -> None:
+        self.cli("scrub")
+        with open(self.path, "ab") as file:
+            file.write(spoken("and a last word é"))
+        os.utime(self.path, (time.time() - 8000,) * 2)
+        self.save(self.path)
+        copy = gzip.decompress(rlm.read_file(self.places.transcript(SESSION)))
+        self.assertEqual(copy, rlm.read_file(self.path).replace(SECRET.encode(), b"[redacted:github-token]"))
+
+    def test_what_lies_in_the_spool_is_read_before_it_could_be_forgotten(self) -> None:
+        path = self.transcript(spoken(f"put aside {SECRET} é"), session=SESSION.replace("3c", "4d"))
+        rlm.put_aside(self.places, path)
+        self.cli("scrub")
+        self.assertEqual(rlm.spooled_files(self.places), [])
+        self.assertIn(b"put aside [redacted:github-token]", self.log_bytes())
+        self.assertNotIn(SECRET.encode(), self.bytes_at_home())
+
+    def test_an_empty_store_has_nothing_to_scrub(self) -> None:
+        empty = os.path.join(self.home, "empty")
+        done = self.cli("scrub", env={"RLM_HOME": empty})
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"No secrets found.\n", b""))
+        self.assertFalse(os.path.exists(empty))
+
+
+class RestoreTest(StoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.lines = [spoken(f"first {HARD}"), b'{"type":"mode","mode":"normal"}\n', spoken("second\u2028é")]
+        self.path = self.transcript(*self.lines)
+        folder = os.path.join(self.path[: -len(".jsonl")], "subagents")
+        os.makedirs(folder)
+        self.agent = os.path.join(folder, "agent-a5a65ebe842ab4d32.jsonl")
+        with open(self.agent, "wb") as file:
+            file.write(spoken("look around é", isSidechain=True, agentId="a5a65ebe842ab4d32"))
+        os.utime(self.agent, (time.time() - 9000,) * 2)
+        self.assertEqual(self.cli("import").returncode, 0)
+        self.kept = {path: rlm.read_file(path) for path in (self.path, self.agent)}
+
+    def test_it_comes_back_byte_for_byte_with_its_subagents(self) -> None:
+        for path in self.kept:
+            os.unlink(path)
+        planned = self.cli("restore-transcript", SESSION, "--dry-run")
+        self.assertIn(self.path, planned.stdout.decode())
+        self.assertFalse(os.path.exists(self.path))
+        done = self.cli("restore-transcript", SESSION[:8])
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual({path: rlm.read_file(path) for path in self.kept}, self.kept)
+
+    def test_a_file_that_is_there_is_never_overwritten(self) -> None:
+        done = self.cli("restore-transcript", SESSION)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(self.path, done.stderr.decode())
+
+    def test_it_goes_to_another_file_or_to_standard_output(self) -> None:
+        target = os.path.join(self.home, "copy é.jsonl")
+        self.assertEqual(self.cli("restore-transcript", SESSION, "--to", target).returncode, 0)
+        self.assertEqual(rlm.read_file(target), self.kept[self.path])
+        self.assertEqual(self.cli("restore-transcript", SESSION, "--to", "-").stdout, self.kept[self.path])
+
+    def test_unknown_sessions_are_named(self) -> None:
+        for wanted in ("nobody", "../x", "", "\u2028"):
+            done = self.cli("restore-transcript", wanted)
+            self.assertEqual((done.returncode, done.stdout), (1, b""), wanted)
+            self.assertIn(b"no transcript", done.stderr)
+
+    def test_it_finds_its_place_in_another_home(self) -> None:
+        moved = os.path.join(self.home, "other home é")
+        done = self.cli("restore-transcript", SESSION,
+                        env={"CLAUDE_CONFIG_DIR": moved, "RLM_HOME": self.places.home})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        path = os.path.join(moved, "projects", "-home-dev-shop", SESSION + ".jsonl")
+        self.assertEqual(rlm.read_file(path), self.kept[self.path])
+
+    def test_verify_names_a_copy_that_is_cut(self) -> None:
+        self.assertIn("No damage.", self.cli("verify").stdout.decode())
+        with open(self.places.transcript(SESSION), "r+b") as file:
+            file.truncate(30)
+        done = self.cli("verify")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(SESSION, done.stdout.decode())
+
+
+class ExcludeTest(StoreCase):
+    def test_tools_refuse_and_imports_leave_out_what_is_excluded(self) -> None:
+        self.assertEqual(self.cli("config", "exclude", f"Test,{self.home}/clients").returncode, 0)
+        for arguments in (("remember", "x é"), ("chunk", os.path.join(ROOT, "LICENSE"))):
+            done = self.cli(*arguments)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"exclude", done.stderr)
+        items = "".join(json.dumps({"text": f"text {p} é", "project": p}) + "\n" for p in ("TEST", "open"))
+        done = self.cli("import", "-", "--json", stdin=items.encode())
+        self.assertEqual(json.loads(done.stdout), {"new": 1, "known": 0, "excluded": 1, "refused": []})
+        self.assertNotIn(b"text TEST", self.bytes_at_home())
+
+    def test_a_folder_excludes_all_that_is_below_it(self) -> None:
+        folder = os.path.join(self.home, "clients", "acme")
+        os.makedirs(folder)
+        self.cli("config", "exclude", os.path.join("~", "clients"))
+        env = {"CLAUDE_PROJECT_DIR": folder, "RLM_PROJECT": ""}
+        self.assertEqual(self.cli("remember", "x é", env=env).returncode, 2)
+        self.assertEqual(self.cli("remember", "x é", env={**env, "CLAUDE_PROJECT_DIR": self.home}).returncode, 0)
+
+    def test_a_switch_takes_words_for_on_and_off(self) -> None:
+        for word, expected in (("off", False), ("on", True), ("no", False), ("TRUE", True)):
+            done = self.cli("config", "keep_transcripts", word, "--json")
+            self.assertEqual(json.loads(done.stdout), {"keep_transcripts": expected})
+        self.assertEqual(self.cli("config", "keep_transcripts", "perhaps").returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
