@@ -9052,8 +9052,10 @@ def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
         if n_changed and not dry_run:
             state, data = load_state(places, name), b"".join(packed)
             mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
+            if state:  # should we be stopped in between, the next save makes the copy anew
+                save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
             replace_file(places.transcript(name), data)
-            if state:  # were we stopped just here, the next save would find a copy of another length, and mend it
+            if state:
                 save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
     return n_changed
 
@@ -11394,7 +11396,7 @@ def client_removals(path: str, home: str, known: Record) -> list[Step]:
         steps.append(Step("change", path, "without the entries of rlm", edit=take_out))
     if steps:
         check_writable(path)
-    if os.path.lexists(backup):
+    if os.path.lexists(backup) or any(step.verb == "change" for step in steps):  # which makes one
         steps.append(Step("remove", backup))
     return steps
 

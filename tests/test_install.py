@@ -645,6 +645,13 @@ class UninstallTest(InstallCase):
         self.assertIn("not a file of rlm", self.uninstall("--all"))  # the variable is not set any more
         self.assertEqual(os.listdir(moved), ["thesis.txt"])
 
+    def test_no_backup_is_left_of_a_file_that_the_client_wrote_on(self) -> None:
+        self.install("--no-import")
+        self.put(self.state, self.text(self.state).replace("{", '{"numStartups": 1,', 1))
+        self.uninstall("--keep-data")
+        self.assertEqual(self.data(self.state), {"numStartups": 1})
+        self.assertEqual([name for name in os.listdir(self.home) if "backup" in name], [])
+
     def test_a_folder_that_is_no_store_is_not_touched(self) -> None:
         moved = os.path.join(self.home, "wrong")
         self.put(os.path.join(moved, "index", "page.html"), "mine")

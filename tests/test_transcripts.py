@@ -694,6 +694,19 @@ class KeepCase(TempHome):
             self.save(self.write(data[:size]), final=final or size == len(data))
 
 
+class StopAfter:
+    """A replace_file that does its work, up to that file's; then the process is as good as dead."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.is_over, self.real = path, False, rlm.replace_file
+
+    def __call__(self, path: str, data: bytes, **options: Any) -> Any:
+        if self.is_over:
+            raise InterruptedError(path)
+        self.is_over = path == self.path
+        return self.real(path, data, **options)
+
+
 class KeepingTest(KeepCase):
     def script(self, n_turns: int = 12, session: str = SESSION) -> Script:
         """An ordinary session."""
@@ -806,6 +819,25 @@ class KeepingTest(KeepCase):
         self.save(path)
         self.assertEqual(self.kept(), data)
         self.assertEqual(self.texts(), texts)
+
+    def test_a_scrub_stopped_between_copy_and_state_is_mended(self) -> None:
+        script = self.script(3)
+        script.user("it is password" + "='sword" + "fish' é")
+        script.say("<late>")
+        path = self.write(script.data())
+        with mock.patch.object(rlm, "redact_value", lambda value: value):
+            self.save(path)
+        self.assertIn(b"='sword" + b"fish'", self.kept())
+        stopped = StopAfter(self.places.transcript(SESSION))
+        with mock.patch.object(rlm, "replace_file", stopped), self.assertRaises(InterruptedError):
+            rlm.scrub_transcript(self.places, SESSION, dry_run=False)
+        self.assertTrue(stopped.is_over)
+        self.assertFalse(rlm.is_saved(self.places, path))
+        self.save(path)
+        kept = self.kept()
+        self.assertEqual(kept.count(b"\n"), script.data().count(b"\n"))
+        self.assertNotIn(b"sword" + b"fish", kept)
+        self.assertIn(b"[redacted:password]", kept)
 
     def test_a_damaged_or_lost_state_costs_nothing(self) -> None:
         data = self.script().data()
