@@ -9433,7 +9433,8 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
     found, total = matching(view, words, allowed) if allowed else ({}, 0.0)
     rare = inverse_frequency(max(view.n_docs(), LEAST_DOCS), 1)
     floor = max(LEAST_RARE_WORDS * rare, min(LEAST_SHARE * total, MOST_RARE_WORDS * rare))
-    enough = {key for key, weights in found.items() if len(weights) >= LEAST_WORDS and sum(weights) >= floor}
+    n_least = LEAST_WORDS if any(base for _, base in words) else 2 * LEAST_WORDS  # pairs of CJK characters overlap
+    enough = {key for key, weights in found.items() if len(weights) >= n_least and sum(weights) >= floor}
     if not enough:
         return []
     state = hook.state()
@@ -9463,7 +9464,10 @@ def on_user_prompt_submit(hook: Hook) -> str:
     text = fitting([message("about"), *map(remembered_line, hits)], BRIEF_BYTES)
     if text:
         shown = [hit.doc.id for hit in hits if hit.doc.id in text]
-        change_state(hook, lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
+        try:
+            change_state(hook, lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
+        except RlmError:  # then it is shown again another time
+            pass
     return text
 
 
