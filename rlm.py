@@ -8865,9 +8865,9 @@ class Keeper:
         state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"], data, durable=durable)
         state["kept"] += n_bytes
 
-    def keep_up(self, path: str, name: str, state: State, base: int, durable: bool) -> None:
-        """Adds what the copy lacks of what was read, for when the user wants copies again."""
-        while state["kept"] < state["offset"] and state["kept"] >= base:
+    def fill_copy(self, path: str, name: str, state: State, base: int, durable: bool, until_s: float) -> None:
+        """Adds what the copy lacks of what was read, for when the user wants copies again; until the clock says so."""
+        while base <= state["kept"] < state["offset"] and time.monotonic() < until_s:
             n_bytes = min(SLICE_BYTES, state["offset"] - state["kept"])
             data = read_lines(path, state["kept"] - base, n_bytes)[: state["offset"] - state["kept"]]
             if not data:
@@ -8914,7 +8914,7 @@ class Keeper:
             state = self.begun(path, name, load_state(places, name), base)
             stat = os.stat(path)
             if self.is_keeping:
-                self.keep_up(path, name, state, base, durable)
+                self.fill_copy(path, name, state, base, durable, until_s)
             n_slice = SLICE_BYTES
             while True:
                 start = state["offset"] - base
@@ -10595,6 +10595,8 @@ def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any],
             tell("new", len(saved.ids))
         except OSError as error:
             tell("refused", f"{path}: cannot be read ({error.strerror or error})")
+        except StoreBusy as error:  # a hook is at it, or another import; the next one finds what that left
+            tell("refused", f"{path}: {error}")
 
 
 def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
