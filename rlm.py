@@ -9317,7 +9317,7 @@ def insight_lines(view: View, keys: Sequence[Key], wanted: Callable[[Doc], bool]
     """The newest insights that are wanted, each on a line with its id and age."""
     docs = (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
     found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [f"- {one_line(record['text'], 300)} [{doc.id}, {age_text(now() - doc.at_s)} ago]"
+    return [f'- "{one_line(record["text"], 300)}" [{doc.id}, {age_text(now() - doc.at_s)} ago]'
             for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
 
 

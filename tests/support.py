@@ -24,6 +24,10 @@ RLM = os.path.join(ROOT, "rlm.py")
 sys.path.insert(0, ROOT)
 import rlm  # noqa: E402
 
+# A shell starts background jobs with this signal ignored, and our processes would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Every text that a test makes up holds these somewhere: accents, quotes, a line end, CJK, an emoji.
 HARD = 'é "quoted"\r\n日本語 \U0001f600'
 # What the environment of the person who runs the tests must not change.
