@@ -8584,6 +8584,70 @@ def open_task(turns: Iterable[Turn]) -> dict[str, Any]:
             "commands": commands_of(calls)[-8:], "errors": open_errors(calls), "tasks": task_list(main)}
 
 
+# What a model is told, in the languages of RLM_LANG.
+MESSAGES = {
+    "en": {
+        "task": "The task, in the user's words{at}:", "since": "Said by the user since:", "tasks": "Task list:",
+        "files": "Files, most recent first:", "changed": "{path} (changed)", "earlier": "Asked before:",
+        "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
+        "words": "Claude's last words: ", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
+        "ids": "The full text of this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
+        "more": "… {n} more", "ago": "{age} ago",
+        "saved": "The full text of this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
+                 "rlm_peek(ID) gives each back word for word, rlm_search finds more.",
+        "spooled": "The full text of this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
+                   "rlm_grep, rlm_sessions (session {session}).",
+        "thread": "rlm's memory of project {project}: {n} memories (rlm_search finds them, rlm_peek ID reads one).",
+        "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
+        "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
+        "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
+        "nudge": "Saved in Claude's own memory. rlm_remember also makes it searchable for every project.",
+    },
+    "fr": {
+        "task": "La tâche, dans les mots de l'utilisateur{at} :", "since": "Dit par l'utilisateur depuis :",
+        "tasks": "Liste des tâches :", "files": "Fichiers, du plus récent au plus ancien :",
+        "changed": "{path} (modifié)", "earlier": "Demandé auparavant :",
+        "commands": "Dernières commandes, la plus récente d'abord :", "errors": "Erreurs non résolues :",
+        "words": "Derniers mots de Claude : ", "folder": "Dossier de travail : {folder}{branch}.",
+        "branch": ", branche {name}",
+        "ids": "Le texte complet de cette conversation est en mémoire (rlm_peek ID) : ",
+        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
+        "saved": "Le texte complet de cette conversation est dans la mémoire de rlm ({where}). Gardez ces identifiants "
+                 "dans le résumé : rlm_peek(ID) rend chacun mot pour mot, rlm_search trouve le reste.",
+        "spooled": "Le texte complet de cette conversation est conservé par rlm et sera bientôt consultable : "
+                   "rlm_search, rlm_grep, rlm_sessions (session {session}).",
+        "thread": "Mémoire rlm du projet {project} : {n} souvenirs (rlm_search les trouve, rlm_peek ID en lit un).",
+        "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
+        "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
+        "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
+        "nudge": "Enregistré dans la mémoire propre à Claude. rlm_remember le rend aussi trouvable depuis tout projet.",
+    },
+    "ja": {
+        "task": "ユーザー自身の言葉による課題{at}：", "since": "その後のユーザーの発言：", "tasks": "タスク一覧：",
+        "files": "ファイル（新しい順）：", "changed": "{path}（変更済み）", "earlier": "以前の依頼：",
+        "commands": "最近のコマンド（新しい順）：", "errors": "未解決のエラー：", "words": "Claude の最後の発言：",
+        "folder": "作業フォルダ：{folder}{branch}", "branch": "、ブランチ {name}",
+        "ids": "この会話の全文はメモリにあります（rlm_peek ID）：", "in all": "{ids}（全 {n} 件）",
+        "more": "… ほか {n} 件", "ago": "{age}前",
+        "saved": "この会話の全文は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
+                 "rlm_peek(ID) で原文が戻り、rlm_search で他も見つかります。",
+        "spooled": "この会話の全文は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、rlm_sessions"
+                   "（セッション {session}）。",
+        "thread": "プロジェクト {project} の rlm メモリ：{n} 件（rlm_search で検索、rlm_peek ID で全文）。",
+        "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
+        "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
+        "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
+        "nudge": "Claude 自身のメモリに保存されました。rlm_remember なら全プロジェクトから検索できます。",
+    },
+}
+
+
+def message(key: str, **values: object) -> str:
+    """A message in the language that RLM_LANG names, else in English."""
+    language = environment("RLM_LANG")[:2].lower()
+    return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
+
+
 def cut_bytes(text: str, limit: int) -> str:
     """The text, or its beginning and an ellipsis that together fit *limit* bytes of UTF-8."""
     data = text.encode("utf-8")
@@ -8598,7 +8662,8 @@ def listed(title: str, rows: Sequence[str], limit: int) -> str:
     for n, row in enumerate(rows):
         line = f"\n- {row}"
         if len((title + text + line).encode("utf-8")) > limit - 20:
-            return f"{title}{text}\n- … {len(rows) - n} more" if text else cut_bytes(title + line, limit)
+            rest = message("more", n=len(rows) - n)
+            return f"{title}{text}\n- {rest}" if text else cut_bytes(title + line, limit)
         text += line
     return title + text if text else ""
 
@@ -8607,25 +8672,26 @@ def ids_text(chunk_ids: Sequence[str], limit: int) -> str:
     """Where the full text is: the ids, or the first and the last of them when they are many."""
     if not chunk_ids:
         return ""
-    title, last = "The full text of this conversation is in memory (rlm_peek ID): ", 12
+    title, last = message("ids"), 12
     shown = ", ".join(chunk_ids)
     while len((title + shown).encode("utf-8")) > limit and last > 1:
-        shown = f"{chunk_ids[0]} … {', '.join(chunk_ids[-last:])} ({len(chunk_ids)} in all)"
+        shown = message("in all", ids=f"{chunk_ids[0]} … {', '.join(chunk_ids[-last:])}", n=len(chunk_ids))
         last -= 1
     return cut_bytes(title + shown, limit)
 
 
 def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
     """The parts of a hand-off by importance: the share of what is left that each may take, its title, what it says."""
-    files = [shown_path(f["path"], task["cwd"]) + (" (changed)" if f["changed"] else "") for f in task["files"]]
-    return [(0.35, f"The task, in the user's words{minute(task['at'])}:", "\n" + task["prompt"]),
-            (0.2, "Said by the user since:", task["meanwhile"]),
-            (0.25, "Task list:", [f"[{t['status']}] {t['subject']}" for t in task["tasks"]]),
-            (0.35, "Files, most recent first:", files),
-            (0.5, "Last commands, most recent first:", list(reversed(task["commands"]))),
-            (0.5, "Errors not resolved yet:", task["errors"]),
-            (0.7, "Claude's last words: ", task["last_words"]),
-            (1.0, "Asked before:", task["earlier"])]
+    paths = [(shown_path(f["path"], task["cwd"]), f["changed"]) for f in task["files"]]
+    files = [message("changed", path=path) if is_changed else path for path, is_changed in paths]
+    return [(0.35, message("task", at=minute(task["at"])), "\n" + task["prompt"]),
+            (0.2, message("since"), task["meanwhile"]),
+            (0.25, message("tasks"), [f"[{t['status']}] {t['subject']}" for t in task["tasks"]]),
+            (0.35, message("files"), files),
+            (0.5, message("commands"), list(reversed(task["commands"]))),
+            (0.5, message("errors"), task["errors"]),
+            (0.7, message("words"), task["last_words"]),
+            (1.0, message("earlier"), task["earlier"])]
 
 
 def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes: int = 4096) -> str:
@@ -8633,8 +8699,8 @@ def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes:
     ids = ids_text(chunk_ids, limit_bytes // 6)
     if not task:
         return ids
-    branch = f", branch {task['branch']}" if task["branch"] else ""
-    texts = [f"Working in {task['cwd']}{branch}."] if task["cwd"] else []
+    branch = message("branch", name=task["branch"]) if task["branch"] else ""
+    texts = [message("folder", folder=task["cwd"], branch=branch)] if task["cwd"] else []
     left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, ids])
     for share, title, body in task_sections(task):
         room = int(left * share) if body and left > 120 else 0
@@ -9127,49 +9193,6 @@ HOOK_DEADLINE_S = {"PreCompact": 5.0, "SessionStart": 5.0, "UserPromptSubmit": 2
                    "SessionEnd": 1.3, "PreToolUse": 1.0, "PostToolUse": 1.0}
 HOOKS_LOG_BYTES = 256 << 10
 
-MESSAGES = {
-    "en": {
-        "saved": "The full text of this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
-                 "rlm_peek(ID) gives each back word for word, rlm_search finds more.",
-        "spooled": "The full text of this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
-                   "rlm_grep, rlm_sessions (session {session}).",
-        "thread": "rlm's memory of project {project}: {n} memories (rlm_search finds them, rlm_peek ID reads one).",
-        "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
-        "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
-        "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
-        "nudge": "Saved in Claude's own memory. rlm_remember also makes it searchable for every project.",
-    },
-    "fr": {
-        "saved": "Le texte complet de cette conversation est dans la mémoire de rlm ({where}). Gardez ces identifiants "
-                 "dans le résumé : rlm_peek(ID) rend chacun mot pour mot, rlm_search trouve le reste.",
-        "spooled": "Le texte complet de cette conversation est conservé par rlm et sera bientôt consultable : "
-                   "rlm_search, rlm_grep, rlm_sessions (session {session}).",
-        "thread": "Mémoire rlm du projet {project} : {n} souvenirs (rlm_search les trouve, rlm_peek ID en lit un).",
-        "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
-        "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
-        "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
-        "nudge": "Enregistré dans la mémoire propre à Claude. rlm_remember le rend aussi trouvable depuis tout projet.",
-    },
-    "ja": {
-        "saved": "この会話の全文は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
-                 "rlm_peek(ID) で原文が戻り、rlm_search で他も見つかります。",
-        "spooled": "この会話の全文は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、rlm_sessions"
-                   "（セッション {session}）。",
-        "thread": "プロジェクト {project} の rlm メモリ：{n} 件（rlm_search で検索、rlm_peek ID で全文）。",
-        "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
-        "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
-        "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
-        "nudge": "Claude 自身のメモリに保存されました。rlm_remember なら全プロジェクトから検索できます。",
-    },
-}
-
-
-def message(key: str, **values: object) -> str:
-    """A message in the language that RLM_LANG names, else in English."""
-    language = environment("RLM_LANG")[:2].lower()
-    return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
-
-
 class Hook:
     """One event: what the client told, and whom it concerns."""
 
@@ -9204,7 +9227,7 @@ class Hook:
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
     """One line in hooks.log, which is kept small; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {one_line(str(error), 500)}\n"
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {redact(one_line(str(error), 500))}\n"
     path = places.hooks_log()
     try:
         ensure_folder(places.home)
@@ -9317,7 +9340,7 @@ def insight_lines(view: View, keys: Sequence[Key], wanted: Callable[[Doc], bool]
     """The newest insights that are wanted, each on a line with its id and age."""
     docs = (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
     found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [f'- "{one_line(record["text"], 300)}" [{doc.id}, {age_text(now() - doc.at_s)} ago]'
+    return [f'- "{one_line(record["text"], 300)}" [{doc.id}, {message("ago", age=age_text(now() - doc.at_s))}]'
             for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
 
 
@@ -9371,7 +9394,7 @@ def where_it_stands(hook: Hook) -> str:
     if not keys:
         return ""
     critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
-    is_resumed = hook.payload.get("source") == "resume"  # then the conversation itself is there
+    is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
     thread = [] if is_resumed else last_session_lines(view, keys, hook)
     if not critical and not thread:
         return ""
@@ -9452,7 +9475,7 @@ def remembered_line(hit: Hit) -> str:
     lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
     lines = [line for line in lines if one_line(line, 60) not in told]
     more = f" … {lines[0]}" if lines and lines[0] not in text else ""
-    return f'- "{one_line(text, 160)}{more}" [{hit.doc.id}, {age_text(now() - hit.doc.at_s)} ago]'
+    return f'- "{one_line(text, 160)}{more}" [{hit.doc.id}, {message("ago", age=age_text(now() - hit.doc.at_s))}]'
 
 
 def on_user_prompt_submit(hook: Hook) -> str:

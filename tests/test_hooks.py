@@ -923,7 +923,9 @@ class SessionStartTest(HookCase):
         last.turn("Paint the basket é", "Painted.")
         for talk in (old, last):
             self.fire("SessionEnd", session_id=talk.session, transcript_path=talk.path)
-        for source in ("startup", "clear", "fork"):
+        for source in ("resume", "fork"):  # there the conversation itself is in front of Claude
+            self.assertNotIn("Paint the basket", self.context("SessionStart", source=source))
+        for source in ("startup", "clear"):
             text = self.context("SessionStart", source=source)
             self.assertLessEqual(len(text.encode()), 1024)
             for wanted in ("Never deploy on Fridays", critical, "Paint the basket é", "topic/é", self.ids()[-1]):
