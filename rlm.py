@@ -8816,13 +8816,12 @@ def summary_head(text: str) -> str:
 class Saved:
     """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
 
-    __slots__ = ("ids", "n_bytes", "is_whole", "project")
+    __slots__ = ("ids", "n_bytes", "is_whole")
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.n_bytes = 0
         self.is_whole = True
-        self.project = ""
 
 
 class Keeper:
@@ -8919,7 +8918,6 @@ class Keeper:
                 if any(head.startswith(known) for known in heads):  # a short one goes on with words of the client's
                     continue
                 new_id, is_new = import_item(writer, {**item, "is_clean": True}, "default")
-                saved.project = item["project"]
                 if is_new or new_id not in state["ids"]:
                     saved.ids.append(new_id)
                     state["ids"] = [*state["ids"], new_id][-MAX_IDS:]
@@ -9002,6 +9000,7 @@ class Keeper:
                 tick(n_bytes)
                 if is_last or time.monotonic() >= until_s:
                     return saved
+
 
 # -- putting aside and catching up -------------------------------------------
 
@@ -9192,6 +9191,7 @@ OPTIONAL_HOOKS = ("PreToolUse", "PostToolUse")
 HOOK_DEADLINE_S = {"PreCompact": 5.0, "SessionStart": 5.0, "UserPromptSubmit": 2.0, "PostCompact": 2.0,
                    "SessionEnd": 1.3, "PreToolUse": 1.0, "PostToolUse": 1.0}
 HOOKS_LOG_BYTES = 256 << 10
+
 
 class Hook:
     """One event: what the client told, and whom it concerns."""
