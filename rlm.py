@@ -6136,11 +6136,16 @@ def marks_in(data: bytes) -> int:
     return data.count(MARK.encode()) + data.count(PRIVATE.encode())
 
 
-def lines_to_scrub(view: View) -> dict[str, int]:
+def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) -> dict[str, int]:
     """The memories that hold something to be replaced, by id ("" for what has none), with how much."""
+    from itertools import chain
+
     found: dict[str, int] = {}
-    archived = (line for line, _ in archived_source(view, lambda: None))
-    for line in (*(line + b"\n" for _, line in view.log.lines(0)), *archived):
+    n_read, total = 0, store_bytes(view.log)
+    logged = (line + b"\n" for _, line in view.log.lines(0))
+    for line in chain(logged, (line for line, _ in archived_source(view, lambda: None))):
+        n_read += len(line)
+        progress(min(n_read, total), total, "reading")
         clean = scrubbed_line(line)
         if clean is not line:
             doc_id = text_field(decode_line(clean) or {}, "id")
@@ -12199,14 +12204,18 @@ def scrub_command(call: Call, options: Any) -> int:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
     view = View(places).refresh()
-    memories = lines_to_scrub(view) if places.numbered("log") else {}
+    memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
     files = [path for path in (*places.set_aside(), places.hooks_log()) if os.path.exists(path)]
     if not dry_run:
         drain_spool(Keeper(view))
         if memories:
             rewrite(view, wait_s=LOCK_WAIT_S, change=scrubbed_line)
-    transcripts = {name: scrub_transcript(places, name, dry_run=dry_run) for name in kept_transcripts(places)}
-    transcripts = {name: n_lines for name, n_lines in transcripts.items() if n_lines}
+    names, transcripts = kept_transcripts(places), {}
+    for n_done, name in enumerate(names):
+        call.progress(n_done, len(names), "transcripts")
+        n_lines = scrub_transcript(places, name, dry_run=dry_run)
+        transcripts.update({name: n_lines} if n_lines else {})
+    call.progress(0, 0, "")
     n_lines = sum(scrub_file(path, dry_run=dry_run) for path in files)
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]

@@ -1111,6 +1111,19 @@ class StoreTest(McpTest):
             self.assertIn("config.json", text_of(result))
         self.assertNotIn("isError", client.call("rlm_search", query="é"))
 
+    def test_what_hooks_put_aside_is_read_by_a_server_that_has_time(self) -> None:
+        path = os.path.join(self.home, "3c57c232-d4a0-4b3f-a780-c76246539c7a.jsonl")
+        said = {"type": "user", "uuid": "u", "sessionId": "s", "cwd": self.home, "timestamp": "2026-11-21T07:13:49.789Z",
+                "message": {"role": "user", "content": f"put aside {HARD}"}}
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(said, separators=(",", ":")) + "\n")
+        rlm.put_aside(self.places, path)
+        os.unlink(path)
+        self.assertEqual(len(rlm.spooled_files(self.places)), 1)
+        client = self.script()  # the command that clients start
+        self.eventually(lambda: not rlm.spooled_files(self.places), "it stays in the spool")
+        self.assertIn("put aside", client.text("rlm_search", query="put aside"))
+
     def test_uses_are_recorded_soon_and_at_the_end(self) -> None:
         chunk_id = self.chunk(HARD)
         client = self.session()
