@@ -9265,10 +9265,11 @@ def save_session(hook: Hook, until_s: float) -> bool:
 
 
 def where_text(state: State) -> str:
-    """The ids of a session's chunks: 2026-11-21_shop_003 … 2026-11-21_shop_009, 7 chunks."""
-    ids = state.get("ids", [])
-    shown = ids if len(ids) <= 6 and len(ids) == state.get("n_ids") else [*ids[:1], "…", *ids[-4:]]
-    return f"{', '.join(shown).replace(', …, ', ' … ')}; {counted(state.get('n_ids', 0), 'chunk')}" if ids else ""
+    """The ids of a session's chunks, of many the first and the last: 2026-11-21_shop_003 … 2026-11-21_shop_009."""
+    ids, n_all = state.get("ids", []), state.get("n_ids", 0)
+    if len(ids) <= 6 and len(ids) == n_all:
+        return ", ".join(ids)
+    return message("in all", ids=f"{ids[0]} … {', '.join(ids[-4:])}", n=n_all)
 
 
 def on_pre_compact(hook: Hook) -> str:

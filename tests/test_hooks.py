@@ -674,7 +674,7 @@ class PreCompactTest(HookCase):
         self.assertLessEqual(set(named), set(self.ids()))
         for chunk_id in named:
             self.call("rlm_peek", chunk_id=chunk_id)
-        self.assertIn(f"{len(self.ids())} chunks", out)
+        self.assertIn(f"({len(self.ids())} in all)", out)
 
     def test_firing_again_without_change_stores_nothing_and_says_the_same(self) -> None:
         self.talk.turn("A prompt é", "An answer")
@@ -715,7 +715,7 @@ class PreCompactTest(HookCase):
         late = self.talk.entry(type="assistant", message=message)
         cut = late.index("日".encode()) + 1  # within a character
         self.talk.write(late[:cut])
-        self.assertIn("1 chunk", self.fire("PreCompact"))
+        self.assertIn("_001)", self.fire("PreCompact"))
         self.assertIn("The first answer", self.texts())
         self.assertNotIn("The late answer", self.texts())
         self.talk.write(late[cut:])
@@ -1205,7 +1205,7 @@ class LeftAloneTest(HookCase):
 
     def test_a_subagent_of_the_user_is_not_left_alone(self) -> None:
         self.talk.turn("A prompt é", "An answer")
-        self.assertIn("1 chunk", self.fire("PreCompact", agent_type="Explore", agent_id="a4bc9ce576115fb8c"))
+        self.assertIn("_001)", self.fire("PreCompact", agent_type="Explore", agent_id="a4bc9ce576115fb8c"))
 
     def test_a_project_that_is_excluded_by_its_name(self) -> None:
         self.remembered()
@@ -1218,7 +1218,7 @@ class LeftAloneTest(HookCase):
         self.configure(exclude=["~/code/"])
         self.use()
         self.configure(exclude=[self.folder[:-1]])  # not a folder above it
-        self.assertIn("1 chunk", self.fire("PreCompact"))
+        self.assertIn("_001)", self.fire("PreCompact"))
 
     def test_lines_of_an_excluded_project_are_left_out_of_another_projects_session(self) -> None:
         secret = os.path.join(self.home, "hidden é")
