@@ -86,12 +86,16 @@ def failing_writes(n_bytes: int, number: int = errno.ENOSPC) -> Callable[[int, b
     return write_all
 
 
+# How to run rlm in a process: as a module, since Python compiles a script of this size anew for 0.1 s at each start.
+PROGRAM = [sys.executable, "-m", "rlm"]
+
+
 @functools.cache
-def bytecode_folder() -> str:
-    """A folder for the bytecode that the processes of this run of the tests share."""
+def bytecode() -> dict[str, str]:
+    """The environment in which PROGRAM finds rlm, and the bytecode that all processes of this run of the tests share."""
     folder = tempfile.mkdtemp(prefix="rlm bytecode ")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return {"PYTHONPATH": ROOT, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def everything(places: rlm.Places) -> dict[str, Any]:
@@ -151,10 +155,9 @@ class TempHome(unittest.TestCase):
 
     def cli(self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None,
             timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
-        """Runs `rlm.py` as a process: as a module, since a script of this size takes Python 0.1 s to compile."""
-        cached = {"PYTHONPATH": ROOT, "PYTHONPYCACHEPREFIX": bytecode_folder(), "PYTHONDONTWRITEBYTECODE": ""}
-        return subprocess.run([sys.executable, "-m", "rlm", *arguments], input=stdin, capture_output=True,
-                              cwd=self.home, env={**os.environ, **cached, **(env or {})}, timeout=timeout_s, check=False)
+        """Runs `rlm.py` as a process."""
+        return subprocess.run([*PROGRAM, *arguments], input=stdin, capture_output=True, cwd=self.home,
+                              env={**os.environ, **bytecode(), **(env or {})}, timeout=timeout_s, check=False)
 
     def client(self, **options: Any) -> McpClient:
         """Starts a server and a client of it; both are gone at the test's end."""
@@ -168,8 +171,8 @@ class McpClient:
 
     def __init__(self, cwd: str, command: list[str] | None = None, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            command or [sys.executable, RLM, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, cwd=cwd, env={**os.environ, **(env or {})})
+            command or [*PROGRAM, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=cwd, env={**os.environ, **({} if command else bytecode()), **(env or {})})
         self.buffer = b""
         self.n_sent = 0
         self.others: list[Any] = []  # messages that were not the answer waited for

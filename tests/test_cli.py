@@ -14,7 +14,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, RLM, TempHome, days_ago, rlm
+from tests.support import HARD, PROGRAM, RLM, TempHome, bytecode, days_ago, rlm
 
 ID = re.compile(r"\d{4}-\d\d-\d\d_[\w.-]+|i-[0-9a-f]{8}")
 TOOL_COMMANDS = ("remember", "recall", "forget", "status", "chunk", "peek", "grep", "search", "list-chunks", "sessions",
@@ -402,9 +402,9 @@ class InputTest(CliCase):
 class StreamTest(CliCase):
     def shell(self, script: str, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
         """Runs a shell script in which `rlm` is the command."""
-        rlm_function = f'rlm() {{ {shlex.quote(sys.executable)} {shlex.quote(RLM)} "$@"; }}\n'
+        rlm_function = f'rlm() {{ {shlex.join(PROGRAM)} "$@"; }}\n'
         return subprocess.run(["bash", "-c", "set -o pipefail\n" + rlm_function + script], capture_output=True,
-                              cwd=self.home, timeout=timeout_s, check=False)
+                              cwd=self.home, timeout=timeout_s, check=False, env={**os.environ, **bytecode()})
 
     def fill(self) -> None:
         """Stores more than a pipe holds."""

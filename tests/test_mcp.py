@@ -120,7 +120,7 @@ class McpTest(TempHome):
 
     def script(self, version: str = "2025-11-25") -> McpClient:
         """A session with `rlm.py serve`, as a client starts it."""
-        return self.opened(self.client(env=CACHE), version)
+        return self.opened(self.client(command=[sys.executable, RLM, "serve"], env=CACHE), version)
 
     def opened(self, client: McpClient, version: str) -> McpClient:
         """The client, its session opened unless *version* is ""."""
