@@ -86,8 +86,9 @@ def failing_writes(n_bytes: int, number: int = errno.ENOSPC) -> Callable[[int, b
     return write_all
 
 
-# How to run rlm in a process: as a module, since Python compiles a script of this size anew for 0.1 s at each start.
-PROGRAM = [sys.executable, "-m", "rlm"]
+# How to run rlm in a process: as a module, since Python compiles a script of this size anew for 0.1 s at each start;
+# without site-packages, as what `install` puts in place does.
+PROGRAM = [sys.executable, "-S", "-m", "rlm"]
 
 
 @functools.cache
