@@ -24,6 +24,20 @@ RLM = os.path.join(ROOT, "rlm.py")
 sys.path.insert(0, ROOT)
 import rlm  # noqa: E402
 
+
+def is_roomy_memory(path: str) -> bool:
+    """Whether the folder is one in memory with 2 GB to spare, from which programs may be run."""
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK) and stat.f_bavail * stat.f_frsize > 2 << 30 and not stat.f_flag & os.ST_NOEXEC
+
+
+# The tests wait thousands of times until something is on the disk, which in memory it is at once: a third less time.
+if "TMPDIR" not in os.environ and sys.platform == "linux" and is_roomy_memory("/dev/shm"):
+    tempfile.tempdir = "/dev/shm"
+
 # A shell starts background jobs with this signal ignored, and our processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
