@@ -2926,17 +2926,23 @@ WIDEST_CLASS = 4
 # passed at 200, the worst took 9 us per character on lines made to hurt it (2026-11, 3.9 and 3.13).
 MOST_STEPS = 100
 
-# What is known of a matched text. prefix, suffix: it begins, ends with one of these ([""] =
-# unknown); clauses: it contains one of each list; is_exact: it is one of prefix.
+
 class _Literals:
+    """What is known of a matched text.
+
+    prefix, suffix: it begins, ends with one of these ([""] = unknown); clauses: it contains one of each list;
+    is_exact: it is one of prefix.
+    """
+
     __slots__ = ("prefix", "clauses", "suffix", "is_exact")
 
     def __init__(self, prefix: list[str], clauses: list[list[str]], suffix: list[str], is_exact: bool) -> None:
         self.prefix, self.clauses, self.suffix, self.is_exact = prefix, clauses, suffix, is_exact
 
 
-# steps: most steps to try a node at one place; ways: most times it hands on to what follows.
 class _Effort:
+    """What a node may cost. steps: most steps to try it at one place; ways: most times it hands on to what follows."""
+
     __slots__ = ("steps", "ways")
 
     def __init__(self, steps: int, ways: int) -> None:
@@ -7712,6 +7718,9 @@ class Server:
 #
 # What is cut off at the end of one reading, an unfinished block and turns waiting for company, is read again the next
 # time, unless that reading was `final`: then everything is stored, and what follows is the same turn, continued.
+#
+# Below that: what is kept of transcripts on the disk, the spool, and one function for each event of the client, which
+# `run_hook` calls so that nothing that goes wrong reaches the session.
 
 # Chunks of 2-8 KB are found and read best: a turn joins its neighbours up to SHARED_MAX, and a chunk is closed as soon
 # as it has SHARED_MIN.
@@ -8511,13 +8520,6 @@ def group_items(group: Sequence[Turn], project_of: Callable[[str], str], max_byt
         calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
         items.append(session_item(group, text, f"{which} {summary}".strip(), calls, project))
     return items
-
-
-def turn_chunks(turns: Iterable[Turn], project_of: Callable[[str], str] = unchanged, max_bytes: int = CHUNK_MAX_BYTES,
-                final: bool = True) -> Iterator[Item]:
-    """The chunks to store; *project_of* names the project of a working directory."""
-    for group in turn_groups(turns, final):
-        yield from group_items(group, project_of, max_bytes)
 
 
 def transcript_items(lines: Iterable[bytes], state: State | None = None, *,
@@ -9586,7 +9588,8 @@ os._exit(0)  # without taking the interpreter apart first, which takes as long a
 # ============================================================================
 # 19. Import, export, install
 # ============================================================================
-# Each source is read into items (see section 11); `import_items` stores those that are not there yet.
+# Each source is read into items (see section 11); `import_items` stores those that are not there yet. Installing and
+# uninstalling are a plan, a list of steps, and carrying it out; doctor is a list of checks.
 
 IMPORT_BATCH = 256  # one commit, so one wait for the disk
 PART_CHARS = 500_000  # a longer file becomes several chunks, cut at line ends; at 4 bytes each they still fit one

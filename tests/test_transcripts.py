@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import unittest
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -22,6 +22,11 @@ from tests.support import HARD, RLM, TempHome, ended, everything, forked, rlm
 CWD = "/home/dev/project"
 SEEDS = int(os.environ.get("SEEDS", "12"))
 SESSION = "3c57c232-d4a0-4b3f-a780-c76246539c7a"
+
+
+def turn_chunks(turns: Iterable[rlm.Turn], project_of: Callable[[str], str] = rlm.unchanged) -> list[dict[str, Any]]:
+    """The chunks that these turns make, none of them waiting for company."""
+    return [item for group in rlm.turn_groups(turns) for item in rlm.group_items(group, project_of, rlm.CHUNK_MAX_BYTES)]
 
 
 def fake_uuid(n: int) -> str:
@@ -211,14 +216,14 @@ Done. é""")
         script.user("Base directory for this skill: NOISE", isMeta=True)
         script.say("demo done")
         self.assertEqual([turn.prompt for turn in script.turns()], ["/compact keep é", "/demo a b"])
-        item, = rlm.turn_chunks(script.turns())
+        item, = turn_chunks(script.turns())
         self.assertEqual(item["summary"], "/compact keep é | /demo a b")
         self.assertNotIn("NOISE", item["text"])
 
     def test_only_slash_commands_make_no_chunk(self) -> None:
         script = Script()
         script.user("<command-name>/exit</command-name><command-message>exit</command-message>")
-        self.assertEqual(list(rlm.turn_chunks(script.turns())), [])
+        self.assertEqual(list(turn_chunks(script.turns())), [])
 
     def test_what_the_user_writes_meanwhile_and_interruptions_stay_in_the_turn(self) -> None:
         script = Script()
@@ -305,7 +310,7 @@ Done. é""")
         self.assertEqual([turn.kind for turn in (first, summary, rest, second)], ["turn", "summary", "turn", "turn"])
         self.assertTrue(rlm.turn_text(rest).endswith("continued · 2026-11-21 07:00 UTC\n> first é\n\n## Claude\n"
                                                    "- Bash `make` → ok: made\n\ngoing on"))
-        items = list(rlm.turn_chunks([first, summary, rest, second]))
+        items = list(turn_chunks([first, summary, rest, second]))
         self.assertEqual([item["type"] for item in items], ["session", "snapshot", "session"])
         self.assertEqual(items[1]["summary"], "Summary at a compaction: é all of it")
         self.assertEqual(items[2]["summary"], "(continued) first é | second")
@@ -328,7 +333,7 @@ Done. é""")
                 self.assertNotIn("inside", rlm.turn_text(main))
                 self.assertTrue(rlm.turn_text(side).startswith("## Subagent's task"))
                 self.assertIn("## Subagent\ninside one\n\ninside two", rlm.turn_text(side))
-                items = list(rlm.turn_chunks([main, side, after]))
+                items = list(turn_chunks([main, side, after]))
                 self.assertEqual([item["sidechain"] for item in items], [False, True, False])
 
     def test_a_subagents_own_file(self) -> None:
@@ -517,7 +522,7 @@ class ChunkTest(unittest.TestCase):
         for n in range(300):
             script.say(f"paragraph {n} " + "日本 " * 40)
             script.bash(f"b{n}", f"make {n}", "ok")
-        items = list(rlm.turn_chunks(script.turns(), project_of=os.path.basename))
+        items = list(turn_chunks(script.turns(), project_of=os.path.basename))
         sizes = [len(item["text"].encode()) for item in items]
         small = [size for item, size in zip(items, sizes) if "small" in item["summary"]]
         self.assertTrue(all(2000 <= size <= 8000 for size in small[:-1]), small)
@@ -539,7 +544,7 @@ class ChunkTest(unittest.TestCase):
         prompt = "é" * 30_000
         script.user(prompt)
         script.say("日" * 20_000)
-        items = list(rlm.turn_chunks(script.turns()))
+        items = list(turn_chunks(script.turns()))
         self.assertIn(prompt, items[0]["text"])
         self.assertEqual(sum(item["text"].count("日") for item in items), 20_000)
         self.assertTrue(all(len(item["text"].encode()) <= rlm.CHUNK_MAX_BYTES for item in items[1:]))
@@ -556,7 +561,7 @@ class ChunkTest(unittest.TestCase):
                          ("2026-11-21T07:13:49+01:00", True), ("2026-11-21T07:13:49 nonsense", False)):
             script = Script()
             script.user("x", timestamp=at)
-            item, = rlm.turn_chunks(script.turns())
+            item, = turn_chunks(script.turns())
             self.assertEqual(item["created_at"], at if good else "")
 
 
