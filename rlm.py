@@ -7639,13 +7639,13 @@ class Server:
             self.start_thread(self.keep_house)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)  # blocked by start_anew
         received: list[bytes] = []
-        idle_s = None
+        idle_s: float | None = None
         while True:
             ready, _, _ = select.select([0, wake_in], [], [], idle_s)
             if not ready:
-                idle_s = None  # one try; the next message brings another
-                if not any(received):
-                    self.start_anew()
+                idle_s = min(2 * idle_s, 60.0) if idle_s and self.is_occupied() else None
+                if not idle_s and not any(received):
+                    self.start_anew()  # one try; the next message brings another
             if wake_in in ready:  # the system gave a signal to another thread; its handler runs in this one, now
                 os.read(wake_in, 64)
             if 0 not in ready:
@@ -7657,16 +7657,18 @@ class Server:
             self.take(part, received)
             idle_s = ANEW_AFTER_S if IS_SCRIPT and not self.inline else None
 
+    def is_occupied(self) -> bool:
+        """Whether anything at all is going on or waits to be done."""
+        return bool(self.n_active or self.is_busy or self.store.uses or self.workers or not self.jobs.empty())
+
     def start_anew(self) -> None:
         """Replaces this process by one that imported rlm, to give back what Python keeps for a script.
 
-        Same process id, same pipes; what the client sends meanwhile waits in the pipe, and signals wait too. Only when
-        nothing at all is going on.
+        Same process id, same pipes; what the client sends meanwhile waits in the pipe, and signals wait too. Only while
+        nothing is going on.
         """
         import signal
 
-        if self.n_active or self.is_busy or self.store.uses or self.workers or not self.jobs.empty():
-            return
         signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
         os.dup2(self.wire, 1)
         command = imported_command(["serve", "--resume", self.legacy_version])
