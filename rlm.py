@@ -1875,7 +1875,7 @@ def query_terms(query: str) -> list[tuple[float, str, str]]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and
 # throws the index away on doubt. What the index does not cover yet, the tail, is folded in memory.
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 SEGMENT_MAGIC = b"RLMSEG01"
 SEGMENT_MAX_DOCS = 8192  # built at once: some 100 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 24 << 20
@@ -1884,6 +1884,7 @@ TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
 DENSE_SHARE = 8
 JOINED_KEPT = 64
+SAMPLE_EVERY = 1024  # of the terms in order; a look-up goes to the samples first, which halves its steps
 TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; their documents are flagged
 
 # Vocabularies other than words, each under its own first characters.
@@ -1976,7 +1977,7 @@ class Segment:
     """An index segment, mapped. Opening it reads its header only. Damaged when it is no segment."""
 
     __slots__ = ("map", "header", "first", "n_docs", "n_tokens", "origin", "n_terms", "term_starts", "blob", "columns",
-                 "posting_starts", "postings_at", "dense_numbers", "dense_at", "joined_codes")
+                 "posting_starts", "postings_at", "dense_numbers", "dense_at", "joined_codes", "samples")
 
     def __init__(self, path: str) -> None:
         try:
@@ -1994,6 +1995,7 @@ class Segment:
             self.dense_at = self.span("dense")[0]
             self.columns: dict[str, memoryview] = {}
             self.joined_codes: dict[str, bytes] = {}
+            self.samples = self.map[slice(*self.span("samples"))].split(b"\n")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{path} is no index segment ({error})") from None
 
@@ -2029,8 +2031,16 @@ class Segment:
 
     def first_number(self, term: bytes) -> int:
         """The number of the first term that is not below *term*."""
+        samples, low, high = self.samples, 0, len(self.samples)
+        while low < high:
+            middle = (low + high) // 2
+            if samples[middle] < term:
+                low = middle + 1
+            else:
+                high = middle
         # `term` is written out here: this loop is most of what a look-up costs.
-        low, high, starts, blob, text = 0, self.n_terms, self.term_starts, self.blob, self.map
+        starts, blob, text = self.term_starts, self.blob, self.map
+        low, high = max(0, (low - 1) * SAMPLE_EVERY), min(low * SAMPLE_EVERY, self.n_terms)
         while low < high:
             middle = (low + high) // 2
             if text[blob + starts[middle] : blob + starts[middle + 1] - 1] < term:
@@ -2134,7 +2144,7 @@ class Segment:
 class TermWriter:
     """Collects terms in sorted order with their postings and gives the sections of a segment's vocabulary."""
 
-    __slots__ = ("first", "n_docs", "blob", "starts", "postings", "posting_starts", "dense", "dense_numbers")
+    __slots__ = ("first", "n_docs", "blob", "starts", "postings", "posting_starts", "dense", "dense_numbers", "samples")
 
     def __init__(self, first: int, n_docs: int) -> None:
         from array import array
@@ -2142,6 +2152,7 @@ class TermWriter:
         self.first, self.n_docs = first, n_docs
         self.blob, self.postings, self.dense = bytearray(), bytearray(), bytearray()
         self.starts, self.posting_starts, self.dense_numbers = array("I"), array("I"), array("I")
+        self.samples: list[bytes] = []
 
     def add(self, term: bytes, raw: bytes) -> None:
         """Adds the next term; *raw* are its postings, ascending."""
@@ -2153,6 +2164,8 @@ class TermWriter:
                 codes[(key >> 8) - self.first] = code
             self.dense += codes
             raw = b""
+        if len(self.starts) % SAMPLE_EVERY == 0:
+            self.samples.append(term)
         self.starts.append(len(self.blob))
         self.posting_starts.append(len(self.postings) // 4)
         self.blob += term + b"\n"
@@ -2164,6 +2177,7 @@ class TermWriter:
         self.posting_starts.append(len(self.postings) // 4)
         return {"term_starts": self.starts.tobytes(), "posting_starts": self.posting_starts.tobytes(),
                 "dense_numbers": self.dense_numbers.tobytes(), "terms": bytes(self.blob),
+                "samples": b"\n".join(self.samples),
                 "postings": bytes(self.postings), "dense": bytes(self.dense)}
 
 
