@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import unittest
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -433,7 +434,7 @@ class SegmentTest(IndexCase):
             for n_round in range(5):
                 self.start_over(n_round)
                 docs, records = self.docs_and_postings(rng.choice((4, 20, 60, 130)), rng)
-                with mock.patch.object(rlm, "DENSE_SHARE", rng.choice((1, 2, 8))):
+                with mock.patch.multiple(rlm, DENSE_SHARE=rng.choice((1, 2, 8)), SAMPLE_EVERY=rng.choice((1, 5, 1024))):
                     cuts = sorted({0, len(docs), *(rng.randrange(len(docs)) for _ in range(rng.randint(1, 9)))})
                     parts = [self.opened(self.built(docs[a:b], records[a:b])) for a, b in zip(cuts, cuts[1:])]
                     pauses: list[int] = []
@@ -457,6 +458,17 @@ class SegmentTest(IndexCase):
                 keys, codes = segment.keys_and_codes(segment.number_of(term))
                 self.assertEqual([key | code for key, code in zip(keys, codes)], postings, term)
             self.assertEqual(list(segment.terms_from("")), sorted(map(rlm.term_bytes, expected)))
+
+    def test_every_term_is_found_however_few_samples_there_are(self) -> None:
+        docs, records = self.docs_and_postings(20, random.Random(5))
+        for every in (1, 2, 7, 64, 100_000):
+            with mock.patch.object(rlm, "SAMPLE_EVERY", every):
+                segment = self.opened(self.built(docs, records))
+                terms = [segment.term(n) for n in range(segment.n_terms)]
+                self.assertEqual(len(segment.samples), -(-len(terms) // every))
+                for term in [*terms, b"", b"\xff"]:
+                    for wanted in (term, term + b"\0", term[:-1], term[:-1] + b"\xff"):
+                        self.assertEqual(segment.first_number(wanted), bisect_left(terms, wanted), (every, wanted))
 
     def test_terms_are_found_by_their_parts(self) -> None:
         docs, records = self.docs_and_postings(30, random.Random(3))
