@@ -123,14 +123,12 @@ class RlmError(Exception):
     """What went wrong, in words for the person at the keyboard or the model at the other end."""
 
     exit_code = 1
-    rpc_code = -32603
 
 
 class UsageError(RlmError):
     """The arguments cannot be used; the message lists what is accepted."""
 
     exit_code = 2
-    rpc_code = -32602
 
 
 class NotFound(RlmError):
@@ -228,6 +226,11 @@ def size_text(n_bytes: int) -> str:
 def counted(n: int, noun: str, nouns: str = "") -> str:
     """A number with its noun: 1 chunk, 2 chunks, 3 memories."""
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
+
+
+def line_count(text: str) -> int:
+    """How many lines the text has; a line end at the end begins no further line."""
+    return text.count("\n") + (not text.endswith("\n")) if text else 0
 
 
 def one_line(text: str, limit: int = 120) -> str:
@@ -331,7 +334,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "immune_uses": (3, "a chunk used that often is never archived"),
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
-    "exclude": ([], "projects of which nothing is saved: names, or folders with all that is below them"),
+    "exclude": ([], "projects of which nothing is saved: names, or folders with all that is below them; * is anything"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
 
@@ -345,7 +348,7 @@ def user_home() -> str:
     """The user's home folder. StoreUnwritable when there is none."""
     home = os.path.expanduser("~")
     if not os.path.isabs(home) or home == os.sep:
-        raise StoreUnwritable("HOME is not set, so there is no place for the memory; set HOME or RLM_HOME")
+        raise StoreUnwritable("HOME is not set to a folder, so there is no place for the memory; set HOME or RLM_HOME")
     return home
 
 
@@ -512,10 +515,17 @@ def install_file(places: Places) -> str:
     return os.path.join(places.home, "install.json")
 
 
+def install_lock(places: Places) -> str:
+    """Held by whoever installs or uninstalls."""
+    return os.path.join(places.home, "install.lock")
+
+
+PINNED = ("RLM_HOME", "RLM_CONTEXT_DIR")
+
+
 def pinned_places(places: Places) -> dict[str, str]:
     """The variables that move the store, as set now: hooks and server get them too, or they would use another one."""
-    moved = {"RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
-    return {name: path for name, path in moved.items() if environment(name)}
+    return {name: path for name, path in zip(PINNED, (places.home, places.memory)) if environment(name)}
 
 
 def is_on_path(folder: str) -> bool:
@@ -615,14 +625,32 @@ def current_project() -> str:
     return plain(environment("RLM_PROJECT")) or project_of(current_folder())
 
 
+def is_like(name: str, pattern: str) -> bool:
+    """Whether the name is the pattern, in which * stands for anything and ? for any character."""
+    if "*" not in pattern and "?" not in pattern:
+        return name == pattern
+    from fnmatch import fnmatchcase  # brings re along
+
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def is_below(folder: str, above: str) -> bool:
+    """Whether the folder is that one, or lies in it: by its own path or by the one without links, of both."""
+    if not os.path.isabs(folder):
+        return False
+    below = {path.rstrip(os.sep) + os.sep for path in (folder, os.path.realpath(folder))}
+    tops = {path.rstrip(os.sep) + os.sep for path in (above, os.path.realpath(above))}
+    is_pattern = "*" in above or "?" in above
+    return any(is_like(path, top + "*") if is_pattern else path.startswith(top) for path in below for top in tops)
+
+
 def is_excluded(excluded: Sequence[str], project: str, folder: str = "") -> bool:
     """Whether the setting "exclude" names the project, or the folder or one above it."""
     for entry in excluded:
         if os.sep in entry:
-            above = os.path.abspath(os.path.expanduser(entry))
-            if folder == above or folder.startswith(above.rstrip(os.sep) + os.sep):
+            if is_below(folder, os.path.abspath(os.path.expanduser(entry))):
                 return True
-        elif entry.casefold() == project.casefold():
+        elif is_like(project.casefold(), entry.casefold()):
             return True
     return False
 
@@ -656,7 +684,9 @@ MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sid
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
-KINDS = ("chunk", "insight", "purge")
+LIVE_KINDS = ("chunk", "insight")
+KINDS = (*LIVE_KINDS, "purge")
+EVENT_KINDS = ("use", "forget", "archive", "restore")
 TIERS = ("task", "session", "longterm", "archived", "purged")
 
 # Why a document no longer counts.
@@ -665,7 +695,7 @@ FORGOTTEN, REPLACED, PURGED = 1, 2, 4
 # Facts about a document's text that would otherwise cost a read.
 IMMUNE_TEXT, ODD_WORDS = 1, 2
 
-# Written into a text, these words keep it from being archived (the seeds' list).
+# Written into a text, these words keep it from being archived.
 IMMUNE_WORDS = ("DECISION:", "IMPORTANT:", "CRITICAL:", "A RETENIR:", "À RETENIR:", "重要:", "重要：")
 IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 
@@ -706,6 +736,11 @@ def at_of(record: Record, key: str = "at") -> float:
 def seconds_field(record: Record, key: str = "at") -> int:
     """A time of the record in whole seconds that fit 32 bits."""
     return max(0, min(int(at_of(record, key)), 0xFFFFFFFF))
+
+
+def without_keys(record: Record, *keys: str) -> Record:
+    """A copy of the record that lacks these fields."""
+    return {key: value for key, value in record.items() if key not in keys}
 
 
 def text_field(record: Record, key: str) -> str:
@@ -829,7 +864,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
 
 def changed_ids(record: Record) -> list[str]:
     """The ids of the documents that an event changes; [] for a record that is no event."""
-    if record["k"] in ("use", "forget", "archive", "restore"):
+    if record["k"] in EVENT_KINDS:
         return [record["id"]] if isinstance(record.get("id"), str) else []
     return []
 
@@ -1014,18 +1049,24 @@ def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> i
     return offset + len(data)
 
 
-def remove_file(path: str) -> None:
-    """Removes the file if it is there; a cache that cannot be removed is only untidy."""
+def draft_of(path: str) -> str:
+    """The name of a new file beside that one, not taken by any process, not even one of the same number before."""
+    return f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
+
+
+def remove_file(path: str) -> bool:
+    """Removes the file if it is there; whether it is gone. A cache that cannot be removed is only untidy."""
     try:
         os.unlink(path)
     except OSError:
-        pass
+        return not os.path.lexists(path)
+    return True
 
 
 def replace_file(path: str, data: bytes, *, durable: bool = True, mtime_ns: int = -1,
                  mode: int = 0o600) -> os.stat_result:
     """Puts a complete new file in place of the old one, at one instant; returns its stat."""
-    draft = f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
+    draft = draft_of(path)
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -1058,7 +1099,7 @@ def write_config(places: Places, changed: dict[str, Any]) -> None:
 
 def write_lines(path: str, lines: Iterable[bytes]) -> int:
     """Writes a new file of these lines, complete or not at all; how many."""
-    draft, n_lines = f"{path}.{os.getpid()}.tmp", 0
+    draft, n_lines = draft_of(path), 0
     try:
         with open(draft, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
             for line in lines:
@@ -1080,14 +1121,15 @@ def link_file(path: str, name: str) -> bool:
 
     What is appended to the file shows up under both names, and either may be removed.
     """
-    draft = f"{name}.{os.getpid()}.tmp"
+    draft = draft_of(name)
     try:
         os.link(path, draft)
-        os.replace(draft, name)  # a rename between two names of one file does nothing
-        remove_file(draft)
+        os.replace(draft, name)
         return True
     except OSError:
         return False
+    finally:  # a rename between two names of one file does nothing
+        remove_file(draft)
 
 
 def copy_file(path: str, name: str, offset: int = 0) -> None:
@@ -1109,16 +1151,15 @@ def set_mode(path: str, mode: int) -> None:
         raise unwritable(path, error) from None
 
 
-def replace_through(path: str, data: bytes, mode: int) -> None:
-    """Replaces the file that *path* names or links to; an existing one keeps its permissions, a new one gets *mode*."""
+def replace_through(path: str, data: bytes) -> None:
+    """Replaces the file that *path* names or links to; an existing one keeps its permissions."""
     target = os.path.realpath(path)  # people link their settings into a repository
     try:
         mode = os.stat(target).st_mode & 0o7777
     except OSError:
-        pass
+        mode = 0o600
     ensure_folder(os.path.dirname(target))
-    replace_file(target, data)
-    set_mode(target, mode)
+    replace_file(target, data, mode=mode)
 
 
 def rename_file(path: str, new_path: str) -> None:
@@ -1129,19 +1170,19 @@ def rename_file(path: str, new_path: str) -> None:
         raise unwritable(path, error) from None
 
 
-def remove_folder(path: str, whole: bool = False) -> None:
-    """Removes the folder if it is empty, or *whole*; a link to one is only unlinked."""
+def remove_folder(path: str, whole: bool = False) -> bool:
+    """Removes the folder if it is empty, or *whole*; whether it is gone. A link to one, made by the user, stays."""
     import shutil
 
-    if whole and not os.path.islink(path):
+    if os.path.islink(path):
+        return False
+    if whole:
         shutil.rmtree(path, ignore_errors=True)
-    elif os.path.islink(path):
-        remove_file(path)
-    else:
-        try:
-            os.rmdir(path)
-        except OSError:  # not empty, or not there
-            pass
+    try:
+        os.rmdir(path)
+    except OSError:  # not empty, or not there
+        pass
+    return not os.path.lexists(path)
 
 
 def read_file(path: str) -> bytes:
@@ -1166,12 +1207,26 @@ def mapped(path: str) -> mmap:
         raise Damaged(f"{path} cannot be read: {error}") from None
 
 
+def file_signature(path: str) -> tuple[int, int, int]:
+    """What differs when a file was replaced or written to. OSError when there is none."""
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
 def file_size(path: str) -> int:
     """Bytes of the file, -1 when there is none: another process may have removed it a moment ago."""
     try:
         return os.path.getsize(path)
     except OSError:
         return -1
+
+
+def stems(folder: str, suffix: str) -> list[str]:
+    """The names in the folder that end so, without it and sorted; [] when there is no such folder."""
+    try:
+        return sorted(name[: -len(suffix)] for name in os.listdir(folder) if name.endswith(suffix))
+    except OSError:
+        return []
 
 
 def gzip_member(lines: Sequence[bytes], level: int = 6) -> bytes:
@@ -1292,8 +1347,7 @@ class Log:
     def refresh(self) -> bool:
         """Reads the manifest if it changed; True when the store is another generation than before."""
         try:
-            stat = os.stat(self.places.manifest())
-            signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            signature = file_signature(self.places.manifest())
         except FileNotFoundError:
             signature = (0, 0, 0)
         except NotADirectoryError as error:
@@ -2490,8 +2544,7 @@ class View:
         if not rewritten and self.seen and log_check(self.log, self.seen) != self.check:
             rewritten = True  # a write that failed was taken back, or a backup put into place
         try:
-            stat = os.stat(self.log.places.current(self.log.generation()))
-            signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            signature = file_signature(self.log.places.current(self.log.generation()))
         except OSError:
             signature = (0, 0, 0)
         if rewritten or signature != self.index_signature:
@@ -2627,10 +2680,14 @@ class View:
         doc.importance = IMPORTANCES[segment.value("importance", "B", i)]
         return doc
 
+    def logged_record(self, doc: Doc) -> Record:
+        """The document's record as the log holds it, without text where only the archive has that; {} when damaged."""
+        return decode_line(self.log.read(doc.pos, doc.n_line)) or {}
+
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
-        record = decode_line(self.log.read(doc.pos, doc.n_line))
-        if record is not None and (isinstance(record.get("text"), str) or doc.kind == "purge"):
+        record = self.logged_record(doc)
+        if record and (isinstance(record.get("text"), str) or doc.kind == "purge"):
             return record
         if doc.life.place:
             return self.archived_record(doc)
@@ -2723,25 +2780,25 @@ def tail_is_long(view: View) -> bool:
     return len(view.tail) >= TAIL_MAX_DOCS or view.seen - view.index.covers >= TAIL_MAX_BYTES
 
 
-def batches(docs: Sequence[Doc]) -> Iterator[list[Doc]]:
-    """The documents in runs of a size that one segment is built from."""
-    batch: list[Doc] = []
+def runs_of(things: Iterable[Any], size_of: Callable[[Any], int], most: int, close_bytes: int) -> Iterator[list[Any]]:
+    """The things in runs of so many at most, each closed as soon as it has so many bytes."""
+    run: list[Any] = []
     n_bytes = 0
-    for doc in docs:
-        batch.append(doc)
-        n_bytes += doc.n_line
-        if len(batch) == SEGMENT_MAX_DOCS or n_bytes >= SEGMENT_MAX_BYTES:
-            yield batch
-            batch, n_bytes = [], 0
-    if batch:
-        yield batch
+    for thing in things:
+        run.append(thing)
+        n_bytes += size_of(thing)
+        if len(run) == most or n_bytes >= close_bytes:
+            yield run
+            run, n_bytes = [], 0
+    if run:
+        yield run
 
 
 def write_tail(view: View, tick: Callable[[int], None]) -> Snapshot:
     """Writes the tail as segments and the new state; returns the index that includes them."""
     log, before, after = view.log, view.index, Snapshot()
-    after.files, entries = [], list(before.files[:-1])
-    for batch in batches(view.tail):
+    entries = list(before.files[:-1])
+    for batch in runs_of(view.tail, lambda doc: int(doc.n_line), SEGMENT_MAX_DOCS, SEGMENT_MAX_BYTES):
         postings: dict[str, list[int]] = {}
         for doc in batch:
             try:
@@ -2846,7 +2903,7 @@ def day_bound(name: str, text: str, n_days_after: int) -> float:
 class Scope:
     """The filters of a query; an empty one lets everything pass."""
 
-    __slots__ = ("kind", "project", "domain", "tags", "entity", "from_s", "until_s", "labels", "importance")
+    __slots__ = ("kind", "project", "domain", "tags", "entity", "from_s", "until_s", "label", "importance")
 
     def __init__(self, *, kind: str = "", project: str = "", domain: str = "", tags: str = "", entity: str = "",
                  date_from: str = "", date_to: str = "", category: str = "", importance: str = "") -> None:
@@ -2857,7 +2914,7 @@ class Scope:
         self.until_s = day_bound("date_to", date_to, 1)
         if self.from_s and self.until_s and self.from_s >= self.until_s:
             raise UsageError(f"date_from {date_from} is after date_to {date_to}")
-        self.labels = category
+        self.label = category
         self.importance = importance
 
 
@@ -2887,7 +2944,7 @@ def keys_with_entity(view: View, part: str) -> set[Key]:
 def fits_details(view: View, key: Key, scope: Scope) -> bool:
     """Whether the document has the category and importance asked for."""
     doc = view.doc(key >> 8)
-    return scope.labels in ("", doc.label) and scope.importance in ("", doc.importance)
+    return scope.label in ("", doc.label) and scope.importance in ("", doc.importance)
 
 
 def keys_in_scope(view: View, scope: Scope) -> set[Key] | None:
@@ -2901,10 +2958,10 @@ def keys_in_scope(view: View, scope: Scope) -> set[Key] | None:
         groups.append(keys_with_entity(view, scope.entity))
     if scope.from_s or scope.until_s:
         groups.append(keys_in_time(view, scope.from_s, scope.until_s))
-    if not groups and not (scope.labels or scope.importance):
+    if not groups and not (scope.label or scope.importance):
         return None
     keys = set.intersection(*groups) if groups else set(range(0, view.n_docs() << 8, 256))
-    if scope.labels or scope.importance:
+    if scope.label or scope.importance:
         keys = {key for key in keys if fits_details(view, key, scope)}
     return keys
 
@@ -2977,7 +3034,6 @@ def fold_case(text: str) -> str:
 def _parse(pattern: str, flags: int) -> Any:
     """The regex as the standard library's own tree: a sequence of (opcode, argument)."""
     import importlib
-    import sys
     import warnings
 
     parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
@@ -4025,15 +4081,15 @@ def window(line: str, needles: Iterable[str], width: int) -> str:
     return cutout(line, at * len(line) // max(1, len(line_folded)), width)
 
 
-def best_lines(text: str, needles: Sequence[str], limit: int = SNIPPET_LINES) -> list[tuple[int, str]]:
+def best_lines(text: str, needles: Sequence[str]) -> list[tuple[int, str]]:
     """The lines that hold most of the needles (folded), in the text's order, as (number from 1, part of the line)."""
     lines, scored = text.split("\n"), []
     for i, line in enumerate(fold(text).split("\n")):
         n_found = sum(needle in line for needle in needles)
         if n_found:
             scored.append((-n_found, i))
-    scored.sort()
-    return [(i + 1, window(lines[i], needles, SNIPPET_CHARS)) for _, i in sorted(scored[:limit], key=lambda s: s[1])]
+    best = sorted(i for _, i in sorted(scored)[:SNIPPET_LINES])
+    return [(i + 1, window(lines[i], needles, SNIPPET_CHARS)) for i in best]
 
 
 def readable_records(view: View, ordinals: Iterable[int], check: Callable[[], None]) -> Iterator[tuple[Doc, Record]]:
@@ -4424,10 +4480,12 @@ def prefix_end(prefix: str) -> str:
 def vendors(group: str = "every") -> list[tuple[str, str, str]]:
     """(kind, prefix, how it goes on) of every one of VENDORS, in order; of "slack"; of those with this prefix_end."""
     if not GATES:
+        gates: dict[str, list[tuple[str, str, str]]] = {}
         for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
             for prefix in prefixes:
                 for name in ("every", "slack" if kind == "slack-token" else prefix_end(prefix)):
-                    GATES.setdefault(name, []).append((kind, prefix, rest))
+                    gates.setdefault(name, []).append((kind, prefix, rest))
+        GATES.update(gates)  # at once: another thread may ask meanwhile
     return GATES[group]
 
 
@@ -4564,7 +4622,7 @@ def without_private(text: str, low: str, found: set[str]) -> str:
     for tag in tags:
         if tag[1]:
             depth = max(0, depth - 1)
-            if depth == 0 and pieces and done < 0:
+            if depth == 0 and done < 0:
                 done = tag.end()
         else:
             depth += 1
@@ -4782,7 +4840,7 @@ def is_key(value: str) -> bool:
     return len(value) >= 20 and is_random(value) and texture(value) == RANDOM
 
 
-def judge(name: str, value: str, quoted: bool = True, env: bool = False) -> str:
+def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     """The kind of secret that the value is under that name; "" when it is none."""
     kind, strength = promise_of(name)
     low = value.lower()
@@ -5392,20 +5450,20 @@ MAX_FIELD_CHARS = 200
 MAX_TAGS = 32
 
 
-def text_size(text: str, what: str, limit: int) -> int:
-    """The text's size in UTF-8. UsageError when it is empty or over *limit* bytes."""
+def text_size(text: str, limit: int) -> int:
+    """The size of a memory's text in UTF-8. UsageError when it is empty or over *limit* bytes."""
     if text.strip() in ("", PRIVATE):
-        raise UsageError(f"{what} is {'all private' if text.strip() else 'empty'}; there is nothing to save")
+        raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
     n_bytes = len(text.encode("utf-8", "surrogatepass"))
     if n_bytes > limit:
         instead = "save it with rlm_chunk" if limit == MAX_INSIGHT_BYTES else "split it, as `rlm.py import FILE` does"
-        raise UsageError(f"{what} has {n_bytes:,} bytes; at most {limit:,} are accepted: {instead}")
+        raise UsageError(f"the content has {n_bytes:,} bytes; at most {limit:,} are accepted: {instead}")
     return n_bytes
 
 
 def name_field(what: str, value: str) -> str:
     """A project, domain or ticket as it is stored. UsageError when it is too long."""
-    name = plain(value)
+    name = redact(plain(value))
     if len(name) > MAX_FIELD_CHARS:
         raise UsageError(f"{what} has {len(name):,} characters; at most {MAX_FIELD_CHARS} are accepted")
     return name
@@ -5527,8 +5585,8 @@ class Writer:
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
              at_s: float, wanted_id: str = "") -> tuple[str, bool]:
     """Queues an insight; its id, and whether it is new. The same statement in the same project is stored once."""
-    text = redact(text)
-    text_size(text, "the content", MAX_INSIGHT_BYTES)
+    text, project = redact(text), redact(project)
+    text_size(text, MAX_INSIGHT_BYTES)
     sha = digest(text)
     known = writer.known_text("insight", project, sha)
     if known:
@@ -5550,14 +5608,15 @@ def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], 
     """
     if not is_clean:
         text, summary, tags = redact(text), redact(summary), list(map(redact, tags))
+        project, ticket, domain = redact(project), redact(ticket), redact(domain)  # before an id is made of them
         more = {key: redact_value(value) for key, value in more.items()}
-    n_bytes = text_size(text, "the content", MAX_CHUNK_BYTES)
+    n_bytes = text_size(text, MAX_CHUNK_BYTES)
     sha = digest(text)
     known = writer.known_text("chunk", project, sha)
     if known:
         return known, False
     new_id = wanted_id if writer.is_free(wanted_id) else writer.chunk_id(at_s, project, ticket, domain)
-    session = more.pop("session", "") or current_session() or "_".join(
+    session = more.pop("session", "") or redact(current_session()) or "_".join(
         filter(None, [local_day(at_s), slug(project), slug(domain)]))
     writer.add("chunk", id=new_id, at=stamp(at_s), project=project, domain=domain, ticket=ticket, session=session,
                type=chunk_type, tags=list(tags), summary=plain(summary)[:2000] or plain(auto_summary(text)), **more,
@@ -5604,12 +5663,20 @@ class Imported:
 
 def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
     """A text field of an item on one line, cut to what a record may hold."""
-    value = item.get(key)
-    return plain(value)[:limit] if isinstance(value, str) else ""
+    return text_field(item, key)[:limit]
+
+
+def without_secret_names(item: Item) -> Item:
+    """The item with text and names redacted, before names are cut to size and an id is made of them."""
+    names = ("text", "id", "project", "ticket", "domain", "session")
+    return {**item, **{key: redact(item[key]) for key in names if isinstance(item.get(key), str)}}
 
 
 def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
     """Queues one item; its id, and whether it is new. UsageError when it cannot be stored."""
+    is_clean = item.get("is_clean") is True
+    if not is_clean:
+        item, project = without_secret_names(item), redact(project)
     try:
         at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
     except (ValueError, OverflowError, OSError):
@@ -5619,9 +5686,7 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
     common: dict[str, Any] = {
         "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": field(item, "project") or project,
         "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
-    importance, is_clean = choice(item.get("importance"), IMPORTANCES, 1), item.get("is_clean") is True
-    if not is_clean:
-        item = {**item, "text": redact(item["text"])}
+    importance = choice(item.get("importance"), IMPORTANCES, 1)
     forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
     if forgotten:  # importing the same again must not bring back what was forgotten
         return forgotten.id, False
@@ -5671,7 +5736,7 @@ def nearby_ids(view: View, wanted: str) -> str:
     return "; rlm_list_chunks and rlm_search show ids"
 
 
-def find_id(view: View, wanted: str, *, kinds: Sequence[str] = KINDS[:2], dead: bool = False) -> Doc:
+def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead: bool = False) -> Doc:
     """The document with that id or with the only id that begins so.
 
     NotFound when there is none, naming near ones; with *dead*, forgotten documents are found too.
@@ -5779,24 +5844,10 @@ def retention_plan(view: View, now_s: float) -> Retention:
     return plan_retention(newest(view, view.keys(BY_KIND + "chunk")), kept_keys, now_s, **settings)
 
 
-def members(lines: Iterable[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
-    """(line, id) pairs in the groups that become one archive member each."""
-    group: list[tuple[bytes, str]] = []
-    n_bytes = 0
-    for line, doc_id in lines:
-        group.append((line, doc_id))
-        n_bytes += len(line)
-        if len(group) == MEMBER_MAX_LINES or n_bytes >= MEMBER_CLOSE_BYTES:
-            yield group
-            group, n_bytes = [], 0
-    if group:
-        yield group
-
-
 def write_archive(log: Log, number: int, lines: Iterable[tuple[bytes, str]]) -> dict[str, list[int]]:
     """Writes a new archive file, durably; where each id's line is."""
     path, places, offset = log.places.archive(number), {}, 0
-    for group in members(lines):
+    for group in runs_of(lines, lambda pair: len(pair[0]), MEMBER_MAX_LINES, MEMBER_CLOSE_BYTES):
         data = gzip_member([line for line, _ in group])
         append_bytes(path, data, durable=False)
         for i, (_, doc_id) in enumerate(group):
@@ -5846,9 +5897,8 @@ def restore(writer: Writer, wanted: str) -> tuple[Doc, bool]:
     doc = find_id(view, wanted, kinds=("chunk",))
     if doc.life.tier != 3:
         return doc, False
-    if "text" not in (decode_line(view.log.read(doc.pos, doc.n_line)) or {}):
-        record = {k: v for k, v in view.archived_record(doc).items() if k not in ("place", "archived_at")}
-        writer.records.append(record)
+    if "text" not in view.logged_record(doc):
+        writer.records.append(without_keys(view.archived_record(doc), "place", "archived_at"))
     else:
         writer.add("restore", id=doc.id, at=stamp(now()))
     writer.add("use", at=int(now()), id=doc.id)  # else the next retention run would archive it again
@@ -5869,8 +5919,7 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
             if doc.life.flags == flags and (flags or (doc.life.tier == 3 and not doc.life.uses)):
-                stub = decode_line(view.log.read(doc.pos, doc.n_line)) or {}
-                writer.records.append(purge_record(doc, stub, now_s))
+                writer.records.append(purge_record(doc, view.logged_record(doc), now_s))
         return len(writer.records)
 
 
@@ -5897,11 +5946,11 @@ def state_records(doc: Doc) -> list[Record]:
     return records
 
 
-def kept_lines(view: View, doc: Doc, line: bytes, record: Record, places: dict[str, list[int]]) -> list[bytes]:
+def kept_lines(doc: Doc, line: bytes, record: Record, places: dict[str, list[int]]) -> list[bytes]:
     """The lines that stand for this document in the next generation."""
     records = state_records(doc)
     if doc.id in places:
-        stub = {k: v for k, v in record.items() if k not in ("text", "place", "archived_at")}
+        stub = without_keys(record, "text", "place", "archived_at")
         stub.update(place=places[doc.id], archived_at=stamp(doc.life.moved_s))
         line = encode_record(stub)[:-1]
         if doc.life.tier != 3:
@@ -5921,7 +5970,7 @@ def salvaged_lines(view: View, pos: Position, line: bytes, places: dict[str, lis
             continue
         ordinal = view.ordinal_of(text_field(record, "id"))
         if ordinal >= 0 and view.doc(ordinal).pos == pos + start:  # the index knew it before the damage
-            yield from kept_lines(view, view.doc(ordinal), piece, record, places)
+            yield from kept_lines(view.doc(ordinal), piece, record, places)
         else:
             yield piece + b"\n"
 
@@ -5951,8 +6000,8 @@ def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewrit
                 done.n_dropped += 1
                 continue
             done.n_kept += 1
-            yield from kept_lines(view, doc, line, record, places)
-        elif record["k"] in ("use", "forget", "archive", "restore"):
+            yield from kept_lines(doc, line, record, places)
+        elif record["k"] in EVENT_KINDS:
             done.n_dropped += 1
         else:  # a kind that a newer rlm writes
             yield line + b"\n"
@@ -6004,15 +6053,14 @@ def needs_archive(view: View, doc: Doc) -> bool:
     """
     if doc.kind != "chunk" or doc.life.flags & ~FORGOTTEN or not doc.life.place:
         return False
-    return doc.life.tier == 3 or "text" not in (decode_line(view.log.read(doc.pos, doc.n_line)) or {})
+    return doc.life.tier == 3 or "text" not in view.logged_record(doc)
 
 
 def archived_source(view: View, check: Callable[[], None]) -> Iterator[tuple[bytes, str]]:
     """(line, id) of every chunk whose text the next generation's archive is to hold."""
     docs = (doc for doc in map(view.doc, range(view.n_docs())) if needs_archive(view, doc))
     for doc, record in readable_records(view, (doc.ordinal for doc in docs), check):
-        kept = {k: v for k, v in record.items() if k not in ("place", "archived_at")}
-        yield encode_record(kept), doc.id
+        yield encode_record(without_keys(record, "place", "archived_at")), doc.id
 
 
 def purge_forgotten(view: View, now_s: float) -> None:
@@ -6211,7 +6259,7 @@ def line_problem(record: Record | None) -> str:
     if record["k"] in KINDS and not text_field(record, "id"):
         return f"a {record['k']} without an id"
     text, sha = record.get("text"), record.get("sha")
-    if record["k"] in KINDS[:2] and isinstance(text, str) and isinstance(sha, str) and digest(text) != sha:
+    if record["k"] in LIVE_KINDS and isinstance(text, str) and isinstance(sha, str) and digest(text) != sha:
         return f"the text of {record['id']} is not what was saved"
     return ""
 
@@ -6429,15 +6477,14 @@ class Call:
 class Param:
     """A tool's parameter."""
 
-    __slots__ = ("name", "type", "default", "required", "help", "choices")
+    __slots__ = ("name", "type", "default", "required", "help")
 
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
         self.name = name
         self.type = type_name  # str, int or bool
         self.default = default
         self.required = required
-        self.help, _, choices = text.partition(" | ")
-        self.choices = choices.split()  # only for the command line's help; the tool itself checks
+        self.help = text
 
 
 class Tool:
@@ -6604,7 +6651,7 @@ def nothing_found(view: View, query: str, project: str) -> str:
         if others:
             hints.append("found in other projects: " + ", ".join(list(others)[:5]))
         elif not view.keys(BY_PROJECT + folded(project)):
-            keys = [key for kind in KINDS[:2] for key in view.keys(BY_KIND + kind)]
+            keys = [key for kind in LIVE_KINDS for key in view.keys(BY_KIND + kind)]
             known = {doc.project for doc in newest(view, keys, 2000)}
             hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]))
     return nothing + "".join(f"; {hint}" for hint in hints) + "."
@@ -6650,8 +6697,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         keys = keys_in_scope(view, scope) or set()
         docs = [view.doc(ordinal) for _, ordinal in rank(view, query, keys, limit)] if query.strip() \
             else list(newest(view, keys, limit))
-        found = [(doc, record) for doc, record in
-                 readable_records(view, (doc.ordinal for doc in docs), call.check)]
+        found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
         hint = "" if found else nothing_found(view, query, project) if query.strip() else "No insights there."
         n_all = len(keys - view.dead())
     text = "\n\n".join(insight_text(doc, record, now()) for doc, record in found) or hint
@@ -6698,10 +6744,11 @@ def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", proje
     check_included(call.store.places, fields["project"])
     with call.store.writing() as view, Writer(view) as writer:
         new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
-    n_lines = content.count("\n") + (not content.endswith("\n"))
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
-    text = f"{new_id} saved: {size_text(n_bytes)}, {counted(n_lines, 'line')}, project {fields['project']}." if is_new \
-        else f"{new_id} holds exactly this text already; nothing was added."
+    text = f"{new_id} holds exactly this text already; nothing was added."
+    if is_new:
+        size = f"{size_text(n_bytes)}, {counted(line_count(content), 'line')}"
+        text = f"{new_id} saved: {size}, project {fields['project']}."
     return Answer(text, {"id": new_id, "new": is_new, "project": fields["project"], "n_bytes": n_bytes})
 
 
@@ -6863,18 +6910,13 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     return Answer(text, {"hits": [hit_data(hit) for hit in hits], **({"hint": hint} if hint else {})})
 
 
-def listed_record(view: View, doc: Doc) -> Record:
-    """The record's small fields; {} when its line is damaged."""
-    return decode_line(view.log.read(doc.pos, doc.n_line)) or {}
-
-
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
     limit = checked_limit(limit)
     with call.store.reading() as view:
         keys = set(view.keys(BY_KIND + "chunk")) - view.dead()
-        shown = [(doc, listed_record(view, doc)) for doc in newest(view, keys, limit)]
+        shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
     now_s = now()
     lines = [f"[{doc.id}] {facts_line(doc, now_s)} · {estimated_tokens(doc.n_bytes):,} tokens"
              f"\n   {one_line(text_field(record, 'summary'), 160)}" for doc, record in shown]
@@ -6944,10 +6986,10 @@ def named(docs: Sequence[Doc]) -> str:
     return (ids or "none") + (f", +{len(docs) - 20:,} more" if len(docs) > 20 else "")
 
 
-def retention_text(plan: Retention, verb: str) -> str:
+def retention_text(plan: Retention) -> str:
     """A retention plan in words."""
-    parts = [f"{verb} archive {counted(len(plan.archive), 'chunk')}: {named(plan.archive)}",
-             f"{verb} purge {counted(len(plan.purge), 'chunk')}: {named(plan.purge)}",
+    parts = [f"Would archive {counted(len(plan.archive), 'chunk')}: {named(plan.archive)}",
+             f"Would purge {counted(len(plan.purge), 'chunk')}: {named(plan.purge)}",
              f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune"
              + "".join(f"\n   {doc.id}: {why}" for doc, why in plan.immune[:10])
              + (f"\n   +{len(plan.immune) - 10:,} more" if len(plan.immune) > 10 else "")]
@@ -6966,7 +7008,7 @@ def rlm_retention_preview(call: Call) -> Answer:
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         plan = retention_plan(view, now())
-    return Answer(retention_text(plan, "Would"), retention_data(plan))
+    return Answer(retention_text(plan), retention_data(plan))
 
 
 @tool("Archive old unused chunks (still searchable) and, with purge, delete those long archived for good.",
@@ -6980,7 +7022,7 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
     left = f" {counted(n_left, 'chunk')} could be purged (purge=true)." if n_left else ""
     if call.dry_run:
-        text = "\n".join(filter(None, [retention_text(plan, "Would"), left.strip()]))
+        text = "\n".join(filter(None, [retention_text(plan), left.strip()]))
         return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
     n_steps = 0
 
@@ -7035,7 +7077,7 @@ def status_data(view: View) -> dict[str, Any]:
 
     rows = [(doc.kind, doc.label, doc.importance, doc.tier(), doc.project, doc.n_bytes) for doc in view.alive()]
     chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    used = nlargest(5, ((life.uses, ordinal) for ordinal, life in enumerate(map(view.life, range(view.n_docs())))
+    used = nlargest(5, ((life.uses, ordinal) for ordinal, life in enumerate(view.lives())
                         if life.uses and not life.flags))
     places = view.log.places
     return {
@@ -7637,7 +7679,6 @@ class Server:
     def serve(self) -> int:
         """Runs until the client closes stdin or sends SIGINT or SIGTERM; the exit code."""
         import select
-        import signal
 
         # Only JSON-RPC may reach the client, so stdout now means stderr for everyone but `send`.
         self.wire = os.dup(1)
@@ -7681,8 +7722,6 @@ class Server:
         Same process id, same pipes; what the client sends meanwhile waits in the pipe, and signals wait too. Only while
         nothing is going on.
         """
-        import signal
-
         signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
         os.dup2(self.wire, 1)
         command = imported_command(["serve", "--resume", self.legacy_version])
@@ -7805,6 +7844,12 @@ def string_in(entry: Mapping[str, object], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def first_cwd(data: bytes) -> str:
+    """The working folder that the first of these lines to name one names; "" when none does."""
+    named = (string_in(parsed_line(line) or {}, "cwd") for line in data.split(b"\n") if b'"cwd"' in line)
+    return next(filter(None, named), "")
+
+
 def dict_in(entry: Mapping[str, object], key: str) -> dict[str, Any]:
     """The field when it is an object, {} otherwise."""
     value = entry.get(key)
@@ -7903,21 +7948,16 @@ def shown_path(path: str, cwd: str) -> str:
     return path[len(cwd) + 1 :] if cwd and path.startswith(cwd.rstrip("/") + "/") else path
 
 
-def n_lines(text: str) -> int:
-    """How many lines the text has; a line end at the end begins no further line."""
-    return text.count("\n") + (not text.endswith("\n")) if text else 0
-
-
 def change_note(name: str, given: Entry) -> str:
     """How much a call changes: " (+3 −1)", or "" when it does not say."""
     if name == "Write":
-        return f" (+{n_lines(string_in(given, 'content'))})"
+        return f" (+{line_count(string_in(given, 'content'))})"
     edits = given.get("edits")
     if name not in ("Edit", "MultiEdit"):
         return ""
     pairs = [e for e in edits if isinstance(e, dict)] if isinstance(edits, list) else [given]
-    added = sum(n_lines(string_in(edit, "new_string")) for edit in pairs)
-    return f" (+{added} −{sum(n_lines(string_in(edit, 'old_string')) for edit in pairs)})"
+    added = sum(line_count(string_in(edit, "new_string")) for edit in pairs)
+    return f" (+{added} −{sum(line_count(string_in(edit, 'old_string')) for edit in pairs)})"
 
 
 def todo_rows(given: Entry) -> list[list[str]]:
@@ -7993,7 +8033,7 @@ def without_colours(text: str) -> str:
 
 def size_note(text: str) -> str:
     """How long a text is: [412 lines, 18 KB]."""
-    return f"[{counted(n_lines(text), 'line')}, {size_text(len(text.encode('utf-8')))}]"
+    return f"[{counted(line_count(text), 'line')}, {size_text(len(text.encode('utf-8')))}]"
 
 
 def excerpt(text: str) -> str:
@@ -8030,7 +8070,7 @@ def success(name: str, text: str) -> str:
     if name in CHANGING_TOOLS or not text.strip():
         return "ok"
     if name in QUIET_TOOLS:
-        return f"ok {size_note(text)}" if n_lines(text) > 1 else "ok"
+        return f"ok {size_note(text)}" if line_count(text) > 1 else "ok"
     return f"ok: {excerpt(text)}"
 
 
@@ -8265,11 +8305,10 @@ def new_turn(reading: Transcript, agent: str, prompt: str, is_continued: bool) -
 
 def agent_of(reading: Transcript, entry: Entry) -> str:
     """The name of the subagent that wrote the line: its own, or that of the line where it began."""
-    named = string_in(entry, "agentId")
-    if named or entry.get("isSidechain") is not True:
-        return named if entry.get("isSidechain") is True else ""
+    if entry.get("isSidechain") is not True:
+        return ""
     before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
-    return before.agent if before else string_in(entry, "uuid") or "subagent"
+    return string_in(entry, "agentId") or (before.agent if before else string_in(entry, "uuid")) or "subagent"
 
 
 def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
@@ -8363,8 +8402,11 @@ def add_entry(reading: Transcript, entry: Entry, kind: str) -> None:
         add_words(turn_for(reading, entry, None), queued_text(entry))
 
 
-def is_repeat(reading: Transcript, entry: Entry, key: bytes) -> bool:
-    """Whether the line was read before, here or in the session that this one was resumed or branched from."""
+def note_repeat(reading: Transcript, entry: Entry, key: bytes) -> bool:
+    """Whether the line was read before, here or in the session that this one was resumed or branched from.
+
+    Notes the first line's key, and the prompt of a line that is a repeat.
+    """
     reading.first = reading.first or key.hex()
     if not key or key not in reading.seen:
         return False
@@ -8389,7 +8431,7 @@ def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, 
         kind = entry_kind(entry) if entry is not None else ""
         if entry is not None and kind:
             key = line_key(entry)
-            if not is_repeat(reading, entry, key):
+            if not note_repeat(reading, entry, key):
                 if begins_block(reading, entry, kind):
                     yield from reading.close()
                 if key:
@@ -8495,12 +8537,9 @@ def turn_summary(turn: Turn) -> str:
 
 def valid_time(at: str) -> str:
     """The ISO time, "" when it is none: an item with a wrong date would be refused."""
-    from datetime import datetime
-
-    zone = at[19:].lstrip(".0123456789")
     try:
-        datetime.fromisoformat(at[:19] + ("+00:00" if zone in ("", "Z") else zone))
-    except ValueError:
+        epoch_of(at)
+    except (ValueError, OverflowError, OSError):
         return ""
     return at
 
@@ -8571,7 +8610,7 @@ def task_list(turns: Iterable[Turn]) -> list[dict[str, str]]:
     return [task for task in tasks.values() if task["status"] != "deleted"]
 
 
-def open_errors(calls: Sequence[ToolCall], limit: int = 5) -> list[str]:
+def open_errors(calls: Sequence[ToolCall]) -> list[str]:
     """The last calls that failed and did not work later with the same argument, or on the same file."""
     failed: dict[tuple[str, str], ToolCall] = {}
     for call in calls:
@@ -8579,7 +8618,7 @@ def open_errors(calls: Sequence[ToolCall], limit: int = 5) -> list[str]:
         failed.pop(key, None)
         if call.failed and not call.outcome.startswith(("refused", "interrupted")):
             failed[key] = call
-    return errors_of(failed.values())[-limit:]
+    return errors_of(failed.values())[-5:]
 
 
 def open_task(turns: Iterable[Turn]) -> dict[str, Any]:
@@ -8595,7 +8634,7 @@ def open_task(turns: Iterable[Turn]) -> dict[str, Any]:
     calls = [call for turn in main for call in turn.calls()]
     files = files_of(calls)
     asked = [turn for turn in prompts if not turn.is_continued]
-    current = next((turn for turn in reversed(asked) if not turn.agent), prompts[-1])
+    current = asked[-1] if asked else prompts[-1]
     said = [part[1] for turn in main if not turn.agent for part in turn.parts
             if not isinstance(part, ToolCall) and part[0] == "claude"]
     meanwhile = [part[1] for turn in main[main.index(current) :] for part in turn.parts
@@ -8753,11 +8792,31 @@ def transcript_name(path: str) -> str:
     folder, name = os.path.split(path[: -len(".jsonl")] if path.endswith(".jsonl") else path)
     if os.path.basename(folder) == "subagents":
         name = f"{os.path.basename(os.path.dirname(folder))}.{name}"
-    is_plain = name.isascii() and len(name) <= 120 and not name.strip("-.").replace("-", "").replace(".", "").strip(
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+    is_plain = name.isascii() and len(name) <= 120 and name.translate({45: None, 46: None, 95: None}).isalnum()
     if is_plain and len(name) >= 36 and name.count("-") >= 4 and name[0] != ".":  # a UUID is one of its kind
         return name
     return f"{slug(name) or 'transcript'}-{digest(path)[:8]}"
+
+
+STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids")
+STATE_LISTS = ("ids", "heads", "told", "relatives")
+STATE_TAILS = ("tail", "kept_tail")
+
+
+def is_state(state: object) -> bool:
+    """Whether it can be what save_state wrote: with anything else, nothing would be saved any more."""
+    if not isinstance(state, dict) or "offset" not in state or "kept" not in state:
+        return False
+    numbers = [state.get(key, 0) for key in STATE_NUMBERS]
+    texts = [state.get(key, "") for key in ("path", "root", "first")]
+    for keys, items in ((STATE_LISTS, texts), (STATE_TAILS, numbers)):
+        for key in keys:
+            if not isinstance(state.get(key, []), list):
+                return False
+            items += state.get(key, [])
+    return all(isinstance(text, str) for text in texts) and all(type(n) is int and n >= 0 for n in numbers) \
+        and all(len(state.get(key, [])) in (0, 2) for key in STATE_TAILS) \
+        and isinstance(state.get("compacted_at", 0.0), (int, float))
 
 
 def load_state(places: Places, name: str, *, whole: bool = True) -> State:
@@ -8767,15 +8826,14 @@ def load_state(places: Places, name: str, *, whole: bool = True) -> State:
             state = from_json(file.readline())
             if whole:
                 state["seen"] = from_json(file.readline())
-        return state if isinstance(state["offset"], int) and isinstance(state["kept"], int) else {}
+        return state if is_state(state) else {}
     except (OSError, ValueError, KeyError, TypeError):  # read anew, what was stored is known by its text
         return {}
 
 
 def save_state(places: Places, name: str, state: State, mtime_ns: int, *, durable: bool = True) -> None:
     """Writes it down. Its file gets the transcript's own time when all of that was read, else 0: see is_saved."""
-    small = {key: value for key, value in state.items() if key != "seen"}
-    data = f"{to_json(small)}\n{to_json(state.get('seen', ''))}\n".encode("ascii")
+    data = f"{to_json(without_keys(state, 'seen'))}\n{to_json(state.get('seen', ''))}\n".encode("ascii")
     replace_file(places.reading(name), data, durable=durable, mtime_ns=mtime_ns)
 
 
@@ -8850,7 +8908,8 @@ class Saved:
 class Keeper:
     """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
 
-    __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "names_by_first", "wait_s", "is_final", "root")
+    __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "hidden", "names_by_first", "wait_s",
+                 "is_final", "root")
 
     def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True) -> None:
         self.view = view
@@ -8859,6 +8918,7 @@ class Keeper:
         self.is_keeping: bool = setting(self.places, "keep_transcripts")
         self.root = ""  # the folder in which the session that is being saved was started
         self.projects: dict[tuple[str, str], str] = {}  # by that and the working folder
+        self.hidden: dict[tuple[str, str], bool] = {}  # whether it is excluded, by the same
         self.names_by_first: dict[str, list[str]] | None = None  # transcripts by the key of their first message
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
@@ -8880,11 +8940,7 @@ class Keeper:
         """The other transcripts that begin with the same message: this one was resumed or branched from one of them."""
         if self.names_by_first is None:
             self.names_by_first = {}
-            try:
-                files = sorted(os.listdir(self.places.transcripts()))
-            except OSError:
-                files = []
-            for other in (file[: -len(".json")] for file in files if file.endswith(".json")):
+            for other in stems(self.places.transcripts(), ".json"):
                 key = str(load_state(self.places, other, whole=False).get("first", ""))
                 self.names_by_first.setdefault(key, []).append(other)
         found = self.names_by_first.setdefault(first, [])
@@ -8893,21 +8949,29 @@ class Keeper:
             found.append(name)
         return others
 
+    def is_hidden(self, folder: str) -> bool:
+        """Whether nothing is saved of what was done in the folder."""
+        key = self.root, folder
+        if key not in self.hidden:
+            self.hidden[key] = is_excluded(self.excluded, self.project(folder), folder)
+        return self.hidden[key]
+
     def note_folders(self, lines: Iterable[bytes], state: State) -> None:
         """Notes in the state whether any line, so far, is of a project of which nothing is saved."""
         named = (string_in(parsed_line(line) or {}, "cwd") for line in lines if b'"cwd"' in line)
         for folder in sorted(set(named) - {""}) if self.excluded else ():
-            is_hidden = is_excluded(self.excluded, self.project(folder), folder)
+            is_hidden = self.is_hidden(folder)
             state["private"] = bool(state.get("private")) or is_hidden
             if is_hidden and folder not in self.excluded:  # so are those below it, which may have other names
                 self.excluded = [*self.excluded, folder]
+                self.hidden.clear()
 
     def is_private(self, entry: Entry | None, state: State) -> bool:
         """Whether a line is of a project of which nothing is saved. One that names no folder may quote any other."""
         folder = string_in(entry, "cwd") if entry else ""
         if not self.excluded or not folder:
             return bool(self.excluded) and state.get("private") is not False
-        return is_excluded(self.excluded, self.project(folder), folder)
+        return self.is_hidden(folder)
 
     def cleaned(self, lines: Sequence[bytes], state: State, final: bool) -> tuple[list[Item], State, list[bytes]]:
         """The items of these lines, the state after them, and the lines up to there as they may be kept."""
@@ -8979,8 +9043,7 @@ class Keeper:
         if file_size(self.places.transcript(name)) < state["n_packed"]:
             state.update(kept=0, n_packed=0)
         if not state.get("root") and not base:  # its first lines may not name one
-            rows = (parsed_line(line) or {} for line in split_lines(read_lines(path, 0, 1 << 16)))
-            state["root"] = next(filter(None, (string_in(row, "cwd") for row in rows)), "")
+            state["root"] = first_cwd(read_lines(path, 0, 1 << 16))
         self.root = string_in(state, "root")
         if "relatives" not in state or (not state["offset"] and not state["relatives"]):
             first = first_key(split_lines(read_lines(path, 0, 1 << 20))) if not base else ""
@@ -9030,12 +9093,10 @@ class Keeper:
 
 def subagent_files(path: str) -> list[str]:
     """The transcripts of the subagents of a session's transcript."""
-    folder = os.path.join(path[: -len(".jsonl")], "subagents")
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".jsonl"))
-    except OSError:
+    if not path:
         return []
-    return [os.path.join(folder, name) for name in names]
+    folder = os.path.join(path[: -len(".jsonl")], "subagents")
+    return [os.path.join(folder, stem + ".jsonl") for stem in stems(folder, ".jsonl")]
 
 
 def put_aside(places: Places, path: str) -> None:
@@ -9052,23 +9113,36 @@ def put_aside(places: Places, path: str) -> None:
 
 def spooled_files(places: Places) -> list[tuple[str, str, int]]:
     """What lies in the spool: path, name, offset of its first byte."""
-    found = []
-    try:
-        files = sorted(os.listdir(places.spool()))
-    except OSError:
-        return []
-    for file in files:
-        name, at, offset = file[: -len(".jsonl")].rpartition("@")
-        if at and file.endswith(".jsonl") and offset.isdecimal():
-            found.append((os.path.join(places.spool(), file), name, int(offset)))
-    return found
+    parts = (stem.rpartition("@") for stem in stems(places.spool(), ".jsonl"))
+    return [(places.spooled(name, int(offset)), name, int(offset)) for name, at, offset in parts
+            if at and offset.isdecimal()]
+
+
+def sweep_drafts(places: Places) -> None:
+    """Removes what killed processes left of new transcripts: drafts in the spool are raw, with all their secrets.
+
+    Only after a day: a younger one may still be written. That is told by when the file itself was last changed, since
+    a draft may have got the time of the transcript.
+    """
+    for folder in (places.spool(), places.transcripts()):
+        for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
+            try:
+                is_old = now() - os.stat(path).st_ctime > DAY_S
+            except OSError:  # its writer has just finished
+                continue
+            if is_old:
+                remove_file(path)
 
 
 def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
-    """Saves what lies in the spool; how many chunks that gave."""
+    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it."""
+    sweep_drafts(keeper.places)
     n_ids = 0
     for path, name, base in spooled_files(keeper.places):
-        saved = keeper.save(path, name=name, base=base, until_s=until_s)
+        try:
+            saved = keeper.save(path, name=name, base=base, until_s=until_s)
+        except FileNotFoundError:  # another session has saved it meanwhile
+            continue
         n_ids += len(saved.ids)
         if saved.is_whole:
             remove_file(path)
@@ -9114,17 +9188,15 @@ def catch_up_transcripts(keeper: Keeper, paths: Iterable[str], until_s: float) -
 
 def kept_transcripts(places: Places) -> list[str]:
     """The names of all transcripts of which there is a copy."""
-    try:
-        names = sorted(os.listdir(places.transcripts()))
-    except OSError:
-        return []
-    return [name[: -len(".jsonl.gz")] for name in names if name.endswith(".jsonl.gz")]
+    return stems(places.transcripts(), ".jsonl.gz")
 
 
 def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
     """The lines of a copy, one gzip member at a time. Damaged when one cannot be read."""
     path, offset = places.transcript(name), 0
-    while offset < file_size(path):
+    # What lies behind n_packed is being written, or was when its writer was killed; it will be written again.
+    end = load_state(places, name, whole=False).get("n_packed") or file_size(path)
+    while offset < end:
         data, offset = read_member(path, offset, MAX_LINE)
         yield split_lines(data)
 
@@ -9146,6 +9218,21 @@ def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
             if state:
                 save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
     return n_changed
+
+
+TOLD = ("prompt", "pending", "heads")  # what a state quotes of its transcript
+
+
+def scrub_state(places: Places, name: str, *, dry_run: bool) -> int:
+    """Replaces secrets in what the state of a transcript quotes of it; 1 when that changes."""
+    with Lock(places.transcripts_lock(name)):
+        state = load_state(places, name)
+        told = {key: state[key] for key in TOLD if key in state}
+        clean = redact_value(told)
+        if clean is not told and not dry_run:
+            assert isinstance(clean, dict)
+            save_state(places, name, {**state, **clean}, os.stat(places.reading(name)).st_mtime_ns)
+    return clean is not told
 
 
 def scrub_file(path: str, *, dry_run: bool) -> int:
@@ -9364,7 +9451,8 @@ def insight_lines(view: View, keys: Sequence[Key], wanted: Callable[[Doc], bool]
     """The newest insights that are wanted, each on a line with its id and age."""
     docs = (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
     found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [f'- "{one_line(record["text"], 300)}" [{doc.id}, {message("ago", age=age_text(now() - doc.at_s))}]'
+    return [f'- "{cut_bytes(one_line(record["text"], 300), 300)}" '
+            f'[{doc.id}, {message("ago", age=age_text(now() - doc.at_s))}]'
             for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
 
 
@@ -9398,12 +9486,13 @@ def last_session_lines(view: View, keys: Sequence[Key], hook: Hook) -> list[str]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
-    """As many of the lines as fit, from the first on; a heading without anything below it is left out."""
+    """The lines that still fit, from the first on; a heading without anything below it is left out."""
     kept: list[str] = []
     for line in lines:
-        if len("\n".join([*kept, line]).encode("utf-8")) > n_bytes:
-            break
-        kept.append(line)
+        is_heading, is_bare = not line.startswith("- "), bool(kept[1:]) and not kept[-1].startswith("- ")
+        above = kept[:-1] if is_heading and is_bare else kept
+        if len("\n".join([*above, line]).encode("utf-8")) <= n_bytes:
+            kept = [*above, line]
     while kept and not kept[-1].startswith("- "):
         kept.pop()
     return "\n".join(kept)
@@ -9525,8 +9614,8 @@ def on_pre_tool_use(hook: Hook) -> str:
     size = file_size(path) if path and "\0" not in path else -1
     if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit"):
         return ""
-    instead = "rlm_load" if "rlm_load" in TOOLS else "`rlm import FILE`, then rlm_grep and rlm_search,"
-    return message("large", path=one_line(path, 200), size=size_text(size), instead=instead)
+    return message("large", path=one_line(path, 200), size=size_text(size),
+                   instead="`rlm import FILE`, then rlm_grep and rlm_search,")
 
 
 def on_post_tool_use(hook: Hook) -> str:
@@ -9546,20 +9635,36 @@ HANDLERS: dict[str, Callable[[Hook], str]] = {
 # -- hooks: the boundary ------------------------------------------------------
 
 
+DOCTOR_SESSION, DOCTOR_ANSWER = "rlm-doctor", "rlm"
+
+
 def is_internal(payload: Record) -> bool:
     """Whether the event is of a session that rlm itself started, or of a subagent that the client uses internally."""
     return bool(environment("RLM_CHILD")) or payload.get("agent_type") == ""
+
+
+def doctor_answer(hook: Hook) -> str:
+    """What doctor wants to hear: that this hook runs and can read the store. Nothing is stored or logged."""
+    try:
+        setting(hook.places, "exclude")
+        n_docs = hook.view().n_docs() if os.path.exists(hook.places.manifest()) else 0
+    except (OSError, RlmError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{DOCTOR_ANSWER} {__version__} with {counted(n_docs, 'memory', 'memories')}"
 
 
 def hook_answer(event: str, payload: Record) -> str:
     """What to print for an event, "" for nothing."""
     named = payload.get("hook_event_name")
     event = named if isinstance(named, str) and named in HANDLERS else event
-    if event not in HANDLERS or is_internal(payload):
+    if event not in HANDLERS:
+        return ""
+    if payload.get("session_id") == DOCTOR_SESSION:
+        return doctor_answer(Hook(event, payload))
+    if is_internal(payload):
         return ""
     hook = Hook(event, payload)
-    config = read_config(hook.places)
-    if config.get("exclude") and is_excluded(setting(hook.places, "exclude"), hook.project, hook.folder):
+    if is_excluded(setting(hook.places, "exclude"), hook.project, hook.folder):
         return ""
     text = HANDLERS[event](hook)
     if not text or event in ("PreCompact", "PostCompact", "SessionEnd"):  # the client takes these as they are
@@ -9610,13 +9715,13 @@ os._exit(0)  # without taking the interpreter apart first, which takes as long a
 IMPORT_BATCH = 256  # one commit, so one wait for the disk
 PART_CHARS = 500_000  # a longer file becomes several chunks, cut at line ends; at 4 bytes each they still fit one
 
-# The peer refuses chunks over 2 Mi characters, at most 8 MB of UTF-8; more is a bomb or no chunk.
-SEED_CHUNK_BYTES = 16 * 1024 * 1024
+# rlm-claude refuses chunks over 2 Mi characters, at most 8 MB of UTF-8; more is a bomb or no chunk.
+RLM_CLAUDE_CHUNK_BYTES = 16 * 1024 * 1024
 # Its index.json was measured at 86 MB for 100,000 chunks.
 MAX_JSON_BYTES = 512 * 1024 * 1024
-# How far into a file is_seed1_store looks for the words that mark it.
+# How far into a file is_rlm_claude_store looks for the words that mark it.
 MARK_BYTES = 64 * 1024
-# How many chunk files is_seed1_store opens before it gives up on a folder.
+# How many chunk files is_rlm_claude_store opens before it gives up on a folder.
 MARK_FILES = 20
 # The last lines of a chunk's header; everything after them is the text, byte for byte.
 HEADER_END = '\nformat_version: "2.0"\n---\n\n'
@@ -9667,18 +9772,18 @@ def read_inside(root: str, folder: str, name: str, max_bytes: int, first_bytes: 
 
 
 def gunzip(packed: bytes) -> bytes:
-    """The unpacked bytes; raises Damaged when they are cut, not gzip, or over SEED_CHUNK_BYTES."""
+    """The unpacked bytes; raises Damaged when they are cut, not gzip, or over RLM_CLAUDE_CHUNK_BYTES."""
     import gzip
     import io
     import zlib
 
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            unpacked = file.read(SEED_CHUNK_BYTES + 1)
+            unpacked = file.read(RLM_CLAUDE_CHUNK_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise Damaged(f"not a whole gzip file ({error})") from error
-    if len(unpacked) > SEED_CHUNK_BYTES:
-        raise Damaged(f"unpacks to more than {SEED_CHUNK_BYTES} bytes")
+    if len(unpacked) > RLM_CLAUDE_CHUNK_BYTES:
+        raise Damaged(f"unpacks to more than {RLM_CLAUDE_CHUNK_BYTES} bytes")
     return unpacked
 
 
@@ -9714,7 +9819,7 @@ def names_in(root: str, folder: str, suffix: str) -> tuple[list[str], list[Item]
         return [], []
     except OSError as error:
         return [], [damaged_item(folder, f"cannot be listed ({error.strerror or error})")]
-    # Dotted names are the peer's unfinished temporary files and macOS's resource forks.
+    # Dotted names are rlm-claude's unfinished temporary files and macOS's resource forks.
     names = [n[: -len(suffix)] for n in found if n.endswith(suffix) and not n.startswith(".")]
     return sorted(names), []
 
@@ -9724,8 +9829,6 @@ def names_in(root: str, folder: str, suffix: str) -> tuple[list[str], list[Item]
 
 def whole_objects(text: str, key: str) -> Iterator[object]:
     """The objects that are still complete in the list `key` of a JSON text cut short."""
-    import json
-
     decoder = json.JSONDecoder()
     named = text.find(f'"{key}"')
     end = text.find("[", named) + 1 if named >= 0 else 0
@@ -9746,8 +9849,6 @@ def read_json(root: str, name: str) -> tuple[Item, str, str]:
 
     A file that does not exist is ({}, '', ''): a young store lacks most of its files.
     """
-    import json
-
     if not os.path.lexists(os.path.join(root, name)):
         return {}, "", ""
     try:
@@ -9769,7 +9870,7 @@ def read_rows(root: str, name: str, key: str) -> tuple[list[Row], list[Item]]:
     """The rows of the list `key` in root/name, and what is damaged there."""
     document, rest, why = read_json(root, name)
     found = list(whole_objects(rest, key)) if why else document.get(key, [])
-    if isinstance(found, dict):  # its hooks allow for {id: row}
+    if isinstance(found, dict):  # the hooks of rlm-claude allow for {id: row}
         found = list(found.values())
     if not isinstance(found, list):
         found, why = [], f"its {key!r} is not a list"
@@ -9785,7 +9886,7 @@ def read_rows(root: str, name: str, key: str) -> tuple[list[Row], list[Item]]:
 
 
 def normal_hash(text: str) -> str:
-    """The peer's content_hash: SHA-256 of the text in lower case, each white space one blank."""
+    """The content_hash of rlm-claude: SHA-256 of the text in lower case, each white space one blank."""
     import hashlib
 
     return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8")).hexdigest()
@@ -9861,7 +9962,7 @@ def decode_chunk(raw: bytes) -> tuple[dict[str, str], str]:
 
 def date_in_id(chunk_id: str) -> str:
     """The day an id begins with ("2026-01-18_demo_001"), or ''."""
-    return chunk_id[:10] if chunk_id[4:5] == "-" and chunk_id[7:8] == "-" else ""
+    return chunk_id[:10] if valid_time(chunk_id[:10]) else ""
 
 
 def chunk_item(chunk_id: str, text: str, fields: dict[str, str], row: Row) -> Item:
@@ -9880,7 +9981,7 @@ def chunk_item(chunk_id: str, text: str, fields: dict[str, str], row: Row) -> It
         "project": known("project"),
         "ticket": known("ticket"),
         "domain": known("domain"),
-        "type": known("chunk_type") or "session",  # the peer's default; absent before 0.10
+        "type": known("chunk_type") or "session",  # rlm-claude's default; absent before 0.10
         "created_at": known("created_at") or known("created") or date_in_id(chunk_id),
         "uses": clean_count(row.get("access_count")),
         "last_used": clean_text(row.get("last_accessed")),
@@ -9908,7 +10009,7 @@ def read_copies(root: str, chunk_id: str) -> tuple[list[tuple[bool, bytes]], lis
         if not os.path.lexists(os.path.join(root, folder, name)):
             continue
         try:
-            raw = read_inside(root, folder, name, SEED_CHUNK_BYTES)
+            raw = read_inside(root, folder, name, RLM_CLAUDE_CHUNK_BYTES)
             copies.append((archived, gunzip(raw) if archived else raw))
         except Damaged as why:
             bad.append(damaged_item(f"{folder}/{name}", why))
@@ -9928,7 +10029,7 @@ def overwritten_items(chunk_id: str, rows: list[Row], found: set[str]) -> Iterat
 
 
 def chunk_items(root: str, chunk_id: str, active: Rows, archive: Rows) -> list[Item]:
-    """What is stored under one id: a chunk; two when the peer gave the id away again; damage."""
+    """What is stored under one id: a chunk; two when rlm-claude gave the id away again; damage."""
     copies, items = read_copies(root, chunk_id)
     if len(copies) > 1 and copies[1][1].startswith(copies[0][1]):
         # Killed while archiving (two equal copies) or while restoring (the active copy may be cut
@@ -9957,7 +10058,7 @@ def lost_items(ids: set[str], index: Rows, index_name: str) -> Iterator[Item]:
         if is_plain_name(chunk_id):
             yield damaged_item(index_name, f"lists {chunk_id!r}, but its file is missing")
         else:
-            # The peer joins project names into paths unchecked: "a/b" lands in a folder of its own.
+            # rlm-claude joins project names into paths unchecked: "a/b" lands in a folder of its own.
             yield damaged_item(index_name, f"lists {chunk_id!r}; no file name, so not followed")
 
 
@@ -10001,7 +10102,7 @@ def small_items(root: str, ids: set[str], active: Rows, archive: Rows) -> Iterat
     yield from lost_items(ids, archive, "archive_index.json")
 
 
-def read_seed1(path: str) -> Iterator[Item]:
+def read_rlm_claude_store(path: str) -> Iterator[Item]:
     """Every memory of the store, by created_at then id; damage first. Nothing is raised or written.
 
     chunk    kind id text summary tags project ticket domain type created_at uses last_used archived
@@ -10009,7 +10110,7 @@ def read_seed1(path: str) -> Iterator[Item]:
     damaged  kind path why
 
     Dates are as stored: local time without offset, '' when unknown. Two chunks can share an id
-    (one archived): the peer gives the id of an archived last chunk of the day away again.
+    (one archived): rlm-claude gives the id of an archived last chunk of the day away again.
     """
     rows, bad_index = read_rows(path, "index.json", "chunks")
     old_rows, bad_old = read_rows(path, "archive_index.json", "archives")
@@ -10035,8 +10136,8 @@ def read_domains(path: str) -> list[str]:
     names: list[str] = []
     for group in groups.values() if isinstance(groups, dict) else []:
         listed = group.get("list") if isinstance(group, dict) else None
-        names += [clean_text(name).strip() for name in listed] if isinstance(listed, list) else []
-    return [name for name in dict.fromkeys(names) if name]
+        names += clean_tags(listed) if isinstance(listed, list) else []
+    return list(dict.fromkeys(names))
 
 
 def starts_with_mark(path: str, folder: str, name: str, mark: bytes) -> bool:
@@ -10047,8 +10148,8 @@ def starts_with_mark(path: str, folder: str, name: str, mark: bytes) -> bool:
         return False
 
 
-def is_seed1_store(path: str) -> bool:
-    """Whether `path` is a seed 1 folder (its "context" folder), damaged or not; never raises.
+def is_rlm_claude_store(path: str) -> bool:
+    """Whether `path` is a store of rlm-claude (its "context" folder), damaged or not; never raises.
 
     One of its three JSON files with the list that belongs in it is enough, or a chunk file with
     its header, so that a store with a damaged index.json is still recognised.
@@ -10097,8 +10198,6 @@ def whole_text(path: str) -> str:
 
 def file_time(path: str) -> str:
     """When the file was last changed, as an ISO time; "" when nobody knows."""
-    import time
-
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(path)))
     except (OSError, OverflowError, ValueError):
@@ -10117,8 +10216,7 @@ def strings_in(value: object) -> list[str]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return []
-    found = [clean_text(text).strip() for text in value] if isinstance(value, list) else []
-    return [text for text in found if text]
+    return clean_tags(value) if isinstance(value, list) else []
 
 
 # -- the MCP memory server: memory.jsonl ------------------------------------------------------
@@ -10231,14 +10329,15 @@ def episode_item(row: Entry, path: str) -> Item:
     status, utility = string_in(dict_in(row, "outcome"), "status"), dict_in(row, "utility")
     if not (string_in(intent, "raw_prompt") or string_in(intent, "extracted_intent")):
         return damaged_item(path, "an episode without a prompt")
-    kind, uses = string_in(intent, "task_type"), utility.get("retrieval_count")
+    kind = string_in(intent, "task_type")
     tags = ["episode", kind, status, *strings_in(intent.get("domain"))]
     times = [string_in(r, "timestamp") for r in row.get("retrieval_history") or [] if isinstance(r, dict)] \
         if isinstance(row.get("retrieval_history"), list) else []
     return {"kind": "chunk", "type": "session", "text": episode_text(row, intent, context, status),
             "summary": one_line(string_in(intent, "extracted_intent") or string_in(intent, "raw_prompt"), 200),
             "tags": [tag for tag in tags if tag], "project": string_in(row, "project"), "path": path,
-            "created_at": valid_time(string_in(row, "timestamp_start")), "uses": uses if type(uses) is int else 0,
+            "created_at": valid_time(string_in(row, "timestamp_start")),
+            "uses": clean_count(utility.get("retrieval_count")),
             "last_used": valid_time(max(times, default="")), "session": string_in(row, "session_id"),
             "files": strings_in(context.get("files_modified")), "errors": episode_errors(context),
             "episode": {"id": string_in(row, "id"), "task_type": kind, "outcome": status, "utility": utility,
@@ -10408,8 +10507,6 @@ def is_claude_mem(path: str) -> bool:
 
 def row_time(row: Entry) -> str:
     """When a row was made: its ISO time, or its time in milliseconds since 1970."""
-    import time
-
     at, epoch_ms = string_in(row, "created_at"), row.get("created_at_epoch")
     if len(at) >= 19 and valid_time(at):
         return at
@@ -10569,13 +10666,15 @@ def jsonl_items(path: str) -> Iterator[Item]:
 
 def file_items(path: str, name: str) -> Iterator[Item]:
     """The items of a text file, one unless it is very long."""
+    if b"\0" in file_start(path, 8192):  # before all of a disk image is read
+        yield {"kind": "damaged", "path": path, "why": "binary"}
+        return
     try:
+        if os.path.getsize(path) > MAX_SOURCE_BYTES:
+            raise Damaged("longer than 512 MB")
         data, made_at = read_file(path), os.path.getmtime(path)
     except (OSError, Damaged) as error:
         yield {"kind": "damaged", "path": path, "why": getattr(error, "strerror", "") or str(error)}
-        return
-    if b"\0" in data[:8192]:
-        yield {"kind": "damaged", "path": path, "why": "binary"}
         return
     parts = [part for part in text_parts(data.decode("utf-8", "surrogateescape")) if part.strip()]
     for i, part in enumerate(parts, 1):
@@ -10600,8 +10699,7 @@ def project_of_slug(name: str) -> str:
     """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
     folder = os.path.join(claude_folder(), "projects", name)
     for path in transcripts_in(folder)[:3]:
-        rows = (parsed_line(line) or {} for line in file_start(path).split(b"\n")[:50])
-        cwd = next(filter(None, (string_in(row, "cwd") for row in rows)), "")
+        cwd = first_cwd(file_start(path))
         if cwd:
             return project_of(cwd)
     return plain(name.rpartition("-")[2]) or "default"
@@ -10643,7 +10741,7 @@ def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any],
             tell("new", len(saved.ids))
         except OSError as error:
             tell("refused", f"{path}: cannot be read ({error.strerror or error})")
-        except StoreBusy as error:  # a hook is at it, or another import; the next one finds what that left
+        except (StoreBusy, UsageError) as error:  # busy: a hook or another import is at it; the next one finds the rest
             tell("refused", f"{path}: {error}")
 
 
@@ -10742,8 +10840,8 @@ def source_items(path: str) -> tuple[Iterator[Item], str]:
     if is_claude_mem(full):
         return claude_mem_items(full), current_project()
     if os.path.isdir(full):
-        if is_seed1_store(full):  # its insights have no project; its folder is always called "context"
-            return read_seed1(full), plain(repository_name(full)) or "default"
+        if is_rlm_claude_store(full):  # its insights have no project; its folder is always called "context"
+            return read_rlm_claude_store(full), plain(repository_name(full)) or "default"
         if is_episodes(full):
             return episode_items(full), current_project()
         if is_auto_memory(full):
@@ -10756,7 +10854,7 @@ def source_items(path: str) -> tuple[Iterator[Item], str]:
 
 def import_domains(places: Places, path: str) -> None:
     """Adds the domains that an rlm-claude store suggests to the settings."""
-    names = [plain(name) for name in read_domains(path)] if is_seed1_store(path) else []
+    names = [plain(name) for name in read_domains(path)] if is_rlm_claude_store(path) else []
     known = setting(places, "domains") if names else []
     if set(names) - {*known, ""}:
         write_config(places, {**read_config(places), "domains": list(filter(None, dict.fromkeys([*known, *names])))})
@@ -10790,7 +10888,7 @@ def exported_lines(view: View, project: str) -> Iterator[bytes]:
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
-        small = {k: v for k, v in record.items() if k not in ("text", "place", "archived_at")}
+        small = without_keys(record, "text", "place", "archived_at")
         yield encode_record({**small, **more, "text": record["text"]})
 
 
@@ -10870,9 +10968,15 @@ def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> s
     return "\n".join(["#!/bin/sh", *lines, start, ""])
 
 
-def is_our_launcher(data: bytes) -> bool:
-    """Whether the file is a launcher of ours."""
-    return data.startswith(b"#!/bin/sh\n") and b"import rlm; sys.exit(rlm.main())" in data
+def is_our_launcher(path: str, places: Places | None = None) -> bool:
+    """Whether the file is a launcher of ours, and that of the installation there when one is given."""
+    from shlex import quote
+
+    if os.path.islink(path) or not os.path.isfile(path):
+        return False
+    data = read_file(path).decode("utf-8", "surrogateescape")
+    wanted = quote(import_code(places, None)) if places else "import rlm; sys.exit(rlm.main())"
+    return data.startswith("#!/bin/sh\n") and wanted in data
 
 
 # -- JSON text, changed in place: what is not ours keeps its every byte ----------------------------------------
@@ -10994,10 +11098,10 @@ def client_object(path: str, text: str, *keys: str) -> Any:
 
 
 def client_list(path: str, name: str, value: Any) -> list[Any]:
-    """The value, [] when absent. ClientFileError when it is no array."""
-    if value is not None and not isinstance(value, list):
+    """The value. ClientFileError when it is no array."""
+    if not isinstance(value, list):
         raise ClientFileError(f"{path}: \"{name}\" must be a JSON array; nothing was changed: mend it, then try again")
-    return value or []
+    return value
 
 
 def client_text(path: str, raw: bytes) -> tuple[str, str]:
@@ -11046,7 +11150,7 @@ def check_writable(path: str) -> None:
 
 
 def our_hook(command: object, home: str) -> str:
-    """The name of our hook file that the command runs, "" when it is somebody else's."""
+    """The path of our hook file that the command runs, "" when it is somebody else's."""
     import shlex
 
     try:
@@ -11054,11 +11158,12 @@ def our_hook(command: object, home: str) -> str:
     except ValueError:  # quotes that do not match
         words = []
     for word in words:
-        folder, name = os.path.split(word)
+        path = os.path.expandvars(word)
+        folder, name = os.path.split(path)
         program = os.path.dirname(folder)
         if os.path.basename(folder) == "hooks" and any(name == hook[0] for hook in HOOKS.values()) and (
-                program == home or os.path.basename(program) == "rlm" or os.path.isfile(program + "/rlm.py")):
-            return name
+                program == home or program.endswith("/.claude/rlm") or os.path.isfile(program + "/rlm.py")):
+            return path
     return ""
 
 
@@ -11069,9 +11174,9 @@ def hook_entries(path: str, text: str, home: str) -> list[HookEntry]:
         for i, group in enumerate(client_list(path, event, groups)):
             inner = group.get("hooks") if isinstance(group, dict) else None
             for j, entry in enumerate(inner if isinstance(inner, list) else []):
-                name = our_hook(entry.get("command"), home) if isinstance(entry, dict) else ""
-                if name:
-                    found.append((event, i, j, name, entry))
+                hook = our_hook(entry.get("command"), home) if isinstance(entry, dict) else ""
+                if hook:
+                    found.append((event, i, j, os.path.basename(hook), entry))
     return found
 
 
@@ -11080,6 +11185,25 @@ def without_hook(path: str, text: str, entry: HookEntry) -> str:
     event, i, j = entry[:3]
     group = client_object(path, text, "hooks")[event][i]
     return json_drop(text, ("hooks", event, i) if len(group["hooks"]) == 1 else ("hooks", event, i, "hooks", j))
+
+
+def is_assignment(word: str) -> bool:
+    """Whether the word sets a variable for the command behind it."""
+    return "=" in word and word.partition("=")[0].isidentifier()
+
+
+def with_assignments(new: str, old: object) -> str:
+    """The new command behind the variables that the user set in the old one, RLM_LANG=fr say."""
+    import shlex
+
+    kept = []
+    for word in shlex.split(old) if isinstance(old, str) else []:
+        name, _, value = word.partition("=")
+        if not is_assignment(word):
+            break
+        if name not in PINNED:
+            kept.append(f"{name}={shlex.quote(value)}")
+    return " ".join([*kept, new])
 
 
 def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
@@ -11091,11 +11215,11 @@ def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, i
             for extra in reversed(ours[1:]):
                 text = without_hook(path, text, extra)
             if not ours:
-                n_groups = len(client_list(path, event, (client_object(path, text, "hooks") or {}).get(event)))
+                n_groups = len(client_list(path, event, (client_object(path, text, "hooks") or {}).get(event, [])))
                 text = json_put(text, ("hooks", event, n_groups), group)
                 continue
             at = ("hooks", event, ours[0][1], "hooks", ours[0][2])
-            text = json_put(text, (*at, "command"), new["command"])
+            text = json_put(text, (*at, "command"), with_assignments(new["command"], ours[0][4].get("command")))
             if event in recorded and ours[0][4].get("timeout") == recorded[event]:
                 text = json_put(text, (*at, "timeout"), new["timeout"])
         return text
@@ -11105,7 +11229,7 @@ def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, i
 
 def with_rule(path: str, text: str) -> str:
     """The settings with the permission for our tools."""
-    rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow"))
+    rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow", []))
     return text if ALLOW_RULE in rules else json_put(text, ("permissions", "allow", len(rules)), ALLOW_RULE)
 
 
@@ -11139,7 +11263,7 @@ def without_us(home: str, drop_rule: bool) -> Edit:
             text = without_hook(path, text, entry)
         if is_our_server((client_object(path, text, "mcpServers") or {}).get(SERVER_NAME), home):
             text = json_drop(text, ("mcpServers", SERVER_NAME))
-        rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow"))
+        rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow", []))
         if drop_rule and ALLOW_RULE in rules:
             text = json_drop(text, ("permissions", "allow", rules.index(ALLOW_RULE)))
         return text
@@ -11164,7 +11288,6 @@ except OSError:
 
 def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, bytes, str]:
     """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
-    import signal
     import subprocess
 
     try:
@@ -11230,7 +11353,52 @@ def install_record(places: Places) -> Record:
     for name in ("files", "client_files", "pinned"):
         if not isinstance(record.get(name), dict):
             record[name] = {}
+    if not isinstance(record.get("made"), list):
+        record["made"] = []  # the folders that were not there before, from the outermost on
     return record
+
+
+def check_home(places: Places) -> None:
+    """UsageError when the client's hooks are those of an installation in another folder, which RLM_HOME names."""
+    for *_, entry in hook_entries(client_settings(), client_text(client_settings(), read_file(client_settings()))[1],
+                                  places.home):
+        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
+        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
+            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
+
+
+def is_installed(record: Record) -> bool:
+    """Whether the record tells of an installation."""
+    return bool(record["files"] or record["client_files"])
+
+
+def missing_folders(path: str) -> list[str]:
+    """The folders above the path that are not there, from the outermost on."""
+    missing, there = [], nearest_folder(path)
+    while os.path.dirname(path) != there:
+        path = os.path.dirname(path)
+        missing.append(path)
+    return missing[::-1]
+
+
+def drafts_of(path: str) -> list[str]:
+    """Drafts of the file, and of its backup, that an installation left when it was killed."""
+    import re
+
+    folder, name = os.path.split(os.path.realpath(path))
+    return [os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")
+            if re.fullmatch(re.escape(name) + r"(\.rlm-backup)?\.[0-9]+-[0-9a-f]{6}", stem)]
+
+
+def project_of_file(path: str) -> str:
+    """The project that a file was installed for with --project, "" for one of the user's own."""
+    folder, name = os.path.split(path)
+    if name == ".mcp.json":
+        return folder
+    folder = os.path.dirname(os.path.dirname(folder)) if name == "SKILL.md" else folder
+    if os.path.basename(folder) != ".claude" or folder == claude_folder() or name not in ("SKILL.md", "settings.json"):
+        return ""
+    return os.path.dirname(folder)
 
 
 def installed_places(places: Places, record: Record) -> Places:
@@ -11244,14 +11412,19 @@ def backup_file(path: str) -> str:
     return path + ".rlm-backup"
 
 
-def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
-    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
+def file_step(path: str, data: bytes, record: Record, mode: int = 0o600, keep: bool = False) -> Step:
+    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside.
+
+    With *keep* it stays as the user changed it, for as long as ours is the one that was there before.
+    """
     if not os.path.lexists(path):
         return Step("write", path, size_text(len(data)), data=data, mode=mode)
     old = read_file(path)
     if old == data:
         is_wrong = bool(mode & 0o100 and not os.access(path, os.X_OK))
         return Step("write" if is_wrong else "unchanged", path, data=data, mode=mode)
+    if keep and bytes_digest(data) == record["files"].get(path):
+        return Step("skip", path, "you changed it; it stays")
     if bytes_digest(old) == record["files"].get(path):
         return Step("write", path, f"{size_text(len(data))}, replaces the one installed before", data=data, mode=mode)
     aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
@@ -11277,17 +11450,16 @@ def skill_steps(record: Record, project: str) -> list[Step]:
     """Installs the skills, which are in a folder beside the program."""
     folder = os.path.join(os.path.dirname(PROGRAM), "skills")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    steps = [file_step(skill_file(name, project), read_file(os.path.join(folder, name, "SKILL.md")), record, 0o644)
-             for name in names if os.path.isfile(os.path.join(folder, name, "SKILL.md"))]
-    if steps:
-        return steps
-    return [Step("skip", folder, "no skills here; they need the whole folder of rlm, not rlm.py alone")]
+    sources = {name: os.path.join(folder, name, "SKILL.md") for name in names}
+    steps = [file_step(skill_file(name, project), read_file(path), record, 0o644, keep=True)
+             for name, path in sources.items() if os.path.isfile(path)]
+    return steps or [Step("skip", folder, "no skills here; they need the whole folder of rlm, not rlm.py alone")]
 
 
 def launcher_step(places: Places, python: str, pinned: Mapping[str, str], record: Record) -> Step:
     """Installs the command `rlm`, unless another program has that name."""
     path = launcher_file()
-    if os.path.lexists(path) and (os.path.islink(path) or not is_our_launcher(read_file(path))):
+    if os.path.lexists(path) and not is_our_launcher(path):
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
@@ -11328,14 +11500,18 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
         edits.append(with_rule)
         what.append(f"allows {ALLOW_RULE}")
         rules = client_data(path).get("permissions")
-        if not (isinstance(rules, dict) and ALLOW_RULE in client_list(path, "allow", rules.get("allow"))):
+        if not (isinstance(rules, dict) and ALLOW_RULE in client_list(path, "allow", rules.get("allow", []))):
             note["allow"] = True
     return [*steps, client_step(path, edits, "; ".join(what), note)] if edits else steps
 
 
-def plan_install(places: Places, options: Any, record: Record) -> list[Step]:
+def plan_install(places: Places, options: Any, record: Record, project: str = "") -> list[Step]:
     """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
-    project = os.getcwd() if options.project else ""
+    try:
+        places.home.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"{places.home!a} is not UTF-8, so Claude Code's JSON files cannot name it; set RLM_HOME to "
+                         "another folder") from None
     if options.skills_only:
         return skill_steps(record, project)
     python, program = interpreter(), program_file(places)
@@ -11346,7 +11522,9 @@ def plan_install(places: Places, options: Any, record: Record) -> list[Step]:
     steps = [file_step(program, read_file(PROGRAM), record)]
     is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
     steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
-    return [*steps, launcher_step(places, python, record["pinned"], record), *skill_steps(record, project), *client]
+    steps += [launcher_step(places, python, record["pinned"], record), *skill_steps(record, project), *client]
+    left = [Step("remove", draft, "left by one that was killed") for step in steps for draft in drafts_of(step.path)]
+    return left + steps
 
 
 def plan_text(steps: Iterable[Step]) -> str:
@@ -11362,103 +11540,148 @@ py_compile.compile(sys.argv[1], doraise=True, invalidation_mode=py_compile.PycIn
 """
 
 
-def carry_write(step: Step, record: Record) -> None:
+def taken_out(path: str, raw: bytes, take_out: Edit, known: Record) -> tuple[str, bytes | None]:
+    """What the client's file is without us, in words and bytes; None when it was not there before us.
+
+    That is the backup as long as nobody else has changed the file, else the file without our entries.
+    """
+    new = edited(path, raw, take_out) if raw else raw
+    if known.get("existed") is False and new != raw and not client_object(path, client_text(path, new)[1]):
+        return "it goes, for it was not there before", None
+    if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup_file(path)):
+        return "as it was before rlm", edited(path, read_file(backup_file(path)), take_out)  # entries made by hand
+    return "without the entries of rlm", new
+
+
+def carry_remove(step: Step, *_: object) -> None:
+    """Removes a file, or a folder of ours with all that is in it."""
+    if not (remove_folder(step.path, whole=True) if step.verb == "delete" else remove_file(step.path)):
+        step.verb, step.what = "failed", "it cannot be removed"
+
+
+def carry_write(step: Step, record: Record, save: Callable[[], None]) -> None:
     """Puts a file of ours in place."""
     ensure_folder(os.path.dirname(step.path))
     if step.aside:
         rename_file(step.path, step.aside)
-    replace_file(step.path, step.data)
-    set_mode(step.path, step.mode)
+    record["files"][step.path] = bytes_digest(step.data)
+    save()  # before the file is there, so that uninstall knows it even if we are killed now
+    replace_file(step.path, step.data, mode=step.mode)
 
 
-def carry_change(step: Step, record: Record) -> None:
+def carry_change(step: Step, record: Record, save: Callable[[], None]) -> None:
     """Changes a file of the client, which may be writing it at the same time."""
     assert step.edit
-    known = record["client_files"].setdefault(step.path, {})
+    known, backup = record["client_files"][step.path], backup_file(step.path)
     for _ in range(20):
-        existed, raw = os.path.exists(step.path), read_file(step.path)
+        raw = read_file(step.path)
         new = edited(step.path, raw, step.edit)
-        if not known:
-            known["existed"] = existed or os.path.exists(backup_file(step.path))
-        is_first = not os.path.lexists(backup_file(step.path))
-        if existed and is_first:
-            replace_file(backup_file(step.path), raw)
+        if os.path.exists(step.path) and not os.path.lexists(backup):
+            replace_file(backup, raw)
         # The backup is what to go back to as long as only we have changed the file since.
-        is_ours_only = known["wrote"] == bytes_digest(raw) if "wrote" in known else is_first
+        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
+        known["wrote"] = bytes_digest(new) if is_ours_only else ""
+        save()  # before the change: should we be killed after it, uninstall still knows what was there
         if read_file(step.path) == raw:
-            replace_through(step.path, new, 0o600)
-            known["wrote"] = bytes_digest(new) if is_ours_only else ""
+            replace_through(step.path, new)
             return
     raise ClientFileError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
 
 
-def carry_compile(step: Step, record: Record) -> None:
+def carry_restore(step: Step, record: Record, save: Callable[[], None]) -> None:
+    """Takes us out of a file of the client as it is now: it may have changed while the user read the plan."""
+    assert step.edit
+    known = record["client_files"].get(step.path, {})
+    for _ in range(20):
+        raw = read_file(step.path)
+        _, new = taken_out(step.path, raw, step.edit, known)
+        if read_file(step.path) == raw:
+            if new is None:
+                carry_remove(Step("remove", os.path.realpath(step.path)), record, save)
+            elif new != raw:
+                replace_through(step.path, new)
+            return
+    raise ClientFileError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
+
+
+def carry_compile(step: Step, record: Record, save: Callable[[], None]) -> None:
     """Compiles the program for the interpreter that hooks and server run with."""
     code, _, errors = run_briefly([interpreter(), "-I", "-S", "-c", COMPILE, step.path], b"", 120)
     if code:  # hooks work without it, more slowly; doctor says so too
         step.what = f"not compiled: {one_line(errors[-300:])}"
 
 
-CARRIERS: dict[str, Callable[[Step, Record], None]] = {
-    "write": carry_write, "change": carry_change, "compile": carry_compile,
-    "remove": lambda step, record: remove_file(step.path),
-    "restore": lambda step, record: replace_through(step.path, step.data, 0o600),
-    "delete": lambda step, record: remove_folder(step.path, whole=True),
-    "tidy": lambda step, record: remove_folder(step.path),
+CARRIERS: dict[str, Callable[[Step, Record, Callable[[], None]], object]] = {
+    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_restore,
+    "remove": carry_remove, "delete": carry_remove, "tidy": lambda step, *_: remove_folder(step.path),
 }
 
 
-def carry_out_steps(steps: Iterable[Step], record: Record) -> None:
-    """Does what was planned, and notes it in the record."""
+def carry_out_steps(steps: Iterable[Step], record: Record, save: Callable[[], None]) -> None:
+    """Does what was planned, and notes it in the record, which *save* writes."""
     for step in steps:
+        known = record["client_files"]
+        if step.note or step.verb == "change":  # what needs no change was made so by hand
+            existed = step.verb == "unchanged" or any(map(os.path.exists, (step.path, backup_file(step.path))))
+            known.setdefault(step.path, {"existed": existed}).update(step.note)
+        made = missing_folders(step.path) if step.verb in ("write", "change") else []
+        if made:
+            record["made"] += made
+            save()
         if step.verb in CARRIERS:
-            CARRIERS[step.verb](step, record)
-        if step.data and step.verb in ("write", "unchanged"):
+            CARRIERS[step.verb](step, record, save)
+        if step.data and step.verb == "unchanged":
             record["files"][step.path] = bytes_digest(step.data)
-        if step.note:  # a file that needs no change was made so by hand, or before the record was lost
-            record["client_files"].setdefault(step.path, {"existed": True}).update(step.note)
 
 
-def install_now(places: Places, steps: Sequence[Step], record: Record) -> None:
+def save_record(places: Places, record: Record) -> None:
+    """Writes down what is installed."""
+    data = json.dumps(record, indent=1).encode() + b"\n"
+    if read_file(install_file(places)) != data:
+        ensure_folder(places.home)
+        replace_file(install_file(places), data)
+
+
+def carry_out_install(places: Places, steps: Sequence[Step], record: Record) -> None:
     """Carries the plan of an installation out; what was done is recorded even when a later step fails."""
-    ensure_folder(places.home)
-    before = json.dumps(record)
+    record.update(version=__version__, python=interpreter())
+    save_record(places, record)
     try:
-        carry_out_steps(steps, record)
+        carry_out_steps(steps, record, lambda: save_record(places, record))
     finally:
-        record.update(version=__version__, python=interpreter())
-        if json.dumps(record) != before:
-            replace_file(install_file(places), json.dumps(record, indent=1).encode() + b"\n")
+        save_record(places, record)
+
+
+def install_now(places: Places, options: Any, tell: Callable[[Sequence[Step]], None]) -> tuple[list[Step], Record]:
+    """Installs, after telling the plan; the plan and what is installed now. StoreBusy while another does so."""
+    made = missing_folders(install_file(places))
+    with Lock(install_lock(places)):
+        record = install_record(places)
+        record["pinned"].update(pinned_places(places))
+        record["made"] += made
+        steps = plan_install(places, options, record, os.getcwd() if options.project else "")
+        tell(steps)
+        carry_out_install(places, steps, record)
+    return steps, record
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
 
 
 def client_removals(path: str, home: str, known: Record) -> list[Step]:
-    """Takes us out of a file of the client: back to the backup when nobody else has changed it, else entry by entry."""
-    raw, backup = read_file(path), backup_file(path)
-    steps = []
-    take_out = without_us(home, bool(known.get("allow")))
-    new = edited(path, raw, take_out) if raw else raw
-    is_untouched = bool(raw) and bytes_digest(raw) == known.get("wrote")
-    if known.get("existed") is False and new != raw and not client_object(path, client_text(path, new)[1]):
-        steps.append(Step("remove", path, "it was not there before"))
-    elif is_untouched and os.path.exists(backup):
-        before = edited(path, read_file(backup), take_out)  # entries made by hand may be in it
-        steps.append(Step("restore", path, "as it was before rlm", data=before))
-    elif new != raw:
-        steps.append(Step("change", path, "without the entries of rlm", edit=take_out))
-    if steps:
+    """Takes us out of a file of the client."""
+    raw, take_out, steps = read_file(path), without_us(home, bool(known.get("allow"))), []
+    what, new = taken_out(path, raw, take_out, known)
+    if new != raw:
         check_writable(path)
-    if os.path.lexists(backup) or any(step.verb == "change" for step in steps):  # which makes one
-        steps.append(Step("remove", backup))
-    return steps
+        steps.append(Step("restore", path, what, edit=take_out))
+    return [*steps, Step("remove", backup_file(path))] if os.path.lexists(backup_file(path)) else steps
 
 
 def program_removals(places: Places, record: Record) -> list[Step]:
     """Removes the installed files and the folders that are left empty; skills that the user changed stay."""
     own = [program_file(places), *(hook_file(places, event) for event in HOOKS)]
-    if is_our_launcher(read_file(launcher_file())):
+    if is_our_launcher(launcher_file(), places):
         own.append(launcher_file())
     steps = [Step("remove", path) for path in own if os.path.lexists(path)]
     folders = [os.path.join(places.home, "hooks"), os.path.join(places.home, "__pycache__")]
@@ -11467,7 +11690,7 @@ def program_removals(places: Places, record: Record) -> list[Step]:
             continue
         if bytes_digest(read_file(path)) == known:
             steps.append(Step("remove", path))
-            folders += [os.path.dirname(path), os.path.dirname(os.path.dirname(path))]
+            folders.append(os.path.dirname(path))
         else:
             steps.append(Step("skip", path, "you changed it; it stays"))
     cache = folders[1]
@@ -11486,7 +11709,9 @@ def data_removals(places: Places) -> list[Step]:
     steps = []
     for name in names if is_store else []:
         path = os.path.join(places.memory, name)
-        if name in STORE_FOLDERS and os.path.isdir(path):
+        if os.path.islink(path):
+            steps.append(Step("skip", path, "a link that you made; it and what is there stay"))
+        elif name in STORE_FOLDERS and os.path.isdir(path):
             steps.append(Step("delete", path, size_text(folder_bytes(path))))
         elif re.fullmatch(STORE_FILES, name):
             steps.append(Step("remove", path, size_text(file_size(path))))
@@ -11502,13 +11727,25 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
     steps += program_removals(places, record)
-    steps += [Step("remove", path) for path in (install_file(places), places.hooks_log()) if os.path.exists(path)]
     if delete_data:
         steps += data_removals(places)
+    own = (program_file(places), launcher_file(), places.hooks_log(), install_file(places), install_lock(places))
+    steps += [Step("remove", draft) for path in {*paths, *record["files"], *own} for draft in drafts_of(path)]
+    steps += [Step("remove", path) for path in own[2:] if os.path.exists(path)]
     if steps and os.path.isdir(places.home):
         steps.append(Step("tidy", places.home))
-    made = [os.path.dirname(path) for path in paths if record["client_files"].get(path, {}).get("existed") is False]
-    return steps + [Step("tidy", folder) for folder in made if os.path.basename(folder) == ".claude"]
+    made = [folder for folder in reversed(record["made"]) if isinstance(folder, str) and folder != places.home]
+    return steps + [Step("tidy", folder) for folder in made if os.path.isdir(folder)]
+
+
+def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
+    """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
+    with Lock(install_lock(places)):
+        steps = plan_uninstall(places, record, delete_data)
+        carry_out_steps(steps, record, lambda: None)
+        if any(step.verb == "failed" for step in steps):
+            save_record(places, record)
+    return steps
 
 
 # -- doctor ----------------------------------------------------------------------------------------------------
@@ -11532,21 +11769,46 @@ def python_check(python: str, program: str) -> list[Check]:
     return [*checks, ("bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN)]
 
 
+def program_check(program: str) -> Check:
+    """Whether the installed program is there, in the version of this one."""
+    source = read_file(program)
+    if not source:
+        return "program", "fail", f"{program} is not there", AGAIN
+    version = source.partition(b'\n__version__ = "')[2].partition(b'"')[0].decode("utf-8", "replace")
+    if version != __version__:
+        return "program", "warn", f"{program} is version {version}, this is {__version__}", "run `install`"
+    return "program", "ok", f"{program}, version {version}", ""
+
+
+def file_check(path: str, known: str) -> Check | None:
+    """What is wrong with an installed file, None when nothing is."""
+    is_skill = os.path.basename(path) == "SKILL.md"
+    if not os.path.lexists(path):
+        has_skills = os.path.isdir(os.path.join(os.path.dirname(PROGRAM), "skills"))
+        return "files", "fail", f"{path} is not there", AGAIN if has_skills or not is_skill else \
+            "run `python3 rlm.py install` in the folder that you downloaded, which has the skills"
+    if path == launcher_file() and not is_our_launcher(path):
+        return "files", "warn", f"{path} is another program's now", "remove that one and run `install`, or keep it"
+    if bytes_digest(read_file(path)) == known or path == launcher_file():  # that may be of another installation
+        return None
+    if is_skill:
+        return "files", "ok", f"{path}: you changed it; it stays", ""
+    return "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
+
+
 def installed_checks(places: Places, record: Record) -> list[Check]:
     """Whether the installed files are there and as they were installed."""
     program = program_file(places)
-    source = read_file(program)
-    if not source:
-        return [("program", "fail", f"{program} is not there", AGAIN)]
-    version = source.partition(b'\n__version__ = "')[2].partition(b'"')[0].decode("utf-8", "replace")
-    checks: list[Check] = [("program", "ok", f"{program}, version {version}", "")]
-    if version != __version__:
-        checks = [("program", "warn", f"{program} is version {version}, this is {__version__}", "run `install`")]
+    checks = [program_check(program)] if program in record["files"] or os.path.exists(program) else []
     for path, known in record["files"].items():
-        if not os.path.lexists(path):
-            checks.append(("files", "fail", f"{path} is not there", AGAIN))
-        elif bytes_digest(read_file(path)) != known:
-            checks.append(("files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"))
+        project = project_of_file(path)
+        if project and not os.path.isdir(project):  # it has gone, and they with it
+            continue
+        try:
+            found = None if path == program and checks[0][1] == "fail" else file_check(path, known)
+        except Damaged as error:
+            found = "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
+        checks += [found] if found else []
     return checks
 
 
@@ -11591,32 +11853,50 @@ def hook_checks(places: Places, record: Record, paths: Iterable[str]) -> tuple[l
     return checks, entries
 
 
-def hook_trip(places: Places, entries: Iterable[HookEntry]) -> list[Check]:
-    """Sends a session's start through the installed hook, as the client does."""
+def hook_failure(command: str, home: str) -> str:
+    """Why a hook does not answer: what its Python says about the program."""
+    import shlex
+
+    words = [os.path.expandvars(word) for word in shlex.split(command)]
+    python = next((word for word in words if not is_assignment(word)), "python3")
+    folder = os.path.dirname(os.path.dirname(our_hook(command, home)))
+    load = f"import sys; sys.path.append({folder!a}); import rlm"
+    code, _, errors = run_briefly([python, "-I", "-S", "-c", load], b"", 30)
+    return one_line(errors[-300:]) if code else "it says nothing, so it did not run"
+
+
+def hook_answers(command: str, event: str, timeout_s: object) -> tuple[int, str, str]:
+    """What the installed hook answers to doctor's event, sent as the client does: exit code, stdout, stderr."""
     import tempfile
 
-    for entry in entries:
-        if entry[0] != "SessionStart":
-            continue
-        limit_s = entry[4].get("timeout")
-        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
-            event = {"session_id": "rlm-doctor", "transcript_path": os.path.join(folder, "none.jsonl"), "cwd": folder,
-                     "hook_event_name": "SessionStart", "source": "startup"}
-            logged, started_s = file_size(places.hooks_log()), time.monotonic()
-            code, out, errors = run_briefly(["sh", "-c", entry[4]["command"]], json.dumps(event).encode(),
-                                            limit_s if isinstance(limit_s, (int, float)) else 30, folder)
-        if file_size(places.hooks_log()) != logged:
-            last = read_file(places.hooks_log()).decode("utf-8", "replace").splitlines()[-1:]
-            return [("hook run", "fail", f"SessionStart failed: {one_line(''.join(last), 300)}", "see hooks.log")]
-        if code or errors:
-            what = f"SessionStart ends with {code}: {one_line(errors)}" if code >= 0 else f"SessionStart: {errors}"
-            return [("hook run", "fail", what, AGAIN)]
-        took = f"SessionStart ran in {(time.monotonic() - started_s) * 1000:.0f} ms"
-        return [("hook run", "ok", f"{took}, {len(out):,} bytes for the model", "")]
-    return []
+    limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
+    with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
+        payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"), "cwd": folder,
+                   "hook_event_name": event}
+        code, out, errors = run_briefly(["sh", "-c", command], json.dumps(payload).encode(), limit_s, folder)
+    return code, one_line(out.decode("utf-8", "replace")), one_line(errors)
 
 
-def server_answer(command: Sequence[str], limit_s: float) -> str:
+def hook_trips(places: Places, entries: Iterable[HookEntry]) -> list[Check]:
+    """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
+    failed: list[Check] = []
+    took_ms = []
+    for event, *_, entry in entries:
+        started_s = time.monotonic()
+        code, out, errors = hook_answers(entry["command"], event, entry.get("timeout"))
+        took_ms.append((time.monotonic() - started_s) * 1000)
+        if code == -2:
+            failed.append(("hook run", "fail", f"{event}: {errors}", "raise its timeout in settings.json, or " + AGAIN))
+        elif code or errors:
+            failed.append(("hook run", "fail", f"{event} ends with {code}: {errors}", AGAIN))
+        elif not out.startswith(DOCTOR_ANSWER):
+            failed.append(("hook run", "fail", f"{event}: {out or hook_failure(entry['command'], places.home)}", AGAIN))
+    if failed or not took_ms:
+        return failed
+    return [("hook run", "ok", f"{counted(len(took_ms), 'hook')} ran, in {max(took_ms):.0f} ms at most: {out}", "")]
+
+
+def server_answer(command: Sequence[str], limit_s: float = 20) -> str:
     """The server's answer to rlm_status. RlmError when there is none."""
     import select
     import subprocess
@@ -11629,8 +11909,8 @@ def server_answer(command: Sequence[str], limit_s: float) -> str:
     try:
         process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE)
-    except OSError as error:
-        raise RlmError(f"{command[0]}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise RlmError(f"{command[0]}: {error}") from None
     with process:
         try:
             assert process.stdin and process.stdout and process.stderr
@@ -11652,31 +11932,41 @@ def server_answer(command: Sequence[str], limit_s: float) -> str:
             process.kill()  # it only read
 
 
-def server_checks(places: Places, record: Record, paths: Iterable[str]) -> tuple[list[Check], list[Record]]:
-    """Whether the server is registered and answers, and its entries."""
+def registered_servers(home: str, record: Record,
+                       paths: Iterable[str]) -> tuple[list[Check], list[tuple[str, Record]]]:
+    """What is wrong with the client's lists of servers, and our entries in them with the file of each."""
     checks: list[Check] = []
-    entries: list[Record] = []
+    entries: list[tuple[str, Record]] = []
     for path in paths:
         try:
             entry = (client_object(path, client_text(path, read_file(path))[1], "mcpServers") or {}).get(SERVER_NAME)
         except RlmError as error:
             checks.append(("server", "fail", str(error), "mend the file"))
             continue
-        if not isinstance(entry, dict) or not is_our_server(entry, places.home):
-            if record["client_files"].get(path, {}).get("server"):
-                checks.append(("server", "fail", f"{path} has no server {SERVER_NAME} of ours any more", AGAIN))
-            continue
-        entries.append(entry)
-        env = entry.get("env") or {}
-        words = ["env", *(f"{k}={v}" for k, v in env.items())] if env else []
-        started_s = time.monotonic()
-        try:
-            first = one_line(server_answer([*words, entry["command"], *entry.get("args", [])], 20).split("\n")[0])
-            took = f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}"
-            checks.append(("server", "ok", took, ""))
-        except RlmError as error:
-            checks.append(("server", "fail", f"{path}: the server does not work: {error}", AGAIN))
-    return checks or [("server", "warn", "not registered: no tools for the model", "run `install`")], entries
+        if isinstance(entry, dict) and is_our_server(entry, home):
+            entries.append((path, entry))
+        elif entry and record["client_files"].get(path, {}).get("server"):
+            checks.append(("server", "fail", f"{path} has another server named {SERVER_NAME}",
+                           f"`claude mcp remove {SERVER_NAME}`, then {AGAIN}"))
+        elif record["client_files"].get(path, {}).get("server"):
+            checks.append(("server", "fail", f"{path} has no server {SERVER_NAME} any more", AGAIN))
+    if not checks and not entries:
+        checks = [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    return checks, entries
+
+
+def server_trip(path: str, entry: Record) -> Check:
+    """Starts the server as the client does and calls a tool."""
+    args, env = entry.get("args", []), entry.get("env") or {}
+    if not (isinstance(env, dict) and all(isinstance(word, str) for word in [entry.get("command"), *args])):
+        return "server", "fail", f"{path}: command, args or env of {SERVER_NAME} are not what they must be", AGAIN
+    words = ["env", *(f"{name}={value}" for name, value in env.items()), "RLM_CHILD=1"]  # so that it only reads
+    started_s = time.monotonic()
+    try:
+        first = one_line(server_answer([*words, entry["command"], *args]).split("\n")[0])
+        return "server", "ok", f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}", ""
+    except RlmError as error:
+        return "server", "fail", f"{path}: the server does not work: {error}", AGAIN
 
 
 def loose_files(places: Places) -> list[tuple[str, int]]:
@@ -11698,7 +11988,11 @@ def store_checks(places: Places) -> list[Check]:
 
     loose = loose_files(places)
     checks: list[Check] = [("permissions", "ok", "only you can read the memory", "")]
-    if loose:
+    closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
+              if os.path.exists(path) and not os.access(path, os.W_OK)]
+    if closed:
+        checks = [("permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved", "chmod u+w")]
+    elif loose:
         checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
                    f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
     try:
@@ -11756,31 +12050,49 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     paths = list(dict.fromkeys([*recorded, client_settings(), client_servers()]))
     settings = [path for path in paths if os.path.basename(path) == "settings.json"]
     hooks, entries = hook_checks(places, record, settings)
-    servers, registered = server_checks(places, record, [path for path in paths if path not in settings])
+    servers, registered = registered_servers(places.home, record, [path for path in paths if path not in settings])
     if not (entries or registered or record["files"] or os.path.exists(program_file(places))) and \
             all(check[1] != "fail" for check in [*hooks, *servers]):
         return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
-    python = registered[0].get("command") if registered else record.get("python")
-    checks = python_check(python if isinstance(python, str) else interpreter(), program_file(places))
-    checks += [*installed_checks(places, record), *hooks, *hook_trip(places, entries), *servers]
+    checks: list[Check] = []
+    if not is_installed(record):
+        checks.append(("record", "warn", f"{install_file(places)} is gone or damaged", "run `install` once more"))
+    if os.path.exists(program_file(places)):  # before hooks and server run, which may compile it
+        python = registered[0][1].get("command") if registered else record.get("python")
+        checks += python_check(python if isinstance(python, str) else interpreter(), program_file(places))
+    checks += [*installed_checks(places, record), *hooks, *hook_trips(places, entries), *servers]
+    checks += [server_trip(path, entry) for path, entry in registered]
     return [*checks, *store_checks(places), hooks_log_check(places), transcript_check(places)]
 
 
-def repair(places: Places, record: Record) -> list[Step]:
+def scopes(record: Record) -> list[str]:
+    """The projects that it was installed for and that are still there, "" for the user's own scope."""
+    paths = [path for path in [*record["client_files"], *record["files"]]
+             if os.path.basename(path) in ("settings.json", ".claude.json", ".mcp.json", "SKILL.md")]
+    projects = dict.fromkeys(map(project_of_file, paths))
+    return [project for project in projects if not project or os.path.isdir(project)]
+
+
+def repair(places: Places) -> list[Step]:
     """Puts right what doctor can: files, entries, permissions, bytecode. What was done."""
     import argparse
 
     for path, mode in loose_files(places):
         set_mode(path, mode)
-    if not (record["files"] or record["client_files"]):
+    record, done = install_record(places), []
+    if not is_installed(record):
         return []  # installing is not repairing
     known = record["client_files"]
-    options = argparse.Namespace(skills_only=not any("server" in note for note in known.values()), project=False,
-                                 no_hooks="events" not in known.get(client_settings(), {}), allow=False, advice=False)
-    steps = [step for step in plan_install(places, options, record)
-             if client_servers() in known or step.path != client_servers()]
-    install_now(places, steps, record)
-    return [step for step in steps if step.verb not in ("unchanged", "skip")]
+    with Lock(install_lock(places)):
+        for project in scopes(record):
+            options = argparse.Namespace(
+                skills_only=client_servers(project) not in known and client_settings(project) not in known,
+                no_hooks="events" not in known.get(client_settings(project), {}), allow=False, advice=False)
+            steps = [step for step in plan_install(places, options, record, project)
+                     if step.path != client_servers(project) or step.path in known]
+            carry_out_install(places, steps, record)
+            done += [step for step in steps if step.verb not in ("unchanged", "skip")]
+    return done
 
 
 # ============================================================================
@@ -11833,6 +12145,7 @@ COMMANDS = {
     "config": "show or change settings",
     "completion": "print shell completion for bash, zsh or fish",
 }
+DRY_RUN_HELP = "say what would happen, change nothing"
 WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
 
 
@@ -11945,16 +12258,15 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
                                 metavar=param.type.upper(), type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
-        parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     if made.name == "rlm_forget":
         parser.add_argument("--undo", action="store_true", help="bring it back")
 
 
 def add_install_arguments(parser: Any, name: str) -> None:
     """The arguments of install, uninstall and doctor."""
-    dry_run = {"action": "store_true", "help": "say what would happen, change nothing"}
     if name == "install":
-        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
         parser.add_argument("--no-import", action="store_true", help="leave past conversations alone")
         parser.add_argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills")
         parser.add_argument("--skills-only", action="store_true", help="only the skills")
@@ -11965,7 +12277,7 @@ def add_install_arguments(parser: Any, name: str) -> None:
         choice = parser.add_mutually_exclusive_group()
         choice.add_argument("--keep-data", action="store_true", help="the memories stay where they are")
         choice.add_argument("--all", action="store_true", help="delete the memories and settings too")
-        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
         parser.add_argument("--yes", action="store_true", help="ask nothing")
     elif name == "doctor":
         parser.add_argument("--fix", action="store_true", help="put right what can be")
@@ -11973,7 +12285,6 @@ def add_install_arguments(parser: Any, name: str) -> None:
 
 def add_command_arguments(parser: Any, name: str) -> None:
     """The arguments of a command that is no tool."""
-    dry_run = {"action": "store_true", "help": "say what would happen, change nothing"}
     if name == "serve":
         import argparse
 
@@ -11983,21 +12294,19 @@ def add_command_arguments(parser: Any, name: str) -> None:
         parser.add_argument("path", metavar="PATH", nargs="?", default="",
                             help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
         parser.add_argument("--project", default="", help="the project of items that name none")
-        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     elif name == "export":
         parser.add_argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)")
         parser.add_argument("--project", default="", help="only this project")
     elif name == "verify":
         parser.add_argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers")
-        parser.add_argument("--dry-run", **dry_run)
-    elif name == "compact":
-        parser.add_argument("--dry-run", **dry_run)
-    elif name == "scrub":
-        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
+    elif name in ("compact", "scrub"):
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     elif name == "restore-transcript":
         parser.add_argument("session", metavar="SESSION", help="the session's id, or its beginning")
         parser.add_argument("--to", metavar="FILE", default="", help="write it there (- for standard output)")
-        parser.add_argument("--dry-run", **dry_run)
+        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     elif name == "config":
         parser.add_argument("key", metavar="KEY", nargs="?", default="", help="the setting")
         parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
@@ -12072,6 +12381,14 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     return 0
 
 
+def print_refused(refused: Sequence[str]) -> None:
+    """Names what was not imported: the first 20, and how many more."""
+    for line in refused[:20]:
+        print_note(f"not imported: {line}")
+    if len(refused) > 20:
+        print_note(f"not imported: {len(refused) - 20:,} more")
+
+
 def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
     """Saves transcripts; 1 when some could not be read."""
     unsaved = [path for path in paths if not is_saved(call.store.places, path)]
@@ -12083,8 +12400,7 @@ def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
         return 0
     done = import_transcripts(call.store.write_view, paths, call.progress)
     call.progress(0, 0, "")
-    for line in done.refused[:20]:
-        print_note(f"not imported: {line}")
+    print_refused(done.refused)
     text = f"Imported {counted(done.n_new, 'chunk')} from {counted(len(unsaved), 'transcript')}; " \
         f"{done.n_known:,} had nothing new."
     print_answer(Answer(text, {"new": done.n_new, "transcripts": len(unsaved), "unchanged": done.n_known,
@@ -12110,10 +12426,7 @@ def import_command(call: Call, options: Any) -> int:
     import_domains(call.store.places, options.path)
     done = import_items(call.store.write_view, items, project, call.progress)
     call.progress(0, 0, "")
-    for line in done.refused[:20]:
-        print_note(f"not imported: {line}")
-    if len(done.refused) > 20:
-        print_note(f"not imported: {len(done.refused) - 20:,} more")
+    print_refused(done.refused)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
@@ -12237,6 +12550,7 @@ def scrub_command(call: Call, options: Any) -> int:
         transcripts.update({name: n_lines} if n_lines else {})
     call.progress(0, 0, "")
     n_lines = sum(scrub_file(path, dry_run=dry_run) for path in files)
+    n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
     lines += [f"other files: {counted(n_lines, 'line')}"] if n_lines else []
@@ -12258,15 +12572,16 @@ def restore_transcript_command(call: Call, options: Any) -> int:
             sys.stdout.buffer.write(b"".join(lines))
         return 0
     targets = {names[0]: options.to} if options.to else {name: original_path(places, name) for name in names}
-    for path in targets.values():
-        if os.path.lexists(path):
-            raise UsageError(f"{path} exists; remove it first, or name another file with --to")
+    if os.path.lexists(targets[names[0]]):
+        raise UsageError(f"{targets[names[0]]} exists; remove it first, or name another file with --to")
+    there = [path for path in targets.values() if os.path.lexists(path)]  # transcripts of subagents: they stay
+    targets = {name: path for name, path in targets.items() if path not in there}
     for name, path in {} if options.dry_run else targets.items():
         ensure_folder(os.path.dirname(os.path.abspath(path)))
         write_lines(path, (line for lines in kept_slices(places, name) for line in lines))
     verb = "would be written" if options.dry_run else "written"
     hint = "" if options.dry_run or options.to else f"\n`claude --resume {names[0]}` in its folder goes on with it."
-    text = "\n".join(f"{path}: {verb}" for path in targets.values()) + hint
+    text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
     print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
     return 0
 
@@ -12345,21 +12660,25 @@ def checks_answer(checks: Sequence[Check]) -> Answer:
     return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings})
 
 
+def tell_plan(steps: Sequence[Step]) -> None:
+    """Prints the plan before it is carried out."""
+    print_out(plan_text(steps))
+    sys.stdout.flush()
+
+
 def install_command(call: Call, options: Any) -> int:
     """Installs, imports history and runs doctor, whose exit code this is."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
-    record["pinned"].update(pinned_places(places))
+    read_config(places)  # one that is broken would end the import, halfway through
     if places is not call.store.places:
         call = Call(Store(places))
-    steps = plan_install(places, options, record)
+    record["pinned"].update(pinned_places(places))
+    steps = plan_install(places, options, record, os.getcwd() if options.project else "")  # or an error
     if options.dry_run:
         print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
         return 0
-    if not options.json:
-        print_out(plan_text(steps))
-        sys.stdout.flush()
-    install_now(places, steps, record)
+    steps, record = install_now(places, options, (lambda _: None) if options.json else tell_plan)
     if options.skills_only:
         if options.json:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
@@ -12373,9 +12692,12 @@ def install_command(call: Call, options: Any) -> int:
 
 
 def is_yes(question: str) -> bool:
-    """Whether the person at the terminal says yes."""
+    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
     print(question, end=" ", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    said = sys.stdin.readline()
+    if not said:
+        raise RlmError("no answer; nothing was changed")
+    return said.strip().lower() in ("y", "yes")
 
 
 def deletes_data(places: Places, options: Any) -> bool:
@@ -12392,6 +12714,8 @@ def uninstall_command(call: Call, options: Any) -> int:
     """Takes rlm out of the client, and deletes the data when asked to."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
+    if not is_installed(record):
+        check_home(places)
     delete_data = deletes_data(places, options)
     steps = plan_uninstall(places, record, delete_data)
     text = plan_text(steps) or f"rlm is not installed in {places.home}."
@@ -12403,26 +12727,32 @@ def uninstall_command(call: Call, options: Any) -> int:
         if not is_yes("Go on? This cannot be undone. [y/N]"):
             print_note("Nothing was changed.")
             return 1
-    carry_out_steps(steps, record)
+    steps = uninstall_now(places, record, delete_data)
+    stayed = [step for step in steps if step.verb == "failed"]
     kept = "" if delete_data else f"\nThe memories are kept in {places.memory}."
-    print_answer(Answer(text + kept, {"steps": steps_data(steps)}), options.json)
-    return 0
+    print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
+    for step in stayed:
+        print_note(f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again")
+    return 1 if stayed else 0
 
 
 def doctor_command(call: Call, options: Any) -> int:
     """Tries what was installed; 1 when something is wrong."""
-    record = install_record(call.store.places)
-    places = installed_places(call.store.places, record)
-    for step in repair(places, record) if options.fix else []:
-        print_note(f"fixed: {step.line()}")
-    answer = checks_answer(doctor_checks(places, record))
+    places = installed_places(call.store.places, install_record(call.store.places))
+    failed: list[Check] = []
+    try:
+        for step in repair(places) if options.fix else []:
+            print_note(f"fixed: {step.line()}")
+    except RlmError as error:
+        failed = [("fix", "fail", str(error), "")]
+    answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
     print_answer(answer, options.json)
     return 1 if answer.data["failures"] else 0
 
 
 def file_away(places: Places) -> bool:
-    """For a second, reads what hooks had no time to read; whether some of it is left."""
-    if not spooled_files(places):
+    """For a second, reads what hooks had no time to read; whether some of it is left. Not for doctor's server."""
+    if environment("RLM_CHILD") or not spooled_files(places):
         return False
     keeper = Keeper(View(places).refresh(), wait_s=1.0)
     drain_spool(keeper, time.monotonic() + 1.0)

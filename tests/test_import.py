@@ -266,6 +266,13 @@ class SourceTest(ImportCase):
         self.assertEqual(self.text(rows["a.txt"]["id"]), "caf\udce9 latin-1\r\n")
         self.assertEqual(self.import_(folder).n_new, 0)
 
+    def test_a_huge_binary_file_is_refused_without_reading_all_of_it(self) -> None:
+        path = self.write("disk é.img", b"")
+        os.truncate(path, 300 << 20)  # sparse: it takes no room on the disk
+        with unittest.mock.patch.object(rlm, "read_file", side_effect=AssertionError("read whole")):
+            items = list(rlm.file_items(path, "disk"))
+        self.assertEqual(items, [{"kind": "damaged", "path": path, "why": "binary"}])
+
     def test_a_folder_in_a_repository_belongs_to_its_project(self) -> None:
         os.makedirs(os.path.join(self.home, "shop", ".git"))
         self.write("shop/docs/a.md", "text é")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from tests.support import RLM, ROOT, TempHome, rlm
+from tests.support import RLM, ROOT, TempHome, ended, forked, rlm
 
 SNIPPET = os.path.join(ROOT, "settings.snippet.json")
 
@@ -81,6 +82,13 @@ def mode_of(path: str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
+class Terminal(io.StringIO):
+    """A terminal at which something is typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class InstallCase(TempHome):
     """A scratch HOME with a client in it, and a small program to install."""
 
@@ -127,8 +135,11 @@ class InstallCase(TempHome):
         paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.home) for name in names]
         return {p: rlm.read_file(p) for p in paths if not p.startswith(self.source) and not p.endswith(".pyc")}
 
-    def run_command(self, name: str, *arguments: str, doctor: bool = False) -> tuple[int, str]:
-        """Runs a command in this process; exit code and all that it printed. Without *doctor*, that part is left out."""
+    def run_command(self, name: str, *arguments: str, doctor: bool = False, typed: str | None = None) -> tuple[int, str]:
+        """Runs a command in this process; exit code and all that it printed. Without *doctor*, that part is left out.
+
+        With *typed* there is a terminal at which somebody types that.
+        """
         parser = argparse.ArgumentParser()
         rlm.add_install_arguments(parser, name)
         parser.add_argument("--json", action="store_true")
@@ -137,7 +148,7 @@ class InstallCase(TempHome):
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
-            stack.enter_context(mock.patch.object(sys, "stdin", io.StringIO()))
+            stack.enter_context(mock.patch.object(sys, "stdin", io.StringIO() if typed is None else Terminal(typed)))
             if not doctor:
                 stack.enter_context(mock.patch.object(rlm, "doctor_checks", lambda places, record: []))
             code = rlm.COMMAND_RUNNERS[name](call, parser.parse_args(arguments))
@@ -155,6 +166,15 @@ class InstallCase(TempHome):
         code, text = self.run_command("uninstall", *arguments)
         self.assertEqual(code, 0, text)
         return text
+
+    def doctor(self, *arguments: str) -> tuple[int, dict[str, list[Any]], str]:
+        """Exit code, the states with their findings by check, and all that was printed."""
+        code, text = self.run_command("doctor", "--json", *arguments, doctor=True)
+        found: dict[str, list[Any]] = {}
+        start = text.index("{\n")
+        for check in json.JSONDecoder().raw_decode(text[start:])[0]["checks"]:
+            found.setdefault(check["check"], []).append((check["state"], check["what"], check["to_do"]))
+        return code, found, text
 
     def hook(self, event: str, path: str = "") -> Any:
         """The entry of ours for an event in the settings."""
@@ -369,7 +389,9 @@ class InstallTest(InstallCase):
     def test_parts_can_be_left_out(self) -> None:
         self.install("--skills-only")
         self.assertEqual(sorted(os.listdir(self.claude)), ["rlm", "skills"])
-        self.assertEqual(os.listdir(os.path.join(self.claude, "rlm")), ["install.json"])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.claude, "rlm"))), ["install.json", "install.lock"])
+        code, found, text = self.doctor()
+        self.assertEqual((code, found["files"] if "files" in found else []), (0, []), text)
         self.install("--no-hooks")
         self.assertFalse(os.path.exists(self.settings))
         self.assertFalse(os.path.exists(os.path.join(self.claude, "rlm", "hooks")))
@@ -447,6 +469,17 @@ class UpgradeTest(InstallCase):
         change(data)
         self.put(self.settings, json.dumps(data, indent=3))
 
+    def test_a_variable_that_the_user_set_in_a_hook_stays(self) -> None:
+        def change(data: Any) -> None:
+            entry = data["hooks"]["SessionStart"][-1]["hooks"][0]
+            entry["command"] = "RLM_LANG=fr RLM_HOME=/old 'X'='a b' " + entry["command"]
+
+        self.change_settings(change)
+        for _ in range(2):
+            self.install()
+            self.assertEqual(self.hook("SessionStart")["command"],
+                             "RLM_LANG=fr X='a b' " + self.hook("PreCompact")["command"].replace("pre_compact", "session_start"))
+
     def test_a_hook_that_the_user_took_out_stays_out(self) -> None:
         self.change_settings(lambda data: data["hooks"].pop("UserPromptSubmit"))
         for _ in range(2):
@@ -499,9 +532,20 @@ class UpgradeTest(InstallCase):
         self.assertIn(rlm.interpreter(), groups[0]["hooks"][0]["command"])
         self.assertIn("echo", groups[1]["hooks"][0]["command"])
 
+    def test_a_skill_that_the_user_changed_stays_until_there_is_a_newer_one(self) -> None:
+        skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
+        self.put(skill, "mine\n")
+        self.assertIn("you changed it; it stays", self.install())
+        self.doctor("--fix")
+        self.assertEqual(self.text(skill), "mine\n")
+        self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "newer\n")
+        self.install()
+        self.assertEqual(self.text(skill), "newer\n")
+
     def test_files_that_the_user_changed_are_kept_beside_the_new_ones(self) -> None:
         skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
         hook = os.path.join(self.claude, "rlm", "hooks", "session_end.py")
+        self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "newer\n")
         for path in (skill, hook):
             self.put(path, "mine\n")
         text = self.install()
@@ -676,10 +720,7 @@ class UninstallTest(InstallCase):
                 (("--all",), "\n", True, True), (("--all", "--yes"), "", False, False)):
             self.install()
             self.chunk("a text")
-            terminal = io.StringIO(typed)
-            with mock.patch.object(terminal, "isatty", return_value=True), \
-                    mock.patch.object(io, "StringIO", side_effect=[io.StringIO(), terminal]):
-                code, text = self.run_command("uninstall", *arguments)
+            code, text = self.run_command("uninstall", *arguments, typed=typed)
             self.assertEqual(os.path.exists(self.places.log(1)), is_there, typed)
             self.assertEqual((os.path.exists(self.settings), code), (is_installed, int(is_installed)), typed)
             self.assertEqual("Delete the memories in" in text, not arguments)
@@ -695,6 +736,125 @@ class UninstallTest(InstallCase):
         for path in set(before) - set(self.files()):
             named = path in text or any(f"{folder}:" in text for folder in (self.places.index,) if path.startswith(folder))
             self.assertTrue(named, path)
+
+    def test_links_that_the_user_made_stay_with_what_is_there(self) -> None:
+        real = os.path.join(self.home, "dots")
+        self.put(os.path.join(real, "claude", ".credentials.json"), "login")
+        self.put(os.path.join(real, "skills", "mine", "SKILL.md"), "mine")
+        os.makedirs(os.path.join(real, "big"))
+        os.symlink(os.path.join(real, "claude"), self.claude)
+        os.symlink(os.path.join(real, "skills"), os.path.join(self.claude, "skills"))
+        os.symlink(os.path.join(real, "big"), self.places.home)
+        os.symlink(os.path.join(real, "state.json"), self.state)  # nothing is there yet
+        self.install()
+        self.chunk("a text")
+        self.uninstall("--keep-data")
+        for link in (self.claude, os.path.join(self.claude, "skills"), self.places.home, self.state):
+            self.assertTrue(os.path.islink(link), link)
+        self.assertEqual(sorted(os.listdir(real)), ["big", "claude", "skills"])
+        self.assertEqual(self.text(os.path.join(self.claude, ".credentials.json")), "login")
+        self.assertEqual(os.listdir(os.path.join(real, "skills")), ["mine"])
+        self.assertEqual(os.listdir(self.places.home), ["memory"])
+        outside = os.path.join(real, "index")
+        os.makedirs(os.path.join(outside, "segments"))
+        os.symlink(outside, self.places.index)
+        self.install()
+        self.assertIn("a link that you made", self.uninstall("--all"))
+        self.assertTrue(os.listdir(outside))
+
+    def test_folders_that_were_there_before_stay_and_those_it_made_go(self) -> None:
+        os.makedirs(os.path.join(self.claude, "skills"))
+        self.install()
+        self.assertTrue(os.path.exists(os.path.join(self.home, ".local", "bin", "rlm")))
+        self.uninstall("--all")
+        self.assertEqual(sorted(os.listdir(self.home)), [".claude", "download"])
+        self.assertEqual(os.listdir(self.claude), ["skills"])
+
+    def test_what_cannot_be_removed_is_said_and_can_be_removed_later(self) -> None:
+        self.install()
+        self.chunk("a text")
+        gone = rlm.remove_file
+        with mock.patch.object(rlm, "remove_file", lambda path: path != self.places.log(1) and gone(path)):
+            code, text = self.run_command("uninstall", "--all")
+        self.assertEqual(code, 1)
+        self.assertIn(f"failed     {self.places.log(1)}", text)
+        self.assertIn("uninstall again", text)
+        self.assertIn(self.places.log(1), self.uninstall("--all"))
+        self.assertFalse(os.path.exists(self.places.home))
+
+    def test_what_the_client_writes_while_the_question_is_read_stays(self) -> None:
+        for before in (None, CLIENT_STATE):
+            if before:
+                self.put(self.state, before)
+            self.install()
+
+            def answer(_: str) -> bool:
+                data = self.data(self.state)
+                self.put(self.state, json.dumps({**data, "login": "new"}))
+                return True
+
+            with mock.patch.object(rlm, "is_yes", answer):
+                self.assertEqual(self.run_command("uninstall", "--all", typed="")[0], 0)
+            data = self.data(self.state)
+            self.assertEqual(data, {**json.loads(before or "{}"), "login": "new"})
+
+    def test_no_answer_at_the_terminal_changes_nothing(self) -> None:
+        self.install()
+        before = self.files()
+        with self.assertRaises(rlm.RlmError):
+            self.run_command("uninstall", typed="")
+        self.assertEqual(self.files(), before)
+
+    def test_the_installation_of_another_home_is_named_and_its_launcher_stays(self) -> None:
+        other = os.path.join(self.home, "elsewhere")
+        with mock.patch.dict(os.environ, RLM_HOME=other):
+            self.install()
+        before = self.files()
+        with self.assertRaisesRegex(rlm.UsageError, f"RLM_HOME={other}"):
+            self.run_command("uninstall", "--all")
+        self.assertEqual(self.files(), before)
+        with mock.patch.dict(os.environ, CLAUDE_CONFIG_DIR=os.path.join(self.home, "second")):
+            self.install()
+            self.assertIn("second", self.text(rlm.launcher_file()))
+        with mock.patch.dict(os.environ, RLM_HOME=other):
+            self.uninstall("--all")
+        self.assertTrue(os.path.exists(rlm.launcher_file()))
+
+    def test_a_kill_at_any_step_loses_nothing_of_what_was_before(self) -> None:
+        for n_steps in range(60):
+            self.put_client()
+            left = [n_steps]
+
+            def replace(source: str, target: str, left: list[int] = left) -> None:
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(9)
+                os.rename(source, target)
+
+            def job() -> None:
+                with mock.patch.object(os, "replace", replace):
+                    self.run_command("install", "--allow", "--no-import")
+
+            code = ended(forked(job))
+            self.assertIn(code, (0, 9))
+            for path in (self.settings, self.state):
+                self.data(path)
+            if n_steps % 2:  # once more, or not
+                self.install("--allow")
+            self.uninstall("--all")
+            self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE), n_steps)
+            rest = {os.path.basename(path) for path in self.files()} - {"settings.json", ".claude.json"}
+            self.assertEqual({name for name in rest if ".bak-" not in name}, set(), n_steps)
+            if code == 0:
+                break
+        self.assertGreater(n_steps, 8)
+        self.assertEqual(code, 0)
+
+    def test_installing_at_the_same_time_is_installing_once(self) -> None:
+        for child in [forked(lambda: self.run_command("install", "--no-import") and None) for _ in range(3)]:
+            self.assertEqual(ended(child), 0)
+        self.uninstall("--all")
+        self.assertEqual(os.listdir(self.home), ["download"])
 
     def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
         self.install()
@@ -868,19 +1028,7 @@ class DoctorTest(InstallCase):
         super().setUp()
         with open(RLM, encoding="utf-8") as file:
             program = file.read()
-        if "\ndef run_hook(" not in program:  # until section 18 is there
-            main = '\nif __name__ == "__main__":'
-            program = program.replace(main, "\ndef run_hook(event: str) -> None:\n    sys.stdin.read()\n\n" + main)
         self.put_program(program)
-
-    def doctor(self, *arguments: str) -> tuple[int, dict[str, list[Any]], str]:
-        """Exit code, the states with their findings by check, and all that was printed."""
-        code, text = self.run_command("doctor", "--json", *arguments, doctor=True)
-        found: dict[str, list[Any]] = {}
-        start = text.index("{\n")
-        for check in json.JSONDecoder().raw_decode(text[start:])[0]["checks"]:
-            found.setdefault(check["check"], []).append((check["state"], check["what"], check["to_do"]))
-        return code, found, text
 
     def test_after_an_installation_everything_is_well_and_really_ran(self) -> None:
         self.put_client()
@@ -890,7 +1038,7 @@ class DoctorTest(InstallCase):
         code, found, text = self.doctor()
         self.assertEqual(code, 0, text)
         self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, text)
-        self.assertRegex(found["hook run"][0][1], r"ran in \d+ ms")
+        self.assertRegex(found["hook run"][0][1], r"^5 hooks ran, in \d+ ms at most: rlm ")
         self.assertRegex(found["server"][0][1], rf"answers in \d+ ms: rlm {rlm.__version__}")
         self.assertEqual(self.files(), before)  # it only reads
 
@@ -934,8 +1082,10 @@ class DoctorTest(InstallCase):
             started_s = time.monotonic()
             code, found, _ = self.doctor()
             self.assertLess(time.monotonic() - started_s, 15)  # what the hook started was ended with it
-            self.assertEqual((code, found["hook run"][0][0]), (1, "fail"))
-            self.assertIn(part, found["hook run"][0][1])
+            self.assertEqual((code, {state for state, _, _ in found["hook run"]}), (1, {"fail"}))
+            self.assertEqual([part in what for _, what, _ in found["hook run"] if what.startswith("SessionStart")], [True])
+            self.assertEqual({what.partition(": ")[2] for _, what, _ in found["hook run"] if "SessionStart" not in what},
+                             {"no"})
         self.assertIn("it ended: no", found["server"][0][1])
 
     def test_an_error_that_the_hook_kept_to_itself_is_found(self) -> None:
@@ -954,11 +1104,100 @@ class DoctorTest(InstallCase):
         self.assertEqual((code, found["python"][0][0], found["hooks"][0][0]), (1, "fail", "fail"))
         self.assertIn("/gone/python3", found["hooks"][0][1])
 
+    def test_each_hook_must_run_and_read_the_store(self) -> None:
+        self.install()
+        command = self.hook("PreCompact")["command"]
+        for broken, part in ((command.replace(rlm.interpreter(), "python-that-is-not"), "127"),
+                             (command.replace(rlm.interpreter(), "RLM_LANG=fr true"), "did not run"),
+                             (command.replace("-I -S", "-I -S -c pass"), "did not run")):
+            settings = self.data(self.settings)
+            settings["hooks"]["PreCompact"][0]["hooks"][0]["command"] = broken
+            self.put(self.settings, json.dumps(settings))
+            code, found, text = self.doctor()
+            self.assertEqual((code, len(found["hook run"])), (1, 1), text)
+            self.assertIn("PreCompact", found["hook run"][0][1])
+            self.assertIn(part, found["hook run"][0][1])
+            self.assertEqual(self.doctor("--fix")[0], 0)
+
+    def test_it_only_reads_even_where_there_is_something_to_do(self) -> None:
+        self.install()
+        self.chunk("a text")
+        self.put(os.path.join(self.places.spool(), "session@0.jsonl"), "{}\n")
+        os.chmod(self.places.spool(), 0o700)
+        os.chmod(os.path.join(self.places.spool(), "session@0.jsonl"), 0o600)
+        for config in ("{}", "["):
+            self.put(self.places.config(), config)
+            before = self.files()
+            self.assertEqual(self.doctor()[0], int(config == "["))
+            self.assertEqual(self.files(), before)
+
+    def test_bytecode_is_looked_at_before_anything_makes_it(self) -> None:
+        self.install()
+        os.utime(os.path.join(self.places.home, "rlm.py"), (5, 5))
+        self.assertEqual(self.doctor()[1]["bytecode"][0][0], "warn")
+
+    def test_a_store_that_cannot_be_written_is_found(self) -> None:
+        self.install()
+        self.chunk("a text")
+        with mock.patch.object(os, "access", lambda path, mode: path != self.places.memory):
+            code, found, _ = self.doctor()
+        self.assertEqual((code, found["permissions"][0][0]), (1, "fail"))
+        self.assertIn("cannot be written", found["permissions"][0][1])
+
+    def test_a_project_is_mended_where_it_is_and_forgotten_when_it_has_gone(self) -> None:
+        project = os.path.realpath(os.path.join(self.home, "shop"))
+        os.makedirs(project)
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(project)
+        self.install("--project")
+        os.chdir(before)
+        os.unlink(os.path.join(project, ".mcp.json"))
+        shutil.rmtree(os.path.join(project, ".claude", "skills"))
+        self.assertEqual(self.doctor()[0], 1)
+        code, _, text = self.doctor("--fix")
+        self.assertEqual(code, 0, text)
+        self.assertIn("rlm", self.data(os.path.join(project, ".mcp.json"))["mcpServers"])
+        self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
+        self.assertFalse(os.path.exists(self.state))
+        shutil.rmtree(project)
+        self.install()
+        code, found, text = self.doctor()
+        self.assertEqual((code, "files" in found), (0, False), text)
+
+    def test_odd_entries_are_findings_and_no_crash(self) -> None:
+        self.install()
+        state, settings = self.data(self.state), self.data(self.settings)
+        entry = state["mcpServers"]["rlm"]
+        for odd in ({"command": None}, {"command": ["x"]}, {"args": [*entry["args"], 5]}, {"env": ["x"]}, {"env": {"A\0": "b"}}):
+            self.put(self.state, json.dumps({"mcpServers": {"rlm": {**entry, **odd}}}))
+            code, found, text = self.doctor()
+            self.assertEqual((code, found["server"][0][0]), (1, "fail"), text)
+        self.put(self.state, json.dumps(state))
+        for timeout in (0, -5, float("nan"), "x", None):
+            settings["hooks"]["PreCompact"][0]["hooks"][0]["timeout"] = timeout
+            self.put(self.settings, json.dumps(settings))
+            self.assertEqual(self.doctor()[0], 0)
+        os.unlink(rlm.launcher_file())
+        os.makedirs(rlm.launcher_file())
+        self.assertEqual(self.doctor("--fix")[1]["files"][0][0], "warn")
+        self.uninstall("--all")
+
+    def test_a_lost_record_is_a_finding(self) -> None:
+        self.install()
+        for text in ("", "["):
+            self.put(rlm.install_file(self.places), text)
+            code, found, _ = self.doctor()
+            self.assertEqual((code, found["record"][0][0]), (0, "warn"))
+        self.install()
+        self.assertNotIn("record", self.doctor()[1])
+
     def test_broken_settings_are_a_finding_and_no_crash(self) -> None:
         self.install()
         self.put(self.settings, "{")
-        code, found, _ = self.doctor()
-        self.assertEqual((code, found["settings"][0][0]), (1, "fail"))
+        for more in ((), ("--fix",)):
+            code, found, _ = self.doctor(*more)
+            self.assertEqual((code, found["settings"][0][0]), (1, "fail"))
 
     def test_damage_old_transcripts_and_logged_errors_are_told(self) -> None:
         self.install("--no-hooks")

@@ -9,6 +9,9 @@ import random
 import string
 import time
 import unittest
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
 from tests.support import rlm
 
@@ -263,6 +266,23 @@ class RedactTest(unittest.TestCase):
         for kind, secret in SHAPES:
             for frame in frames:
                 self.gone(frame.replace("%s", secret), secret.split(":", 1)[-1] if kind == "telegram-token" else secret, kind)
+
+    def test_no_thread_sees_half_of_the_vendors(self) -> None:
+        seen: list[dict[str, Any]] = []
+
+        class Watched(str):
+            """The vendors' text; while it is taken apart, it notes what another thread would find."""
+
+            def split(self, *arguments: Any) -> Iterator[str]:  # type: ignore[override]
+                """The parts, one by one."""
+                for part in str.split(self, *arguments):
+                    seen.append(dict(rlm.GATES))
+                    yield part
+
+        expected = rlm.vendors()
+        with mock.patch.object(rlm, "VENDORS", Watched(rlm.VENDORS)), mock.patch.dict(rlm.GATES, clear=True):
+            self.assertEqual(rlm.vendors(), expected)
+        self.assertEqual((len(seen) > 20, [gates for gates in seen if gates]), (True, []))
 
     def test_names_and_places(self) -> None:
         for text, secret, kind in NAMED:

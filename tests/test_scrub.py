@@ -1,6 +1,7 @@
 """What was stored is cleaned by today's rules, given back as it was, and never taken from excluded projects."""
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
@@ -107,6 +108,30 @@ class ScrubTest(StoreCase):
         self.assertIn(b"put aside [redacted:github-token]", self.log_bytes())
         self.assertNotIn(SECRET.encode(), self.bytes_at_home())
 
+    def test_the_state_of_a_transcript_is_cleaned_and_stays_as_old_as_it_was(self) -> None:
+        self.cli("scrub")
+        mtime_ns = os.stat(self.path).st_mtime_ns
+        state = {**rlm.load_state(self.places, SESSION), "prompt": f"deploy with {SECRET} é", "heads": ["x", SECRET]}
+        rlm.save_state(self.places, SESSION, state, mtime_ns)
+        for arguments, n_left in ((("--dry-run",), 2), ((), 0)):
+            data = json.loads(self.cli("scrub", "--json", *arguments).stdout)
+            self.assertEqual((data["other_lines"], data["transcripts"]), (1, {}))
+            self.assertEqual(self.bytes_at_home().count(SECRET.encode()), n_left)
+        clean = {"prompt": "deploy with [redacted:github-token] é", "heads": ["x", "[redacted:github-token]"]}
+        self.assertEqual(rlm.load_state(self.places, SESSION), {**state, **clean})
+        self.assertTrue(rlm.is_saved(self.places, self.path))
+
+    def test_old_drafts_of_transcripts_are_removed_but_not_by_a_dry_run(self) -> None:
+        draft = rlm.draft_of(self.places.spooled(SESSION, 0))
+        rlm.ensure_folder(os.path.dirname(draft))
+        rlm.replace_file(draft, f"raw {SECRET}\n".encode())
+        later = mock.patch.object(rlm, "now", return_value=rlm.now() + 2 * rlm.DAY_S)
+        for dry_run in (True, False):
+            with later, mock.patch.object(rlm, "print_answer"):
+                options = argparse.Namespace(dry_run=dry_run, json=False)
+                self.assertEqual(rlm.scrub_command(rlm.Call(rlm.Store(self.places)), options), 0)
+            self.assertEqual(os.path.exists(draft), dry_run)
+
     def test_an_empty_store_has_nothing_to_scrub(self) -> None:
         empty = os.path.join(self.home, "empty")
         done = self.cli("scrub", env={"RLM_HOME": empty})
@@ -162,6 +187,15 @@ class RestoreTest(StoreCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         path = os.path.join(moved, "projects", "-home-dev-shop", SESSION + ".jsonl")
         self.assertEqual(rlm.read_file(path), self.kept[self.path])
+
+    def test_what_a_killed_writer_left_behind_a_copy_is_no_obstacle(self) -> None:
+        with open(self.places.transcript(SESSION), "ab") as file:
+            file.write(rlm.gzip_member([b"half a member\n" * 99])[:40])
+        target = os.path.join(self.home, "copy é.jsonl")
+        done = self.cli("restore-transcript", SESSION, "--to", target)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(rlm.read_file(target), self.kept[self.path])
+        self.assertIn("No damage.", self.cli("verify").stdout.decode())
 
     def test_verify_names_a_copy_that_is_cut(self) -> None:
         self.assertIn("No damage.", self.cli("verify").stdout.decode())

@@ -15,7 +15,7 @@ DAY = "2026-02-03"
 
 
 def content_hash(text: str) -> str:
-    """The hash the peer stores beside a text."""
+    """The hash rlm-claude stores beside a text."""
     return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8")).hexdigest()
 
 
@@ -87,7 +87,7 @@ class SeedStore:
         return chunk_id
 
     def archive(self, chunk_id: str) -> None:
-        """Moves a chunk as the peer does: gzip of the whole file, row to the other index."""
+        """Moves a chunk as rlm-claude does: gzip of the whole file, row to the other index."""
         name = self.path("chunks", chunk_id + ".md")
         with open(name, "rb") as file:
             raw = file.read()
@@ -106,7 +106,7 @@ class SeedStore:
         self.insights.append({**row, "tags": tags, "created_at": f"{DAY}T12:00:0{n}.5"})
 
     def save(self) -> None:
-        """Writes the indexes with the peer's spacing: indent 2, no escapes, no last newline."""
+        """Writes the indexes with rlm-claude's spacing: indent 2, no escapes, no last newline."""
         head = {"version": "2.0.0", "created_at": f"{DAY}T09:00:00.1"}
         totals = {"total_chunks": len(self.rows), "total_tokens_estimate": 0, "last_chunking": None}
         files: dict[str, dict[str, Any]] = {"index.json": {**head, "chunks": self.rows, **totals}}
@@ -138,7 +138,7 @@ class SeedCase(TempHome):
 
     def read(self, store: SeedStore) -> list[dict[str, Any]]:
         """Every item of the store."""
-        return list(rlm.read_seed1(store.root))
+        return list(rlm.read_rlm_claude_store(store.root))
 
     def chunks(self, store: SeedStore) -> list[dict[str, Any]]:
         """The chunks of the store."""
@@ -233,6 +233,10 @@ class WholeStoreTest(SeedCase):
             item.update(uses=0, last_used="")  # only the index counts uses
         self.assertEqual(after, before)
 
+    def test_an_id_that_begins_with_no_date_gives_none(self) -> None:
+        for chunk_id, day in ((f"{DAY}_demo_001", DAY), ("demo-v2-notes", ""), ("2026-13-45_demo_001", ""), ("", "")):
+            self.assertEqual(rlm.date_in_id(chunk_id), day)
+
     def test_reading_changes_no_file(self) -> None:
         store = self.store()
         self.fill(store)
@@ -244,8 +248,8 @@ class WholeStoreTest(SeedCase):
         self.assertEqual({name: os.stat(name).st_mtime_ns for name in again}, before)
 
     def test_a_folder_that_is_no_store_yields_nothing(self) -> None:
-        self.assertEqual(list(rlm.read_seed1(self.folder)), [])
-        self.assertEqual(list(rlm.read_seed1(self.folder + "/absent")), [])
+        self.assertEqual(list(rlm.read_rlm_claude_store(self.folder)), [])
+        self.assertEqual(list(rlm.read_rlm_claude_store(self.folder + "/absent")), [])
 
 
 class TextTest(SeedCase):
@@ -331,7 +335,7 @@ class TextTest(SeedCase):
 
 
 class CrashTest(SeedCase):
-    """What the peer leaves when it is killed, or when two of its sessions collide."""
+    """What rlm-claude leaves when it is killed, or when two of its sessions collide."""
 
     def test_a_chunk_the_index_does_not_know_is_read(self) -> None:
         store = self.store()
@@ -506,13 +510,13 @@ class DamageTest(SeedCase):
                 self.assertEqual(self.chunks(self.small)[0]["text"], "good")
 
     def test_a_gzip_bomb_is_not_unpacked(self) -> None:
-        packed = gzip.compress(b"\0" * (rlm.SEED_CHUNK_BYTES + 1))
+        packed = gzip.compress(b"\0" * (rlm.RLM_CLAUDE_CHUNK_BYTES + 1))
         self.assertLess(len(packed), 100_000)
         self.damage_file("archive/2026-02-03_bomb_001.md.gz", packed)
         self.assert_damage(self.small, "archive/2026-02-03_bomb_001.md.gz", "unpacks to more than")
 
     def test_a_chunk_file_that_is_too_long(self) -> None:
-        self.damage_file(f"chunks/{self.bad_id}.md", b"x" * (rlm.SEED_CHUNK_BYTES + 1))
+        self.damage_file(f"chunks/{self.bad_id}.md", b"x" * (rlm.RLM_CLAUDE_CHUNK_BYTES + 1))
         self.assert_damage(self.small, f"chunks/{self.bad_id}.md", "is the limit")
 
 
@@ -581,7 +585,7 @@ class PathTest(SeedCase):
 
     def test_the_store_itself_may_be_a_link(self) -> None:
         os.symlink(self.small.root, os.path.join(self.folder, "link"))
-        items = list(rlm.read_seed1(os.path.join(self.folder, "link")))
+        items = list(rlm.read_rlm_claude_store(os.path.join(self.folder, "link")))
         self.assertEqual([i["kind"] for i in items], ["chunk"])
 
 
@@ -691,26 +695,26 @@ class ImportTest(SeedCase):
 class RecogniseTest(SeedCase):
     def test_a_store_is_recognised_even_when_damaged(self) -> None:
         store = self.store()
-        self.assertFalse(rlm.is_seed1_store(store.root))
+        self.assertFalse(rlm.is_rlm_claude_store(store.root))
         store.add(1, "text")
-        self.assertTrue(rlm.is_seed1_store(store.root))  # killed before its first index
+        self.assertTrue(rlm.is_rlm_claude_store(store.root))  # killed before its first index
         store.save()
-        self.assertTrue(rlm.is_seed1_store(store.root))
+        self.assertTrue(rlm.is_rlm_claude_store(store.root))
         store.write("index.json", b"")
-        self.assertTrue(rlm.is_seed1_store(store.root))
+        self.assertTrue(rlm.is_rlm_claude_store(store.root))
 
     def test_insights_alone_are_a_store(self) -> None:
         store = self.store()
         store.remember("x", "fact", "low", [])
         store.save()
         os.unlink(store.path("index.json"))
-        self.assertTrue(rlm.is_seed1_store(store.root))
+        self.assertTrue(rlm.is_rlm_claude_store(store.root))
 
     def test_other_folders_are_not(self) -> None:
         with open(os.path.join(self.folder, "index.json"), "w", encoding="utf-8") as file:
             file.write('{"notes": []}')
         for path in (self.folder, self.folder + "/absent", self.folder + "/index.json", ""):
-            self.assertFalse(rlm.is_seed1_store(path), path)
+            self.assertFalse(rlm.is_rlm_claude_store(path), path)
 
     def test_domains_come_once_and_in_order(self) -> None:
         store = self.store()

@@ -1,6 +1,7 @@
 """Transcripts become readable chunks, each line once, however they are cut, and are kept as they were but for secrets."""
 from __future__ import annotations
 
+import argparse
 import errno
 import gzip
 import json
@@ -558,7 +559,7 @@ class ChunkTest(unittest.TestCase):
 
     def test_a_wrong_time_makes_no_wrong_date(self) -> None:
         for at, good in (("2026-11-21T07:13:49.642Z", True), ("2026-99-21T07:13:49.642Z", False), ("yesterday", False),
-                         ("2026-11-21T07:13:49+01:00", True), ("2026-11-21T07:13:49 nonsense", False)):
+                         ("2026-11-21T07:13:49+01:00", True), ("2026-11-21T07:13:49 nonsense", False), ("0001-01-01T00:00:00", False)):
             script = Script()
             script.user("x", timestamp=at)
             item, = turn_chunks(script.turns())
@@ -1127,6 +1128,14 @@ class KeepingTest(KeepCase):
         self.assertEqual({c["session"] for c in self.call("rlm_list_chunks", limit=99).data["chunks"]}, {SESSION})
         self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [])
 
+    def test_no_transcript_has_no_subagents(self) -> None:
+        os.makedirs(os.path.join(self.home, "subagents"))
+        rlm.replace_file(os.path.join(self.home, "subagents", "agent-1.jsonl"), b"{}\n")
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.home)
+        self.assertEqual(rlm.subagent_files(""), [])
+
     def test_names_of_copies_stay_inside_their_folder(self) -> None:
         hard = ["/x/../../etc/passwd.jsonl", "/x/.jsonl", "/x/é 日本.jsonl", "/x/" + "a-" * 100 + ".jsonl", "/x/a.jsonl", "/y/a.jsonl",
                 "/x/..-----------------------------------------.jsonl", "/x/a b-c-d-e-f-" + "x" * 40 + ".jsonl"]
@@ -1216,6 +1225,34 @@ class SpoolTest(KeepCase):
         self.assertGreater(n_drains, 1)
         self.assertEqual([("".join(self.texts())).count(f"<{n}>") for n in range(9)], [1] * 9)
         self.assertEqual(self.kept(), script.data())
+
+    def test_a_file_that_vanished_from_the_spool_does_not_keep_the_others_in_it(self) -> None:
+        script = Script()
+        script.user("first é")
+        script.say("<one>")
+        path = self.write(script.data())
+        rlm.put_aside(self.places, path)
+        os.unlink(path)
+        other = "00000000" + SESSION[8:]
+        gone = (self.places.spooled(other, 0), other, 0)  # another session has saved it meanwhile
+        with mock.patch.object(rlm, "spooled_files", return_value=[gone, *rlm.spooled_files(self.places)]):
+            self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
+        self.assertEqual(rlm.spooled_files(self.places), [])
+        self.assertEqual("".join(self.texts()).count("<one>"), 1)
+
+    def test_drafts_that_a_killed_process_left_are_swept_after_a_day(self) -> None:
+        drafts = []
+        for target in (self.places.spooled(SESSION, 0), self.places.transcript(SESSION), self.places.reading(SESSION)):
+            drafts.append(rlm.draft_of(target))
+            rlm.ensure_folder(os.path.dirname(target))
+            rlm.replace_file(drafts[-1], b"secret\n", mtime_ns=10**18)  # such a draft gets the time of its transcript
+        kept = os.path.join(self.places.transcripts(), "x.tmp.txt")
+        rlm.replace_file(kept, b"")
+        rlm.drain_spool(rlm.Keeper(self.view()))
+        self.assertEqual([path for path in drafts if not os.path.exists(path)], [])
+        with mock.patch.object(rlm, "now", return_value=rlm.now() + 1.1 * rlm.DAY_S):
+            rlm.drain_spool(rlm.Keeper(self.view()))
+        self.assertEqual([path for path in (*drafts, kept) if os.path.exists(path)], [kept])
 
     def test_foreign_files_in_the_spool_are_left_alone(self) -> None:
         rlm.ensure_folder(self.places.spool())
@@ -1330,6 +1367,30 @@ class HistoryTest(KeepCase):
         self.assertEqual(done.refused, [f"{paths[0]}: cannot be read ({os.strerror(errno.EIO)})"])
         self.assertEqual([("".join(self.texts())).count(f"<said {n}.3>") for n in range(3)], [0, 1, 1])
         self.assertEqual((self.import_all().n_known, "".join(self.texts()).count("<said 0.3>")), (2, 1))
+
+    def test_a_transcript_with_an_impossible_time_does_not_keep_the_others_out(self) -> None:
+        for n, at in enumerate(("2026-11-21T07:13:49.642Z", "0001-01-01T00:00:00", "2026-11-22T07:13:49.642Z")):
+            script = Script(session=f"{n:08x}-d4a0-4b3f-a780-c76246539c7a", start=1000 * n)
+            script.extra = {"timestamp": at}
+            script.user(f"<asked {n}> {HARD}")
+            script.say(f"<said {n}>")
+            self.write(script.data(), script.session)
+        done = self.cli("import", "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual((json.loads(done.stdout)["transcripts"], json.loads(done.stdout)["refused"]), (3, []))
+        self.assertEqual(["".join(self.texts()).count(f"<said {n}>") for n in range(3)], [1, 1, 1])
+
+    def test_very_many_transcripts_that_cannot_be_read_are_counted(self) -> None:
+        self.history(23)
+        told: list[str] = []
+        answers: list[rlm.Answer] = []
+        options = argparse.Namespace(path="", project="", dry_run=False, json=False)
+        with mock.patch.object(rlm.Keeper, "save", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))), \
+                mock.patch.object(rlm, "print_note", told.append), \
+                mock.patch.object(rlm, "print_answer", lambda answer, as_json: answers.append(answer)):
+            self.assertEqual(rlm.import_command(rlm.Call(rlm.Store(self.places)), options), 1)
+        self.assertEqual((len(told), told[-1]), (21, "not imported: 3 more"))
+        self.assertEqual(len(answers[0].data["refused"]), 23)
 
     def test_killed_at_any_write_and_run_again_gives_what_one_run_gives(self) -> None:
         self.history(2)
