@@ -8273,14 +8273,24 @@ def entry_kind(entry: Entry) -> str:
     return "prompt" if text else ""
 
 
-def first_key(lines: Iterable[bytes]) -> str:
-    """The "first" that the state of a transcript with these lines has; "" when it has no message yet."""
+def first_entry(lines: Iterable[bytes]) -> Entry:
+    """The first message of a transcript with these lines, {} when it has none yet."""
     for line in lines:
         entry = telling_entry(line)
-        key = line_key(entry) if entry is not None and entry_kind(entry) else b""
-        if key:
-            return key.hex()
-    return ""
+        if entry is not None and entry_kind(entry) and line_key(entry):
+            return entry
+    return {}
+
+
+def first_key(lines: Iterable[bytes]) -> str:
+    """The "first" that the state of a transcript with these lines has; "" when it has no message yet."""
+    return line_key(first_entry(lines)).hex()
+
+
+def sessions_of(entry: Entry) -> list[str]:
+    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
+    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def begins_block(reading: Transcript, entry: Entry, kind: str) -> bool:
@@ -8782,7 +8792,9 @@ def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes:
 SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
 PACK_LEVEL = 3  # of gzip: 145 MB/s where 6 gives 60, for a copy that is an eighth larger
 MAX_LINE = 256 << 20  # a line longer than this is no line
-TAIL_CHECK_BYTES = 64  # before the offset, which tell whether a file was replaced by another
+TAIL_CHECK_BYTES = 4096  # before a place in a file, by which it is known again: all lines of a session end alike
+HURRIED_RATE = 30 << 20  # bytes of a huge line that are read in a second
+MAX_ASIDE = 9  # copies of what a transcript was before others than the client rewrote it
 MAX_IDS = 100  # the newest chunks of a transcript that its state names
 MAX_HEADS, HEAD_CHARS = 8, 200  # of summaries that PostCompact has stored already
 
@@ -8837,24 +8849,60 @@ def save_state(places: Places, name: str, state: State, mtime_ns: int, *, durabl
     replace_file(places.reading(name), data, durable=durable, mtime_ns=mtime_ns)
 
 
+def second_name(name: str, path: str) -> str:
+    """The name of a second transcript of one session: it lies in another project's folder, and goes its own way."""
+    return f"{name}~{crc_of(path.encode('utf-8', 'surrogateescape')):08x}"
+
+
+def is_another(path: str, other: str) -> bool:
+    """Whether these are two files, and both are there."""
+    try:
+        return path != other and not os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def kept_name(places: Places, path: str) -> str:
+    """The name under which a file is kept: its session's, unless that is the name of another file that is still there."""
+    name = transcript_name(path)
+    second = second_name(name, path)
+    if os.path.exists(places.reading(second)):
+        return second
+    return second if is_another(path, string_in(load_state(places, name, whole=False), "path")) else name
+
+
+def state_of(places: Places, path: str) -> State:
+    """What is known of the transcript at that path, {} when nothing; without the keys of its lines."""
+    state = load_state(places, transcript_name(path), whole=False)
+    return state if state.get("path") == path else load_state(places, kept_name(places, path), whole=False)
+
+
+def changed_ns(path: str) -> int:
+    """When the file was last written to, -1 when there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return -1
+
+
 def is_saved(places: Places, path: str) -> bool:
     """Whether nothing was written to the transcript since it was saved: at the cost of two looks at a folder."""
-    try:
-        return os.stat(path).st_mtime_ns == os.stat(places.reading(transcript_name(path))).st_mtime_ns
-    except OSError:
+    at_ns, name = changed_ns(path), transcript_name(path)
+    if at_ns < 0:
         return not os.path.isfile(path)
+    return changed_ns(places.reading(name)) == at_ns or changed_ns(places.reading(second_name(name, path))) == at_ns
 
 
 def read_lines(path: str, offset: int, n_bytes: int) -> bytes:
     """Whole lines from that offset on, some *n_bytes*; b"" when there is no whole line left."""
     with open(path, "rb") as file:
-        while True:
-            file.seek(offset)
-            data = file.read(n_bytes)
-            end = data.rfind(b"\n") + 1
-            if end or len(data) < n_bytes or n_bytes >= MAX_LINE:
-                return data[:end]
-            n_bytes *= 4
+        file.seek(offset)
+        data = file.read(n_bytes)
+        end = data.rfind(b"\n") + 1
+        if end or len(data) < n_bytes:
+            return data[:end]
+        rest = file.readline(MAX_LINE)  # the one line that is longer, and nothing behind it
+        return data + rest if rest.endswith(b"\n") else b""
 
 
 def split_lines(data: bytes) -> list[bytes]:
@@ -8877,14 +8925,15 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
 
 def tail_of(data: bytes) -> list[int]:
     """What to remember of the last bytes that were read: how many, and their checksum; [] for none."""
+    data = data[-TAIL_CHECK_BYTES:]
     return [len(data), crc_of(data)] if data else []
 
 
-def is_continued(path: str, state: State) -> bool:
-    """Whether the file still has, before the offset, what was read there."""
-    n_bytes, crc = state.get("tail") or (0, crc_of(b""))
+def has_tail(path: str, end: int, tail: Sequence[int]) -> bool:
+    """Whether the file still has, before that place, what was read there."""
+    n_bytes, crc = tail or (0, crc_of(b""))
     with open(path, "rb") as file:
-        file.seek(state["offset"] - n_bytes)
+        file.seek(max(0, end - n_bytes))
         return crc_of(file.read(n_bytes)) == crc
 
 
@@ -8909,9 +8958,9 @@ class Keeper:
     """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
 
     __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "hidden", "names_by_first", "wait_s",
-                 "is_final", "root")
+                 "is_final", "hurries", "root", "folders")
 
-    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True) -> None:
+    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True, hurries: bool = False) -> None:
         self.view = view
         self.places = view.log.places
         self.excluded: list[str] = setting(self.places, "exclude")
@@ -8922,22 +8971,24 @@ class Keeper:
         self.names_by_first: dict[str, list[str]] | None = None  # transcripts by the key of their first message
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
+        self.hurries = hurries  # leave a line to others that takes longer to read than there is time
+        self.folders: dict[str, str] = {}  # working folders that have a secret in their path, by what is left of that
 
     def project(self, folder: str) -> str:
         """The project of a working folder: outside repositories, of a folder below where the session began that one's.
 
         RLM_PROJECT names the folder that we are started in, for the session that is running there.
         """
-        root, here = self.root, current_folder()
+        root, here, folder = self.root, current_folder(), self.folders.get(folder, folder)
         if (root, folder) not in self.projects:
             named = plain(environment("RLM_PROJECT")) if here in (folder, root) else ""
             is_below = bool(root) and folder.startswith(root + os.sep)
             is_inside = is_below and not (os.path.isdir(folder) and repository_name(folder))
-            self.projects[root, folder] = named or project_of(root if is_inside else folder)
+            self.projects[root, folder] = redact(named or project_of(root if is_inside else folder))
         return self.projects[root, folder]
 
-    def relatives(self, name: str, first: str) -> list[str]:
-        """The other transcripts that begin with the same message: this one was resumed or branched from one of them."""
+    def relatives(self, name: str, first: str, named: Collection[str]) -> list[str]:
+        """The transcripts that this one was resumed or branched from: they begin alike, or its first line names them."""
         if self.names_by_first is None:
             self.names_by_first = {}
             for other in stems(self.places.transcripts(), ".json"):
@@ -8947,13 +8998,14 @@ class Keeper:
         others = [other for other in found if other != name]
         if name not in found:
             found.append(name)
-        return others
+        known = {other for names in self.names_by_first.values() for other in names}
+        return others + [other for other in named if other in known and other not in (*others, name)]
 
     def is_hidden(self, folder: str) -> bool:
         """Whether nothing is saved of what was done in the folder."""
         key = self.root, folder
         if key not in self.hidden:
-            self.hidden[key] = is_excluded(self.excluded, self.project(folder), folder)
+            self.hidden[key] = is_excluded(self.excluded, self.project(folder), self.folders.get(folder, folder))
         return self.hidden[key]
 
     def note_folders(self, lines: Iterable[bytes], state: State) -> None:
@@ -8973,23 +9025,31 @@ class Keeper:
             return bool(self.excluded) and state.get("private") is not False
         return self.is_hidden(folder)
 
-    def cleaned(self, lines: Sequence[bytes], state: State, final: bool) -> tuple[list[Item], State, list[bytes]]:
+    def row(self, line: bytes, state: State) -> tuple[bytes, Entry | None]:
+        """What to keep of a line, and its object without secrets when it can matter."""
+        clean, entry = redacted_line(line)
+        folder = string_in(entry, "cwd") if entry else ""
+        if MARK in folder:  # the real one has the project's name
+            self.folders[folder] = string_in(parsed_line(line) or {}, "cwd")
+        if self.is_private(entry, state):
+            return b"", None
+        return clean, entry if may_matter(line) else None
+
+    def items_of(self, lines: Sequence[bytes], entries: Sequence[Entry | None], state: State,
+                 final: bool) -> tuple[list[Item], State]:
+        """The items of lines with these objects, and the state after them."""
+        known, rest = known_keys(load_state(self.places, other) for other in state["relatives"]), iter(entries)
+        return transcript_items(lines, state, project_of=self.project, known=known, final=final,
+                                entry_of=lambda line: next(rest))
+
+    def cleaned(self, lines: Sequence[bytes], state: State, is_last: bool) -> tuple[list[Item], State, list[bytes]]:
         """The items of these lines, the state after them, and the lines up to there as they may be kept."""
-        kept: list[bytes] = []
         self.note_folders(lines, state)
-
-        def entry_of(line: bytes) -> Entry | None:
-            """The line's object without secrets; on the way, what to keep of it."""
-            clean, entry = redacted_line(line)
-            if self.is_private(entry, state):
-                kept.append(b"")
-                return None
-            kept.append(clean)
-            return entry if may_matter(line) else None
-
-        known = known_keys(load_state(self.places, other) for other in state["relatives"])
-        items, after = transcript_items(lines, state, project_of=self.project, known=known, final=final,
-                                        entry_of=entry_of)
+        rows = [self.row(line, state) for line in lines]
+        kept, entries = [clean for clean, _ in rows], [entry for _, entry in rows]
+        items, after = self.items_of(lines, entries, state, self.is_final and is_last)
+        if after["offset"] == state["offset"] and not is_last:  # one turn is longer than the slice: cut it here
+            items, after = self.items_of(lines, entries, state, True)
         n_read, at = 0, state["offset"]
         while at < after["offset"]:
             at += len(lines[n_read])
@@ -9010,11 +9070,11 @@ class Keeper:
                     state["ids"] = [*state["ids"], new_id][-MAX_IDS:]
                     state["n_ids"] += 1
 
-    def keep(self, name: str, state: State, lines: Sequence[bytes], n_bytes: int, durable: bool) -> None:
-        """Adds lines to the copy; they are the *n_bytes* behind those that it holds already."""
+    def keep(self, name: str, state: State, lines: Sequence[bytes], read: bytes, durable: bool) -> None:
+        """Adds lines to the copy; they were made of what was read behind those that it holds already."""
         data = gzip_member(lines, PACK_LEVEL) if lines else b""
         state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"], data, durable=durable)
-        state["kept"] += n_bytes
+        state.update(kept=state["kept"] + len(read), kept_tail=tail_of(read) or state["kept_tail"])
 
     def fill_copy(self, path: str, name: str, state: State, base: int, durable: bool, until_s: float) -> None:
         """Adds what the copy lacks of what was read, for when the user wants copies again; until the clock says so."""
@@ -9025,29 +9085,52 @@ class Keeper:
                 return
             lines = split_lines(data)
             self.note_folders(lines, state)
-            pairs = map(redacted_line, lines)
-            kept = [clean for clean, entry in pairs if not self.is_private(entry, state)]
-            self.keep(name, state, kept, len(data), durable)
+            self.keep(name, state, [self.row(line, state)[0] for line in lines], data, durable)
 
-    def begun(self, path: str, name: str, state: State, base: int) -> State:
+    def set_aside(self, name: str, state: State) -> None:
+        """Gives the copy another name, under which it can be given back, so that the transcript begins a new one."""
+        names = [f"{name}~{n}" for n in range(1, MAX_ASIDE + 1)]
+        aside = next((n for n in names if not os.path.exists(self.places.transcript(n))), names[-1])
+        if os.path.exists(self.places.transcript(name)):
+            old = {"v": 1, "offset": 0, "kept": 0, "n_packed": state["n_packed"], "path": state["path"]}
+            save_state(self.places, aside, old, 0)
+            rename_file(self.places.transcript(name), self.places.transcript(aside))
+        state.update(kept=0, n_packed=0, kept_tail=[])
+        save_state(self.places, name, state, 0)
+
+    def check_copy(self, path: str, name: str, state: State, base: int) -> None:
+        """Sets a copy aside that is not of this file. A copy that only has more than the file stays."""
+        kept, size = state["kept"], file_size(path)
+        if file_size(self.places.transcript(name)) < state["n_packed"]:
+            state.update(kept=0, n_packed=0, kept_tail=[])
+        elif base or kept in (0, state["offset"]):  # the rest of the file is not here; or it was looked at already
+            pass
+        elif size >= kept:
+            if not has_tail(path, kept, state["kept_tail"]):
+                self.set_aside(name, state)
+        elif 0 < state["offset"] < size and path == state["path"]:  # it had become shorter, and goes on from there
+            self.set_aside(name, state)
+
+    def begun(self, path: str, name: str, state: State, base: int, is_spooled: bool) -> State:
         """The state to go on from: all fields set, and from the start when the file is not what was read."""
         state = {"v": 1, "offset": 0, "kept": 0, "n_packed": 0, "ids": [], "n_ids": 0, "heads": [], "told": [],
-                 "path": path, **state}
+                 "path": "", "tail": [], **state, **({} if is_spooled else {"path": redact(path)})}
+        state.setdefault("kept_tail", state["tail"] if state["kept"] == state["offset"] else [])
         again = {"offset": 0, "pending": {}, "prompt": "", "tail": []}
         if state["offset"] < base:  # the state was lost, and the rest of the file is not here
             state.update(again, offset=base)
         elif file_size(path) + base < state["offset"]:  # an older version: the copy has more, and stays
             state.update({} if base else again)  # a part in the spool that was read since from the file itself
-        elif not base and not is_continued(path, state):
-            state.update(again, kept=0, n_packed=0)
-        if file_size(self.places.transcript(name)) < state["n_packed"]:
-            state.update(kept=0, n_packed=0)
-        if not state.get("root") and not base:  # its first lines may not name one
-            state["root"] = first_cwd(read_lines(path, 0, 1 << 16))
+        elif not base and not has_tail(path, state["offset"], state["tail"]):
+            state.update(again)
+        self.check_copy(path, name, state, base)
         self.root = string_in(state, "root")
+        if (not self.root or MARK in self.root) and not base:  # its first lines may not name one
+            self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
+            state["root"] = redact(self.root)
         if "relatives" not in state or (not state["offset"] and not state["relatives"]):
-            first = first_key(split_lines(read_lines(path, 0, 1 << 20))) if not base else ""
-            state["relatives"] = self.relatives(name, first) if first else []
+            entry = first_entry(split_lines(read_lines(path, 0, 1 << 20))) if not base else {}
+            state["relatives"] = self.relatives(name, line_key(entry).hex(), sessions_of(entry)) if entry else []
         if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
         return state
@@ -9059,27 +9142,28 @@ class Keeper:
         *base* is the offset in the transcript of the file's first byte, for one in the spool. StoreBusy when others
         save for longer than wait_s; nothing is lost whatever is raised.
         """
-        saved, places, name = Saved(), self.places, name or transcript_name(path)
+        saved, places, is_spooled, name = Saved(), self.places, bool(name), name or kept_name(self.places, path)
         with Lock(places.transcripts_lock(name), self.wait_s):
-            state = self.begun(path, name, load_state(places, name), base)
+            state = self.begun(path, name, load_state(places, name), base, is_spooled)
             stat = os.stat(path)
             if self.is_keeping:
                 self.fill_copy(path, name, state, base, durable, until_s)
-            n_slice = SLICE_BYTES
             while True:
                 start = state["offset"] - base
-                data = read_lines(path, start, n_slice)
+                data = read_lines(path, start, SLICE_BYTES)
+                if self.hurries and len(data) > max(2 * SLICE_BYTES, HURRIED_RATE * (until_s - time.monotonic())):
+                    saved.is_whole = False
+                    return saved
                 end = start + len(data)
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
-                items, after, kept = self.cleaned(split_lines(data), state, self.is_final and is_last)
+                items, after, kept = self.cleaned(split_lines(data), state, is_last)
                 n_bytes = after["offset"] - state["offset"]
-                after["tail"] = tail_of(data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]) or after.get("tail", [])
-                if not n_bytes and not is_last:  # one turn is longer than the slice
-                    n_slice *= 4
-                    continue
+                after["tail"] = tail_of(data[:n_bytes]) or state["tail"]
                 self.store(items, after, saved)
                 if self.is_keeping and after["kept"] == state["offset"]:
-                    self.keep(name, after, kept, n_bytes, durable)
+                    self.keep(name, after, kept, data[:n_bytes], durable)
+                elif self.is_keeping and is_last:  # a shorter version of the file was read in between
+                    self.fill_copy(path, name, after, base, durable, until_s)
                 state, saved.n_bytes = after, saved.n_bytes + n_bytes
                 saved.is_whole = is_last and (self.is_final or state["offset"] - base >= stat.st_size)
                 save_state(places, name, state, stat.st_mtime_ns if saved.is_whole else 0, durable=durable)
@@ -9101,11 +9185,11 @@ def subagent_files(path: str) -> list[str]:
 
 def put_aside(places: Places, path: str) -> None:
     """Keeps an unread transcript from being lost, in no time: mostly it only gets a second name in the spool."""
-    name = transcript_name(path)
+    name = kept_name(places, path)
     ensure_folder(places.spool())
     if not load_state(places, name, whole=False):  # whoever reads it later has to know where it was
         ensure_folder(places.transcripts())
-        save_state(places, name, {"v": 1, "offset": 0, "kept": 0, "path": path}, 0)
+        save_state(places, name, {"v": 1, "offset": 0, "kept": 0, "path": redact(path)}, 0)
     if not link_file(path, places.spooled(name, 0)):
         offset = load_state(places, name, whole=False).get("offset", 0)
         copy_file(path, places.spooled(name, offset), offset)
@@ -9220,7 +9304,7 @@ def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
     return n_changed
 
 
-TOLD = ("prompt", "pending", "heads")  # what a state quotes of its transcript
+TOLD = ("prompt", "pending", "heads", "path", "root")  # what a state quotes of its transcript
 
 
 def scrub_state(places: Places, name: str, *, dry_run: bool) -> int:
@@ -9263,6 +9347,9 @@ def transcript_problems(places: Places) -> Iterator[Record]:
 def transcript_names(places: Places, wanted: str) -> list[str]:
     """The copies of a session, its subagents' last. NotFound, or UsageError when several sessions begin like that."""
     names = [name for name in kept_transcripts(places) if name.startswith(wanted)] if wanted.strip() else []
+    if wanted in names and "~" in wanted:  # a second copy; it is given back only when it is named
+        return [wanted]
+    names = [name for name in names if "~" not in name]
     mains = [name for name in names if "." not in name]
     exact = [name for name in mains if name == wanted] or mains
     if len(exact) > 1:
@@ -9317,7 +9404,7 @@ class Hook:
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
         self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
-        self.project = plain(environment("RLM_PROJECT")) or project_of(self.folder)
+        self.project = redact(plain(environment("RLM_PROJECT")) or project_of(self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
 
@@ -9328,11 +9415,11 @@ class Hook:
 
     def keeper(self) -> Keeper:
         """For saving; it waits for others only briefly."""
-        return Keeper(self.view(), wait_s=0.4)
+        return Keeper(self.view(), wait_s=0.4, hurries=True)
 
     def state(self) -> State:
         """What is known of the session's transcript, {} when nothing."""
-        return load_state(self.places, transcript_name(self.path), whole=False) if self.path else {}
+        return state_of(self.places, self.path) if self.path else {}
 
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
@@ -9353,9 +9440,9 @@ def save_session(hook: Hook, until_s: float) -> bool:
     paths = [p for p in (hook.path, *subagent_files(hook.path)) if p and not is_saved(hook.places, p)]
     if not paths:
         return True
-    n_new = sum(file_size(p) - load_state(hook.places, transcript_name(p), whole=False).get("offset", 0) for p in paths)
+    n_new = sum(file_size(p) - state_of(hook.places, p).get("offset", 0) for p in paths)
     unread = list(paths)
-    waits = any(os.path.exists(hook.places.spooled(transcript_name(path), 0)) for path in paths)  # from the last time
+    waits = any(os.path.exists(hook.places.spooled(kept_name(hook.places, path), 0)) for path in paths)  # from the last time
     try:
         if n_new < SLICE_BYTES // 2 or (hook.event == "PreCompact" and not waits):
             keeper = hook.keeper()
@@ -9396,9 +9483,9 @@ def change_state(hook: Hook, change: Callable[[State], None]) -> None:
     """Changes what is kept of the session's transcript."""
     if not hook.path:
         return
-    name = transcript_name(hook.path)
+    name = kept_name(hook.places, hook.path)
     with Lock(hook.places.transcripts_lock(name), 0.4):
-        state = load_state(hook.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": hook.path}
+        state = load_state(hook.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": redact(hook.path)}
         try:
             mtime_ns = os.stat(hook.places.reading(name)).st_mtime_ns
         except OSError:
@@ -11734,7 +11821,8 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     steps += [Step("remove", path) for path in own[2:] if os.path.exists(path)]
     if steps and os.path.isdir(places.home):
         steps.append(Step("tidy", places.home))
-    made = [folder for folder in reversed(record["made"]) if isinstance(folder, str) and folder != places.home]
+    tidied = [step.path for step in steps if step.verb == "tidy"]
+    made = [folder for folder in reversed(record["made"]) if isinstance(folder, str) and folder not in tidied]
     return steps + [Step("tidy", folder) for folder in made if os.path.isdir(folder)]
 
 
@@ -11991,7 +12079,8 @@ def store_checks(places: Places) -> list[Check]:
     closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
               if os.path.exists(path) and not os.access(path, os.W_OK)]
     if closed:
-        checks = [("permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved", "chmod u+w")]
+        checks = [("permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved",
+                   f"chmod u+w {closed[0]}")]
     elif loose:
         checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
                    f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
@@ -12060,7 +12149,8 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     if os.path.exists(program_file(places)):  # before hooks and server run, which may compile it
         python = registered[0][1].get("command") if registered else record.get("python")
         checks += python_check(python if isinstance(python, str) else interpreter(), program_file(places))
-    checks += [*installed_checks(places, record), *hooks, *hook_trips(places, entries), *servers]
+    runnable = [entry for entry in entries if not hook_problem(entry)]
+    checks += [*installed_checks(places, record), *hooks, *hook_trips(places, runnable), *servers]
     checks += [server_trip(path, entry) for path, entry in registered]
     return [*checks, *store_checks(places), hooks_log_check(places), transcript_check(places)]
 
