@@ -1117,7 +1117,7 @@ class DoctorTest(InstallCase):
             self.assertEqual((code, len(found["hook run"])), (1, 1), text)
             self.assertIn("PreCompact", found["hook run"][0][1])
             self.assertIn(part, found["hook run"][0][1])
-            self.assertEqual(self.doctor("--fix")[0], 0)
+        self.assertEqual(self.doctor("--fix")[0], 0)
 
     def test_it_only_reads_even_where_there_is_something_to_do(self) -> None:
         self.install()
@@ -1171,13 +1171,15 @@ class DoctorTest(InstallCase):
         entry = state["mcpServers"]["rlm"]
         for odd in ({"command": None}, {"command": ["x"]}, {"args": [*entry["args"], 5]}, {"env": ["x"]}, {"env": {"A\0": "b"}}):
             self.put(self.state, json.dumps({"mcpServers": {"rlm": {**entry, **odd}}}))
-            code, found, text = self.doctor()
+            with mock.patch.object(rlm, "hook_trips", lambda *_: []):
+                code, found, text = self.doctor()
             self.assertEqual((code, found["server"][0][0]), (1, "fail"), text)
         self.put(self.state, json.dumps(state))
         for timeout in (0, -5, float("nan"), "x", None):
             settings["hooks"]["PreCompact"][0]["hooks"][0]["timeout"] = timeout
             self.put(self.settings, json.dumps(settings))
-            self.assertEqual(self.doctor()[0], 0)
+            with mock.patch.object(rlm, "registered_servers", lambda *_: ([], [])):
+                self.assertEqual(self.doctor()[0], 0)
         os.unlink(rlm.launcher_file())
         os.makedirs(rlm.launcher_file())
         self.assertEqual(self.doctor("--fix")[1]["files"][0][0], "warn")
