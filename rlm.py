@@ -4341,6 +4341,7 @@ STAND_IN = (
     r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
     r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
     r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
+    r"|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # a line of /etc/passwd
 )
 # As a whole: what code, schemas and forms give such names. Compared in lower case.
 NOT_VALUES = frozenset("""
@@ -4361,7 +4362,8 @@ TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac
 PATH_SHAPE = r"(?:~|\.{1,2}|[A-Za-z]:|/[A-Z]?[a-z._-]{2,})[/\\][\w./\\@~+-]*|/\w*" \
        r"|[\w./~-]+\.(?:json|pem|key|crt|cer|pub|ya?ml|toml|txt|env|ini|cfg|p12|pfx|jks|js|jsx|tsx?|py|go|rs|rb|sh|md" \
        r"|html?|log|gpg|asc|php|java|xml|csv)"
-NUMBERS = r"#[0-9a-fA-F]{3,8}|[\d.,:/_+%-]*(?:T[\d.:+-]+Z?)?|0x[0-9a-fA-F]{1,8}|\d+(?:px|em|rem|ms|s|m|h|d|kb|mb|gb|k)"
+NUMBERS = r"#[0-9a-fA-F]{3,8}|[\d.,:/_+%-]*(?:T[\d.:+-]+Z?)?|0x[0-9a-fA-F]{1,8}" \
+          r"|\d[\d.]*(?:px|em|rem|ms|s|m|h|d|kb|mb|gb|k)"
 WORDS = r"[A-Za-z]+(?:[ _./:+?!|-]+[A-Za-z]+)*[ _./:-]*\d{0,2}[.?!:;]?"
 CODE = r"[A-Za-z_$][\w$]*(?:(?:\??\.|::|->)[A-Za-z_$][\w$]*)+[?!]?"
 STEMS = r"(?i)pass|pwd|token|secret|cred|key|auth"
@@ -4427,6 +4429,7 @@ aws-access-key AKIA ASIA [A-Z0-9]{16}(?![A-Za-z0-9/+]) ; google-api-key AIza [\w
 google-oauth ya29. [\w.-]{20,} ; google-oauth GOCSPX- [\w-]{20,} ; github-token ghp_ gho_ ghu_ ghr_ [A-Za-z0-9]{30,} ;
 github-token ghs_ [A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} ; github-token github_pat_ \w{22,} ;
 gitlab-token glpat- glrt- [\w-]{20,}(?:\.[\w-]+)* ; gitlab-token gldt- glptt- glcbt- gloas- glagent- [\w-]{20,} ;
+gitlab-token glft- glsoat- glimt- glffct- [\w-]{20,} ;
 slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- [\w-]{10,} ; slack-token xoxd- [\w%-]{10,} ;
 slack-token xoxe. [\w.-]{10,} ; slack-token xapp- \d-[\w-]{10,} ;
 slack-webhook hooks.slack.com/ (?:services|workflows|triggers)/([\w/-]{20,}) ;
@@ -4448,7 +4451,21 @@ newrelic-key NRAK- [A-Z0-9]{27} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; 
 sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
 tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
 rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
-fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
+fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; atlassian-token ATCTT3 [\w=-]{60,} ;
+bitbucket-token ATBB [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; heroku-key HRKU- AA[\w-]{50,} ;
+terraform-token .atlasv1. (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} ;
+sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ;
+circleci-token CCIPAT_ CCIPRJ_ [A-Za-z0-9]{22}_[0-9a-f]{40} ; sonar-token squ_ sqp_ sqa_ [0-9a-f]{40} ;
+pinecone-key pcsk_ [A-Za-z0-9]{4,8}_[A-Za-z0-9]{50,} ; nvidia-key nvapi- [\w-]{60,} ;
+langsmith-key lsv2_pt_ lsv2_sk_ [0-9a-f]{32}_[0-9a-f]{10} ; pulumi-token pul- [0-9a-f]{40}(?![A-Za-z0-9]) ;
+square-token sq0atp- sq0csp- [\w-]{22,} ; dynatrace-token dt0c01. [A-Z0-9]{24}\.[A-Z0-9]{64} ;
+mapbox-token eyJ (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} ; onepassword-token ops_ eyJ[\w+/=-]{100,} ;
+aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ;
+jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ; crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ;
+buildkite-token bkua_ [0-9a-f]{40} ; facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ;
+private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} ;
+login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
+jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
 """
 # Kind, the vendor's name, a part of the shape, the shape: one too weak to be believed without the name nearby (in lower
 # case, anywhere in the text).
@@ -4457,6 +4474,9 @@ NAMED_VENDORS = (
     ("discord-token", "discord", ".", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
     ("azure-secret", "q~", "~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
     ("azure-sas", "sig=", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
+    ("airtable-token", "airtable", "pat", r"pat(?<!\wpat)[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
+    ("mailchimp-key", "-us", "-us", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![\w-])"),
+    ("vault-token", "vault", "s.", r"s\.(?<![\w.]s\.)(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![A-Za-z0-9])"),
     ("aws-secret-key", "[redacted:aws-access-key]", "",
      r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
      r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
@@ -4464,11 +4484,21 @@ NAMED_VENDORS = (
 SHORTEST = 19  # no vendor issues anything shorter, but in a longer text:
 SHORTEST_RUN = 18  # so many characters follow each other at least, but for Slack's
 # A rule finds nothing in a text that has, in lower case, none of its words.
-KEYWORDS = ("key", "token", "secret", "pass", "pwd", "credential")
-LOGINS = ("://", "auth", "bearer", "identified ", "login ", "sshpass ", "curl", "cookie")
-CLUES = (*KEYWORDS, "auth", "bearer", "curl", "cookie", "<private")
+KEYWORDS = ("key", "token", "secret", "pass", "pwd", "_pw", "credential")
+COMMAND_WORDS = ("identified ", "login ", "curl", "mysql", "redis-cli ", "sudo -s")
+RARE_WORDS = ("ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")  # looked for where there is another clue
+LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS)
+CLUES = (*KEYWORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
 TABLES: list[bytes] = []  # what long_runs translates with, once it was needed
 GATES: dict[str, list[tuple[str, str, str]]] = {}
+
+
+# What these begin or name has a part without a sign in it that is longer than words are.
+SOLID = frozenset("""
+airtable -us vault ATBB dt0c01. ABSK AKCp cmVmdGtuOjAxO cio EAA LS0tLS1CRUdJTi cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi
+cmVkaXM YW1xcD
+""".split())
+SHORTEST_SOLID = 24
 
 
 def prefix_end(prefix: str) -> str:
@@ -4483,7 +4513,8 @@ def vendors(group: str = "every") -> list[tuple[str, str, str]]:
         gates: dict[str, list[tuple[str, str, str]]] = {}
         for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
             for prefix in prefixes:
-                for name in ("every", "slack" if kind == "slack-token" else prefix_end(prefix)):
+                gate = "slack" if kind == "slack-token" else "solid" if prefix in SOLID else prefix_end(prefix)
+                for name in ("every", gate):
                     gates.setdefault(name, []).append((kind, prefix, rest))
         GATES.update(gates)  # at once: another thread may ask meanwhile
     return GATES[group]
@@ -4493,7 +4524,8 @@ def long_runs(text: str) -> str:
     """What of the text, one byte a character, is long enough for a token: its runs of letters, digits and others."""
     if not TABLES:
         fitting = (code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-" for code in range(256))
-        TABLES.append(bytes(97 if fits else 32 for fits in fitting))
+        TABLES.extend((bytes(97 if fits else 32 for fits in fitting),
+                       bytes(97 if chr(code).isalnum() and code < 128 else 32 for code in range(256))))
     shape, run = text.encode("latin-1").translate(TABLES[0]) + b" ", b"a" * SHORTEST_RUN
     runs = []
     at = shape.find(run)
@@ -4511,10 +4543,12 @@ def token_clues(text: str, low: str) -> set[str]:
     runs = long_runs(text)
     if not runs:
         return found
-    found.update(name for _, name, part, _ in NAMED_VENDORS if part in runs and name in low)
+    solid = b"a" * SHORTEST_SOLID in runs.encode("latin-1").translate(TABLES[1])
+    found.update(name for _, name, part, _ in NAMED_VENDORS
+                 if (solid or name not in SOLID) and part in runs and name in low)
     # One pass over the pieces between - and _, where each of 60 prefixes would need its own.
     ends = {piece[-3:] for piece in runs.replace("_", "-").split("-")}
-    for end in ends & GATES.keys() | {""}:
+    for end in ends & GATES.keys() | ({"", "solid"} if solid else {""}):
         found.update(prefix.lower() for _, prefix, _ in vendors(end) if prefix in runs)
     return found
 
@@ -4524,12 +4558,12 @@ def clues(text: str) -> set[str]:
     raw = text.encode("utf-8", "surrogatepass")
     text, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; all that is sought is ASCII
     found = {word for word in CLUES if word in low}
-    if "pass" in found:
-        found.update(word for word in ("login ", "sshpass ") if word in low)
+    if "private" in found and "private>" not in low and "private >" not in low:
+        found.remove("private")
+    if found:
+        found.update(word for word in RARE_WORDS if word in low)
     if "@" in low and "://" in low:
         found.add("://")
-    if "IDENTIFIED " in text:
-        found.add("identified ")
     return found | token_clues(text, low)
 
 
@@ -4549,11 +4583,36 @@ def begins(prefix: str) -> str:
     return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})"
 
 
+def decoded(value: str) -> bytes:
+    """What the value is in base64; nothing when it is none."""
+    from binascii import Error, a2b_base64
+
+    value = value.rstrip("=")
+    try:
+        return a2b_base64(value[: len(value) - (len(value) % 4 == 1)] + "===")
+    except Error:
+        return b""
+
+
+def is_login(value: str) -> bool:
+    """Is it user:password in base64?"""
+    return b":" in decoded(value)
+
+
+def is_login_url(value: str) -> bool:
+    """Is it a URL with a password in base64, as in a Secret of Kubernetes?"""
+    head, _, rest = decoded(value).partition(b"://")
+    login, at, _ = rest.partition(b"@")
+    return bool(head and at and b":" in login)
+
+
 def marked(kind: str, match: re.Match[str]) -> str:
     """The match with its secret (group 1, or all of it) replaced by the kind, or as it is when that is a stand-in."""
     group = 1 if match.re.groups else 0
     secret = match[group]
     if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)):
+        return match[0]
+    if kind == "login-url" and not is_login_url(secret):
         return match[0]
     start, end = match.start(group) - match.start(), match.end(group) - match.start()
     return match[0][:start] + MARK + kind + "]" + match[0][end:]
@@ -4599,83 +4658,125 @@ def block_end(text: str, start: int, limit: int) -> int:
     return end.end() if PATTERNS[BASE64_LINE].search(text, start, end.start()) else start
 
 
-def without_blocks(text: str, low: str, found: set[str]) -> str:
-    """The text without PEM, SSH and PGP private keys; public ones, certificates and mere headers stay."""
-    if "-----BEGIN " not in text:
-        return text
+# What of a text goes: (start, end, what stands there instead), in order.
+
+
+def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
+    """The text without these spans; the same object if there are none."""
     pieces: list[str] = []
     done = 0
-    heads = list(PATTERNS[BLOCK].finditer(text))
+    for start, end, mark in spans:
+        pieces += [text[done:start], mark]
+        done = end
+    return "".join([*pieces, text[done:]]) if spans else text
+
+
+PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
+
+
+def block_spans(text: str) -> list[tuple[int, int, str]]:
+    """Where the text has PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
+    mark = MARK + "private-key]"
+    if "Private-Lines: " in text:
+        return [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)]
+    spans = []
+    heads = list(PATTERNS[BLOCK].finditer(text)) if "-----BEGIN " in text else []
     for head, following in zip(heads, heads[1:] + [None]):
         end = block_end(text, head.end(), following.start() if following else len(text))
         if end > head.end():
-            pieces += [text[done : head.start()], MARK + "private-key]"]
-            done = end
-    return "".join([*pieces, text[done:]]) if pieces else text
+            spans.append((head.start(), end, mark))
+    return spans
+
+
+def without_blocks(text: str, low: str, found: set[str]) -> str:
+    """The text without private keys."""
+    return without_spans(text, block_spans(text))
+
+
+PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
+
+
+def private_spans(text: str) -> tuple[list[tuple[int, int, str]], int]:
+    """(where the text has what stands between <private> and </private>, nested or not; where the last opens that
+    nothing closes, or -1)."""
+    spans = []
+    depth, start = 0, -1
+    for tag in PATTERNS[PRIVATE_TAG].finditer(text) if "<" in text else ():
+        if not tag[1]:
+            start = start if depth else tag.start()
+            depth += 1
+        elif depth:
+            depth -= 1
+            if not depth:
+                spans.append((start, tag.end(), PRIVATE))
+    return spans, start if depth else -1
 
 
 def without_private(text: str, low: str, found: set[str]) -> str:
-    """The text without what stands between <private> and </private>, nested or not, or the end of the text."""
-    tags = PATTERNS[r"<(/?)[Pp][Rr][Ii][Vv][Aa][Tt][Ee]>"].finditer(text) if "<" in text else ()
-    pieces: list[str] = []
-    done = depth = 0
-    for tag in tags:
-        if tag[1]:
-            depth = max(0, depth - 1)
-            if depth == 0 and done < 0:
-                done = tag.end()
-        else:
-            depth += 1
-            if depth == 1:
-                pieces += [text[done : tag.start()], PRIVATE]
-                done = -1
-    return "".join([*pieces, text[done:] if done >= 0 else ""]) if pieces else text
+    """The text without what was marked as private, up to its end when nothing closes the mark."""
+    spans, unclosed = private_spans(text)
+    return without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
 
 
 # -- by place -----------------------------------------------------------------
 
-# Kind, what it begins with in lower case, the regex from there. The secret is group 1.
+# Kind, how much the value must look like one at least, what it begins with in lower case, the regex from there. The
+# secret is group 1.
+OPTIONS = r"(?:[^\n|;&]{0,200}?[ ])??"  # of a command, before the one that gives a password
+ECHOED = r"\w{4} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
+AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
+DATABASES = "|".join(f"(?<={name})" for name in r"""
+postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
+LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
 PLACES = (
-    ("password", "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
-                        r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("token", "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
-    ("bearer", "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("basic-auth", "authorization", r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?[\"'\\]*(?i:basic) {1,3}"
-                                    r"([A-Za-z0-9+/_-]{6,}=*)"),
-    ("token", "authorization", r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?[\"'\\]*"
-                               r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}(?!AWS4-)"
-                               r"([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("basic-auth", "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
-    ("basic-auth", "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
-    ("basic-auth", "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
-    ("password", "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
-    ("password", "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}\s{1,8}password (\S{1,200})"),
-    ("password", "sshpass ", r"\w{7} -p ?\\*['\"]?([^\s'\"\\]{4,200})"),
-    ("password", "curl ", r"\w{4} (?:[^\n]{0,200}? )??-(?:u|-user|-proxy-user)[ =]?\\*['\"]?[\w.@%+-]{1,80}:"
-                          r"([^\s'\"\\]{4,200})"),
+    ("password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
+                                 r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
+                               r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
+    ("bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
+    ("token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}"
+                                      r"(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
+    ("basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
+    ("basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
+    ("password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
+    ("password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
+    ("password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})"
+                                         r"\\*['\"]"),
+    ("password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
+                                    r"([^\s\"\\]{1,200})"),
+    ("password", WORDLIKE, "login ", rf"\w{{5}} {OPTIONS}-p[ =]?\\*['\"]?([^\s'\"\\]{{4,200}})"),
+    ("password", WORDLIKE, "mysql", rf"\w{{5,15}} {OPTIONS}-p\\*['\"]?([^\s'\"\\]{{4,200}})"),
+    ("password", WORDLIKE, "redis-cli ", rf"redis-cli {OPTIONS}-a \\*['\"]?([^\s'\"\\]{{4,200}})"),
+    ("password", WORDLIKE, "ldap", rf"\w{{7,15}} {OPTIONS}-w ?\\*['\"]?([^\s'\"\\]{{4,200}})"),
+    ("password", NOTHING, "sshpass ", r"\w{7} -p ?\\*['\"]?([^\s'\"\\]{4,200})"),
+    ("password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
+    ("password", WORDLIKE, "echo ", ECHOED % ("", r"sudo (?:-\w{1,3} )?-S")),
+    ("password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
+    ("password", MIXED, "convertto-", r"\w{9}-SecureString (?:-String )?\\*['\"]([^\s'\"\\]{4,200})"),
+    ("password", WORDLIKE, "oracle:thin:", r"oracle:thin:[\w$]{1,40}/([^\s@/\"'\\]{4,100})@"),
+    ("password", NOTHING, "curl ", r"\w{4} (?:[^\n]{0,200}? )??-(?:u|-user|-proxy-user)[ =]?\\*['\"]?[\w.@%+-]{1,80}:"
+                                   r"([^\s'\"\\]{4,200})"),
 )
-GENERIC_LOGINS = r"://(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@"
+# What documentation says, and what databases are installed with on the developer's own machine.
+GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
+                 r"|(\w+):\1@(?:localhost|127\.0\.0\.1|\w+)(?![\w.-]))"
 
 
-def is_login(value: str) -> bool:
-    """Is it user:password in base64?"""
-    from binascii import Error, a2b_base64
-
-    try:
-        return b":" in a2b_base64(value.rstrip("=") + "===")
-    except Error:
-        return False
-
-
-def placed(kind: str, match: re.Match[str]) -> str:
+def placed(least: int, kind: str, match: re.Match[str]) -> str:
     """The match of one of PLACES as marked gives it, but only where the value is believable there."""
-    least = NOTHING if kind not in ("bearer", "token") else RANDOM if "://" in match[0] else MIXED
-    if (kind == "basic-auth" and not is_login(match[1])) or (least and texture(match[1]) < least):
+    if kind == "basic-auth" and not is_login(match[1]):
         return match[0]
-    return match[0] if PATTERNS[GENERIC_LOGINS].match(match[0]) else marked(kind, match)
+    if (least and texture(match[1]) < least) or (kind == "password" and match[1].lower() in NOT_VALUES):
+        return match[0]
+    return match[0] if PATTERNS[GENERIC_LOGINS].match(match.string, match.start()) else marked(kind, match)
 
 
 COOKIES = r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"
+CURL_COOKIES = r"\w{4} (?:[^\n]{0,200}? )??-(?:b|-cookie)[ =]\\*[\"'][^\n\"']{8,8000}"
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
 
@@ -4693,10 +4794,14 @@ def without_cookies(kind: str, match: re.Match[str]) -> str:
 
 def without_logins(text: str, low: str, found: set[str]) -> str:
     """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
-    for kind, start, pattern in PLACES:
+    from functools import partial
+
+    for kind, least, start, pattern in PLACES:
         if any(word in start for word in found) and start in low:
-            if (new := replaced_at(text, low, start, pattern, placed, kind)) is not text:
+            if (new := replaced_at(text, low, start, pattern, partial(placed, least), kind)) is not text:
                 text, low = new, lowered(new)
+    if "curl" in found and (new := replaced_at(text, low, "curl ", CURL_COOKIES, without_cookies, "")) is not text:
+        text, low = new, lowered(new)
     return replaced_at(text, low, "cookie", COOKIES, without_cookies, "") if "cookie" in low else text
 
 
@@ -4719,7 +4824,8 @@ handler callback provider manager service store reader writer parser factory hel
 option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
 disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
 mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
-cloak info data metadata fingerprint thumbprint fpr per rate cost costs price bytes bits
+cloak info data metadata fingerprint thumbprint fpr hasher hashers
+per rate cost costs price bytes bits
 """.split())
 # The word before "key" that makes it one nobody should see, or one that is no secret.
 STRONG_KEYS = frozenset("""
@@ -4740,6 +4846,7 @@ GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
 
 
+PASSES = frozenset(("pass", "pw", "storepass", "keypass", "userpass", "dbpass", "rootpass", "adminpass"))
 SECRET_NAMES: dict[str, tuple[str, int]] = {}
 MAX_NAMES = 4096  # a text can hold any number of names
 
@@ -4750,7 +4857,7 @@ def last_word(name: str) -> tuple[str, str, bool]:
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in TRAILERS):
         words.pop()
     for back, word in enumerate(reversed(words)):
-        if word.endswith(ENDINGS):
+        if word.endswith(ENDINGS) or (word == "pw" and not back):
             before = words[-back - 2] if len(words) > back + 1 else ""
             return word, before, back > 0 and (words[-1] in ABOUT or words[back and -back] in ABOUT)
         if back == 0 and word in ABOUT:
@@ -4773,7 +4880,7 @@ def judged(name: str) -> tuple[str, int]:
     word, before, about = last_word(name)
     if not word or about or "public" in name.lower() or before == "pub":
         return "", 0
-    if word.endswith(("password", "passwords", "passwd", "passphrase", "passcode", "pwd")) or word == "pass":
+    if word.endswith(("password", "passwords", "passwd", "passphrase", "passcode", "pwd")) or word in PASSES:
         return "password", 3
     if word.endswith(("secret", "credential", "credentials")):
         return ("secret" if "secret" in word else "credential"), 2
@@ -4852,23 +4959,37 @@ def judge(name: str, value: str, quoted: bool, env: bool) -> str:
 
 
 # What lies between a name and its value; the groups tell in which language.
+ESCAPE = r"(?:\x1b|\\{1,15}u001b)\[[0-9;]{0,20}[mK]"  # a colour of a terminal
+GAP = rf"(?:[ \t]|{ESCAPE}){{0,60}}"
 ASSIGNMENT = (
     r"(?:"
-    r"(?P<sign>[\"'`\\\])]{0,20}[ \t]{0,60}(?:\[(?!redacted:)[^\]\n]{0,40}\][ \t]?)?"
-    r"(?::[ \t]{0,4}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{0,40}[ \t]{1,4}=(?!=)|=>|:=|[=!]==?|[:=])[ \t]{0,60})"
+    rf"(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
+    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=]){GAP}"
+    r"(?:[|>][+-]?[ \t]{0,9}(?:\r?\n|(?:\\{1,15}r)?\\{1,15}n)[ \t]{1,40}"  # a block of YAML
+    r"|\{[^{}]{0,200}?\\{0,15}[\"'][Vv]alue\\{0,15}[\"'][ \t]?:[ \t]?)?)"  # {"password": {"value": "..."}}
     r"|(?P<entry>\\{0,15}[\"']?,?(?:\s|\\[nrt]){0,40}\\{0,15}[\"']?[Vv]alue\\{0,15}[\"']?[ \t]?[:=][ \t]?)"
     r"|(?P<pair>\\{0,15}[\"'],[ \t]{0,9}(?=\\{0,15}[\"']))"
-    r"|(?P<tag>>)"
-    r"|(?P<blank>[ \t]{1,9})"
-    r")(?P<prefix>[fFbBrRuU@]{0,2}(?=\\{0,15}[\"']))?(?P<quote>\\{0,15}[\"'`])?"
+    r"|(?P<call>\([ \t]?(?=\\{0,15}[\"']))"
+    r"|(?P<tag>\\{0,15}[\"']?>)"
+    r"|(?P<blank>[ \t]{1,9}(?:(?:--body|-b)[ \t=])?)"
+    r")(?P<prefix>[fFbBrRuUnN@]{0,2}(?=\\{0,15}[\"']))?(?P<quote>\\{0,15}[\"'`])?"
 )
 NAME = r"[A-Za-z0-9_.-]{1,80}(?![A-Za-z0-9_.-])"
 CALLS = ("(", "[", "{", "<")
+# Functions that take a secret: x.password("..."), setApiKey("..."), PASSWORD('...') of SQL.
+CALLED = r"(?i:.*\.(?:password|passwd|passphrase|secret_?key|api_?key|(?:access_?|auth_?)token)" \
+         r"|(?:.*\.)?(?:set|with)_?\w+)|PASSWORD"
+# Commands after which NAME VALUE is an assignment.
+SETTERS = r"(?:\b|(?<=\\[nrt]))(?:set(?:env|x)|ENV|set(?: -\w{1,4})+|(?:config|configure|secrets?|env|variable) set" \
+          r"(?: --?\w+)*) (?:\\*[\"']?//[^\s\"']{1,60}:)?\Z"
+ENTRIES = r"<(?:entry|string|property|param|item|setting) (?:key|name|id)=\\*[\"']\Z"  # and X in ...="password">X<
+PROPERTIES = r"(?i)(?:spring|quarkus|micronaut|server|jdbc|hibernate|javax?|jakarta|datasource|database|db|mail|ldap" \
+             r"|kafka|sasl|ssl|management)\.[\w.-]+"
 COMPARISONS = ("==", "===", "!=", "!==")
-BARE = r"[^\s\"'`\\,;&|<>(){}\[\]]{1,400}"
-BARE_REST = r"[^\s\"'`\\,;&|<>(){}\[\]]+"
+BARE = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]{1,400}"
+BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
 MAX_BARE = 400  # so much is looked at; a secret may be longer
-BARE_LINE = r"[^\s\"'`\\]{1,400}"
+BARE_LINE = r"[^\s\x1b\"'`\\]{1,400}"
 QUOTES = r"(\\{0,15})([\"'`])|\n"
 MAX_QUOTED = 16_384
 
@@ -4893,7 +5014,7 @@ def bare_end(text: str, start: int, env: bool) -> int:
     if text[end : end + 1] in ("(", "[", "{", "<", " ") and text[end : end + 2].strip()[:1] in CALLS:
         return start
     if env and (line := PATTERNS[BARE_LINE].match(text, start)):  # a shell takes all of the word
-        end = line.end() if text[line.end() : line.end() + 1] in ("", "\n", "\r", "\\") else end
+        end = line.end() if text[line.end() : line.end() + 1] in ("", "\n", "\r", "\\", "\x1b") else end
     while end > start and text[end - 1] in ".:?!" and end - start > 1:
         end -= 1
     return end
@@ -4903,8 +5024,29 @@ def name_start(text: str, at: int) -> int:
     """Where the name begins that holds a keyword at that place."""
     before = text[max(0, at - 60) : at]
     start = at - (len(before) - len(before.rstrip(NAME_CHARS)))
+    if text[start - 1 : start] in ("[", ";"):  # a colour's code
+        head = text.rfind("[", max(0, start - 20), start)
+        escape = PATTERNS[r"\[[0-9;]*[mK]"].match(text, head, at) if head > 0 else None
+        return escape.end() if escape and text.endswith(("\x1b", "u001b"), 0, head) else start
     # In \nAPI_KEY=... the n belongs to the escape.
     return start + 1 if start < at and text[start - 1 : start] == "\\" and text[start] in "nrt" else start
+
+
+def sign_of(found: re.Match[str]) -> str:
+    """The sign between a name and its value, with what is around it but for colours."""
+    sign = found["sign"] or ""
+    return PATTERNS[ESCAPE].sub("", sign) if "[" in sign else sign
+
+
+def is_set(text: str, start: int, end: int, found: re.Match[str]) -> bool:
+    """Is the name between these places set to what follows it without a sign: as an option, by a command, in a call?"""
+    if found["call"]:
+        name = text[start:end]
+        return bool(PATTERNS[CALLED].fullmatch(name))
+    before = text[max(0, start - 100) : start]
+    if found["tag"]:
+        return before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
+    return text.startswith("-", start) or bool(found["quote"]) or bool(PATTERNS[SETTERS].search(before))
 
 
 def value_place(text: str, found: re.Match[str], start: int, env: bool) -> tuple[int, int]:
@@ -4914,22 +5056,23 @@ def value_place(text: str, found: re.Match[str], start: int, env: bool) -> tuple
         return at, at
     if found["blank"] and (quote or "")[-1:] == "`":  # prose: you can pass `x=1`
         return at, at
+    if (found["call"] or found["tag"] or found["blank"]) and not is_set(text, start, found.start(), found):
+        return at, at
     if quote:
         return at, max(at, quoted_end(text, at, quote))
-    if found["pair"] or (found["sign"] or "").strip() in COMPARISONS:
-        return at, at
-    if found["blank"] and not text.startswith("-", start):
+    if found["pair"] or sign_of(found).strip() in COMPARISONS:
         return at, at
     if found["tag"]:
-        close = text.find("<", at, at + MAX_BARE)
-        return (at, close) if text[start - 1 : start] in ("<", ":") and close > at else (at, at)
+        return at, max(at, text.find("<", at, at + MAX_BARE))
     return at, bare_end(text, at, env)
 
 
 def is_env(text: str, found: re.Match[str], name: str, start: int) -> bool:
     """Is it NAME=value of a shell, NAME: value of a compose file, PASSWORD 'value' of SQL, or ;name=value; ?"""
-    sign = found["sign"] or ""
+    sign = sign_of(found)
     if sign == "=" and text[start - 1 : start] == ";" and not found["quote"]:
+        return True
+    if sign == "=" and "." in name and PATTERNS[PROPERTIES].fullmatch(name):
         return True
     if name != name.upper() or "." in name:
         return False
@@ -4943,6 +5086,13 @@ def long_name(text: str, start: int, name: str) -> str:
         return name
     before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
     return before[0] + name if before else name
+
+
+def least_of(text: str, start: int, found: re.Match[str], env: bool) -> int:
+    """How much a value must look like a secret at least, given how it is assigned."""
+    if PATTERNS[r"(?:\A\"?|\n|\\n)[ \t]*assert \Z"].search(text, max(0, start - 60), start):  # of a test
+        return RANDOM
+    return MIXED if not env and (found["pair"] or found["blank"] or found["call"]) else NOTHING
 
 
 def assigned(text: str, at: int) -> tuple[int, int, str, int]:
@@ -4959,8 +5109,10 @@ def assigned(text: str, at: int) -> tuple[int, int, str, int]:
         return at, at, "", on
     env = is_env(text, found, name, start)
     begin, end = value_place(text, found, start, env)
-    kind = judge(long_name(text, start, name), text[begin:end], bool(found["quote"]), env) if end > begin else ""
-    if kind and not env and (found["pair"] or found["blank"]) and texture(text[begin:end]) < MIXED:
+    form = text[start - 1 : start] == "&" and found["sign"] == "="
+    quoted = bool(found["quote"]) or form
+    kind = judge(long_name(text, start, name), text[begin:end], quoted, env) if end > begin else ""
+    if kind and texture(text[begin:end]) < least_of(text, start, found, env):
         kind = ""
     if kind and not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
         end = rest.end()
@@ -5002,7 +5154,7 @@ MAX_LOOKS = 8  # two do for any text that was not made to need more
 def without_secrets(text: str, low: str, found: set[str]) -> str:
     """The text after each rule had one look at it; low is the text in lower case, found the clues in it."""
     names = [name for _, name, _, _ in NAMED_VENDORS]
-    for rule, words in ((without_private, ["<private"]), (without_blocks, ["key"]), (without_tokens, []),
+    for rule, words in ((without_private, ["private"]), (without_blocks, ["key"]), (without_tokens, []),
                         (without_named_tokens, names), (without_logins, LOGINS), (without_assigned, KEYWORDS)):
         if words and found.isdisjoint(words):
             continue
@@ -5049,13 +5201,30 @@ def bounded(memory: set[str]) -> set[str]:
     return memory
 
 
-def name_given(value: dict[object, object], key: object) -> str:
-    """The name that a dict's entry speaks of: its key, or in {"name": "API_KEY", "value": "..."} what that names."""
-    if key in ("value", "Value"):
-        for label in ("name", "Name", "key", "Key"):
-            if isinstance(name := value.get(label), str):
-                return name
-    return key if isinstance(key, str) else ""
+HEADERS = ("authorization", "cookie")  # what the names of headers end with whose values only redact can judge
+HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secret
+
+
+def named_by(value: dict[object, object], key: str) -> str:
+    """What {"name": "API_KEY", "value": "..."} calls the value under this key, which ends with "value"; "" if nothing.
+
+    So does {"ParameterKey": "DbPassword", "ParameterValue": "..."}.
+    """
+    for label in (key[:-5] + "Name", key[:-5] + "Key", "name", "Name", "key", "Key"):
+        if isinstance(name := value.get(label), str):
+            return name
+    return ""
+
+
+def name_given(value: dict[object, object], key: object, outer: str) -> str:
+    """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
+    if not isinstance(key, str):
+        return ""
+    if outer.lower() in HOLDERS and not promise_of(key)[1]:
+        return "" if last_word(key)[2] else outer[:-1]
+    if key.endswith(("value", "Value")):
+        return named_by(value, key) or (outer if key in ("value", "Value") else "") or key
+    return key
 
 
 def is_plain(name: object, value: object) -> bool:
@@ -5066,17 +5235,17 @@ def is_plain(name: object, value: object) -> bool:
         if redact(name) != name:
             return False
         bounded(CLEAN_NAMES).add(name)
-    if name in ("value", "Value") or promise_of(name)[1]:
+    if name.endswith(("value", "Value")) or name.lower().endswith(HEADERS) or promise_of(name)[1]:
         inner = value.values() if isinstance(value, dict) else (value,)
         return not any(isinstance(item, (str, dict, list)) for item in inner)
     bounded(PLAIN_NAMES).add(name)
     return True
 
 
-def texts_within(value: object) -> tuple[set[str], bool]:
-    """(the texts in a value, keys not among them; whether its keys and its depth are plain, too)."""
+def texts_within(value: object) -> tuple[set[str], bool, bool]:
+    """(the texts in a value, keys apart; whether its keys and its depth are plain; whether lists hold texts)."""
     texts: set[str] = set()
-    plain = True
+    plain, listed = True, False
     level = [value]
     for _ in range(MAX_DEPTH):
         below: list[object] = []
@@ -5089,31 +5258,145 @@ def texts_within(value: object) -> tuple[set[str], bool]:
                     key in PLAIN_NAMES or is_plain(key, inner) for key, inner in item.items()))
             elif isinstance(item, list):
                 below += item
+                listed = listed or (len(item) > 1 and isinstance(item[0], str))
         if not below:
-            return texts, plain
+            return texts, plain, listed
         level = below
-    return texts, False
+    return texts, False, listed
+
+
+# A private block or a key may be spread over the texts of a list: the lines of a patch, the blocks of a message.
+SPREAD = r"-----BEGIN |Private-Lines: |<[ \t]?/?[ \t]?[Pp][Rr][Ii][Vv]"
+
+
+def cut_across(texts: list[str], spans: list[tuple[int, int, str]]) -> list[str]:
+    """The texts without these spans of all of them joined by a character; what stands for one does in each text."""
+    left = []
+    at = number = 0
+    for text in texts:
+        end, within = at + len(text), []
+        while number < len(spans) and spans[number][0] < end:
+            start, stop, mark = spans[number]
+            if stop > at:
+                within.append((max(start, at) - at, min(stop, end) - at, mark))
+            if stop > end:
+                break
+            number += 1
+        left.append(without_spans(text, within))
+        at = end + 1
+    return left
+
+
+def is_patch(texts: list[str]) -> bool:
+    """Are these the lines of a patch?"""
+    return all(text[:1] in ("+", "-", " ", "\\") for text in texts)
+
+
+def without_spread(items: list[object]) -> list[object]:
+    """A list without the keys and the private blocks that begin in one of its texts and end in another."""
+    texts = {place: text for place, item in enumerate(items)
+             if isinstance(text := item.get("text") if isinstance(item, dict) else item, str)}
+    if len(texts) < 2:
+        return items
+    clean = list(texts.values())
+    for spans_of in (private_spans, block_spans):
+        joined = "\n".join(clean)
+        found = spans_of(joined)
+        spans = found[0] if isinstance(found, tuple) else found
+        if isinstance(found, tuple) and found[1] >= 0 and is_patch(clean):  # elsewhere each text ends it
+            spans = [*spans, (found[1], len(joined), PRIVATE)]
+        clean = cut_across(clean, spans)
+    items = items[:]
+    for place, text in zip(texts, clean):
+        item = items[place]
+        items[place] = {**item, "text": text} if isinstance(item, dict) else text
+    return items
+
+
+def printed(text: str) -> str:
+    """What a tool printed, with PRIVATE for each <private> that is a word of a line and is never closed.
+
+    macOS's log shows such for hidden values, and documentation speaks of it. At the beginning of a line it is a block.
+    """
+    start = private_spans(text)[1]
+    if start < 0 or PATTERNS[r"(?:\A|\n|\\n)[ \t\d\u2192>|+-]*\Z"].search(text, max(0, start - 40), start):
+        return text
+    rest = text[start:]
+    opened = all(not tag[1] for tag in PATTERNS[PRIVATE_TAG].finditer(rest))
+    return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, rest) if opened else text
+
+
+def connected(value: object, tool: bool, depth: int) -> object:
+    """A copy of the value without what texts of a list hold together; tool: it is what a tool printed."""
+    if isinstance(value, str):
+        return printed(value) if tool else value
+    if depth > MAX_DEPTH:
+        return value
+    if isinstance(value, dict):
+        tool = tool or value.get("type") == "tool_result"
+        return {key: connected(item, tool or key == "toolUseResult", depth + 1) for key, item in value.items()}
+    return [connected(item, tool, depth + 1) for item in without_spread(value)] if isinstance(value, list) else value
+
+
+def under_name(name: str, text: str) -> str:
+    """What is left of a text that is given to this name in a dict."""
+    if name.lower().endswith(HEADERS):
+        head = name + ": "
+        clean = redact(head + text)
+        return clean[len(head) :] if clean.startswith(head) and clean != head + text else text
+    kind = judge(name, text, True, name == name.upper())
+    return MARK + kind + "]" if kind else text
+
+
+def is_option(text: object) -> bool:
+    """Does a text, as --password and Authorization do, speak of what comes after it in a list?"""
+    name = text.strip("-") if isinstance(text, str) and len(text) <= MAX_CLEAN else ""
+    if not name or not PATTERNS[NAME].fullmatch(name):
+        return False
+    return promise_of(name)[1] > 0 or name.lower().endswith(HEADERS)
+
+
+def without_options(items: list[object], new: list[object]) -> list[object]:
+    """The new items of a list without what the old ones before them speak of: ["--password", "hunter2"]."""
+    for place in range(1, len(items)):
+        before, item = items[place - 1], items[place]
+        if isinstance(before, str) and isinstance(item, str) and new[place] is item and is_option(before):
+            is_header = before.lower().endswith(HEADERS)
+            if is_header or (not item.startswith("-") and texture(item) >= MIXED):
+                new[place] = under_name(before.strip("-"), item)
+    return items if all(after is before for after, before in zip(new, items)) else new
+
+
+def with_values(value: dict[object, object], new: list[object]) -> dict[object, object]:
+    """A dict with these values and without secrets in its keys, a number after those that are the same then."""
+    keys = [key if key in CLEAN_NAMES or not isinstance(key, str) else redact(key) for key in value]
+    if all(after is before for after, before in zip((*keys, *new), (*value, *value.values()))):
+        return value
+    pairs: dict[object, object] = {}
+    numbers: dict[object, int] = {}
+    for key, item in zip(keys, new):
+        free = key
+        while free in pairs:
+            numbers[key] = numbers.get(key, 1) + 1
+            free = f"{key} {numbers[key]}"
+        pairs[free] = item
+    return pairs
 
 
 def redacted(value: object, name: str, depth: int, changed: dict[str, str]) -> object:
     """What redact_value makes of a value that lies so deep under that name, where these texts are to change."""
     if isinstance(value, str):
-        if value in changed:
-            return changed[value]
-        kind = judge(name, value, True, name == name.upper()) if name else ""
-        return MARK + kind + "]" if kind else value
+        return changed[value] if value in changed else under_name(name, value) if name else value
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
     if isinstance(value, list):
-        items = [redacted(item, name, depth + 1, changed) for item in value]
-        return value if all(new is old for new, old in zip(items, value)) else items
-    pairs = {key if key in CLEAN_NAMES or not isinstance(key, str) else redact(key):
-             redacted(item, "" if key in PLAIN_NAMES else name_given(value, key), depth + 1, changed)
-             for key, item in value.items()}
-    same = all(new is old for new, old in zip((*pairs, *pairs.values()), (*value, *value.values())))
-    return value if same and len(pairs) == len(value) else pairs
+        return without_options(value, [redacted(item, name, depth + 1, changed) for item in value])
+    plain = PLAIN_NAMES if name.lower() not in HOLDERS else ()
+    return with_values(value, [
+        redacted(item, "" if key in plain else name_given(value, key, name), depth + 1, changed)
+        for key, item in value.items()])
 
 
 def redact_value(value: object) -> object:
@@ -5121,12 +5404,16 @@ def redact_value(value: object) -> object:
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
-    within, plain = texts_within(value)
-    texts = within - CLEAN_TEXTS  # not -=, which walks through the larger set
-    found = clues("\n".join(texts))
+    within, plain, listed = texts_within(value)
+    # In a list the next text may depend on one that is clean by itself. Not -=, which walks through the larger set.
+    texts = within if listed else within - CLEAN_TEXTS
+    joined = "\n".join(texts)
+    found = clues(joined)
+    if found and PATTERNS[SPREAD].search(joined) and (apart := connected(value, False, 0)) != value:
+        value, texts = apart, texts_within(apart)[0]
     changed = {text: new for text in texts if (new := cleaned(text, found)) is not text} if found else {}
     bounded(CLEAN_TEXTS).update(text for text in texts if len(text) < MAX_CLEAN and text not in changed)
-    return redacted(value, "", 0, changed) if changed or not plain else value
+    return redacted(value, "", 0, changed) if changed or not plain or (found and listed) else value
 
 
 # ============================================================================
@@ -7807,6 +8094,7 @@ REFUSED = ("The user doesn't want to proceed with this tool use", "The user does
 USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
+CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
 CHANGING_TOOLS = ("Edit", "Write", "MultiEdit", "NotebookEdit")
 # What these return when they succeed says nothing that their argument and its size do not say.
 QUIET_TOOLS = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
@@ -8020,6 +8308,13 @@ def result_text(content: object) -> str:
         if text.lstrip().startswith(f"<{tag}>"):
             text = text.replace(f"<{tag}>", "", 1).replace(f"</{tag}>", "", 1).strip()
     return text
+
+
+def served_result(block: Entry) -> Entry:
+    """What a tool returned that ran at the API, in the form of what tools return here."""
+    error = string_in(dict_in(block, "content"), "error_code")
+    rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip() for b in blocks_in(block.get("content"))]
+    return {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
 
 
 def without_colours(text: str) -> str:
@@ -8250,11 +8545,21 @@ def known_keys(states: Iterable[State]) -> set[bytes]:
     return {key for state in states for key in unpacked_keys(state)}
 
 
+def is_said_by_client(entry: Entry) -> bool:
+    """Whether a line of the assistant is the client's: that a request failed, or that there was none."""
+    blocks = blocks_in(dict_in(entry, "message").get("content"))
+    text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
+    is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
+    return entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
+
+
 def entry_kind(entry: Entry) -> str:
     """What a line is: prompt, summary, results, assistant, queued, or "" for noise."""
     kind, content = entry.get("type"), dict_in(entry, "message").get("content")
     if kind == "assistant":
-        return "assistant" if any(b.get("type") in ("text", "tool_use") for b in blocks_in(content)) else ""
+        kinds = [string_in(block, "type") for block in blocks_in(content)]
+        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
+        return "assistant" if is_telling and not is_said_by_client(entry) else ""
     if kind == "attachment":
         attachment = dict_in(entry, "attachment")
         return "queued" if attachment.get("type") == "queued_command" else ""
@@ -8341,13 +8646,15 @@ def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
         kind = block.get("type")
         if kind == "text" and string_in(block, "text").strip():
             turn.parts.append(("claude", block["text"].strip("\r\n")))
-        elif kind == "tool_use":
+        elif kind in CALLING:
             plan = string_in(dict_in(block, "input"), "plan")
             if plan.strip():  # what ExitPlanMode shows to the user is said, not done
                 turn.parts.append(("claude", plan.strip("\r\n")))
             call = tool_call(block, turn.cwd)
             turn.parts.append(call)
             reading.calls[string_in(block, "id")] = call
+        elif string_in(block, "type").endswith(SERVED) and string_in(block, "tool_use_id") in reading.calls:
+            settle(reading.calls[string_in(block, "tool_use_id")], served_result(block), None)
 
 
 def add_words(turn: Turn, text: str) -> None:
@@ -8788,6 +9095,9 @@ def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes:
 # lines that were read), and, unless the user does not want it, a redacted copy in gzip members. Whoever saves a
 # transcript does it in this order: chunks, copy, state. After a crash the same lines are read again, which gives the
 # same chunks, and these are stored once.
+#
+# Names: SESSION; SESSION.AGENT for a subagent; with ~ and the checksum of its path the second file of a session, in
+# another project's folder; with ~1, ~2, … a copy of what the file held before it was rewritten.
 
 SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
 PACK_LEVEL = 3  # of gzip: 145 MB/s where 6 gives 60, for a copy that is an eighth larger
@@ -8863,7 +9173,7 @@ def is_another(path: str, other: str) -> bool:
 
 
 def kept_name(places: Places, path: str) -> str:
-    """The name under which a file is kept: its session's, unless that is the name of another file that is still there."""
+    """The name under which a file is kept: its session's, unless another file that is still there has that name."""
     name = transcript_name(path)
     second = second_name(name, path)
     if os.path.exists(places.reading(second)):
@@ -8893,7 +9203,7 @@ def is_saved(places: Places, path: str) -> bool:
     return changed_ns(places.reading(name)) == at_ns or changed_ns(places.reading(second_name(name, path))) == at_ns
 
 
-def read_lines(path: str, offset: int, n_bytes: int) -> bytes:
+def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> bytes:
     """Whole lines from that offset on, some *n_bytes*; b"" when there is no whole line left."""
     with open(path, "rb") as file:
         file.seek(offset)
@@ -8901,7 +9211,7 @@ def read_lines(path: str, offset: int, n_bytes: int) -> bytes:
         end = data.rfind(b"\n") + 1
         if end or len(data) < n_bytes:
             return data[:end]
-        rest = file.readline(MAX_LINE)  # the one line that is longer, and nothing behind it
+        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
         return data + rest if rest.endswith(b"\n") else b""
 
 
@@ -8960,7 +9270,8 @@ class Keeper:
     __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "hidden", "names_by_first", "wait_s",
                  "is_final", "hurries", "root", "folders")
 
-    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True, hurries: bool = False) -> None:
+    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True,
+                 hurries: bool = False) -> None:
         self.view = view
         self.places = view.log.places
         self.excluded: list[str] = setting(self.places, "exclude")
@@ -8988,7 +9299,7 @@ class Keeper:
         return self.projects[root, folder]
 
     def relatives(self, name: str, first: str, named: Collection[str]) -> list[str]:
-        """The transcripts that this one was resumed or branched from: they begin alike, or its first line names them."""
+        """The transcripts that this one was resumed or branched from: they begin alike, or its beginning names them."""
         if self.names_by_first is None:
             self.names_by_first = {}
             for other in stems(self.places.transcripts(), ".json"):
@@ -9042,13 +9353,22 @@ class Keeper:
         return transcript_items(lines, state, project_of=self.project, known=known, final=final,
                                 entry_of=lambda line: next(rest))
 
-    def cleaned(self, lines: Sequence[bytes], state: State, is_last: bool) -> tuple[list[Item], State, list[bytes]]:
-        """The items of these lines, the state after them, and the lines up to there as they may be kept."""
+    def longest(self, until_s: float) -> int:
+        """How many bytes may be read at once, when the clock says until_s at the end."""
+        n_bytes = max(2 * SLICE_BYTES, HURRIED_RATE * (until_s - time.monotonic()))
+        return int(min(n_bytes, MAX_LINE)) if self.hurries else MAX_LINE
+
+    def cleaned(self, lines: Sequence[bytes], state: State, is_last: bool, n_more: int,
+                until_s: float) -> tuple[list[Item], State, list[bytes]]:
+        """The items of these lines, the state after them, and the lines up to there as they may be kept.
+
+        A turn that does not end in them is cut when there is no time to read *n_more* bytes from its beginning.
+        """
         self.note_folders(lines, state)
         rows = [self.row(line, state) for line in lines]
         kept, entries = [clean for clean, _ in rows], [entry for _, entry in rows]
         items, after = self.items_of(lines, entries, state, self.is_final and is_last)
-        if after["offset"] == state["offset"] and not is_last:  # one turn is longer than the slice: cut it here
+        if after["offset"] == state["offset"] and not is_last and n_more > self.longest(until_s):
             items, after = self.items_of(lines, entries, state, True)
         n_read, at = 0, state["offset"]
         while at < after["offset"]:
@@ -9148,17 +9468,22 @@ class Keeper:
             stat = os.stat(path)
             if self.is_keeping:
                 self.fill_copy(path, name, state, base, durable, until_s)
+            n_slice = SLICE_BYTES
             while True:
                 start = state["offset"] - base
-                data = read_lines(path, start, SLICE_BYTES)
-                if self.hurries and len(data) > max(2 * SLICE_BYTES, HURRIED_RATE * (until_s - time.monotonic())):
+                longest = self.longest(until_s)
+                data = read_lines(path, start, n_slice, longest)
+                if self.hurries and not data and stat.st_size - start >= n_slice + longest:  # one line is longer
                     saved.is_whole = False
                     return saved
                 end = start + len(data)
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
-                items, after, kept = self.cleaned(split_lines(data), state, is_last)
+                items, after, kept = self.cleaned(split_lines(data), state, is_last, 4 * n_slice, until_s)
                 n_bytes = after["offset"] - state["offset"]
                 after["tail"] = tail_of(data[:n_bytes]) or state["tail"]
+                if not n_bytes and not is_last:  # one turn is longer than the slice
+                    n_slice *= 4
+                    continue
                 self.store(items, after, saved)
                 if self.is_keeping and after["kept"] == state["offset"]:
                     self.keep(name, after, kept, data[:n_bytes], durable)
@@ -9338,10 +9663,47 @@ def transcript_problems(places: Places) -> Iterator[Record]:
             for _ in kept_slices(places, name):
                 pass
         except Damaged as error:
-            yield {"file": file, "problem": str(error)}
+            yield {"file": file, "transcript": name, "problem": str(error)}
             continue
         if n_packed > file_size(places.transcript(name)):
-            yield {"file": file, "problem": "cut short: the end of the copy is gone; the chunks are not"}
+            yield {"file": file, "transcript": name,
+                   "problem": "cut short: the end of the copy is gone; the chunks are not"}
+
+
+GZIP_START = b"\x1f\x8b\x08\0\0\0\0\0"  # of all members that gzip_member makes
+
+
+def readable_members(path: str) -> list[bytes]:
+    """The members of a copy that can be read, as they are."""
+    data, offset, found = read_file(path), 0, []
+    while 0 <= offset < len(data):
+        try:
+            _, end = read_member(path, offset, MAX_LINE)
+            found.append(data[offset:end])
+            offset = end
+        except Damaged:
+            offset = data.find(GZIP_START, offset + 1)
+    return found
+
+
+def mend_transcript(keeper: Keeper, name: str) -> str:
+    """Makes a damaged copy readable: anew when the transcript is still there, else of what can be read; says which."""
+    places, copy = keeper.places, keeper.places.transcript(name)
+    with Lock(places.transcripts_lock(name)):
+        state = load_state(places, name)
+        path, kept = string_in(state, "path"), state.get("kept", 0)
+        is_there = 0 < kept <= file_size(path) and has_tail(path, kept, state.get("kept_tail", [])) \
+            and keeper.is_keeping
+        if not is_there:
+            data, mtime_ns = b"".join(readable_members(copy)), changed_ns(places.reading(name))
+            replace_file(copy, data)
+        if state:
+            again = {"kept": 0, "n_packed": 0} if is_there else {"n_packed": len(data)}
+            save_state(places, name, {**state, **again}, 0 if is_there else mtime_ns)
+    if not is_there:
+        return "what can be read was kept"
+    keeper.save(path)
+    return "made anew from the transcript"
 
 
 def transcript_names(places: Places, wanted: str) -> list[str]:
@@ -9442,9 +9804,9 @@ def save_session(hook: Hook, until_s: float) -> bool:
         return True
     n_new = sum(file_size(p) - state_of(hook.places, p).get("offset", 0) for p in paths)
     unread = list(paths)
-    waits = any(os.path.exists(hook.places.spooled(kept_name(hook.places, path), 0)) for path in paths)  # from the last time
+    waiting = [hook.places.spooled(kept_name(hook.places, path), 0) for path in paths]  # from the last time
     try:
-        if n_new < SLICE_BYTES // 2 or (hook.event == "PreCompact" and not waits):
+        if n_new < SLICE_BYTES // 2 or (hook.event == "PreCompact" and not any(map(os.path.exists, waiting))):
             keeper = hook.keeper()
             for path in paths:
                 if time.monotonic() < until_s and keeper.save(path, until_s=until_s).is_whole:
@@ -9494,6 +9856,14 @@ def change_state(hook: Hook, change: Callable[[State], None]) -> None:
         save_state(hook.places, name, state, mtime_ns, durable=False)
 
 
+def is_in_snapshot(view: View, ids: Iterable[str], text: str) -> bool:
+    """Whether one of these chunks is that summary: another hook may have met it in the transcript before."""
+    wanted = " ".join(text.split())
+    ordinals = [ordinal for ordinal in map(view.ordinal_of, ids) if ordinal >= 0]
+    return any(doc.label == "snapshot" and wanted in " ".join(record["text"].split())
+               for doc, record in readable_records(view, ordinals, lambda: None))
+
+
 def on_post_compact(hook: Hook) -> str:
     """Stores the client's summary as a snapshot."""
     text = string_in(hook.payload, "compact_summary")
@@ -9501,9 +9871,11 @@ def on_post_compact(hook: Hook) -> str:
     if not text:
         return ""
     head = one_line(redact(text), ARGUMENT_CHARS)
-    with Writer(hook.view(), wait_s=1.0) as writer:
-        save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
-                   project=hook.project, ticket="", domain="", chunk_type="snapshot", at_s=now(), session=hook.session)
+    if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean_text(text))):
+        with Writer(hook.view(), wait_s=1.0) as writer:
+            save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
+                       project=hook.project, ticket="", domain="", chunk_type="snapshot", at_s=now(),
+                       session=hook.session)
     change_state(hook, lambda state: state.update(
         heads=[*state.get("heads", []), summary_head("Summary:" + redact(text))][-MAX_HEADS:],
         compacted_at=now(), told=[]))
@@ -10996,7 +11368,7 @@ def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
             continue
         age_days = (now() - stat.st_mtime) / DAY_S
         if age_days > 1 and not is_saved(places, path):
-            offset = load_state(places, transcript_name(path), whole=False).get("offset", 0)
+            offset = state_of(places, path).get("offset", 0)
             found.append((path, max(0, stat.st_size - offset), age_days))
     return found
 
@@ -12572,6 +12944,9 @@ def verify_command(call: Call, options: Any) -> int:
         view = View(places).refresh()
         problems += [*verify(view, call.progress), *transcript_problems(places)]
         call.progress(0, 0, "")
+        for problem in problems if options.repair and not options.dry_run else ():
+            if "transcript" in problem:
+                problem["repaired"] = mend_transcript(Keeper(view, is_final=False), problem["transcript"])
         if options.repair and not options.dry_run and any(p.get("repairable") for p in problems):
             done = rewrite(view, repair=True)
             for problem in problems:
@@ -12633,23 +13008,29 @@ def scrub_command(call: Call, options: Any) -> int:
         drain_spool(Keeper(view))
         if memories:
             rewrite(view, wait_s=LOCK_WAIT_S, change=scrubbed_line)
-    names, transcripts = kept_transcripts(places), {}
+    names, transcripts, damaged = kept_transcripts(places), {}, []
     for n_done, name in enumerate(names):
         call.progress(n_done, len(names), "transcripts")
-        n_lines = scrub_transcript(places, name, dry_run=dry_run)
-        transcripts.update({name: n_lines} if n_lines else {})
+        try:
+            n_lines = scrub_transcript(places, name, dry_run=dry_run)
+            transcripts.update({name: n_lines} if n_lines else {})
+        except Damaged:  # the others are to be cleaned all the same
+            damaged.append(name)
     call.progress(0, 0, "")
     n_lines = sum(scrub_file(path, dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
     lines += [f"other files: {counted(n_lines, 'line')}"] if n_lines else []
+    lines += [f"transcript {name}: cannot be read and was left as it is; `rlm.py verify --repair` mends it, then scrub "
+              "again" for name in damaged]
     verb = "Would replace" if dry_run else "Replaced"
     total = f"{verb} secrets in {counted(len(memories), 'memory', 'memories')} and " \
         f"{counted(len(transcripts), 'transcript')}."
-    data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "done": not dry_run}
+    data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "damaged": damaged,
+            "done": not dry_run}
     print_answer(Answer("\n".join([*lines, total]) if lines else "No secrets found.", data), options.json)
-    return 0
+    return 1 if damaged else 0
 
 
 def restore_transcript_command(call: Call, options: Any) -> int:
@@ -12671,6 +13052,8 @@ def restore_transcript_command(call: Call, options: Any) -> int:
         write_lines(path, (line for lines in kept_slices(places, name) for line in lines))
     verb = "would be written" if options.dry_run else "written"
     hint = "" if options.dry_run or options.to else f"\n`claude --resume {names[0]}` in its folder goes on with it."
+    others = [name for name in kept_transcripts(places) if name.startswith(names[0] + "~")]
+    hint += "".join(f"\nAnother version is kept: `rlm.py restore-transcript {name} --to FILE`." for name in others)
     text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
     print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
     return 0

@@ -781,6 +781,35 @@ class PreCompactTest(HookCase):
         self.assertEqual(self.texts().count("Answer after that"), 1)
         self.assertEqual(self.kept(), contents(self.path))
 
+    def test_a_line_too_long_for_the_time_is_left_to_whoever_has_more(self) -> None:
+        self.talk.turn("First prompt é", "First answer")
+        self.talk.turn("Second prompt", "Second answer " + "text " * 20_000)
+        self.talk.turn("Third prompt", "Third answer")
+        slow = self.patched(SLICE_BYTES=9000, HURRIED_RATE=100)
+        self.assertIn("_001)", self.fire("PreCompact", prepare=slow))
+        self.fire("SessionStart", prepare=slow)
+        self.assertIn("First answer", self.texts())
+        self.assertNotIn("Second answer", self.texts())
+        self.assertEqual(len(self.spool()), 1)
+        rlm.drain_spool(rlm.Keeper(self.view()))
+        for n in ("First", "Second", "Third"):
+            self.assertEqual(self.texts().count(f"{n} answer"), 1)
+        self.assertEqual((self.kept(), self.spool()), (contents(self.path), []))
+
+    def test_a_turn_too_long_for_the_time_is_stored_in_pieces_and_nothing_of_it_twice(self) -> None:
+        self.talk.user("One prompt é")
+        for n in range(40):
+            self.talk.gets(self.talk.asks("Bash", command=f"make {n}", description="d"), f"made {n}; " + "text " * 400)
+        self.talk.says("The only answer")
+        slow = self.patched(SLICE_BYTES=9000, HURRIED_RATE=100)
+        self.fire("PreCompact", prepare=slow)
+        self.assertEqual(self.spool(), [])
+        self.assertGreater(len(self.ids()), 5)
+        texts = self.texts()
+        self.assertEqual([texts.count(f"ok: made {n};") for n in range(40)], [1] * 40)
+        self.assertEqual(texts.count("The only answer"), 1)
+        self.assertEqual(self.kept(), contents(self.path))
+
     def test_a_copy_in_the_spool_that_was_saved_meanwhile_is_only_removed(self) -> None:
         self.talk.turn("First prompt é", "First answer")
         self.fire("PreCompact")
@@ -939,6 +968,25 @@ class SessionStartTest(HookCase):
         text = self.context("SessionStart")
         self.assertLessEqual(len(text.encode()), 1024)
         self.assertIn("Critical 11", text)
+
+    def test_a_long_insight_in_another_script_hides_neither_the_others_nor_the_last_session(self) -> None:
+        last = self.other_talk()
+        last.turn("Paint the basket é", "Painted.")
+        self.fire("SessionEnd", session_id=last.session, transcript_path=last.path)
+        self.remember("Never deploy on Fridays", importance="critical")
+        self.remember("データベースの移行は必ず金曜日の前に終える。" * 60, importance="critical")
+        for language in ("", "ja"):
+            text = self.context("SessionStart", env={"RLM_LANG": language})
+            self.assertLessEqual(len(text.encode()), 1024)
+            for wanted in ("データベースの移行は必ず", "Never deploy on Fridays", "Paint the basket é"):
+                self.assertIn(wanted, text)
+
+    def test_a_line_that_does_not_fit_makes_room_for_the_next_and_no_heading_stands_alone(self) -> None:
+        lines = ["head", "First:", "- " + "long " * 50, "Second:", "- short é", "Third:", "- " + "long " * 50]
+        self.assertEqual(rlm.fitting(lines, 60), "head\nSecond:\n- short é")
+        self.assertEqual(rlm.fitting(lines, 20), "")
+        self.assertEqual(rlm.fitting(lines, 9999), "\n".join(lines))
+        self.assertEqual(rlm.fitting(["head", "First:", lines[2]], 60), "")
 
     def test_a_resumed_session_is_not_told_its_own_thread_nor_another_ones(self) -> None:
         self.talk.turn("Paint the basket é", "Painted.")
@@ -1099,6 +1147,21 @@ class PostCompactTest(HookCase):
         doc = view.doc(view.ordinal_of(chunk_id))
         self.assertEqual((doc.label, doc.session, doc.project), ("snapshot", SESSION, PROJECT))
 
+    def test_a_secret_in_the_folders_name_is_nowhere_and_all_events_agree_on_the_project(self) -> None:
+        self.folder = self.talk.cwd = os.path.join(self.home, "code", GITHUB_TOKEN)
+        os.makedirs(os.path.join(self.folder, "deep"))
+        self.talk.turn("A prompt é", "An answer")
+        self.talk.cwd = os.path.join(self.folder, "deep")
+        self.talk.turn("A deep prompt", "A deep answer " + "long " * 2000)
+        self.fire("PreCompact")
+        self.fire("PostCompact")
+        self.fire("SessionEnd")
+        projects = {values[4] for values in everything(self.places).values()}
+        self.assertEqual((projects, len(self.ids()) > 2), ({"[redacted:github-token]"}, True))
+        for path, data in self.files().items():
+            self.assertNotIn(GITHUB_TOKEN[4:].encode(), data, path)
+            self.assertNotIn(GITHUB_TOKEN[4:], path)
+
     def test_no_summary_is_no_snapshot(self) -> None:
         for summary in ("", "  ", None, 5, "<analysis>only this é</analysis>"):
             self.fire("PostCompact", compact_summary=summary)
@@ -1119,6 +1182,17 @@ class PostCompactTest(HookCase):
         self.fire("SessionEnd")
         self.assertEqual(self.texts().count("1. Primary Request: another one é"), 1)
         self.assertEqual(self.kept(), contents(self.path))
+
+    def test_a_summary_that_another_hook_met_in_the_transcript_before_is_not_stored_again(self) -> None:
+        body = f"1. Primary Request: paint the basket {HARD} " + "at length " * 60
+        self.talk.turn("Paint the basket é", "Painted.")
+        self.talk.compacts(body)
+        self.fire("PreCompact")
+        for more in ("", " and more", " and more"):
+            self.fire("PostCompact", compact_summary=f"<analysis>x</analysis>\n<summary>\n{body}{more}\n</summary>")
+        self.talk.turn("Go on", "I went on.")
+        self.fire("SessionEnd")
+        self.assertEqual(self.texts().count("1. Primary Request: paint"), 2)
 
 
 class SessionEndTest(HookCase):
@@ -1213,6 +1287,24 @@ class LeftAloneTest(HookCase):
         self.remembered()
         self.configure(exclude=[PROJECT.upper()])
         self.use()
+
+    def test_a_project_that_is_excluded_by_a_link_to_its_folder_or_used_by_one(self) -> None:
+        link = os.path.join(self.home, "link é")
+        os.symlink(os.path.dirname(self.folder), link)
+        self.configure(exclude=[link])
+        self.use()
+        self.configure(exclude=[os.path.dirname(self.folder)])
+        self.folder = self.talk.cwd = os.path.join(link, PROJECT)
+        self.use()
+        self.configure(exclude=[os.path.join(self.home, "link")])
+        self.assertIn("_001", self.fire("PreCompact"))
+
+    def test_a_project_that_is_excluded_by_a_pattern(self) -> None:
+        for pattern in ("~/code/*", "~/c*e/shop*", "shop*日本", "sh?p *"):
+            self.configure(exclude=[pattern])
+            self.use()
+        self.configure(exclude=[self.folder + "/*", "~/code*/other", "sho?", "[a-z]*"])  # brackets are only brackets
+        self.assertIn("_001)", self.fire("PreCompact"))
 
     def test_a_project_that_is_excluded_by_its_folder_or_one_above(self) -> None:
         self.configure(exclude=[self.folder])

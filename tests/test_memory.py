@@ -241,6 +241,25 @@ class TextTest(TempHome):
         self.assertEqual((row["ticket"], row["tags"]), ("日 本", ["t1", "t 2"]))
 
 
+    def test_a_secret_in_a_name_is_in_no_record_and_no_id(self) -> None:
+        token = "ghp_" + "Zx8Kq2Lm5Np7Rt9Vw1By3Cd4Ef6Gh0Jk8sQ2"
+        os.environ["CLAUDE_CODE_SESSION_ID"] = token
+        self.addCleanup(os.environ.pop, "CLAUDE_CODE_SESSION_ID", None)
+        ids = [self.chunk("text é", project=token, ticket=token, domain=token, tags=token)]
+        with mock.patch.dict(os.environ, {"RLM_PROJECT": token}):
+            ids += [self.chunk("here"), self.call("rlm_remember", content="a fact é").data["id"]]
+        items = [{"kind": kind, "text": f"{kind} é", "id": f"{token}_{kind}", "project": token, "ticket": f"a {token}",
+                  "domain": token, "session": token, "tags": [token]} for kind in ("chunk", "insight")]
+        items += [{"kind": "chunk", "text": "no project", "id": "x" * 180 + "." + token}]
+        with rlm.Writer(self.view()) as writer:
+            ids += [rlm.import_item(writer, item, token)[0] for item in items]
+            self.assertFalse(rlm.import_item(writer, items[0], token)[1])
+        self.assertNotIn(token[4:20].encode(), self.log_bytes())
+        self.assertIn(b'"project":"[redacted:github-token]"', self.log_bytes())
+        self.assertNotIn(token[4:20], "".join(ids))
+        self.assertEqual([rlm.find_id(self.view(), i).id for i in ids], ids)
+
+
 class EntityTest(TempHome):
     TEXT = ("$ pytest -x tests/test_store.py\n"
             "ImportError: no module named flask in src/api/app.py (JIRA-42, Python 3.12.1)\n"

@@ -2,6 +2,7 @@
 # ruff: noqa: E501  (tables)
 from __future__ import annotations
 
+import base64
 import glob
 import json
 import os
@@ -72,6 +73,23 @@ SHAPES = [
     ("slack-webhook", "https://hooks.slack" + ".com/services/T" + rnd(8, UPPER) + "/B" + rnd(8, UPPER) + "/" + rnd(24)),
     ("discord-webhook", "https://discord" + ".com/api/webhooks/123456789012345678/" + rnd(68)),
     ("private-key", pem()), ("private-key", pem("OPENSSH PRIVATE")), ("private-key", pem("PRIVATE", "\\n")),
+    ("gitlab-token", "gl" + "ft-" + rnd(20)), ("gitlab-token", "gl" + "soat-" + rnd(20)),
+    ("gitlab-token", "gl" + "imt-" + rnd(25)),
+    ("circleci-token", "CCI" + "PAT_" + rnd(22) + "_" + rnd(40, HEX)), ("sonar-token", "sq" + "u_" + rnd(40, HEX)),
+    ("pinecone-key", "pc" + "sk_" + rnd(6) + "_" + rnd(63)), ("nvidia-key", "nv" + "api-" + rnd(64)),
+    ("langsmith-key", "lsv" + "2_pt_" + rnd(32, HEX) + "_" + rnd(10, HEX)), ("pulumi-token", "pu" + "l-" + rnd(40, HEX)),
+    ("square-token", "sq0" + "atp-" + rnd(22)), ("square-token", "sq0" + "csp-" + rnd(43)),
+    ("dynatrace-token", "dt0" + "c01." + rnd(24, UPPER) + "." + rnd(64, UPPER)),
+    ("bitbucket-token", "AT" + "BB" + rnd(32)), ("atlassian-token", "ATC" + "TT3" + rnd(80)),
+    ("onepassword-token", "op" + "s_ey" + "J" + rnd(300)), ("mailchimp-key", rnd(32, HEX) + "-u" + "s12"),
+    ("aws-bedrock-key", "AB" + "SK" + rnd(132)), ("jfrog-key", "AK" + "Cp" + rnd(69)), ("jfrog-token", "cmVm" + "dGtuOjAxO" + rnd(52)),
+    ("crates-token", "ci" + "o" + rnd(32)), ("buildkite-token", "bk" + "ua_" + rnd(40, HEX)), ("facebook-token", "EA" + "AC" + rnd(180)),
+    ("heroku-key", "HR" + "KU-AA" + rnd(58)), ("sourcegraph-token", "sg" + "p_" + rnd(40, HEX)),
+    ("private-key", base64.b64encode(pem().encode()).decode()), ("private-key", base64.b64encode(pem("PRIVATE").encode()).decode()),
+    ("private-key", base64.b64encode(pem("EC PRIVATE").encode()).decode()),
+    ("private-key", base64.b64encode(pem("OPENSSH PRIVATE").encode()).decode()),
+    ("login-url", base64.b64encode(b"postgres://app:" + b"s3cr3tpw@db.internal:5432/x").decode()),
+    ("login-url", base64.b64encode(b"mongodb+srv://app:" + b"s3cr3tpw@db.internal/x").decode()),
     ("private-key", pem("EC PRIVATE", "\r\n")), ("private-key", pem("ENCRYPTED PRIVATE", "\\\\n")),
 ]
 T40, T20, T12, P = rnd(40), rnd(20), rnd(12), "Tr0ub4" + "dor&3"
@@ -124,6 +142,39 @@ NAMED = [
     ("//discord bot\nrun(%s)", "M" + rnd(23) + "." + rnd(6) + "." + rnd(38), "discord-token"),
     ("twilio: %s", "S" + "K" + H32, "twilio-key"), ("x=%s", "AK" + "IA" + rnd(16, UPPER), "aws-access-key"),
     ("https://x.blob.core.windows.net/c?sv=1&sig=%s", rnd(43) + "%3D", "azure-sas"),
+    ("x=" + rnd(14) + "%s", ".atlas" + "v1." + rnd(67), "terraform-token"),
+    ("x=sk.%s", "ey" + "J" + rnd(60) + "." + rnd(22), "mapbox-token"),
+    # terminal colours
+    ("\x1b[32mDB_PASSWORD=%s\x1b[0m", "kV9#mTq" + "2zL", "password"), ("\x1b[1;32mDB_PASSWORD=%s\x1b[0m\n", "sword" + "fish", "password"),
+    ("\x1b[01;31m\x1b[KAPI_TOKEN\x1b[m\x1b[K=%s", T20, "token"), ("API_\x1b[01;31m\x1b[KTOKEN\x1b[m\x1b[K=%s", T20, "token"),
+    ('\x1b[34;1m"password"\x1b[0m\x1b[1;39m:\x1b[0m \x1b[0;32m"%s"\x1b[0m', P, "password"),
+    ("password: \x1b[32m'%s'\x1b[39m", P, "password"),
+    # commands
+    ("docker login -u me -p %s reg.io", P, "password"), ("helm registry login -u me -p '%s' reg.io", P, "password"),
+    ("set -gx API_TOKEN %s", T20, "token"), ("set -x DB_PASSWORD %s", P, "password"), ("setenv API_TOKEN %s", T20, "token"),
+    ('setx API_TOKEN "%s"', T20, "token"), ("FROM x\nENV API_TOKEN %s\n", T20, "token"),
+    ("aws configure set aws_secret_access_key %s", W40, "aws-secret-key"), ("npm config set //r.org/:_authToken %s", T40, "token"),
+    ('gh secret set API_TOKEN --body "%s"', T20, "token"), ("mysql -uroot -p%s db", P, "password"),
+    ("mysqldump -u x -p'%s' db", P, "password"),
+    ("redis-cli -h x -a %s ping", P, "password"), ("(auth) ldapsearch -x -D cn=a -w %s -b dc", P, "password"),
+    ("keytool -list -storepass %s", P, "password"), ("echo %s | docker login -u x --password-stdin", P, "password"),
+    ("echo '%s' | sudo -S apt update", P, "password"), ("echo 'root:%s' | sudo chpasswd", P, "password"),
+    ('curl -b "sessionid=%s; a=1" https://x', T20, "cookie"), ("create user app identified by '%s'", "vN4#kk" + "Pq92", "password"),
+    ("SET PASSWORD FOR x = PASSWORD('%s')", P, "password"), ("CREATE LOGIN x WITH PASSWORD = N'%s'", P, "password"),
+    ('$password = ConvertTo-SecureString "%s" -AsPlainText -Force', P, "password"),
+    ("az login -u me -p=%s --tenant x", P, "password"),
+    # code and settings
+    ('{"db_password": {\n  "sensitive": true,\n  "value": "%s"\n}}', P, "password"), ('{"Authorization": [\n "Bearer %s"]}', T40, "bearer"),
+    ('{"Authorization": ["Basic %s"]}', "dXNlcjpw" + "YXNzMTIz", "basic-auth"), ('{"authorization": [\n  "%s"\n]}', T40, "token"),
+    ('x.setPassword("%s");', P, "password"), ('b.user("u").password("%s")', P, "password"), ('HTTPBasicAuth("u", "%s")', P, "password"),
+    ('requests.get(url, auth=("u", "%s"))', P, "password"), ("password: |\n  %s\n", P, "password"),
+    ('<entry key="db.password">%s</entry>', P, "password"), ('<string name="api_key">%s</string>', T20, "api-key"),
+    ("ROOT_PW=%s", "sword" + "fish", "password"), ("postgres://u:%s@h", "kV9#" + "x", "password"),
+    ("postgres://u:%s@h", "a/bX" + "9", "password"),
+    ("key=1 jdbc:oracle:thin:scott/%s@//h", P, "password"), ("machine x\n  login bob\n  password %s\n", "correct" + "horse", "password"),
+    ("spring.datasource.password=%s", "correct" + "horse", "password"), ('-d "username=u&password=%s"', "correct" + "horse", "password"),
+    ("airtable: %s", "pa" + "t" + rnd(14) + "." + rnd(64, HEX), "airtable-token"),
+    ("VAULT=%s", "s" + "." + rnd(10) + "7" + rnd(13), "vault-token"),
 ]
 NEGATIVE = r"""
 commit 3f786850e387550fdab836ed7e6dc881de23001b
@@ -247,6 +298,29 @@ bypass = "yes12345"
 compass: "north1234"
 secretary: "Alice1234"
 tokenizer: "cl100k_base"
+first pass: 2.34s
+PASSWORD_HASHER="pbkdf2_sha256"
+assert token == "abc123def"
+passwd: root:x:0:0:root:/root:/bin/bash
+curl -u user:pass https://example.com
+postgres:postgres@localhost
+psql postgres://postgres:postgres@localhost:5432/x
+postgres://host:5432/db?a=b@c
+docker run --name mysql -p3306:3306 -d mysql
+docker run --name mysql -p 3306:3306 -e X=1 mysql
+docker login -u user -p password
+docker login -p $PASS -u me
+echo "$PASS" | docker login --password-stdin
+mysql -u root -p mydb1
+the record is identified by 'user_name'
+getpass.getpass("Password1: ")
+validate_password("Abc12345")
+git config set user.name x1y2z3
+token: >
+"password": {"type": "string", "pattern": "[a-z0-9]{8,}", "value": "$value1"}
+#define PK11_PW_RETRY "RETRY"
+client-certificate-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUVvd0lCQUFLQ0FRRUF4eXoKYWJj
+the private method is private > public
 tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")
 eos_token: "</s>"
 data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==
@@ -339,6 +413,80 @@ class RedactTest(unittest.TestCase):
             self.assertEqual(rlm.redact(text), clean)
             self.assertEqual(rlm.redact(clean), clean)
 
+    def test_private_marks_may_hold_a_blank(self) -> None:
+        self.assertEqual(rlm.redact("a <private >b</ private> c < private >d</private > e"), "a [private] c [private] e")
+
+    def test_putty_keys(self) -> None:
+        text = f"PuTTY-User-Key-File-2: ssh-rsa\nPublic-Lines: 1\nAAAA\nPrivate-Lines: 6\n{PEM_BODY}\nab==\nPrivate-MAC: 12ab"
+        for newline in ("\n", "\r\n", "\\n"):
+            clean = rlm.redact(text.replace("\n", newline))
+            self.assertEqual(clean.replace(newline, "\n"), text.replace(f"\n{PEM_BODY}\nab==", " [redacted:private-key]"))
+            self.assertEqual(rlm.redact(clean), clean)
+
+    def changes(self, value: object, clean: object) -> None:
+        """The value becomes this, when it is seen again, too, and then stays so."""
+        for _ in range(2):
+            self.assertEqual(rlm.redact_value(value), clean)
+            self.assertEqual(rlm.redact_value(clean), clean)
+
+    def test_keys_spread_over_a_list_go(self) -> None:
+        lines = pem().split("\n")
+        key = "[redacted:private-key]"
+        self.changes({"lines": [" a", *("+" + line for line in lines), "+b"]},
+                     {"lines": [" a", "+" + key, *[key] * (len(lines) - 1), "+b"]})
+        self.changes([pem(), "x", *lines[:-2], 5], [key, "x", *[key] * (len(lines) - 2), 5])
+        self.changes([{"type": "text", "text": "\n".join(lines[:3])}, {"type": "text", "text": "\n".join(lines[3:])}],
+                     [{"type": "text", "text": key}, {"type": "text", "text": key}])
+
+    def test_private_blocks_spread_over_a_list_go(self) -> None:
+        p = "[private]"
+        self.changes({"lines": ["+a", "+<private>", "+b c", "+</private>d", "+e"]}, {"lines": ["+a", "+" + p, p, p + "d", "+e"]})
+        self.changes({"lines": ["+a", "+b <private>", "", "-c"]}, {"lines": ["+a", "+b " + p, "", "-c"]})
+        self.changes({"lines": ["+a", "+b <private>", "-c"]}, {"lines": ["+a", "+b " + p, p]})  # a hunk may end within
+        self.changes(["-t", "<private>", "x"], ["-t", p, "x"])
+        block, image = {"type": "text", "text": "a <private>b"}, {"type": "image", "source": {}}
+        self.changes({"content": [block, image, {"type": "text", "text": "c</private> d"}]},
+                     {"content": [{"type": "text", "text": "a " + p}, image, {"type": "text", "text": p + " d"}]})
+
+    def test_an_unclosed_private_word_in_output_hides_itself_only(self) -> None:
+        p, log = "[private]", "x = <private> y\nz: <private> w"
+        for key, value, clean in (
+            ("stdout", log, f"x = {p} y\nz: {p} w"), ("stdout", "a\n  <private>\nb", f"a\n  {p}"),
+            ("stdout", "1\u2192<private>\nb", f"1\u2192{p}"),
+            ("stdout", "<private>1</private> x <private> y", f"{p} x {p} y"), ("stdout", "x <private> <private>y</private>", f"x {p}"),
+        ):
+            self.changes({"toolUseResult": {key: value}}, {"toolUseResult": {key: clean}})
+            self.changes([{"type": "tool_result", "content": value}], [{"type": "tool_result", "content": clean}])
+        self.changes({"content": log}, {"content": f"x = {p}"})
+
+    def test_options_in_lists(self) -> None:
+        word = "[redacted:password]"
+        self.changes(["docker", "login", "--password", P, "x"], ["docker", "login", "--password", word, "x"])
+        self.changes([["--token", T20], "-p"], [["--token", "[redacted:token]"], "-p"])
+        self.changes([["Authorization", T40]], [["Authorization", "[redacted:token]"]])
+        same: object
+        for same in (["--password", "--verbose1"], ["password", "token", "key"], ["--key", "value1"], ["key", 5, "--token"]):
+            self.assertIs(rlm.redact_value(same), same)
+
+    def test_headers_and_nested_values(self) -> None:
+        word, login = "[redacted:password]", "dXNlcjpw" + "YXNzMTIz"
+        self.changes({"headers": {"Authorization": "Basic " + login, "Cookie": f"a=1; sid={T20}"}},
+                     {"headers": {"Authorization": "Basic [redacted:basic-auth]", "Cookie": "a=1; sid=[redacted:cookie]"}})
+        self.changes({"Set-Cookie": [f"sid={T20}; path=/"]}, {"Set-Cookie": ["sid=[redacted:cookie]; path=/"]})
+        self.changes({"name": "authorization", "value": T40}, {"name": "authorization", "value": "[redacted:token]"})
+        self.changes({"password": {"value": P, "sensitive": True}}, {"password": {"value": word, "sensitive": True}})
+        self.changes({"secrets": {"db": P, "path": "/a/b", "db_id": P}},
+                     {"secrets": {"db": "[redacted:secret]", "path": "/a/b", "db_id": P}})
+        self.changes({"ParameterKey": "DbPassword", "ParameterValue": P}, {"ParameterKey": "DbPassword", "ParameterValue": word})
+        same: object
+        for same in ({"Authorization": "Bearer <token>"}, {"password": {"type": "string", "pattern": "[a-z0-9]{8,}"}}, {"Cookie": ["a=1"]},
+                     {"value": P}, {"ParameterKey": "Size", "ParameterValue": P}):
+            self.assertIs(rlm.redact_value(same), same)
+
+    def test_keys_that_become_the_same_are_numbered(self) -> None:
+        value = {"gh" + "p_" + rnd(36): n for n in (1, 2)}
+        self.changes({**value, "a": 3}, {"[redacted:github-token]": 1, "[redacted:github-token] 2": 2, "a": 3})
+
     def test_values(self) -> None:
         value = {"a": [1, None, {"password": "sword" + "fish", "n": 1.5, "t": f"API_KEY={T20}"}], "api_key": [T20, 3]}
         self.assertEqual(rlm.redact_value(value), {"a": [1, None, {"password": "[redacted:password]", "n": 1.5,
@@ -420,7 +568,11 @@ class RedactTest(unittest.TestCase):
                  "<private>", "</private>", "<", "password=a", f"{dashes}BEGIN PRIVATE KEY{dashes}", "Cookie: ", "cookie=sid=",
                  "Bearer ", "authorization:", "sk-", "gh" + "p_", "a.", "login ", "login a password ", "curl -u ", "curl ", "AKIA", ":AA",
                  "_auth=", "key" + " " * 50, "key_", "key.a", "0", "A1", "xox", "hvs.", "ey" + "J.", "-_", "pass", "--token ", "key\n",
-                 "password: b\\", "identified by ", "user:p@", f"{dashes}BEGIN PRIVATE KEY{dashes}\n{'A' * 64}\n"]
+                 "password: b\\", "identified by ", "user:p@", "mysql -p", "mysql ",
+                 "echo ", "echo a|", "sudo -s", "echo a | sudo -s", "login -p ", "curl -b \"",
+                 "auth('a','", "<private >", "\x1b[0m", "key\x1b[0m", "key: |\n", "ci" + "o", "LS0tLS1CRUdJTiBQUklW", "cG9zdGdyZX", "-us1",
+                 "Private-Lines: 1\nAAAA\n", "ENV ", "set -x key ", "<entry key=\"key\">", "a.password(\"", "postgres://a:b", "[\u001b[0m",
+                 f"{dashes}BEGIN PRIVATE KEY{dashes}\n{'A' * 64}\n"]
         for unit in units:
             took = []
             full = unit in units[:6]

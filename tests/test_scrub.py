@@ -168,6 +168,16 @@ class RestoreTest(StoreCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn(self.path, done.stderr.decode())
 
+    def test_what_is_there_of_its_subagents_stays_and_the_rest_comes_back(self) -> None:
+        os.unlink(self.path)
+        with open(self.agent, "ab") as file:
+            file.write(spoken("newer é"))
+        newer = rlm.read_file(self.agent)
+        done = self.cli("restore-transcript", SESSION)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertIn(f"{self.agent}: is there", done.stdout.decode())
+        self.assertEqual((rlm.read_file(self.path), rlm.read_file(self.agent)), (self.kept[self.path], newer))
+
     def test_it_goes_to_another_file_or_to_standard_output(self) -> None:
         target = os.path.join(self.home, "copy é.jsonl")
         self.assertEqual(self.cli("restore-transcript", SESSION, "--to", target).returncode, 0)
@@ -206,6 +216,54 @@ class RestoreTest(StoreCase):
         self.assertIn(SESSION, done.stdout.decode())
 
 
+    def damage(self) -> bytes:
+        """Makes the copy one of three slices, and flips a byte in the second; the bytes of the copy."""
+        with open(self.path, "ab") as file:
+            file.write(spoken("third é"))
+        self.save(self.path)
+        with open(self.path, "ab") as file:
+            file.write(spoken("fourth é"))
+        os.utime(self.path, (time.time() - 8000,) * 2)
+        self.save(self.path)
+        copy = self.places.transcript(SESSION)
+        data = bytearray(rlm.read_file(copy))
+        data[data.index(rlm.GZIP_START, 1) + 20] ^= 0xFF
+        with open(copy, "wb") as file:
+            file.write(data)
+        return bytes(data)
+
+    def test_a_damaged_copy_is_made_anew_from_its_transcript(self) -> None:
+        self.damage()
+        self.assertEqual(self.cli("verify").returncode, 1)
+        done = self.cli("verify", "--repair")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertIn("made anew from the transcript", done.stdout.decode())
+        self.assertIn("No damage.", self.cli("verify").stdout.decode())
+        self.assertEqual(self.cli("restore-transcript", SESSION, "--to", "-").stdout, rlm.read_file(self.path))
+
+    def test_of_a_damaged_copy_without_its_transcript_what_can_be_read_is_kept(self) -> None:
+        self.damage()
+        os.unlink(self.path)
+        self.assertEqual(self.cli("verify", "--repair", "--dry-run").returncode, 1)
+        done = self.cli("verify", "--repair")
+        self.assertIn("what can be read was kept", done.stdout.decode())
+        self.assertIn("No damage.", self.cli("verify").stdout.decode())
+        expected = b"".join([*self.lines, spoken("fourth é")])
+        self.assertEqual(self.cli("restore-transcript", SESSION, "--to", "-").stdout, expected)
+
+    def test_a_damaged_copy_does_not_keep_the_others_from_being_scrubbed(self) -> None:
+        damaged, other = self.damage(), SESSION.replace("3c", "4d")
+        with self.unredacted():  # type: ignore[attr-defined]
+            self.save(self.transcript(spoken(f"secret {SECRET} é", session=other), session=other))
+        done = self.cli("scrub")
+        self.assertEqual((done.returncode, done.stderr), (1, b""))
+        self.assertIn(f"transcript {SESSION}: cannot be read", done.stdout.decode())
+        self.assertEqual(rlm.read_file(self.places.transcript(SESSION)), damaged)
+        self.assertEqual(self.cli("verify", "--repair").returncode, 0)
+        self.assertNotIn(SECRET.encode(), self.bytes_at_home())
+        self.assertEqual(self.cli("scrub").returncode, 0)
+
+
 class ExcludeTest(StoreCase):
     def test_tools_refuse_and_imports_leave_out_what_is_excluded(self) -> None:
         self.assertEqual(self.cli("config", "exclude", f"Test,{self.home}/clients").returncode, 0)
@@ -225,6 +283,17 @@ class ExcludeTest(StoreCase):
         env = {"CLAUDE_PROJECT_DIR": folder, "RLM_PROJECT": ""}
         self.assertEqual(self.cli("remember", "x é", env=env).returncode, 2)
         self.assertEqual(self.cli("remember", "x é", env={**env, "CLAUDE_PROJECT_DIR": self.home}).returncode, 0)
+
+    def test_an_excluded_folder_has_all_its_names(self) -> None:
+        folder, link = os.path.join(self.home, "clients", "acme"), os.path.join(self.home, "link é")
+        os.makedirs(folder)
+        os.symlink(os.path.dirname(folder), link)
+        linked = os.path.join(link, "acme")
+        for entry, where, code in (("~/link é", folder, 2), ("~/clients", linked, 2), ("~/clients/*", linked, 2),
+                                   ("~/link é/a*", folder, 2), ("~/clients/b*", linked, 0), ("~/clients/*", link, 0)):
+            self.cli("config", "exclude", entry)
+            env = {"CLAUDE_PROJECT_DIR": where, "RLM_PROJECT": ""}
+            self.assertEqual(self.cli("remember", f"x é {entry}", env=env).returncode, code, (entry, where))
 
     def test_a_switch_takes_words_for_on_and_off(self) -> None:
         for word, expected in (("off", False), ("on", True), ("no", False), ("TRUE", True)):

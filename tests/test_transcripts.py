@@ -281,6 +281,33 @@ Done. é""")
                 wanted = expected.replace(" → ok: found", " → ok") if name in rlm.QUIET_TOOLS else expected
                 self.assertIn(wanted + "\n", script.text() + "\n")
 
+    def test_a_search_at_the_api_is_a_line_with_what_it_found(self) -> None:
+        script = Script()
+        script.user("go")
+        script.claude({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "fruit é"}},
+                      {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [
+                          {"type": "web_search_result", "title": "Kiwis é", "url": "http://k.nz", "encrypted_content": "E"},
+                          {"type": "web_search_result", "title": "Plums", "url": "http://p.fr"}]})
+        self.assertIn("- web_search `fruit é` → ok: Kiwis é http://k.nz … Plums http://p.fr [2 lines, ", script.text())
+        script.claude({"type": "server_tool_use", "id": "s2", "name": "web_search", "input": {"query": "more"}},
+                      {"type": "web_search_tool_result", "tool_use_id": "s2", "content": {
+                          "type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"}})
+        self.assertIn("- web_search `more` → error: max_uses_exceeded", script.text())
+        self.assertEqual(script.text().count("## Claude"), 1)
+
+    def test_what_the_client_says_in_the_assistants_place_is_noise(self) -> None:
+        script = Script()
+        script.user("go é")
+        script.say('API Error: 529 {"type":"error","error":{"type":"overloaded_error"}}')
+        script.say("No response requested.")
+        script.say("Credit balance is too low", isApiErrorMessage=True)
+        script.say("API Error: what it means\n\nAPI Error: 529 says that the API is busy. No response requested. é")
+        text = script.text()
+        self.assertEqual(text.count("API Error: 529"), 1)
+        self.assertTrue(text.endswith("## Claude\nAPI Error: what it means\n\nAPI Error: 529 says that the API is busy. "
+                                      "No response requested. é"), text)
+        self.assertNotIn("Credit", text)
+
     def test_a_plan_is_kept_whole(self) -> None:
         script = Script()
         script.user("plan it")
@@ -851,8 +878,11 @@ class KeepingTest(KeepCase):
         self.save(path)
         texts, state_file = self.texts(), self.places.reading(SESSION)
         good = rlm.read_file(state_file)
+        state = rlm.load_state(self.places, SESSION)
+        wrong = [json.dumps({**state, key: value}).encode() + b'\n""\n' for key in (*state, "compacted_at") if key != "v"
+                 for value in (5, "x", [1], {"x": 1}, None, -1, [1, "x"]) if type(value) is not type(state.get(key))]
         for bad in (b"", b"\0" * 99, b"{", b"[]\n[]\n", b'{"offset":"5","kept":[]}\n""\n', good[: len(good) // 2],
-                    good.split(b"\n")[0] + b"\n", good.split(b"\n")[0] + b"\n5\n", b"\xff\xfe\n", None):
+                    good.split(b"\n")[0] + b"\n", good.split(b"\n")[0] + b"\n5\n", b"\xff\xfe\n", None, *wrong):
             with self.subTest(bad):
                 os.unlink(state_file)
                 if bad is not None:
@@ -1051,6 +1081,178 @@ class KeepingTest(KeepCase):
         self.save(self.write(other.data()))  # longer than what was read: its size says nothing
         self.assert_each_once(30)
         self.assertEqual(self.kept(), other.data())
+
+    def test_a_file_that_shrank_and_went_on_otherwise_has_a_copy_of_its_own_and_the_old_one_stays(self) -> None:
+        script = self.script(5)
+        before = script.data()
+        for n_left in (len(script.lines) - 1, len(script.lines) // 2):
+            for n_more in (1, 30):  # shorter than it was, and longer
+                with self.subTest(n_left=n_left, n_more=n_more):
+                    self.other_home(f"other {n_left} {n_more}")
+                    lines = script.lines[:n_left]
+                    self.save(self.write(before))
+                    self.save(self.write(b"".join(lines)))
+                    self.assertEqual(self.kept(), before)
+                    other = Script(start=5000)
+                    other.say("<said 99>")
+                    for n in range(100, 100 + n_more):
+                        other.user(f"<asked {n}> é")
+                        other.say(f"<said {n}>")
+                    path = self.write(b"".join(lines) + other.data())
+                    self.save(path)
+                    other.user("<asked 300>")
+                    other.say("<said 300>")
+                    path = self.write(b"".join(lines) + other.data())
+                    self.save(path)
+                    self.assertEqual(self.kept(), rlm.read_file(path))
+                    self.assertEqual(self.kept(SESSION + "~1"), before)
+                    whole = "\n".join(self.texts())
+                    for n in (*range(5), *range(99, 100 + n_more), 300):
+                        self.assertEqual(whole.count(f"<said {n}>"), 1, n)
+
+    def test_a_copy_stays_one_when_an_older_version_was_read_in_between(self) -> None:
+        script = self.script(6)
+        for more in (b"", self.script(9).data()[len(script.data()):]):
+            self.other_home(f"other {len(more)}")
+            self.save(self.write(script.data()))
+            self.save(self.write(b"".join(script.lines[:40])))
+            self.save(self.write(script.data() + more))
+            self.assertEqual(self.kept(), script.data() + more)
+            self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
+
+    def test_another_version_of_a_transcript_is_named_when_it_is_given_back(self) -> None:
+        self.save(self.write(self.script(3).data()))
+        other = Script(start=5000)
+        other.user("other é" * 9999)
+        path = self.write(other.data())
+        self.save(path)
+        os.unlink(path)
+        done = self.cli("restore-transcript", SESSION[:8])
+        self.assertEqual((done.returncode, rlm.read_file(path)), (0, other.data()))
+        self.assertIn(f"restore-transcript {SESSION}~1 --to FILE", done.stdout.decode())
+        self.assertEqual(self.cli("restore-transcript", SESSION + "~1", "--to", "-").stdout, self.script(3).data())
+
+    def test_a_line_replaced_by_one_as_long_is_seen_though_all_lines_end_alike(self) -> None:
+        script = self.script(3)
+        script.say("<said 7> AAAA")
+        script.lines[-1] = script.lines[-1][:-2] + b',"slug":"' + b"s" * 90 + b'"}\n'
+        path = self.write(script.data())
+        self.save(path)
+        changed = script.lines[-1].replace(b"<said 7> AAAA", b"<said 8> BBBB").replace(fake_uuid(script.n).encode(),
+                                                                                     fake_uuid(script.n + 9).encode())
+        self.assertEqual((len(changed), changed[-64:]), (len(script.lines[-1]), script.lines[-1][-64:]))
+        data = b"".join(script.lines[:-1]) + changed
+        self.save(self.write(data))
+        self.assertEqual("".join(self.texts()).count("<said 8> BBBB"), 1)
+        self.assertEqual(self.kept(), data)
+        self.assertEqual(self.kept(SESSION + "~1"), script.data())
+        self.assert_each_once(3)
+
+    def test_a_state_with_the_shorter_check_of_before_goes_on(self) -> None:
+        script = self.script(4)
+        path = self.write(script.data())
+        self.save(path)
+        state = rlm.load_state(self.places, SESSION)
+        state["tail"] = [64, rlm.crc_of(script.data()[-64:])]
+        del state["kept_tail"]
+        rlm.save_state(self.places, SESSION, state, 0)
+        script.user("<asked 4>")
+        script.say("<said 4>")
+        self.save(self.write(script.data()))
+        self.assertEqual(self.kept(), script.data())
+        self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
+        self.assert_each_once(5)
+
+    def test_being_stopped_while_a_copy_is_set_aside_costs_no_copy(self) -> None:
+        script, other = self.script(3), self.script(8)
+        other.lines = [line.replace(b"gitBranch", b"gitbranch") for line in other.lines]
+        for name in (self.places.reading(SESSION + "~1"), self.places.reading(SESSION)):
+            self.other_home(os.path.basename(name))
+            self.save(self.write(script.data()))
+            path = self.write(other.data())
+            stopped = StopAfter(os.path.join(self.places.transcripts(), os.path.basename(name)))
+            with mock.patch.object(rlm, "replace_file", stopped), self.assertRaises(InterruptedError):
+                self.save(path)
+            self.save(path)
+            self.assertEqual(self.kept(), other.data())
+            self.assertEqual(self.kept(SESSION + "~1"), script.data())
+            self.assertEqual(list(rlm.transcript_problems(self.places)), [])
+
+    def test_one_session_in_two_folders_makes_two_copies_and_each_is_given_back_to_its_place(self) -> None:
+        script = self.script(3)
+        paths = [self.write(script.data(), folder=folder) for folder in ("-home-dev-project", "-home-dev-other")]
+        self.save(paths[0])
+        files = [list(script.lines), list(script.lines)]
+        for n in range(3, 9):
+            more = Script(start=1000 * n)
+            more.user(f"<asked {n}> é")
+            more.say(f"<said {n}>")
+            files[n % 2] += more.lines
+            with open(paths[n % 2], "wb") as file:
+                file.write(b"".join(files[n % 2]))
+            self.age(paths[n % 2])
+            self.assertFalse(rlm.is_saved(self.places, paths[n % 2]))
+            self.save(paths[n % 2])
+            self.assertTrue(rlm.is_saved(self.places, paths[n % 2]))
+        self.assert_each_once(9)
+        names = rlm.kept_transcripts(self.places)
+        self.assertEqual(len(names), 2)
+        for n, name in enumerate(names):
+            self.assertEqual(self.kept(name), b"".join(files[n]))
+            self.assertEqual(rlm.original_path(self.places, name), paths[n])
+            self.assertEqual(rlm.transcript_names(self.places, name), [name])
+        self.assertEqual(rlm.transcript_names(self.places, SESSION[:8]), [SESSION])
+        rlm.put_aside(self.places, paths[1])
+        self.assertEqual([name for _, name, _ in rlm.spooled_files(self.places)], [names[1]])
+
+    def test_a_transcript_whose_folder_was_renamed_goes_on_and_is_given_back_where_it_is_now(self) -> None:
+        script = self.script(3)
+        self.save(self.write(script.data()))
+        os.rename(os.path.dirname(self.path_of()), os.path.join(self.projects, "-home-dev-renamed"))
+        script.user("<asked 3>")
+        script.say("<said 3>")
+        path = self.write(script.data(), folder="-home-dev-renamed")
+        self.save(path)
+        self.assertEqual(rlm.original_path(self.places, SESSION), path)
+        self.assertEqual(self.kept(), script.data())
+        self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
+        self.assert_each_once(4)
+
+    def test_a_branch_that_begins_at_a_compaction_is_stored_once(self) -> None:
+        parent = self.script(4)
+        self.save(self.write(parent.data()))
+        begin = len(parent.lines)
+        parent.compaction("Summary: all of it é")
+        for n in range(4, 8):
+            parent.user(f"<asked {n}> é")
+            parent.say(f"<said {n}>")
+            self.save(self.write(parent.data()))
+        child, name = Script("94c965d7-ad2a-4ff7-b7dc-945d745a7032", start=4000), "94c965d7-ad2a-4ff7-b7dc-945d745a7032"
+        for entry in map(json.loads, parent.lines[begin:]):
+            child.raw({**entry, "uuid": f"n{entry['uuid']}", "sessionId": name,
+                       "forkedFrom": {"sessionId": SESSION, "messageUuid": entry["uuid"]}})
+        child.user("<asked 8>")
+        child.say("<said 8>")
+        self.save(self.write(child.data(), name))
+        self.assert_each_once(9)
+        self.assertEqual("\n".join(self.texts()).count("all of it é"), 1)
+
+    def test_a_secret_in_the_name_of_a_folder_is_in_no_file_and_the_project_has_one_name(self) -> None:
+        token = "ghp_" + "Zx8Kq2Lm5Np7Rt9Vw1By3Cd4Ef6Gh0Jk8sQ2"
+        folder = os.path.join(self.home, "code", token)
+        os.makedirs(os.path.join(folder, ".git"))
+        os.makedirs(os.path.join(folder, "deep"))
+        for cwds in ([folder, os.path.join(folder, "deep")], [os.path.join(folder, "deep"), folder]):
+            self.other_home(os.path.basename(cwds[0]) if cwds[0] != folder else "first")
+            script = Script()
+            for n, cwd in enumerate(cwds):
+                script.user(f"<asked {n}> é", cwd=cwd)
+                script.say(f"<said {n}>", cwd=cwd)
+                self.save(self.write(script.data(), folder=token))
+            self.assertEqual({found[4] for found in everything(self.places).values()}, {"[redacted:github-token]"})
+            stored = self.stored_bytes()
+            self.assertNotIn(token[4:].encode(), stored)
+            self.assertTrue(rlm.is_saved(self.places, self.path_of(folder=token)))
 
     def test_a_half_written_last_line_waits(self) -> None:
         script = self.script(3)
