@@ -4484,11 +4484,13 @@ NAMED_VENDORS = (
 SHORTEST = 19  # no vendor issues anything shorter, but in a longer text:
 SHORTEST_RUN = 18  # so many characters follow each other at least, but for Slack's
 # A rule finds nothing in a text that has, in lower case, none of its words.
-KEYWORDS = ("key", "token", "secret", "pass", "pwd", "_pw", "credential")
-COMMAND_WORDS = ("identified ", "login ", "curl", "mysql", "redis-cli ", "sudo -s")
-RARE_WORDS = ("ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")  # looked for where there is another clue
-LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS)
-CLUES = (*KEYWORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
+COMMON_WORDS = ("key", "token", "secret", "pass", "pwd", "credential")
+KEYWORDS = (*COMMON_WORDS, "_pw")
+COMMAND_WORDS = ("identified ", "login ", "curl")
+RARE_WORDS = ("_pw", "mysql", "redis-cli ", "sudo -s", "ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")
+LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS[1:])
+CLUES = (*COMMON_WORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
+SHORT_TEXT = 4_000  # in a longer one, rare words are looked for only where there is another clue: each takes time
 TABLES: list[bytes] = []  # what long_runs translates with, once it was needed
 GATES: dict[str, list[tuple[str, str, str]]] = {}
 
@@ -4560,7 +4562,7 @@ def clues(text: str) -> set[str]:
     found = {word for word in CLUES if word in low}
     if "private" in found and "private>" not in low and "private >" not in low:
         found.remove("private")
-    if found:
+    if found or len(low) <= SHORT_TEXT:
         found.update(word for word in RARE_WORDS if word in low)
     if "@" in low and "://" in low:
         found.add("://")
