@@ -7116,17 +7116,17 @@ class Deadline:
     in the main thread only. Elsewhere the block must not need it (see `is_cheap`).
     """
 
-    __slots__ = ("timeout_s", "what", "before", "armed")
+    __slots__ = ("timeout_s", "what", "hint", "before", "armed")
 
-    def __init__(self, timeout_s: float, what: str) -> None:
+    def __init__(self, timeout_s: float, what: str, hint: str = "") -> None:
         self.timeout_s = timeout_s
         self.what = what
+        self.hint = hint  # what the user can do
         self.armed = False
 
     def __enter__(self) -> None:
         def ring(*_: object) -> None:
-            raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s; make it more specific, or narrow by "
-                           "project or dates (`config grep_timeout_s` sets the limit)")
+            raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}")
 
         try:
             self.before = signal.signal(signal.SIGALRM, ring)
@@ -7176,7 +7176,8 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
     timeout_s = setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not ((is_literal or is_cheap(pattern)) and is_narrow(call.store, regex)):
         return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
-    with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(regex.pattern, 60)!r}"):
+    hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
+    with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(regex.pattern, 60)!r}", hint):
         hits, more, is_literal = grep(view, pattern, scope, limit, call.check)
         note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text." if is_literal else ""
         return no_grep_hits(view, pattern, project, grep_answer(hits, more, note))
@@ -9462,8 +9463,10 @@ class Keeper:
         """Saves what a transcript has grown by, slice by slice, until it is done or the monotonic clock says until_s.
 
         *base* is the offset in the transcript of the file's first byte, for one in the spool. StoreBusy when others
-        save for longer than wait_s; nothing is lost whatever is raised.
+        save for longer than wait_s, UsageError for what is no file; nothing is lost whatever is raised.
         """
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UsageError(f"{path} is no file")  # a pipe would let us wait
         saved, places, is_spooled, name = Saved(), self.places, bool(name), name or kept_name(self.places, path)
         with Lock(places.transcripts_lock(name), self.wait_s):
             state = self.begun(path, name, load_state(places, name), base, is_spooled)
