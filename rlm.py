@@ -4484,12 +4484,11 @@ NAMED_VENDORS = (
 SHORTEST = 19  # no vendor issues anything shorter, but in a longer text:
 SHORTEST_RUN = 18  # so many characters follow each other at least, but for Slack's
 # A rule finds nothing in a text that has, in lower case, none of its words.
-COMMON_WORDS = ("key", "token", "secret", "pass", "pwd", "credential")
-KEYWORDS = (*COMMON_WORDS, "_pw")
-COMMAND_WORDS = ("identified ", "login ", "curl")
-RARE_WORDS = ("_pw", "mysql", "redis-cli ", "sudo -s", "ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")
-LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS[1:])
-CLUES = (*COMMON_WORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
+KEYWORDS = ("key", "token", "secret", "pass", "pwd", "_pw", "credential")
+COMMAND_WORDS = ("identified ", "login ", "curl", "mysql", "redis-cli ", "sudo -s")
+RARE_WORDS = ("ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")
+LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS)
+CLUES = (*KEYWORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
 SHORT_TEXT = 4_000  # in a longer one, rare words are looked for only where there is another clue: each takes time
 TABLES: list[bytes] = []  # what long_runs translates with, once it was needed
 GATES: dict[str, list[tuple[str, str, str]]] = {}
