@@ -36,7 +36,7 @@ Contents, ground floor first: a name is used only below its definition.
 
 On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
 
-    rlm.py hooks/ install.json      the installed program, and what was installed where
+    rlm.py hooks/ install.json      the installed program, and what was installed where (install.lock: by one at a time)
     config.json                     only what the user changed
     hooks.log                       what went wrong in hooks
     memory/manifest.json            which files make up the store, in order; its generation
