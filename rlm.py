@@ -4678,15 +4678,20 @@ PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}
 def block_spans(text: str) -> list[tuple[int, int, str]]:
     """Where the text has PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
     mark = MARK + "private-key]"
-    if "Private-Lines: " in text:
-        return [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)]
-    spans = []
+    spans = [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)] \
+        if "Private-Lines: " in text else []
     heads = list(PATTERNS[BLOCK].finditer(text)) if "-----BEGIN " in text else []
     for head, following in zip(heads, heads[1:] + [None]):
         end = block_end(text, head.end(), following.start() if following else len(text))
         if end > head.end():
             spans.append((head.start(), end, mark))
-    return spans
+    apart: list[tuple[int, int, str]] = []
+    done = 0
+    for start, end, mark in sorted(spans):  # one without its end may reach into the next
+        if end > done:
+            apart.append((max(start, done), end, mark))
+            done = end
+    return apart
 
 
 def without_blocks(text: str, low: str, found: set[str]) -> str:
@@ -11784,7 +11789,7 @@ class Step:
 
     def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
                  edit: Edit | None = None, note: Record | None = None, aside: str = "") -> None:
-        self.verb = verb  # a key of CARRIERS; "unchanged" and "skip" do nothing
+        self.verb = verb  # a key of CARRIERS; "unchanged" and "skip" do nothing, "failed" could not
         self.path = path
         self.what = what
         self.data = data

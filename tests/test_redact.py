@@ -423,6 +423,19 @@ class RedactTest(unittest.TestCase):
             self.assertEqual(clean.replace(newline, "\n"), text.replace(f"\n{PEM_BODY}\nab==", " [redacted:private-key]"))
             self.assertEqual(rlm.redact(clean), clean)
 
+    def test_keys_of_several_kinds_go_from_one_text(self) -> None:
+        dashes = "-" * 5
+        pem = f"{dashes}BEGIN RSA PRIVATE KEY{dashes}\n{PEM_BODY}\n"
+        end = f"{dashes}END RSA PRIVATE KEY{dashes}"
+        putty = f"PuTTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 6\n{PEM_BODY}\nab==\nPrivate-MAC: 12ab\n"
+        for text in (f"Files of PuTTY have Private-Lines: 6 or so\n\n{pem}{end}", f"{putty}\n{pem}{end}\n{putty}",
+                     f"{pem}{end}\n{putty}", f"{pem}{putty}", f"{pem}{putty}{pem}{end}"):
+            clean = rlm.redact(text)
+            self.assertNotIn(PEM_BODY[:40], clean)
+            self.assertNotIn(PEM_BODY[-40:], clean)
+            self.assertIn("[redacted:private-key]", clean)
+            self.assertEqual(rlm.redact(clean), clean)
+
     def changes(self, value: object, clean: object) -> None:
         """The value becomes this, when it is seen again, too, and then stays so."""
         for _ in range(2):
