@@ -12065,7 +12065,8 @@ def carry_restore(step: Step, record: Record, save: Callable[[], None]) -> None:
         _, new = taken_out(step.path, raw, step.edit, known)
         if read_file(step.path) == raw:
             if new is None:
-                carry_remove(Step("remove", os.path.realpath(step.path)), record, save)
+                step.path = os.path.realpath(step.path)
+                carry_remove(step)
             elif new != raw:
                 replace_through(step.path, new)
             return
