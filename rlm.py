@@ -12204,8 +12204,9 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     if steps and os.path.isdir(places.home):
         steps.append(Step("tidy", places.home))
     tidied = [step.path for step in steps if step.verb == "tidy"]
-    made = [folder for folder in reversed(record["made"]) if isinstance(folder, str) and folder not in tidied]
-    return steps + [Step("tidy", folder) for folder in made if os.path.isdir(folder)]
+    made = {folder for folder in record["made"] if isinstance(folder, str)} - set(tidied)
+    inner_first = sorted(made, reverse=True)  # two installations at once note theirs in any order
+    return steps + [Step("tidy", folder) for folder in inner_first if os.path.isdir(folder)]
 
 
 def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:

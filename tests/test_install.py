@@ -858,6 +858,31 @@ class UninstallTest(InstallCase):
         self.uninstall("--all")
         self.assertEqual(os.listdir(self.home), ["download"])
 
+    def test_a_folder_goes_that_one_installation_made_and_another_filled_first(self) -> None:
+        (is_ready, ready), (go, may_go) = os.pipe(), os.pipe()
+        for fd in (is_ready, ready, go, may_go):
+            self.addCleanup(os.close, fd)
+
+        class SlowLock(rlm.Lock):  # its folder is there, the lock is not held yet, and now the other one installs
+            def __init__(self, path: str) -> None:
+                rlm.ensure_folder(os.path.dirname(path))
+                os.write(ready, b".")
+                os.read(go, 1)
+                super().__init__(path)
+
+        def job() -> None:
+            os.close(may_go)
+            with mock.patch.object(rlm, "Lock", SlowLock):
+                self.run_command("install", "--no-import")
+
+        child = forked(job)
+        os.read(is_ready, 1)
+        self.install()
+        os.write(may_go, b".")
+        self.assertEqual(ended(child), 0)
+        self.uninstall("--all")
+        self.assertEqual(os.listdir(self.home), ["download"])
+
     def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
         self.install()
         self.put(self.settings, "{")
