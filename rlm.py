@@ -61,14 +61,13 @@ if sys.version_info < (3, 9):
 import os
 import time
 
-try:
-    import fcntl
-except ImportError:
-    sys.exit("rlm runs on Linux and macOS: this Python has no fcntl (on Windows, use WSL)")
+if os.name != "posix":
+    sys.exit("rlm runs on Linux and macOS; on Windows, use WSL")
 
 # Not typing.TYPE_CHECKING: importing typing costs a cold command about 3 ms. Type checkers know the bare name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import fcntl
     import json
     import math
     import re
@@ -106,7 +105,7 @@ else:
             globals()[self.name] = module
             return getattr(module, attribute)
 
-    json, math, unicodedata = Later("json"), Later("math"), Later("unicodedata")
+    fcntl, json, math, unicodedata = Later("fcntl"), Later("json"), Later("math"), Later("unicodedata")
     signal = Later("signal", "_signal")  # without the names for numbers, which cost 5 ms
 
 __version__ = "0.1.0"
@@ -1293,7 +1292,7 @@ def load_manifest(path: str) -> Record:
             raise RlmError(f"{path} was written by a newer rlm; update this one")
         sound = manifest["logs"] and all(len(entry) == 2 for entry in manifest["logs"]) and \
             type(manifest["generation"]) is int and isinstance(manifest["archives"], list)
-        if not sound or manifest.get("check", manifest_check(manifest)) != manifest_check(manifest):
+        if not sound or ("check" in manifest and manifest["check"] != manifest_check(manifest)):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Damaged(f"{path} is damaged; run `rlm.py verify --repair` to make it anew from the log files") from None

@@ -250,6 +250,12 @@ class ExitCodeTest(CliCase):
                 self.assertRegex(err, r"\A(rlm: [^\n]+\n\Z|usage: rlm\.py)")
                 self.assertIn(part, err)
 
+    def test_elsewhere_than_on_linux_and_macos_it_says_so(self) -> None:
+        code = 'import os, sys; os.name = "nt"; sys.argv = ["rlm.py", "status"]; import rlm'
+        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **bytecode()}, capture_output=True)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertEqual(done.stderr, b"rlm runs on Linux and macOS; on Windows, use WSL\n")
+
     def test_export_does_not_write_over_a_file(self) -> None:
         path = self.write("mine.jsonl", "mine")
         self.assertIn("mine.jsonl exists", self.failed(2, "export", path))

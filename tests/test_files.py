@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import json
 import os
@@ -197,7 +198,7 @@ class LockTest(Folder):
             pass
 
     def test_a_file_system_without_locks_is_a_clear_error(self) -> None:
-        with mock.patch.object(rlm.fcntl, "flock", side_effect=OSError(errno.ENOLCK, "No locks available")), \
+        with mock.patch.object(fcntl, "flock", side_effect=OSError(errno.ENOLCK, "No locks available")), \
                 self.assertRaisesRegex(rlm.StoreUnwritable, "no locks"), rlm.Lock(self.path("lock")):
             pass
 
@@ -261,9 +262,8 @@ class AppendTest(Folder):
     def test_sync_reaches_the_disk_by_the_strongest_call_there_is(self) -> None:
         fd = os.open(self.path(), os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, fd)
-        with mock.patch.object(rlm.fcntl, "F_FULLFSYNC", 51, create=True), mock.patch.object(rlm.fcntl,
-                                                                                             "fcntl") as full, \
-                mock.patch.object(os, "fsync") as plain:
+        with mock.patch.object(fcntl, "F_FULLFSYNC", 51, create=True), \
+                mock.patch.object(fcntl, "fcntl") as full, mock.patch.object(os, "fsync") as plain:
             rlm.sync(fd)
             self.assertEqual((full.call_args.args, plain.call_count), ((fd, 51), 0))
             full.side_effect = OSError(errno.ENOTSUP, "not supported")
