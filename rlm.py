@@ -11821,7 +11821,7 @@ def install_record(places: Places) -> Record:
         if not isinstance(record.get(name), dict):
             record[name] = {}
     if not isinstance(record.get("made"), list):
-        record["made"] = []  # the folders that were not there before, from the outermost on
+        record["made"] = []  # the folders that were not there before
     return record
 
 
