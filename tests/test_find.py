@@ -465,9 +465,8 @@ class ScopeTest(FindCase):
         self.call("rlm_remember", content="é high", importance="high", category="fact")
         self.call("rlm_remember", content="é low", importance="low", category="todo")
         view = self.view()
-        for details, ordinals in (({"importance": "high"}, {0}), ({"category": "todo"}, {1}), ({}, None)):
-            keys = rlm.keys_in_scope(view, rlm.Scope(**details))
-            self.assertEqual(keys and {key >> 8 for key in keys}, ordinals)
+        for details, ordinals in (({"importance": "high"}, {0}), ({"category": "todo"}, {1}), ({}, {0, 1})):
+            self.assertEqual(set(rlm.members(rlm.in_scope(view, rlm.Scope(**details)))), ordinals)
 
 
 class SearchTest(FindCase):
@@ -505,7 +504,7 @@ class SearchTest(FindCase):
                 (found,) = self.call("rlm_recall", query=query).data["insights"]
                 self.assertEqual(found["id"], insight)
             view = self.view()
-            ranks = [rlm.rank(view, query, None, 20) for query in spellings]
+            ranks = [rlm.ranked(rlm.Query(view, query), view.alive_mask(), 20) for query in spellings]
             self.assertEqual({tuple(ordinal for _, ordinal in found) for found in ranks}, {(5, 4, 3, 2, 1, 0, 6)})
             if not is_indexed:
                 self.index()

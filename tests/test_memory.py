@@ -89,12 +89,10 @@ class IdTest(TempHome):
             self.assertRegex(new_id, r"\Ai-[0-9a-f]{8}\Z")
 
     def test_an_insight_id_that_is_taken_is_drawn_again(self) -> None:
-        drawn = [b"\x01\x02\x03\x04", b"\x01\x02\x03\x04", b"\x05\x06\x07\x08"]
+        drawn = [b"\x01\x02\x03\x04", b"\x01\x02\x03\x04", b"\x05\x06\x07\x08", *[b"any number"] * 9]
         with mock.patch.object(rlm.os, "urandom", lambda n: drawn.pop(0)[:n]):
             with rlm.Writer(self.view()) as writer:
-                ids = [writer.insight_id()]
-                writer.given.add(ids[0])
-                ids.append(writer.insight_id())
+                ids = [writer.save("insight", text, project="p", at_s=1.0)[0] for text in ("one", "two")]
         self.assertEqual(ids, ["i-01020304", "i-05060708"])
         self.assertEqual(drawn, [])
 
