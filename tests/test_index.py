@@ -62,7 +62,6 @@ class Row:
         self.importance = "medium"
         self.at_s = 0.0
         self.tags: list[str] = []
-        self.entities: list[str] = []
         self.is_alive = self.counts_in_statistics = True
         self.__dict__.update(fields)
         self.terms = Counter(rlm.count_terms(self.text))
@@ -123,7 +122,7 @@ def in_scope(rows: Sequence[Row], filters: dict[str, str]) -> set[int]:
             not filters.get("project") or same(row.project, filters["project"]),
             not filters.get("domain") or same(row.domain, filters["domain"]),
             all(any(same(tag, t) for t in row.tags) for tag in rlm.split_tags(filters.get("tags", ""))),
-            not filters.get("entity") or any(rlm.fold(filters["entity"]) in rlm.fold(e) for e in row.entities),
+            not filters.get("entity") or rlm.fold(filters["entity"]) in rlm.fold(row.text),
             not filters.get("date_from") or row.at_s >= rlm.epoch_of(filters["date_from"]),
             not filters.get("date_to") or row.at_s <= rlm.epoch_of(filters["date_to"]),
             filters.get("category", "") in ("", row.category),
@@ -168,8 +167,7 @@ class IndexCase(TempHome):
                     what = {"summary": rng.choice(words) + " é", "domain": rng.choice(DOMAINS)}
                     rlm.save_chunk(writer, text, ticket="", chunk_type="session", **what, **where)
                 record = writer.records[-1]
-                self.rows.append(Row(kind=record["k"], id=record["id"], text=text, entities=rlm.entities_of(record),
-                                     **what, **where))
+                self.rows.append(Row(kind=record["k"], id=record["id"], text=text, **what, **where))
 
     def forget(self, ordinals: Iterable[int], *, undo: bool = False) -> None:
         """Forgets documents, or brings them back."""
@@ -479,10 +477,6 @@ class SegmentTest(IndexCase):
         for part in ("e", "ar", "été", "ete", "日本", "語", "rare1", "parseconfigfile", "zzzz", words[0], words[-1]):
             found = segment.numbers_holding(part)
             self.assertEqual([terms[n] for n in found or ()], [w for w in words if part in w], part)
-            for prefix in (rlm.BY_ID, rlm.BY_ENTITY, rlm.BY_PROJECT):
-                found = segment.numbers_holding(part, prefix)
-                names = [t for t in terms if t.startswith(prefix) and part in t[len(prefix) :]]
-                self.assertEqual([terms[n] for n in found or ()], names, (part, prefix))
         self.assertEqual(segment.numbers_holding("e", limit=3), None)
         for term in ("", "\x01", "zzzz", "deplo", "deployx", "\U0010ffff"):
             self.assertEqual(segment.number_of(term), -1)
