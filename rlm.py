@@ -154,10 +154,6 @@ class TimedOut(RlmError):
     """A search took longer than its deadline and was stopped."""
 
 
-class Cancelled(RlmError):
-    """The caller no longer wants the answer."""
-
-
 class ClientFileError(RlmError):
     """A configuration file of the client cannot be changed as it is; nothing was changed."""
 
@@ -170,8 +166,7 @@ class ClientFileError(RlmError):
 DAY_S = 86400.0
 
 
-def now() -> float:
-    """Seconds since 1970."""
+def now() -> float:  # a function of ours, so that tests can set the clock
     return time.time()
 
 
@@ -200,7 +195,6 @@ def epoch_of(text: object) -> float:
 
 
 def local_day(epoch_s: float) -> str:
-    """The local date, 2026-11-21."""
     return time.strftime("%Y-%m-%d", time.localtime(epoch_s))
 
 
@@ -216,9 +210,7 @@ def size_text(n_bytes: int) -> str:
     """A size for people: 812 B, 4.2 KB, 61 MB."""
     if n_bytes < 1000:
         return f"{n_bytes} B"
-    size, unit = n_bytes / 1e3, "KB"
-    if size >= 1000:
-        size, unit = (size / 1e3, "MB") if size < 1e6 else (size / 1e6, "GB")
+    size, unit = next((n_bytes / n, unit) for n, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")) if n_bytes >= n)
     return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}"
 
 
@@ -265,29 +257,27 @@ def slug(name: str, limit: int = 40) -> str:
     return "-".join(filter(None, kept.split("-")))[:limit].strip(".-")
 
 
-class JsonRules:
-    """What JSON means, for the scanner written in C that the json module is built on."""
+def json_functions() -> tuple[Callable[[str], Any], Callable[[Any], str]]:
+    """What json.loads and json.dumps do, without json: importing that costs more than a whole hook with nothing to do.
 
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_float, parse_int, parse_constant = float, int, float
-
-
-def new_json_reader() -> Callable[[str], Any]:
-    """A function that does what json.loads does. Importing json costs more than a whole hook with nothing to do.
-
-    The scanner is a private name of the library, so there is a way without it.
+    They are made of its two functions in C. Those are private names of the library, so there is a way without them.
     """
+
+    class Rules:
+        strict, object_hook, object_pairs_hook = True, None, None
+        parse_float, parse_int, parse_constant = float, int, float
+
     try:
         import _json
 
-        make_scanner: Any = _json.make_scanner  # its stub wants a JSONDecoder
-        scan = make_scanner(JsonRules)
+        c: Any = _json  # its stub knows only what json itself uses
+        scan = c.make_scanner(Rules)
+        encode = c.make_encoder(None, None, c.encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        encode({}, 0)
     except (ImportError, AttributeError, TypeError):
-        return lambda text: json.loads(text)
+        return lambda text: json.loads(text), lambda value: json.dumps(value)
 
-    def read(text: str) -> Any:
-        """The value of a JSON text. ValueError when it is none."""
+    def loads(text: str) -> Any:
         text = text.strip(" \t\r\n")
         try:
             value, end = scan(text, 0)
@@ -297,28 +287,14 @@ def new_json_reader() -> Callable[[str], Any]:
             raise ValueError("not JSON: something follows the value")
         return value
 
-    return read
+    return loads, lambda value: "".join(encode(value, 0))
 
 
-def new_json_writer() -> Callable[[Any], str]:
-    """A function that does what json.dumps does, for the same reason."""
-    try:
-        import _json
-
-        make_encoder: Any = _json.make_encoder
-        encode = make_encoder(None, None, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)
-        encode({}, 0)
-    except (ImportError, AttributeError, TypeError):
-        return lambda value: json.dumps(value)
-    return lambda value: "".join(encode(value, 0))
-
-
-from_json, to_json = new_json_reader(), new_json_writer()
+from_json, to_json = json_functions()
 
 
 def estimated_tokens(n_bytes: int) -> int:
-    """About how many model tokens a text of that size takes: four bytes each."""
-    return (n_bytes + 3) // 4
+    return (n_bytes + 3) // 4  # English takes about four bytes each
 
 
 # ============================================================================
@@ -6538,9 +6514,9 @@ class Call:
         self.dry_run = False
 
     def check(self) -> None:
-        """Raises Cancelled when the caller has gone."""
+        """RlmError when the caller no longer wants the answer."""
         if self.is_cancelled:
-            raise Cancelled("cancelled")
+            raise RlmError("cancelled")
 
 
 class Param:

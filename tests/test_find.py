@@ -264,14 +264,14 @@ class GrepTest(FindCase):
 
     def test_a_search_can_be_stopped_between_two_chunks(self) -> None:
         self.add([f"é {n}" for n in range(5)])
-        checks = iter([None, None, rlm.Cancelled("stop")])
+        checks = iter([None, None, rlm.RlmError("stop")])
 
         def check() -> None:
             error = next(checks)
             if error:
                 raise error
 
-        with self.assertRaises(rlm.Cancelled):
+        with self.assertRaises(rlm.RlmError):
             rlm.grep(self.view(), "é", rlm.Scope(), 10, check)
         self.assertEqual(list(checks), [])
 
