@@ -1943,7 +1943,7 @@ INDEX_VERSION = 3
 SEGMENT_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
-BUILT_MAX_DOCS = 8 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
+BUILT_MAX_DOCS = 4 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
 MERGED_MAX_DOCS = 4096  # merged while serving: bounds the server's memory
 LARGEST_SEGMENT = 1 << 15  # a row must fit two bytes
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
@@ -2349,30 +2349,35 @@ class Batch:
 def merged_file(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes:
     """One segment file with the documents of several that follow one another; calls *pause* now and then."""
     from array import array
+    from heapq import merge
+    from itertools import groupby
+    from operator import itemgetter
 
-    rows_of: dict[bytes, bytes] = {}
-    codes_of: dict[bytes, bytes] = {}
-    for segment in segments:
-        offset = segment.first - segments[0].first
-        terms = segment.read("terms")[1:-1].split(b"\n")
-        for number, term in enumerate(terms):
-            found = segment.postings_at(number)
-            rows = array("H", [row + offset for row in found.all_rows()]).tobytes()
-            codes = found.codes or found.column.replace(b"\0", b"")
-            if term in rows_of:
-                rows, codes = rows_of[term] + rows, codes_of[term] + codes
-            rows_of[term], codes_of[term] = rows, codes
-            if number & 1023 == 0:
-                pause()
+    def numbered(which: int) -> Iterator[tuple[bytes, int, int]]:
+        """(term, which segment, the term's number in it), in order."""
+        terms = segments[which].read("terms")[1:-1].split(b"\n")
+        return ((term, which, number) for number, term in enumerate(terms))
+
+    terms: list[bytes] = []
+    raws: list[bytes] = []
+    for term, group in groupby(merge(*map(numbered, range(len(segments)))), key=itemgetter(0)):
+        rows = codes = b""
+        for _, which, number in group:
+            offset, found = segments[which].first - segments[0].first, segments[which].postings_at(number)
+            rows += array("H", [row + offset for row in found.all_rows()]).tobytes()
+            codes += found.codes or found.column.replace(b"\0", b"")
+        terms.append(term)
+        raws.append(rows + codes)
+        if len(terms) & 1023 == 0:
+            pause()
     columns = {name: b"".join(segment.read(name) for segment in segments) for name in COLUMNS}
     choices = {name: sorted({value for segment in segments for value in segment.header[name]}) for name in CHOICES}
     for name, known in choices.items():
         columns[name] = b"".join(segment.read(name).translate(bytes(map(known.index, segment.header[name])).ljust(256))
                                  for segment in segments)
     names = [term_bytes("\t".join(segment.names(row))) for segment in segments for row in range(segment.n_docs)]
-    every = sorted(rows_of)
-    return segment_file(segments[0].first, sum(segment.n_tokens for segment in segments), columns, choices, names,
-                        every, [rows_of[term] + codes_of[term] for term in every])
+    n_tokens = sum(segment.n_tokens for segment in segments)
+    return segment_file(segments[0].first, n_tokens, columns, choices, names, terms, raws)
 
 
 # -- what the index consists of ---------------------------------------------
@@ -2967,28 +2972,33 @@ class Builder:
         view.refresh()
 
 
-def mergeable(segments: Sequence[Segment], max_docs: int) -> int:
-    """How many of the last segments to merge into one, 0 for none.
+def mergeable(segments: Sequence[Segment], max_docs: int) -> tuple[int, int]:
+    """Which segments to merge into one, as a slice; an empty one for none.
 
-    At least four, and one more as long as it is no more than twice what is behind it: a document is merged
-    about log2(n) times, and about log2(n) segments are left.
+    At least four that follow one another, as late as possible, and one more as long as it is no more than twice what
+    is behind it: a document is merged about log2(n) times, and about log2(n) segments are left.
     """
-    n_merged, n_docs = 0, 0
-    for segment in reversed(segments):
-        if n_docs + segment.n_docs > max_docs or (n_merged >= 3 and segment.n_docs > 2 * n_docs):
-            break
-        n_docs += segment.n_docs
-        n_merged += 1
-    return n_merged if n_merged >= 4 else 0
+    for end in range(len(segments), 3, -1):
+        start, n_docs = end, 0
+        while start and n_docs + segments[start - 1].n_docs <= max_docs and (
+                end - start < 3 or segments[start - 1].n_docs <= 2 * n_docs):
+            start -= 1
+            n_docs += segments[start].n_docs
+        if end - start >= 4:
+            return start, end
+    return 0, 0
 
 
 def merge(view: View, max_docs: int, pause: Callable[[], None]) -> None:
-    """Makes one of the last segments as long as that is worth it. Call it with the index's lock held."""
-    while n_merged := mergeable(view.index.segments, max_docs):
+    """Makes one of several segments as long as that is worth it. Call it with the index's lock held."""
+    while True:
         log, index = view.log, view.index
-        merged = index.segments[-n_merged:]
+        start, end = mergeable(index.segments, max_docs)
+        if not end:
+            return
+        merged = index.segments[start:end]
         path = log.places.segment(log.generation(), merged[0].first, merged[-1].first + merged[-1].n_docs)
-        index.files[-n_merged - 1 : -1] = [write_cache(path, merged_file(merged, pause))]
+        index.files[start:end] = [write_cache(path, merged_file(merged, pause))]
         publish(log, index)
         view.refresh()
 

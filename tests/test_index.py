@@ -467,10 +467,10 @@ class SegmentTest(IndexCase):
         n_merged_docs, most = 0, 0
         for n in range(1, 5001):
             sizes.append(SimpleNamespace(n_docs=1))
-            n_merged = rlm.mergeable(sizes, 1 << 30)
-            if n_merged:
-                n_docs = sum(s.n_docs for s in sizes[-n_merged:])
-                sizes[-n_merged:] = [SimpleNamespace(n_docs=n_docs)]
+            start, end = rlm.mergeable(sizes, 1 << 30)
+            if end:
+                n_docs = sum(s.n_docs for s in sizes[start:end])
+                sizes[start:end] = [SimpleNamespace(n_docs=n_docs)]
                 n_merged_docs += n_docs
             self.assertLessEqual(len(sizes), math.log2(n) + 4)
             most = max(most, len(sizes))
@@ -482,9 +482,9 @@ class SegmentTest(IndexCase):
         sizes: list[Any] = []
         for _ in range(5000):
             sizes.append(SimpleNamespace(n_docs=1))
-            n_merged = rlm.mergeable(sizes, 256)
-            if n_merged:
-                sizes[-n_merged:] = [SimpleNamespace(n_docs=sum(s.n_docs for s in sizes[-n_merged:]))]
+            start, end = rlm.mergeable(sizes, 256)
+            if end:
+                sizes[start:end] = [SimpleNamespace(n_docs=sum(s.n_docs for s in sizes[start:end]))]
         self.assertLessEqual(max(s.n_docs for s in sizes), 256)
         self.assertLess(len(sizes), 5000 / 256 * 3 + 12)
 
