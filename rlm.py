@@ -1948,6 +1948,8 @@ MERGED_MAX_DOCS = 4096  # merged while serving: bounds the server's memory
 LARGEST_SEGMENT = 1 << 15  # a row must fit two bytes
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
+# How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
+READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
 JOINED_KEPT = 64
 BLOCK_TERMS = 256  # a look-up bisects the first terms of the blocks, then reads one block
@@ -2535,6 +2537,8 @@ def common(*masks: bytes) -> bytes:
 
 # -- the view: index and tail as one ----------------------------------------
 
+ALL_DOCS = 1 << 60
+
 
 class View:
     """What one process knows of a store: the index as far as it reaches, and the tail of the log folded in memory.
@@ -2565,7 +2569,7 @@ class View:
         self.numbers: dict[str, set[str]] = {}  # a "date_project" -> what follows it in ids
         self.n_damaged = index.n_damaged
 
-    def refresh(self, most_docs: int = 1 << 60) -> View:
+    def refresh(self, most_docs: int = ALL_DOCS) -> View:
         """Takes in what was written since the last time, by anyone, or so much that so many are in the tail."""
         while True:
             try:
@@ -2592,9 +2596,9 @@ class View:
             if rewritten or is_cut or signature != (0, 0, 0) or not self.seen:
                 self.reset(open_index(self.log) if signature != (0, 0, 0) else Snapshot())
         if self.log.generation() and (n_new := self.log.size() - self.seen) > 0:
-            if n_new > self.patience_bytes:
+            if n_new > self.patience_bytes and most_docs == ALL_DOCS:
                 raise NotIndexed(f"{size_text(n_new)} of the memory are not indexed yet; a server does that when it is "
-                                 "idle, `rlm search` at once")
+                                 "idle, a search in a shell at once")
             for pos, line in self.log.lines(self.seen):
                 self.fold_line(pos, line)
                 self.seen = pos + len(line) + 1
@@ -3020,6 +3024,15 @@ def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS
     except StoreUnwritable:
         pass
     return False
+
+
+def is_behind(places: Places) -> bool:
+    """Whether so much is not in the index that it should be brought up to date."""
+    view = View(places, TAIL_MAX_BYTES)
+    try:
+        return tail_is_long(view.refresh())
+    except NotIndexed:
+        return True
 
 
 def index_now(view: View, progress: Callable[[float, float, str], None]) -> None:
@@ -6544,18 +6557,22 @@ class Nobody:
 
 
 class Reading:
-    """A `with` block that has the up-to-date view to itself."""
+    """A `with` block that has the up-to-date view to itself. A store without an index gets one first."""
 
-    __slots__ = ("view", "mutex")
+    __slots__ = ("view", "mutex", "build")
 
-    def __init__(self, view: View, mutex: Any) -> None:
-        self.view = view
-        self.mutex = mutex
+    def __init__(self, view: View, mutex: Any, build: Callable[[View], object]) -> None:
+        self.view, self.mutex, self.build = view, mutex, build
 
     def __enter__(self) -> View:
         self.mutex.__enter__()
         try:
-            return self.view.refresh()
+            try:
+                return self.view.refresh()
+            except NotIndexed:
+                self.build(self.view)
+                self.view.patience_bytes = ALL_DOCS  # where no index can be written, the log is read
+                return self.view.refresh()
         except BaseException:
             self.mutex.__exit__(None, None, None)
             raise
@@ -6568,21 +6585,22 @@ class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
+    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = Nobody) -> None:
         self.places = places
-        self.read_view, self.write_view = View(places), View(places)
+        self.build: Callable[[View], object] = lambda view: catch_up(view, wait_s=LOCK_WAIT_S)
+        self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex, self.uses_mutex = new_mutex(), new_mutex(), new_mutex()
         self.uses: dict[str, int] = {}
 
     def reading(self) -> Reading:
         """For `with store.reading() as view`."""
-        return Reading(self.read_view, self.read_mutex)
+        return Reading(self.read_view, self.read_mutex, self.build)
 
     def writing(self) -> Reading:
         """For `with store.writing() as view`, around a Writer."""
-        return Reading(self.write_view, self.write_mutex)
+        return Reading(self.write_view, self.write_mutex, self.build)
 
     def count_use(self, doc_id: str, n: int = 1) -> None:
         """Notes an access, or several, to be recorded with others."""
@@ -7797,8 +7815,7 @@ class Server:
             self.is_busy = True
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
-                view = self.store.write_view
-                if tail_is_long(view) or tail_is_long(self.store.read_view):
+                if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
                     trim_memory()
@@ -9662,7 +9679,7 @@ class Hook:
 
     def view(self) -> View:
         """The store as it is now."""
-        self.seen_view = self.seen_view or View(self.places)
+        self.seen_view = self.seen_view or View(self.places, HOOK_MAX_BYTES)
         return self.seen_view.refresh()
 
     def keeper(self) -> Keeper:
@@ -9701,6 +9718,8 @@ def save_session(hook: Hook, until_s: float) -> bool:
             for path in paths:
                 if time.monotonic() < until_s and keeper.save(path, until_s=until_s).is_whole:
                     unread.remove(path)
+    except NotIndexed:  # whoever builds the index reads what is put aside
+        pass
     finally:  # whatever went wrong, this must not be lost
         for path in unread:
             if os.path.isfile(path):
@@ -9808,9 +9827,11 @@ def hand_back(hook: Hook) -> str:
     task = open_task(last_turns(hook.path)) if hook.path and os.path.isfile(hook.path) else {}
     ids = hook.state().get("ids", [])
     decisions = []
-    if os.path.exists(hook.places.manifest()):
+    try:
         view = hook.view()
         decisions = insight_lines(view, project_keys(view, hook.project), lambda doc: doc.label == "decision", 5)
+    except NotIndexed as error:  # the task itself is in the transcript
+        note_failure(hook.places, hook.event, error)
     text = "\n".join([message("decisions"), *decisions]) if decisions else ""
     text = cut_bytes(text, HANDOFF_BYTES // 4)
     rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
@@ -13033,6 +13054,8 @@ def install_command(call: Call, options: Any) -> int:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
         return 0
     imported = "" if options.no_import else import_past(call)
+    if is_behind(places):  # an older version's index is of no use to the hooks
+        index_now(call.store.write_view, call.progress)
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, "Restart Claude Code to use it."]))
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
@@ -13137,6 +13160,7 @@ def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
     call.progress = terminal_progress()
+    call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
     code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
     sys.stdout.flush()
