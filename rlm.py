@@ -4443,7 +4443,7 @@ def is_password(value: str, quoted: bool, env: bool) -> bool:
 
 # What a sentence says of a password that is none: 2fa-protected, an address, a version, what has no digit but one sign.
 NOT_SAID = r"\d+[A-Za-z]{0,4}(?:-[A-Za-z]+)+|[\w.+-]+@[\w.-]+\.[A-Za-z]{2,}|[A-Za-z]*[+=?~&*]+[A-Za-z=+&*]*" \
-           r"|[A-Z]{1,5}-?\d{1,5}|[\w.]+[(\[].*|[-{$%(\[].*"
+           r"|[A-Z]{1,5}-?\d{1,5}|[\w.]+[(\[].*|[A-Za-z_]\w{2,}=.*|[-{$%(\[].*"
 
 
 def is_said(value: str) -> bool:
@@ -4519,13 +4519,13 @@ crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; buildkite-token bkua_ bkct_ bk
 facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ; instagram-token IGQV [\w-]{100,} ;
 dropbox-token sl. (?:u\.)?[\w-]{50,} ; hubspot-token pat- [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} ;
 google-refresh-token 1//0 [\w-]{35,} ; google-api-key AQ. Ab[\w-]{40,} ; nuget-key oy2 [a-z0-9]{43}(?![A-Za-z0-9]) ;
-adobe-secret p8e- [A-Za-z0-9-]{28,} ; alibaba-key LTAI [A-Za-z0-9]{12,24}(?![A-Za-z0-9]) ;
+adobe-secret p8e- [A-Za-z0-9-]{28,} ; alibaba-key LTAI [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) ;
 tencent-key AKID (?=[A-Za-z]*[0-9])[A-Za-z0-9]{32}(?![A-Za-z0-9]) ; contentful-token CFPAT- [\w-]{40,} ;
 plaid-token access- (?:sandbox|development|production)-[0-9a-f-]{36} ; prefect-key pnu_ pnb_ [A-Za-z0-9]{36} ;
 readme-key rdme_ [a-z0-9]{60,} ; shippo-token shippo_live_ shippo_test_ [0-9a-f]{40} ;
 typeform-token tfp_ [\w.=-]{40,} ; duffel-token duffel_live_ duffel_test_ [\w=-]{40,} ;
 easypost-key EZAK EZTK [A-Za-z0-9]{54} ; frameio-token fio-u- [\w=-]{60,} ;
-flutterwave-key FLWSECK- FLWSECK_TEST- [A-Za-z0-9-]{12,} ; lob-key live_ test_ [0-9a-f]{35}(?!\w) ;
+flutterwave-key FLWSECK- FLWSECK_TEST- [A-Za-z0-9-]{12,} ; lob-key live_ [0-9a-f]{35}(?!\w) ;
 harness-token pat. sat. [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} ; infracost-key ico- [A-Za-z0-9]{32} ;
 openshift-token sha256~ [\w-]{43} ; scalingo-token tk-us- tk-eu- [\w-]{48} ; yandex-key AQVN [\w-]{35,40} ;
 yandex-key YC (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) ; yandex-token t1. [\w-]+=*\.[\w-]{80,}=* ;
@@ -4537,7 +4537,7 @@ apify-token apify_api_ [A-Za-z0-9]{30,} ; together-key tgp_v1_ [\w-]{40,} ; cere
 vercel-token vercel_blob_rw_ [A-Za-z0-9]+_[A-Za-z0-9]{20,} ; vercel-token vcp_ vck_ vci_ vca_ vcr_ [A-Za-z0-9]{40,} ;
 infisical-token st. [0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? ; octopus-key API- [A-Z0-9]{25,32}(?![\w-]) ;
 clojars-token CLOJARS_ [0-9a-f]{60} ; trello-token ATTA [0-9a-f]{64} ; render-key rnd_ [A-Za-z0-9]{28,} ;
-authress-key sc_ ext_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
+authress-key sc_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
 launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ; runpod-key rpa_ [A-Z0-9]{40,} ;
 elastic-key essu_ [A-Za-z0-9+/=]{40,} ; nylas-key nyk_v0_ [A-Za-z0-9]{40,} ; jina-key jina_ [A-Za-z0-9]{50,} ;
 voyage-key pa- (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) ; logfire-token pylf_v1_ [a-z]{2}_[A-Za-z0-9]{40,} ;
@@ -4550,7 +4550,6 @@ rootly-key rootly_ [0-9a-f]{60,} ; zuplo-key zpka_ [0-9a-f]{32}_[0-9a-f]{8} ; wa
 intra42-secret s-s4t2ud- s-s4t2af- [0-9a-f]{64} ; checkly-key cu_ [0-9a-f]{32}(?!\w) ; pubnub-key sec-c- [\w=-]{36,} ;
 trigger-key tr_dev_ tr_prod_ [A-Za-z0-9]{20,} ; dnsimple-token dnsimple_a_ dnsimple_u_ [A-Za-z0-9]{30,} ;
 valtown-token vtwn_ [A-Za-z0-9]{20,} ; pangea-token pts_ [a-z0-9]{32}(?!\w) ; settlemint-token sm_aat_ sm_pat_ \w{16,} ;
-ionic-token ion_ [A-Za-z0-9]{42} ;
 private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} ;
 login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
 jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
@@ -4573,12 +4572,14 @@ NAMED_VENDORS = (
     *(("password", port, port, PGPASS) for port in (":5432:", ":*:")),
     ("private-key", "kty", "", r"[\"'](?:d|p|q|dp|dq|qi|k)\\{0,15}[\"']\s?:\s{0,4}\\{0,15}[\"']([\w-]{20,})"),
     ("kubernetes-secret", "kind: secret", "", r"(?:\n|\\n)[ ]{1,8}[\w.-]{1,80}: ([A-Za-z0-9+/]{8,}={0,2})(?=\s|\\)"),
-    ("aws-secret-key", "[redacted:aws-access-key]", "",
-     r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
-     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
 )
+AWS_KEY = MARK + "aws-access-key]"
+AWS_PAIR = r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?" \
+           r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
 SHORTEST_RUN = 18  # no vendor issues anything shorter
-GATES: dict[str, list[tuple[str, str, str]]] = {}
+SHORTEST_SOLID = 20  # the same for those without a sign in them
+GATES: dict[str, list[tuple[str, str]]] = {}  # see vendors
+PREFIXES: dict[str, list[tuple[int, str, str, str]]] = {}  # prefix in lower case -> (order, kind, prefix, the rest)
 RUN_CHARS: list[bytes] = []  # what long_runs translates with, once it was needed
 
 
@@ -4587,20 +4588,24 @@ def pieces_of(text: str) -> list[str]:
     return text.replace("_", "-").replace(".", "-").split("-")
 
 
-def vendors(gate: str = "every") -> list[tuple[str, str, str]]:
-    """(kind, prefix, how it goes on) of all VENDORS, or of those with this gate; in order.
+def vendors() -> dict[str, list[tuple[str, str]]]:
+    """Gate -> (prefix in lower case, prefix) of VENDORS.
 
-    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most.
+    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most;
+    "solid" that of a token without any sign, "" that of the others.
     """
-    if not GATES:
-        gates: dict[str, list[tuple[str, str, str]]] = {}
+    if not PREFIXES:
+        gates: dict[str, list[tuple[str, str]]] = {}
+        rows: dict[str, list[tuple[int, str, str, str]]] = {}
         for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
             for prefix in prefixes:
                 end = pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." else ""
-                for name in ("every", end if len(end) > 1 else ""):
-                    gates.setdefault(name, []).append((kind, prefix, rest))
+                solid = prefix.isalnum() and rest.startswith(("[A-Z0-9]{", "[A-Za-z0-9]{", "[0-9a-f]{", "[a-z0-9]{"))
+                gates.setdefault(end if len(end) > 1 else "solid" if solid else "", []).append((prefix.lower(), prefix))
+                rows.setdefault(prefix.lower(), []).append((len(rows), kind, prefix, rest))
         GATES.update(gates)  # at once: another thread may ask meanwhile
-    return GATES[gate]
+        PREFIXES.update(rows)
+    return GATES
 
 
 def long_runs(text: str) -> str:
@@ -4619,13 +4624,13 @@ def long_runs(text: str) -> str:
 
 
 # What the names of secrets contain.
-KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk")
+KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
 # What labels of other languages contain that have none of those, and the name that stands for them. Without the first
 # letter of a word that its alphabet capitalises; _ is a blank.
 FOREIGN = {
     word.replace("_", " "): name
     for name, words in (
-        ("password", "mdp kennwort senha clave contrase wachtwoord parola heslo salasana hasło lösenord jelszó şifre "
+        ("password", "mdp kennwort senha clave contrase wachtwoord parola heslo hasło lösenord jelszó şifre "
                      "ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
                      "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "jeton окен トークン 令牌 토큰"),
@@ -4634,11 +4639,19 @@ FOREIGN = {
     )
     for word in words.split()
 }
-COMMON_LABELS = ("mdp", "kennwort", "senha", "clave", "contrase", "wachtwoord")  # looked for in plain ASCII, too
-CLUES = (*KEYWORDS, "auth", "bearer", "cookie", "identified ", "login", "log in", "private", *COMMON_LABELS)
-OPTION_LETTERS = frozenset("pkawubs-")  # of the options that without_options and PLACES look at
+# Each is looked for where its first character beyond ASCII is. Those that have none, only in short texts and where the
+# characters of their languages are: more than a message has some.
+FOREIGN_BY_CHAR: dict[str, list[str]] = {}
+for foreign in FOREIGN:
+    FOREIGN_BY_CHAR.setdefault(next((char for char in foreign if char > "\x7f"), ""), []).append(foreign)
+TYPED = ("log in", *FOREIGN_BY_CHAR.pop(""))
+ACCENTS = "éèàçüöäßñóíáãõìùěšřţșâ"
+MAX_TYPED = 1_500
+CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
+OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "-p", "-u")  # what OPTIONS and PLACES look at, behind the dash
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
 FLAGS = ("\ttrue\t", "\tfalse\t", "\\ttrue\\t", "\\tfalse\\t")  # of a cookie in cookies.txt
+RARE = ("psk=", *FLAGS)
 LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
           ":$", *FLAGS)
 
@@ -4652,7 +4665,7 @@ def clues(text: str) -> set[str]:
     latin, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
     # The first and the last character, which one memchr finds, spare most of the searches for what is rare.
-    found.update(word for word in FLAGS if word[0] in low and word[-1] in low and word in low)
+    found.update(word for word in RARE if word[0] in low and word[-1] in low and word in low)
     if "private" in found:
         found.remove("private")
         found.update(word for word in PRIVATE_CLUES if word in low)
@@ -4660,19 +4673,20 @@ def clues(text: str) -> set[str]:
         found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
     if "$" in low and ":$" in low:
         found.add(":$")
-    if not OPTION_LETTERS.isdisjoint([piece[:1] for piece in low.split(" -")[1:]]):
+    if any(piece.startswith(OPTION_STARTS) for piece in low.split(" -")[1:]):
         found.add(" -")
-    if not text.isascii():
-        small = lowered(text)
-        found.update(word for word in FOREIGN if word[0] in small and word in small)
-    runs = long_runs(latin)
-    if runs:
+    small = lowered(text)
+    found.update(word for char, words in FOREIGN_BY_CHAR.items() if char in text for word in words if word in small)
+    if len(text) <= MAX_TYPED or any(char in text for char in ACCENTS):
+        found.update(word for word in TYPED if word in low)
+    if runs := long_runs(latin):
         found.update(name for _, name, part, _ in NAMED_VENDORS if part in runs and name in low)
-        # One pass over the pieces between signs, where each of 150 prefixes would need its own.
-        ends = {piece[-3:] for piece in pieces_of(runs)}
+        # One pass over the pieces between signs, where each of 200 prefixes would need its own.
+        pieces, gates = pieces_of(runs), vendors()
+        ends = {piece[-3:] for piece in pieces}
         ends.update([end[-2:] for end in ends])
-        rows = vendors("") + [row for gate in ends & GATES.keys() for row in GATES[gate]]
-        found.update(prefix.lower() for _, prefix, _ in rows if prefix in runs)
+        ends = ends & gates.keys() | ({"", "solid"} if max(map(len, pieces)) >= SHORTEST_SOLID else {""})
+        found.update([word for end in ends for word, prefix in gates[end] if prefix in runs])
     return found
 
 
@@ -4723,10 +4737,10 @@ def marked(kind: str, match: re.Match[str]) -> str:
 
 def without_tokens(text: str, low: str, found: set[str]) -> str:
     """The text without what vendors issue, known by its prefix."""
-    for kind, prefix, rest in vendors():
-        if prefix.lower() in found and prefix in text:
+    for _, kind, prefix, rest in sorted([row for word in found & PREFIXES.keys() for row in PREFIXES[word]]):
+        if prefix in text:
             text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
-    return text
+    return PATTERNS[AWS_PAIR].sub(lambda match: marked("aws-secret-key", match), text) if AWS_KEY in text else text
 
 
 def without_named_tokens(text: str, low: str, found: set[str]) -> str:
@@ -4830,6 +4844,7 @@ postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql or
 LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
 LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?" \
              r"(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+TAB = r"(?:\t|\\t)"
 PLACES = (
     ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
                                         r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
@@ -4866,8 +4881,8 @@ PLACES = (
     ("pass", "password", SAID, "wpa_passphrase ", rf"\w{{14}} \S{{1,60}} {VALUE}"),
     # Lines of shadow and htpasswd, of cookies.txt.
     (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$([^\s:\"'\\]{8,})"),
-    *((flag, "cookie", MIXED, flag, r"T\w{4,5}T[^\s\\]{1,200}T(?:TRUE|FALSE)T\d{1,12}T[^\s\\]{1,80}T([^\s\\]{8,4000})"
-       .replace("T\\", r"(?:\t|\\t)\\")) for flag in FLAGS),
+    *((flag, "cookie", MIXED, flag, rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
+       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for flag in FLAGS),
 )
 # The letter after the dash, how much the value must look like a password at least, the programs that have this option,
 # what is before the value.
@@ -4939,11 +4954,11 @@ def without_options(text: str, low: str, found: set[str]) -> str:
     """The text without the passwords that programs are given by their options."""
     pieces: list[str] = []
     done = 0
-    for dash in PATTERNS[" (?=-[pPkKaAwuU-])"].finditer(text):
-        at = dash.end()
+    for dash in PATTERNS[" (?:-[pPkKaAwuU]|--[pu])"].finditer(text):
+        at = dash.start() + 1
         for letters, least, programs, option in OPTIONS if at >= done else ():
             if text[at + 1 : at + 2] in letters and (match := PATTERNS[option + VALUE].match(text, at)) \
-                    and PATTERNS[rf"(?:{programs}) [^\n|;&]*\Z"].search(text[max(0, at - 200) : at]) \
+                    and PATTERNS[rf"(?:{programs}) [^\n|;&]*\Z"].search(("".join(pieces[-6:]) + text[done:at])[-200:]) \
                     and (new := placed(least, "password", match)) != match[0]:
                 pieces += [text[done:at], new]
                 done = match.end()
@@ -5171,18 +5186,18 @@ def long_name(text: str, start: int, name: str) -> str:
     if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret", "passe"):
         return name
     before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
-    return before[0] + name if before else name
+    escaped = before is not None and text[before.start() - 1 : before.start()] == "\\" and before[0][0] in "nrt"
+    return before[0][escaped:] + name if before else name
 
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
 LINKS = "|".join("""
-are will_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →""".split()).replace("_", " ")
+are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →""".split()).replace("_", " ")
 LINKED = (
-    r"[^\W\d_]{0,4}?(?P<about>(?:[ ]\(?[^\s:：=,;!?\"'`()<>\[\]{}|*]{1,40}\)?){0,6}?)"
-    rf"(?:[ \t]{{0,3}}(?P<sign>[:：＝])|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|just|(?:re)?set to|changed to))?:?"
-    r"|[ ]?(?:[はがを是为為은는이가을를]|입니다|이다)、?|(?P<blank>(?=[ ])))"
-    r"[ \t]{0,4}(?P<quote>[\"'`「『«“„]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
+    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)"
+    rf"(?:[ \t]{{0,3}}(?P<sign>[:：＝])|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|just|(?:re)?set to|changed to))?:?))"
 )
+SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
 
 
 SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # how words are written, names of code are not
@@ -5194,27 +5209,31 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
     is_label: the name is a word of a language, and no sign after it was looked at yet.
     """
     nothing = on, on, ""
-    found = PATTERNS[LINKED].match(text, on)
-    if found is None or name.lower() in ("pass", "passes", "passe"):
-        return nothing
-    about = found["about"].split()
-    if (found["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
-        return nothing
-    start, end = found.span("value")
-    while end > start and text[end - 1] in ".,;:)]}?":
-        end -= 1
-    value, quoted = text[start:end], bool(found["quote"])
     kind, strength = promise_of(name)
-    linked = found["blank"] is None
-    if strength == 3:
-        digits = value.isdigit()
-        good = is_said(value) or (quoted and bool(found["sign"] or found["is"]) and is_password(value, True, False))
-        good = good and (not digits or not about) and (linked or bool(PATTERNS["[0-9]"].search(value) and not digits))
-    else:
-        good = strength == 2 and bool(judge(name, value, quoted, False)) and (linked or texture(value) == RANDOM)
-    if not linked and (about or not PATTERNS[SPOKEN].fullmatch(name)):
+    if strength < 2 or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "=")) or name.lower() in PASSES - {"pw"}:
         return nothing
-    return (start, end, kind) if good and not value.startswith(MARK) else nothing
+    link = PATTERNS[LINKED].match(text, on)
+    # First with a link, then without: use password X to log in.
+    for linked, before in ((True, link), (False, PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on))):
+        found = PATTERNS[SPOKEN_VALUE].match(text, before.end()) if before else None
+        if before is None or found is None or not (linked or PATTERNS[SPOKEN].fullmatch(name)):
+            continue
+        about = (before["about"] or "").split() if linked else []
+        if (linked and before["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
+            continue
+        value = found["value"].rstrip(".,;:)]}?")
+        start, quoted = found.start("value"), bool(found["quote"])
+        if strength == 2:
+            good = bool(judge(name, value, quoted, False)) and (linked or texture(value) == RANDOM)
+        elif value.isdigit():
+            good = linked and not about and is_said(value)
+        else:
+            quoted = quoted and linked and bool(before["sign"] or before["is"])
+            good = (is_said(value) and (linked or bool(PATTERNS["[0-9]"].search(value)))) \
+                or (quoted and is_password(value, True, False))
+        if good and not value.startswith(MARK):
+            return start, start + len(value), kind
+    return nothing
 
 
 def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
@@ -5284,7 +5303,7 @@ MAX_LOOKS = 8  # two do for any text that was not made to need more
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    if len(text) < 8 or not found:
+    if len(text) < 8 or not found or (len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier()):
         return text
     clean, low = text, lowered(text)
     here = {word for word in found if word in low}
@@ -5315,8 +5334,9 @@ HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secre
 JWK_PARTS = ("d", "p", "q", "dp", "dq", "qi", "k")  # the private ones of a key in JSON
 
 
-def texts_within(value: object) -> tuple[set[str], set[str]]:
-    """(the texts in a value, the keys of its dicts); not those without a clue that were seen before."""
+def texts_within(value: object) -> tuple[set[str], set[str], bool]:
+    """(the texts in a value, the keys of its dicts, without those in CLEAN; whether a list holds more than one text)."""
+    listed = False
     texts: set[str] = set()
     names: set[str] = set()
     level = [value]
@@ -5331,8 +5351,9 @@ def texts_within(value: object) -> tuple[set[str], set[str]]:
                 below += item.values()
             elif isinstance(item, list):
                 below += item
+                listed = listed or (len(item) > 1 and isinstance(item[0], str))
         level = below
-    return texts - CLEAN, names - CLEAN
+    return texts - CLEAN, names - CLEAN, listed
 
 
 def without_spread(items: list[object]) -> list[object]:
@@ -5451,7 +5472,7 @@ def redact_value(value: object) -> object:
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
-    texts, names = texts_within(value)
+    texts, names, listed = texts_within(value)
     found = clues("\n".join((*texts, *names)))
     if len(CLEAN) >= MAX_NAMES:
         CLEAN.clear()
@@ -5460,8 +5481,9 @@ def redact_value(value: object) -> object:
                  and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
     if not found:
         CLEAN.update(text for text in texts if len(text) < MAX_CLEAN)
-        return value
-    return redacted(value, "", 0, found, False)
+    elif listed or not CLEAN.issuperset(names) or any(cleaned(text, found) is not text for text in texts):
+        value = redacted(value, "", 0, found, False)
+    return value
 
 
 # ============================================================================
