@@ -4379,10 +4379,11 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # ============================================================================
 # 10. Redact
 # ============================================================================
-# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Three ways to know a secret: by its shape (a
-# vendor's prefix, a key block), by where it stands (URL, header, cookie), by the name it is given (API_KEY=...). All
-# work on plain text and on text escaped into JSON any number of times, because tool output nests. Nearly all text
-# holds no secret, so each rule waits behind a cheap test, and nothing is compiled before a test lets something through.
+# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Four ways to know a secret: by its shape (a
+# vendor's prefix, a key block), by where it stands (URL, header, cookie, option), by the name it is given (API_KEY=...),
+# by what a sentence says (the password is ...). All work on plain text and on text escaped into JSON any number of
+# times, because tool output nests. Nearly all text holds no secret: clues() looks for a few words with plain searches,
+# about a microsecond each for 2 KB, and only the rules run whose words it found. Only they import re and compile.
 # What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
 
 
@@ -4415,6 +4416,7 @@ STAND_IN = (
     r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
     r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
     r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
+    r"|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z"  # a tag of YAML: !vault, !Ref, !!binary
     r"|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # a line of /etc/passwd
 )
 # As a whole: what code, schemas and forms give such names. Compared in lower case.
@@ -4424,15 +4426,29 @@ chararray object any optional unknown never void self this required optional nul
 unset empty missing invalid valid default text varchar input prompt file stdin env auto static dynamic inherit basic
 bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token
 tokens key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired
-plaintext click enter forgot reset generate generated random copy show hide update
+plaintext click enter forgot reset generate generated random copy show hide update 1password keepassxc
 """.split())
 # Names that variables have, with or without a number: password = arg1 is code, password: hunter2 is not.
 VARIABLES = frozenset("""
 arg args param val value var str string text data user input output foo bar baz name field line tmp temp prompt result
 res buf buffer test item obj node elem row col num pos idx group match part hash line word char ch file path url md sha
-utf base aes rsa int uint float ipv oauth http python py version step test
+utf base aes rsa int uint float ipv oauth http python py version step test page form option
 """.split())
-TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps)-?\d+[a-z_-]{0,12}"
+# A name that ends so is about the secret, not the secret.
+ABOUT = frozenset("""
+id ids name names type types count counts len length size sizes limit limits max min budget usage used total num number
+url uri urls path paths file files filename dir field fields column index idx hash hashes digest format policy policies
+rule rules regex pattern hint prompt label title message msg error errors expiry expires expiration expire exp ttl pem
+crt json yaml yml age at date time timeout timestamp version status state list map set dict class func function fn
+handler callback provider manager service store reader writer parser factory helper util utils config settings options
+option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
+disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
+mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
+cloak info data metadata fingerprint thumbprint fpr hasher hashers
+per rate cost costs price bytes bits
+""".split())
+TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps|rfc|pkcs|argon|[bs]crypt" \
+            r"|pbkdf|windows|python|java|postgres|mysql|ec|s|k|v)-?\d+[a-z_-]{0,12}"
 PATH_SHAPE = r"(?:~|\.{1,2}|[A-Za-z]:|/[A-Z]?[a-z._-]{2,})[/\\][\w./\\@~+-]*|/\w*" \
        r"|[\w./~-]+\.(?:json|pem|key|crt|cer|pub|ya?ml|toml|txt|env|ini|cfg|p12|pfx|jks|js|jsx|tsx?|py|go|rs|rb|sh|md" \
        r"|html?|log|gpg|asc|php|java|xml|csv)"
@@ -4445,7 +4461,7 @@ VISIBLE = r"(?:[!-\[\]-~]|\\(?!u(?!00)[0-9a-f]{4}))+"  # no blank, nothing but A
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 SEGMENT = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
 
-NOTHING, WORDLIKE, MIXED, RANDOM = range(4)
+NOTHING, WORDLIKE, MIXED, RANDOM, SAID = range(5)
 
 
 def is_stand_in(value: str) -> bool:
@@ -4463,7 +4479,7 @@ def is_random(value: str) -> bool:
 
 
 def texture(value: str) -> int:
-    """What the value looks like: NOTHING (placeholder, number, path, code), WORDLIKE, MIXED (hunter2) or RANDOM."""
+    """What the value looks like: NOTHING (placeholder, number, path, code), WORDLIKE, MIXED (hunter22x) or RANDOM."""
     if is_stand_in(value) or value.lower() in NOT_VALUES or not PATTERNS[VISIBLE].fullmatch(value):
         return NOTHING
     if is_random(value) and not PATTERNS[PATH_SHAPE].fullmatch(value):
@@ -4474,6 +4490,40 @@ def texture(value: str) -> int:
         return WORDLIKE
     letters = PATTERNS["[A-Za-z]"].search(value)
     return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
+
+
+def is_password(value: str, quoted: bool, env: bool) -> bool:
+    """Is it believable as the value of a name that means a password?"""
+    if len(value) < 4:
+        return False
+    look = texture(value)
+    if look >= MIXED:
+        return True
+    if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
+        return not is_stand_in(value) or env
+    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
+        return False
+    if env:
+        return True
+    words = [word.lower() for word in PATTERNS["[A-Za-z]+"].findall(value)]
+    if PATTERNS[STEMS].search(value) or PATTERNS[TECHNICAL].fullmatch(value):
+        return False
+    if not (VARIABLES | NOT_VALUES | ABOUT).isdisjoint(words):
+        return False
+    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
+        return True
+    # Not "Passwort", the label of a field. But correct-horse-9.
+    return quoted and value.islower() and (value.isalpha() or (len(words) > 1 and value[-1].isdigit()))
+
+
+# What a sentence says of a password that is none: 2fa-protected, an address, a version, what has no digit but one sign.
+NOT_SAID = r"\d+[A-Za-z]{0,4}(?:-[A-Za-z]+)+|[\w.+-]+@[\w.-]+\.[A-Za-z]{2,}|[A-Za-z]*[+=?~&*]+[A-Za-z=+&*]*" \
+           r"|[A-Z]{1,5}-?\d{1,5}|[\w.]+[(\[].*|[A-Za-z_]\w{2,}=.*|[-{$%(\[].*"
+
+
+def is_said(value: str) -> bool:
+    """Is it believable as a password with nothing but a sentence or an option of a command to tell so?"""
+    return is_password(value, False, False) and not PATTERNS[NOT_SAID].fullmatch(value)
 
 
 def replaced_at(
@@ -4503,16 +4553,17 @@ aws-access-key AKIA ASIA [A-Z0-9]{16}(?![A-Za-z0-9/+]) ; google-api-key AIza [\w
 google-oauth ya29. [\w.-]{20,} ; google-oauth GOCSPX- [\w-]{20,} ; github-token ghp_ gho_ ghu_ ghr_ [A-Za-z0-9]{30,} ;
 github-token ghs_ [A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} ; github-token github_pat_ \w{22,} ;
 gitlab-token glpat- glrt- [\w-]{20,}(?:\.[\w-]+)* ; gitlab-token gldt- glptt- glcbt- gloas- glagent- [\w-]{20,} ;
-gitlab-token glft- glsoat- glimt- glffct- [\w-]{20,} ;
+gitlab-token glft- glsoat- glimt- glffct- glrtr- [\w-]{20,} ; gitlab-token GR1348941 [\w-]{20,} ;
 slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- [\w-]{10,} ; slack-token xoxd- [\w%-]{10,} ;
 slack-token xoxe. [\w.-]{10,} ; slack-token xapp- \d-[\w-]{10,} ;
 slack-webhook hooks.slack.com/ (?:services|workflows|triggers)/([\w/-]{20,}) ;
-discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ;
+discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ; teams-webhook .webhook.office.com/ \w+/([\w@/-]{60,}) ;
 stripe-key sk_live_ sk_test_ rk_live_ rk_test_ [A-Za-z0-9]{10,} ; stripe-key whsec_ [A-Za-z0-9+/=]{16,} ;
-anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; openai-key sk- [\w-]{20,} ;
+anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; langfuse-key sk-lf- [0-9a-f-]{36} ;
+openai-key sk- [\w-]{20,} ;
 huggingface-token hf_ [A-Za-z0-9]{30,} ; npm-token npm_ [A-Za-z0-9]{36,} ; pypi-token pypi- [\w-]{50,} ;
 docker-token dckr_pat_ dckr_oat_ [\w-]{20,} ; digitalocean-token dop_v1_ doo_v1_ dor_v1_ [0-9a-f]{40,} ;
-sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- [0-9a-f]{40,}(?:-\w+)? ;
+sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- xsmtpsib- [0-9a-f]{40,}(?:-\w+)? ;
 mailgun-key key- [0-9a-f]{32}(?![A-Za-z0-9-]) ; telegram-token :AA (?<=[0-9]{8}:AA)[\w-]{30,40} ;
 databricks-token dapi [0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9]) ; shopify-token shpat_ shpca_ shppa_ shpss_ [0-9a-fA-F]{32} ;
 linear-key lin_api_ lin_oauth_ [A-Za-z0-9]{30,} ; notion-token ntn_ [A-Za-z0-9]{40,} ;
@@ -4521,26 +4572,64 @@ doppler-token dp. (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,}
 age-key AGE-SECRET-KEY- [A-Z0-9]{40,} ; groq-key gsk_ [A-Za-z0-9]{40,} ; xai-key xai- [A-Za-z0-9]{60,} ;
 perplexity-key pplx- [A-Za-z0-9]{40,} ; replicate-token r8_ [A-Za-z0-9]{36,} ; supabase-key sbp_ [0-9a-f]{40} ;
 supabase-key sb_secret_ [\w-]{20,} ; grafana-token glsa_ [A-Za-z0-9]{32}_[0-9a-fA-F]{8} ;
-newrelic-key NRAK- [A-Z0-9]{27} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; figma-token figd_ [\w-]{38,} ;
-sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
+grafana-token glc_ [A-Za-z0-9+/]{32,}={0,2} ; grafana-token eyJrIjoi [A-Za-z0-9]{60,}={0,2}(?!\.) ;
+newrelic-key NRAK- [A-Z0-9]{27} ; newrelic-key NRII- NRIQ- NRAL- [\w-]{30,} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ;
+figma-token figd_ figu_ figo_ [\w-]{38,} ; sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
 tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
 rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
-fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; atlassian-token ATCTT3 [\w=-]{60,} ;
+fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; fly-token fo1_ [\w-]{43} ; atlassian-token ATCTT3 [\w=-]{60,} ;
 bitbucket-token ATBB [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; heroku-key HRKU- AA[\w-]{50,} ;
 terraform-token .atlasv1. (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} ;
-sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ;
+sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ; sourcegraph-token slk_ sgd_ [0-9a-f]{64} ;
 circleci-token CCIPAT_ CCIPRJ_ [A-Za-z0-9]{22}_[0-9a-f]{40} ; sonar-token squ_ sqp_ sqa_ [0-9a-f]{40} ;
 pinecone-key pcsk_ [A-Za-z0-9]{4,8}_[A-Za-z0-9]{50,} ; nvidia-key nvapi- [\w-]{60,} ;
 langsmith-key lsv2_pt_ lsv2_sk_ [0-9a-f]{32}_[0-9a-f]{10} ; pulumi-token pul- [0-9a-f]{40}(?![A-Za-z0-9]) ;
-square-token sq0atp- sq0csp- [\w-]{22,} ; dynatrace-token dt0c01. [A-Z0-9]{24}\.[A-Z0-9]{64} ;
+square-token sq0atp- sq0csp- [\w-]{22,} ; square-token EAAA [\w-]{56,64}(?![\w+/=-]) ;
+dynatrace-token dt0c01. dt0s01. dt0s16. [A-Z0-9]{8,24}\.[A-Z0-9]{64} ;
 mapbox-token eyJ (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} ; onepassword-token ops_ eyJ[\w+/=-]{100,} ;
-aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ;
-jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ; crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ;
-buildkite-token bkua_ [0-9a-f]{40} ; facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ;
+onepassword-key A3- [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} ;
+aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; aws-mws-token amzn.mws. [0-9a-f-]{36} ;
+jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ; jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ;
+crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; buildkite-token bkua_ bkct_ bkaj_ [0-9a-f]{40} ;
+facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ; instagram-token IGQV [\w-]{100,} ;
+dropbox-token sl. (?:u\.)?[\w-]{50,} ; hubspot-token pat- [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} ;
+google-refresh-token 1//0 [\w-]{35,} ; google-api-key AQ. Ab[\w-]{40,} ; nuget-key oy2 [a-z0-9]{43}(?![A-Za-z0-9]) ;
+adobe-secret p8e- [A-Za-z0-9-]{28,} ; alibaba-key LTAI [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) ;
+tencent-key AKID (?=[A-Za-z]*[0-9])[A-Za-z0-9]{32}(?![A-Za-z0-9]) ; contentful-token CFPAT- [\w-]{40,} ;
+plaid-token access- (?:sandbox|development|production)-[0-9a-f-]{36} ; prefect-key pnu_ pnb_ [A-Za-z0-9]{36} ;
+readme-key rdme_ [a-z0-9]{60,} ; shippo-token shippo_live_ shippo_test_ [0-9a-f]{40} ;
+typeform-token tfp_ [\w.=-]{40,} ; duffel-token duffel_live_ duffel_test_ [\w=-]{40,} ;
+easypost-key EZAK EZTK [A-Za-z0-9]{54} ; frameio-token fio-u- [\w=-]{60,} ;
+flutterwave-key FLWSECK- FLWSECK_TEST- [A-Za-z0-9-]{12,} ; lob-key live_ [0-9a-f]{35}(?!\w) ;
+harness-token pat. sat. [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} ; infracost-key ico- [A-Za-z0-9]{32} ;
+openshift-token sha256~ [\w-]{43} ; scalingo-token tk-us- tk-eu- [\w-]{48} ; yandex-key AQVN [\w-]{35,40} ;
+yandex-key YC (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) ; yandex-token t1. [\w-]+=*\.[\w-]{80,}=* ;
+yandex-token y0_ [\w-]{50,} ; cloudflare-key v1.0- [0-9a-f]{24}-[0-9a-f]{100,} ;
+resend-key re_ (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} ; tavily-key tvly- [\w-]{20,} ;
+firecrawl-key fc- [0-9a-f]{32}(?!\w) ; fireworks-key fw_ (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} ;
+neon-key napi_ [a-z0-9]{40,} ; posthog-key phx_ [\w-]{40,} ; razorpay-key rzp_live_ rzp_test_ [A-Za-z0-9]{14} ;
+apify-token apify_api_ [A-Za-z0-9]{30,} ; together-key tgp_v1_ [\w-]{40,} ; cerebras-key csk- [a-z0-9]{40,} ;
+vercel-token vercel_blob_rw_ [A-Za-z0-9]+_[A-Za-z0-9]{20,} ; vercel-token vcp_ vck_ vci_ vca_ vcr_ [A-Za-z0-9]{40,} ;
+infisical-token st. [0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? ; octopus-key API- [A-Z0-9]{25,32}(?![\w-]) ;
+clojars-token CLOJARS_ [0-9a-f]{60} ; trello-token ATTA [0-9a-f]{64} ; render-key rnd_ [A-Za-z0-9]{28,} ;
+authress-key sc_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
+launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ; runpod-key rpa_ [A-Z0-9]{40,} ;
+elastic-key essu_ [A-Za-z0-9+/=]{40,} ; nylas-key nyk_v0_ [A-Za-z0-9]{40,} ; jina-key jina_ [A-Za-z0-9]{50,} ;
+voyage-key pa- (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) ; logfire-token pylf_v1_ [a-z]{2}_[A-Za-z0-9]{40,} ;
+mailersend-key mlsn. [0-9a-f]{60,} ; stytch-secret secret-live- secret-test- [\w=-]{36,} ;
+packagist-token packagist_ [a-z]{3}_[0-9a-f]{60,} ; aiven-password AVNS_ [\w-]{15,} ; datastax-token AstraCS: \w+:[0-9a-f]{64} ;
+cockroach-key CCDB1_ [A-Za-z0-9]{22}_[A-Za-z0-9]{40} ; atlas-secret mdb_sa_sk_ [\w-]{40} ;
+baidu-key bce-v3/ ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} ; salesforce-token 00D [A-Za-z0-9]{12,15}![\w.]{80,} ;
+paypal-token access_token$production$ [a-z0-9]{13,}\$[0-9a-f]{32} ; polar-token polar_oat_ [A-Za-z0-9]{30,} ;
+rootly-key rootly_ [0-9a-f]{60,} ; zuplo-key zpka_ [0-9a-f]{32}_[0-9a-f]{8} ; wakatime-key waka_ [0-9a-f-]{36} ;
+intra42-secret s-s4t2ud- s-s4t2af- [0-9a-f]{64} ; checkly-key cu_ [0-9a-f]{32}(?!\w) ; pubnub-key sec-c- [\w=-]{36,} ;
+trigger-key tr_dev_ tr_prod_ [A-Za-z0-9]{20,} ; dnsimple-token dnsimple_a_ dnsimple_u_ [A-Za-z0-9]{30,} ;
+valtown-token vtwn_ [A-Za-z0-9]{20,} ; pangea-token pts_ [a-z0-9]{32}(?!\w) ; settlemint-token sm_aat_ sm_pat_ \w{16,} ;
 private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} ;
 login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
 jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
 """
+PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:([^\s:\"'\\]{4,200})(?=\\|$)"
 # Kind, the vendor's name, a part of the shape, the shape: one too weak to be believed without the name nearby (in lower
 # case, anywhere in the text).
 NAMED_VENDORS = (
@@ -4548,60 +4637,58 @@ NAMED_VENDORS = (
     ("discord-token", "discord", ".", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
     ("azure-secret", "q~", "~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
     ("azure-sas", "sig=", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
+    ("azure-devops-token", "azdo", "AZDO", r"(?<![A-Za-z0-9])[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
+    ("azure-storage-key", "+ast", "+ASt", r"(?<![\w+/])[A-Za-z0-9+/]{76}\+ASt[A-Za-z0-9+/]{6}=="),
+    ("maxmind-key", "_mmk", "_mmk", r"(?<![A-Za-z0-9])[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk(?!\w)"),
     ("airtable-token", "airtable", "pat", r"pat(?<!\wpat)[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
     ("mailchimp-key", "-us", "-us", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![\w-])"),
+    ("asana-token", "asana", ":", r"[12]/(?<!\d[12]/)\d{16}(?:/\d{16})?:[0-9a-f]{32}(?!\w)"),
     ("vault-token", "vault", "s.", r"s\.(?<![\w.]s\.)(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![A-Za-z0-9])"),
-    ("aws-secret-key", "[redacted:aws-access-key]", "",
-     r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
-     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
+    *(("password", port, port, PGPASS) for port in (":5432:", ":*:")),
+    ("private-key", "kty", "", r"[\"'](?:d|p|q|dp|dq|qi|k)\\{0,15}[\"']\s?:\s{0,4}\\{0,15}[\"']([\w-]{20,})"),
+    ("kubernetes-secret", "kind: secret", "", r"(?:\n|\\n)[ ]{1,8}[\w.-]{1,80}: ([A-Za-z0-9+/]{8,}={0,2})(?=\s|\\)"),
 )
-SHORTEST = 19  # no vendor issues anything shorter, but in a longer text:
-SHORTEST_RUN = 18  # so many characters follow each other at least, but for Slack's
-# A rule finds nothing in a text that has, in lower case, none of its words.
-KEYWORDS = ("key", "token", "secret", "pass", "pwd", "_pw", "credential")
-COMMAND_WORDS = ("identified ", "login ", "curl", "mysql", "redis-cli ", "sudo -s")
-RARE_WORDS = ("ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")
-LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS)
-CLUES = (*KEYWORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
-SHORT_TEXT = 4_000  # in a longer one, rare words are looked for only where there is another clue: each takes time
-TABLES: list[bytes] = []  # what long_runs translates with, once it was needed
-GATES: dict[str, list[tuple[str, str, str]]] = {}
+AWS_KEY = MARK + "aws-access-key]"
+AWS_PAIR = r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?" \
+           r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
+SHORTEST_RUN = 18  # no vendor issues anything shorter
+SHORTEST_SOLID = 20  # the same for those without a sign in them
+GATES: dict[str, list[tuple[str, str]]] = {}  # see vendors
+PREFIXES: dict[str, list[tuple[int, str, str, str]]] = {}  # prefix in lower case -> (order, kind, prefix, the rest)
+RUN_CHARS: list[bytes] = []  # what long_runs translates with, once it was needed
 
 
-# What these begin or name has a part without a sign in it that is longer than words are.
-SOLID = frozenset("""
-airtable -us vault ATBB dt0c01. ABSK AKCp cmVmdGtuOjAxO cio EAA LS0tLS1CRUdJTi cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi
-cmVkaXM YW1xcD
-""".split())
-SHORTEST_SOLID = 24
+def pieces_of(text: str) -> list[str]:
+    """The parts of the text between the signs that prefixes end with."""
+    return text.replace("_", "-").replace(".", "-").split("-")
 
 
-def prefix_end(prefix: str) -> str:
-    """What a prefix like ghp_ or sk-ant- has before its last - or _, three characters at most; "" if too little."""
-    before = prefix[:-1].replace("_", "-").split("-") if prefix[-1] in "-_" else [""]
-    return before[-1][-3:] if len(before) > 1 or len(before[0]) > 2 else ""
+def vendors() -> dict[str, list[tuple[str, str]]]:
+    """Gate -> (prefix in lower case, prefix) of VENDORS.
 
-
-def vendors(group: str = "every") -> list[tuple[str, str, str]]:
-    """(kind, prefix, how it goes on) of every one of VENDORS, in order; of "slack"; of those with this prefix_end."""
-    if not GATES:
-        gates: dict[str, list[tuple[str, str, str]]] = {}
+    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most;
+    "solid" that of a token without any sign, "" that of the others.
+    """
+    if not PREFIXES:
+        gates: dict[str, list[tuple[str, str]]] = {}
+        rows: dict[str, list[tuple[int, str, str, str]]] = {}
         for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
             for prefix in prefixes:
-                gate = "slack" if kind == "slack-token" else "solid" if prefix in SOLID else prefix_end(prefix)
-                for name in ("every", gate):
-                    gates.setdefault(name, []).append((kind, prefix, rest))
+                end = pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." else ""
+                solid = prefix.isalnum() and rest.startswith(("[A-Z0-9]{", "[A-Za-z0-9]{", "[0-9a-f]{", "[a-z0-9]{"))
+                gates.setdefault(end if len(end) > 1 else "solid" if solid else "", []).append((prefix.lower(), prefix))
+                rows.setdefault(prefix.lower(), []).append((len(rows), kind, prefix, rest))
         GATES.update(gates)  # at once: another thread may ask meanwhile
-    return GATES[group]
+        PREFIXES.update(rows)
+    return GATES
 
 
 def long_runs(text: str) -> str:
     """What of the text, one byte a character, is long enough for a token: its runs of letters, digits and others."""
-    if not TABLES:
-        fitting = (code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-" for code in range(256))
-        TABLES.extend((bytes(97 if fits else 32 for fits in fitting),
-                       bytes(97 if chr(code).isalnum() and code < 128 else 32 for code in range(256))))
-    shape, run = text.encode("latin-1").translate(TABLES[0]) + b" ", b"a" * SHORTEST_RUN
+    if not RUN_CHARS:
+        RUN_CHARS.append(bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32
+                               for code in range(256)))
+    shape, run = text.encode("latin-1").translate(RUN_CHARS[0]) + b" ", b"a" * SHORTEST_RUN
     runs = []
     at = shape.find(run)
     while at >= 0:
@@ -4611,35 +4698,71 @@ def long_runs(text: str) -> str:
     return " ".join(runs)
 
 
-def token_clues(text: str, low: str) -> set[str]:
-    """The vendors' prefixes and names in the text, in lower case, where something follows that may be a token."""
-    slack = "xox" in low or "xapp-" in low
-    found = {prefix for _, prefix, _ in vendors("slack") if slack and prefix in text}
-    runs = long_runs(text)
-    if not runs:
-        return found
-    solid = b"a" * SHORTEST_SOLID in runs.encode("latin-1").translate(TABLES[1])
-    found.update(name for _, name, part, _ in NAMED_VENDORS
-                 if (solid or name not in SOLID) and part in runs and name in low)
-    # One pass over the pieces between - and _, where each of 60 prefixes would need its own.
-    ends = {piece[-3:] for piece in runs.replace("_", "-").split("-")}
-    for end in ends & GATES.keys() | ({"", "solid"} if solid else {""}):
-        found.update(prefix.lower() for _, prefix, _ in vendors(end) if prefix in runs)
-    return found
+# What the names of secrets contain.
+KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
+# What labels of other languages contain that have none of those, and the name that stands for them. Without the first
+# letter of a word that its alphabet capitalises; _ is a blank.
+FOREIGN = {
+    word.replace("_", " "): name
+    for name, words in (
+        ("password", "mdp kennwort senha clave contrase wachtwoord parola heslo hasło lösenord jelszó şifre "
+                     "ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
+                     "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
+        ("token", "jeton окен トークン 令牌 토큰"),
+        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー api密钥 api_密钥 api密鑰 密钥 密鑰 秘密鍵 "
+                    "api_키 api키 비밀키"),
+    )
+    for word in words.split()
+}
+# Each is looked for where its first character beyond ASCII is. Those that have none, only in short texts and where the
+# characters of their languages are: more than a message has some.
+FOREIGN_BY_CHAR: dict[str, list[str]] = {}
+for foreign in FOREIGN:
+    FOREIGN_BY_CHAR.setdefault(next((char for char in foreign if char > "\x7f"), ""), []).append(foreign)
+TYPED = ("log in", *FOREIGN_BY_CHAR.pop(""))
+ACCENTS = "éèàçüöäßñóíáãõìùěšřţșâ"
+MAX_TYPED = 1_500
+CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
+OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "-p", "-u")  # what OPTIONS and PLACES look at, behind the dash
+PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
+FLAGS = ("\ttrue\t", "\tfalse\t", "\\ttrue\\t", "\\tfalse\\t")  # of a cookie in cookies.txt
+RARE = ("psk=", *FLAGS)
+LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
+          ":$", *FLAGS)
 
 
 def clues(text: str) -> set[str]:
-    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none."""
+    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none.
+
+    What is found in several texts joined with newlines serves for each of them, see cleaned.
+    """
     raw = text.encode("utf-8", "surrogatepass")
-    text, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; all that is sought is ASCII
+    latin, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
-    if "private" in found and "private>" not in low and "private >" not in low:
+    # The first and the last character, which one memchr finds, spare most of the searches for what is rare.
+    found.update(word for word in RARE if word[0] in low and word[-1] in low and word in low)
+    if "private" in found:
         found.remove("private")
-    if found or len(low) <= SHORT_TEXT:
-        found.update(word for word in RARE_WORDS if word in low)
-    if "@" in low and "://" in low:
-        found.add("://")
-    return found | token_clues(text, low)
+        found.update(word for word in PRIVATE_CLUES if word in low)
+    if "@" in low:
+        found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
+    if "$" in low and ":$" in low:
+        found.add(":$")
+    if any(piece.startswith(OPTION_STARTS) for piece in low.split(" -")[1:]):
+        found.add(" -")
+    small = lowered(text)
+    found.update(word for char, words in FOREIGN_BY_CHAR.items() if char in text for word in words if word in small)
+    if len(text) <= MAX_TYPED or any(char in text for char in ACCENTS):
+        found.update(word for word in TYPED if word in low)
+    if runs := long_runs(latin):
+        found.update(name for _, name, part, _ in NAMED_VENDORS if part in runs and name in low)
+        # One pass over the pieces between signs, where each of 200 prefixes would need its own.
+        pieces, gates = pieces_of(runs), vendors()
+        ends = {piece[-3:] for piece in pieces}
+        ends.update([end[-2:] for end in ends])
+        ends = ends & gates.keys() | ({"", "solid"} if max(map(len, pieces)) >= SHORTEST_SOLID else {""})
+        found.update([word for end in ends for word, prefix in gates[end] if prefix in runs])
+    return found
 
 
 def begins(prefix: str) -> str:
@@ -4669,25 +4792,19 @@ def decoded(value: str) -> bytes:
         return b""
 
 
-def is_login(value: str) -> bool:
-    """Is it user:password in base64?"""
-    return b":" in decoded(value)
-
-
-def is_login_url(value: str) -> bool:
-    """Is it a URL with a password in base64, as in a Secret of Kubernetes?"""
-    head, _, rest = decoded(value).partition(b"://")
-    login, at, _ = rest.partition(b"@")
-    return bool(head and at and b":" in login)
-
-
 def marked(kind: str, match: re.Match[str]) -> str:
     """The match with its secret (group 1, or all of it) replaced by the kind, or as it is when that is a stand-in."""
     group = 1 if match.re.groups else 0
     secret = match[group]
-    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)):
+    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)) \
+            or (kind == "password" and secret.lower() in NOT_VALUES):
         return match[0]
-    if kind == "login-url" and not is_login_url(secret):
+    if kind == "login-url":  # as in a Secret of Kubernetes: in base64, with a password
+        head, _, rest = decoded(secret).partition(b"://")
+        login, at, _ = rest.partition(b"@")
+        if not (head and at and b":" in login):
+            return match[0]
+    if kind == "kubernetes-secret" and (len(secret) % 4 or not PATTERNS["[ -~]+"].fullmatch(decoded(secret).decode("latin-1"))):
         return match[0]
     start, end = match.start(group) - match.start(), match.end(group) - match.start()
     return match[0][:start] + MARK + kind + "]" + match[0][end:]
@@ -4695,16 +4812,14 @@ def marked(kind: str, match: re.Match[str]) -> str:
 
 def without_tokens(text: str, low: str, found: set[str]) -> str:
     """The text without what vendors issue, known by its prefix."""
-    if len(text) < SHORTEST or not found.difference(CLUES, LOGINS):
-        return text
-    for kind, prefix, rest in vendors():
-        if prefix.lower() in found and prefix in text:
+    for _, kind, prefix, rest in sorted([row for word in found & PREFIXES.keys() for row in PREFIXES[word]]):
+        if prefix in text:
             text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
-    return text
+    return PATTERNS[AWS_PAIR].sub(lambda match: marked("aws-secret-key", match), text) if AWS_KEY in text else text
 
 
 def without_named_tokens(text: str, low: str, found: set[str]) -> str:
-    """The text without what is known as a vendor's token only because the text (in lower case: low) names him."""
+    """The text without what is known as a secret only because the text (in lower case: low) names whose it is."""
     from functools import partial
 
     for kind, name, _, pattern in NAMED_VENDORS:
@@ -4713,40 +4828,32 @@ def without_named_tokens(text: str, low: str, found: set[str]) -> str:
     return text
 
 
-# -- key blocks and what the user marked --------------------------------------
+# -- key blocks, files of passwords, and what the user marked ------------------
 
-BLOCK = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-BLOCK_END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+BLOCK = r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
+BLOCK_END = r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
 # Lines of base64 with what may stand around them: escapes, quotes, line numbers, diff signs, headers. For a block whose
 # end was cut off.
 BLOCK_BODY = r"(?:[\s\\\"'+>|,]|[0-9]{1,6}(?:\u2192|\t)|[A-Z][A-Za-z-]{2,20}: [^\n\\]{0,80}|[A-Za-z0-9+/=]{16,})*"
 BASE64_LINE = r"[A-Za-z0-9+/]{32}"
-
-
-def block_end(text: str, start: int, limit: int) -> int:
-    """Where the key block ends whose header ends at start; start when nothing of a key follows before the limit."""
-    end = PATTERNS[BLOCK_END].search(text, start, limit)
-    if end is None:
-        body = PATTERNS[BLOCK_BODY].match(text, start, limit)
-        stop = body.end() if body else start
-        return stop if PATTERNS[BASE64_LINE].search(text, start, stop) else start
-    return end.end() if PATTERNS[BASE64_LINE].search(text, start, end.start()) else start
-
-
-# What of a text goes: (start, end, what stands there instead), in order.
+LINE_ENDS = r"(?:[\s\"',>|]|\\{1,15}[nr]|[0-9]{1,6}\u2192){1,12}"
+BLOCK_TAIL = rf"(?:[A-Za-z0-9+/]{{32,76}}{LINE_ENDS})+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{LINE_ENDS})?\Z"
+MAX_TAIL = 4_096
+PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
+SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank for \s
 
 
 def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """The text without these spans; the same object if there are none."""
+    """The text without these spans (start, end, what stands there instead), in order; the same object if none.
+
+    What stands there does so in each of several texts that separators join.
+    """
     pieces: list[str] = []
     done = 0
     for start, end, mark in spans:
-        pieces += [text[done:start], mark]
+        pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, start, end)]
         done = end
     return "".join([*pieces, text[done:]]) if spans else text
-
-
-PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
 
 
 def block_spans(text: str) -> list[tuple[int, int, str]]:
@@ -4754,11 +4861,17 @@ def block_spans(text: str) -> list[tuple[int, int, str]]:
     mark = MARK + "private-key]"
     spans = [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)] \
         if "Private-Lines: " in text else []
-    heads = list(PATTERNS[BLOCK].finditer(text)) if "-----BEGIN " in text else []
-    for head, following in zip(heads, heads[1:] + [None]):
-        end = block_end(text, head.end(), following.start() if following else len(text))
-        if end > head.end():
-            spans.append((head.start(), end, mark))
+    heads = [head.span() for head in PATTERNS[BLOCK].finditer(text)] if "BEGIN " in text else []
+    for (start, begin), (limit, _) in zip(heads, [*heads[1:], (len(text), 0)]):
+        closing = PATTERNS[BLOCK_END].search(text, begin, limit)
+        body_end = closing.start() if closing else PATTERNS[BLOCK_BODY].match(text, begin, limit).end()  # type: ignore
+        if PATTERNS[BASE64_LINE].search(text, begin, body_end):
+            spans.append((start, closing.end() if closing else body_end, mark))
+    first = heads[0][0] if heads else len(text)
+    closing = PATTERNS[BLOCK_END].search(text, 0, first)  # of a block whose head was cut off
+    tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - MAX_TAIL) : closing.start()])
+    if closing and tail:
+        spans.append((closing.start() - len(tail[0]), closing.end(), mark))
     apart: list[tuple[int, int, str]] = []
     done = 0
     for start, end, mark in sorted(spans):  # one without its end may reach into the next
@@ -4766,11 +4879,6 @@ def block_spans(text: str) -> list[tuple[int, int, str]]:
             apart.append((max(start, done), end, mark))
             done = end
     return apart
-
-
-def without_blocks(text: str, low: str, found: set[str]) -> str:
-    """The text without private keys."""
-    return without_spans(text, block_spans(text))
 
 
 PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
@@ -4793,53 +4901,86 @@ def private_spans(text: str) -> tuple[list[tuple[int, int, str]], int]:
 
 
 def without_private(text: str, low: str, found: set[str]) -> str:
-    """The text without what was marked as private, up to its end when nothing closes the mark."""
+    """The text without private keys and what was marked as private, up to its end when nothing closes the mark."""
     spans, unclosed = private_spans(text)
-    return without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
+    text = without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
+    return without_spans(text, block_spans(text))
 
 
 # -- by place -----------------------------------------------------------------
 
-# Kind, how much the value must look like one at least, what it begins with in lower case, the regex from there. The
-# secret is group 1.
-OPTIONS = r"(?:[^\n|;&]{0,200}?[ ])??"  # of a command, before the one that gives a password
+# The clue, the kind, how much the value must look like one at least, what it begins with in lower case, the regex from
+# there. The secret is group 1.
+VALUE = r"\\*['\"]?([^\s'\"\\]{4,200})"
 ECHOED = r"\w{4} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
 DATABASES = "|".join(f"(?<={name})" for name in r"""
 postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
 LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
+LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?" \
+             r"(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+TAB = r"(?:\t|\\t)"
 PLACES = (
-    ("password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
-                                 r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
-                               r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
-    ("bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
-    ("token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}"
-                                      r"(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
-    ("basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
-    ("basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
-    ("password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
-    ("password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
-    ("password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})"
-                                         r"\\*['\"]"),
-    ("password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
-    ("password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
-                                    r"([^\s\"\\]{1,200})"),
-    ("password", WORDLIKE, "login ", rf"\w{{5}} {OPTIONS}-p[ =]?\\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", WORDLIKE, "mysql", rf"\w{{5,15}} {OPTIONS}-p\\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", WORDLIKE, "redis-cli ", rf"redis-cli {OPTIONS}-a \\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", WORDLIKE, "ldap", rf"\w{{7,15}} {OPTIONS}-w ?\\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", NOTHING, "sshpass ", r"\w{7} -p ?\\*['\"]?([^\s'\"\\]{4,200})"),
-    ("password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
-    ("password", WORDLIKE, "echo ", ECHOED % ("", r"sudo (?:-\w{1,3} )?-S")),
-    ("password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
-    ("password", MIXED, "convertto-", r"\w{9}-SecureString (?:-String )?\\*['\"]([^\s'\"\\]{4,200})"),
-    ("password", WORDLIKE, "oracle:thin:", r"oracle:thin:[\w$]{1,40}/([^\s@/\"'\\]{4,100})@"),
-    ("password", NOTHING, "curl ", r"\w{4} (?:[^\n]{0,200}? )??-(?:u|-user|-proxy-user)[ =]?\\*['\"]?[\w.@%+-]{1,80}:"
-                                   r"([^\s'\"\\]{4,200})"),
+    ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
+                                        r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("://", "password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
+                                         r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("://", "token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
+    ("bearer", "bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
+    ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}"
+                                                              r"(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
+    ("auth", "basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
+    ("auth", "basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
+    ("auth", "password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
+    ("auth", "password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
+    ("identified ", "password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) "
+                                                        r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("identified ", "password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) "
+                                                      r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("login", "password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
+                                             r"([^\s\"\\]{1,200})"),
+    ("login", "password", SAID, "login", r"\w{5}" + LOGIN_PAIR),
+    ("log in", "password", SAID, "log in", r"\w{3} in" + LOGIN_PAIR),
+    ("cred", "password", SAID, "cred", r"\w{4}(?:ential)?s?(?!\w)" + LOGIN_PAIR),
+    (" -", "password", WORDLIKE, "echo ", ECHOED % ("", r"sudo (?:-\w{1,3} )?-S")),
+    ("pass", "password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
+    ("pass", "password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
+    ("pass", "password", SAID, "openssl passwd", rf"\w{{7}} \w{{6}} (?:-\w{{1,6}} ){{0,3}}{VALUE}"),
+    ("pass", "password", SAID, "htpasswd -", rf"\w{{8}} -[a-zA-Z]{{0,5}}b[a-zA-Z]{{0,5}} (?:\S{{1,200}} )??[\w.@-]{{1,60}} {VALUE}"),
+    (" -", "password", MIXED, "convertto-", r"\w{9}-SecureString (?:-String )?\\*['\"]([^\s'\"\\]{4,200})"),
+    ("thin:", "password", WORDLIKE, "oracle:thin:", r"oracle:thin:[\w$]{1,40}/([^\s@/\"'\\]{4,100})@"),
+    ("sqlplus", "password", WORDLIKE, "sqlplus ", r"\w{7} (?:-\w{1,9} ){0,3}\\*['\"]?[\w$]{1,40}/\\*['\"]?([^\s@/\"'\\]{4,100})"
+                                                  r"\\*['\"]?@"),
+    ("pass", "password", SAID, "wpa_passphrase ", rf"\w{{14}} \S{{1,60}} {VALUE}"),
+    # Lines of shadow and htpasswd, of cookies.txt.
+    (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$([^\s:\"'\\]{8,})"),
+    *((flag, "cookie", MIXED, flag, rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
+       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for flag in FLAGS),
+)
+# The letter after the dash, how much the value must look like a password at least, the programs that have this option,
+# what is before the value.
+USER = r"\\*['\"]?[\w.@%+\\/-]{1,80}"
+OPTIONS = (
+    ("p", WORDLIKE, r"mysql\w*|mariadb\w*", "-p"),
+    ("p", SAID, r"7z\w{0,2}|rar", "-p"),
+    ("p", WORDLIKE, "login", "-p[ =]?"),
+    ("p", NOTHING, "sshpass", "-p ?"),
+    ("p", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|vncpasswd|svn", "-p[ =]?"),
+    ("p", SAID, "openssl", "-pass(?:in|out|word)? pass:"),
+    ("kK", SAID, "openssl", "-[kK] "),
+    ("P", SAID, r"\w*zip\w*|sqlcmd|bcp|tsql|isql|ipmitool|mosquitto_\w+", "-P ?"),
+    ("-", SAID, "gpg2?", "--passphrase[ =]"),
+    ("-", WORDLIKE, "redis-cli", "--pass[ =]"),
+    ("a", WORDLIKE, "redis-cli", "-a "),
+    ("w", WORDLIKE, r"ldap\w*", "-w ?"),
+    ("w", SAID, "security", "-w "),
+    ("u", NOTHING, "curl", f"-u[ =]?{USER}:"),
+    ("-", NOTHING, "curl", f"--(?:proxy-)?user[ =]{USER}:"),
+    ("-", SAID, "etcdctl", f"--user[ =]{USER}:"),
+    ("aA", SAID, "https?|ab", f"-[aA] {USER}:"),
+    ("uU", SAID, r"smb\w+|rpcclient|lftp", f"-[uU] ?{USER}?[%,]"),
 )
 # What documentation says, and what databases are installed with on the developer's own machine.
 GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
@@ -4848,15 +4989,14 @@ GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|pas
 
 def placed(least: int, kind: str, match: re.Match[str]) -> str:
     """The match of one of PLACES as marked gives it, but only where the value is believable there."""
-    if kind == "basic-auth" and not is_login(match[1]):
+    if kind == "basic-auth" and b":" not in decoded(match[1]):
         return match[0]
-    if (least and texture(match[1]) < least) or (kind == "password" and match[1].lower() in NOT_VALUES):
-        return match[0]
-    return match[0] if PATTERNS[GENERIC_LOGINS].match(match.string, match.start()) else marked(kind, match)
+    believable = is_said(match[1]) if least == SAID else not least or texture(match[1]) >= least
+    return match[0] if not believable or PATTERNS[GENERIC_LOGINS].match(match.string, match.start()) else marked(kind, match)
 
 
 COOKIES = r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"
-CURL_COOKIES = r"\w{4} (?:[^\n]{0,200}? )??-(?:b|-cookie)[ =]\\*[\"'][^\n\"']{8,8000}"
+OPTION_COOKIES = r" -b[ =]\\*[\"'][^\n\"']{8,8000}"  # of curl
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
 
@@ -4876,36 +5016,37 @@ def without_logins(text: str, low: str, found: set[str]) -> str:
     """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
     from functools import partial
 
-    for kind, least, start, pattern in PLACES:
-        if any(word in start for word in found) and start in low:
-            if (new := replaced_at(text, low, start, pattern, partial(placed, least), kind)) is not text:
-                text, low = new, lowered(new)
-    if "curl" in found and (new := replaced_at(text, low, "curl ", CURL_COOKIES, without_cookies, "")) is not text:
-        text, low = new, lowered(new)
-    return replaced_at(text, low, "cookie", COOKIES, without_cookies, "") if "cookie" in low else text
+    rules = [(start, pattern, partial(placed, least), kind) for clue, kind, least, start, pattern in PLACES if clue in found]
+    rules += [(start, pattern, without_cookies, "") for clue, start, pattern in
+              ((" -", " -b", OPTION_COOKIES), ("cookie", "cookie", COOKIES)) if clue in found]
+    for start, pattern, replacement, kind in rules:
+        if start in low and (new := replaced_at(text, low, start, pattern, replacement, kind)) is not text:
+            text, low = new, lowered(new)
+    return text
+
+
+def without_options(text: str, low: str, found: set[str]) -> str:
+    """The text without the passwords that programs are given by their options."""
+    pieces: list[str] = []
+    done = 0
+    for dash in PATTERNS[" (?:-[pPkKaAwuU]|--[pu])"].finditer(text):
+        at = dash.start() + 1
+        for letters, least, programs, option in OPTIONS if at >= done else ():
+            if text[at + 1 : at + 2] in letters and (match := PATTERNS[option + VALUE].match(text, at)) \
+                    and PATTERNS[rf"(?:{programs}) [^\n|;&]*\Z"].search(("".join(pieces[-6:]) + text[done:at])[-200:]) \
+                    and (new := placed(least, "password", match)) != match[0]:
+                pieces += [text[done:at], new]
+                done = match.end()
+                break
+    return "".join([*pieces, text[done:]]) if pieces else text
 
 
 # -- by name ------------------------------------------------------------------
 
-ENDINGS = tuple(word + s for word in (*KEYWORDS, "password", "passwd", "passphrase", "passcode") for s in ("", "s"))
-NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 # What may follow the keyword without changing what the name means.
 TRAILERS = frozenset("""
 prod production dev development test testing staging stage live old new base main default primary secondary backup rw
 ro plain raw text plaintext value str string here b64 base64 root admin user v local ci current
-""".split())
-# A name that ends so is about the secret, not the secret.
-ABOUT = frozenset("""
-id ids name names type types count counts len length size sizes limit limits max min budget usage used total num number
-url uri urls path paths file files filename dir field fields column index idx hash hashes digest format policy policies
-rule rules regex pattern hint prompt label title message msg error errors expiry expires expiration expire exp ttl pem
-crt json yaml yml age at date time timeout timestamp version status state list map set dict class func function fn
-handler callback provider manager service store reader writer parser factory helper util utils config settings options
-option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
-disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
-mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
-cloak info data metadata fingerprint thumbprint fpr hasher hashers
-per rate cost costs price bytes bits
 """.split())
 # The word before "key" that makes it one nobody should see, or one that is no secret.
 STRONG_KEYS = frozenset("""
@@ -4924,53 +5065,43 @@ feature flag topic kafka trusted trust verification verify verifying natural sur
 """.split())
 GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
-
-
-PASSES = frozenset(("pass", "pw", "storepass", "keypass", "userpass", "dbpass", "rootpass", "adminpass"))
+PASSWORDS = ("password", "passwd", "passphrase", "passcode", "pwd", "passwort", "passord", "kennwort", "senha",
+             "contrasena", "wachtwoord", "motdepasse")
+PASSES = frozenset(("pass", "passe", "pw", "psk", "mdp", "storepass", "keypass", "userpass", "dbpass", "rootpass",
+                    "adminpass"))
+ENDINGS = tuple(word + s for word in (*PASSWORDS, "key", "token", "secret", "pass", "credential") for s in ("", "s")) \
+          + ("passe", "psk", "mdp")
 SECRET_NAMES: dict[str, tuple[str, int]] = {}
 MAX_NAMES = 4096  # a text can hold any number of names
 
 
-def last_word(name: str) -> tuple[str, str, bool]:
-    """(the name's last word that matters, the one before it, whether words after it were left out that matter)."""
+def judged(name: str) -> tuple[str, int]:
+    """(kind, strength) of a name, see promise_of."""
     words = [word.lower() for word in PATTERNS[SEGMENT].findall(name)]
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in TRAILERS):
         words.pop()
-    for back, word in enumerate(reversed(words)):
-        if word.endswith(ENDINGS) or (word == "pw" and not back):
-            before = words[-back - 2] if len(words) > back + 1 else ""
-            return word, before, back > 0 and (words[-1] in ABOUT or words[back and -back] in ABOUT)
-        if back == 0 and word in ABOUT:
-            return "", "", True
-    return "", "", False
-
-
-def key_strength(word: str, before: str) -> int:
-    """How strongly a name ending in this word ("key", "apikey", "monkey") and the one before it speaks of a secret."""
+    back = next((n for n, word in enumerate(reversed(words)) if word.endswith(ENDINGS) or (word == "pw" and not n)), -1)
+    if back < 0 or "public" in name.lower() or (back and (words[-1] in ABOUT or words[-back] in ABOUT)):
+        return "", 0
+    word, before = words[-back - 1], words[-back - 2] if len(words) > back + 1 else ""
     single = word[:-1] if word.endswith("s") else word
+    if before == "pub" or (word == "psk" and (back or before not in ("", "wpa", "wifi", "wlan", "security"))) or (word == "passe" and before not in ("de", "palavra")):
+        return "", 0
+    if single.endswith(PASSWORDS) or word in PASSES:
+        return "password", 3
+    if word.endswith("secret") or single.endswith("credential"):
+        return "secret" if "secret" in word else "credential", 2
+    if word.endswith("token"):
+        return "token", 0 if before in PAGING else 2
+    if word in ("tokens", "secrets"):
+        return single, 1
     if single == "key":
         strength = 2 if before in STRONG_KEYS else 0 if before in PLAIN_KEYS else 1
     else:
         strength = 2 if single.endswith(GLUED_KEYS) and single != "publickey" else 0
-    return min(strength, 1) if single != word else strength
-
-
-def judged(name: str) -> tuple[str, int]:
-    """(kind, strength) of a name, see promise_of."""
-    word, before, about = last_word(name)
-    if not word or about or "public" in name.lower() or before == "pub":
-        return "", 0
-    if word.endswith(("password", "passwords", "passwd", "passphrase", "passcode", "pwd")) or word in PASSES:
-        return "password", 3
-    if word.endswith(("secret", "credential", "credentials")):
-        return ("secret" if "secret" in word else "credential"), 2
-    if word.endswith("token"):
-        return "token", 0 if before in PAGING else 2
-    if word in ("tokens", "secrets"):
-        return word[:-1], 1
-    strength = key_strength(word, before)
     aws = before == "access" and "secret" in name.lower()
-    return ("aws-secret-key" if aws else "api-key" if before == "api" or "api" in word else "key"), strength
+    kind = "aws-secret-key" if aws else "api-key" if before == "api" or "api" in word else "key"
+    return kind, min(strength, 1) if single != word else strength
 
 
 def promise_of(name: str) -> tuple[str, int]:
@@ -4981,27 +5112,6 @@ def promise_of(name: str) -> tuple[str, int]:
             SECRET_NAMES.clear()
         found = SECRET_NAMES[name] = judged(name)
     return found
-
-
-def is_password(value: str, quoted: bool, env: bool) -> bool:
-    """Is it believable as the value of a name that means a password?"""
-    if len(value) < 4:
-        return False
-    look = texture(value)
-    if look >= MIXED:
-        return True
-    if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
-        return not is_stand_in(value) or env
-    word = value.rstrip("0123456789")
-    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
-        return False
-    if env:
-        return True
-    if PATTERNS[STEMS].search(value) or word.lower() in VARIABLES or word.lower() in NOT_VALUES:
-        return False
-    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
-        return not PATTERNS[TECHNICAL].fullmatch(value)
-    return quoted and value.islower() and value.isalpha()  # not "Passwort", the label of a field
 
 
 def is_secret(value: str, quoted: bool, env: bool) -> bool:
@@ -5020,13 +5130,6 @@ def is_secret(value: str, quoted: bool, env: bool) -> bool:
     return digits >= 4 or (len(value) >= 8 and digits >= 2 and segments >= 3) or (len(value) >= 16 and digits >= 2)
 
 
-def is_key(value: str) -> bool:
-    """Is it random enough to be a secret under a name like "key" that mostly means something else?"""
-    if PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value):
-        return False
-    return len(value) >= 20 and is_random(value) and texture(value) == RANDOM
-
-
 def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     """The kind of secret that the value is under that name; "" when it is none."""
     kind, strength = promise_of(name)
@@ -5035,7 +5138,11 @@ def judge(name: str, value: str, quoted: bool, env: bool) -> str:
         return ""
     if strength == 3:
         return kind if is_password(value, quoted, env) else ""
-    return kind if (is_secret(value, quoted, env) if strength == 2 else is_key(value)) else ""
+    if strength == 2:
+        return kind if is_secret(value, quoted, env) else ""
+    # A name like "key" mostly means something else.
+    plain = PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value)
+    return kind if not plain and len(value) >= 20 and texture(value) == RANDOM else ""
 
 
 # What lies between a name and its value; the groups tell in which language.
@@ -5044,7 +5151,7 @@ GAP = rf"(?:[ \t]|{ESCAPE}){{0,60}}"
 ASSIGNMENT = (
     r"(?:"
     rf"(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
-    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=]){GAP}"
+    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=：＝]){GAP}"
     r"(?:[|>][+-]?[ \t]{0,9}(?:\r?\n|(?:\\{1,15}r)?\\{1,15}n)[ \t]{1,40}"  # a block of YAML
     r"|\{[^{}]{0,200}?\\{0,15}[\"'][Vv]alue\\{0,15}[\"'][ \t]?:[ \t]?)?)"  # {"password": {"value": "..."}}
     r"|(?P<entry>\\{0,15}[\"']?,?(?:\s|\\[nrt]){0,40}\\{0,15}[\"']?[Vv]alue\\{0,15}[\"']?[ \t]?[:=][ \t]?)"
@@ -5055,6 +5162,7 @@ ASSIGNMENT = (
     r")(?P<prefix>[fFbBrRuUnN@]{0,2}(?=\\{0,15}[\"']))?(?P<quote>\\{0,15}[\"'`])?"
 )
 NAME = r"[A-Za-z0-9_.-]{1,80}(?![A-Za-z0-9_.-])"
+NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 CALLS = ("(", "[", "{", "<")
 # Functions that take a secret: x.password("..."), setApiKey("..."), PASSWORD('...') of SQL.
 CALLED = r"(?i:.*\.(?:password|passwd|passphrase|secret_?key|api_?key|(?:access_?|auth_?)token)" \
@@ -5112,44 +5220,32 @@ def name_start(text: str, at: int) -> int:
     return start + 1 if start < at and text[start - 1 : start] == "\\" and text[start] in "nrt" else start
 
 
-def sign_of(found: re.Match[str]) -> str:
-    """The sign between a name and its value, with what is around it but for colours."""
-    sign = found["sign"] or ""
-    return PATTERNS[ESCAPE].sub("", sign) if "[" in sign else sign
-
-
-def is_set(text: str, start: int, end: int, found: re.Match[str]) -> bool:
-    """Is the name between these places set to what follows it without a sign: as an option, by a command, in a call?"""
-    if found["call"]:
-        name = text[start:end]
-        return bool(PATTERNS[CALLED].fullmatch(name))
-    before = text[max(0, start - 100) : start]
-    if found["tag"]:
-        return before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
-    return text.startswith("-", start) or bool(found["quote"]) or bool(PATTERNS[SETTERS].search(before))
-
-
-def value_place(text: str, found: re.Match[str], start: int, env: bool) -> tuple[int, int]:
-    """(start, end) of the value that is given to the name; the same twice when there is none."""
+def value_place(text: str, found: re.Match[str], start: int, sign: str, env: bool) -> tuple[int, int]:
+    """(start, end) of the value that is given to the name that starts at start; the same twice when there is none."""
     at, quote = found.end(), found["quote"]
+    none = at, at
     if (found["pair"] or found["blank"]) and text[at : at + 1] == "-":  # ["--password", "--verbose"]
-        return at, at
+        return none
     if found["blank"] and (quote or "")[-1:] == "`":  # prose: you can pass `x=1`
-        return at, at
-    if (found["call"] or found["tag"] or found["blank"]) and not is_set(text, start, found.start(), found):
-        return at, at
+        return none
+    before = text[max(0, start - 100) : start]
+    if found["call"]:
+        is_set = bool(PATTERNS[CALLED].fullmatch(text, start, found.start()))
+    elif found["tag"]:
+        is_set = before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
+    else:  # as an option or by a command
+        is_set = not found["blank"] or text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before))
+    if not is_set:
+        return none
     if quote:
         return at, max(at, quoted_end(text, at, quote))
-    if found["pair"] or sign_of(found).strip() in COMPARISONS:
-        return at, at
-    if found["tag"]:
-        return at, max(at, text.find("<", at, at + MAX_BARE))
-    return at, bare_end(text, at, env)
+    if found["pair"] or sign.strip() in COMPARISONS:
+        return none
+    return at, max(at, text.find("<", at, at + MAX_BARE)) if found["tag"] else bare_end(text, at, env)
 
 
-def is_env(text: str, found: re.Match[str], name: str, start: int) -> bool:
+def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) -> bool:
     """Is it NAME=value of a shell, NAME: value of a compose file, PASSWORD 'value' of SQL, or ;name=value; ?"""
-    sign = sign_of(found)
     if sign == "=" and text[start - 1 : start] == ";" and not found["quote"]:
         return True
     if sign == "=" and "." in name and PATTERNS[PROPERTIES].fullmatch(name):
@@ -5161,64 +5257,109 @@ def is_env(text: str, found: re.Match[str], name: str, start: int) -> bool:
 
 
 def long_name(text: str, start: int, name: str) -> str:
-    """The name with the word before it, where a blank joins them: the "Secret Access" of "Secret Access Key: ..."."""
-    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret"):
+    """The name with the words before it, where blanks join them: the "Secret Access" of "Secret Access Key: ..."."""
+    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret", "passe"):
         return name
     before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
-    return before[0] + name if before else name
+    escaped = before is not None and text[before.start() - 1 : before.start()] == "\\" and before[0][0] in "nrt"
+    return before[0][escaped:] + name if before else name
 
 
-def least_of(text: str, start: int, found: re.Match[str], env: bool) -> int:
-    """How much a value must look like a secret at least, given how it is assigned."""
-    if PATTERNS[r"(?:\A\"?|\n|\\n)[ \t]*assert \Z"].search(text, max(0, start - 60), start):  # of a test
-        return RANDOM
-    return MIXED if not env and (found["pair"] or found["blank"] or found["call"]) else NOTHING
+# What a sentence has between "password" and its value: for the staging database, and a word that links the two.
+LINKS = "|".join("""
+are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →""".split()).replace("_", " ")
+LINKED = (
+    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)"
+    rf"(?:[ \t]{{0,3}}(?P<sign>[:：＝])|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|just|(?:re)?set to|changed to))?:?))"
+)
+SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
 
 
-def assigned(text: str, at: int) -> tuple[int, int, str, int]:
-    """(start, end, kind, where to look on) of what is given to the name that holds a keyword there; kind "" if none."""
+SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # how words are written, names of code are not
+
+
+def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
+    """(start, end, kind) of what the text says, in words, is the value of the name that ends before on; kind "" if none.
+
+    is_label: the name is a word of a language, and no sign after it was looked at yet.
+    """
+    nothing = on, on, ""
+    kind, strength = promise_of(name)
+    if strength < 2 or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "=")) or name.lower() in PASSES - {"pw"}:
+        return nothing
+    link = PATTERNS[LINKED].match(text, on)
+    # First with a link, then without: use password X to log in.
+    for linked, before in ((True, link), (False, PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on))):
+        found = PATTERNS[SPOKEN_VALUE].match(text, before.end()) if before else None
+        if before is None or found is None or not (linked or PATTERNS[SPOKEN].fullmatch(name)):
+            continue
+        about = (before["about"] or "").split() if linked else []
+        if (linked and before["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
+            continue
+        value = found["value"].rstrip(".,;:)]}?")
+        start, quoted = found.start("value"), bool(found["quote"])
+        if strength == 2:
+            good = bool(judge(name, value, quoted, False)) and (linked or texture(value) == RANDOM)
+        elif value.isdigit():
+            good = linked and not about and is_said(value)
+        else:
+            quoted = quoted and linked and bool(before["sign"] or before["is"])
+            good = (is_said(value) and (linked or bool(PATTERNS["[0-9]"].search(value)))) \
+                or (quoted and is_password(value, True, False))
+        if good and not value.startswith(MARK):
+            return start, start + len(value), kind
+    return nothing
+
+
+def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
+    """(start, end, kind, where to look on) of what is given to the name that holds the word there; kind "" if none."""
     start = name_start(text, at)
     name_found = PATTERNS[NAME].match(text, start)
+    if word in FOREIGN and (name_found is None or not promise_of(name_found[0])[1]):
+        on = at + len(word)
+        return (*told(text, on, FOREIGN[word], True), on)
     if name_found is None:
         return at, at, "", at + 1
     name, on = name_found[0].strip("-."), name_found.end()
-    found = PATTERNS[ASSIGNMENT].match(text, on) if promise_of(name)[1] else None
+    full_name = long_name(text, start, name)
+    if not promise_of(full_name)[1]:
+        return at, at, "", on
+    found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
-    if found is None or of_path or text.endswith((MARK, "::"), 0, start):
+    if of_path or text.endswith((MARK, "::"), 0, start):
         return at, at, "", on
-    env = is_env(text, found, name, start)
-    begin, end = value_place(text, found, start, env)
-    form = text[start - 1 : start] == "&" and found["sign"] == "="
-    quoted = bool(found["quote"]) or form
-    kind = judge(long_name(text, start, name), text[begin:end], quoted, env) if end > begin else ""
-    if kind and texture(text[begin:end]) < least_of(text, start, found, env):
-        kind = ""
-    if kind and not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
-        end = rest.end()
-    return begin, end, kind, on
-
-
-def keyword_places(low: str, found: set[str]) -> list[int]:
-    """Where the text, given in lower case, has a word that names of secrets contain; in order."""
-    places = []
-    for word in KEYWORDS:
-        at = low.find(word) if word in found else -1
-        while at >= 0:
-            places.append(at)
-            at = low.find(word, at + len(word))
-    places.sort()
-    return places
+    kind = ""
+    if found:
+        sign = PATTERNS[ESCAPE].sub("", found["sign"] or "")
+        env = is_env(text, found, name, start, sign)
+        begin, end = value_place(text, found, start, sign, env)
+        form = text[start - 1 : start] == "&" and sign == "="
+        kind = judge(full_name, text[begin:end], bool(found["quote"]) or form, env) if end > begin else ""
+        # In a test, and where no sign stands between the two, a value must look more like one.
+        is_test = PATTERNS[r"(?:\A\"?|\n|\\n)[ \t]*assert \Z"].search(text, max(0, start - 60), start)
+        least = RANDOM if is_test else MIXED if not env and (found["pair"] or found["blank"] or found["call"]) else NOTHING
+        if kind and texture(text[begin:end]) >= least:
+            if not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
+                end = rest.end()
+            return begin, end, kind, on
+    return (*told(text, on, full_name, False), on)
 
 
 def without_assigned(text: str, low: str, found: set[str]) -> str:
     """The text without the values given to names of secrets; low is the text in lower case."""
+    places = []
+    for word in found.intersection((*KEYWORDS, *FOREIGN)):
+        at = low.find(word)
+        while at >= 0:
+            places.append((at, word))
+            at = low.find(word, at + len(word))
     pieces: list[str] = []
     done = after = 0
-    for at in keyword_places(low, found):
+    for at, word in sorted(places):
         if at < after:
             continue
-        start, end, kind, after = assigned(text, at)
+        start, end, kind, after = assigned(text, at, word)
         if kind and start >= done:
             pieces += [text[done:start], MARK, kind, "]"]
             done = after = end
@@ -5227,38 +5368,32 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
 
 # -- all of it ----------------------------------------------------------------
 
-GLUED = r"\[(?:redacted:[a-z-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
+RULES = (
+    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_named_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
+    (without_assigned, (*KEYWORDS, *FOREIGN)),
+)
+GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
 MAX_LOOKS = 8  # two do for any text that was not made to need more
-
-
-def without_secrets(text: str, low: str, found: set[str]) -> str:
-    """The text after each rule had one look at it; low is the text in lower case, found the clues in it."""
-    names = [name for _, name, _, _ in NAMED_VENDORS]
-    for rule, words in ((without_private, ["private"]), (without_blocks, ["key"]), (without_tokens, []),
-                        (without_named_tokens, names), (without_logins, LOGINS), (without_assigned, KEYWORDS)):
-        if words and found.isdisjoint(words):
-            continue
-        new = rule(text, low, found)
-        if new is not text:  # places in low must be places in the text
-            text, low, found = new, lowered(new), clues(new)
-    return text
 
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    if len(text) < 8 or (len(text) < SHORTEST and text.isidentifier()):
+    if len(text) < 8 or not found or (len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier()):
         return text
-    low = lowered(text)
+    clean, low = text, lowered(text)
     here = {word for word in found if word in low}
-    if not here:
-        return text
-    clean, before = without_secrets(text, low, here), text
-    # Where secrets stood glued together, one is seen only when the other is gone.
-    for _ in range(MAX_LOOKS):
+    for _ in range(MAX_LOOKS if here else 0):
+        before = clean
+        for rule, words in RULES:
+            if words and here.isdisjoint(words):
+                continue
+            new = rule(clean, low, here)
+            if new != clean:  # places in low must be places in the text
+                clean, low, here = new, lowered(new), clues(new)
+        # Where secrets stood glued together, one is seen only when the other is gone.
         if clean == before or not PATTERNS[GLUED].search(clean):
             break
-        clean, before = without_secrets(clean, lowered(clean), clues(clean)), clean
-    return text if clean == text else clean  # a regex that replaces a match by itself makes another object
+    return text if clean == text else clean
 
 
 def redact(text: str) -> str:
@@ -5267,127 +5402,52 @@ def redact(text: str) -> str:
 
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
-# Keys of dicts that hold no secret; and those of them that promise none. Short texts without a clue.
-CLEAN_NAMES: set[str] = set()
-PLAIN_NAMES: set[str] = set()
-CLEAN_TEXTS: set[str] = set()
-MAX_CLEAN = 80  # longer ones are seldom seen again
-
-
-def bounded(memory: set[str]) -> set[str]:
-    """The same set, emptied when it has become large."""
-    if len(memory) >= MAX_NAMES:
-        memory.clear()
-    return memory
-
-
+MAX_CLEAN = 80  # longer texts are seldom seen again
+CLEAN: set[str] = set()  # short texts without a clue, and names that promise nothing
 HEADERS = ("authorization", "cookie")  # what the names of headers end with whose values only redact can judge
 HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secret
+JWK_PARTS = ("d", "p", "q", "dp", "dq", "qi", "k")  # the private ones of a key in JSON
 
 
-def named_by(value: dict[object, object], key: str) -> str:
-    """What {"name": "API_KEY", "value": "..."} calls the value under this key, which ends with "value"; "" if nothing.
-
-    So does {"ParameterKey": "DbPassword", "ParameterValue": "..."}.
-    """
-    for label in (key[:-5] + "Name", key[:-5] + "Key", "name", "Name", "key", "Key"):
-        if isinstance(name := value.get(label), str):
-            return name
-    return ""
-
-
-def name_given(value: dict[object, object], key: object, outer: str) -> str:
-    """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
-    if not isinstance(key, str):
-        return ""
-    if outer.lower() in HOLDERS and not promise_of(key)[1]:
-        return "" if last_word(key)[2] else outer[:-1]
-    if key.endswith(("value", "Value")):
-        return named_by(value, key) or (outer if key in ("value", "Value") else "") or key
-    return key
-
-
-def is_plain(name: object, value: object) -> bool:
-    """Is a dict's entry free of secrets in its key, and of a promise in it that there is one in the value?"""
-    if not isinstance(name, str):
-        return True
-    if name not in CLEAN_NAMES:
-        if redact(name) != name:
-            return False
-        bounded(CLEAN_NAMES).add(name)
-    if name.endswith(("value", "Value")) or name.lower().endswith(HEADERS) or promise_of(name)[1]:
-        inner = value.values() if isinstance(value, dict) else (value,)
-        return not any(isinstance(item, (str, dict, list)) for item in inner)
-    bounded(PLAIN_NAMES).add(name)
-    return True
-
-
-def texts_within(value: object) -> tuple[set[str], bool, bool]:
-    """(the texts in a value, keys apart; whether its keys and its depth are plain; whether lists hold texts)."""
+def texts_within(value: object) -> tuple[set[str], set[str], bool]:
+    """(the texts in a value, the keys of its dicts, without those in CLEAN; whether a list holds more than one text)."""
+    listed = False
     texts: set[str] = set()
-    plain, listed = True, False
+    names: set[str] = set()
     level = [value]
-    for _ in range(MAX_DEPTH):
+    while level:
         below: list[object] = []
         for item in level:
             if isinstance(item, str):
                 texts.add(item)
             elif isinstance(item, dict):
+                if not CLEAN.issuperset(item):
+                    names.update(key for key in item if isinstance(key, str))
                 below += item.values()
-                plain = plain and (PLAIN_NAMES.issuperset(item) or all(
-                    key in PLAIN_NAMES or is_plain(key, inner) for key, inner in item.items()))
             elif isinstance(item, list):
                 below += item
                 listed = listed or (len(item) > 1 and isinstance(item[0], str))
-        if not below:
-            return texts, plain, listed
         level = below
-    return texts, False, listed
-
-
-# A private block or a key may be spread over the texts of a list: the lines of a patch, the blocks of a message.
-SPREAD = r"-----BEGIN |Private-Lines: |<[ \t]?/?[ \t]?[Pp][Rr][Ii][Vv]"
-
-
-def cut_across(texts: list[str], spans: list[tuple[int, int, str]]) -> list[str]:
-    """The texts without these spans of all of them joined by a character; what stands for one does in each text."""
-    left = []
-    at = number = 0
-    for text in texts:
-        end, within = at + len(text), []
-        while number < len(spans) and spans[number][0] < end:
-            start, stop, mark = spans[number]
-            if stop > at:
-                within.append((max(start, at) - at, min(stop, end) - at, mark))
-            if stop > end:
-                break
-            number += 1
-        left.append(without_spans(text, within))
-        at = end + 1
-    return left
-
-
-def is_patch(texts: list[str]) -> bool:
-    """Are these the lines of a patch?"""
-    return all(text[:1] in ("+", "-", " ", "\\") for text in texts)
+    return texts - CLEAN, names - CLEAN, listed
 
 
 def without_spread(items: list[object]) -> list[object]:
-    """A list without the keys and the private blocks that begin in one of its texts and end in another."""
+    """A list without the keys and the private blocks that begin in one of its texts and end in another.
+
+    So do the lines of a patch and the blocks of a message.
+    """
     texts = {place: text for place, item in enumerate(items)
              if isinstance(text := item.get("text") if isinstance(item, dict) else item, str)}
-    if len(texts) < 2:
+    joined = SEPARATOR.join(texts.values())
+    if len(texts) < 2 or joined.count(SEPARATOR) >= len(texts):
         return items
-    clean = list(texts.values())
-    for spans_of in (private_spans, block_spans):
-        joined = "\n".join(clean)
-        found = spans_of(joined)
-        spans = found[0] if isinstance(found, tuple) else found
-        if isinstance(found, tuple) and found[1] >= 0 and is_patch(clean):  # elsewhere each text ends it
-            spans = [*spans, (found[1], len(joined), PRIVATE)]
-        clean = cut_across(clean, spans)
+    spans, unclosed = private_spans(joined)
+    if unclosed >= 0 and all(text[:1] in ("+", "-", " ", "\\") for text in texts.values()):  # elsewhere each text ends it
+        spans.append((unclosed, len(joined), PRIVATE))
+    clean = without_spans(joined, spans)
+    clean = without_spans(clean, block_spans(clean))
     items = items[:]
-    for place, text in zip(texts, clean):
+    for place, text in zip(texts, clean.split(SEPARATOR)):
         item = items[place]
         items[place] = {**item, "text": text} if isinstance(item, dict) else text
     return items
@@ -5406,16 +5466,21 @@ def printed(text: str) -> str:
     return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, rest) if opened else text
 
 
-def connected(value: object, tool: bool, depth: int) -> object:
-    """A copy of the value without what texts of a list hold together; tool: it is what a tool printed."""
-    if isinstance(value, str):
-        return printed(value) if tool else value
-    if depth > MAX_DEPTH:
-        return value
-    if isinstance(value, dict):
-        tool = tool or value.get("type") == "tool_result"
-        return {key: connected(item, tool or key == "toolUseResult", depth + 1) for key, item in value.items()}
-    return [connected(item, tool, depth + 1) for item in without_spread(value)] if isinstance(value, list) else value
+def name_given(value: dict[object, object], key: object, outer: str) -> str:
+    """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
+    if not isinstance(key, str):
+        return ""
+    if outer.lower() in HOLDERS and not promise_of(key)[1]:
+        return "" if PATTERNS[SEGMENT].findall(key)[-1:] and PATTERNS[SEGMENT].findall(key)[-1].lower() in ABOUT else outer[:-1]
+    if key in JWK_PARTS and "kty" in value:
+        return "private_key"
+    if key.endswith(("value", "Value")):
+        # {"name": "API_KEY", "value": "..."}, {"ParameterKey": "DbPassword", "ParameterValue": "..."}
+        for label in (key[:-5] + "Name", key[:-5] + "Key", "name", "Name", "key", "Key"):
+            if isinstance(name := value.get(label), str):
+                return name
+        return outer if outer and key in ("value", "Value") else key
+    return key
 
 
 def under_name(name: str, text: str) -> str:
@@ -5428,28 +5493,21 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def is_option(text: object) -> bool:
-    """Does a text, as --password and Authorization do, speak of what comes after it in a list?"""
-    name = text.strip("-") if isinstance(text, str) and len(text) <= MAX_CLEAN else ""
-    if not name or not PATTERNS[NAME].fullmatch(name):
-        return False
-    return promise_of(name)[1] > 0 or name.lower().endswith(HEADERS)
-
-
-def without_options(items: list[object], new: list[object]) -> list[object]:
+def without_arguments(items: list[object], new: list[object]) -> list[object]:
     """The new items of a list without what the old ones before them speak of: ["--password", "hunter2"]."""
-    for place in range(1, len(items)):
-        before, item = items[place - 1], items[place]
-        if isinstance(before, str) and isinstance(item, str) and new[place] is item and is_option(before):
-            is_header = before.lower().endswith(HEADERS)
+    for place, (before, item) in enumerate(zip(items, items[1:]), 1):
+        if not isinstance(before, str) or not isinstance(item, str) or new[place] is not item or len(before) > MAX_CLEAN:
+            continue
+        name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
+        if (is_header or promise_of(name)[1]) and PATTERNS[NAME].fullmatch(name):
             if is_header or (not item.startswith("-") and texture(item) >= MIXED):
-                new[place] = under_name(before.strip("-"), item)
+                new[place] = under_name(name, item)
     return items if all(after is before for after, before in zip(new, items)) else new
 
 
-def with_values(value: dict[object, object], new: list[object]) -> dict[object, object]:
+def with_values(value: dict[object, object], new: list[object], found: set[str]) -> dict[object, object]:
     """A dict with these values and without secrets in its keys, a number after those that are the same then."""
-    keys = [key if key in CLEAN_NAMES or not isinstance(key, str) else redact(key) for key in value]
+    keys = [cleaned(key, found) if isinstance(key, str) else key for key in value]
     if all(after is before for after, before in zip((*keys, *new), (*value, *value.values()))):
         return value
     pairs: dict[object, object] = {}
@@ -5463,20 +5521,25 @@ def with_values(value: dict[object, object], new: list[object]) -> dict[object, 
     return pairs
 
 
-def redacted(value: object, name: str, depth: int, changed: dict[str, str]) -> object:
-    """What redact_value makes of a value that lies so deep under that name, where these texts are to change."""
+def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) -> object:
+    """What redact_value makes of a value that lies so deep under that name; tool: it is what a tool printed."""
     if isinstance(value, str):
-        return changed[value] if value in changed else under_name(name, value) if name else value
+        clean = cleaned(printed(value) if tool else value, found)
+        return under_name(name, value) if name and clean == value else clean
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
     if isinstance(value, list):
-        return without_options(value, [redacted(item, name, depth + 1, changed) for item in value])
-    plain = PLAIN_NAMES if name.lower() not in HOLDERS else ()
+        items = value if found.isdisjoint(PRIVATE_CLUES) else without_spread(value)
+        new = without_arguments(items, [redacted(item, name, depth + 1, found, tool) for item in items])
+        return value if new == value else new
+    is_private = not found.isdisjoint(PRIVATE_CLUES)
+    tool = tool or (is_private and value.get("type") == "tool_result")
     return with_values(value, [
-        redacted(item, "" if key in plain else name_given(value, key, name), depth + 1, changed)
-        for key, item in value.items()])
+        redacted(item, "" if key in CLEAN and not name else name_given(value, key, name), depth + 1, found,
+                 tool or (is_private and key == "toolUseResult"))
+        for key, item in value.items()], found)
 
 
 def redact_value(value: object) -> object:
@@ -5484,16 +5547,18 @@ def redact_value(value: object) -> object:
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
-    within, plain, listed = texts_within(value)
-    # In a list the next text may depend on one that is clean by itself. Not -=, which walks through the larger set.
-    texts = within if listed else within - CLEAN_TEXTS
-    joined = "\n".join(texts)
-    found = clues(joined)
-    if found and PATTERNS[SPREAD].search(joined) and (apart := connected(value, False, 0)) != value:
-        value, texts = apart, texts_within(apart)[0]
-    changed = {text: new for text in texts if (new := cleaned(text, found)) is not text} if found else {}
-    bounded(CLEAN_TEXTS).update(text for text in texts if len(text) < MAX_CLEAN and text not in changed)
-    return redacted(value, "", 0, changed) if changed or not plain or (found and listed) else value
+    texts, names, listed = texts_within(value)
+    found = clues("\n".join((*texts, *names)))
+    if len(CLEAN) >= MAX_NAMES:
+        CLEAN.clear()
+    # Names that say something of what stands under them are looked at each time.
+    CLEAN.update(name for name in names if not name.lower().endswith((*HEADERS, "value")) and name not in JWK_PARTS
+                 and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
+    if not found:
+        CLEAN.update(text for text in texts if len(text) < MAX_CLEAN)
+    elif listed or not CLEAN.issuperset(names) or any(cleaned(text, found) is not text for text in texts):
+        value = redacted(value, "", 0, found, False)
+    return value
 
 
 # ============================================================================
