@@ -81,16 +81,15 @@ def are_joined(view: rlm.View, ordinal: int, base: str) -> bool:
 
 
 def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, float]:
-    """The score of every living document, straight from the definition in `query_terms`."""
+    """The score of every living document, straight from the definition in `QueryWord`."""
     counted = [row for row in rows if row.counts_in_statistics]
     weights = rlm.code_weights(sum(row.n_tokens for row in counted) / max(1, len(rows)))
-    asked = rlm.query_terms(query)
 
     def idf(*terms: str) -> float:
         return rlm.inverse_frequency(len(rows), sum(row.terms[term] > 0 for row in counted for term in terms))
 
-    def code(row: Row, term: str) -> int:
-        n = row.terms[term]
+    def code(row: Row, *terms: str) -> int:
+        n = max(row.terms[term] for term in terms)
         return rlm.posting_code(rlm.frequency_class(n), rlm.length_class(row.n_tokens)) if n else 0
 
     def group(ordinal: int, base: str) -> float:
@@ -99,17 +98,21 @@ def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, fl
             return weights[rlm.joined_code(one, other)]
         return rlm.as_one(weights[one], weights[other])
 
-    tell = [(idf(word), idf(base, rlm.STEM + base)) for _, word, base in asked]
-    scores: dict[int, float] = {}
-    for ordinal, row in enumerate(rows):
-        score = 0.0
-        for (weight, word, base), (one, all_forms) in zip(asked, tell) if row.is_alive else ():
-            if base:
-                score += weight * all_forms * group(ordinal, base)
-            score += weight * (rlm.EXACT_WEIGHT if base else 1.0) * one * weights[code(row, word)]
-        if score > 0:
-            scores[ordinal] = score
-    return scores
+    scores: dict[int, float] = dict.fromkeys((i for i, row in enumerate(rows) if row.is_alive), 0.0)
+    for asked in rlm.query_terms(query):
+        exact = [asked.word] + [t for t in view.terms_from("") if asked.is_hash and t.startswith(asked.word)]
+        with_word = sum(any(row.terms[t] for t in exact) for row in counted)
+        with_kin = sum(any(row.terms[t] for t in asked.kin) for row in counted)
+        for ordinal in scores:
+            row, score = rows[ordinal], 0.0
+            if asked.base and not asked.is_hash:
+                score += idf(asked.base, rlm.STEM + asked.base) * group(ordinal, asked.base)
+            share = rlm.EXACT_WEIGHT if asked.base and not asked.is_hash else 1.0
+            score += share * rlm.inverse_frequency(len(rows), with_word) * weights[code(row, *exact)]
+            if asked.kin:
+                score += rlm.KIN_WEIGHT * rlm.inverse_frequency(len(rows), with_kin) * weights[code(row, *asked.kin)]
+            scores[ordinal] += asked.weight * score
+    return {ordinal: score for ordinal, score in scores.items() if score > 0}
 
 
 def in_scope(rows: Sequence[Row], filters: dict[str, str]) -> set[int]:
