@@ -1550,7 +1550,7 @@ strike:struck swear:swore/sworn swim:swam/swum take:took/taken teach:taught tear
 think:thought throw:threw/thrown understand:understood wake:woke/woken wear:wore/worn win:won
 write:wrote/written child:children man:men woman:women foot:feet tooth:teeth mouse:mice person:people wife:wives
 knife:knives shelf:shelves half:halves index:indices/indexes oeil:yeux matrix:matrices vertex:vertices
-analysis:analyses criterion:criteria
+analysis:analyses criterion:criteria embed:embedding
 """
 
 
@@ -1717,19 +1717,21 @@ c++:cpp c#:csharp use:usag/usabl/useless receiv:receipt/recept choos:choic maint
 stabl:stabil simpl:simpli/simplic/simplifi/simplif grow:growth long:length wide:width deep:depth strong:strength
 high:height weigh:weight prove:proof believ:belief lose:loss sell:sale speak:speech know:knowledg succe:success
 agre:agreement privat:privaci accur:accuraci frequent:frequenc latent:latenc enter:entri assembl:assembli
-automat:autom replic:replica occur:occurr bug:buggi noise:noisi risk:riski buy:purchas log:logger analyz:analysis
+automat:autom replic:replica occur:occurr bug:buggi noise:noisi risk:riski full:fulli debug:debugg format:formatt analyz:analysis
+decid:decis divid:divis provid:provis exclud:exclus includ:inclus conclud:conclus expand:expans extend:extens
+convert:conversion submit:submiss transmit:transmiss produc:product reduc:reduct introduc:introduct describ:descript
+subscrib:subscript transcrib:transcript respond:respons solv:solut resolv:resolut defin:definit verifi:verif
+notifi:notif modifi:modif classifi:classif identifi:identif clarifi:clarif qualifi:qualif
 """)
-# Ending of a stem -> what takes its place in the root, and how much of the stem must be left at least.
-KIN_ENDINGS = {
-    "ment": ("", 3), "ur": ("", 4), "ili": ("i", 2), "li": ("", 4), "er": ("", 4), "or": ("", 5), "ag": ("", 4),
-    "abl": ("", 4), "eri": ("er", 4), "cis": ("cid", 2), "vis": ("vid", 2), "lus": ("lud", 2), "pans": ("pand", 2),
-    "tens": ("tend", 2), "vers": ("vert", 2), "miss": ("mit", 2), "duct": ("duc", 2), "script": ("scrib", 2),
-    "spons": ("spond", 2), "olut": ("olv", 1), "finit": ("fin", 2), "if": ("ifi", 3),
-}
+# Ending of a stem -> what takes its place in the root: deployment, failure, easily, slowly, parser, editor, storage,
+# readable, discovery. Of the stem, three letters must be left, or four when the ending has two.
+KIN_ENDINGS = {"ment": "", "ur": "", "ili": "i", "li": "", "er": "", "or": "", "ag": "", "abl": "", "eri": ""}
 # What only looks like that.
 NO_KIN = frozenset("""
-comment segment statement argument department number letter better matter bitter server folder manner banner summer
-proper flower shower differ message package passage textur notabl suitabl commiss
+comment segment element fragment statement argument department moment experi number letter better matter bitter latter
+server folder manner banner summer proper flower shower differ whether either neither cluster center filter member
+master trigger answer border docker transfer render author factor mirror monitor averag languag messag packag passag
+carriag textur notabl suitabl probabl suppli compli career charli
 """.split())
 
 
@@ -1739,13 +1741,12 @@ def root(word: str, base: str) -> str:
     A final e is left out: nobody can tell it from the other forms.
     """
     found = KIN.get(word) or KIN.get(base, "")
-    if found or word in NO_KIN or base in NO_KIN or not base.isalpha() or not base.isascii():
+    if found or base in NO_KIN or not base.isalpha() or not base.isascii():
         return found.rstrip("e")
-    for size in range(min(6, len(base) - 1), 1, -1):
-        new, least = KIN_ENDINGS.get(base[-size:], ("", 99))
-        if len(base) - size >= least:
-            found = base[:-size] + new
-            return found[:-1] if not new and found[-2:] in DOUBLES else found.rstrip("e")
+    for size in (4, 3, 2):
+        new, rest = KIN_ENDINGS.get(base[-size:]), base[:-size]
+        if new is not None and len(rest) >= (3 if size > 2 else 4):
+            return rest[:-1] if rest[-2:] in DOUBLES and not new else (rest + new).rstrip("e")
     return ""
 
 
@@ -1797,7 +1798,8 @@ RUNS = "|".join([*(f"[{chars}]+" for chars, _, _ in UNSPACED), r"(?<!\w)[A-Za-z]
                   rf"(?:(?![{''.join(chars for chars, _, _ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
 # The parts of an identifier: parseURLFast2 -> parse, URL, Fast, 2.
 PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
-# Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499.
+# Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
+# (puis-je, a-t-il), for which any stop word stands but those that English verbs take.
 COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+|\d+)(?!-?\w)"
 
 
@@ -1823,8 +1825,8 @@ def is_unspaced(char: str) -> bool:
 
 
 def is_hash(word: str) -> bool:
-    """Can it (folded) be the name of a commit or a digest, in full or cut short?"""
-    return len(word) >= 7 and not word.isalpha() and set("0123456789abcdef").issuperset(word)
+    """Is it (folded) hexadecimal, as the name of a commit or a digest is, in full or cut short?"""
+    return len(word) > 6 and not word.isalpha() and not word.isdigit() and set("0123456789abcdef").issuperset(word)
 
 
 def bare(raw: str) -> str:
@@ -1842,13 +1844,17 @@ def words_of(raw: str) -> list[str]:
     return re.findall(RUNS, bare(raw))
 
 
+def can_end_compound(word: str) -> bool:
+    return word not in STOP_WORDS or word in ("in", "out", "up", "down", "off", "over")
+
+
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
     if "-" not in raw and "_" not in raw and raw.isascii():
         return []
     import re
 
-    return [fold(a + b) for a, b in re.findall(COMPOUND, bare(raw))]
+    return [a + b for a, b in re.findall(COMPOUND, fold(bare(raw))) if can_end_compound(b)]
 
 
 def identifier_parts(word: str) -> list[str]:
@@ -1892,9 +1898,7 @@ def token_terms(raw: str) -> tuple[str, ...]:
         # An identifier's parts have forms; the whole of it has none.
         for part in exact[1:] or exact:
             found += FORMS[part]
-    for word in compounds(raw):
-        found += (word, *FORMS[word])
-    return tuple(found)
+    return (*found, *compounds(raw))
 
 
 TERMS = Memo(token_terms)
@@ -1934,7 +1938,7 @@ EXACT_WEIGHT = 0.3
 # 0: -1.0 (-4 on French questions), .2-.4 within 0.1, 1: worse on conversations.
 STOP_WEIGHT = 0.3
 # What words of the same root count. Index and query: deploy, deployment.
-KIN_WEIGHT = 0.2
+KIN_WEIGHT = 0.15
 # A posting is one byte: 5 classes of tf times 51 of length. 32 lengths in steps of 1.41 cost 0.3-0.5 points against
 # exact lengths, 51 in steps of 1.19 cost 0.1; 5 classes of tf cost 0.2 against 7 at most, since tf saturates early.
 FREQUENCY_VALUES = (1.0, 2.0, 3.0, 5.0, 12.0)
@@ -2018,9 +2022,9 @@ class QueryWord:
         # Never replaced by a word that looks like it: of an identifier, a ticket, a number.
         self.is_fixed = is_fixed
         # Counts for every term that is_hash and begins with it, as if they were one: a commit by its first digits.
-        self.is_hash = is_hash(word)
+        self.is_hash = is_hash(word) or (len(word) > 6 and word.isdigit())
         self.kin: list[str] = []  # terms that tell of a relative; a miss is the rule
-        if self.is_hash:
+        if is_hash(word):
             self.kin += [word[:n] for n in range(7, min(13, len(word)))]
         elif self.base:
             from_root = root(word, self.base)
@@ -2042,7 +2046,7 @@ def query_terms(query: str) -> list[QueryWord]:
             asked = found.setdefault(term, QueryWord(term, is_fixed))
             asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
         word = fold(raw) if raw.isalpha() and not is_unspaced(raw[0]) else ""
-        if before and word:
+        if before and word and can_end_compound(word):
             found[before].kin.append(before + word)  # file name is filename
         before = word if word not in STOP_WORDS else ""
     return list(found.values())
