@@ -1705,44 +1705,40 @@ def stem(word: str) -> str:
 
 # -- roots -------------------------------------------------------------------
 
-# Words of one root that the stemmer keeps apart, and what programmers shorten: root:other/other. All are stems, or
-# words where the stem would mean something else as well (authorization, author).
-KIN = forms_to_base("""
-auth:authent/authorization/authorize/authorized config:configur repo:repositori db:databas doc:document app:applic
-admin:administr param:paramet arg:argument func:function/fn var:variabl dir:directori lib:librari perf:perform
-async:asynchron sync:synchron init:initi info:inform msg:messag err:error impl:implement spec:specif/specifi
-stat:statist temp:temporari/tmp cert:certif/certifi cred:credenti permit:permiss/perm exec:execut env:environ
-dev:develop prod:production ref:refer k8s:kubernet js:javascript ts:typescript postgr:postgresql/pg mongo:mongodb
-c++:cpp c#:csharp use:usag/usabl/useless receiv:receipt/recept choos:choic maintain:mainten explain:explan safe:safeti
-stabl:stabil simpl:simpli/simplic/simplifi/simplif grow:growth long:length wide:width deep:depth strong:strength
-high:height weigh:weight prove:proof believ:belief lose:loss sell:sale speak:speech know:knowledg succe:success
-agre:agreement privat:privaci accur:accuraci frequent:frequenc latent:latenc enter:entri assembl:assembli
-automat:autom replic:replica occur:occurr bug:buggi noise:noisi risk:riski full:fulli debug:debugg format:formatt analyz:analysis
-decid:decis divid:divis provid:provis exclud:exclus includ:inclus conclud:conclus expand:expans extend:extens
-convert:conversion submit:submiss transmit:transmiss produc:product reduc:reduct introduc:introduct describ:descript
-subscrib:subscript transcrib:transcript respond:respons solv:solut resolv:resolut defin:definit verifi:verif
-notifi:notif modifi:modif classifi:classif identifi:identif clarifi:clarif qualifi:qualif
-""")
+# Words of one root that the stemmer keeps apart, and what programmers shorten. All are stems, or words where the stem
+# would mean something else as well (authorization, author).
+KIN = {word: words for words in (entry.split("/") for entry in """
+auth/authent/authorization/authorize/authorized config/configur repo/repositori db/databas doc/document app/applic
+admin/administr param/paramet arg/argument func/function/fn var/variabl dir/directori lib/librari perf/perform
+async/asynchron sync/synchron init/initi info/inform msg/messag err/error impl/implement spec/specif/specifi
+stat/statist temp/temporari/tmp cert/certif/certifi cred/credenti permit/permiss/perm exec/execut env/environ
+dev/develop prod/production ref/refer k8s/kubernet js/javascript ts/typescript postgr/postgresql/pg mongo/mongodb
+c++/cpp c#/csharp use/usag/usabl/useless receiv/receipt/recept choos/choic maintain/mainten explain/explan safe/safeti
+stabl/stabil simpl/simpli/simplic/simplifi/simplif grow/growth long/length wide/width deep/depth strong/strength
+high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succe/success
+agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli
+automat/autom replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
+decid/decis divid/divis provid/provis exclud/exclus includ/inclus conclud/conclus expand/expans extend/extens
+convert/conversion submit/submiss transmit/transmiss produc/product reduc/reduct introduc/introduct describ/descript
+subscrib/subscript transcrib/transcript respond/respons solv/solut resolv/resolut defin/definit verifi/verif
+notifi/notif modifi/modif classifi/classif identifi/identif clarifi/clarif qualifi/qualif
+""".split()) for word in words}
 # Ending of a stem -> what takes its place in the root: deployment, failure, easily, slowly, parser, editor, storage,
 # readable, discovery. Of the stem, three letters must be left, or four when the ending has two.
 KIN_ENDINGS = {"ment": "", "ur": "", "ili": "i", "li": "", "er": "", "or": "", "ag": "", "abl": "", "eri": ""}
 # What only looks like that.
 NO_KIN = frozenset("""
-comment segment element fragment statement argument department moment experi number letter better matter bitter latter
+comment segment element fragment statement argument document implement variabl department moment number letter better matter bitter latter
 server folder manner banner summer proper flower shower differ whether either neither cluster center filter member
 master trigger answer border docker transfer render author factor mirror monitor averag languag messag packag passag
 carriag textur notabl suitabl probabl suppli compli career charli
 """.split())
 
 
-def root(word: str, base: str) -> str:
-    """What a word (folded) with the stem *base* is derived from, as deployment from deploy; "" when no rule says so.
-
-    A final e is left out: nobody can tell it from the other forms.
-    """
-    found = KIN.get(word) or KIN.get(base, "")
-    if found or base in NO_KIN or not base.isalpha() or not base.isascii():
-        return found.rstrip("e")
+def root(base: str) -> str:
+    """What a stem is derived from, as "deployment" from "deploy", without a final e; "" when no rule says so."""
+    if base in NO_KIN or not base.isalpha() or not base.isascii():
+        return ""
     for size in (4, 3, 2):
         new, rest = KIN_ENDINGS.get(base[-size:]), base[:-size]
         if new is not None and len(rest) >= (3 if size > 2 else 4):
@@ -1799,8 +1795,9 @@ RUNS = "|".join([*(f"[{chars}]+" for chars, _, _ in UNSPACED), r"(?<!\w)[A-Za-z]
 # The parts of an identifier: parseURLFast2 -> parse, URL, Fast, 2.
 PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
 # Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
-# (puis-je, a-t-il), for which any stop word stands but those that English verbs take.
+# (puis-je, a-t-il): a stop word at the end, but for those that English verbs take (log-in, backup).
 COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+|\d+)(?!-?\w)"
+VERB_ENDS = ("in", "out", "up", "down", "off", "over")
 
 
 def raw_tokens(text: str) -> list[str]:
@@ -1831,50 +1828,46 @@ def is_hash(word: str) -> bool:
 
 def bare(raw: str) -> str:
     """A raw token without accents but with its case."""
-    return raw if raw.isascii() else "".join(
-        FOLDS[c].upper() if c.isupper() else FOLDS[c] for c in unicodedata.normalize("NFC", raw))
+    if raw.isascii():
+        return raw
+    raw = unicodedata.normalize("NFC", raw)
+    for char in set(raw):
+        if char > "\x7f":
+            raw = raw.replace(char, FOLDS[char].upper() if char.isupper() else FOLDS[char])
+    return raw
 
 
 def words_of(raw: str) -> list[str]:
     """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
-    if raw.isascii() and raw.isalnum():
-        return [raw]
     import re
 
-    return re.findall(RUNS, bare(raw))
-
-
-def can_end_compound(word: str) -> bool:
-    return word not in STOP_WORDS or word in ("in", "out", "up", "down", "off", "over")
+    return [raw] if raw.isascii() and raw.isalnum() else re.findall(RUNS, bare(raw))
 
 
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
-    if "-" not in raw and "_" not in raw and raw.isascii():
-        return []
     import re
 
-    return [a + b for a, b in re.findall(COMPOUND, fold(bare(raw))) if can_end_compound(b)]
+    pairs = re.findall(COMPOUND, bare(raw).lower()) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    return [a + b for a, b in pairs if b not in STOP_WORDS or b in VERB_ENDS]
 
 
 def identifier_parts(word: str) -> list[str]:
     """The folded parts of an identifier; nothing for a plain word or a hash."""
-    folded = fold(word)
-    if word.isalpha() and (word == folded or word.isupper() or word.istitle()) or is_hash(folded) or word[-1] in "+#":
+    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
         return []
     import re
 
-    found = [part.lower() for part in re.findall(PARTS, word)]
-    return found if len(found) <= MAX_PARTS and found != [folded] else []
+    found, folded = [part.lower() for part in re.findall(PARTS, word)], word.lower()
+    return found if len(found) <= MAX_PARTS and found != [folded] and word[-1] not in "+#" and not is_hash(folded) else []
 
 
 def exact_terms(word: str, is_asked: bool = False) -> list[str]:
     """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
-    folded = fold(word)
     if not is_unspaced(word[0]):
-        return [folded, *identifier_parts(word)]
+        return [word.lower(), *identifier_parts(word)]
     lengths = PIECE_LENGTHS[word[0]][is_asked]
-    return [folded[i : i + n] for n in lengths for i in range(len(folded) - n + 1)] or [folded]
+    return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
 
 
 def form_terms(word: str) -> tuple[str, ...]:
@@ -1882,7 +1875,7 @@ def form_terms(word: str) -> tuple[str, ...]:
     if word in STOP_WORDS:
         return ()
     base = stem(word)
-    from_root = root(word, base)
+    from_root = root(base)
     return (*((STEM + base,) if base != word else ()), *((ROOT + from_root,) if from_root else ()))
 
 
@@ -1891,6 +1884,9 @@ FORMS = Memo(form_terms)
 
 def token_terms(raw: str) -> tuple[str, ...]:
     """Every term that one raw token counts for."""
+    if raw.isalpha() and raw.isascii() and (raw.islower() or raw.isupper() or raw.istitle()):
+        word = raw.lower()
+        return (word, *FORMS[word])
     found: list[str] = []
     for word in words_of(raw):
         exact = exact_terms(word)
@@ -2027,10 +2023,11 @@ class QueryWord:
         if is_hash(word):
             self.kin += [word[:n] for n in range(7, min(13, len(word)))]
         elif self.base:
-            from_root = root(word, self.base)
-            self.kin.append(ROOT + self.base.rstrip("e"))
-            if from_root:
-                self.kin += [ROOT + from_root, *(m + from_root + e for m in ("", STEM) for e in ("", "e"))]
+            from_root = root(self.base)
+            relatives = [w for w in KIN.get(word) or KIN.get(self.base, ()) if w not in (word, self.base)]
+            relatives += [from_root, from_root + "e"] if from_root else []
+            self.kin += [mark + w for w in relatives for mark in ("", STEM)]
+            self.kin += [ROOT + w for w in {self.base.rstrip("e"), from_root} if w]
         elif word[1:] in PARTICLES:
             self.kin.append(word[0])
 
@@ -2046,7 +2043,7 @@ def query_terms(query: str) -> list[QueryWord]:
             asked = found.setdefault(term, QueryWord(term, is_fixed))
             asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
         word = fold(raw) if raw.isalpha() and not is_unspaced(raw[0]) else ""
-        if before and word and can_end_compound(word):
+        if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
             found[before].kin.append(before + word)  # file name is filename
         before = word if word not in STOP_WORDS else ""
     return list(found.values())
