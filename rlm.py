@@ -105,7 +105,7 @@ else:
             globals()[self.name] = module
             return getattr(module, attribute)
 
-    fcntl, json, math, unicodedata = Later("fcntl"), Later("json"), Later("math"), Later("unicodedata")
+    fcntl, json, math, re, unicodedata = map(Later, ("fcntl", "json", "math", "re", "unicodedata"))
     signal = Later("signal", "_signal")  # without the names for numbers, which cost 5 ms
 
 __version__ = "0.1.0"
@@ -1510,8 +1510,6 @@ UNSEEN = (r"[\u00ad\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u061c\u0640\u064b-\u0
 
 def fold_char(char: str) -> str:
     """One character without case and accents; "" for an accent that stands alone and for what nobody sees."""
-    import re
-
     # casefold before decomposing: U+0345 is itself a combining mark, but its case partner is a letter (iota).
     lower = char.casefold()
     # Full- and half-width forms are the same letters to a reader.
@@ -1552,31 +1550,20 @@ write:wrote/written child:children man:men woman:women foot:feet tooth:teeth mou
 knife:knives shelf:shelves half:halves index:indices/indexes oeil:yeux matrix:matrices vertex:vertices
 analysis:analyses criterion:criteria embed:embedding
 """
-
-
-def forms_to_base(text: str) -> dict[str, str]:
-    """form -> base, from "base:form/form base:form ..."."""
-    entries = (entry.partition(":") for entry in text.split())
-    return {form: base for base, _, forms in entries for form in forms.split("/")}
-
-
-IRREGULAR = forms_to_base(IRREGULAR_TEXT)
+IRREGULAR = {
+    form: entry.partition(":")[0] for entry in IRREGULAR_TEXT.split() for form in entry.partition(":")[2].split("/")
+}
 VOWELS = frozenset("aeiouy")
 DOUBLES = frozenset(("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt"))
 
 # Ending -> what takes its place, applied when the ending lies behind the first syllable. English and French.
-DERIVED = {
-    "tional": "tion", "enci": "ence", "anci": "ance", "abli": "able", "ibli": "ible", "entli": "ent", "antli": "ant",
-    "izer": "ize", "ization": "ize", "iser": "ize", "isation": "ize", "isateur": "ize", "ational": "ate",
-    "ation": "ate", "ator": "ate", "ateur": "ate", "atrice": "ate", "alism": "al", "aliti": "al", "alli": "al",
-    "fulness": "ful",
-    "ousli": "ous", "ousness": "ous", "iveness": "ive", "iviti": "ive", "biliti": "ble", "fulli": "ful",
-    "lessli": "less", "icalli": "ic", "alize": "al", "alise": "al", "icate": "ic", "iciti": "ic", "ical": "ic",
-    "logi": "log", "logie": "log",
-    "ivite": "ive", "alite": "al", "bilite": "ble", "icite": "ic", "ique": "ic", "amment": "ant", "emment": "ent",
-    "ellement": "el", "ivement": "ive", "eusement": "eu", "alement": "al", "iquement": "ic", "eux": "eu", "euse": "eu",
-    "eur": "eu", "trice": "teu", "enne": "en", "elle": "el", "if": "ive", "ful": "", "ness": "",
-}
+DERIVED = dict(entry.split(":") for entry in """
+tional:tion enci:ence anci:ance abli:able ibli:ible entli:ent antli:ant izer:ize ization:ize iser:ize isation:ize
+isateur:ize ational:ate ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous
+ousness:ous iveness:ive iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic
+logi:log logie:log ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive
+eusement:eu alement:al iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
+""".split())
 # Endings that go when they lie behind the second syllable.
 LOOSE = frozenset((
     "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ism", "ate", "iti", "ous", "ive",
@@ -1587,6 +1574,7 @@ LI_AFTER = frozenset("cdeghkmnrt")
 DERIVED_TAILS, LOOSE_TAILS = {end[-2:] for end in DERIVED} | {"li"}, {end[-2:] for end in LOOSE}
 # A syllable ends after a consonant that follows a vowel.
 SYLLABLES = "[^aeiouy]*[aeiouy]+[^aeiouy]([^aeiouy]*[aeiouy]+[^aeiouy])?"
+SHORT = "(?:^[aeiouy][^aeiouy]|[^aeiouy][aeiouy][^aeiouywx])$"  # a short last syllable, as in "hop"
 # First and last character of a script, endings that go (twice, as in "problem|em"), what goes at the beginning then.
 # Russian and Ukrainian nouns, adjectives and verbs; articles, prepositions and plurals of Arabic and Hebrew. Folded.
 LIGHT_STEMS = (
@@ -1600,65 +1588,34 @@ LIGHT_STEMS = (
 )
 
 
-def light_stem(word: str) -> str:
-    """What a word (folded) of one of the LIGHT_STEMS shares with most of its other forms; else the word."""
-    import re
-
-    for first, last, endings, beginnings in LIGHT_STEMS:
-        if first <= word[0] <= last:
-            return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
-    return word
-
-
 def syllables(word: str) -> tuple[int, int]:
     """Where the first and the second syllable of a word end."""
-    import re
-
     match = re.match(SYLLABLES, word)
     if not match:
         return len(word), len(word)
     return (match.start(1), match.end()) if match[1] else (match.end(), len(word))
 
 
-def is_short(word: str) -> bool:
-    """Does it end in a short syllable (consonant, vowel, consonant other than w, x, y), as in "hop"?"""
-    if len(word) < 3:
-        return len(word) == 2 and word[0] in VOWELS and word[1] not in VOWELS
-    return word[-1] not in "aeiouywx" and word[-2] in VOWELS and word[-3] not in VOWELS
-
-
 def singular(word: str) -> str:
     """The word without the -s, -es, -ies, -x or -aux of a plural."""
-    if word[-1] == "x":
-        if word.endswith("aux") and len(word) > 4:
-            return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    if word.endswith("aux") and len(word) > 4:
+        return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    if word[-1] != "s" or word.endswith(("ss", "us", "is")) or VOWELS.isdisjoint(word[:-2]):
         return word
-    if word[-1] != "s" or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("sses"):
-        return word[:-2]
-    if word.endswith("ies"):
-        return word[:-2] if len(word) > 4 else word[:-1]
-    return word if VOWELS.isdisjoint(word[:-2]) else word[:-1]
+    return word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
 
 
 def without_tense(word: str) -> str:
     """The word without -ed, -ing, -edly, -ingly."""
-    for end in ("ingly", "edly", "ing", "ed"):
-        if word.endswith(end):
-            break
-    else:
+    end = next((end for end in ("ingly", "edly", "ing", "ed") if word.endswith(end)), "")
+    base = word.removesuffix(end)
+    if not end or VOWELS.isdisjoint(base):
         return word
-    base = word[: -len(end)]
     if end[0] == "e" and base.endswith("e"):  # agreed, proceed
-        return base + "e" if syllables(word)[0] <= len(base) - 1 else word
-    if VOWELS.isdisjoint(base):
-        return word
-    if base.endswith(("at", "bl", "iz")):
+        return base + "e" if syllables(word)[0] < len(base) else word
+    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllables(base)[0] >= len(base)):
         return base + "e"
-    if len(base) > 3 and base[-2:] in DOUBLES:
-        return base[:-1]
-    return base + "e" if is_short(base) and syllables(base)[0] >= len(base) else base
+    return base[:-1] if len(base) > 3 and base[-2:] in DOUBLES else base
 
 
 def derived(word: str) -> str:
@@ -1683,7 +1640,7 @@ def trimmed(word: str) -> str:
             cut = 3 if word[-size:] in ("tion", "sion") else size  # only the -ion goes: the t belongs to the stem
             word = word[:-cut] if len(word) - cut >= second else word
             break
-    if word[-1] == "e" and (second < len(word) or (first < len(word) and not is_short(word[:-1]))):
+    if word[-1] == "e" and (second < len(word) or (first < len(word) and not re.search(SHORT, word[:-1]))):
         return word[:-1]
     return word[:-1] if word.endswith("ll") and second < len(word) else word
 
@@ -1696,7 +1653,10 @@ def stem(word: str) -> str:
     if len(word) < 3 or len(word) > 30 or not word.isalpha():
         return word
     if not word.isascii():
-        return light_stem(word)
+        for first, last, endings, beginnings in LIGHT_STEMS:
+            if first <= word[0] <= last:
+                return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
+        return word
     word = without_tense(singular(word))
     if word[-1] == "y" and len(word) > 2 and word[-2] not in VOWELS:
         word = word[:-1] + "i"
@@ -1716,8 +1676,8 @@ dev/develop prod/production ref/refer k8s/kubernet js/javascript ts/typescript p
 c++/cpp c#/csharp use/usag/usabl/useless receiv/receipt/recept choos/choic maintain/mainten explain/explan safe/safeti
 stabl/stabil simpl/simpli/simplic/simplifi/simplif grow/growth long/length wide/width deep/depth strong/strength
 high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succe/success
-agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli
-automat/autom replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
+agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli automat/autom
+replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
 decid/decis divid/divis provid/provis exclud/exclus includ/inclus conclud/conclus expand/expans extend/extens
 convert/conversion submit/submiss transmit/transmiss produc/product reduc/reduct introduc/introduct describ/descript
 subscrib/subscript transcrib/transcript respond/respons solv/solut resolv/resolut defin/definit verifi/verif
@@ -1728,10 +1688,10 @@ notifi/notif modifi/modif classifi/classif identifi/identif clarifi/clarif quali
 KIN_ENDINGS = {"ment": "", "ur": "", "ili": "i", "li": "", "er": "", "or": "", "ag": "", "abl": "", "eri": ""}
 # What only looks like that.
 NO_KIN = frozenset("""
-comment segment element fragment statement argument document implement variabl department moment number letter better matter bitter latter
-server folder manner banner summer proper flower shower differ whether either neither cluster center filter member
-master trigger answer border docker transfer render author factor mirror monitor averag languag messag packag passag
-carriag textur notabl suitabl probabl suppli compli career charli
+comment segment element fragment statement argument document implement department moment number letter better matter
+bitter latter server folder manner banner summer proper flower shower differ whether either neither cluster center
+filter member master trigger answer border docker transfer render author factor mirror monitor averag languag messag
+packag passag carriag textur notabl suitabl probabl variabl suppli compli career charli
 """.split())
 
 
@@ -1778,7 +1738,7 @@ MAX_PARTS = 8
 BLANKS = bytes(b if b > 127 or chr(b).isalnum() or b in b"_-+#" else 32 for b in range(256))
 # Scripts without blanks between words, or with particles that stick to nouns: their characters, and how long the pieces
 # of a run are that are indexed, and those that a query asks for. Han and kana: single ones +0.8.
-UNSPACED: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
+UNSPACED = (
     ("\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
      "\U00020000-\U0003ffff", (1, 2), (1, 2)),
     ("\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3", (1, 2), (2,)),  # Hangul
@@ -1789,9 +1749,11 @@ UNSPACED: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
 )
 # A Korean noun of one syllable makes a pair with its particle: the noun alone is looked for, too.
 PARTICLES = frozenset("은는이가을를에의로도와과만")
-# C++, C# and F# are no C and F. Vowel signs are letters in the scripts of India.
-RUNS = "|".join([*(f"[{chars}]+" for chars, _, _ in UNSPACED), r"(?<!\w)[A-Za-z](?:\+\+|#)(?![A-Za-z])",
-                  rf"(?:(?![{''.join(chars for chars, _, _ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
+C_SHARP = r"(?<!\w)[A-Za-z](?:\+\+|#)(?![A-Za-z])"  # C++, C# and F# are no C and F
+ASCII_WORDS = C_SHARP + r"|\w+"
+# Other words, too: runs of one of the scripts above, words in others (vowel signs are letters in those of India).
+RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
+                 rf"(?:(?![{''.join(chars for chars, *_ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
 # The parts of an identifier: parseURLFast2 -> parse, URL, Fast, 2.
 PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
 # Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
@@ -1806,14 +1768,8 @@ def raw_tokens(text: str) -> list[str]:
     return text.encode("utf-8", "replace").translate(BLANKS).decode().split()
 
 
-def piece_lengths(char: str) -> tuple[tuple[int, ...], ...]:
-    """Lengths of the pieces that are indexed of a run of that script, and asked for; () where words have blanks."""
-    import re
-
-    return next(((indexed, asked) for chars, indexed, asked in UNSPACED if re.match(f"[{chars}]", char)), ())
-
-
-PIECE_LENGTHS = Memo(piece_lengths)
+# Character -> those two lengths; () where words have blanks.
+PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
 
 
 def is_unspaced(char: str) -> bool:
@@ -1839,15 +1795,14 @@ def bare(raw: str) -> str:
 
 def words_of(raw: str) -> list[str]:
     """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
-    import re
-
-    return [raw] if raw.isascii() and raw.isalnum() else re.findall(RUNS, bare(raw))
+    raw = bare(raw)
+    if raw.isascii():
+        return [raw] if raw.isalnum() else re.findall(ASCII_WORDS, raw)
+    return re.findall(RUNS, raw)
 
 
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
-    import re
-
     pairs = re.findall(COMPOUND, bare(raw).lower()) if not raw.isascii() or "-" in raw or "_" in raw else ()
     return [a + b for a, b in pairs if b not in STOP_WORDS or b in VERB_ENDS]
 
@@ -1856,10 +1811,9 @@ def identifier_parts(word: str) -> list[str]:
     """The folded parts of an identifier; nothing for a plain word or a hash."""
     if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
         return []
-    import re
-
-    found, folded = [part.lower() for part in re.findall(PARTS, word)], word.lower()
-    return found if len(found) <= MAX_PARTS and found != [folded] and word[-1] not in "+#" and not is_hash(folded) else []
+    folded = word.lower()
+    found = [part.lower() for part in re.findall(PARTS, word)]
+    return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
 
 
 def exact_terms(word: str, is_asked: bool = False) -> list[str]:
@@ -1903,9 +1857,7 @@ TERMS = Memo(token_terms)
 def named_tokens(text: str) -> list[str]:
     """raw_tokens, with "dotnet" for each .NET besides its letters."""
     if ".NET" in text or ".net" in text:
-        import re
-
-        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+            text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
     return raw_tokens(text)
 
 
@@ -2024,7 +1976,7 @@ class QueryWord:
             self.kin += [word[:n] for n in range(7, min(13, len(word)))]
         elif self.base:
             from_root = root(self.base)
-            relatives = [w for w in KIN.get(word) or KIN.get(self.base, ()) if w not in (word, self.base)]
+            relatives = [w for w in KIN.get(word) or KIN.get(self.base) or [] if w not in (word, self.base)]
             relatives += [from_root, from_root + "e"] if from_root else []
             self.kin += [mark + w for w in relatives for mark in ("", STEM)]
             self.kin += [ROOT + w for w in {self.base.rstrip("e"), from_root} if w]
