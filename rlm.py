@@ -104,7 +104,7 @@ else:
             globals()[self.name] = module
             return getattr(module, attribute)
 
-    fcntl, json, math, unicodedata = Later("fcntl"), Later("json"), Later("math"), Later("unicodedata")
+    fcntl, json, math, re, unicodedata = map(Later, ("fcntl", "json", "math", "re", "unicodedata"))
     signal = Later("signal", "_signal")  # without the names for numbers, which cost 5 ms
 
 __version__ = "0.1.0"
@@ -1473,39 +1473,54 @@ class Log:
 # 7. Words
 # ============================================================================
 # Text -> terms -> weights; pure. A text counts for each of its words folded (case and accents do not matter), for the
-# parts of identifiers, for pairs of characters where a script has no blanks, and for the stems of its words. All
-# constants were tuned on six public sets of queries (English, French, Japanese, code, dialogue); a number in a comment
-# is the change in nDCG@10, in points.
+# parts of identifiers, for short runs of characters where a script has no blanks, and for the stems and roots of its
+# words. All constants were tuned on six public sets of queries (English, French, Japanese, code, dialogue); a number in
+# a comment is the change in nDCG@10, in points.
 
 # Changes when the same text would give other terms or codes: an index made by another version is rebuilt.
-WORDS_VERSION = 1
+WORDS_VERSION = 2
+# A longer key (base64, a Japanese sentence) is not worth a place in a cache: it will hardly come again.
+CACHED_LENGTH = 40
+# A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
+CACHE_SIZE = 100_000
+
+
+class Memo(dict[str, "Any"]):
+    """key -> function(key), remembered: nine of ten tokens of a text have been met before."""
+
+    def __init__(self, function: Callable[[str], Any]) -> None:
+        self.function = function
+
+    def __missing__(self, key: str) -> Any:
+        found = self.function(key)
+        if len(key) <= CACHED_LENGTH:
+            if len(self) >= CACHE_SIZE:
+                self.clear()
+            self[key] = found
+        return found
+
 
 # -- folding -----------------------------------------------------------------
 
-# Letters that Unicode does not take apart but a keyboard does (oeuvre, Lodz). Dotless i: re.IGNORECASE takes it for i.
-LETTERS = str.maketrans({"\u0131": "i", "\u0153": "oe", "\u00e6": "ae", "\u00f8": "o", "\u0142": "l", "\u0111": "d"})
+# Letters that Unicode does not take apart but a reader does (oeuvre, Lodz), or that are one letter in other places of a
+# word (Arabic, Hebrew); hyphens. Dotless i: re.IGNORECASE takes it for i.
+LETTERS = str.maketrans(dict(zip("ıøłđىیکةךםןףץ‐‑־œæ", [*"ioldييكهכמנפצ---", "oe", "ae"])))
+# Accents, the vowel points of Hebrew and Arabic, soft hyphens, zero-width characters, marks of direction and of byte
+# order; which form or colour of an emoji is meant.
+UNSEEN = (r"[\u00ad\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u061c\u0640\u064b-\u0655\u0670\u180b-\u180f\u200b-\u200f"
+          r"\u202a-\u202e\u2060-\u206f\u20d0-\u20f0\ufe00-\ufe0f\ufeff\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff]+")
 
 
 def fold_char(char: str) -> str:
-    """One character without case and accents; "" for an accent that stands alone."""
+    """One character without case and accents; "" for an accent that stands alone and for what nobody sees."""
     # casefold before decomposing: U+0345 is itself a combining mark, but its case partner is a letter (iota).
     lower = char.casefold()
     # Full- and half-width forms are the same letters to a reader.
     parts = unicodedata.normalize("NFKD", lower) if char >= "\uff00" else unicodedata.normalize("NFD", lower)
-    base = "".join(c for c in parts.casefold() if not "\u0300" <= c <= "\u036f")
-    return unicodedata.normalize("NFC", base).translate(LETTERS)
+    return unicodedata.normalize("NFC", re.sub(UNSEEN, "", parts.casefold())).translate(LETTERS)
 
 
-class FoldTable(dict[int, str]):
-    """Code point -> its folded text, filled as characters are met (there are at most 1.1 million of them)."""
-
-    def __missing__(self, code: int) -> str:
-        char = chr(code)
-        self[code] = folded = fold_char(char)
-        return folded
-
-
-FOLDS = FoldTable()
+FOLDS = Memo(fold_char)
 
 
 def fold(text: str) -> str:
@@ -1514,7 +1529,7 @@ def fold(text: str) -> str:
         return text.lower()
     # A text has few distinct characters outside ASCII: replacing each is some ten times faster than str.translate.
     for char in set(text):
-        if char > "\x7f" and (folded := FOLDS[ord(char)]) != char:
+        if char > "\x7f" and (folded := FOLDS[char]) != char:
             text = text.replace(char, folded)
     return text.lower()
 
@@ -1536,7 +1551,7 @@ strike:struck swear:swore/sworn swim:swam/swum take:took/taken teach:taught tear
 think:thought throw:threw/thrown understand:understood wake:woke/woken wear:wore/worn win:won
 write:wrote/written child:children man:men woman:women foot:feet tooth:teeth mouse:mice person:people wife:wives
 knife:knives shelf:shelves half:halves index:indices/indexes oeil:yeux matrix:matrices vertex:vertices
-analysis:analyses criterion:criteria
+analysis:analyses criterion:criteria embed:embedding
 """
 IRREGULAR = {
     form: entry.partition(":")[0] for entry in IRREGULAR_TEXT.split() for form in entry.partition(":")[2].split("/")
@@ -1545,89 +1560,71 @@ VOWELS = frozenset("aeiouy")
 DOUBLES = frozenset(("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt"))
 
 # Ending -> what takes its place, applied when the ending lies behind the first syllable. English and French.
-DERIVED = {
-    "tional": "tion", "enci": "ence", "anci": "ance", "abli": "able", "ibli": "ible", "entli": "ent", "antli": "ant",
-    "izer": "ize", "ization": "ize", "iser": "ize", "isation": "ize", "isateur": "ize", "ational": "ate",
-    "ation": "ate", "ator": "ate", "ateur": "ate", "atrice": "ate", "alism": "al", "aliti": "al", "alli": "al",
-    "fulness": "ful",
-    "ousli": "ous", "ousness": "ous", "iveness": "ive", "iviti": "ive", "biliti": "ble", "fulli": "ful",
-    "lessli": "less", "icalli": "ic", "alize": "al", "alise": "al", "icate": "ic", "iciti": "ic", "ical": "ic",
-    "logi": "log", "logie": "log",
-    "ivite": "ive", "alite": "al", "bilite": "ble", "icite": "ic", "ique": "ic", "amment": "ant", "emment": "ent",
-    "ellement": "el", "ivement": "ive", "eusement": "eu", "alement": "al", "iquement": "ic", "eux": "eu", "euse": "eu",
-    "eur": "eu", "trice": "teu", "enne": "en", "elle": "el", "if": "ive", "ful": "", "ness": "",
-}
+DERIVED = dict(entry.split(":") for entry in """
+tional:tion enci:ence anci:ance abli:able ibli:ible entli:ent antli:ant izer:ize ization:ize iser:ize isation:ize
+isateur:ize ational:ate ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous
+ousness:ous iveness:ive iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic
+logi:log logie:log ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive
+eusement:eu alement:al iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
+""".split())
 # Endings that go when they lie behind the second syllable.
 LOOSE = frozenset((
     "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ism", "ate", "iti", "ous", "ive",
     "ize", "ise", "tion", "sion", "ative", "ite", "isme", "ale", "ere", "ante", "ente",
 ))
 LI_AFTER = frozenset("cdeghkmnrt")
+# Most words end in none of these: a look at two letters spares them seven.
+DERIVED_TAILS, LOOSE_TAILS = {end[-2:] for end in DERIVED} | {"li"}, {end[-2:] for end in LOOSE}
+# A syllable ends after a consonant that follows a vowel.
+SYLLABLES = "[^aeiouy]*[aeiouy]+[^aeiouy]([^aeiouy]*[aeiouy]+[^aeiouy])?"
+SHORT = "(?:^[aeiouy][^aeiouy]|[^aeiouy][aeiouy][^aeiouywx])$"  # a short last syllable, as in "hop"
+# First and last character of a script, endings that go (twice, as in "problem|em"), what goes at the beginning then.
+# Russian and Ukrainian nouns, adjectives and verbs; articles, prepositions and plurals of Arabic and Hebrew. Folded.
+LIGHT_STEMS = (
+    ("а", "ӿ", "(?<=...)(?:" + "|".join("""
+        а я о е є ы и і ь у ю ам ям ом ем єм ах ях ов ев ів еи ои ии іи ою ею єю ью ия ья ие ию ія іі ію ією ее ое ая яя
+        ую юю ые ыи ых их ым им ами ями ием иям иях иями иеи ыми ими ого его ому ему ові еві тью теи тям тях тями
+        ть ти ет ут ют ит ат ят ает яет ует ают яют уют ешь ишь ете ите ал ил ел ла ло ли ала ало али ила ило или ся сь
+        """.split()) + ")$", "^$"),
+    ("ء", "ۿ", "(?<=..)(?:ها|ان|ات|ون|ين|يه|ه|ي)$", "^(?:و?(?:ال|بال|كال|فال|لل)|و(?=....))(?=..)"),
+    ("א", "ת", "(?<=..)(?:ימ|ות)$", "^[הובכלמש]+(?=...)"),
+)
 
 
 def syllables(word: str) -> tuple[int, int]:
-    """Where the first and the second syllable of a word end: after a consonant that follows a vowel."""
-    ends: list[int] = []
-    vowel = False
-    for i, char in enumerate(word, 1):
-        if char in VOWELS:
-            vowel = True
-        elif vowel:
-            ends.append(i)
-            vowel = False
-            if len(ends) == 2:
-                return ends[0], ends[1]
-    return (ends[0] if ends else len(word)), len(word)
-
-
-def has_vowel(part: str) -> bool:
-    """Whether any letter of it is a vowel."""
-    return not VOWELS.isdisjoint(part)
-
-
-def is_short(word: str) -> bool:
-    """Does it end in a short syllable (consonant, vowel, consonant other than w, x, y), as in "hop"?"""
-    if len(word) < 3:
-        return len(word) == 2 and word[0] in VOWELS and word[1] not in VOWELS
-    return word[-1] not in "aeiouywx" and word[-2] in VOWELS and word[-3] not in VOWELS
+    """Where the first and the second syllable of a word end."""
+    match = re.match(SYLLABLES, word)
+    if not match:
+        return len(word), len(word)
+    return (match.start(1), match.end()) if match[1] else (match.end(), len(word))
 
 
 def singular(word: str) -> str:
     """The word without the -s, -es, -ies, -x or -aux of a plural."""
-    if word[-1] == "x":
-        if word.endswith("aux") and len(word) > 4:
-            return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    if word.endswith("aux") and len(word) > 4:
+        return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    if word[-1] != "s" or word.endswith(("ss", "us", "is")) or VOWELS.isdisjoint(word[:-2]):
         return word
-    if word[-1] != "s" or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("sses"):
-        return word[:-2]
-    if word.endswith("ies"):
-        return word[:-2] if len(word) > 4 else word[:-1]
-    return word[:-1] if has_vowel(word[:-2]) else word
+    return word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
 
 
 def without_tense(word: str) -> str:
     """The word without -ed, -ing, -edly, -ingly."""
-    for end in ("ingly", "edly", "ing", "ed"):
-        if word.endswith(end):
-            break
-    else:
+    end = next((end for end in ("ingly", "edly", "ing", "ed") if word.endswith(end)), "")
+    base = word.removesuffix(end)
+    if not end or VOWELS.isdisjoint(base):
         return word
-    base = word[: -len(end)]
     if end[0] == "e" and base.endswith("e"):  # agreed, proceed
-        return base + "e" if syllables(word)[0] <= len(base) - 1 else word
-    if not has_vowel(base):
-        return word
-    if base.endswith(("at", "bl", "iz")):
+        return base + "e" if syllables(word)[0] < len(base) else word
+    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllables(base)[0] >= len(base)):
         return base + "e"
-    if len(base) > 3 and base[-2:] in DOUBLES:
-        return base[:-1]
-    return base + "e" if is_short(base) and syllables(base)[0] >= len(base) else base
+    return base[:-1] if len(base) > 3 and base[-2:] in DOUBLES else base
 
 
 def derived(word: str) -> str:
     """The word with one ending of DERIVED replaced, if that lies behind the first syllable."""
+    if word[-2:] not in DERIVED_TAILS:
+        return word
     first = syllables(word)[0]
     for size in range(min(8, len(word) - first), 1, -1):
         new = DERIVED.get(word[-size:])
@@ -1638,38 +1635,78 @@ def derived(word: str) -> str:
     return word
 
 
-def without_loose(word: str, second: int) -> str:
-    """The word without the longest ending of LOOSE, if that lies behind the second syllable."""
-    for size in range(min(5, len(word)), 1, -1):
-        end = word[-size:]
-        if end in LOOSE:
-            if end in ("tion", "sion"):  # only the -ion goes: the t belongs to the stem
-                return word[:-3] if len(word) - 3 >= second else word
-            return word[:-size] if len(word) - size >= second else word
-    return word
-
-
 def trimmed(word: str) -> str:
-    """The word without a loose ending, a silent e or the second of two l."""
+    """The word without a loose ending behind its second syllable, a silent e or the second of two l."""
     first, second = syllables(word)
-    word = without_loose(word, second)
-    if word[-1] == "e" and (second < len(word) or (first < len(word) and not is_short(word[:-1]))):
+    for size in range(min(5, len(word)) if word[-2:] in LOOSE_TAILS else 0, 1, -1):
+        if word[-size:] in LOOSE:
+            cut = 3 if word[-size:] in ("tion", "sion") else size  # only the -ion goes: the t belongs to the stem
+            word = word[:-cut] if len(word) - cut >= second else word
+            break
+    if word[-1] == "e" and (second < len(word) or (first < len(word) and not re.search(SHORT, word[:-1]))):
         return word[:-1]
-    if word.endswith("ll") and second < len(word):
-        return word[:-1]
-    return word
+    return word[:-1] if word.endswith("ll") and second < len(word) else word
 
 
 def stem(word: str) -> str:
-    """What an English or French word (folded) shares with its other forms; the word itself when that is all of it."""
+    """What a word (folded) shares with its other forms; the word itself when that is all of it or the language is not
+    known. English and French, lightly Russian, Ukrainian, Arabic and Hebrew."""
     if word in IRREGULAR:
         return stem(IRREGULAR[word])
-    if len(word) < 3 or len(word) > 30 or not word.isalpha() or not word.isascii():
+    if len(word) < 3 or len(word) > 30 or not word.isalpha():
+        return word
+    if not word.isascii():
+        for first, last, endings, beginnings in LIGHT_STEMS:
+            if first <= word[0] <= last:
+                return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
         return word
     word = without_tense(singular(word))
     if word[-1] == "y" and len(word) > 2 and word[-2] not in VOWELS:
         word = word[:-1] + "i"
     return trimmed(derived(derived(word)))  # twice: -fulness, -isations, -iveness leave another ending behind
+
+
+# -- roots -------------------------------------------------------------------
+
+# Words of one root that the stemmer keeps apart, and what programmers shorten. All are stems, or words where the stem
+# would mean something else as well (authorization, author).
+KIN = {word: words for words in (entry.split("/") for entry in """
+auth/authent/authorization/authorize/authorized config/configur repo/repositori db/databas doc/document app/applic
+admin/administr param/paramet arg/argument func/function/fn var/variabl dir/directori lib/librari perf/perform
+async/asynchron sync/synchron init/initi info/inform msg/messag err/error impl/implement spec/specif/specifi
+stat/statist temp/temporari/tmp cert/certif/certifi cred/credenti permit/permiss/perm exec/execut env/environ
+dev/develop prod/production ref/refer k8s/kubernet js/javascript ts/typescript postgr/postgresql/pg mongo/mongodb
+c++/cpp c#/csharp use/usag/usabl/useless receiv/receipt/recept choos/choic maintain/mainten explain/explan safe/safeti
+stabl/stabil simpl/simpli/simplic/simplifi/simplif grow/growth long/length wide/width deep/depth strong/strength
+high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succe/success
+agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli automat/autom
+replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
+decid/decis divid/divis provid/provis exclud/exclus includ/inclus conclud/conclus expand/expans extend/extens
+convert/conversion submit/submiss transmit/transmiss produc/product reduc/reduct introduc/introduct describ/descript
+subscrib/subscript transcrib/transcript respond/respons solv/solut resolv/resolut defin/definit verifi/verif
+notifi/notif modifi/modif classifi/classif identifi/identif clarifi/clarif qualifi/qualif
+""".split()) for word in words}
+# Ending of a stem -> what takes its place in the root: deployment, failure, easily, slowly, parser, editor, storage,
+# readable, discovery. Of the stem, three letters must be left, or four when the ending has two.
+KIN_ENDINGS = {"ment": "", "ur": "", "ili": "i", "li": "", "er": "", "or": "", "ag": "", "abl": "", "eri": ""}
+# What only looks like that.
+NO_KIN = frozenset("""
+comment segment element fragment statement argument document implement department moment number letter better matter
+bitter latter server folder manner banner summer proper flower shower differ whether either neither cluster center
+filter member master trigger answer border docker transfer render author factor mirror monitor averag languag messag
+packag passag carriag textur notabl suitabl probabl variabl suppli compli career charli
+""".split())
+
+
+def root(base: str) -> str:
+    """What a stem is derived from, as "deployment" from "deploy", without a final e; "" when no rule says so."""
+    if base in NO_KIN or not base.isalpha() or not base.isascii():
+        return ""
+    for size in (4, 3, 2):
+        new, rest = KIN_ENDINGS.get(base[-size:]), base[:-size]
+        if new is not None and len(rest) >= (3 if size > 2 else 4):
+            return rest[:-1] if rest[-2:] in DOUBLES and not new else (rest + new).rstrip("e")
+    return ""
 
 
 # -- stop words --------------------------------------------------------------
@@ -1695,125 +1732,144 @@ etre avoir lors puis
 
 # -- text to terms -----------------------------------------------------------
 
-# Marks the term that lists the OTHER forms of a stem: a word w whose stem s is not w counts for w and for STEM + s.
-# So no posting is written twice for the many words that are their own stem.
-STEM = "\x02"
-# A longer raw token (base64, a Japanese sentence) is not worth a place in the cache: it will hardly come again.
-CACHED_LENGTH = 40
-# A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
-CACHE_SIZE = 100_000
+# Mark the terms that list the OTHER forms of a stem, and what comes from a root: a word w whose stem s is not w counts
+# for w and for STEM + s; if it has a root r, for ROOT + r, too. So no posting is written twice for most words.
+STEM, ROOT = "\x02", "\x02="
 # A hash has dozens of letter/digit borders, a name has few; splitting hashes would flood the index with single letters.
 MAX_PARTS = 8
-# Every byte that cannot be part of a word becomes a blank. Bytes above ASCII stay: split() and term() look at those.
-BLANKS = bytes(b if b > 127 or chr(b).isalnum() or b == 95 else 32 for b in range(256))
+# Every byte that cannot be part of a word becomes a blank. Bytes above ASCII stay: split() and words_of look at those.
+BLANKS = bytes(b if b > 127 or chr(b).isalnum() or b in b"_-+#" else 32 for b in range(256))
+# Scripts without blanks between words, or with particles that stick to nouns: their characters, and how long the pieces
+# of a run are that are indexed, and those that a query asks for. Han and kana: single ones +0.8.
+UNSPACED = (
+    ("\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+     "\U00020000-\U0003ffff", (1, 2), (1, 2)),
+    ("\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3", (1, 2), (2,)),  # Hangul
+    # Thai, Lao, Burmese, Khmer: alphabets, where every text has most pairs.
+    ("\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0edf\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17d7\u17dc-\u17e9",
+     (2, 3), (3,)),
+    ("\u231a\u231b\u23e9-\u23f3\u2600-\u27bf\u2b50\u2b55\U0001f000-\U0001faff", (1, 2), (1, 2)),  # emoji
+)
+# A Korean noun of one syllable makes a pair with its particle: the noun alone is looked for, too.
+PARTICLES = frozenset("은는이가을를에의로도와과만")
+C_SHARP = r"(?<!\w)[A-Za-z](?:\+\+|#)(?![A-Za-z])"  # C++, C# and F# are no C and F
+ASCII_WORDS = C_SHARP + r"|\w+"
+# Other words, too: runs of one of the scripts above, words in others (vowel signs are letters in those of India).
+RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
+                 rf"(?:(?![{''.join(chars for chars, *_ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
+# The parts of an identifier: parseURLFast2 -> parse, URL, Fast, 2.
+PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
+# Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
+# (puis-je, a-t-il): a stop word at the end, but for those that English verbs take (log-in, backup).
+COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+|\d+)(?!-?\w)"
+VERB_ENDS = ("in", "out", "up", "down", "off", "over")
 
 
 def raw_tokens(text: str) -> list[str]:
-    """The text cut at blanks and ASCII punctuation, case kept; outside ASCII, a token may still hold punctuation."""
+    """The text cut at blanks and most of ASCII punctuation, case kept; a token may still hold other punctuation."""
     # Some eight times faster than re.findall(r"\w+"): no Python-level work per character.
     return text.encode("utf-8", "replace").translate(BLANKS).decode().split()
 
 
-def is_cjk(char: str) -> bool:
-    """Is it a Han character, Hiragana or Katakana: a script written without blanks between words?"""
-    return (
-        "\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u4dbf" or "\u4e00" <= char <= "\u9fff"
-        or "\uf900" <= char <= "\ufaff" or char >= "\U00020000" or char in "\u3005\u3006\u3007"
-    )
+# Character -> those two lengths; () where words have blanks.
+PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
+
+
+def is_unspaced(char: str) -> bool:
+    """Is it of a script that is indexed in short pieces, or an emoji?"""
+    return char > "\x7f" and bool(PIECE_LENGTHS[char])
+
+
+def is_hash(word: str) -> bool:
+    """Is it (folded) hexadecimal, as the name of a commit or a digest is, in full or cut short?"""
+    return len(word) > 6 and not word.isalpha() and not word.isdigit() and set("0123456789abcdef").issuperset(word)
 
 
 def bare(raw: str) -> str:
-    """A raw token without accents but with its case; a blank where a word ends."""
-    out = []
-    for char in raw:
-        for c in FOLDS[ord(char)]:
-            out.append((c.upper() if char.isupper() else c) if c.isalnum() or c == "_" else " ")
-    return "".join(out)
-
-
-def script_runs(word: str) -> list[str]:
-    """The word cut between CJK and other characters: "Pythonで書く" -> "Python", "で書く"."""
-    cuts = [i for i in range(1, len(word)) if is_cjk(word[i - 1]) != is_cjk(word[i])]
-    return [word[a:b] for a, b in zip([0, *cuts], [*cuts, len(word)])]
-
-
-def starts_part(before: str, char: str, after: str) -> bool:
-    """Does a part of an identifier start at this character: parseURLFast2 -> parse, URL, Fast, 2?"""
-    if before == "_" or char == "_" or char.isdigit() != before.isdigit():
-        return True
-    return char.isupper() and (not before.isupper() or after.islower())
-
-
-def identifier_parts(word: str) -> list[str]:
-    """The folded parts of an identifier; nothing for a plain word."""
-    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
-        return []
-    cuts = [i for i in range(1, len(word)) if starts_part(word[i - 1], word[i], word[i + 1 : i + 2])]
-    if not 0 < len(cuts) < 2 * MAX_PARTS:
-        return []
-    found = [fold(p) for p in (word[a:b] for a, b in zip([0, *cuts], [*cuts, len(word)])) if p != "_"]
-    return found if len(found) <= MAX_PARTS else []
+    """A raw token without accents but with its case."""
+    if raw.isascii():
+        return raw
+    raw = unicodedata.normalize("NFC", raw)
+    for char in set(raw):
+        if char > "\x7f":
+            raw = raw.replace(char, FOLDS[char].upper() if char.isupper() else FOLDS[char])
+    return raw
 
 
 def words_of(raw: str) -> list[str]:
-    """The words (letters, digits, underscore) of one raw token, without accents, with case; CJK runs on their own."""
+    """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
+    raw = bare(raw)
     if raw.isascii():
-        return [raw]
-    return [run for word in bare(raw).split() for run in (script_runs(word) if not word.isascii() else (word,))]
+        return [raw] if raw.isalnum() else re.findall(ASCII_WORDS, raw)
+    return re.findall(RUNS, raw)
 
 
-def exact_terms(word: str) -> list[str]:
-    """The terms under which a word of words_of is found as written: itself and its parts, or CJK singles and pairs."""
-    folded = fold(word)
-    if is_cjk(word[0]):
-        return [*folded, *map("".join, zip(folded, folded[1:]))]
-    return [folded, *identifier_parts(word)]
+def compounds(raw: str) -> list[str]:
+    """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
+    pairs = re.findall(COMPOUND, bare(raw).lower()) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    return [a + b for a, b in pairs if b not in STOP_WORDS or b in VERB_ENDS]
 
 
-def stem_term(word: str) -> str:
-    """STEM + stem for a word that is not its own stem, else ""."""
+def identifier_parts(word: str) -> list[str]:
+    """The folded parts of an identifier; nothing for a plain word or a hash."""
+    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
+        return []
+    folded = word.lower()
+    found = [part.lower() for part in re.findall(PARTS, word)]
+    return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
+
+
+def exact_terms(word: str, is_asked: bool = False) -> list[str]:
+    """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
+    if not is_unspaced(word[0]):
+        return [word.lower(), *identifier_parts(word)]
+    lengths = PIECE_LENGTHS[word[0]][is_asked]
+    return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
+
+
+def form_terms(word: str) -> tuple[str, ...]:
+    """STEM + stem, for a word (folded) that is not its own stem, and ROOT + root, if it has one."""
     if word in STOP_WORDS:
-        return ""
+        return ()
     base = stem(word)
-    return STEM + base if base != word else ""
+    from_root = root(base)
+    return (*((STEM + base,) if base != word else ()), *((ROOT + from_root,) if from_root else ()))
+
+
+FORMS = Memo(form_terms)
 
 
 def token_terms(raw: str) -> tuple[str, ...]:
     """Every term that one raw token counts for."""
+    if raw.isalpha() and raw.isascii() and (raw.islower() or raw.isupper() or raw.istitle()):
+        word = raw.lower()
+        return (word, *FORMS[word])
     found: list[str] = []
     for word in words_of(raw):
         exact = exact_terms(word)
         found += exact
         # An identifier's parts have forms; the whole of it has none.
-        found += filter(None, map(stem_term, exact[1:] if len(exact) > 1 else exact))
-    return tuple(found)
+        for part in exact[1:] or exact:
+            found += FORMS[part]
+    return (*found, *compounds(raw))
 
 
-class TermCache(dict[str, tuple[str, ...]]):
-    """Raw token -> token_terms(token), remembered: nine of ten tokens of a text have been met before."""
-
-    def __missing__(self, raw: str) -> tuple[str, ...]:
-        found = token_terms(raw)
-        if len(raw) <= CACHED_LENGTH:
-            if len(self) >= CACHE_SIZE:
-                self.clear()
-            self[raw] = found
-        return found
+TERMS = Memo(token_terms)
 
 
-TERMS = TermCache()
+def named_tokens(text: str) -> list[str]:
+    """raw_tokens, with "dotnet" for each .NET besides its letters."""
+    if ".NET" in text or ".net" in text:
+            text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+    return raw_tokens(text)
 
 
 def count_terms(text: str) -> dict[str, int]:
     """How often each term occurs in the text."""
-    raw: dict[str, int] = {}
-    for token in raw_tokens(text):
-        raw[token] = raw.get(token, 0) + 1
-    counts: dict[str, int] = {}
-    for token, n in raw.items():  # distinct tokens only: two of five
-        for term in TERMS[token]:
-            counts[term] = counts.get(term, 0) + n
-    return counts
+    from collections import Counter
+    from itertools import chain
+
+    return Counter(chain.from_iterable(map(TERMS.__getitem__, named_tokens(text))))
 
 
 # -- scores ------------------------------------------------------------------
@@ -1826,6 +1882,8 @@ B = 0.65
 EXACT_WEIGHT = 0.3
 # 0: -1.0 (-4 on French questions), .2-.4 within 0.1, 1: worse on conversations.
 STOP_WEIGHT = 0.3
+# What words of the same root count. Index and query: deploy, deployment.
+KIN_WEIGHT = 0.15
 # A posting is one byte: 5 classes of tf times 51 of length. 32 lengths in steps of 1.41 cost 0.3-0.5 points against
 # exact lengths, 51 in steps of 1.19 cost 0.1; 5 classes of tf cost 0.2 against 7 at most, since tf saturates early.
 FREQUENCY_VALUES = (1.0, 2.0, 3.0, 5.0, 12.0)
@@ -1883,36 +1941,67 @@ def fragments(literal: str) -> list[str]:
     A text that contains the literal in any case has for each of them a term that contains it.
     """
     found: list[str] = []
-    for word in (word for raw in raw_tokens(literal) for word in words_of(raw)):
-        folded_word = fold(word)
-        pairs = [folded_word[i : i + 2] for i in range(len(folded_word) - 1)] if is_cjk(word[0]) else []
-        found += pairs or [folded_word]
+    for word in (fold(word).rstrip("+#") for raw in raw_tokens(literal) for word in words_of(raw)):
+        found += [word[i : i + 2] for i in range(len(word) - 1)] if is_unspaced(word[0]) and len(word) > 1 else [word]
     return found
 
 
-def query_terms(query: str) -> list[tuple[float, str, str]]:
-    """(weight, word, stem) per distinct word, weights of repetitions added; stem "" where only the word itself counts.
+class QueryWord:
+    """A word of a query, and what is looked up for it.
 
-    With each list a text -> code_weights(...)[code], a text's score is the sum of
+    With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
 
-        weight * idf(df(stem) + df(STEM + stem)) * as_one(stem list, STEM + stem list)  and
-        weight * EXACT_WEIGHT * idf(df(word)) * word list
+        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list),
+        weight * EXACT_WEIGHT * idf(df(word)) * word list, and
+        weight * KIN_WEIGHT * idf(df of all kin lists together) * the highest of the kin lists;
 
-    and without a stem of weight * idf(df(word)) * word list.
+    where base is "", of weight * idf(df(word)) * word list and the same for its kin.
     """
-    found: dict[str, tuple[float, str]] = {}
-    for raw in raw_tokens(query):
-        for word in (w for part in words_of(raw) for w in exact_terms(part)):
-            tells = word not in STOP_WORDS
-            weight = found.get(word, (0.0, ""))[0] + (1.0 if tells else STOP_WEIGHT)
-            found[word] = weight, stem(word) if tells and not is_cjk(word[0]) else ""
-    return [(weight, word, base) for word, (weight, base) in found.items()]
+
+    __slots__ = ("word", "weight", "base", "kin", "is_hash", "is_fixed")
+
+    def __init__(self, word: str, is_fixed: bool) -> None:
+        self.word = word  # folded
+        self.weight = 0.0  # of all its occurrences
+        self.base = stem(word) if word not in STOP_WORDS and not is_unspaced(word[0]) else ""
+        # Never replaced by a word that looks like it: of an identifier, a ticket, a number.
+        self.is_fixed = is_fixed
+        # Counts for every term that is_hash and begins with it, as if they were one: a commit by its first digits.
+        self.is_hash = is_hash(word) or (len(word) > 6 and word.isdigit())
+        self.kin: list[str] = []  # terms that tell of a relative; a miss is the rule
+        if is_hash(word):
+            self.kin += [word[:n] for n in range(7, min(13, len(word)))]
+        elif self.base:
+            from_root = root(self.base)
+            relatives = [w for w in KIN.get(word) or KIN.get(self.base) or [] if w not in (word, self.base)]
+            relatives += [from_root, from_root + "e"] if from_root else []
+            self.kin += [mark + w for w in relatives for mark in ("", STEM)]
+            self.kin += [ROOT + w for w in {self.base.rstrip("e"), from_root} if w]
+        elif word[1:] in PARTICLES:
+            self.kin.append(word[0])
+
+
+def query_terms(query: str) -> list[QueryWord]:
+    """The distinct words of the query, in its order."""
+    found: dict[str, QueryWord] = {}
+    before = ""  # the word before this one, if a blank is all that lies between
+    for raw in named_tokens(query):
+        words = words_of(raw)
+        is_fixed = any(c.isdigit() or c == "_" for c in raw) or any(map(identifier_parts, words))
+        for term in [term for word in words for term in exact_terms(word, True)] + compounds(raw):
+            asked = found.setdefault(term, QueryWord(term, is_fixed))
+            asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+        word = fold(raw) if raw.isalpha() and not is_unspaced(raw[0]) else ""
+        if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
+            found[before].kin.append(before + word)  # file name is filename
+        before = word if word not in STOP_WORDS else ""
+    return list(found.values())
 
 
 def query_steps(query: str) -> list[str]:
     """The stems of the query's words in reading order, parts for whole identifiers; stop words as they are, no CJK."""
     found = []
-    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_cjk(w[0])):
+    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_unspaced(w[0])):
         found += [w if w in STOP_WORDS else stem(w) for w in identifier_parts(word) or [fold(word)]]
     return found
 
@@ -2085,6 +2174,18 @@ def joined_postings(one: Postings, other: Postings, n_docs: int) -> Postings:
     codes = dict(zip(one.rows, one.codes))
     for row, code in zip(other.rows, other.codes):
         codes[row] = joined_code(codes[row], code) if row in both else code
+    return Postings(list(codes), bytes(codes.values()))
+
+
+def merged_postings(found: Iterable[Postings]) -> Postings:
+    """The postings of several terms as one list: of each document the highest code."""
+    lists = [postings for postings in found if postings.codes or postings.column]
+    if len(lists) < 2:
+        return lists[0] if lists else NO_POSTINGS
+    codes: dict[int, int] = {}
+    for postings in lists:
+        for row, code in zip(postings.all_rows(), postings.codes or postings.column.replace(b"\0", b"")):
+            codes[row] = max(code, codes.get(row, 0))
     return Postings(list(codes), bytes(codes.values()))
 
 
@@ -3925,11 +4026,16 @@ class Query:
         self.missing: dict[str, list[str]] = {}
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
         terms = query_terms(text)
-        tells = {word for _, word, _ in terms if word not in STOP_WORDS}
-        for weight, word, base in terms:
-            exact = [part.postings(word) for part in self.parts]
+        tells = {asked.word for asked in terms if asked.word not in STOP_WORDS}
+        for asked in terms:
+            weight, word, base = asked.weight, asked.word, "" if asked.is_hash else asked.base
+            exact = [part.postings(word) for part in self.parts] if not asked.is_hash else [
+                merged_postings(map(part.postings, filter(is_hash, part.terms_from(word)))) for part in self.parts]
             df = sum(postings.n_docs() for postings in exact)
             idf, decides = inverse_frequency(n_docs, df), word in tells or not tells
+            kin = [merged_postings(map(part.postings, asked.kin)) for part in self.parts]
+            n_kin = sum(postings.n_docs() for postings in kin)
+            self.want(weight * KIN_WEIGHT * inverse_frequency(n_docs, n_kin), kin, decides)
             group, n_group = exact, df
             if base:
                 group = [self.group(part, base, one if base == word else part.postings(base))
@@ -3938,7 +4044,7 @@ class Query:
             self.idfs[base or word] = inverse_frequency(n_docs, n_group) * (1.0 if base else weight)
             if word in tells:
                 self.groups.append((word, group))
-                if not n_group and not df:
+                if not (n_group or df or n_kin):
                     self.missing[word] = []
                     continue
             share = weight * self.idfs[base] if base else 0.0
@@ -7883,6 +7989,7 @@ class Server:
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
+                    FORMS.clear()
                     trim_memory()
                 if self.chore(self.store.places):
                     self.wake.set()
@@ -9977,7 +10084,7 @@ MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 
 def relevant(hook: Hook, prompt: str) -> list[Hit]:
     """The project's memories that have enough in common with the prompt, best first."""
-    words = [(word, base) for _, word, base in query_terms(prompt[:MAX_PROMPT_CHARS]) if word not in STOP_WORDS]
+    words = [(w.word, w.base) for w in query_terms(prompt[:MAX_PROMPT_CHARS]) if w.word not in STOP_WORDS]
     words = words[:MAX_PROMPT_WORDS]
     if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
         return []
