@@ -14,8 +14,6 @@ with open(RLM, encoding="utf-8") as file:
 TREE = ast.parse(SOURCE)
 BANNER = re.compile(r"^# =+\n# +(\d+)\. (.+)\n# =+$", re.MULTILINE)
 CONTENTS = re.compile(r"^ +(\d+)\. (.+)$", re.MULTILINE)
-# Mutual recursion over a regex's syntax tree: one of the two has to stand first.
-ALLOWED_FORWARD = {"_of_sequence -> _of_node", "_effort -> _effort_of_node"}
 MAX_FUNCTION_LINES = 60
 
 
@@ -66,7 +64,7 @@ class LayoutTest(unittest.TestCase):
             for symbol in block.get_symbols():
                 if symbol.is_global() and defined.get(symbol.get_name(), 0) > block.get_lineno():
                     offences.add(f"{block.get_name()} -> {symbol.get_name()}")
-        self.assertEqual(offences, ALLOWED_FORWARD)
+        self.assertEqual(offences, set())
 
     def test_no_module_level_name_is_defined_twice(self) -> None:
         names = [node.name for node in TREE.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
@@ -80,7 +78,7 @@ class LayoutTest(unittest.TestCase):
         self.assertEqual(long, [])
         nested = {inner for f in functions for inner in ast.walk(f) if inner is not f}
         outer = [f for f in functions if f not in nested and not f.name.startswith("__")]
-        bare = [f.name for f in outer if not ast.get_docstring(f)]
+        bare = [f.name for f in outer if not ast.get_docstring(f) and (f.end_lineno or 0) - f.lineno >= 12]
         self.assertEqual(bare, [])
 
     def test_only_the_floor_for_it_reads_the_environment(self) -> None:
