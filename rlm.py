@@ -2876,6 +2876,7 @@ SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
 MAX_TERMS_PER_FRAGMENT = 3000
+FEW_DOCS = 64  # of a segment: reading them is faster than asking the vocabulary for one more word
 MAX_PATTERN_CHARS = 2000
 MAX_QUERY_CHARS = 8000  # looking up so many words takes tenths of a second, and nobody else is answered meanwhile
 
@@ -3038,6 +3039,7 @@ def required_words(pattern: str, flags: int) -> list[list[str]]:
 # more terms are near by chance than by error. (A choice.)
 SHORTEST_FUZZY_WORD = 4
 MOST_EDITS = 3
+LATER_BYTES = bytes(range(0x80, 0xC0))  # those of a UTF-8 letter after its first
 
 
 def allowed_edits(word: str, threshold: int) -> int:
@@ -3087,16 +3089,15 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
     """
     if not word or not word.isprintable():
         return []
-    raw, n_letters, masks, near = word.encode(), len(word), dict.fromkeys(word, 0), []
+    n_letters, masks, near = len(word), dict.fromkeys(word, 0), []
     for place, letter in enumerate(word):
         masks[letter] |= 1 << place
-    # Every letter of a term that the word has not takes an edit of its own, and the reverse. A letter outside ASCII
-    # is up to 4 bytes. Deleting the word's letters from all terms at once costs a tenth of looking at each term.
-    most, most_in_word = 4 * max_edits, max_edits if word.isascii() else 4 * max_edits
-    likely = [term for term, rest in zip(terms.split(b"\n"), terms.translate(None, raw).split(b"\n"))
-              if len(rest) <= max_edits or (len(rest) <= most and not term.isascii())]
-    for term in likely:
-        if len(raw.translate(None, term)) <= most_in_word:
+    # Every letter of a term that the word has not takes an edit of its own, and the reverse. Deleting the word's
+    # letters from all terms at once is ten times faster than looking at each. A letter is counted by its first byte.
+    raw = word.encode()
+    rests = terms.translate(None, raw + LATER_BYTES).split(b"\n")
+    for term in [term for term, size in zip(terms.split(b"\n"), map(len, rests)) if size <= max_edits]:
+        if len(raw.translate(None, term + LATER_BYTES)) <= max_edits:
             other = term.decode(errors="replace")
             if abs(len(other) - n_letters) <= max_edits and other >= " ":
                 edits = edits_between(masks, n_letters, other, max_edits)
@@ -3599,7 +3600,7 @@ def looks(text: str) -> str:
 
 def passages(text: str) -> Iterator[tuple[int, str]]:
     """The text's lines, whichever way they end, in passages: (number of its first line, from 1; lines)."""
-    text, number, start = text.replace("\r\n", "\n"), 1, 0
+    text, number, start = text.replace("\r\n", "\n") if "\r" in text else text, 1, 0
     while True:
         end = text.find("\n", start + PASSAGE_CHARS)
         yield number, text[start : end if end >= 0 else len(text)]
@@ -3637,12 +3638,12 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
             while at >= 0 and left[needle]:
                 left[needle] -= 1
                 start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at)
-                line = folded[start : end if end >= 0 else len(folded)]
-                found[start] = -sum(each in line for each in needles)
+                if start not in found:
+                    line = folded[start : end if end >= 0 else len(folded)]
+                    found[start] = -sum(each in line for each in needles)
                 at = folded.find(needle, end) if end >= 0 else -1
-        ranked_here = sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]
         lines = passage.split("\n") if found else []
-        for n_found, start in ranked_here:
+        for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
             i = folded.count("\n", 0, start)
             best.append((n_found, first + i, lines[i]))
         best = sorted(best)[:SNIPPET_LINES]
@@ -3799,16 +3800,22 @@ def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> t
 
 def keys_holding(segment: Segment, literal: str) -> set[Key] | None:
     """The segment's documents that may hold the literal in any case; None when its vocabulary cannot tell."""
-    found = {segment.first + i << 8 for i, fact in enumerate(bytes(segment.column("facts", "B")))
-             if fact & ODD_WORDS}  # words too long for the vocabulary: they may hold anything
+    from itertools import compress
+
+    every = range(segment.first << 8, segment.first + segment.n_docs << 8, 256)
+    odd = bytes(fact & ODD_WORDS for fact in range(256))
+    found = set(compress(every, bytes(segment.column("facts", "B")).translate(odd)))  # a word too long for it: may match
     for form in {tuple(fragments(unicodedata.normalize(name, literal))) for name in ("NFC", "NFD")}:
-        lists = [segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
-                 for fragment in form if len(fragment) > 1]
-        known = [numbers for numbers in lists if numbers is not None]
-        if not known:
+        known: set[Key] | None = None
+        for fragment in sorted(filter(lambda f: len(f) > 1, form), key=len, reverse=True):
+            if known is None or len(known) > FEW_DOCS:
+                numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
+                if numbers is not None:
+                    keys: set[Key] = set().union(*(segment.keys_and_codes(number)[0] for number in numbers))
+                    known = keys if known is None else known & keys
+        if known is None:
             return None
-        found |= set.intersection(*({key for number in numbers for key in segment.keys_and_codes(number)[0]}
-                                    for numbers in known))
+        found |= known
     return found
 
 
@@ -3837,23 +3844,25 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
     from heapq import heapify, heappop
 
     allowed, dead, chunk = keys_in_scope(view, scope), view.dead(), KINDS.index("chunk")
-    waiting = [(-doc.at_s, -doc.ordinal) for doc in view.tail if doc.kind == "chunk"
-               and doc.ordinal << 8 not in dead and (allowed is None or doc.ordinal << 8 in allowed)]
-    heapify(waiting)
     closed = sorted(((newest_at(s), s.first + s.n_docs, s) for s in view.index.segments), key=lambda c: c[:2])
-    while waiting or closed:
-        if waiting and (not closed or waiting[0] < (-closed[-1][0], -closed[-1][1])):
-            yield -heappop(waiting)[1]
+    heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail if doc.kind == "chunk"
+              and doc.ordinal << 8 not in dead and (allowed is None or doc.ordinal << 8 in allowed)]]
+    heapify(heaps[0])
+    while closed or any(heaps):
+        best = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=[])
+        if best and (not closed or best[0] < (-closed[-1][0], -closed[-1][1])):
+            yield -heappop(best)[1]
             continue
         segment = closed.pop()[2]
         at, kinds, first = segment.column("at", "d"), segment.column("kind", "B"), segment.first
-        keys = set(range(first << 8, first + segment.n_docs << 8, 256)) - dead
-        keys = keys if allowed is None else keys & allowed
-        for clause in clauses:
-            options = [keys_holding(segment, literal) for literal in clause] if keys else [None]
-            keys = keys if None in options else keys.intersection(set().union(*filter(None, options)))
-        waiting += [(-at[(key >> 8) - first], -(key >> 8)) for key in keys if kinds[(key >> 8) - first] == chunk]
-        heapify(waiting)
+        every = range(first << 8, first + segment.n_docs << 8, 256)
+        keys = set(every) - dead if allowed is None else allowed.intersection(every) - dead
+        for clause in sorted(clauses, key=lambda clause: -min(map(len, clause))):
+            if len(keys) > FEW_DOCS:
+                options = [keys_holding(segment, literal) for literal in clause]
+                keys = keys if None in options else keys.intersection(set().union(*filter(None, options)))
+        heaps.append([(-at[(key >> 8) - first], -(key >> 8)) for key in keys if kinds[(key >> 8) - first] == chunk])
+        heapify(heaps[-1])
 
 
 def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[], None]) -> tuple[list[Hit], bool, str]:

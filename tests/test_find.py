@@ -34,7 +34,7 @@ PATTERNS = (
     "11-21", "2026", "^deploy", "deploy$", "^$", "^", "$", r"^\S+$", r"error\s*$", ".", "", "[", "(", "*a", "a{2",
     "(?<=x", "\\", "[x]", r"\[x\]", "c++", "C+", r"\$HOME", "100%", '"quoted"', "'", r"a\\b", r"\t", r"\r", r"\n",
     "z\u0323", "\u0307", "qqqq", "q{127}z", "needle", "haystack", "x9x9", "ééé", "fin", r"\d{4}-\d\d",
-    r"[^\x00-\x7f]{3}", "ﬁ", "fi", "ff", "²", "①", "Ａ", "abc", "ℌ", "\U0001f600",
+    r"[^\x00-\x7f]{3}", r"(?<!\s)deploy", r"\A\w+\Z", r"deploy(?!\s)", r"(?-m:^été)", r"\bfoo.bar$", "ﬁ", "fi", "ff", "²", "①", "Ａ", "abc", "ℌ", "\U0001f600",
     "\U0001d4d0", "\U00020001",
     "(?i)DEPLOY", "(?s)a.b", "(?x) foo", "(?:foo|été).bar", "a|", "(été)?x", "(é|e\u0301)t", "[éè]t", "[ſs]upp",
     "k(?=elvin)", "(?!x)deploy", r"(\w)\1", "\ud800", "\0", "x" * 200, "日" * 100,
@@ -133,7 +133,7 @@ class GrepTest(FindCase):
     def test_grep_finds_what_a_search_of_every_line_finds(self) -> None:
         seed, n_hits, n_narrowed = random.randrange(1 << 32), 0, 0
         rng = random.Random(seed)
-        with self.subTest(seed=seed):
+        with self.subTest(seed=seed), mock.patch.object(rlm, "FEW_DOCS", 0):
             self.fill(rng, 160)
             view = self.view()
             self.assertGreater(len(view.index.segments), 2)
@@ -145,7 +145,8 @@ class GrepTest(FindCase):
             for pattern in [p for p in PATTERNS if p] + words + [random_pattern(rng) for _ in range(150)]:
                 if not pattern:
                     continue
-                n_hits += self.assert_greps(view, pattern, order)
+                with mock.patch.object(rlm, "PASSAGE_CHARS", rng.choice((1, 20, rlm.PASSAGE_CHARS))):
+                    n_hits += self.assert_greps(view, pattern, order)
                 read = list(rlm.candidates(view, rlm.Scope(), rlm.required_words(pattern, re.IGNORECASE)))
                 n_narrowed += len(read) < len(order) // 2
             self.assertGreater(n_hits, 400)
@@ -247,6 +248,69 @@ class GrepTest(FindCase):
             with self.assertRaisesRegex(rlm.UsageError, message):
                 self.call("rlm_grep", pattern=pattern)
         self.assertEqual(self.call("rlm_grep", pattern="a" * 2000).data["hits"], [])
+
+    def test_either_normal_form_of_a_pattern_finds_either_form_of_a_text(self) -> None:
+        words = ("décision", "naïve", "한국어", "デプロイ", "Ångström", "ẓ̌x")
+        forms = [unicodedata.normalize(form, f"une {word} fut prise") for word in words for form in ("NFC", "NFD")]
+        ids = self.add(forms)
+        for is_indexed in (False, True):
+            for n, word in enumerate(words):
+                for form in ("NFC", "NFD"):
+                    pattern = unicodedata.normalize(form, word)
+                    found = self.grep(pattern) + self.grep(f"^une {pattern}.*(fut|est)")
+                    self.assertEqual(self.ids(found), ids[2 * n : 2 * n + 2][::-1] * 2, (word, form, is_indexed))
+                    self.assertEqual(self.ids(self.grep(pattern.upper())), ids[2 * n : 2 * n + 2][::-1], word)
+            self.index()
+        self.assertEqual([hit.lines for hit in self.grep("décision")], [[(1, forms[1])], [(1, forms[0])]])
+        self.assertEqual(self.grep("decision"), [])
+
+    def test_a_long_decomposed_line_is_cut_around_the_match(self) -> None:
+        self.add(["e\u0301" * 2000 + " the de\u0301cision! " + "e\u0301" * 500])
+        self.assertIn("de\u0301cision!", self.grep("décision")[0].lines[0][1])
+
+    def test_invisible_characters_hide_nothing(self) -> None:
+        ids = self.add(["the data\u200bbase was moved", "Ge\u00adsamt\u00adkon\u00adzept", "\ufeffimport os",
+                        "l'e\u00ad\u0301te\u0301 ❤\ufe0f", "left\u200e-to-right"])
+        for is_indexed in (False, True)[: 1 + (rlm.fragments("da\u200bta") == ["data"])]:
+            for n, pattern in enumerate(("database", "gesamtkonzept", "^import os$", "été ❤", "left-to")):
+                self.assertEqual(self.ids(self.grep(pattern)), [ids[n]], (pattern, is_indexed))
+            self.assertEqual(self.ids(self.grep("data\u200bbase")), [ids[0]])
+            self.assertEqual(self.ids(self.grep(r"data\u200bbase")), [ids[0]])  # whoever looks for it finds it
+            self.index()
+
+    def test_patterns_of_the_shell_s_grep_are_understood_or_named(self) -> None:
+        wanted = self.chunk("alpha  beta; ERROR: timeout; the pool is big; aaa")
+        for pattern in ("alpha[[:space:]]+beta", r"\<pool\>", "^[[:alpha:]]+[[:space:]]", "[[:upper:]]{5}:"):
+            answer = self.call("rlm_grep", pattern=pattern)
+            self.assertEqual(([hit["id"] for hit in answer.data["hits"]], "note" in answer.data), ([wanted], False), pattern)
+        for pattern in (r"timeout\|nothing", r"\(nothing\|big\)", r"^\(x\|alp\)ha", r"a\{3\}$", r"x\|\<pool\>"):
+            answer = self.call("rlm_grep", pattern=pattern)
+            self.assertEqual([hit["id"] for hit in answer.data["hits"]], [wanted], pattern)
+            self.assertIn("as the shell's grep reads it", answer.text)
+        for pattern in (r"nothing\+", r"no\(thing\)", r"really\?"):
+            answer = self.call("rlm_grep", pattern=pattern)
+            self.assertEqual(answer.data["hits"], [])
+            self.assertIn("characters themselves", answer.data["note"])
+        self.assertIn("note", self.call("rlm_grep", pattern=r"nothing\|never").data)
+
+    def test_an_escaped_sign_is_that_character_where_a_text_has_it(self) -> None:
+        ids = self.add(["cat x | grep y", "cat x", "grep y", "f(x) {2}", "a+b?"])
+        for pattern, n in ((r"x \| grep", 0), (r"f\(x\)", 3), (r"\{2\}", 3), (r"a\+b\?", 4)):
+            hits, _, note = rlm.grep(self.view(), pattern, rlm.Scope(), 9, lambda: None)
+            self.assertEqual((self.ids(hits), note), ([ids[n]], ""), pattern)
+
+    def test_who_has_enough_does_not_ask_the_older_parts_of_the_store(self) -> None:
+        for month in (3, 1, 2):
+            self.add((f"needle é {month} {n}" for n in range(70)), at_s=[NOW + 1e6 * month + n for n in range(70)])
+            self.index(1)
+        self.add(["needle in the tail"], at_s=[NOW + 3.00001e6])
+        asked = rlm.Segment.numbers_holding
+        for limit, n_asked in ((3, 1), (80, 2), (200, 3), (500, 3)):
+            with mock.patch.object(rlm.Segment, "numbers_holding", autospec=True, side_effect=asked) as counted:
+                hits, more, _ = rlm.grep(self.view(), "needle", rlm.Scope(), limit, lambda: None)
+            self.assertEqual((counted.call_count, len(hits), more), (n_asked, min(limit, 211), limit < 211))
+            times = [hit.doc.at_s for hit in hits]
+            self.assertEqual(times, sorted(times, reverse=True))
 
     def test_archived_chunks_are_found_and_forgotten_ones_are_not(self) -> None:
         ids = self.add([f"needle {n} {HARD}" for n in range(4)])
@@ -386,6 +450,39 @@ class FuzzyTest(FindCase):
         self.chunk("é")
         with self.assertRaisesRegex(rlm.UsageError, "one word"):
             self.call("rlm_grep", pattern="?!", fuzzy=True)
+
+
+class LinesTest(unittest.TestCase):
+    def test_passages_have_every_line_once_with_its_number(self) -> None:
+        rng = random.Random(7)
+        for _ in range(300):
+            text = "".join(rng.choice(("a", "é\r", "\n", "\r\n", "word ")) for _ in range(rng.randrange(40)))
+            with mock.patch.object(rlm, "PASSAGE_CHARS", rng.randrange(30)):
+                found = [pair for first, passage in rlm.passages(text)
+                         for pair in enumerate(passage.split("\n"), first)]
+            self.assertEqual(found, list(enumerate(text.replace("\r\n", "\n").split("\n"), 1)))
+
+    def test_the_lines_with_most_of_the_words_are_shown_and_of_equals_the_first(self) -> None:
+        rng, words = random.Random(7), ["alpha", "beta", "gämma", "delta"]
+        needles = list(map(rlm.fold, words))
+        for _ in range(300):
+            lines = [" ".join(rng.choices([*words, "x", "y", "ALPHA", "É"], k=rng.randrange(5)))
+                     for _ in range(rng.randrange(30))]
+            n_found = [sum(needle in rlm.fold(line) for needle in needles) for line in lines]
+            best = sorted(range(len(lines)), key=lambda i, n_found=n_found: (-n_found[i], i))[: rlm.SNIPPET_LINES]
+            expected = [(i + 1, lines[i]) for i in sorted(best) if n_found[i]]
+            with mock.patch.object(rlm, "PASSAGE_CHARS", rng.choice((1, 20, 1000))):
+                self.assertEqual(rlm.best_lines(rlm.passages("\n".join(lines)), needles), expected)
+            self.assertEqual(rlm.best_lines(enumerate(lines, 1), needles), expected)
+
+    def test_a_rare_word_at_the_end_of_a_huge_text_is_shown_before_common_ones(self) -> None:
+        text = "\n".join(f"the pool {n} is full" for n in range(30_000)) + "\nthe deadlock é of a pool\ndeadlock"
+        self.assertEqual(rlm.best_lines(rlm.passages(text), ["pool", "deadlock"]),
+                         [(1, "the pool 0 is full"), (2, "the pool 1 is full"), (30_001, "the deadlock é of a pool")])
+
+    def test_lines_of_any_source_are_searched(self) -> None:
+        lines = ((n, f"line {n} é") for n in range(1, 1_000))
+        self.assertEqual(rlm.matching_lines(lines, re.compile("line .*9 "), 2), ([(9, "line 9 é"), (19, "line 19 é")], 100))
 
 
 class ScopeTest(FindCase):
@@ -529,6 +626,12 @@ class SearchTest(FindCase):
                     self.assertEqual(found[0], ids["both"], query)
             if not is_indexed:
                 self.index()
+
+    def test_a_query_has_a_limit_that_the_error_names(self) -> None:
+        for tool in ("rlm_search", "rlm_recall"):
+            with self.assertRaisesRegex(rlm.UsageError, "8,001 characters; at most 8,000"):
+                self.call(tool, query="é" * 8001)
+            self.assertIn("Nothing", self.call(tool, query="é" * 8000).text)
 
     def test_insights_are_left_out_when_asked(self) -> None:
         chunk_id, insight = self.chunk("needle é one"), self.call("rlm_remember", content="needle é two").data["id"]
