@@ -2999,20 +2999,22 @@ def clauses_of(nodes: Any) -> list[list[str]]:
     found: list[list[str]] = []
     run = ""
     for op, argument in [*nodes, (None, None)]:
-        name = op.name if op else ""
+        name = str(op)
         if name == "LITERAL":
             run += chr(argument)
-        elif name not in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
-            found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
-            run = ""
-            if name == "SUBPATTERN":
-                found += clauses_of(argument[3])
-            elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT") and argument[0]:
-                found += clauses_of(argument[2])
-            elif name == "BRANCH":
-                each = [max(clauses_of(branch), key=lambda clause: min(map(len, clause)), default=[])
-                        for branch in argument[1]]
-                found += [sum(each, [])] if all(each) else []
+            continue
+        if name in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
+            continue
+        found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
+        run = ""
+        if name == "SUBPATTERN":
+            found += clauses_of(argument[3])
+        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT") and argument[0]:
+            found += clauses_of(argument[2])
+        elif name == "BRANCH":
+            each = [max(clauses_of(branch), key=lambda clause: min(map(len, clause)), default=[])
+                    for branch in argument[1]]
+            found += [sum(each, [])] if all(each) else []
     return found
 
 
@@ -3035,22 +3037,16 @@ def required_words(pattern: str, flags: int) -> list[list[str]]:
 
 # -- words with typos -------------------------------------------------------
 
-# A word of 4 letters or more is always granted one error, no word more than 3: beyond that
-# more terms are near by chance than by error. (A choice.)
+# Beyond 3 errors more terms are near by chance than by error. (Choices.)
 SHORTEST_FUZZY_WORD = 4
 MOST_EDITS = 3
 LATER_BYTES = bytes(range(0x80, 0xC0))  # those of a UTF-8 letter after its first
 
 
 def allowed_edits(word: str, threshold: int) -> int:
-    """How many errors a word is granted, 0..MOST_EDITS, for a likeness of 0..100 percent.
-
-    80 grants 1 to words of 4 to 9 letters, 2 up to 14, then 3; 100 grants none.
-    """
-    granted = len(word) * (100 - threshold) // 100
-    if threshold < 100 and len(word) >= SHORTEST_FUZZY_WORD:
-        granted = max(granted, 1)
-    return max(0, min(granted, MOST_EDITS))
+    """How many errors a word is granted for a likeness of 0..100 percent: at 80, 1 up to 9 letters, 2 up to 14, 3."""
+    least = 1 if threshold < 100 and len(word) >= SHORTEST_FUZZY_WORD else 0
+    return max(least, min(len(word) * (100 - threshold) // 100, MOST_EDITS))
 
 
 def edits_between(masks: Mapping[str, int], n_letters: int, other: str, limit: int) -> int:
@@ -3695,45 +3691,42 @@ def search(view: View, query: str, allowed: set[Key] | None, limit: int) -> list
 
 # -- patterns ---------------------------------------------------------------
 
-# What stands in [[:name:]] for each name, as Python's classes say it. Case does not matter in grep.
+# What the names in [[:name:]] stand for, in Python's words. Case does not matter to grep.
+ANY_LETTER = "A-Za-z\u00c0-\u1fff\u2c00-\U0010ffff"
 POSIX_CLASSES = {
-    "alpha": "A-Za-z\u00c0-\u1fff\u2c00-\U0010ffff", "alnum": "0-9A-Za-z\u00c0-\u1fff\u2c00-\U0010ffff",
-    "upper": "A-Za-z\u00c0-\u1fff\u2c00-\U0010ffff", "lower": "A-Za-z\u00c0-\u1fff\u2c00-\U0010ffff",
-    "digit": r"\d", "space": r"\s", "blank": r" \t", "punct": r"!-/:-@\[-`{-~", "word": r"\w", "xdigit": "0-9A-Fa-f",
+    "alpha": ANY_LETTER, "upper": ANY_LETTER, "lower": ANY_LETTER, "alnum": ANY_LETTER + "0-9", "word": r"\w",
+    "digit": r"\d", "xdigit": "0-9A-Fa-f", "space": r"\s", "blank": r" \t", "punct": r"!-/:-@\[-`{-~",
     "cntrl": r"\x00-\x1f\x7f", "print": "\x20-\x7e\u00a0-\U0010ffff", "graph": "\x21-\x7e\u00a1-\U0010ffff",
 }
+# The borders of words; whoever means the characters finds them too. And signs that the shell's grep knows with a
+# backslash, Python without; those of GREP_ONLY hardly mean themselves.
+WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)"}
+SWAPPED_SIGNS = {**{"\\" + sign: sign for sign in "|(){}"}, **{sign: "\\" + sign for sign in "|(){}"}}
+GREP_ONLY = r"\\\||\\\{\d+,?\d*\\\}"
+READ_AS_GREP = ("Nothing matches the pattern as a Python regex; it was read as the shell's grep reads it: "
+                r"\| means or, \( \) a group, \{ \} how often.")
 PATTERN_TOKEN = r"(?s)\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\\.|."  # a class, an escaped character, a character
 # A regex that may find more in a line alone than in several lines at once.
 SEES_LINE_ENDS = r"\\[AZz]|\(\?<?[=!]|\(\?>|\(\?\w*-|[*+?}]\+"
-# In the shell's grep these mean "or" and "so many times"; in Python, the characters themselves.
-GREP_ONLY = r"\\\||\\\{\d+,?\d*\\\}"
-SWAPPED = {**{"\\" + sign: sign for sign in "|(){}"}, **{sign: "\\" + sign for sign in "|(){}"}}
 MAX_QUICK_CHARS = 200
 
 
-def as_python(pattern: str, *, is_basic: bool) -> str:
-    r"""The regex with what only the shell's grep knows put into Python's words: [[:space:]], \<word\>.
-
-    is_basic: \| \( \) \{ \} are signs, as in grep, and characters without the backslash.
-    """
+def as_python(pattern: str, signs: Mapping[str, str]) -> str:
+    """The regex with those signs put for others, and [[:space:]] and its like in Python's words."""
     import re
 
-    def put(token: str) -> str:
-        if token in (r"\<", r"\>"):
-            return rf"(?:{token[1]}|\b)"  # whoever means the character finds it too
-        if is_basic and token in SWAPPED:
-            return SWAPPED[token]
-        if token[0] != "[" or len(token) < 4:
-            return token
-        token = f"[{token}]" if re.fullmatch(r"\[:\w+:\]", token) else token
-        return re.sub(r"\[:(\w+):\]", lambda found: POSIX_CLASSES.get(found[1], found[0]), token)
+    def put(found: Any) -> str:
+        token = f"[{found[0]}]" if re.fullmatch(r"\[:\w+:\]", found[0]) else found[0]  # a common slip
+        if token[0] == "[":
+            return re.sub(r"\[:(\w+):\]", lambda name: POSIX_CLASSES.get(name[1], name[0]), token)
+        return signs.get(token, token)
 
-    return re.sub(PATTERN_TOKEN, lambda found: put(found[0]), pattern)
+    return re.sub(PATTERN_TOKEN, put, pattern)
 
 
 def readings(pattern: str) -> list[tuple[Any, str]]:
-    """The ways to read the pattern, as (case-insensitive regex, note to the reader); a later one counts when the
-    earlier find nothing."""
+    """The ways to read the pattern: (case-insensitive regex, note to the reader). One counts if those before it find
+    nothing."""
     import re
     import warnings
 
@@ -3741,11 +3734,10 @@ def readings(pattern: str) -> list[tuple[Any, str]]:
         raise UsageError("the pattern is empty; give a regex or a word")
     if len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"the pattern has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are accepted")
-    seen, flags = looks(pattern), re.IGNORECASE | re.MULTILINE
-    forms = [(as_python(seen, is_basic=False), "")]
+    seen, flags = looks(pattern) or pattern, re.IGNORECASE | re.MULTILINE
+    forms = [(as_python(seen, WORD_BORDERS), "")]
     if re.search(GREP_ONLY, seen):
-        forms.append((as_python(seen, is_basic=True), "Nothing matches the pattern as a Python regex; it was read as "
-                      "the shell's grep reads it: \\| means or, \\( \\) are a group, \\{ \\} say how often."))
+        forms.append((as_python(seen, {**WORD_BORDERS, **SWAPPED_SIGNS}), READ_AS_GREP))
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "possible nested set": about our user's text, not our code
@@ -3753,9 +3745,8 @@ def readings(pattern: str) -> list[tuple[Any, str]]:
             try:
                 found.append((re.compile(form, flags), note))
             except (re.error, OverflowError, RecursionError):
-                if not found:
-                    note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text."
-                    found.append((re.compile(re.escape(seen), flags), note))
+                note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text."
+                found = found or [(re.compile(re.escape(seen), flags), note)]
     return found
 
 
@@ -3804,7 +3795,8 @@ def keys_holding(segment: Segment, literal: str) -> set[Key] | None:
 
     every = range(segment.first << 8, segment.first + segment.n_docs << 8, 256)
     odd = bytes(fact & ODD_WORDS for fact in range(256))
-    found = set(compress(every, bytes(segment.column("facts", "B")).translate(odd)))  # a word too long for it: may match
+    # A document with a word too long for the vocabulary may hold anything.
+    found = set(compress(every, bytes(segment.column("facts", "B")).translate(odd)))
     for form in {tuple(fragments(unicodedata.normalize(name, literal))) for name in ("NFC", "NFD")}:
         known: set[Key] | None = None
         for fragment in sorted(filter(lambda f: len(f) > 1, form), key=len, reverse=True):
