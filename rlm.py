@@ -3584,14 +3584,14 @@ PASSAGE_CHARS = 1 << 16
 # So many lines with a word of the query are compared, for each word: a word in more of them tells little.
 MOST_LINES_PER_WORD = 256
 # Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
-UNSEEN = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
+INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
 
 def looks(text: str) -> str:
     """The text as a reader sees it: accents composed, nothing invisible. It has the same lines."""
     import re
 
-    return text if text.isascii() else unicodedata.normalize("NFC", re.sub(UNSEEN, "", text))
+    return text if text.isascii() else unicodedata.normalize("NFC", re.sub(INVISIBLE, "", text))
 
 
 def passages(text: str) -> Iterator[tuple[int, str]]:
