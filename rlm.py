@@ -2876,7 +2876,7 @@ SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
 MAX_TERMS_PER_FRAGMENT = 3000
-FEW_DOCS = 64  # of a segment: reading them is faster than asking the vocabulary for one more word
+FEW_DOCS = 16  # of a segment: reading them is faster than asking the vocabulary for one more word
 MAX_PATTERN_CHARS = 2000
 MAX_QUERY_CHARS = 8000  # looking up so many words takes tenths of a second, and nobody else is answered meanwhile
 
@@ -3580,10 +3580,11 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- lines that answer ------------------------------------------------------
 # Here a text is passages: some whole lines with the number of the first. So it need not be in memory at once.
 
-PASSAGE_CHARS = 1 << 16
+PASSAGE_CHARS = 1 << 12
 # So many lines with a word of the query are compared, for each word: a word in more of them tells little.
 MOST_LINES_PER_WORD = 256
 # Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
+ASCII = bytes(range(128))
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
 
@@ -3591,7 +3592,10 @@ def looks(text: str) -> str:
     """The text as a reader sees it: accents composed, nothing invisible. It has the same lines."""
     import re
 
-    return text if text.isascii() else unicodedata.normalize("NFC", re.sub(INVISIBLE, "", text))
+    if text.isascii():
+        return text
+    beyond = text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
+    return unicodedata.normalize("NFC", re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond) else text)
 
 
 def passages(text: str) -> Iterator[tuple[int, str]]:
@@ -3849,8 +3853,8 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
         at, kinds, first = segment.column("at", "d"), segment.column("kind", "B"), segment.first
         every = range(first << 8, first + segment.n_docs << 8, 256)
         keys = set(every) - dead if allowed is None else allowed.intersection(every) - dead
-        for clause in sorted(clauses, key=lambda clause: -min(map(len, clause))):
-            if len(keys) > FEW_DOCS:
+        for n_asked, clause in enumerate(sorted(clauses, key=lambda clause: -min(map(len, clause)))):
+            if keys and (not n_asked or len(keys) > FEW_DOCS):
                 options = [keys_holding(segment, literal) for literal in clause]
                 keys = keys if None in options else keys.intersection(set().union(*filter(None, options)))
         heaps.append([(-at[(key >> 8) - first], -(key >> 8)) for key in keys if kinds[(key >> 8) - first] == chunk])
