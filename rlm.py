@@ -3702,35 +3702,25 @@ POSIX_CLASSES = {
     "digit": r"\d", "xdigit": "0-9A-Fa-f", "space": r"\s", "blank": r" \t", "punct": r"!-/:-@\[-`{-~",
     "cntrl": r"\x00-\x1f\x7f", "print": "\x20-\x7e\u00a0-\U0010ffff", "graph": "\x21-\x7e\u00a1-\U0010ffff",
 }
-# The borders of words; whoever means the characters finds them too. And signs that the shell's grep knows with a
-# backslash, Python without; those of GREP_ONLY hardly mean themselves.
-WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)"}
-SWAPPED_SIGNS = {**{"\\" + sign: sign for sign in "|(){}"}, **{sign: "\\" + sign for sign in "|(){}"}}
-GREP_ONLY = r"\\\||\\\{\d+,?\d*\\\}"
-READ_AS_GREP = ("Nothing matches the pattern as a Python regex; it was read as the shell's grep reads it: "
-                r"\| means or, \( \) a group, \{ \} how often.")
+WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)"}  # whoever means the characters finds them, too
 PATTERN_TOKEN = r"(?s)\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\\.|."  # a class, an escaped character, a character
 # A regex that may find more in a line alone than in several lines at once.
 SEES_LINE_ENDS = r"\\[AZz]|\(\?<?[=!]|\(\?>|\(\?\w*-|[*+?}]\+"
 MAX_QUICK_CHARS = 200
 
 
-def as_python(pattern: str, signs: Mapping[str, str]) -> str:
-    """The regex with those signs put for others, and [[:space:]] and its like in Python's words."""
+def as_python(token: str) -> str:
+    """A token of a regex in Python's words: [[:space:]] and its like, borders of words."""
     import re
 
-    def put(found: Any) -> str:
-        token = f"[{found[0]}]" if re.fullmatch(r"\[:\w+:\]", found[0]) else found[0]  # a common slip
-        if token[0] == "[":
-            return re.sub(r"\[:(\w+):\]", lambda name: POSIX_CLASSES.get(name[1], name[0]), token)
-        return signs.get(token, token)
-
-    return re.sub(PATTERN_TOKEN, put, pattern)
+    token = f"[{token}]" if re.fullmatch(r"\[:\w+:\]", token) else token  # a common slip
+    if token[0] == "[":
+        return re.sub(r"\[:(\w+):\]", lambda name: POSIX_CLASSES.get(name[1], name[0]), token)
+    return WORD_BORDERS.get(token, token)
 
 
-def readings(pattern: str) -> list[tuple[Any, str]]:
-    """The ways to read the pattern: (case-insensitive regex, note to the reader). One counts if those before it find
-    nothing."""
+def compiled(pattern: str) -> tuple[Any, bool]:
+    """The pattern as a case-insensitive regex, and whether it had to be taken literally because it is none."""
     import re
     import warnings
 
@@ -3739,19 +3729,12 @@ def readings(pattern: str) -> list[tuple[Any, str]]:
     if len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"the pattern has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are accepted")
     seen, flags = looks(pattern) or pattern, re.IGNORECASE | re.MULTILINE
-    forms = [(as_python(seen, WORD_BORDERS), "")]
-    if re.search(GREP_ONLY, seen):
-        forms.append((as_python(seen, {**WORD_BORDERS, **SWAPPED_SIGNS}), READ_AS_GREP))
-    found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "possible nested set": about our user's text, not our code
-        for form, note in forms:
-            try:
-                found.append((re.compile(form, flags), note))
-            except (re.error, OverflowError, RecursionError):
-                note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text."
-                found = found or [(re.compile(re.escape(seen), flags), note)]
-    return found
+        try:
+            return re.compile(re.sub(PATTERN_TOKEN, lambda found: as_python(found[0]), seen), flags), False
+        except (re.error, OverflowError, RecursionError):
+            return re.compile(re.escape(seen), flags), True
 
 
 def is_quick(regex: Any) -> bool:
@@ -3797,22 +3780,16 @@ def keys_holding(segment: Segment, literal: str) -> set[Key] | None:
     """The segment's documents that may hold the literal in any case; None when its vocabulary cannot tell."""
     from itertools import compress
 
+    known: set[Key] | None = None
+    for fragment in sorted(filter(lambda f: len(f) > 1, fragments(literal)), key=len, reverse=True):
+        if known is None or len(known) > FEW_DOCS:
+            numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
+            if numbers is not None:
+                keys: set[Key] = set().union(*(segment.keys_and_codes(number)[0] for number in numbers))
+                known = keys if known is None else known & keys
     every = range(segment.first << 8, segment.first + segment.n_docs << 8, 256)
-    odd = bytes(fact & ODD_WORDS for fact in range(256))
-    # A document with a word too long for the vocabulary may hold anything.
-    found = set(compress(every, bytes(segment.column("facts", "B")).translate(odd)))
-    for form in {tuple(fragments(unicodedata.normalize(name, literal))) for name in ("NFC", "NFD")}:
-        known: set[Key] | None = None
-        for fragment in sorted(filter(lambda f: len(f) > 1, form), key=len, reverse=True):
-            if known is None or len(known) > FEW_DOCS:
-                numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
-                if numbers is not None:
-                    keys: set[Key] = set().union(*(segment.keys_and_codes(number)[0] for number in numbers))
-                    known = keys if known is None else known & keys
-        if known is None:
-            return None
-        found |= known
-    return found
+    odd = bytes(segment.column("facts", "B")).translate(bytes(fact & ODD_WORDS for fact in range(256)))
+    return None if known is None else known.union(compress(every, odd))  # a word too long for it may hold anything
 
 
 def keys_with_literal(view: View, literal: str) -> set[Key] | None:
@@ -3864,26 +3841,24 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
 def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[], None]) -> tuple[list[Hit], bool, str]:
     """The newest chunks in scope with a line that the pattern matches, case-insensitively.
 
-    Returns the hits, whether there are more than *limit*, and how the pattern was read when it was no Python regex.
-    *check* is called between documents and may raise to stop.
+    Returns the hits, whether there are more than *limit*, and a note on how the pattern was read, where it may have
+    been meant otherwise. *check* is called between documents and may raise to stop.
     """
     import re
 
+    regex, is_literal = compiled(pattern)
+    note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text." if is_literal else ""
     hits: list[Hit] = []
-    note = ""
-    for regex, note in readings(pattern):
-        clauses = required_words(regex.pattern, regex.flags)
-        for doc, record in readable_records(view, candidates(view, scope, clauses), check):
-            shown, n_lines = matching_lines(passages(record["text"]), regex, GREP_LINES_PER_CHUNK)
-            if shown and len(hits) == limit:
-                return hits, True, note
-            if shown:
-                hits.append(Hit(doc, 0.0, record, shown, n_lines))
-        if hits:
-            return hits, False, note
-    escaped = "".join(dict.fromkeys(re.findall(r"\\[(){}+?]", pattern)))
-    if escaped and not note:
-        note = f"Read as a Python regex: {escaped} are these characters themselves."
+    clauses = required_words(regex.pattern, regex.flags)
+    for doc, record in readable_records(view, candidates(view, scope, clauses), check):
+        shown, n_lines = matching_lines(passages(record["text"]), regex, GREP_LINES_PER_CHUNK)
+        if shown and len(hits) == limit:
+            return hits, True, note
+        if shown:
+            hits.append(Hit(doc, 0.0, record, shown, n_lines))
+    escaped = " ".join(dict.fromkeys(re.findall(r"\\[|(){}+?]", pattern)))
+    if escaped and not hits and not note:
+        note = f"Read as a Python regex, in which {escaped} are plain characters (and signs without the backslash)."
     return hits, False, note
 
 
@@ -6813,7 +6788,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
         with call.store.reading() as view:
             return no_grep_hits(view, pattern, project, grep_answer(
                 *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), ""))
-    regex, timeout_s = readings(pattern)[0][0], setting(call.store.places, "grep_timeout_s")
+    regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
         return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"

@@ -251,7 +251,10 @@ class GrepTest(FindCase):
         self.assertEqual(self.call("rlm_grep", pattern="a" * 2000).data["hits"], [])
 
     def test_either_normal_form_of_a_pattern_finds_either_form_of_a_text(self) -> None:
-        words = ("décision", "naïve", "한국어", "デプロイ", "Ångström", "ẓ̌x")
+        words = ["décision", "naïve", "Ångström", "ẓ̌x"]
+        for word in ("한국어", "デプロイ"):  # where the terms of both forms are the same
+            parts = {form: rlm.fragments(unicodedata.normalize(form, word)) for form in ("NFC", "NFD")}
+            words += [word] if parts["NFC"] == parts["NFD"] else []
         forms = [unicodedata.normalize(form, f"une {word} fut prise") for word in words for form in ("NFC", "NFD")]
         ids = self.add(forms)
         for is_indexed in (False, True):
@@ -284,15 +287,12 @@ class GrepTest(FindCase):
         for pattern in ("alpha[[:space:]]+beta", r"\<pool\>", "^[[:alpha:]]+[[:space:]]", "[[:upper:]]{5}:"):
             answer = self.call("rlm_grep", pattern=pattern)
             self.assertEqual(([hit["id"] for hit in answer.data["hits"]], "note" in answer.data), ([wanted], False), pattern)
-        for pattern in (r"timeout\|nothing", r"\(nothing\|big\)", r"^\(x\|alp\)ha", r"a\{3\}$", r"x\|\<pool\>"):
-            answer = self.call("rlm_grep", pattern=pattern)
-            self.assertEqual([hit["id"] for hit in answer.data["hits"]], [wanted], pattern)
-            self.assertIn("as the shell's grep reads it", answer.text)
-        for pattern in (r"nothing\+", r"no\(thing\)", r"really\?"):
+        for pattern, signs in ((r"timeout\|nothing", r"\|"), (r"\(nothing\|big\)", r"\( \| \)"), (r"a\{3\}$", r"\{ \}"),
+                               (r"nothing\+", r"\+"), (r"really\?", r"\?")):
             answer = self.call("rlm_grep", pattern=pattern)
             self.assertEqual(answer.data["hits"], [])
-            self.assertIn("characters themselves", answer.data["note"])
-        self.assertIn("note", self.call("rlm_grep", pattern=r"nothing\|never").data)
+            self.assertIn(f"Python regex, in which {signs} are plain characters", answer.data["note"])
+            self.assertIn(answer.data["note"], answer.text)
 
     def test_an_escaped_sign_is_that_character_where_a_text_has_it(self) -> None:
         ids = self.add(["cat x | grep y", "cat x", "grep y", "f(x) {2}", "a+b?"])

@@ -36,7 +36,7 @@ def random_pattern(rng: random.Random, depth: int = 3) -> str:
 
 def is_quick(pattern: str) -> bool:
     """Whether the server would run the pattern where nothing can stop it."""
-    return bool(rlm.is_quick(rlm.readings(pattern)[0][0]))
+    return bool(rlm.is_quick(rlm.compiled(pattern)[0]))
 
 
 def search_s(regex: re.Pattern[str], unit: str, n_chars: int) -> float:
@@ -148,7 +148,7 @@ class QuickTest(unittest.TestCase):
             pattern = random_pattern(rng)
             if is_quick(pattern):
                 n_quick += 1
-                regex = rlm.readings(pattern)[0][0]
+                regex = rlm.compiled(pattern)[0]
                 for unit in ["a", "ab", "ba ", "k"]:
                     self.assertLess(search_s(regex, unit, 3000), 0.2 + 3000 * 50e-6, (pattern, unit))
         self.assertGreater(n_quick, 30)
@@ -156,9 +156,9 @@ class QuickTest(unittest.TestCase):
 
 class ReadingsTest(unittest.TestCase):
     def assert_reads(self, pattern: str, found: str, passed: str) -> None:
-        """The first reading of the pattern finds each word of *found*, and none of *passed*."""
-        regex, note = rlm.readings(pattern)[0]
-        self.assertEqual(note, "", pattern)
+        """The pattern finds each word of *found*, and none of *passed*."""
+        regex, is_literal = rlm.compiled(pattern)
+        self.assertFalse(is_literal, pattern)
         for words, wanted in ((found, True), (passed, False)):
             for word in words.split("~") if words else []:
                 self.assertEqual(bool(regex.search(word)), wanted, (pattern, word))
