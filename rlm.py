@@ -3704,8 +3704,8 @@ POSIX_CLASSES = {
 }
 WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)"}  # whoever means the characters finds them, too
 PATTERN_TOKEN = r"(?s)\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\\.|."  # a class, an escaped character, a character
-# A regex that may find more in a line alone than in several lines at once.
-SEES_LINE_ENDS = r"\\[AZz]|\(\?<?[=!]|\(\?>|\(\?\w*-|[*+?}]\+"
+# A regex that may find more in a line alone than in several at once, or runs on over line ends.
+SEES_LINE_ENDS = r"\\[AZzsWD]|\[\^|\(\?<?[=!]|\(\?>|\(\?\w*[-s]|[*+?}]\+"
 MAX_QUICK_CHARS = 200
 
 
@@ -3794,13 +3794,9 @@ def keys_holding(segment: Segment, literal: str) -> set[Key] | None:
 
 def keys_with_literal(view: View, literal: str) -> set[Key] | None:
     """The documents that may hold *literal* in any case; None when the vocabulary cannot tell."""
-    found = {doc.ordinal << 8 for doc in view.tail}
-    for segment in view.index.segments:
-        keys = keys_holding(segment, literal)
-        if keys is None:
-            return None
-        found |= keys
-    return found
+    found = [keys_holding(segment, literal) for segment in view.index.segments]
+    known = [keys for keys in found if keys is not None]
+    return {doc.ordinal << 8 for doc in view.tail}.union(*known) if len(known) == len(found) else None
 
 
 def newest_at(segment: Segment) -> float:
@@ -3821,6 +3817,7 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
     heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail if doc.kind == "chunk"
               and doc.ordinal << 8 not in dead and (allowed is None or doc.ordinal << 8 in allowed)]]
     heapify(heaps[0])
+    clauses = sorted(clauses, key=lambda clause: -min(map(len, clause)))
     while closed or any(heaps):
         best = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=[])
         if best and (not closed or best[0] < (-closed[-1][0], -closed[-1][1])):
@@ -3830,7 +3827,7 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
         at, kinds, first = segment.column("at", "d"), segment.column("kind", "B"), segment.first
         every = range(first << 8, first + segment.n_docs << 8, 256)
         keys = set(every) - dead if allowed is None else allowed.intersection(every) - dead
-        for n_asked, clause in enumerate(sorted(clauses, key=lambda clause: -min(map(len, clause)))):
+        for n_asked, clause in enumerate(clauses):
             if keys and (not n_asked or len(keys) > FEW_DOCS):
                 options = [keys_holding(segment, literal) for literal in clause]
                 keys = keys if None in options else keys.intersection(set().union(*filter(None, options)))
