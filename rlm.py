@@ -3037,15 +3037,13 @@ def required_words(pattern: str, flags: int) -> list[list[str]]:
 
 # -- words with typos -------------------------------------------------------
 
-# Beyond 3 errors more terms are near by chance than by error. (Choices.)
-SHORTEST_FUZZY_WORD = 4
-MOST_EDITS = 3
+MOST_EDITS = 3  # beyond that more terms are near by chance than by error
 LATER_BYTES = bytes(range(0x80, 0xC0))  # those of a UTF-8 letter after its first
 
 
 def allowed_edits(word: str, threshold: int) -> int:
     """How many errors a word is granted for a likeness of 0..100 percent: at 80, 1 up to 9 letters, 2 up to 14, 3."""
-    least = 1 if threshold < 100 and len(word) >= SHORTEST_FUZZY_WORD else 0
+    least = 1 if threshold < 100 and len(word) > 3 else 0
     return max(least, min(len(word) * (100 - threshold) // 100, MOST_EDITS))
 
 
@@ -3583,8 +3581,8 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 PASSAGE_CHARS = 1 << 12
 # So many lines with a word of the query are compared, for each word: a word in more of them tells little.
 MOST_LINES_PER_WORD = 256
-# Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
 ASCII = bytes(range(128))
+# Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
 
@@ -3702,8 +3700,9 @@ POSIX_CLASSES = {
     "digit": r"\d", "xdigit": "0-9A-Fa-f", "space": r"\s", "blank": r" \t", "punct": r"!-/:-@\[-`{-~",
     "cntrl": r"\x00-\x1f\x7f", "print": "\x20-\x7e\u00a0-\U0010ffff", "graph": "\x21-\x7e\u00a1-\U0010ffff",
 }
-WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)"}  # whoever means the characters finds them, too
-PATTERN_TOKEN = r"(?s)\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\\.|."  # a class, an escaped character, a character
+# Whoever means the characters < and > finds them, too.
+WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)", "[[:<:]]": r"\b", "[[:>:]]": r"\b"}
+PATTERN_TOKEN = r"(?s)\[\^?\]?(?:\[:[\w<>]+:\]|\\.|[^\]\\])*\]|\\.|."  # a class, an escaped character, a character
 # A regex that may find more in a line alone than in several at once, or runs on over line ends.
 SEES_LINE_ENDS = r"\\[AZzsWD]|\[\^|\(\?<?[=!]|\(\?>|\(\?\w*[-s]|[*+?}]\+"
 MAX_QUICK_CHARS = 200
@@ -3713,10 +3712,10 @@ def as_python(token: str) -> str:
     """A token of a regex in Python's words: [[:space:]] and its like, borders of words."""
     import re
 
+    if token in WORD_BORDERS or token[0] != "[":
+        return WORD_BORDERS.get(token, token)
     token = f"[{token}]" if re.fullmatch(r"\[:\w+:\]", token) else token  # a common slip
-    if token[0] == "[":
-        return re.sub(r"\[:(\w+):\]", lambda name: POSIX_CLASSES.get(name[1], name[0]), token)
-    return WORD_BORDERS.get(token, token)
+    return re.sub(r"\[:(\w+):\]", lambda name: POSIX_CLASSES.get(name[1], name[0]), token)
 
 
 def compiled(pattern: str) -> tuple[Any, bool]:

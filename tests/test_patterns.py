@@ -185,6 +185,7 @@ class ReadingsTest(unittest.TestCase):
         self.assert_reads(r"\<pool\>", "the pool is~<pool>", "spool~pools")
         self.assert_reads(r"\<pre", "prefix~a <pre>", "expres")
         self.assert_reads(r"\</div\>", "x</div>", "")
+        self.assert_reads("[[:<:]]pool[[:>:]]", "the pool is", "spool~pools")
 
     def test_classes_of_python_mean_what_they_meant(self) -> None:
         for pattern, found, passed in (("^[]a]$", "]~a", "b"), ("^[^]a]$", "b", "]~a"), (r"^[\]a]$", "]~a", "b~\\"),
