@@ -31,7 +31,7 @@ QUERIES = {
     "identifier": "test_case_insensitive",
     "unknown word": "zzqqxx nothing has this",
 }
-PATTERNS = {"word": "timeout", "rare word": "ConnectionResetError", "two words": "memory leak",
+PATTERNS = {"common word": "import", "word": "timeout", "rare word": "ConnectionResetError", "two words": "memory leak",
             "regex with literal": r"def \w+_handler\(", "regex without": r"[A-Z]{3}-\d{4}", "absent": "qqzzxxyy"}
 
 
