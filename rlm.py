@@ -3766,8 +3766,7 @@ def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> t
             for number, line in enumerate(passage.split("\n"), first):
                 match = first_match(regex, line)
                 if match and n_found < limit:
-                    at = match.start() * len(line) // max(1, len(match.string))
-                    shown.append((number, cutout(line, at, SNIPPET_CHARS)))
+                    shown.append((number, cutout(match.string, match.start(), SNIPPET_CHARS)))
                 n_found += bool(match)
     return shown, n_found
 

@@ -265,12 +265,12 @@ class GrepTest(FindCase):
                     self.assertEqual(self.ids(found), ids[2 * n : 2 * n + 2][::-1] * 2, (word, form, is_indexed))
                     self.assertEqual(self.ids(self.grep(pattern.upper())), ids[2 * n : 2 * n + 2][::-1], word)
             self.index()
-        self.assertEqual([hit.lines for hit in self.grep("décision")], [[(1, forms[1])], [(1, forms[0])]])
+        self.assertEqual([hit.lines for hit in self.grep("décision")], [[(1, forms[0])]] * 2)  # as it looks
         self.assertEqual(self.grep("decision"), [])
 
     def test_a_long_decomposed_line_is_cut_around_the_match(self) -> None:
-        self.add(["e\u0301" * 2000 + " the de\u0301cision! " + "e\u0301" * 500])
-        self.assertIn("de\u0301cision!", self.grep("décision")[0].lines[0][1])
+        self.add(["e" * 5000 + " the de\u0301cision! " + "e\u0301" * 5000])
+        self.assertIn("décision!", self.grep("décision")[0].lines[0][1])
 
     def test_invisible_characters_hide_nothing(self) -> None:
         ids = self.add(["the data\u200bbase was moved", "Ge\u00adsamt\u00adkon\u00adzept", "\ufeffimport os",
