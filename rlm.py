@@ -2876,6 +2876,8 @@ SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
 MAX_TERMS_PER_FRAGMENT = 3000
+COMMON_SHARE = 32  # what one of so many documents has, or more, is found sooner by reading
+NEWEST_READ = 64  # so many of the newest documents of a segment
 FEW_DOCS = 16  # of a segment: reading them is faster than asking the vocabulary for one more word
 MAX_PATTERN_CHARS = 2000
 MAX_QUERY_CHARS = 8000  # looking up so many words takes tenths of a second, and nobody else is answered meanwhile
@@ -3805,31 +3807,41 @@ def newest_at(segment: Segment) -> float:
 def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> Iterator[int]:
     """The chunks in scope that may hold one literal of every clause, as ordinals, newest first.
 
-    A segment is asked when none that is left over can be newer than its newest document: whoever wants ten seldom
-    needs the others.
+    A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others. When
+    many documents of the one before were found, its newest are given as they are: reading is faster than asking.
     """
-    from heapq import heapify, heappop
+    from heapq import heapify, heappop, heappush, nsmallest
 
     allowed, dead, chunk = keys_in_scope(view, scope), view.dead(), KINDS.index("chunk")
-    closed = sorted(((newest_at(s), s.first + s.n_docs, s) for s in view.index.segments), key=lambda c: c[:2])
     heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail if doc.kind == "chunk"
               and doc.ordinal << 8 not in dead and (allowed is None or doc.ordinal << 8 in allowed)]]
     heapify(heaps[0])
-    clauses = sorted(clauses, key=lambda clause: -min(map(len, clause)))
-    while closed or any(heaps):
+    marks = [(-newest_at(s), -(s.first + s.n_docs), s) for s in view.index.segments]  # whatever comes after is not open
+    heapify(marks)
+    clauses, begun, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), set(), False
+    while marks or any(heaps):
         best = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=[])
-        if best and (not closed or best[0] < (-closed[-1][0], -closed[-1][1])):
+        if best and (not marks or best[0] <= marks[0][:2]):
             yield -heappop(best)[1]
             continue
-        segment = closed.pop()[2]
+        after_at, after, segment = heappop(marks)
         at, kinds, first = segment.column("at", "d"), segment.column("kind", "B"), segment.first
-        every = range(first << 8, first + segment.n_docs << 8, 256)
-        keys = set(every) - dead if allowed is None else allowed.intersection(every) - dead
-        for n_asked, clause in enumerate(clauses):
-            if keys and (not n_asked or len(keys) > FEW_DOCS):
-                options = [keys_holding(segment, literal) for literal in clause]
-                keys = keys if None in options else keys.intersection(set().union(*filter(None, options)))
-        heaps.append([(-at[(key >> 8) - first], -(key >> 8)) for key in keys if kinds[(key >> 8) - first] == chunk])
+        ordinals = range(first, first + segment.n_docs)
+        if is_common and first not in begun:
+            begun.add(first)
+            found = nsmallest(NEWEST_READ, ((-at_s, -ordinal) for at_s, ordinal in zip(at, ordinals)))
+            heappush(marks, (*found[-1], segment))
+        else:
+            keys = {ordinal << 8 for ordinal in ordinals}
+            keys = keys if allowed is None else keys & allowed
+            for n_asked, clause in enumerate(clauses):
+                if keys and (not n_asked or len(keys) > FEW_DOCS):
+                    options = [keys_holding(segment, literal) for literal in clause]
+                    keys = keys if None in options else keys.intersection(set().union(*filter(None, options)))
+            is_common = len(keys) > segment.n_docs // COMMON_SHARE
+            found = [(-at[(key >> 8) - first], -(key >> 8)) for key in keys]
+        heaps.append([pair for pair in found if pair > (after_at, after) and kinds[-pair[1] - first] == chunk
+                      and -pair[1] << 8 not in dead and (allowed is None or -pair[1] << 8 in allowed)])
         heapify(heaps[-1])
 
 
