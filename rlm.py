@@ -3152,7 +3152,11 @@ SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
 MAX_TERMS_PER_FRAGMENT = 3000
+COMMON_SHARE = 32  # what one of so many documents has, or more, is found sooner by reading
+NEWEST_READ = 64  # so many of the newest documents of a segment
+FEW_DOCS = 16  # of a segment: reading them is faster than asking the vocabulary for one more word
 MAX_PATTERN_CHARS = 2000
+MAX_QUERY_CHARS = 8000  # looking up so many words takes tenths of a second, and nobody else is answered meanwhile
 
 
 def split_tags(tags: str) -> list[str]:
@@ -3215,33 +3219,27 @@ def readable_records(view: View, ordinals: Iterable[int], check: Callable[[], No
             continue
 
 
-def keys_with_fragment(view: View, fragment: str) -> set[int] | None:
-    """The documents with a word that contains *fragment*, a folded run of word characters; None = too many to tell."""
-    if len(fragment) < 2:
-        return None
-    found: set[int] = set()
-    for segment in view.index.segments:
-        numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
-        if numbers is None:
-            return None
-        for number in numbers:
-            found.update(segment.first + row for row in segment.postings_at(number).all_rows())
-        facts = bytes(segment.column("facts", "B"))
-        found.update(segment.first + i for i, fact in enumerate(facts) if fact & ODD_WORDS)
-    return found | {doc.ordinal for doc in view.tail.docs}
-
-
-def keys_with_literal(view: View, literal: str) -> set[int] | None:
-    """The documents that may hold *literal* in any case; None when the vocabulary cannot tell."""
-    groups = [keys_with_fragment(view, fragment) for fragment in fragments(literal)]
-    known = [group for group in groups if group is not None]
-    return set.intersection(*known) if known else None
+def rows_holding(segment: Segment, literal: str) -> set[int] | None:
+    """The segment's documents that may hold the literal in any case; None when its vocabulary cannot tell."""
+    known: set[int] | None = None
+    for fragment in sorted(filter(lambda f: len(f) > 1, fragments(literal)), key=len, reverse=True):
+        if known is None or len(known) > FEW_DOCS:
+            numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
+            if numbers is not None:
+                rows: set[int] = set().union(*(segment.postings_at(number).all_rows() for number in numbers))
+                known = rows if known is None else known & rows
+    odd = bytes(segment.column("facts", "B")).translate(bytes(fact & ODD_WORDS for fact in range(256)))
+    return None if known is None else known.union(members(odd))  # a word too long for it may hold anything
 
 
 def naming(view: View, name: str, allowed: bytes) -> bytes:
     """The allowed documents whose text holds a name, whatever its case (it is folded), as a mask."""
-    keys = keys_with_literal(view, name)
-    ordinals = members(allowed) if keys is None else [key for key in sorted(keys) if allowed[key]]
+    ordinals = [doc.ordinal for doc in view.tail.docs if allowed[doc.ordinal]]
+    for segment in view.index.segments:
+        rows = rows_holding(segment, name)
+        every = range(segment.first, segment.first + segment.n_docs)
+        named = every if rows is None else (segment.first + row for row in rows)
+        ordinals += sorted(ordinal for ordinal in named if allowed[ordinal])
     found = readable_records(view, ordinals, lambda: None)
     return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
 
@@ -3276,432 +3274,76 @@ def newest(view: View, ordinals: Sequence[int], limit: int = 1 << 30) -> Iterato
     return (view.doc(ordinal) for _, ordinal in ordered)
 
 
-# Choices. A one-letter literal is in every line; more than 16 alternatives search slower
-# than they filter; a class of more than 4 letters multiplies the alternatives too fast.
-SHORTEST_LITERAL = 2
-LONGEST_LITERAL = 64
-MOST_ALTERNATIVES = 16
-WIDEST_CLASS = 4
-
-# Most regex steps per character of a line that are run without a deadline. A choice: of 90,000 random patterns that
-# passed at 200, the worst took 9 us per character on lines made to hurt it (2026-11, 3.9 and 3.13).
-MOST_STEPS = 100
-
-
-class _Literals:
-    """What is known of a matched text.
-
-    prefix, suffix: it begins, ends with one of these ([""] = unknown); clauses: it contains one of each list;
-    is_exact: it is one of prefix.
-    """
-
-    __slots__ = ("prefix", "clauses", "suffix", "is_exact")
-
-    def __init__(self, prefix: list[str], clauses: list[list[str]], suffix: list[str], is_exact: bool) -> None:
-        self.prefix, self.clauses, self.suffix, self.is_exact = prefix, clauses, suffix, is_exact
-
-
-class _Effort:
-    """What a node may cost. steps: most steps to try it at one place; ways: most times it hands on to what follows."""
-
-    __slots__ = ("steps", "ways")
-
-    def __init__(self, steps: int, ways: int) -> None:
-        self.steps, self.ways = steps, ways
-
-
-def fold_case(text: str) -> str:
-    """The text with case removed as `re.IGNORECASE` does it: compare literal and line in this form.
-
-    It is casefold, plus dotless and dotted Turkish i, which `re` takes for an i and casefold
-    does not. A line without U+0130 and U+0131 is the same under plain casefold.
-    """
-    if text.isascii():
-        return text.lower()
-    return text.replace("\u0130", "i").replace("\u0131", "i").casefold()
-
-
-def _parse(pattern: str, flags: int) -> Any:
-    """The regex as the standard library's own tree: a sequence of (opcode, argument)."""
-    import importlib
-    import warnings
-
-    parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return parser.parse(pattern, flags)
-
-
 # -- what every match of a regex contains -----------------------------------
-# Soundness: each function below describes a superset of what `re` can match. An opcode that is
-# not known here becomes _anything(), so a newer Python can only make the prefilter weaker.
 
 
-def _anything() -> _Literals:
-    """What is known of a text of which nothing is known."""
-    return _Literals([""], [], [""], False)
+def clauses_of(nodes: Any) -> list[list[str]]:
+    """What every text contains that matches these nodes of a regex's syntax tree: one of each inner list.
 
-
-def _exactly(texts: list[str]) -> _Literals:
-    """What is known of a text that is one of these."""
-    return _Literals(texts, [], texts, True)
-
-
-def _class_letters(members: Any) -> list[str]:
-    """The folded letters of a small character class, [] when it is large, negated or unknown."""
-    letters: list[str] = []
-    for op, argument in members:
-        if op.name == "LITERAL":
-            letters.append(fold_case(chr(argument)))
-        elif op.name == "RANGE" and argument[1] - argument[0] < 2 * WIDEST_CLASS:
-            letters += [fold_case(chr(code)) for code in range(argument[0], argument[1] + 1)]
-        else:
-            return []
-    letters = list(dict.fromkeys(letters))
-    return letters if len(letters) <= WIDEST_CLASS else []
-
-
-def _joined(lefts: list[str], rights: list[str]) -> list[str]:
-    """Every left followed by every right, [] when that is too many or too long."""
-    if len(lefts) * len(rights) > MOST_ALTERNATIVES:
-        return []
-    if max(map(len, lefts)) + max(map(len, rights)) > LONGEST_LITERAL:
-        return []
-    return list(dict.fromkeys(left + right for left in lefts for right in rights))
-
-
-def _clause(texts: list[str]) -> list[list[str]]:
-    """One clause that says "one of these", or none when one of them says too little.
-
-    "connections" goes when "connection" is there: whoever contains the one contains the other.
+    Only runs of letters tell something, and alternatives that all hold one. A node that is not known here tells
+    nothing, so a newer Python can only make the list shorter.
     """
-    if min(map(len, texts)) < SHORTEST_LITERAL:
-        return []
-    return [[text for text in texts if not any(o != text and o in text for o in texts)]]
-
-
-def _all_clauses(found: _Literals) -> list[list[str]]:
-    """Everything the text must contain, its ends included."""
-    ends = [] if found.is_exact else found.clauses + _clause(found.suffix)
-    return _clause(found.prefix) + ends
-
-
-def _followed_by(left: _Literals, right: _Literals) -> _Literals:
-    """The literals of two neighbours in a sequence."""
-    middle = _joined(left.suffix, right.prefix)
-    if not middle:
-        seam = _clause(left.suffix) + _clause(right.prefix)
-    elif left.is_exact:
-        return _Literals(middle, right.clauses, middle if right.is_exact else right.suffix,
-                         right.is_exact)
-    elif right.is_exact:
-        return _Literals(left.prefix, left.clauses, middle, False)
-    else:
-        seam = _clause(middle)
-    return _Literals(left.prefix, left.clauses + seam + right.clauses, right.suffix, False)
-
-
-def _of_sequence(nodes: Any) -> _Literals:
-    """What is known of a text that matches these nodes one after the other."""
-    found = _exactly([""])
-    for op, argument in nodes:
-        found = _followed_by(found, _of_node(op.name, argument))
+    found: list[list[str]] = []
+    run = ""
+    for op, argument in [*nodes, (None, None)]:
+        name = str(op)
+        if name == "LITERAL":
+            run += chr(argument)
+            continue
+        if name in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
+            continue
+        found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
+        run = ""
+        if name == "SUBPATTERN":
+            found += clauses_of(argument[3])
+        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT") and argument[0]:
+            found += clauses_of(argument[2])
+        elif name == "BRANCH":
+            each = [max(clauses_of(branch), key=lambda clause: min(map(len, clause)), default=[])
+                    for branch in argument[1]]
+            found += [sum(each, [])] if all(each) else []
     return found
 
 
-def _strength(clause: list[str]) -> tuple[int, int]:
-    """Larger for clauses that few lines satisfy: long literals, few of them."""
-    return min(map(len, clause)), -len(clause)
-
-
-def _of_branches(branches: Any) -> _Literals:
-    """Alternatives: all their texts when these are known, else one clause out of each."""
-    each = [_of_sequence(nodes) for nodes in branches]
-    texts = list(dict.fromkeys(text for found in each for text in found.prefix))
-    if all(found.is_exact for found in each) and len(texts) <= MOST_ALTERNATIVES:
-        return _exactly(texts)
-    best: list[str] = []
-    for found in each:
-        clauses: list[list[str]] = _all_clauses(found)
-        if not clauses:
-            return _anything()
-        strongest: list[str] = max(clauses, key=_strength)
-        best += strongest
-    return _Literals([""], _clause(list(dict.fromkeys(best))), [""], False)
-
-
-def _of_repeat(least: int, most: int, nodes: Any) -> _Literals:
-    """A repeat: nothing when it may be absent, its inside once when it may not."""
-    inside = _of_sequence(nodes)
-    if least == 0:
-        is_small = most == 1 and inside.is_exact and len(inside.prefix) < MOST_ALTERNATIVES
-        return _exactly(list(dict.fromkeys([*inside.prefix, ""]))) if is_small else _anything()
-    if not inside.is_exact:
-        return inside
-    run = inside.prefix
-    for _ in range(min(least, LONGEST_LITERAL) - 1):
-        longer = _joined(run, inside.prefix)
-        if not longer:
-            return _Literals(run, [], run, False)
-        run = longer
-    is_whole = least == most and least <= LONGEST_LITERAL
-    return _exactly(run) if is_whole else _Literals(run, [], run, False)
-
-
-def _of_node(name: str, argument: Any) -> _Literals:
-    """What is known of a text that matches one node of the regex's syntax tree."""
-    if name == "LITERAL":
-        return _exactly([fold_case(chr(argument))])
-    if name == "IN":
-        letters = _class_letters(argument)
-        return _exactly(letters) if letters else _anything()
-    if name == "SUBPATTERN":
-        return _of_sequence(argument[3])
-    if name == "ATOMIC_GROUP":
-        return _of_sequence(argument)
-    if name == "BRANCH":
-        return _of_branches(argument[1])
-    if name == "GROUPREF_EXISTS":
-        return _of_branches([argument[1], argument[2] or []])
-    if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-        return _of_repeat(*argument)
-    if name in ("AT", "ASSERT", "ASSERT_NOT"):  # no width: its neighbours still touch
-        return _exactly([""])
-    return _anything()
-
-
 def required_words(pattern: str, flags: int) -> list[list[str]]:
-    """Literals that every matching line contains: one of each inner list, and of all lists.
+    """Literals that every match of the regex contains, one of each inner list; to be compared folded.
 
-    They are folded with fold_case, as the line has to be, and at least SHORTEST_LITERAL long.
-    [] says nothing is known: no such literal, an invalid regex, or a Python whose private
-    parser has changed. "def (get|set)_\\w+" gives [["def get_", "def set_"]].
+    [] says nothing is known, of an invalid regex too. r"def (get|set)_\\w+" gives [["def "], ["get", "set"]].
     """
+    import importlib
+    import warnings
+
     try:
-        clauses = _all_clauses(_of_sequence(_parse(pattern, flags)))
-    except Exception:  # a prefilter is only ever a gain; the regex itself reports its errors
+        parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return clauses_of(parser.parse(pattern, flags))
+    except Exception:  # the parser is private and may change; without a prefilter more texts are read, no more
         return []
-    return [list(clause) for clause in dict.fromkeys(map(tuple, clauses))]
 
 
-# -- what a match can cost --------------------------------------------------
-# Trying A then B at one place costs steps(A) + ways(A) * steps(B): B is tried once for every
-# way in which A can match. Without repeats that have no end, both numbers are finite, and a
-# search costs at most steps per start position.
+# -- words with typos -------------------------------------------------------
+
+MOST_EDITS = 3  # beyond that more terms are near by chance than by error
+LATER_BYTES = bytes(range(0x80, 0xC0))  # those of a UTF-8 letter after its first
 
 
-def _is_one_char(nodes: Any) -> bool:
-    """Whether the nodes match any single character each time: x, [xyz], a dot."""
-    names = ("LITERAL", "NOT_LITERAL", "IN", "ANY")
-    return len(nodes) == 1 and nodes[0][0].name in names
+def allowed_edits(word: str, threshold: int) -> int:
+    """How many errors a word is granted for a likeness of 0..100 percent: at 80, 1 up to 9 letters, 2 up to 14, 3."""
+    least = 1 if threshold < 100 and len(word) > 3 else 0
+    return max(least, min(len(word) * (100 - threshold) // 100, MOST_EDITS))
 
 
-def _effort(nodes: Any) -> _Effort | None:
-    """Most steps and ways of a sequence, or None when there is no bound."""
-    steps, ways = 0, 1
-    for op, argument in nodes:
-        effort = _effort_of_node(op.name, argument)
-        if effort is None:
-            return None
-        steps += ways * effort.steps
-        ways *= effort.ways
-        if ways > MOST_STEPS * MOST_STEPS:
-            return None
-    return _Effort(steps, ways)
+def edits_between(masks: Mapping[str, int], n_letters: int, other: str, limit: int) -> int:
+    """Fewest edits between a word and another, neither empty; limit + 1 when it takes more.
 
-
-def _effort_of_repeat(least: int, most: int, nodes: Any) -> _Effort | None:
-    """The effort of a repeated node, None when it has no useful bound."""
-    inside = _effort(nodes)
-    if inside is None or most > MOST_STEPS:
-        return None
-    steps, ways, paths = 1, 0, 1
-    for count in range(most + 1):
-        ways += paths if count >= least else 0
-        steps += paths * inside.steps if count < most else 0
-        paths *= inside.ways
-        if steps > MOST_STEPS * MOST_STEPS or ways > MOST_STEPS:
-            return None
-    return _Effort(steps, ways)
-
-
-def _effort_of_branches(branches: Any) -> _Effort | None:
-    """Alternatives; those that begin with different letters exclude each other."""
-    steps: dict[object, int] = {}
-    ways: dict[object, int] = {}
-    for nodes in branches:
-        effort = _effort(nodes)
-        if effort is None:
-            return None
-        is_literal = len(nodes) > 0 and nodes[0][0].name == "LITERAL"
-        key = fold_case(chr(nodes[0][1])) if is_literal else None
-        steps[key] = steps.get(key, 0) + effort.steps
-        ways[key] = ways.get(key, 0) + effort.ways
-    any_steps, any_ways = steps.pop(None, 0), ways.pop(None, 0)
-    return _Effort(len(branches) + any_steps + max(steps.values(), default=0),
-                   any_ways + max(ways.values(), default=0))
-
-
-def _effort_of_node(name: str, argument: Any) -> _Effort | None:
-    """The effort of one node of the regex's syntax tree, None when it has no useful bound."""
-    if name in ("LITERAL", "NOT_LITERAL", "ANY", "AT"):
-        return _Effort(1, 1)
-    if name == "IN":
-        return _Effort(1 + len(argument) // 4, 1)
-    if name == "SUBPATTERN":
-        return _effort(argument[3])
-    if name == "ATOMIC_GROUP":
-        return _effort(argument)
-    if name == "BRANCH":
-        return _effort_of_branches(argument[1])
-    if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-        return _effort_of_repeat(*argument)
-    if name in ("ASSERT", "ASSERT_NOT"):
-        inside = _effort(argument[1])
-        return inside and _Effort(inside.steps + 1, 1)
-    return None  # back references, and whatever a newer Python brings
-
-
-def _flat(nodes: Any) -> list[Any]:
-    """The sequence with its plain groups opened, so that (error).* reads as error.*"""
-    flat: list[Any] = []
-    for op, argument in nodes:
-        flat += _flat(argument[3]) if op.name == "SUBPATTERN" else [(op, argument)]
-    return flat
-
-
-def _leading_literal(nodes: list[Any]) -> tuple[list[str], int]:
-    """The folded letters that every match begins with, and how many nodes they are."""
-    letters: list[str] = []
-    for place, (op, argument) in enumerate(nodes):
-        if op.name == "LITERAL":
-            letters.append(fold_case(chr(argument)))
-        elif op.name != "AT":
-            return letters, place
-    return letters, len(nodes)
-
-
-def _shortest_period(letters: list[str]) -> int:
-    """How far apart two places can be at least that both begin with these letters, >= 1.
-
-    "error" needs 5 letters each time, "abab" comes back after 2.
+    masks: for each letter of the word its places, as bits. An edit inserts, deletes or replaces a letter, or swaps two
+    neighbours; no part is edited twice (optimal string alignment). A column of the table of distances per letter of
+    `other`, held as bits: rises and falls say where it grows or shrinks by one from a row to the next, diagonal where
+    it equals its upper left neighbour. Source: Hyyro 2003, "A bit-vector algorithm for computing Levenshtein and
+    Damerau edit distances", figure 7.
     """
-    size = len(letters)
-    periods = (p for p in range(1, size) if letters[p:] == letters[: size - p])
-    return next(periods, max(size, 1))
-
-
-def _unbounded_places(nodes: list[Any]) -> list[int]:
-    """Where the sequence repeats one character without end: .* or \\w+, not (ab)+"""
-    names = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
-    return [place for place, (op, argument) in enumerate(nodes)
-            if op.name in names and argument[1] > MOST_STEPS
-            and argument[0] <= MOST_STEPS and _is_one_char(argument[2])]
-
-
-# How a test for membership is written, by the parser's name. Others are taken to match.
-CLASS_CATEGORIES = {
-    "CATEGORY_WORD": r"\w",
-    "CATEGORY_DIGIT": r"\d",
-    "CATEGORY_SPACE": r"\s",
-    "CATEGORY_NOT_SPACE": r"\S",
-}
-
-
-def _stops_at(nodes: Any, letter: str) -> bool:
-    """Whether the one-character node certainly does not match the letter, in either case."""
-    import re
-
-    ((op, argument),) = nodes
-    if letter.lower() != letter.upper() or not letter.isascii():
-        return False  # it may have case partners, or depend on re.ASCII
-    if op.name == "NOT_LITERAL":
-        return bool(chr(argument) == letter)
-    for kind, value in argument if op.name == "IN" else nodes:
-        if kind.name == "LITERAL" and chr(value) != letter:
-            continue
-        if kind.name == "RANGE" and not value[0] <= ord(letter) <= value[1]:
-            continue
-        known = CLASS_CATEGORIES.get(value.name, ".") if kind.name == "CATEGORY" else "."
-        if re.match(known, letter):
-            return False
-    return True
-
-
-def _is_linear_with_one_repeat(nodes: list[Any], place: int) -> bool:
-    """Whether a search is linear although nodes[place] repeats one character without end.
-
-    Three proofs, tried in turn:
-    last      nothing follows, so the repeat never fails and the search ends there
-    anchored  the match can only begin at the start of the line: one pass over the line
-    fenced    every match begins with a literal that does not overlap itself and holds a
-              letter at which the repeat stops: the repeats of two starts cannot overlap
-    """
-    # A second endless repeat makes one of these None.
-    before, after = _effort(nodes[:place]), _effort(nodes[place + 1 :])
-    if before is None or after is None:
-        return False
-    least, _, inside = nodes[place][1]
-    if before.steps + before.ways * (1 + least + after.steps) > MOST_STEPS:
-        return False
-    if place == len(nodes) - 1:
-        return True
-    first, where = nodes[0]
-    if first.name == "AT" and where.name in ("AT_BEGINNING", "AT_BEGINNING_STRING"):
-        return True
-    letters, end = _leading_literal(nodes)
-    is_apart = bool(letters) and _shortest_period(letters) == len(letters)
-    return is_apart and end == place and any(_stops_at(inside, c) for c in letters)
-
-
-def is_cheap(pattern: str) -> bool:
-    """Whether searching any line takes at most about MOST_STEPS steps per character, provably.
-
-    False when in doubt, and for an invalid regex: then run it where it can be killed.
-    The proof is for `search` with re.IGNORECASE, with or without other flags.
-    """
-    import re
-
-    try:
-        nodes = _flat(_parse(pattern, re.IGNORECASE))
-        places = _unbounded_places(nodes)
-        if places:
-            return _is_linear_with_one_repeat(nodes, places[0])
-        letters, end = _leading_literal(nodes)
-        rest = _effort(nodes[end:])
-    except Exception:  # no proof
-        return False
-    # Only a place that begins with all the letters goes on, and these are a period apart.
-    return rest is not None and end + rest.steps // _shortest_period(letters) <= MOST_STEPS
-
-
-# A word of 4 letters or more is always granted one error, no word more than 3: beyond that
-# more terms are near by chance than by error. (A choice.)
-SHORTEST_FUZZY_WORD = 4
-MOST_EDITS = 3
-
-# A UTF-8 letter has at most 4 bytes: one edit can make a term that much longer.
-LETTER_BYTES = 4
-
-
-def _masks(word: str) -> dict[str, int]:
-    """For each letter the places where it occurs in the word, as bits."""
-    masks: dict[str, int] = {}
-    for place, letter in enumerate(word):
-        masks[letter] = masks.get(letter, 0) | 1 << place
-    return masks
-
-
-def _distance(masks: Mapping[str, int], n_letters: int, other: str, limit: int) -> int:
-    """edit_distance with the first word given as its masks, both words not empty.
-
-    A column of the distance table per letter of `other`, held as bits: rises and falls say
-    where it grows or shrinks by one from a row to the next, diagonal where it equals its
-    upper left neighbour. Source: Hyyro 2003, "A bit-vector algorithm for computing
-    Levenshtein and Damerau edit distances", figure 7.
-    """
-    full = (1 << n_letters) - 1
-    last = 1 << (n_letters - 1)
+    full, last = (1 << n_letters) - 1, 1 << (n_letters - 1)
     rises, falls, diagonal, before, distance = full, 0, 0, 0, n_letters
     left = len(other)
     for letter in other:
@@ -3711,10 +3353,7 @@ def _distance(masks: Mapping[str, int], n_letters: int, other: str, limit: int) 
         grows = falls | (full & ~(diagonal | rises))
         shrinks = diagonal & rises
         left -= 1
-        if grows & last:
-            distance += 1
-        elif shrinks & last:
-            distance -= 1
+        distance += 1 if grows & last else -1 if shrinks & last else 0
         if distance - left > limit:  # it can shrink by one per letter at most
             return limit + 1
         grows = (grows << 1) | 1
@@ -3724,158 +3363,60 @@ def _distance(masks: Mapping[str, int], n_letters: int, other: str, limit: int) 
     return distance
 
 
-def edit_distance(a: str, b: str, limit: int) -> int:
-    """Fewest edits that turn a into b, or limit + 1 when it takes more than limit (>= 0).
+def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]:
+    """The terms within *max_edits* of the word (folded as they are) as (edits, term), best first.
 
-    An edit inserts, deletes or replaces a letter, or swaps two neighbours; no part of the
-    word is edited twice (optimal string alignment), so "ca" -> "abc" takes 3.
+    terms: UTF-8, one per line, in any order. Those that begin with a control character are no words and never found.
     """
-    if a == b:
-        return 0
-    if abs(len(a) - len(b)) > limit:
-        return limit + 1
-    if not a or not b:
-        return len(a) + len(b)
-    return _distance(_masks(a), len(a), b, limit)
-
-
-def allowed_edits(word: str, threshold: int) -> int:
-    """How many errors a word is granted, 0..MOST_EDITS, for a likeness of 0..100 percent.
-
-    80 grants 1 to words of 4 to 9 letters, 2 up to 14, then 3; 100 grants none.
-    """
-    granted = len(word) * (100 - threshold) // 100
-    if threshold < 100 and len(word) >= SHORTEST_FUZZY_WORD:
-        granted = max(granted, 1)
-    return max(0, min(granted, MOST_EDITS))
-
-
-def _first_line_from(blob: bytes | mmap, key: bytes) -> int:
-    """Where the first term >= key begins in the sorted blob, len(blob) when there is none."""
-    low, high = 0, len(blob) - 1  # newlines: terms before low are < key, those after high >= key
-    while low < high:
-        line = blob.find(b"\n", (low + high) // 2, high)
-        if line < 0:  # the middle lies in the last term: look at the one that begins at low
-            line = low
-        end = blob.find(b"\n", line + 1)
-        if blob[line + 1 : end] < key:
-            low = end
-        else:
-            high = line
-    return low + 1
-
-
-def _terms_with_prefix(blob: bytes | mmap, prefix: bytes) -> list[bytes]:
-    """The terms that begin so; they lie together because the blob is sorted."""
-    start = _first_line_from(blob, prefix)
-    end = _first_line_from(blob, prefix + b"\xff")  # no UTF-8 text has this byte
-    return blob[start : end - 1].split(b"\n") if start < end else []
-
-
-def _terms_around(blob: bytes | mmap, piece: str, heads: range, tail: str) -> Iterator[bytes]:
-    """The terms that hold the piece after that many bytes, followed by what the tail allows.
-
-    The regex begins with the piece, so the scan runs at the speed of a literal search, and
-    a hit at the wrong place is dropped before it costs a Python object: the lookbehinds ask
-    for a newline exactly that many bytes before.
-    """
-    import re
-
-    literal = re.escape(piece.encode())
-    places = b"|".join(b"(?<=\\n[^\\n]{%d}%s)" % (head, literal) for head in heads)
-    pattern = b"%s(?:%s)%s\\n" % (literal, places, tail.encode("latin-1"))
-    for hit in re.finditer(pattern, blob):
-        start = hit.start()
-        head_bytes = blob[max(0, start - heads.stop) : start]
-        yield head_bytes[head_bytes.rfind(b"\n") + 1 :] + hit.group()[:-1]
-
-
-def _n_bytes_after(text: str, n_edits: int) -> range:
-    """How many bytes a text can have after at most that many edits."""
-    sizes = sorted(len(letter.encode()) for letter in text)
-    shortest = sum(sizes[: max(0, len(sizes) - n_edits)])
-    return range(shortest, sum(sizes) + LETTER_BYTES * n_edits + 1)
-
-
-def _candidates(word: str, blob: bytes | mmap, max_edits: int) -> Iterator[bytes]:
-    """Terms that may be near, among them every term within max_edits; some come twice.
-
-    Cut the word in max_edits + 1 pieces. Count a swap across a border as an edit of the
-    right piece. Then some piece number i has no edit, and exactly i edits lie before it:
-    walk along the pieces with the balance (edits so far) - (pieces so far); it starts at 0,
-    ends below 0, and falls by 1 at most, so look where it first falls below 0.
-    So piece 0 opens the term, the last one closes it, and one between them is i edits off
-    its place. Subtle: its last letter may be swapped with the letter behind its border.
-    """
-    size, n_pieces = len(word), max_edits + 1
-    # One letter more for each piece between the first and the last, as it is sought without
-    # its last letter: shorter literals have many more hits.
-    n_inner = max(0, max_edits - 1)
-    borders = [(size - n_inner) * n // n_pieces + max(0, n - 1) for n in range(n_pieces)] + [size]
-    for number in range(n_pieces):
-        start, end = borders[number], borders[number + 1]
-        piece, is_last = word[start:end], number == max_edits
-        heads = _n_bytes_after(word[:start], number)
-        if number == 0:
-            yield from _terms_with_prefix(blob, piece.encode())
-            if not is_last:
-                yield from _terms_with_prefix(blob, (piece[:-1] + word[end] + piece[-1]).encode())
-        elif is_last:
-            yield from _terms_around(blob, piece, heads, "")
-        else:
-            rest = _n_bytes_after(word[end - 1 :], max_edits - number)
-            tail = f"[^\\n]{{{rest.start},{rest.stop - 1}}}"
-            yield from _terms_around(blob, piece[:-1], heads, tail)
-
-
-def _all_terms(blob: bytes | mmap) -> Iterator[bytes]:
-    """Every term: for words too short to be cut in pieces."""
-    import re
-
-    return (hit.group() for hit in re.finditer(rb"[^\n]+", blob))
-
-
-def _plausible(found: Iterator[bytes], word: bytes, max_edits: int) -> Iterator[bytes]:
-    """The terms that may be near by their letters alone: 20 times cheaper than a distance.
-
-    Every letter of the term that the word has not needs an edit of its own, and the reverse.
-    """
-    most_in_word = max_edits if word.isascii() else LETTER_BYTES * max_edits
-    shortest, longest = len(word) - most_in_word, len(word) + max_edits
-    for term in found:
-        size, most = len(term), max_edits
-        if not term.isascii():
-            size, most = shortest, LETTER_BYTES * max_edits
-        if not shortest <= size <= longest:
-            continue
-        is_covered = len(term.translate(None, word)) <= most
-        if is_covered and len(word.translate(None, term)) <= most_in_word:
-            yield term
-
-
-def near_terms(word: str, blob: bytes | mmap, max_edits: int) -> list[tuple[int, str]]:
-    """The terms of a vocabulary within max_edits edits of the word: (edits, term), best first.
-
-    blob is the sorted UTF-8 terms with a newline before, between and after them, as bytes or
-    mapped. The word has to be folded as the terms are. Terms that begin with a control
-    character are names, not words, and never come back.
-    """
-    if not word or not word.isprintable() or len(blob) < 3:
+    if not word or not word.isprintable():
         return []
-    # Every piece needs a letter, and those between the first and the last need two.
-    is_cut = len(word) >= (2 * max_edits if max_edits > 1 else max_edits + 1)
-    found = _candidates(word, blob, max_edits) if is_cut else _all_terms(blob)
-    n_letters, masks, near = len(word), _masks(word), []
-    for raw in set(_plausible(found, word.encode(), max_edits)):
-        term = raw.decode(errors="replace")
-        if term >= " " and -max_edits <= len(term) - n_letters <= max_edits:
-            edits = 0 if term == word else _distance(masks, n_letters, term, max_edits)
-            if edits <= max_edits:
-                near.append((edits, term))
+    n_letters, masks, near = len(word), dict.fromkeys(word, 0), []
+    for place, letter in enumerate(word):
+        masks[letter] |= 1 << place
+    # Every letter of a term that the word has not takes an edit of its own, and the reverse. Deleting the word's
+    # letters from all terms at once is ten times faster than looking at each. A letter is counted by its first byte.
+    raw = word.encode()
+    rests = terms.translate(None, raw + LATER_BYTES).split(b"\n")
+    for term in [term for term, size in zip(terms.split(b"\n"), map(len, rests)) if size <= max_edits]:
+        if len(raw.translate(None, term + LATER_BYTES)) <= max_edits:
+            other = term.decode(errors="replace")
+            if abs(len(other) - n_letters) <= max_edits and other >= " ":
+                edits = edits_between(masks, n_letters, other, max_edits)
+                if edits <= max_edits:
+                    near.append((edits, other))
     return sorted(near)
 
 
-# -- lines ----
+# -- lines that answer ------------------------------------------------------
+# Here a text is passages: some whole lines with the number of the first. So it need not be in memory at once.
+
+PASSAGE_CHARS = 1 << 12
+# So many lines with a word of the query are compared, for each word: a word in more of them tells little.
+MOST_LINES_PER_WORD = 256
+ASCII = bytes(range(128))
+# Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
+INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
+
+
+def looks(text: str) -> str:
+    """The text as a reader sees it: accents composed, nothing invisible. It has the same lines."""
+    import re
+
+    if text.isascii():
+        return text
+    beyond = text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
+    return unicodedata.normalize("NFC", re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond) else text)
+
+
+def passages(text: str) -> Iterator[tuple[int, str]]:
+    """The text's lines, whichever way they end, in passages: (number of its first line, from 1; lines)."""
+    text, number, start = text.replace("\r\n", "\n") if "\r" in text else text, 1, 0
+    while True:
+        end = text.find("\n", start + PASSAGE_CHARS)
+        yield number, text[start : end if end >= 0 else len(text)]
+        if end < 0:
+            return
+        number, start = number + text.count("\n", start, end + 1), end + 1
 
 
 def cutout(line: str, at: int, width: int) -> str:
@@ -3896,15 +3437,32 @@ def window(line: str, needles: Iterable[str], width: int) -> str:
     return cutout(line, at * len(line) // max(1, len(line_folded)), width)
 
 
-def best_lines(text: str, needles: Sequence[str]) -> list[tuple[int, str]]:
-    """The lines that hold most of the needles (folded), in the text's order, as (number from 1, part of the line)."""
-    lines, scored = text.split("\n"), []
-    for i, line in enumerate(fold(text).split("\n")):
-        n_found = sum(needle in line for needle in needles)
-        if n_found:
-            scored.append((-n_found, i))
-    best = sorted(i for _, i in sorted(scored)[:SNIPPET_LINES])
-    return [(i + 1, window(lines[i], needles, SNIPPET_CHARS)) for i in best]
+def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[tuple[int, str]]:
+    """The lines of the passages that hold most of the needles (folded), in order, as (number, part of the line)."""
+    left = dict.fromkeys(needles, MOST_LINES_PER_WORD)
+    best: list[tuple[int, int, str]] = []  # (-needles in it, number, line)
+    for first, passage in text:
+        folded, found = fold(passage), {}
+        for needle in needles:
+            at = folded.find(needle)
+            while at >= 0 and left[needle]:
+                left[needle] -= 1
+                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at)
+                if start not in found:
+                    line = folded[start : end if end >= 0 else len(folded)]
+                    found[start] = -sum(each in line for each in needles)
+                at = folded.find(needle, end) if end >= 0 else -1
+        lines = passage.split("\n") if found else []
+        for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
+            i = folded.count("\n", 0, start)
+            best.append((n_found, first + i, lines[i]))
+        best = sorted(best)[:SNIPPET_LINES]
+        if len(best) == SNIPPET_LINES and best[-1][0] == -len(needles):
+            break
+    return sorted((number, window(line, needles, SNIPPET_CHARS)) for _, number, line in best)
+
+
+# -- search -----------------------------------------------------------------
 
 
 def search_needles(query: str) -> list[str]:
@@ -3972,20 +3530,9 @@ def nearest_words(parts: Sequence[Any], word: str) -> list[tuple[int, str]]:
     n_edits = 1 if len(word) < 8 else 2
     if len(word) < 4 or not (word.isascii() and word.isalpha()):
         return []
-    found: set[bytes] = set()
-    # Of *n_edits* + 1 pieces one is unharmed. A swap of two letters harms two, unless the border is left out.
-    cuts = [len(word) * i // (n_edits + 1) for i in range(n_edits + 2)]
-    pieces = [term_bytes(word[a : b - (b < len(word) and b - a > 2)]) for a, b in zip(cuts, cuts[1:])]
-    for part in parts:
-        for n in range(max(3, len(word) - n_edits), len(word) + n_edits + 1):
-            words = part.plain_words(n)
-            for piece in pieces:
-                at = words.find(piece)
-                while at >= 0:
-                    start = (at - 1) // (n + 1) * (n + 1) + 1  # words of one length: division tells which
-                    found.add(words[start : start + n])
-                    at = words.find(piece, start + n)
-    near = [pair for pair in near_terms(word, b"\n" + b"\n".join(found) + b"\n", n_edits) if pair[1] not in STOP_WORDS]
+    found = {term: edits for part in parts for n in range(len(word) - n_edits, len(word) + n_edits + 1)
+             for edits, term in near_terms(word, part.plain_words(n), n_edits) if term not in STOP_WORDS}
+    near = sorted((edits, term) for term, edits in found.items())
     return [pair for pair in near if pair[0] == near[0][0]][:MAX_NEAR_WORDS]
 
 
@@ -4317,7 +3864,7 @@ def search(view: View, text: str, allowed: bytes, limit: int) -> Found:
     hits.sort(key=lambda hit: -hit.score)
     needles = [near for words in query.missing.values() for near in words] if query.is_guess else search_needles(text)
     for hit in hits[:limit]:
-        hit.lines = best_lines(hit.record["text"], needles)
+        hit.lines = best_lines(passages(hit.record["text"]), needles)
     return Found(hits[:limit], query.missing, query.is_guess)
 
 
@@ -4341,19 +3888,31 @@ def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int
     return b"".join(parts)
 
 
-# -- grep -------------------------------------------------------------------
+# -- patterns ---------------------------------------------------------------
+
+# What the names in [[:name:]] stand for, in Python's words. Case does not matter to grep.
+ANY_LETTER = "A-Za-z\u00c0-\u1fff\u2c00-\U0010ffff"
+POSIX_CLASSES = {
+    "alpha": ANY_LETTER, "upper": ANY_LETTER, "lower": ANY_LETTER, "alnum": ANY_LETTER + "0-9", "word": r"\w",
+    "digit": r"\d", "xdigit": "0-9A-Fa-f", "space": r"\s", "blank": r" \t", "punct": r"!-/:-@\[-`{-~",
+    "cntrl": r"\x00-\x1f\x7f", "print": "\x20-\x7e\u00a0-\U0010ffff", "graph": "\x21-\x7e\u00a1-\U0010ffff",
+}
+# Whoever means the characters < and > finds them, too.
+WORD_BORDERS = {r"\<": r"(?:<|\b)", r"\>": r"(?:>|\b)", "[[:<:]]": r"\b", "[[:>:]]": r"\b"}
+PATTERN_TOKEN = r"(?s)\[\^?\]?(?:\[:[\w<>]+:\]|\\.|[^\]\\])*\]|\\.|."  # a class, an escaped character, a character
+# A regex that may find more in a line alone than in several at once, or runs on over line ends.
+SEES_LINE_ENDS = r"\\[AZzsWD]|\[\^|\(\?<?[=!]|\(\?>|\(\?\w*[-s]|[*+?}]\+"
+MAX_QUICK_CHARS = 200
 
 
-def keys_for_pattern(view: View, clauses: Sequence[Sequence[str]]) -> set[int] | None:
-    """The documents that may match: for every clause one of its literals. None when all may."""
-    narrowed: set[int] | None = None
-    for clause in clauses:
-        options = [keys_with_literal(view, literal) for literal in clause]
-        known = [keys for keys in options if keys is not None]
-        if len(known) == len(options):
-            union = set().union(*known)
-            narrowed = union if narrowed is None else narrowed & union
-    return narrowed
+def as_python(token: str) -> str:
+    """A token of a regex in Python's words: [[:space:]] and its like, borders of words."""
+    import re
+
+    if token in WORD_BORDERS or token[0] != "[":
+        return WORD_BORDERS.get(token, token)
+    token = f"[{token}]" if re.fullmatch(r"\[:\w+:\]", token) else token  # a common slip
+    return re.sub(r"\[:(\w+):\]", lambda name: POSIX_CLASSES.get(name[1], name[0]), token)
 
 
 def compiled(pattern: str) -> tuple[Any, bool]:
@@ -4365,48 +3924,114 @@ def compiled(pattern: str) -> tuple[Any, bool]:
         raise UsageError("the pattern is empty; give a regex or a word")
     if len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"the pattern has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are accepted")
+    seen, flags = looks(pattern) or pattern, re.IGNORECASE | re.MULTILINE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "possible nested set": about our user's text, not our code
         try:
-            return re.compile(pattern, re.IGNORECASE), False
+            return re.compile(re.sub(PATTERN_TOKEN, lambda found: as_python(found[0]), seen), flags), False
         except (re.error, OverflowError, RecursionError):
-            return re.compile(re.escape(pattern), re.IGNORECASE), True
+            return re.compile(re.escape(seen), flags), True
 
 
-def candidates(view: View, scope: Scope, narrowed: set[int] | None) -> list[int]:
-    """The ordinals of the documents to look into, newest first."""
-    allowed = in_scope(view, scope)
-    keys = members(allowed) if narrowed is None else [key for key in narrowed if allowed[key]]
-    return [doc.ordinal for doc in newest(view, keys)]
+def is_quick(regex: Any) -> bool:
+    """Whether the regex can run where nothing can stop it: few texts are read, and no search takes long.
 
-
-def grep_window(line: str, regex: Any) -> str:
-    """The part of the line around the first match."""
-    match = regex.search(line)
-    return cutout(line, match.start() if match else 0, SNIPPET_CHARS)
-
-
-def grep(view: View, pattern: str, scope: Scope, limit: int,
-         check: Callable[[], None]) -> tuple[list[Hit], bool, bool]:
-    """The newest chunks with a line that the regex matches, case-insensitively.
-
-    Returns the hits, whether there are more than *limit*, and whether the pattern was taken literally.
-    *check* is called between documents and may raise to stop.
+    Without repeats, and without alternatives whose ways to match multiply, a search takes at most as many steps per
+    character as the pattern is long.
     """
-    regex, is_literal = compiled(pattern)
-    clauses = [[pattern]] if is_literal else required_words(pattern, regex.flags)
-    scope.kind = "chunk"
-    hits: list[Hit] = []
-    for doc, record in readable_records(view, candidates(view, scope, keys_for_pattern(view, clauses)), check):
-        lines = record["text"].replace("\r\n", "\n").split("\n")  # "$" is before either line end
-        found = [i for i, line in enumerate(lines) if regex.search(line)]
-        if not found:
+    import re
+
+    signs = set(re.sub(r"\\.", "", regex.pattern))
+    runs_away = signs & set("*+?{") or {"(", "|"} <= signs or len(regex.pattern) > MAX_QUICK_CHARS
+    return not runs_away and bool(required_words(regex.pattern, regex.flags))
+
+
+def first_match(regex: Any, text: str) -> Any:
+    """The first match in the text as it looks or, failing that, as it is stored."""
+    seen = looks(text)
+    return regex.search(seen) or (regex.search(text) if seen != text else None)
+
+
+def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> tuple[list[tuple[int, str]], int]:
+    """The first *limit* lines of the passages that match, as (number, part around the match), and how many match."""
+    import re
+
+    shown: list[tuple[int, str]] = []
+    n_found, is_alone = 0, re.search(SEES_LINE_ENDS, regex.pattern)
+    for first, passage in text:
+        if is_alone or first_match(regex, passage):  # most texts do not match: one search is faster than fifty
+            for number, line in enumerate(passage.split("\n"), first):
+                match = first_match(regex, line)
+                if match and n_found < limit:
+                    shown.append((number, cutout(match.string, match.start(), SNIPPET_CHARS)))
+                n_found += bool(match)
+    return shown, n_found
+
+
+# -- grep -------------------------------------------------------------------
+
+
+def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> Iterator[int]:
+    """The chunks in scope that may hold one literal of every clause, as ordinals, newest first.
+
+    A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others. When
+    many documents of the one before were found, its newest are given as they are: reading is faster than asking.
+    """
+    from heapq import heapify, heappop, heappush, nsmallest
+
+    allowed = common(in_scope(view, scope), view.mask([BY_KIND + "chunk"]))
+    heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail.docs if allowed[doc.ordinal]]]
+    heapify(heaps[0])
+    marks = [(-s.newest_s, -(s.first + s.n_docs), s) for s in view.index.segments]  # whatever comes after is not open
+    heapify(marks)
+    clauses, begun, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), set(), False
+    while marks or any(heaps):
+        best = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=[])
+        if best and (not marks or best[0] <= marks[0][:2]):
+            yield -heappop(best)[1]
             continue
-        if len(hits) == limit:
-            return hits, True, is_literal
-        shown = [(i + 1, grep_window(lines[i], regex)) for i in found[:GREP_LINES_PER_CHUNK]]
-        hits.append(Hit(doc, 0.0, record, shown, len(found)))
-    return hits, False, is_literal
+        after_at, after, segment = heappop(marks)
+        at_s, first = segment.column("at_s", "d"), segment.first
+        rows = members(allowed[first : first + segment.n_docs])
+        if is_common and first not in begun:
+            begun.add(first)
+            found = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row)) for row in rows))
+            if found:
+                heappush(marks, (*found[-1], segment))
+        else:
+            left = set(rows)
+            for n_asked, clause in enumerate(clauses):
+                if left and (not n_asked or len(left) > FEW_DOCS):
+                    options = [rows_holding(segment, literal) for literal in clause]
+                    left = left if None in options else left.intersection(set().union(*filter(None, options)))
+            is_common = len(left) > segment.n_docs // COMMON_SHARE
+            found = [(-at_s[row], -(first + row)) for row in left]
+        heaps.append([pair for pair in found if pair > (after_at, after)])
+        heapify(heaps[-1])
+
+
+def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[], None]) -> tuple[list[Hit], bool, str]:
+    """The newest chunks in scope with a line that the pattern matches, case-insensitively.
+
+    Returns the hits, whether there are more than *limit*, and a note on how the pattern was read, where it may have
+    been meant otherwise. *check* is called between documents and may raise to stop.
+    """
+    import re
+
+    regex, is_literal = compiled(pattern)
+    note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text." if is_literal else ""
+    hits: list[Hit] = []
+    clauses = required_words(regex.pattern, regex.flags)
+    for doc, record in readable_records(view, candidates(view, scope, clauses), check):
+        shown, n_lines = matching_lines(passages(record["text"]), regex, GREP_LINES_PER_CHUNK)
+        if shown and len(hits) == limit:
+            return hits, True, note
+        if shown:
+            hits.append(Hit(doc, 0.0, record, shown, n_lines))
+    escaped = " ".join(dict.fromkeys(re.findall(r"\\[|(){}+?]", pattern)))
+    if escaped and not hits and not note:
+        note = f"Read as a Python regex, in which {escaped} are plain characters (and signs without the backslash)."
+    return hits, False, note
 
 
 def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int, str, bool]]:
@@ -4421,63 +4046,39 @@ def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int,
 
 def fuzzy_variants(view: View, word: str, n_edits: int) -> dict[str, int]:
     """The words of the store within *n_edits* of *word* (folded), with their distance."""
-    found: dict[str, int] = {}
-    for blob in [part.vocabulary() for part in view.parts()]:
-        for distance, term in near_terms(word, blob, n_edits):
-            found[term] = min(distance, found.get(term, distance))
-    return found
-
-
-def keys_with_any(view: View, words: Iterable[str]) -> set[int]:
-    """The documents with one of the words."""
-    return {key for word in words for key in view.keys(word)}
-
-
-def fuzzy_distance(variants: Sequence[dict[str, int]], line: str) -> int | None:
-    """The edits between the query's words and the closest words of the line; None when one of them is not there.
-
-    Parts of an identifier are words too: "conection reset" finds ConnectionResetError.
-    """
-    words, total = count_terms(line).keys(), 0
-    for accepted in variants:
-        distances = [accepted[word] for word in words & accepted.keys()]
-        if not distances:
-            return None
-        total += min(distances)
-    return total
-
-
-def similarity(words: Sequence[str], distance: int) -> float:
-    """How close a match is: 100 without typos, less one point per percent of letters to change."""
-    return round(100 * (1 - distance / max(1, sum(map(len, words)))), 1)
+    blobs = [part.vocabulary() for part in view.parts()]
+    return {term: edits for blob in blobs for edits, term in near_terms(word, blob, n_edits)}
 
 
 def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: int,
                check: Callable[[], None]) -> tuple[list[Hit], bool]:
     """The chunks with a line that holds every word of *pattern*, typos allowed; the closest first.
 
-    *threshold* is the least similarity of a word in percent. Returns the hits and whether there are more.
+    *threshold* is the least similarity of a word in percent. Parts of an identifier are words too: "conection reset"
+    finds ConnectionResetError. Returns the hits, scored 100 less one per percent of letters to change, and whether
+    there are more.
     """
     words = list(dict.fromkeys(fragments(pattern)))
     if not words or len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"a fuzzy pattern takes one word or more, {MAX_PATTERN_CHARS:,} characters at most")
     variants = [fuzzy_variants(view, word, allowed_edits(word, threshold)) for word in words]
-    if not all(variants):
-        return [], False
-    scope.kind = "chunk"
-    narrowed = set.intersection(*(keys_with_any(view, v) for v in variants))
-    met = {word for accepted in variants for word in accepted}
+    allowed, absent = common(in_scope(view, scope), *map(view.mask, variants)), 1 << 20
     hits: list[Hit] = []
-    for doc, record in readable_records(view, candidates(view, scope, narrowed), check):
-        lines, found = record["text"].split("\n"), []
-        for i, line in enumerate(lines):
-            distance = fuzzy_distance(variants, line)
-            if distance is not None:
-                found.append((distance, i))
-        if found:
+    newest_first = (doc.ordinal for doc in newest(view, members(allowed)))
+    for doc, record in readable_records(view, newest_first, check):
+        found = []  # (edits, number, line)
+        for number, line in enumerate(record["text"].split("\n"), 1):
+            here = count_terms(line).keys()
+            edits = sum(min((accepted[word] for word in here & accepted.keys()), default=absent)
+                        for accepted in variants)
+            if edits < absent:
+                found.append((edits, number, line))
+        if found and doc.kind == "chunk":
             best = sorted(found)[:GREP_LINES_PER_CHUNK]
-            shown = [(i + 1, window(lines[i], met, SNIPPET_CHARS)) for _, i in sorted(best, key=lambda f: f[1])]
-            hits.append(Hit(doc, similarity(words, best[0][0]), record, shown, len(found)))
+            needles = set().union(*variants)
+            shown = sorted((number, window(line, needles, SNIPPET_CHARS)) for _, number, line in best)
+            score = round(100 * (1 - best[0][0] / sum(map(len, words))), 1)
+            hits.append(Hit(doc, score, record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)
     return hits[:limit], len(hits) > limit
 
@@ -6699,7 +6300,6 @@ def repair_manifest(places: Places) -> str:
 
 MAX_ANSWER_CHARS = 20_000  # Claude Code moves answers over 50,000 characters to a file
 MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have thousands, of some milliseconds each
-NARROW_DOCS = 1000  # a regex that reads more documents than this runs elsewhere, so that others are answered meanwhile
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
@@ -6923,6 +6523,13 @@ def checked_limit(limit: int) -> int:
     return limit
 
 
+def check_query(query: str) -> None:
+    """UsageError when the query is longer than one may be."""
+    if len(query) > MAX_QUERY_CHARS:
+        raise UsageError(f"the query has {len(query):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
+                         "give the words that matter, or look for one exact line with rlm_grep")
+
+
 # -- how memories look in an answer -----------------------------------------
 
 
@@ -7035,6 +6642,7 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
                project: str = "", tags: str = "") -> Answer:
     """Insights, best or newest first."""
+    check_query(query)
     limit = checked_limit(limit)
     scope = Scope(kind="insight", project=project, tags=tags,
                   category=category and one_of("category", category, CATEGORIES),
@@ -7178,7 +6786,7 @@ class Deadline:
     """A `with` block that is ended by TimedOut after some seconds, even inside one call of `re`.
 
     The regex engine looks for signals every few thousand steps, so an alarm's handler can raise out of it; that works
-    in the main thread only. Elsewhere the block must not need it (see `is_cheap`).
+    in the main thread only. Elsewhere the block must not need it (see `is_quick`).
     """
 
     __slots__ = ("timeout_s", "what", "hint", "before", "armed")
@@ -7214,14 +6822,6 @@ def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answ
     return answer
 
 
-def is_narrow(store: Store, regex: Any) -> bool:
-    """Whether the index tells which documents the regex can match, or there are few anyway."""
-    if required_words(regex.pattern, regex.flags):
-        return True
-    with store.reading() as view:
-        return view.n_docs() <= NARROW_DOCS
-
-
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
@@ -7237,15 +6837,12 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
         with call.store.reading() as view:
             return no_grep_hits(view, pattern, project, grep_answer(
                 *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), ""))
-    regex, is_literal = compiled(pattern)
-    timeout_s = setting(call.store.places, "grep_timeout_s")
-    if call.elsewhere and not ((is_literal or is_cheap(pattern)) and is_narrow(call.store, regex)):
+    regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
+    if call.elsewhere and not is_quick(regex):
         return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
-    with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(regex.pattern, 60)!r}", hint):
-        hits, more, is_literal = grep(view, pattern, scope, limit, call.check)
-        note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text." if is_literal else ""
-        return no_grep_hits(view, pattern, project, grep_answer(hits, more, note))
+    with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
+        return no_grep_hits(view, pattern, project, grep_answer(*grep(view, pattern, scope, limit, call.check)))
 
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
@@ -7254,6 +6851,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True) -> Answer:
     """Memories by relevance."""
+    check_query(query)
     if not query.strip():
         raise UsageError("the query is empty; rlm_list_chunks and rlm_recall list what is there")
     scope, limit = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,

@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from tests.support import HARD, TempHome, rlm
+from tests.test_fuzzy import textbook_distance
 from tests.test_patterns import LETTERS, random_pattern
 
 NOW = 1_780_000_000.0
@@ -21,7 +22,7 @@ PIECES = (
     "ſupport Support Kelvin \u212aelvin kelvin İstanbul istanbul ısı ISI Iſt σίγμας ΣΊΓΜΑΣ \u1fb3 αι "
     "日本語 日本 設定ファイル 接続エラー メモリ ﾒﾓﾘ 中文 検索:全文 日本語でPythonを書く 한국어 ไทย עברית "
     "foo.bar foo-bar foo_bar a.b.c C++ #42 $HOME 100% [x] (y) a\\b \"quoted\" 'single' tab\there ﬁne ﬀ ℌ ² ① Ａｂｃ "
-    "\U0001f600 \U0001d4d0\U0001d4d1 \U00020000\U00020001 a\u200db z\u0323\u0307 \u0130 \u0131 \u017f \u00df"
+    "\U0001f600 \U0001d4d0\U0001d4d1 \U00020000\U00020001 z\u0323\u0307 \u0130 \u0131 \u017f \u00df"
 ).split(" ")
 LONG_WORDS = ("q" * 127 + "z", "Q" * 128 + "z", "needle" + "x9" * 100 + "haystack", "é" * 200 + "fin")
 PATTERNS = (
@@ -33,8 +34,9 @@ PATTERNS = (
     "11-21", "2026", "^deploy", "deploy$", "^$", "^", "$", r"^\S+$", r"error\s*$", ".", "", "[", "(", "*a", "a{2",
     "(?<=x", "\\", "[x]", r"\[x\]", "c++", "C+", r"\$HOME", "100%", '"quoted"', "'", r"a\\b", r"\t", r"\r", r"\n",
     "z\u0323", "\u0307", "qqqq", "q{127}z", "needle", "haystack", "x9x9", "ééé", "fin", r"\d{4}-\d\d",
-    r"[^\x00-\x7f]{3}", "ﬁ", "fi", "ff", "²", "①", "Ａ", "abc", "ℌ", "\U0001f600",
-    "\U0001d4d0", "\U00020001", "a\u200db",
+    r"[^\x00-\x7f]{3}", "ﬁ", "fi", "ff", "²", "①", "Ａ", "abc", "ℌ",
+    "\U0001f600", r"(?<!\s)deploy", r"\A\w+\Z", r"deploy(?!\s)", r"(?-m:^été)", r"\bfoo.bar$",
+    "\U0001d4d0", "\U00020001",
     "(?i)DEPLOY", "(?s)a.b", "(?x) foo", "(?:foo|été).bar", "a|", "(été)?x", "(é|e\u0301)t", "[éè]t", "[ſs]upp",
     "k(?=elvin)", "(?!x)deploy", r"(\w)\1", "\ud800", "\0", "x" * 200, "日" * 100,
 )
@@ -114,15 +116,17 @@ class GrepTest(FindCase):
                 del self.texts[i]
 
     def assert_greps(self, view: rlm.View, pattern: str, order: Sequence[str]) -> int:
-        """Compares with a search of every line; how many chunks match."""
+        """Compares with a search of every line, in either normal form; how many chunks match."""
+        composed = unicodedata.normalize("NFC", pattern)
         try:
-            regex, is_literal = re.compile(pattern, re.IGNORECASE), False
+            regex, is_literal = re.compile(composed, re.IGNORECASE), False
         except re.error:
-            regex, is_literal = re.compile(re.escape(pattern), re.IGNORECASE), True
-        found = {i: [n + 1 for n, line in enumerate(lines_of(self.texts[i])) if regex.search(line)] for i in order}
+            regex, is_literal = re.compile(re.escape(composed), re.IGNORECASE), True
+        found = {i: [n + 1 for n, line in enumerate(lines_of(self.texts[i]))
+                     if regex.search(line) or regex.search(unicodedata.normalize("NFC", line))] for i in order}
         expected = [(i, numbers[: rlm.GREP_LINES_PER_CHUNK], len(numbers)) for i, numbers in found.items() if numbers]
-        hits, more, taken_literally = rlm.grep(view, pattern, rlm.Scope(), 10_000, lambda: None)
-        self.assertEqual((more, taken_literally), (False, is_literal), pattern)
+        hits, more, note = rlm.grep(view, pattern, rlm.Scope(), 10_000, lambda: None)
+        self.assertEqual((more, "plain text" in note), (False, is_literal), pattern)
         found_by_grep = [(hit.doc.id, [n for n, _ in hit.lines], hit.n_lines) for hit in hits]
         self.assertEqual(found_by_grep, expected, repr(pattern))
         return len(hits)
@@ -130,7 +134,7 @@ class GrepTest(FindCase):
     def test_grep_finds_what_a_search_of_every_line_finds(self) -> None:
         seed, n_hits, n_narrowed = random.randrange(1 << 32), 0, 0
         rng = random.Random(seed)
-        with self.subTest(seed=seed):
+        with self.subTest(seed=seed), mock.patch.object(rlm, "FEW_DOCS", 0):
             self.fill(rng, 160)
             view = self.view()
             self.assertGreater(len(view.index.segments), 2)
@@ -142,9 +146,12 @@ class GrepTest(FindCase):
             for pattern in [p for p in PATTERNS if p] + words + [random_pattern(rng) for _ in range(150)]:
                 if not pattern:
                     continue
-                n_hits += self.assert_greps(view, pattern, order)
-                narrowed = rlm.keys_for_pattern(view, rlm.required_words(pattern, re.IGNORECASE))
-                n_narrowed += narrowed is not None and len(narrowed) < len(order) // 2
+                with mock.patch.multiple(rlm, PASSAGE_CHARS=rng.choice((1, 20, rlm.PASSAGE_CHARS)),
+                                         COMMON_SHARE=rng.choice((1, 8, 999)), NEWEST_READ=rng.choice((1, 5))):
+                    n_hits += self.assert_greps(view, pattern, order)
+                with mock.patch.object(rlm, "COMMON_SHARE", 1):
+                    read = list(rlm.candidates(view, rlm.Scope(), rlm.required_words(pattern, re.IGNORECASE)))
+                n_narrowed += len(read) < len(order) // 2
             self.assertGreater(n_hits, 400)
             self.assertGreater(n_narrowed, 30)
 
@@ -160,8 +167,7 @@ class GrepTest(FindCase):
             for other in {letter, letter.lower(), letter.upper(), letter.swapcase()}:
                 if len(other) > 1 or (other != letter and not re.match(re.escape(other), letter, re.IGNORECASE)):
                     continue
-                literal = rlm.fold_case(f"a{other}b")
-                lost += [(hex(code), other) for part in rlm.fragments(literal) if part not in terms]
+                lost += [(hex(code), other) for part in rlm.fragments(f"a{other}b") if part not in terms]
         self.assertEqual(lost, [])
 
     def test_the_rarest_words_decide_which_chunks_are_read(self) -> None:
@@ -169,7 +175,7 @@ class GrepTest(FindCase):
         self.index()
         view = self.view()
         for pattern, n_read in (("number123", 1), ("number12", 11), (r"common .* number7\d", 11),
-                                ("number1|number2", 222), ("common|zzzz", 300), (r"n.m.e.\d\d\b", 300),
+                                ("number1|number2", 300), ("number1.*|.*number2", 222), ("common|zzzz", 300), (r"n.m.e.\d\d\b", 300),
                                 ("é NUMBER123 and", 1), ("zzzz.*common", 0)):
             with mock.patch.object(rlm.View, "record", autospec=True, side_effect=rlm.View.record) as record:
                 rlm.grep(view, pattern, rlm.Scope(), 1000, lambda: None)
@@ -245,6 +251,70 @@ class GrepTest(FindCase):
             with self.assertRaisesRegex(rlm.UsageError, message):
                 self.call("rlm_grep", pattern=pattern)
         self.assertEqual(self.call("rlm_grep", pattern="a" * 2000).data["hits"], [])
+
+    def test_either_normal_form_of_a_pattern_finds_either_form_of_a_text(self) -> None:
+        words = ["décision", "naïve", "Ångström", "ẓ̌x"]
+        for word in ("한국어", "デプロイ"):  # where the terms of both forms are the same
+            parts = {form: rlm.fragments(unicodedata.normalize(form, word)) for form in ("NFC", "NFD")}
+            words += [word] if parts["NFC"] == parts["NFD"] else []
+        forms = [unicodedata.normalize(form, f"une {word} fut prise") for word in words for form in ("NFC", "NFD")]
+        ids = self.add(forms)
+        for is_indexed in (False, True):
+            for n, word in enumerate(words):
+                for form in ("NFC", "NFD"):
+                    pattern = unicodedata.normalize(form, word)
+                    found = self.grep(pattern) + self.grep(f"^une {pattern}.*(fut|est)")
+                    self.assertEqual(self.ids(found), ids[2 * n : 2 * n + 2][::-1] * 2, (word, form, is_indexed))
+                    self.assertEqual(self.ids(self.grep(pattern.upper())), ids[2 * n : 2 * n + 2][::-1], word)
+            self.index()
+        self.assertEqual([hit.lines for hit in self.grep("décision")], [[(1, forms[0])]] * 2)  # as it looks
+        self.assertEqual(self.grep("decision"), [])
+
+    def test_a_long_decomposed_line_is_cut_around_the_match(self) -> None:
+        self.add(["e" * 5000 + " the de\u0301cision! " + "e\u0301" * 5000])
+        self.assertIn("décision!", self.grep("décision")[0].lines[0][1])
+
+    def test_invisible_characters_hide_nothing(self) -> None:
+        ids = self.add(["the data\u200bbase was moved", "Ge\u00adsamt\u00adkon\u00adzept", "\ufeffimport os",
+                        "l'e\u00ad\u0301te\u0301 ❤\ufe0f", "left\u200e-to-right"])
+        for is_indexed in (False, True)[: 1 + (rlm.fragments("da\u200bta") == ["data"])]:
+            for n, pattern in enumerate(("database", "gesamtkonzept", "^import os$", "été ❤", "left-to")):
+                self.assertEqual(self.ids(self.grep(pattern)), [ids[n]], (pattern, is_indexed))
+            self.assertEqual(self.ids(self.grep("data\u200bbase")), [ids[0]])
+            self.assertEqual(self.ids(self.grep(r"data\u200bbase")), [ids[0]])  # whoever looks for it finds it
+            self.index()
+
+    def test_patterns_of_the_shell_s_grep_are_understood_or_named(self) -> None:
+        wanted = self.chunk("alpha  beta; ERROR: timeout; the pool is big; aaa")
+        for pattern in ("alpha[[:space:]]+beta", r"\<pool\>", "^[[:alpha:]]+[[:space:]]", "[[:upper:]]{5}:"):
+            answer = self.call("rlm_grep", pattern=pattern)
+            self.assertEqual(([hit["id"] for hit in answer.data["hits"]], "note" in answer.data), ([wanted], False), pattern)
+        for pattern, signs in ((r"timeout\|nothing", r"\|"), (r"\(nothing\|big\)", r"\( \| \)"), (r"a\{3\}$", r"\{ \}"),
+                               (r"nothing\+", r"\+"), (r"really\?", r"\?")):
+            answer = self.call("rlm_grep", pattern=pattern)
+            self.assertEqual(answer.data["hits"], [])
+            self.assertIn(f"Python regex, in which {signs} are plain characters", answer.data["note"])
+            self.assertIn(answer.data["note"], answer.text)
+
+    def test_an_escaped_sign_is_that_character_where_a_text_has_it(self) -> None:
+        ids = self.add(["cat x | grep y", "cat x", "grep y", "f(x) {2}", "a+b?"])
+        for pattern, n in ((r"x \| grep", 0), (r"f\(x\)", 3), (r"\{2\}", 3), (r"a\+b\?", 4)):
+            hits, _, note = rlm.grep(self.view(), pattern, rlm.Scope(), 9, lambda: None)
+            self.assertEqual((self.ids(hits), note), ([ids[n]], ""), pattern)
+
+    def test_who_has_enough_does_not_ask_the_older_parts_of_the_store(self) -> None:
+        for month in (3, 1, 2):
+            self.add((f"needle é {month} {n}" for n in range(70)), at_s=[NOW + 1e6 * month + n for n in range(70)])
+            self.index(1)
+        self.add(["needle in the tail"], at_s=[NOW + 3.00001e6])
+        asked = rlm.Segment.numbers_holding
+        for limit, n_asked in ((3, 1), (80, 2), (150, 3), (500, 3)):
+            with mock.patch.object(rlm.Segment, "numbers_holding", autospec=True, side_effect=asked) as counted:
+                hits, more, _ = rlm.grep(self.view(), "needle", rlm.Scope(), limit, lambda: None)
+            self.assertEqual((len(hits), more), (min(limit, 211), limit < 211))
+            self.assertLessEqual(counted.call_count, n_asked)
+            times = [hit.doc.at_s for hit in hits]
+            self.assertEqual(times, sorted(times, reverse=True))
 
     def test_archived_chunks_are_found_and_forgotten_ones_are_not(self) -> None:
         ids = self.add([f"needle {n} {HARD}" for n in range(4)])
@@ -325,7 +395,8 @@ class FuzzyTest(FindCase):
                     distances = [self.distance(asked, line, threshold) for line in text.split("\n")]
                     known = [d for d in distances if d is not None]
                     if known:
-                        expected[i] = rlm.similarity([rlm.fold(w) for w in asked], min(known))
+                        n_letters = len("".join(dict.fromkeys(map(rlm.fold, asked))))
+                        expected[i] = round(100 * (1 - min(known) / n_letters), 1)
                 hits = self.fuzzy(" ".join(asked), threshold)
                 self.assertEqual({hit.doc.id: hit.score for hit in hits}, expected, (asked, threshold))
                 self.assertEqual([hit.score for hit in hits], sorted((hit.score for hit in hits), reverse=True))
@@ -337,7 +408,7 @@ class FuzzyTest(FindCase):
         total = 0
         for word in dict.fromkeys(map(rlm.fold, asked)):
             granted = rlm.allowed_edits(word, threshold)
-            near = [rlm.edit_distance(word, rlm.fold(other), granted) for other in re.findall(r"\w+", line)]
+            near = [textbook_distance(word, rlm.fold(other)) for other in re.findall(r"\w+", line)]
             if not near or min(near) > granted:
                 return None
             total += min(near)
@@ -383,6 +454,39 @@ class FuzzyTest(FindCase):
         self.chunk("é")
         with self.assertRaisesRegex(rlm.UsageError, "one word"):
             self.call("rlm_grep", pattern="?!", fuzzy=True)
+
+
+class LinesTest(unittest.TestCase):
+    def test_passages_have_every_line_once_with_its_number(self) -> None:
+        rng = random.Random(7)
+        for _ in range(300):
+            text = "".join(rng.choice(("a", "é\r", "\n", "\r\n", "word ")) for _ in range(rng.randrange(40)))
+            with mock.patch.object(rlm, "PASSAGE_CHARS", rng.randrange(30)):
+                found = [pair for first, passage in rlm.passages(text)
+                         for pair in enumerate(passage.split("\n"), first)]
+            self.assertEqual(found, list(enumerate(text.replace("\r\n", "\n").split("\n"), 1)))
+
+    def test_the_lines_with_most_of_the_words_are_shown_and_of_equals_the_first(self) -> None:
+        rng, words = random.Random(7), ["alpha", "beta", "gämma", "delta"]
+        needles = list(map(rlm.fold, words))
+        for _ in range(300):
+            lines = [" ".join(rng.choices([*words, "x", "y", "ALPHA", "É"], k=rng.randrange(5)))
+                     for _ in range(rng.randrange(30))]
+            n_found = [sum(needle in rlm.fold(line) for needle in needles) for line in lines]
+            best = sorted(range(len(lines)), key=lambda i, n_found=n_found: (-n_found[i], i))[: rlm.SNIPPET_LINES]
+            expected = [(i + 1, lines[i]) for i in sorted(best) if n_found[i]]
+            with mock.patch.object(rlm, "PASSAGE_CHARS", rng.choice((1, 20, 1000))):
+                self.assertEqual(rlm.best_lines(rlm.passages("\n".join(lines)), needles), expected)
+            self.assertEqual(rlm.best_lines(enumerate(lines, 1), needles), expected)
+
+    def test_a_rare_word_at_the_end_of_a_huge_text_is_shown_before_common_ones(self) -> None:
+        text = "\n".join(f"the pool {n} is full" for n in range(30_000)) + "\nthe deadlock é of a pool\ndeadlock"
+        self.assertEqual(rlm.best_lines(rlm.passages(text), ["pool", "deadlock"]),
+                         [(1, "the pool 0 is full"), (2, "the pool 1 is full"), (30_001, "the deadlock é of a pool")])
+
+    def test_lines_of_any_source_are_searched(self) -> None:
+        lines = ((n, f"line {n} é") for n in range(1, 1_000))
+        self.assertEqual(rlm.matching_lines(lines, re.compile("line .*9 "), 2), ([(9, "line 9 é"), (19, "line 19 é")], 100))
 
 
 class ScopeTest(FindCase):
@@ -540,6 +644,12 @@ class SearchTest(FindCase):
                     self.assertEqual(found[0], ids["both"], query)
             if not is_indexed:
                 self.index()
+
+    def test_a_query_has_a_limit_that_the_error_names(self) -> None:
+        for tool in ("rlm_search", "rlm_recall"):
+            with self.assertRaisesRegex(rlm.UsageError, "8,001 characters; at most 8,000"):
+                self.call(tool, query="é" * 8001)
+            self.assertIn("Nothing", self.call(tool, query="é" * 8000).text)
 
     def test_insights_are_left_out_when_asked(self) -> None:
         chunk_id, insight = self.chunk("needle é one"), self.call("rlm_remember", content="needle é two").data["id"]
