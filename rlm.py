@@ -3363,6 +3363,27 @@ def edits_between(masks: Mapping[str, int], n_letters: int, other: str, limit: i
     return distance
 
 
+def lines_with_piece(word: str, lines: bytes, max_edits: int) -> bytes:
+    """Those of the lines that hold a piece of the word, among them every one within *max_edits*.
+
+    Of max_edits + 1 pieces, walk along with the balance (edits so far) - (pieces so far). It starts at 0, ends below 0
+    and falls by 1 at most; where it first falls below 0 is a piece, number i, without edits and with i edits before it.
+    So the first piece opens the line and the last one closes it. A swap across a border counts for the right piece.
+    """
+    borders = [len(word) * i // (max_edits + 1) for i in range(max_edits + 2)]
+    found, lines = set(), b"\n%b\n" % lines
+    for start, end in zip(borders, borders[1:]):
+        for piece in {word[start:end], word[start : end - 1] + word[end : end + 1]}:
+            needle = b"\n" * (not start) + piece.encode() + b"\n" * (end == len(word))
+            at = lines.find(needle)
+            while at >= 0:
+                begin = lines.rfind(b"\n", 0, at + 1) + 1
+                stop = lines.find(b"\n", begin)
+                found.add(lines[begin:stop])
+                at = lines.find(needle, stop)
+    return b"\n".join(found)
+
+
 def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]:
     """The terms within *max_edits* of the word (folded as they are) as (edits, term), best first.
 
@@ -3371,6 +3392,8 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
     if not word or not word.isprintable():
         return []
     n_letters, masks, near = len(word), dict.fromkeys(word, 0), []
+    if n_letters > 2 * max_edits + 1:
+        terms = lines_with_piece(word, terms, max_edits)
     for place, letter in enumerate(word):
         masks[letter] |= 1 << place
     # Every letter of a term that the word has not takes an edit of its own, and the reverse. Deleting the word's
