@@ -4305,10 +4305,10 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # 10. Redact
 # ============================================================================
 # Text -> the text with "[redacted:KIND]" where a secret stood; pure. Four ways to know a secret: by its shape (a
-# vendor's prefix, a key block), by where it stands (URL, header, cookie, option), by the name it is given (API_KEY=...),
-# by what a sentence says (the password is ...). All work on plain text and on text escaped into JSON any number of
-# times, because tool output nests. Nearly all text holds no secret: clues() looks for a few words with plain searches,
-# about a microsecond each for 2 KB, and only the rules run whose words it found. Only they import re and compile.
+# vendor's prefix, a key block), by where it stands (URL, header, cookie, option), by the name that it is given
+# (API_KEY=...), by what a sentence says (the password is ...). All work on plain text and on text escaped into JSON any
+# number of times, because tool output nests. Nearly all text holds no secret: clues() looks for a few words with plain
+# searches, about a microsecond each for 2 KB. Only the rules whose words it found run; only they import re and compile.
 # What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
 
 
@@ -4498,8 +4498,9 @@ age-key AGE-SECRET-KEY- [A-Z0-9]{40,} ; groq-key gsk_ [A-Za-z0-9]{40,} ; xai-key
 perplexity-key pplx- [A-Za-z0-9]{40,} ; replicate-token r8_ [A-Za-z0-9]{36,} ; supabase-key sbp_ [0-9a-f]{40} ;
 supabase-key sb_secret_ [\w-]{20,} ; grafana-token glsa_ [A-Za-z0-9]{32}_[0-9a-fA-F]{8} ;
 grafana-token glc_ [A-Za-z0-9+/]{32,}={0,2} ; grafana-token eyJrIjoi [A-Za-z0-9]{60,}={0,2}(?!\.) ;
-newrelic-key NRAK- [A-Z0-9]{27} ; newrelic-key NRII- NRIQ- NRAL- [\w-]{30,} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ;
-figma-token figd_ figu_ figo_ [\w-]{38,} ; sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
+newrelic-key NRAK- [A-Z0-9]{27} ; newrelic-key NRII- NRIQ- NRAL- [\w-]{30,} ;
+postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; figma-token figd_ figu_ figo_ [\w-]{38,} ;
+sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ; runpod-key rpa_ [A-Z0-9]{40,} ;
 tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
 rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
 fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; fly-token fo1_ [\w-]{43} ; atlassian-token ATCTT3 [\w=-]{60,} ;
@@ -4538,11 +4539,12 @@ vercel-token vercel_blob_rw_ [A-Za-z0-9]+_[A-Za-z0-9]{20,} ; vercel-token vcp_ v
 infisical-token st. [0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? ; octopus-key API- [A-Z0-9]{25,32}(?![\w-]) ;
 clojars-token CLOJARS_ [0-9a-f]{60} ; trello-token ATTA [0-9a-f]{64} ; render-key rnd_ [A-Za-z0-9]{28,} ;
 authress-key sc_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
-launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ; runpod-key rpa_ [A-Z0-9]{40,} ;
+launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ;
 elastic-key essu_ [A-Za-z0-9+/=]{40,} ; nylas-key nyk_v0_ [A-Za-z0-9]{40,} ; jina-key jina_ [A-Za-z0-9]{50,} ;
 voyage-key pa- (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) ; logfire-token pylf_v1_ [a-z]{2}_[A-Za-z0-9]{40,} ;
 mailersend-key mlsn. [0-9a-f]{60,} ; stytch-secret secret-live- secret-test- [\w=-]{36,} ;
-packagist-token packagist_ [a-z]{3}_[0-9a-f]{60,} ; aiven-password AVNS_ [\w-]{15,} ; datastax-token AstraCS: \w+:[0-9a-f]{64} ;
+packagist-token packagist_ [a-z]{3}_[0-9a-f]{60,} ; aiven-password AVNS_ [\w-]{15,} ;
+datastax-token AstraCS: \w+:[0-9a-f]{64} ;
 cockroach-key CCDB1_ [A-Za-z0-9]{22}_[A-Za-z0-9]{40} ; atlas-secret mdb_sa_sk_ [\w-]{40} ;
 baidu-key bce-v3/ ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} ; salesforce-token 00D [A-Za-z0-9]{12,15}![\w.]{80,} ;
 paypal-token access_token$production$ [a-z0-9]{13,}\$[0-9a-f]{32} ; polar-token polar_oat_ [A-Za-z0-9]{30,} ;
@@ -4554,7 +4556,8 @@ private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[
 login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
 jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
 """
-PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:([^\s:\"'\\]{4,200})(?=\\|$)"
+PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:" \
+         r"([^\s:\"'\\]{4,200})(?=\\|$)"
 # Kind, the vendor's name, a part of the shape, the shape: one too weak to be believed without the name nearby (in lower
 # case, anywhere in the text).
 NAMED_VENDORS = (
@@ -4620,7 +4623,7 @@ def long_runs(text: str) -> str:
         end = shape.find(b" ", at)
         runs.append(text[at:end])
         at = shape.find(run, end)
-    return "-".join(runs)
+    return "_".join(runs)
 
 
 # What the names of secrets contain.
@@ -4634,8 +4637,7 @@ FOREIGN = {
                      "ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
                      "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "jeton окен トークン 令牌 토큰"),
-        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー api密钥 api_密钥 api密鑰 密钥 密鑰 秘密鍵 "
-                    "api_키 api키 비밀키"),
+        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー 密钥 密鑰 秘密鍵 api_키 api키 비밀키"),
     )
     for word in words.split()
 }
@@ -4691,13 +4693,13 @@ def clues(text: str) -> set[str]:
         found.add("psk=")
     if "$" in low and ":$" in low:
         found.add(":$")
-    if any(piece.startswith(OPTION_STARTS) for piece in low.split(" -")[1:]):
+    if any(head.startswith(OPTION_STARTS) for head in {piece[:2] for piece in low.split(" -")[1:]}):
         found.add(" -")
     if not text.isascii() and (words := [word for char in FOREIGN_BY_CHAR if char in text
                                          for word in FOREIGN_BY_CHAR[char]]):
         small = lowered(text)
         found.update(word for word in words if word in small)
-    if len(text) <= MAX_TYPED or any(char in text for char in ACCENTS):
+    if len(text) <= MAX_TYPED or (not text.isascii() and sum([char in text for char in ACCENTS]) > 2):
         found.update([word for word in TYPED if word in low])
     return found | token_clues(raw.decode("latin-1"), low)
 
@@ -4741,7 +4743,7 @@ def marked(kind: str, match: re.Match[str]) -> str:
         login, at, _ = rest.partition(b"@")
         if not (head and at and b":" in login):
             return match[0]
-    if kind == "kubernetes-secret" and (len(secret) % 4 or not PATTERNS["[ -~]+"].fullmatch(decoded(secret).decode("latin-1"))):
+    if kind == "kubernetes-secret" and (len(secret) % 4 or not decoded(secret).decode("latin-1").isprintable()):
         return match[0]
     start, end = match.start(group) - match.start(), match.end(group) - match.start()
     return match[0][:start] + MARK + kind + "]" + match[0][end:]
@@ -4854,8 +4856,9 @@ AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\
 DATABASES = "|".join(f"(?<={name})" for name in r"""
 postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
 LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
-LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?" \
-             r"(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?" \
+             r"[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)" \
+             r"([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
 TAB = r"(?:\t|\\t)"
 PLACES = (
     ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
@@ -4865,8 +4868,8 @@ PLACES = (
     ("://", "token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
     ("bearer", "bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
     ("auth", "basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
-    ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}"
-                                                              r"(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])?"
+                                                              r" {0,3}(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
     ("auth", "basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
     ("auth", "basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
     ("auth", "basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
@@ -4885,14 +4888,18 @@ PLACES = (
     ("pass", "password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
     ("pass", "password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
     ("pass", "password", SAID, "openssl passwd", rf"\w{{7}} \w{{6}} (?:-\w{{1,6}} ){{0,3}}{VALUE}"),
-    ("pass", "password", SAID, "htpasswd -", rf"\w{{8}} -[a-zA-Z]{{0,5}}b[a-zA-Z]{{0,5}} (?:\S{{1,200}} )??[\w.@-]{{1,60}} {VALUE}"),
+    ("pass", "password", SAID, "htpasswd -", rf"\w{{8}} -[a-zA-Z]{{0,5}}b[a-zA-Z]{{0,5}} (?:\S{{1,200}} )??"
+                                             rf"[\w.@-]{{1,60}} {VALUE}"),
     (" -", "password", MIXED, "convertto-", r"\w{9}-SecureString (?:-String )?\\*['\"]([^\s'\"\\]{4,200})"),
     ("thin:", "password", WORDLIKE, "oracle:thin:", r"oracle:thin:[\w$]{1,40}/([^\s@/\"'\\]{4,100})@"),
-    ("sqlplus", "password", WORDLIKE, "sqlplus ", r"\w{7} (?:-\w{1,9} ){0,3}\\*['\"]?[\w$]{1,40}/\\*['\"]?([^\s@/\"'\\]{4,100})"
-                                                  r"\\*['\"]?@"),
+    ("sqlplus", "password", WORDLIKE, "sqlplus ", r"\w{7} (?:-\w{1,9} ){0,3}\\*['\"]?[\w$]{1,40}/\\*['\"]?"
+                                                  r"([^\s@/\"'\\]{4,100})\\*['\"]?@"),
     ("pass", "password", SAID, "wpa_passphrase ", rf"\w{{14}} \S{{1,60}} {VALUE}"),
+    (" -", "cookies", NOTHING, " -b", r" -b[ =]\\*[\"'][^\n\"']{8,8000}"),  # of curl
+    ("cookie", "cookies", NOTHING, "cookie", r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"),
     # Lines of shadow and htpasswd, of cookies.txt.
-    (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$([^\s:\"'\\]{8,})"),
+    (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$"
+                                            r"([^\s:\"'\\]{8,})"),
     *((flag, "cookie", MIXED, flag, rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
        rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for flag in FLAGS),
 )
@@ -4929,11 +4936,11 @@ def placed(least: int, kind: str, match: re.Match[str]) -> str:
     if kind == "basic-auth" and b":" not in decoded(match[1]):
         return match[0]
     believable = is_said(match[1]) if least == SAID else not least or texture(match[1]) >= least
-    return match[0] if not believable or PATTERNS[GENERIC_LOGINS].match(match.string, match.start()) else marked(kind, match)
+    if not believable or PATTERNS[GENERIC_LOGINS].match(match.string, match.start()):
+        return match[0]
+    return marked(kind, match)
 
 
-COOKIES = r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"
-OPTION_COOKIES = r" -b[ =]\\*[\"'][^\n\"']{8,8000}"  # of curl
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
 
@@ -4953,11 +4960,10 @@ def without_logins(text: str, low: str, found: set[str]) -> str:
     """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
     from functools import partial
 
-    rules = [(start, pattern, partial(placed, least), kind) for clue, kind, least, start, pattern in PLACES if clue in found]
-    rules += [(start, pattern, without_cookies, "") for clue, start, pattern in
-              ((" -", " -b", OPTION_COOKIES), ("cookie", "cookie", COOKIES)) if clue in found]
-    present = {start for start in {rule[0] for rule in rules} if start in low}
-    for start, pattern, replacement, kind in rules:
+    places = [place for place in PLACES if place[0] in found]
+    present = {start for start in {place[3] for place in places} if start in low}
+    for _, kind, least, start, pattern in places:
+        replacement = without_cookies if kind == "cookies" else partial(placed, least)
         if start in present and (new := replaced_at(text, low, start, pattern, replacement, kind)) is not text:
             text, low = new, lowered(new)
     return text
@@ -5009,6 +5015,7 @@ PASSES = frozenset(("pass", "passe", "pw", "psk", "mdp", "storepass", "keypass",
                     "adminpass"))
 ENDINGS = tuple(word + s for word in (*PASSWORDS, "key", "token", "secret", "pass", "credential") for s in ("", "s")) \
           + ("passe", "psk", "mdp")
+ONLY_AFTER = {"passe": ("de", "palavra"), "psk": ("", "wpa", "wifi", "wlan", "security")}  # else no password
 SECRET_NAMES: dict[str, tuple[str, int]] = {}
 MAX_NAMES = 4096  # a text can hold any number of names
 
@@ -5023,7 +5030,7 @@ def judged(name: str) -> tuple[str, int]:
         return "", 0
     word, before = words[-back - 1], words[-back - 2] if len(words) > back + 1 else ""
     single = word[:-1] if word.endswith("s") else word
-    if before == "pub" or (word == "psk" and (back or before not in ("", "wpa", "wifi", "wlan", "security"))) or (word == "passe" and before not in ("de", "palavra")):
+    if before == "pub" or (word in ONLY_AFTER and before not in ONLY_AFTER[word]) or (word == "psk" and back):
         return "", 0
     if single.endswith(PASSWORDS) or word in PASSES:
         return "password", 3
@@ -5205,25 +5212,27 @@ def long_name(text: str, start: int, name: str) -> str:
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
 LINKS = "|".join("""
-are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →""".split()).replace("_", " ")
+are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →
+""".split()).replace("_", " ")
 LINKED = (
-    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)"
-    rf"(?:[ \t]{{0,3}}(?P<sign>[:：＝])|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|just|(?:re)?set to|changed to))?:?))"
+    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?"
+    r"|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)(?:[ \t]{0,3}(?P<sign>[:：＝])"
+    rf"|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|(?:re)?set to|changed to))?:?))"
 )
 SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
 
 
-SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # how words are written, names of code are not
+SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # words are written so, not names of code
 
 
 def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
-    """(start, end, kind) of what the text says, in words, is the value of the name that ends before on; kind "" if none.
+    """(start, end, kind) of the value that words give to the name that ends before on; kind "" if none.
 
     is_label: the name is a word of a language, and no sign after it was looked at yet.
     """
     nothing = on, on, ""
     kind, strength = promise_of(name)
-    if strength < 2 or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "=")) or name.lower() in PASSES - {"pw"}:
+    if strength < 2 or name.lower() in PASSES - {"pw"} or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：")):
         return nothing
     link = PATTERNS[LINKED].match(text, on)
     # First with a link, then without: use password X to log in.
@@ -5276,7 +5285,8 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
         kind = judge(full_name, text[begin:end], bool(found["quote"]) or form, env) if end > begin else ""
         # In a test, and where no sign stands between the two, a value must look more like one.
         is_test = kind and PATTERNS[r"(?:\A\"?|\n|\\n)[ \t]*assert \Z"].search(text, max(0, start - 60), start)
-        least = RANDOM if is_test else MIXED if not env and (found["pair"] or found["blank"] or found["call"]) else NOTHING
+        is_loose = not env and (found["pair"] or found["blank"] or found["call"])
+        least = RANDOM if is_test else MIXED if is_loose else NOTHING
         if kind and texture(text[begin:end]) >= least:
             if not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
                 end = rest.end()
@@ -5307,7 +5317,8 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
 # -- all of it ----------------------------------------------------------------
 
 RULES = (
-    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_named_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
+    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_named_tokens, ()), (without_logins, LOGINS),
+    (without_options, (" -",)),
     (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
@@ -5315,7 +5326,7 @@ MAX_LOOKS = 8  # two do for any text that was not made to need more
 
 
 def without_secrets(text: str, low: str, found: set[str]) -> str:
-    """What redact makes of the text; low is the text in lower case, found the clues in it; the same object if nothing."""
+    """What redact makes of the text; low is it in lower case, found the clues in it; the same object if nothing."""
     clean = text
     for _ in range(MAX_LOOKS if found else 0):
         before = clean
@@ -5388,7 +5399,8 @@ def without_spread(items: list[object]) -> list[object]:
     if len(texts) < 2 or joined.count(SEPARATOR) >= len(texts):
         return items
     spans, unclosed = private_spans(joined)
-    if unclosed >= 0 and all(text[:1] in ("+", "-", " ", "\\") for text in texts.values()):  # elsewhere each text ends it
+    # Of a patch it may end in a later one; elsewhere each text ends it.
+    if unclosed >= 0 and all(text[:1] in ("+", "-", " ", "\\") for text in texts.values()):
         spans.append((unclosed, len(joined), PRIVATE))
     clean = without_spans(joined, spans)
     clean = without_spans(clean, block_spans(clean))
@@ -5417,7 +5429,7 @@ def name_given(value: dict[object, object], key: object, outer: str) -> str:
     if not isinstance(key, str):
         return ""
     if outer.lower() in HOLDERS and not promise_of(key)[1]:
-        return "" if PATTERNS[SEGMENT].findall(key)[-1:] and PATTERNS[SEGMENT].findall(key)[-1].lower() in ABOUT else outer[:-1]
+        return "" if (PATTERNS[SEGMENT].findall(key) or [""])[-1].lower() in ABOUT else outer[:-1]
     if key in JWK_PARTS and "kty" in value:
         return "private_key"
     if key.endswith(("value", "Value")):
@@ -5442,7 +5454,7 @@ def under_name(name: str, text: str) -> str:
 def without_arguments(items: list[object], new: list[object]) -> list[object]:
     """The new items of a list without what the old ones before them speak of: ["--password", "hunter2"]."""
     for place, (before, item) in enumerate(zip(items, items[1:]), 1):
-        if not isinstance(before, str) or not isinstance(item, str) or new[place] is not item or len(before) > MAX_CLEAN:
+        if not isinstance(before, str) or not isinstance(item, str) or new[place] != item or len(before) > MAX_CLEAN:
             continue
         name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
         if (is_header or promise_of(name)[1]) and PATTERNS[NAME].fullmatch(name):
