@@ -4637,7 +4637,7 @@ FOREIGN = {
                      "ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
                      "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "jeton окен トークン 令牌 토큰"),
-        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー 密钥 密鑰 秘密鍵 api_키 api키 비밀키"),
+        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
     )
     for word in words.split()
 }
@@ -4975,13 +4975,17 @@ def without_options(text: str, low: str, found: set[str]) -> str:
     done = 0
     for dash in PATTERNS[" (?:-[pPkKaAwuU]|--[pu])"].finditer(text):
         at = dash.start() + 1
-        for letters, least, programs, option in OPTIONS if at >= done else ():
-            if text[at + 1 : at + 2] in letters and (match := PATTERNS[option + VALUE].match(text, at)) \
-                    and PATTERNS[rf"(?:{programs}) [^\n|;&]*\Z"].search(("".join(pieces[-6:]) + text[done:at])[-200:]) \
-                    and (new := placed(least, "password", match)) != match[0]:
-                pieces += [text[done:at], new]
-                done = match.end()
-                break
+        if at < done:
+            continue
+        before = ("".join(pieces[-6:]) + text[max(done, at - 200) : at])[-200:]
+        command = PATTERNS[r"[\n|;&]"].split(before)[-1]
+        for letters, least, programs, option in OPTIONS:
+            match = PATTERNS[option + VALUE].match(text, at) if text[at + 1] in letters else None
+            if match and PATTERNS[f"(?:{programs}) "].search(command):
+                if (new := placed(least, "password", match)) != match[0]:
+                    pieces += [text[done:at], new]
+                    done = match.end()
+                    break
     return "".join([*pieces, text[done:]]) if pieces else text
 
 
@@ -5212,7 +5216,7 @@ def long_name(text: str, start: int, name: str) -> str:
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
 LINKS = "|".join("""
-are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →
+are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это هو هي है คือ - – — -> →
 """.split()).replace("_", " ")
 LINKED = (
     r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?"
@@ -5233,6 +5237,8 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
     nothing = on, on, ""
     kind, strength = promise_of(name)
     if strength < 2 or name.lower() in PASSES - {"pw"} or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：")):
+        return nothing
+    if not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
         return nothing
     link = PATTERNS[LINKED].match(text, on)
     # First with a link, then without: use password X to log in.
