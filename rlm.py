@@ -4628,26 +4628,23 @@ def long_runs(text: str) -> str:
 
 # What the names of secrets contain.
 KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
-# What labels of other languages contain that have none of those, and the name that stands for them. Without the first
-# letter of a word that its alphabet capitalises; _ is a blank.
-FOREIGN = {
+# What labels of other languages contain that have none of those, and the name that stands for each. Without the first
+# letter of a word that its alphabet capitalises; _ is a blank. Before the colon a character that most texts in the
+# language have: in texts without it a word is not looked for. Of words with characters beyond ASCII it is the first.
+FOREIGN_WORDS = {
     word.replace("_", " "): name
     for name, words in (
-        ("password", "mdp kennwort senha clave contrase wachtwoord parola heslo hasło lösenord jelszó şifre "
-                     "ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
+        ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo hasło lösenord jelszó "
+                     "şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
                      "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
-        ("token", "jeton окен トークン 令牌 토큰"),
-        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
+        ("token", "é:jeton окен トークン 令牌 토큰"),
+        ("api_key", "clé_api clé_d'api clé_secr ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
     )
     for word in words.split()
 }
-# Each is looked for where its first character beyond ASCII is. Those that have none, only in short texts and where the
-# characters of their languages are: more than a message has some.
-FOREIGN_BY_CHAR: dict[str, list[str]] = {}
-for foreign in FOREIGN:
-    FOREIGN_BY_CHAR.setdefault(next((char for char in foreign if char > "\x7f"), ""), []).append(foreign)
-TYPED = ("log in", *FOREIGN_BY_CHAR.pop(""))
-ACCENTS = "éèàçüöäßñóíáãõìùěšřţșâ"
+FOREIGN_GATES = [(next(char for char in word if char > "\x7f"), word.split(":")[-1]) for word in FOREIGN_WORDS]
+FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
+TYPED = ("log in", *(word for word in FOREIGN if word.isascii()))  # in short texts, in which such a character may miss
 MAX_TYPED = 1_500
 CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "-p", "-u")  # what OPTIONS and PLACES look at, behind the dash
@@ -4695,11 +4692,10 @@ def clues(text: str) -> set[str]:
         found.add(":$")
     if any(head.startswith(OPTION_STARTS) for head in {piece[:2] for piece in low.split(" -")[1:]}):
         found.add(" -")
-    if not text.isascii() and (words := [word for char in FOREIGN_BY_CHAR if char in text
-                                         for word in FOREIGN_BY_CHAR[char]]):
+    if not text.isascii() and (words := [word for char, word in FOREIGN_GATES if char in text]):
         small = lowered(text)
         found.update(word for word in words if word in small)
-    if len(text) <= MAX_TYPED or (not text.isascii() and sum([char in text for char in ACCENTS]) > 2):
+    if len(text) <= MAX_TYPED:
         found.update([word for word in TYPED if word in low])
     return found | token_clues(raw.decode("latin-1"), low)
 
@@ -4945,15 +4941,13 @@ COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
 
 
-def without_cookie(cookie: re.Match[str]) -> str:
-    """One cookie without its value, if it lets somebody in."""
-    stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
-    return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
-
-
 def without_cookies(kind: str, match: re.Match[str]) -> str:
     """A cookie header without the values of the cookies that let somebody in."""
-    return PATTERNS[COOKIE].sub(without_cookie, match[0])
+    def clean(cookie: re.Match[str]) -> str:
+        stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
+        return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
+
+    return PATTERNS[COOKIE].sub(clean, match[0])
 
 
 def without_logins(text: str, low: str, found: set[str]) -> str:
@@ -5350,10 +5344,16 @@ def without_secrets(text: str, low: str, found: set[str]) -> str:
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    if len(text) < 8 or not found or (len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier()):
+    is_short = len(text) <= MAX_TYPED  # clues left the words of TYPED out, if this text was one of many
+    if not (found or is_short) or len(text) < 8:
+        return text
+    if len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier():
         return text
     low = lowered(text)
-    return without_secrets(text, low, {word for word in found if word in low})
+    here = {word for word in found if word in low}
+    if is_short:
+        here.update([word for word in TYPED if word in low])
+    return without_secrets(text, low, here) if here else text
 
 
 def redact(text: str) -> str:
@@ -5364,14 +5364,15 @@ def redact(text: str) -> str:
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
 MAX_CLEAN = 80  # longer texts are seldom seen again
-CLEAN: set[str] = set()  # short texts without a clue, and names that promise nothing
+CLEAN_TEXTS: set[str] = set()  # short ones
+CLEAN_NAMES: set[str] = set()  # of dict entries; they promise nothing either
 HEADERS = ("authorization", "cookie")  # what the names of headers end with whose values only redact can judge
 HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secret
-JWK_PARTS = ("d", "p", "q", "dp", "dq", "qi", "k")  # the private ones of a key in JSON
+JWK_NAMES = ("d", "p", "q", "dp", "dq", "qi", "k", "kty")  # the private parts of a key in JSON, and what tells that
 
 
 def texts_within(value: object) -> tuple[set[str], set[str], bool]:
-    """(the texts in a value, the names of texts in it, without those in CLEAN; whether a list holds several texts)."""
+    """(the texts in a value, the names in its dicts that are not known as clean, whether a list holds texts)."""
     listed = False
     texts: set[str] = set()
     names: set[str] = set()
@@ -5382,7 +5383,7 @@ def texts_within(value: object) -> tuple[set[str], set[str], bool]:
             if isinstance(item, str):
                 texts.add(item)
             elif isinstance(item, dict):
-                if not CLEAN.issuperset(item):
+                if not CLEAN_NAMES.issuperset(item):
                     for key, inner in item.items():
                         if isinstance(key, str):
                             (names if isinstance(inner, (str, dict, list)) else texts).add(key)
@@ -5391,7 +5392,7 @@ def texts_within(value: object) -> tuple[set[str], set[str], bool]:
                 below += item
                 listed = listed or (len(item) > 1 and isinstance(item[0], str))
         level = below
-    return texts - CLEAN, names - CLEAN, listed
+    return texts, names - CLEAN_NAMES, listed
 
 
 def without_spread(items: list[object]) -> list[object]:
@@ -5436,7 +5437,7 @@ def name_given(value: dict[object, object], key: object, outer: str) -> str:
         return ""
     if outer.lower() in HOLDERS and not promise_of(key)[1]:
         return "" if (PATTERNS[SEGMENT].findall(key) or [""])[-1].lower() in ABOUT else outer[:-1]
-    if key in JWK_PARTS and "kty" in value:
+    if key in JWK_NAMES[:-1] and "kty" in value:
         return "private_key"
     if key.endswith(("value", "Value")):
         # {"name": "API_KEY", "value": "..."}, {"ParameterKey": "DbPassword", "ParameterValue": "..."}
@@ -5501,7 +5502,7 @@ def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) 
     is_private = not found.isdisjoint(PRIVATE_CLUES)
     tool = tool or (is_private and value.get("type") == "tool_result")
     return with_values(value, [
-        redacted(item, "" if key in CLEAN and not name else name_given(value, key, name), depth + 1, found,
+        redacted(item, "" if key in CLEAN_NAMES and not name else name_given(value, key, name), depth + 1, found,
                  tool or (is_private and key == "toolUseResult"))
         for key, item in value.items()], found)
 
@@ -5512,16 +5513,20 @@ def redact_value(value: object) -> object:
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
     texts, names, listed = texts_within(value)
+    if not listed:  # in a list the next text may depend on one that is clean by itself
+        texts -= CLEAN_TEXTS
     found = clues("\n".join((*texts, *names)))
-    if len(CLEAN) >= MAX_NAMES:
-        CLEAN.clear()
+    for memory in (CLEAN_NAMES, CLEAN_TEXTS):
+        if len(memory) >= MAX_NAMES:
+            memory.clear()
     # Names that say something of what stands under them are looked at each time.
-    CLEAN.update(name for name in names if not name.lower().endswith((*HEADERS, "value")) and name not in JWK_PARTS
-                 and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
-    if not found:
-        CLEAN.update(text for text in texts if len(text) < MAX_CLEAN)
-    elif listed or not CLEAN.issuperset(names) or any(cleaned(text, found) is not text for text in texts):
-        value = redacted(value, "", 0, found, False)
+    telling = (*HEADERS, "value")
+    CLEAN_NAMES.update(name for name in names if name not in JWK_NAMES and not name.lower().endswith(telling)
+                       and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
+    if not found.isdisjoint(PRIVATE_CLUES) or (found and listed) or not CLEAN_NAMES >= names \
+            or any(cleaned(text, found) is not text for text in texts):
+        return redacted(value, "", 0, found, False)
+    CLEAN_TEXTS.update(text for text in texts if len(text) < MAX_CLEAN)
     return value
 
 
