@@ -4746,20 +4746,15 @@ def marked(kind: str, match: re.Match[str]) -> str:
 
 
 def without_tokens(text: str, low: str, found: set[str]) -> str:
-    """The text without what vendors issue, known by its prefix."""
+    """The text without what vendors issue, known by its prefix or by a name in the text."""
+    from functools import partial
+
     for _, kind, prefix, rest in sorted([row for word in found & PREFIXES.keys() for row in PREFIXES[word]]):
         if prefix in text:
             text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
-    return PATTERNS[AWS_PAIR].sub(lambda match: marked("aws-secret-key", match), text) if AWS_KEY in text else text
-
-
-def without_named_tokens(text: str, low: str, found: set[str]) -> str:
-    """The text without what is known as a secret only because the text (in lower case: low) names whose it is."""
-    from functools import partial
-
-    for kind, name, _, pattern in NAMED_VENDORS:
-        if name in found and name in low:
-            text = PATTERNS[pattern].sub(partial(marked, kind), text)
+    patterns = [(kind, pattern) for kind, name, _, pattern in NAMED_VENDORS if name in found]
+    for kind, pattern in [*patterns, ("aws-secret-key", AWS_PAIR)] if AWS_KEY in text else patterns:
+        text = PATTERNS[pattern].sub(partial(marked, kind), text)
     return text
 
 
@@ -5234,9 +5229,9 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
         return nothing
     if not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
         return nothing
-    link = PATTERNS[LINKED].match(text, on)
-    # First with a link, then without: use password X to log in.
-    for linked, before in ((True, link), (False, PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on))):
+    link, blank = PATTERNS[LINKED].match(text, on), PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on)
+    # "password X" first: in "use password X to log in" the link comes later.
+    for linked, before in ((False, blank), (True, link)):
         found = PATTERNS[SPOKEN_VALUE].match(text, before.end()) if before else None
         if before is None or found is None or not (linked or PATTERNS[SPOKEN].fullmatch(name)):
             continue
@@ -5317,8 +5312,7 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
 # -- all of it ----------------------------------------------------------------
 
 RULES = (
-    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_named_tokens, ()), (without_logins, LOGINS),
-    (without_options, (" -",)),
+    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
     (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
