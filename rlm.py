@@ -1803,7 +1803,7 @@ def words_of(raw: str) -> list[str]:
 
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
-    pairs = re.findall(COMPOUND, bare(raw).lower()) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    pairs = re.findall(COMPOUND, fold(bare(raw))) if not raw.isascii() or "-" in raw or "_" in raw else ()
     return [a + b for a, b in pairs if b not in STOP_WORDS or b in VERB_ENDS]
 
 
@@ -1811,15 +1811,14 @@ def identifier_parts(word: str) -> list[str]:
     """The folded parts of an identifier; nothing for a plain word or a hash."""
     if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
         return []
-    folded = word.lower()
-    found = [part.lower() for part in re.findall(PARTS, word)]
+    folded, found = fold(word), list(map(fold, re.findall(PARTS, word)))
     return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
 
 
 def exact_terms(word: str, is_asked: bool = False) -> list[str]:
     """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
     if not is_unspaced(word[0]):
-        return [word.lower(), *identifier_parts(word)]
+        return [fold(word), *identifier_parts(word)]
     lengths = PIECE_LENGTHS[word[0]][is_asked]
     return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
 

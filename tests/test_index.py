@@ -86,10 +86,10 @@ def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, fl
     weights = rlm.code_weights(sum(row.n_tokens for row in counted) / max(1, len(rows)))
 
     def idf(*terms: str) -> float:
-        return rlm.inverse_frequency(len(rows), sum(row.terms[term] > 0 for row in counted for term in terms))
+        return rlm.inverse_frequency(len(rows), sum(term in row.terms for row in counted for term in terms))
 
     def code(row: Row, *terms: str) -> int:
-        n = max(row.terms[term] for term in terms)
+        n = max((row.terms.get(term, 0) for term in terms), default=0)
         return rlm.posting_code(rlm.frequency_class(n), rlm.length_class(row.n_tokens)) if n else 0
 
     def group(ordinal: int, base: str) -> float:
@@ -100,18 +100,17 @@ def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, fl
 
     scores: dict[int, float] = dict.fromkeys((i for i, row in enumerate(rows) if row.is_alive), 0.0)
     for asked in rlm.query_terms(query):
-        exact = [asked.word] + [t for t in view.terms_from("") if asked.is_hash and t.startswith(asked.word)]
-        with_word = sum(any(row.terms[t] for t in exact) for row in counted)
-        with_kin = sum(any(row.terms[t] for t in asked.kin) for row in counted)
+        exact = [asked.word, *(asked.word + rest for rest in view.terms_from(asked.word) if asked.is_hash)]
+        kin = [term for term in asked.kin if view.keys(term)]
+        tells, hints = (rlm.inverse_frequency(len(rows), sum(not row.terms.keys().isdisjoint(terms) for row in counted))
+                        for terms in (exact, kin))
+        has_forms = asked.base and not asked.is_hash
+        all_forms = idf(asked.base, rlm.STEM + asked.base)
         for ordinal in scores:
-            row, score = rows[ordinal], 0.0
-            if asked.base and not asked.is_hash:
-                score += idf(asked.base, rlm.STEM + asked.base) * group(ordinal, asked.base)
-            share = rlm.EXACT_WEIGHT if asked.base and not asked.is_hash else 1.0
-            score += share * rlm.inverse_frequency(len(rows), with_word) * weights[code(row, *exact)]
-            if asked.kin:
-                score += rlm.KIN_WEIGHT * rlm.inverse_frequency(len(rows), with_kin) * weights[code(row, *asked.kin)]
-            scores[ordinal] += asked.weight * score
+            row = rows[ordinal]
+            score = (rlm.EXACT_WEIGHT if has_forms else 1.0) * tells * weights[code(row, *exact)]
+            score += all_forms * group(ordinal, asked.base) if has_forms else 0.0
+            scores[ordinal] += asked.weight * (score + rlm.KIN_WEIGHT * hints * weights[code(row, *kin)])
     return {ordinal: score for ordinal, score in scores.items() if score > 0}
 
 

@@ -128,7 +128,6 @@ class MeetingTest(unittest.TestCase):
             read/readable select/selector submit/submission format/formatter close/closure safe/safety"""
         for one, other in (pair.split("/") for pair in pairs.split()):
             self.assertTrue(is_met(one, other) and is_met(other, one), (one, other))
-            self.assertTrue(is_met(other + "s", one), (one, other))
         for pair in "letter/let author/auth comment/come server/serve element/ele number/numb message/mess".split():
             self.assertFalse(is_met(*pair.split("/")), pair)
 
