@@ -1758,7 +1758,7 @@ RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
 PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
 # Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
 # (puis-je, a-t-il): a stop word at the end, but for those that English verbs take (log-in, backup).
-COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+|\d+)(?!-?\w)"
+COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+(?!-?\w)|\d+(?!\w))"
 VERB_ENDS = ("in", "out", "up", "down", "off", "over")
 
 
@@ -1856,7 +1856,7 @@ TERMS = Memo(token_terms)
 def named_tokens(text: str) -> list[str]:
     """raw_tokens, with "dotnet" for each .NET besides its letters."""
     if ".NET" in text or ".net" in text:
-            text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
     return raw_tokens(text)
 
 
@@ -1953,24 +1953,26 @@ class QueryWord:
 
     With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
 
-        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list),
-        weight * EXACT_WEIGHT * idf(df(word)) * word list, and
-        weight * KIN_WEIGHT * idf(df of all kin lists together) * the highest of the kin lists;
+        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list)  and
+        weight * EXACT_WEIGHT * idf(df(word)) * word list,
 
-    where base is "", of weight * idf(df(word)) * word list and the same for its kin.
+    or where base is "" of weight * idf(df(word)) * word list alone; and of
+
+        weight * KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
+
+    Where is_prefix, "word list" stands for the highest of the lists of the word and of every term that begins with it
+    and is_hash: a commit is found by its first digits.
     """
 
-    __slots__ = ("word", "weight", "base", "kin", "is_hash", "is_fixed")
+    __slots__ = ("word", "weight", "base", "kin", "is_prefix", "is_fixed")
 
     def __init__(self, word: str, is_fixed: bool) -> None:
         self.word = word  # folded
         self.weight = 0.0  # of all its occurrences
-        self.base = stem(word) if word not in STOP_WORDS and not is_unspaced(word[0]) else ""
-        # Never replaced by a word that looks like it: of an identifier, a ticket, a number.
-        self.is_fixed = is_fixed
-        # Counts for every term that is_hash and begins with it, as if they were one: a commit by its first digits.
-        self.is_hash = is_hash(word) or (len(word) > 6 and word.isdigit())
-        self.kin: list[str] = []  # terms that tell of a relative; a miss is the rule
+        self.is_prefix = is_hash(word) or (len(word) > 6 and word.isdigit())
+        self.is_fixed = is_fixed  # of an identifier, a ticket, a number: no word that looks like it may take its place
+        self.base = "" if self.is_prefix or word in STOP_WORDS or is_unspaced(word[0]) else stem(word)
+        self.kin: list[str] = []  # terms of its relatives; most are in no text
         if is_hash(word):
             self.kin += [word[:n] for n in range(7, min(13, len(word)))]
         elif self.base:
@@ -1986,14 +1988,15 @@ class QueryWord:
 def query_terms(query: str) -> list[QueryWord]:
     """The distinct words of the query, in its order."""
     found: dict[str, QueryWord] = {}
-    before = ""  # the word before this one, if a blank is all that lies between
+    before = ""  # the word before, when it tells something and is no part of another
     for raw in named_tokens(query):
         words = words_of(raw)
         is_fixed = any(c.isdigit() or c == "_" for c in raw) or any(map(identifier_parts, words))
         for term in [term for word in words for term in exact_terms(word, True)] + compounds(raw):
-            asked = found.setdefault(term, QueryWord(term, is_fixed))
-            asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
-        word = fold(raw) if raw.isalpha() and not is_unspaced(raw[0]) else ""
+            if term not in found:
+                found[term] = QueryWord(term, is_fixed)
+            found[term].weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+        word = fold(words[0]) if len(words) == 1 and words[0].isalpha() and not is_unspaced(words[0][0]) else ""
         if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
             found[before].kin.append(before + word)  # file name is filename
         before = word if word not in STOP_WORDS else ""
@@ -3883,8 +3886,8 @@ def query_parts(view: View, query: str) -> tuple[list[Part], dict[str, float]]:
     weights, idfs, n_unknown = code_weights(n_tokens / max(1, n_docs)), {}, 0
     for asked in query_terms(query):
         weight, word, base = asked.weight, asked.word, asked.base
-        longer = [word + rest for rest in view.terms_from(word) if is_hash(word + rest)] if asked.is_hash else [word]
-        exact = [merged_postings(part, longer) for part in parts]
+        longer = [word + rest for rest in view.terms_from(word) if is_hash(word + rest)] if asked.is_prefix else []
+        exact = [merged_postings(part, {word, *longer}) for part in parts]
         n_exact = sum(postings.n_docs() for postings in exact)
         tells = weight * inverse_frequency(n_docs, n_exact)
         idfs[base or word] = tells
@@ -3894,7 +3897,7 @@ def query_parts(view: View, query: str) -> tuple[list[Part], dict[str, float]]:
             worth = [weight * KIN_WEIGHT * inverse_frequency(n_docs, n_kin) * w for w in weights]
             for part, postings in zip(parts, kin):
                 part.add(postings, worth)
-        if base and not asked.is_hash:
+        if base:
             stems = exact if base == word else [part.postings(base) for part in parts]
             others = [part.postings(STEM + base) for part in parts]
             n_group = sum(postings.n_docs() for postings in stems + others)

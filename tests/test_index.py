@@ -100,16 +100,16 @@ def brute_force(view: rlm.View, rows: Sequence[Row], query: str) -> dict[int, fl
 
     scores: dict[int, float] = dict.fromkeys((i for i, row in enumerate(rows) if row.is_alive), 0.0)
     for asked in rlm.query_terms(query):
-        exact = [asked.word, *(asked.word + rest for rest in view.terms_from(asked.word) if asked.is_hash)]
+        longer = [asked.word + rest for rest in view.terms_from(asked.word)] if asked.is_prefix else []
+        exact = [asked.word, *filter(rlm.is_hash, longer)]
         kin = [term for term in asked.kin if view.keys(term)]
         tells, hints = (rlm.inverse_frequency(len(rows), sum(not row.terms.keys().isdisjoint(terms) for row in counted))
                         for terms in (exact, kin))
-        has_forms = asked.base and not asked.is_hash
         all_forms = idf(asked.base, rlm.STEM + asked.base)
         for ordinal in scores:
             row = rows[ordinal]
-            score = (rlm.EXACT_WEIGHT if has_forms else 1.0) * tells * weights[code(row, *exact)]
-            score += all_forms * group(ordinal, asked.base) if has_forms else 0.0
+            score = (rlm.EXACT_WEIGHT if asked.base else 1.0) * tells * weights[code(row, *exact)]
+            score += all_forms * group(ordinal, asked.base) if asked.base else 0.0
             scores[ordinal] += asked.weight * (score + rlm.KIN_WEIGHT * hints * weights[code(row, *kin)])
     return {ordinal: score for ordinal, score in scores.items() if score > 0}
 

@@ -17,7 +17,7 @@ def is_met(query: str, text: str) -> bool:
         forms = {asked.base, rlm.STEM + asked.base} if asked.base else set()
         if not terms.isdisjoint({asked.word, *forms, *asked.kin}):
             return True
-        if asked.is_hash and any(rlm.is_hash(term) and term.startswith(asked.word) for term in terms):
+        if asked.is_prefix and any(rlm.is_hash(term) and term.startswith(asked.word) for term in terms):
             return True
     return False
 
@@ -106,6 +106,7 @@ class MeetingTest(unittest.TestCase):
             file name | the filename
             time out | a timeout
             SHOP-499 | fixes SHOP499
+            shop499 | branch feature/SHOP-499-retry
             """)
         self.assertNotIn("puisje", rlm.count_terms("Puis-je le faire ?"))
 
@@ -148,6 +149,11 @@ class CountingTest(unittest.TestCase):
                 expected.update(rlm.token_terms(token))
             if ".NET" not in text:
                 self.assertEqual(rlm.count_terms(text), expected, text)
+
+    def test_a_query_of_odd_words_is_no_error(self) -> None:
+        rng = random.Random(8)
+        for _ in range(2000):
+            rlm.query_terms("".join(rng.choice([*PIECES, "서버", "ดิ", ".NET", "C++", "🚀"]) + rng.choice(" -_+") for _ in range(4)))
 
     def test_repeated_words_of_a_query_add_their_weights(self) -> None:
         weights = {w.word: w.weight for w in rlm.query_terms("Deploy deploy the DEPLOY the")}
