@@ -1760,7 +1760,8 @@ PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
 # (puis-je, a-t-il): a stop word at the end, but for those that English verbs take (log-in, backup).
 COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+(?!-?\w)|\d+(?!\w))"
 VERB_ENDS = ("in", "out", "up", "down", "off", "over")
-MAX_JOINED = 9  # user_name is written username, too, but hardly anyone joins longer names: code would have 6 % more terms
+# user_name is written username, too, but hardly anyone joins longer names: code would have 6 % more terms.
+MAX_JOINED = 9
 
 
 def raw_tokens(text: str) -> list[str]:
