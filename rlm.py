@@ -1984,8 +1984,6 @@ class QueryWord:
             relatives += [from_root, from_root + "e"] if from_root else []
             self.kin += [mark + w for w in relatives for mark in ("", STEM)]
             self.kin += [ROOT + w for w in {self.base.rstrip("e"), from_root} if w]
-        elif word[1:] in PARTICLES:
-            self.kin.append(word[0])
 
 
 def query_terms(query: str) -> list[QueryWord]:
@@ -1999,6 +1997,8 @@ def query_terms(query: str) -> list[QueryWord]:
             if term not in found:
                 found[term] = QueryWord(term, is_fixed)
             found[term].weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+        for run in [run for run in words if run[1:] in PARTICLES]:
+            found[run].kin.append(run[0])
         word = fold(words[0]) if len(words) == 1 and words[0].isalpha() and not is_unspaced(words[0][0]) else ""
         if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
             found[before].kin.append(before + word)  # file name is filename

@@ -44,7 +44,10 @@ class MeetingTest(unittest.TestCase):
             सर्वर | सर्वर बंद है
             """)
         self.assert_met(unicodedata.normalize("NFD", "서버 | ") + "서버를 다시")
-        self.assert_met("자전거 | 서버를 다시 시작했습니다", False)
+        self.assert_met("""
+            자전거 | 서버를 다시 시작했습니다
+            서버를 | 버튼이 없다
+            """, False)
 
     def test_inflected_words_of_other_scripts_meet_their_forms(self) -> None:
         self.assert_met("""
