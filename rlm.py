@@ -1761,8 +1761,10 @@ RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
 PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
 # Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
 # (puis-je, a-t-il): a stop word at the end, but for those that English verbs take (log-in, backup).
-COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+|\d+)(?!-?\w)"
+COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+(?!-?\w)|\d+(?!\w))"
 VERB_ENDS = ("in", "out", "up", "down", "off", "over")
+# user_name is written username, too, but hardly anyone joins longer names: code would have 6 % more terms.
+MAX_JOINED = 9
 
 
 def raw_tokens(text: str) -> list[str]:
@@ -1806,23 +1808,23 @@ def words_of(raw: str) -> list[str]:
 
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
-    pairs = re.findall(COMPOUND, bare(raw).lower()) if not raw.isascii() or "-" in raw or "_" in raw else ()
-    return [a + b for a, b in pairs if b not in STOP_WORDS or b in VERB_ENDS]
+    pairs = re.findall(COMPOUND, fold(bare(raw))) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    return [a + b for a, b in pairs if (b not in STOP_WORDS or b in VERB_ENDS)
+            and ("_" not in raw or len(a + b) <= MAX_JOINED)]
 
 
 def identifier_parts(word: str) -> list[str]:
     """The folded parts of an identifier; nothing for a plain word or a hash."""
     if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
         return []
-    folded = word.lower()
-    found = [part.lower() for part in re.findall(PARTS, word)]
+    folded, found = fold(word), list(map(fold, re.findall(PARTS, word)))
     return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
 
 
 def exact_terms(word: str, is_asked: bool = False) -> list[str]:
     """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
     if not is_unspaced(word[0]):
-        return [word.lower(), *identifier_parts(word)]
+        return [fold(word), *identifier_parts(word)]
     lengths = PIECE_LENGTHS[word[0]][is_asked]
     return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
 
@@ -1860,7 +1862,7 @@ TERMS = Memo(token_terms)
 def named_tokens(text: str) -> list[str]:
     """raw_tokens, with "dotnet" for each .NET besides its letters."""
     if ".NET" in text or ".net" in text:
-            text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
     return raw_tokens(text)
 
 
@@ -1951,24 +1953,26 @@ class QueryWord:
 
     With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
 
-        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list),
-        weight * EXACT_WEIGHT * idf(df(word)) * word list, and
-        weight * KIN_WEIGHT * idf(df of all kin lists together) * the highest of the kin lists;
+        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list)  and
+        weight * EXACT_WEIGHT * idf(df(word)) * word list,
 
-    where base is "", of weight * idf(df(word)) * word list and the same for its kin.
+    or where base is "" of weight * idf(df(word)) * word list alone; and of
+
+        weight * KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
+
+    Where is_prefix, "word list" stands for the highest of the lists of the word and of every term that begins with it
+    and is_hash: a commit is found by its first digits.
     """
 
-    __slots__ = ("word", "weight", "base", "kin", "is_hash", "is_fixed")
+    __slots__ = ("word", "weight", "base", "kin", "is_prefix", "is_fixed")
 
     def __init__(self, word: str, is_fixed: bool) -> None:
         self.word = word  # folded
         self.weight = 0.0  # of all its occurrences
-        self.base = stem(word) if word not in STOP_WORDS and not is_unspaced(word[0]) else ""
-        # Never replaced by a word that looks like it: of an identifier, a ticket, a number.
-        self.is_fixed = is_fixed
-        # Counts for every term that is_hash and begins with it, as if they were one: a commit by its first digits.
-        self.is_hash = is_hash(word) or (len(word) > 6 and word.isdigit())
-        self.kin: list[str] = []  # terms that tell of a relative; a miss is the rule
+        self.is_prefix = is_hash(word) or (len(word) > 6 and word.isdigit())
+        self.is_fixed = is_fixed  # of an identifier, a ticket, a number: no word that looks like it may take its place
+        self.base = "" if self.is_prefix or word in STOP_WORDS or is_unspaced(word[0]) else stem(word)
+        self.kin: list[str] = []  # terms of its relatives; most are in no text
         if is_hash(word):
             self.kin += [word[:n] for n in range(7, min(13, len(word)))]
         elif self.base:
@@ -1977,21 +1981,22 @@ class QueryWord:
             relatives += [from_root, from_root + "e"] if from_root else []
             self.kin += [mark + w for w in relatives for mark in ("", STEM)]
             self.kin += [ROOT + w for w in {self.base.rstrip("e"), from_root} if w]
-        elif word[1:] in PARTICLES:
-            self.kin.append(word[0])
 
 
 def query_terms(query: str) -> list[QueryWord]:
     """The distinct words of the query, in its order."""
     found: dict[str, QueryWord] = {}
-    before = ""  # the word before this one, if a blank is all that lies between
+    before = ""  # the word before, when it tells something and is no part of another
     for raw in named_tokens(query):
         words = words_of(raw)
         is_fixed = any(c.isdigit() or c == "_" for c in raw) or any(map(identifier_parts, words))
         for term in [term for word in words for term in exact_terms(word, True)] + compounds(raw):
-            asked = found.setdefault(term, QueryWord(term, is_fixed))
-            asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
-        word = fold(raw) if raw.isalpha() and not is_unspaced(raw[0]) else ""
+            if term not in found:
+                found[term] = QueryWord(term, is_fixed)
+            found[term].weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+        for run in [run for run in words if run[1:] in PARTICLES]:
+            found[run].kin.append(run[0])
+        word = fold(words[0]) if len(words) == 1 and words[0].isalpha() and not is_unspaced(words[0][0]) else ""
         if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
             found[before].kin.append(before + word)  # file name is filename
         before = word if word not in STOP_WORDS else ""
@@ -3582,54 +3587,50 @@ class Wanted:
 class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
-    __slots__ = ("view", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit")
+    __slots__ = ("n_docs", "view", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit")
 
     def __init__(self, view: View, text: str) -> None:
-        self.view, self.parts = view, view.parts()
-        n_docs = view.n_docs()
-        for part in self.parts[-1:]:
-            part.postings("")  # the tail's words count for the average
-        n_tokens = sum(part.n_tokens for part in self.parts)
-        self.weights = code_weights(n_tokens / max(1, n_docs))
+        view.tail.enter()  # its words count for the average
+        self.view, self.parts, self.n_docs = view, view.parts(), view.n_docs()
+        self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
         self.lists: list[Wanted] = []
         self.idfs: dict[str, float] = {}
         self.missing: dict[str, list[str]] = {}
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
         terms = query_terms(text)
-        tells = {asked.word for asked in terms if asked.word not in STOP_WORDS}
+        has_words = any(asked.word not in STOP_WORDS for asked in terms)
         for asked in terms:
-            weight, word, base = asked.weight, asked.word, "" if asked.is_hash else asked.base
-            exact = [part.postings(word) for part in self.parts] if not asked.is_hash else [
-                merged_postings(map(part.postings, filter(is_hash, part.terms_from(word)))) for part in self.parts]
-            df = sum(postings.n_docs() for postings in exact)
-            idf, decides = inverse_frequency(n_docs, df), word in tells or not tells
-            kin = [merged_postings(map(part.postings, asked.kin)) for part in self.parts]
-            n_kin = sum(postings.n_docs() for postings in kin)
-            self.want(weight * KIN_WEIGHT * inverse_frequency(n_docs, n_kin), kin, decides)
-            group, n_group = exact, df
-            if base:
-                group = [self.group(part, base, one if base == word else part.postings(base))
-                         for part, one in zip(self.parts, exact)]
-                n_group = sum(postings.n_docs() for postings in group)
-            self.idfs[base or word] = inverse_frequency(n_docs, n_group) * (1.0 if base else weight)
-            if word in tells:
-                self.groups.append((word, group))
-                if not (n_group or df or n_kin):
-                    self.missing[word] = []
-                    continue
-            share = weight * self.idfs[base] if base else 0.0
-            if base and all(one is other for one, other in zip(exact, group)):  # it has no other form
-                self.want(share + weight * idf * EXACT_WEIGHT, exact, decides)
-                continue
-            if base:
-                self.want(share, group, decides)
-            self.want(weight * idf * (EXACT_WEIGHT if base else 1.0), exact, decides)
+            self.look_up(asked, asked.word not in STOP_WORDS or not has_words)
         self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
-        self.add_nearest()
+        self.add_nearest({asked.word for asked in terms if asked.is_fixed})
         scale = 65535 * 0.999 / (sum(wanted.most for wanted in self.lists) + 1e-9)
         self.unit = 1 / scale
         for wanted in self.lists:
             wanted.scale(scale)
+
+    def look_up(self, asked: QueryWord, decides: bool) -> None:
+        """Adds the lists that one word reads; their weights are explained there."""
+        parts, weight, word, base = self.parts, asked.weight, asked.word, asked.base
+        exact = [part.postings(word) for part in parts] if not asked.is_prefix else [
+            merged_postings(map(part.postings, {word, *filter(is_hash, part.terms_from(word))})) for part in parts]
+        kin = [merged_postings(map(part.postings, asked.kin)) for part in parts]
+        group = exact if not base else [
+            self.group(part, base, one if base == word else part.postings(base)) for part, one in zip(parts, exact)]
+        n_exact, n_kin, n_group = (sum(found.n_docs() for found in lists) for lists in (exact, kin, group))
+        idf = inverse_frequency(self.n_docs, n_exact)
+        self.idfs[base or word] = inverse_frequency(self.n_docs, n_group) * (1.0 if base else weight)
+        if word not in STOP_WORDS:
+            self.groups.append((word, group))
+            if not (n_group or n_exact or n_kin):
+                self.missing[word] = []
+        self.want(weight * KIN_WEIGHT * inverse_frequency(self.n_docs, n_kin), kin, decides)
+        if not base:
+            self.want(weight * idf, exact, decides)
+        elif all(one is other for one, other in zip(exact, group)):  # it has no other form: one list for both
+            self.want(weight * (self.idfs[base] + EXACT_WEIGHT * idf), exact, decides)
+        else:
+            self.want(weight * self.idfs[base], group, decides)
+            self.want(weight * EXACT_WEIGHT * idf, exact, decides)
 
     def want(self, tells: float, postings: Sequence[Postings], decides: bool) -> None:
         if any(found.codes or found.column for found in postings):
@@ -3648,13 +3649,12 @@ class Query:
             part.joined[base] = joined
         return joined
 
-    def add_nearest(self) -> None:
+    def add_nearest(self, fixed: set[str]) -> None:
         """Looks for words near the missing ones. They decide only when no memory has any word of the query."""
-        n_docs = self.view.n_docs()
-        for word in list(self.missing)[:MAX_MISSING_WORDS]:
+        for word in [word for word in self.missing if word not in fixed][:MAX_MISSING_WORDS]:
             for n_edits, near in nearest_words(self.parts, word):
                 found = [part.postings(near) for part in self.parts]
-                tells = inverse_frequency(n_docs, sum(postings.n_docs() for postings in found))
+                tells = inverse_frequency(self.n_docs, sum(postings.n_docs() for postings in found))
                 self.missing[word].append(near)
                 self.want(tells * NEAR_WEIGHT / n_edits, found, self.is_guess)
 

@@ -91,9 +91,9 @@ def brute_force(rows: Sequence[Row], query: str) -> dict[int, float]:
     scores: dict[int, float] = {}
     decided: set[int] = set()
     for asked in terms:
-        base, exact = "" if asked.is_hash else asked.base, [asked.word]
-        if asked.is_hash:
-            exact = [term for term in every if term.startswith(asked.word) and rlm.is_hash(term)]
+        base, exact = asked.base, [asked.word]
+        if asked.is_prefix:
+            exact += [term for term in every if term.startswith(asked.word) and rlm.is_hash(term)]
         lists = [(idf(*exact) * (rlm.EXACT_WEIGHT if base else 1.0), exact),
                  (idf(*asked.kin) * rlm.KIN_WEIGHT, asked.kin)]
         group = idf(base, rlm.STEM + base)

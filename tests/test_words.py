@@ -17,7 +17,7 @@ def is_met(query: str, text: str) -> bool:
         forms = {asked.base, rlm.STEM + asked.base} if asked.base else set()
         if not terms.isdisjoint({asked.word, *forms, *asked.kin}):
             return True
-        if asked.is_hash and any(rlm.is_hash(term) and term.startswith(asked.word) for term in terms):
+        if asked.is_prefix and any(rlm.is_hash(term) and term.startswith(asked.word) for term in terms):
             return True
     return False
 
@@ -44,7 +44,10 @@ class MeetingTest(unittest.TestCase):
             सर्वर | सर्वर बंद है
             """)
         self.assert_met(unicodedata.normalize("NFD", "서버 | ") + "서버를 다시")
-        self.assert_met("자전거 | 서버를 다시 시작했습니다", False)
+        self.assert_met("""
+            자전거 | 서버를 다시 시작했습니다
+            서버를 | 버튼이 없다
+            """, False)
 
     def test_inflected_words_of_other_scripts_meet_their_forms(self) -> None:
         self.assert_met("""
@@ -106,6 +109,7 @@ class MeetingTest(unittest.TestCase):
             file name | the filename
             time out | a timeout
             SHOP-499 | fixes SHOP499
+            shop499 | branch feature/SHOP-499-retry
             """)
         self.assertNotIn("puisje", rlm.count_terms("Puis-je le faire ?"))
 
@@ -128,7 +132,6 @@ class MeetingTest(unittest.TestCase):
             read/readable select/selector submit/submission format/formatter close/closure safe/safety"""
         for one, other in (pair.split("/") for pair in pairs.split()):
             self.assertTrue(is_met(one, other) and is_met(other, one), (one, other))
-            self.assertTrue(is_met(other + "s", one), (one, other))
         for pair in "letter/let author/auth comment/come server/serve element/ele number/numb message/mess".split():
             self.assertFalse(is_met(*pair.split("/")), pair)
 
@@ -149,6 +152,11 @@ class CountingTest(unittest.TestCase):
                 expected.update(rlm.token_terms(token))
             if ".NET" not in text:
                 self.assertEqual(rlm.count_terms(text), expected, text)
+
+    def test_a_query_of_odd_words_is_no_error(self) -> None:
+        rng = random.Random(8)
+        for _ in range(2000):
+            rlm.query_terms("".join(rng.choice([*PIECES, "서버", "ดิ", ".NET", "C++", "🚀"]) + rng.choice(" -_+") for _ in range(4)))
 
     def test_repeated_words_of_a_query_add_their_weights(self) -> None:
         weights = {w.word: w.weight for w in rlm.query_terms("Deploy deploy the DEPLOY the")}
@@ -173,7 +181,7 @@ class ClosenessTest(FindCase):
         self.assert_order("authentication", "authentication of the users here", "the auth of all the users here")
 
     def test_a_hash_comes_before_texts_that_share_digits(self) -> None:
-        self.assert_order("3f2a9bc of", "commit 3f2a9bc1d4e5f60718293a4b5c6d7e8f90a1b2c3 of us", "3 bugs, 2 fixes of f")
+        self.assert_order("3f2a9bc bugs", "commit 3f2a9bc1d4e5f60718293a4b5c6d7e8f90a1b2c3 of us", "3 bugs, 2 fixes of f")
 
     def test_a_ticket_as_a_whole_comes_before_its_number_alone(self) -> None:
         self.assert_order("SHOP-499", "fixes SHOP-499 for good", "shop of 499 things", "error 499, again 499 and 499")
