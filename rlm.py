@@ -686,8 +686,8 @@ def project_settings(places: Places) -> dict[str, dict[str, Any]]:
     except UsageError:  # whoever needs settings will say so
         said = None
     entries = [(k, v) for k, v in said.items() if isinstance(v, dict)] if isinstance(said, dict) else []
-    return {key: {"name": plain(str(entry.get("name") or "")), "joined": list(map(str, entry.get("joined") or []))}
-            for key, entry in entries}
+    return {key: {"name": plain(str(entry.get("name") or "")), "joined": [*map(str, entry["joined"])] if isinstance(
+        entry.get("joined"), list) else []} for key, entry in entries}
 
 
 class Project:
@@ -753,7 +753,9 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
         if os.sep in path and any(is_below(each, os.path.abspath(path)) for each in (folder, *project.identities)):
             return True
         names = [*project.names, *(each for each in project.identities if os.sep in entry or os.sep not in each)]
-        if any(is_like(looks(name), wanted) or looks(name).endswith("/" + wanted) for name in names):
+        is_pattern = "*" in entry or "?" in entry
+        if any(is_like("/" + looks(name), "*/" + wanted) if is_pattern else ("/" + looks(name)).endswith("/" + wanted)
+               for name in names):
             return True
     return False
 
