@@ -40,6 +40,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     config.json                     only what the user changed
     hooks.log                       what went wrong in hooks
     memory/manifest.json            which files make up the store, in order; its generation
+    memory/projects.json            first commits of repositories without an origin, by their folders
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
@@ -333,7 +334,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "immune_uses": (3, "a chunk used that often is never archived"),
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
-    "exclude": ([], "projects of which nothing is saved: names, or folders with all that is below them; * is anything"),
+    "exclude": ([], "projects of which nothing is saved: names, owner/name, or folders with all below them; * is anything"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
 
@@ -356,19 +357,11 @@ def user_home() -> str:
     return home
 
 
-def claude_folder() -> str:
-    """Claude Code's configuration folder."""
+def claude_folder(project: str = "") -> str:
+    """Claude Code's configuration folder: the user's, or that of a project's folder."""
+    if project:
+        return os.path.join(project, ".claude")
     return folder_in("CLAUDE_CONFIG_DIR") or os.path.join(user_home(), ".claude")
-
-
-def default_home() -> str:
-    """RLM_HOME, else rlm/ in Claude Code's configuration folder; without a home of the user, RLM_CONTEXT_DIR."""
-    try:
-        return folder_in("RLM_HOME") or os.path.join(claude_folder(), "rlm")
-    except StoreUnwritable:
-        if not environment("RLM_CONTEXT_DIR"):
-            raise
-        return folder_in("RLM_CONTEXT_DIR")
 
 
 def listing(folder: str) -> list[str]:
@@ -411,8 +404,14 @@ class Places:
     __slots__ = ("home", "memory", "index")
 
     def __init__(self, home: str = "", memory: str = "") -> None:
-        self.home = home or default_home()
-        self.memory = memory or folder_in("RLM_CONTEXT_DIR") or os.path.join(self.home, "memory")
+        moved = folder_in("RLM_CONTEXT_DIR")
+        try:
+            self.home = home or folder_in("RLM_HOME") or os.path.join(claude_folder(), "rlm")
+        except StoreUnwritable:  # the user has no home, but the memory has one
+            if not moved:
+                raise
+            self.home = moved
+        self.memory = memory or moved or os.path.join(self.home, "memory")
         self.index = os.path.join(self.memory, "index")
 
     def __getattr__(self, name: str) -> Callable[..., str]:
@@ -453,15 +452,9 @@ STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.j
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
 
 
-# The client's files: the user's own, or those in a project's folder.
-
-
-def client_folder(project: str = "") -> str:
-    return os.path.join(project, ".claude") if project else claude_folder()
-
-
 def client_settings(project: str = "") -> str:
-    return os.path.join(client_folder(project), "settings.json")
+    """The settings file with the hooks: the user's, or that of a project's folder."""
+    return os.path.join(claude_folder(project), "settings.json")
 
 
 def client_servers(project: str = "") -> str:
@@ -472,7 +465,7 @@ def client_servers(project: str = "") -> str:
 
 
 def skill_file(name: str, project: str = "") -> str:
-    return os.path.join(client_folder(project), "skills", name, "SKILL.md")
+    return os.path.join(claude_folder(project), "skills", name, "SKILL.md")
 
 
 def launcher_file() -> str:
@@ -486,11 +479,6 @@ PINNED = ("RLM_HOME", "RLM_CONTEXT_DIR")
 def pinned_places(places: Places) -> dict[str, str]:
     """The variables that move the store, as set now: hooks and server get them too, or they would use another one."""
     return {name: path for name, path in zip(PINNED, (places.home, places.memory)) if environment(name)}
-
-
-def is_on_path(folder: str) -> bool:
-    """Whether a shell finds commands in the folder."""
-    return folder in environment("PATH").split(os.pathsep)
 
 
 def read_config(places: Places) -> dict[str, Any]:
@@ -571,9 +559,7 @@ def path_forms(path: str) -> list[str]:
         forms = [os.path.realpath(path), path]
     except ValueError:  # a NUL: no file is called so
         forms = [path, path]
-    if ignores_case(forms[0]):
-        return [looks(form) for form in forms]
-    return [composed(form) for form in forms]
+    return list(map(looks if ignores_case(forms[0]) else composed, forms))
 
 
 def is_like(name: str, pattern: str) -> bool:
@@ -644,30 +630,26 @@ def origin_url(git: str) -> str:
     return ""
 
 
-def without_git(path: str) -> str:
-    """The path of a remote without slashes and .git at its end."""
-    while path.endswith(("/", "/.git", ".git")) and path.strip("/"):
-        path = path[:-1] if path.endswith("/") else path[:-4]
-    return path
-
-
 def remote_identity(url: str, top: str) -> str:
     """host/owner/name of a remote's URL in lower case, never with credentials; its path when it is a folder's."""
     scheme, is_url, rest = url.partition("://")
-    if not is_url:
-        before, at, after = url.partition("@")
-        host, colon, path = (after if at and "/" not in before else url).partition(":")
-        if not colon or "/" in host:
-            return without_git(path_forms(os.path.join(top, os.path.expanduser(url)))[0])
-    elif looks(scheme) == "file":
-        return without_git(path_forms("/" + rest.partition("/")[2])[0])
-    else:
+    before, at, after = url.partition("@")
+    host, colon, path = (after if at and "/" not in before else url).partition(":")  # git@host:owner/name
+    if is_url:
         host, _, path = rest.partition("/")
         if "@" in path and ":" in host and "@" not in host and not host.rpartition(":")[2].isdigit():
-            host, _, path = rest.rpartition("@")[2].partition("/")  # a / in the password
+            host, _, path = rest.rpartition("@")[2].partition("/")  # there was a / in the password
         host, path = host.rpartition("@")[2], path.partition("?")[0].partition("#")[0]
         host = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    return plain(looks("/".join(filter(None, [host, *without_git(path).split("/")]))))
+    if host.partition(".")[0] in ("ssh", "altssh", "www"):  # what GitHub, GitLab and others call port 443
+        host = host.partition(".")[2]
+    if is_url and scheme.lower() == "file":
+        host, path = "", path_forms("/" + rest.partition("/")[2])[0]
+    elif not is_url and (not colon or "/" in host):
+        host, path = "", path_forms(os.path.join(top, os.path.expanduser(url)))[0]
+    while path.endswith(("/", ".git")) and path.strip("/"):
+        path = path[:-1] if path.endswith("/") else path[:-4]
+    return plain(looks("/".join(filter(None, [host, *path.split("/")])))) if host else path
 
 
 def first_commits(places: Places) -> dict[str, str]:
@@ -704,11 +686,6 @@ class Project:
         self.name, self.identity, self.found_by = self.names[0], identities[0] if identities else "", found_by
 
 
-def named_project(places: Places, name: str) -> Project:
-    """The project that RLM_PROJECT names."""
-    return Project(places, name, [f"name:{looks(name)}"], "RLM_PROJECT")
-
-
 def project_at(places: Places, folder: str) -> Project:
     """The project of a folder: of the git repository around it, else of the folder itself.
 
@@ -729,7 +706,7 @@ def project_at(places: Places, folder: str) -> Project:
     origin = [remote_identity(url, top)] if url else []
     found_by = f"the origin of {top}" if origin else f"the first commit of {top}" if commit else "its folder"
     identities = filter(None, [*origin, *places_of_it, path])
-    return Project(places, plain(name) or "default", list(dict.fromkeys(identities)), found_by)
+    return Project(places, composed(plain(name)) or "default", list(dict.fromkeys(identities)), found_by)
 
 
 def current_folder() -> str:
@@ -740,10 +717,12 @@ def current_folder() -> str:
         return ""
 
 
-def current_project(places: Places) -> Project:
-    """The project that RLM_PROJECT names, else that of the folder we work in."""
+def current_project(places: Places, folder: str = "") -> Project:
+    """The project that RLM_PROJECT names, else that of the folder, by default the one we work in."""
     named = plain(environment("RLM_PROJECT"))
-    return named_project(places, named) if named else project_at(places, current_folder())
+    if named:
+        return Project(places, named, [f"name:{looks(named)}"], "RLM_PROJECT")
+    return project_at(places, folder or current_folder())
 
 
 def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> bool:
@@ -3089,8 +3068,15 @@ class Projects:
         # (identity, folded name) of each; identity "" for memories that know only a name.
         terms = sorted(view.terms_from(BY_IDENTITY))
         self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
-        # What counts as another project: folders whose first commit is known, and what the user joined to it.
-        self.owners = {path: f"commit:{commit}" for path, commit in first_commits(view.log.places).items()}
+        # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
+        places, names = view.log.places, [name for each, name in self.known if each]
+        shared = {each for each, name in self.known if names.count(name) > 1} if len(set(names)) < len(names) else ()
+        folders = first_commits(places)
+        self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
+        for path in [each for each in (*shared, *folders) if os.path.isabs(each) and os.path.isdir(each)]:
+            if path in shared or self.owners[path] in shared:
+                here = project_at(places, path)
+                self.owners.update((other, here.identity) for other in here.identities[1:])
         self.owners.update((other, each) for each, entry in self.said.items() for other in entry["joined"])
 
     def whole(self, identity: str) -> str:
@@ -6242,14 +6228,16 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
 def import_batch(view: View, items: Sequence[Item], project: str, done: Imported, identity: str = "") -> list[str]:
     """Stores the items in one commit; the ids of new ones that are to be archived."""
     places, archived = view.log.places, []
-    excluded = setting(places, "exclude")
+    excluded, hidden = setting(places, "exclude"), {}
     with Writer(view) as writer:
         for item in items:
             if item["kind"] == "damaged":
                 done.refused.append(f"{item.get('path', '')}: {item['why']}")
                 continue
-            name, known_by = owner_of(item, project, identity)
-            if excluded and is_excluded(excluded, Project(places, name, [known_by] if known_by else [], "the item")):
+            owner = owner_of(item, project, identity)
+            if excluded and owner not in hidden:
+                hidden[owner] = is_excluded(excluded, Project(places, owner[0], [*filter(None, owner[1:])], "the item"))
+            if hidden.get(owner):
                 done.n_excluded += 1
                 continue
             try:
@@ -7209,7 +7197,9 @@ def noted(note: str, answer: Answer) -> Answer:
 
 def check_included(places: Places, project: Project) -> None:
     """UsageError when nothing of that project is to be saved."""
-    is_here = project.identity == current_project(places).identity
+    here = current_project(places)
+    project = here if project.name == "*" else project  # what is learnt in a project is of that project
+    is_here = project.identity == here.identity
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm.py config exclude`)")
@@ -9572,13 +9562,12 @@ class Keeper:
         """
         root, here, folder = self.root, current_folder(), self.folders.get(folder, folder)
         if (root, folder) not in self.projects:
-            named = plain(environment("RLM_PROJECT")) if here in (folder, root) else ""
+            project_of = current_project if here in (folder, root) else project_at
             is_below = bool(root) and folder.startswith(root + os.sep)
             folder_of_it = root if is_below and not (os.path.isdir(folder) and repository(folder)[0]) else folder
-            if not self.hurries and not named:
+            if not self.hurries:
                 learn_first_commit(self.places, folder_of_it)
-            self.projects[root, folder] = clean_project(
-                named_project(self.places, named) if named else project_at(self.places, folder_of_it))
+            self.projects[root, folder] = clean_project(project_of(self.places, folder_of_it))
         return self.projects[root, folder]
 
     def relatives(self, name: str, first: str, named: Collection[str]) -> list[str]:
@@ -10054,9 +10043,7 @@ class Hook:
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
         self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
-        named = plain(environment("RLM_PROJECT"))
-        self.project = clean_project(
-            named_project(self.places, named) if named else project_at(self.places, self.folder))
+        self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
 
@@ -10260,7 +10247,8 @@ def where_it_stands(hook: Hook) -> str:
     thread = [] if is_resumed else last_session_lines(view, keys, hook)
     if not critical and not thread:
         return ""
-    head = message("thread", project=hook.project.name, n=f"{len(keys):,}")
+    name = Projects(view).labels().get(hook.project.identity, hook.project.name)
+    head = message("thread", project=name, n=f"{len(keys):,}")
     return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
 
 
@@ -12222,7 +12210,8 @@ def launcher_step(places: Places, python: str, pinned: Mapping[str, str], record
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    hint = "" if is_on_path(os.path.dirname(path)) else f"{os.path.dirname(path)} is not on PATH: add it to use `rlm`"
+    folder = os.path.dirname(path)
+    hint = "" if folder in environment("PATH").split(os.pathsep) else f"{folder} is not on PATH: add it to use `rlm`"
     step = file_step(path, launcher_source(places, python, pinned).encode("utf-8", "surrogateescape"), record, 0o755)
     step.aside, step.what = "", hint or step.what  # a launcher of ours is not worth keeping
     return step

@@ -104,7 +104,7 @@ class IdentityTest(ProjectCase):
                     "https://zoe:s3cr3tw0rd@github.com/acme/api.git", "https://s3cr3tw0rd@github.com/acme/api",
                     "https://zoe:s3cr3tw0rd/x@github.com/acme/api", "zoe:s3cr3tw0rd@github.com:acme/api.git",
                     "https://github.com/acme/api.git?token=s3cr3tw0rd", "https://github.com//acme/api#s3cr3tw0rd",
-                    "https://github.com/Acme/API.git"):
+                    "https://github.com/Acme/API.git", "ssh://git@ssh.github.com:443/acme/api.git"):
             with self.subTest(url):
                 self.assertEqual(rlm.remote_identity(url, self.home), "github.com/acme/api")
         for url, wanted in (("https://gitlab.com/a/b/c/d.git", "gitlab.com/a/b/c/d"), ("host:name.git", "host/name"),
@@ -249,6 +249,9 @@ class FirstCommitTest(ProjectCase):
         self.assertEqual(self.identity(folder), "h/acme/shop")
         told = self.told(folder)
         self.assertEqual([each in told for each in (first, second, third)], [True] * 3)
+        answer = self.call("rlm_recall", project="shop")  # it is one project, not three
+        self.assertNotIn("note", answer.data)
+        self.assertEqual(answer.text.count("· shop ·"), 3)
 
     def test_worktrees_agree_with_their_repository(self) -> None:
         one = self.started("a/api")
@@ -384,6 +387,9 @@ class UsersOwnTest(ProjectCase):
     def test_the_users_own_memories_are_told_in_every_project(self) -> None:
         folder = self.folder("shop")
         mine = self.remember(folder, WORDS, importance="critical", project="*")
+        rlm.write_config(self.places, {"exclude": ["hidden"]})
+        with self.assertRaisesRegex(rlm.UsageError, "exclude"):
+            self.remember(self.folder("hidden"), "of the hidden project é", project="*")
         for where in (folder, self.folder("elsewhere"), self.repo("acme/api", "git@h:acme/api.git")):
             self.assertIn(mine, self.told(where))
             self.assertIn(mine, self.asked(where))
