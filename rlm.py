@@ -334,7 +334,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "immune_uses": (3, "a chunk used that often is never archived"),
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
-    "exclude": ([], "projects of which nothing is saved: names, owner/name, or folders with all below them; * is anything"),
+    "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
 
@@ -652,24 +652,26 @@ def remote_identity(url: str, top: str) -> str:
     return plain(looks("/".join(filter(None, [host, *path.split("/")])))) if host else path
 
 
+def string_map(value: object) -> dict[str, str]:
+    """What is a string in a JSON object, {} when it is none."""
+    return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
+
+
 def first_commits(places: Places) -> dict[str, str]:
     """The first commits of repositories without an origin, by their folders, as far as git was asked."""
     try:
-        known = from_json(small_text(places.projects()))
+        return string_map(from_json(small_text(places.projects())))
     except (ValueError, RecursionError):
         return {}
-    return {k: v for k, v in known.items() if isinstance(v, str)} if isinstance(known, dict) else {}
 
 
-def project_settings(places: Places) -> dict[str, dict[str, Any]]:
-    """What the user said of projects, by identity: "name" to show, "joined" identities that count as it."""
+def project_settings(places: Places) -> tuple[dict[str, str], dict[str, str]]:
+    """What the user said of projects: names to show, by identity; and which identity each joined one counts as."""
     try:
         said = read_config(places).get("projects")
     except UsageError:  # whoever needs settings will say so
-        said = None
-    entries = [(k, v) for k, v in said.items() if isinstance(v, dict)] if isinstance(said, dict) else []
-    return {key: {"name": plain(str(entry.get("name") or "")), "joined": [*map(str, entry["joined"])] if isinstance(
-        entry.get("joined"), list) else []} for key, entry in entries}
+        said = {}
+    return (string_map(said.get("names")), string_map(said.get("joined"))) if isinstance(said, dict) else ({}, {})
 
 
 class Project:
@@ -679,10 +681,10 @@ class Project:
 
     def __init__(self, places: Places, name: str, identities: Sequence[str], found_by: str) -> None:
         """*identities*: the best first, then those by which older memories of it may be known."""
-        said = [of_it for of_it in map(project_settings(places).get, identities) if of_it]
+        names, joined = project_settings(places)
         # The name to show is the first; an older one still tells which memories and exclusions are meant.
-        self.names = list(dict.fromkeys([*(entry["name"] for entry in said if entry["name"]), name]))
-        self.identities = list(dict.fromkeys([*identities, *(other for entry in said for other in entry["joined"])]))
+        self.names = list(dict.fromkeys([*(plain(names[each]) for each in identities if each in names), name]))
+        self.identities = list(dict.fromkeys([*identities, *(j for j, owner in joined.items() if owner in identities)]))
         self.name, self.identity, self.found_by = self.names[0], identities[0] if identities else "", found_by
 
 
@@ -699,13 +701,13 @@ def project_at(places: Places, folder: str) -> Project:
     path = path_forms(top or folder)[0] if folder else ""
     name = os.path.basename((top or folder).rstrip("/"))
     name = name[:-4] if top == git and name.endswith(".git") else name
-    commits = first_commits(places) if git else {}
+    commits, url = (first_commits(places), origin_url(git)) if git else ({}, "")
     commit = commits.get(path, "")
-    places_of_it = [f"commit:{commit}", *(other for other in commits if commits[other] == commit)] if commit else []
-    url = origin_url(git) if git else ""
-    origin = [remote_identity(url, top)] if url else []
-    found_by = f"the origin of {top}" if origin else f"the first commit of {top}" if commit else "its folder"
-    identities = filter(None, [*origin, *places_of_it, path])
+    clones = [other for other in commits if commits[other] == commit and other != path]
+    if url and any(map(os.path.isdir, clones)):  # made from one template: whose the older memories are is not known
+        commit, clones = "", []
+    found_by = f"the origin of {top}" if url else f"the first commit of {top}" if commit else "its folder"
+    identities = filter(None, [url and remote_identity(url, top), commit and f"commit:{commit}", path, *clones])
     return Project(places, composed(plain(name)) or "default", list(dict.fromkeys(identities)), found_by)
 
 
@@ -3061,15 +3063,16 @@ def is_bare_name(identity: str) -> bool:
 class Projects:
     """The projects that a store has memories of, as of now."""
 
-    __slots__ = ("view", "known", "said", "owners")
+    __slots__ = ("view", "known", "names", "owners")
 
     def __init__(self, view: View) -> None:
-        self.view, self.said = view, project_settings(view.log.places)
+        places, self.view = view.log.places, view
+        self.names, joined = project_settings(places)
         # (identity, folded name) of each; identity "" for memories that know only a name.
         terms = sorted(view.terms_from(BY_IDENTITY))
         self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
         # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
-        places, names = view.log.places, [name for each, name in self.known if each]
+        names = [name for each, name in self.known if each]
         shared = {each for each, name in self.known if names.count(name) > 1} if len(set(names)) < len(names) else ()
         folders = first_commits(places)
         self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
@@ -3077,7 +3080,7 @@ class Projects:
             if path in shared or self.owners[path] in shared:
                 here = project_at(places, path)
                 self.owners.update((other, here.identity) for other in here.identities[1:])
-        self.owners.update((other, each) for each, entry in self.said.items() for other in entry["joined"])
+        self.owners.update(joined)
 
     def whole(self, identity: str) -> str:
         """The identity of the project that this one counts as."""
@@ -3086,7 +3089,7 @@ class Projects:
     def named(self, wanted: str) -> list[str]:
         """The identities meant by a name, else by an identity or its end (owner/name); "" for a name alone."""
         name, end = folded(wanted), looks(wanted)
-        found = [identity for identity, entry in self.said.items() if folded(entry["name"]) == name]
+        found = [identity for identity, shown in self.names.items() if folded(shown) == name]
         found += [identity for identity, known in self.known if known == name]
         found = found or [each for each, _ in self.known if looks(each) == end or looks(each).endswith("/" + end)
                           or (each.startswith(end) and end.startswith("commit:"))]
@@ -3118,14 +3121,13 @@ class Projects:
 
     def labels(self) -> dict[str, str]:
         """How to show the projects that were renamed (that name) or share one (owner/name), by identity."""
-        renamed = {each: entry["name"] for each, entry in self.said.items() if entry["name"]}
-        shown = [(each, folded(renamed.get(each, name))) for each, name in self.known if each]
+        shown = [(each, folded(self.names.get(each, name))) for each, name in self.known if each]
         short = {each: "/".join(each.split("/")[-2:])[: None if "/" in each else 19] for each, _ in shown}
         bearers: dict[str, set[str]] = {}
         for each, name in shown:
             bearers.setdefault(name, set()).add(self.whole(each))
         shared = {each for each, name in shown if len(bearers[name]) > 1}
-        return {**renamed, **{each: short[each] if list(short.values()).count(short[each]) == 1 else each
+        return {**self.names, **{each: short[each] if list(short.values()).count(short[each]) == 1 else each
                               for each in shared}}
 
     def shared_note(self, wanted: str) -> str:
@@ -13282,30 +13284,31 @@ def project_command(call: Call, options: Any) -> int:
     here = clean_project(project_here(places))
     with call.store.reading() as view:
         projects = Projects(view)
-        said, labels = projects.said, projects.labels()
-        found = projects.named(options.join) if options.join else []
-        others = [each for each in projects.named(here.name) if each and each not in here.identities]
-        n_memories = len(set(projects.own_keys(here)) - view.dead())
-    entry = {} if options.unset else dict(said.get(here.identity, {}))
+        labels, found = projects.labels(), projects.named(options.join) if options.join else []
+        others = [labels.get(each, each) for each in projects.named(here.name) if each and each not in here.identities]
+        n_memories = len(set(projects.own_keys(here)) - set(projects.keys("*")) - view.dead())
+    names, joined = before = project_settings(places)
+    if options.unset:
+        names = {each: name for each, name in names.items() if each not in here.identities}
+        joined = {each: owner for each, owner in joined.items() if owner not in here.identities}
+    if len([each for each in found if each]) > 1:
+        raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: "
+                         + ", ".join(labels.get(each, each) for each in found if each))
     if options.join:
-        joined = [each or f"name:{looks(options.join)}" for each in found if each not in here.identities]
-        if len(list(filter(None, found))) > 1:
-            names = ", ".join(labels.get(each, each) for each in found if each)
-            raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: {names}")
-        if not joined:
+        wanted = {each or f"name:{looks(options.join)}" for each in found} - set(here.identities)
+        if not wanted:
             raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm.py status` lists them")
-        entry["joined"] = list(dict.fromkeys([*entry.get("joined", []), *joined]))
+        joined = {**joined, **dict.fromkeys(wanted, here.identity)}
     if options.rename:
-        entry["name"] = name_field("the name", options.rename)
-    if entry != said.get(here.identity, {}):
-        changed = {**said, here.identity: entry} if entry else {k: v for k, v in said.items() if k != here.identity}
-        write_config(places, {**read_config(places), "projects": changed})
-        here = current_project(places)
-    data = {"name": here.name, "identity": here.identity, "found_by": here.found_by, "also": here.identities[1:],
-            "others": [labels.get(each, each) for each in others], "n_memories": n_memories}
+        names = {**names, here.identity: name_field("the name", options.rename)}
+    if (names, joined) != before:
+        write_config(places, {**read_config(places), "projects": {"names": names, "joined": joined}})
+        here = clean_project(current_project(places))
     lines = [f"project = {here.name}", f"    {here.identity or 'known by its name only'} ({here.found_by})"]
     lines += [f"    also: {', '.join(here.identities[1:])}"] if here.identities[1:] else []
-    lines += [f"    other projects of that name: {', '.join(data['others'])}"] if others else []
+    lines += [f"    other projects of that name: {', '.join(others)}"] if others else []
+    data = {"name": here.name, "identity": here.identity, "found_by": here.found_by, "also": here.identities[1:],
+            "others": others, "n_memories": n_memories}
     print_answer(Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data), options.json)
     return 0
 

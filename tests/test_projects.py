@@ -253,6 +253,19 @@ class FirstCommitTest(ProjectCase):
         self.assertNotIn("note", answer.data)
         self.assertEqual(answer.text.count("· shop ·"), 3)
 
+    def test_two_made_from_one_template_are_told_apart_by_their_origins(self) -> None:
+        folders = [self.started("a/api"), os.path.join(self.home, "b")]
+        shutil.copytree(*folders)
+        for folder in folders:
+            self.remember(folder, "before there was an origin é" + folder, importance="critical")
+        self.assertEqual(*map(self.identity, folders))
+        for name, folder in zip("ab", folders):
+            self.git(folder, "remote", "add", "origin", f"git@h:{name}/api.git")
+            self.remember(folder, f"of {name} é", importance="critical")
+        for name, folder in zip("ab", folders):
+            self.assertEqual(self.told(folder).count('- "'), 1)
+            self.assertIn(f"of {name} é", self.told(folder))
+
     def test_worktrees_agree_with_their_repository(self) -> None:
         one = self.started("a/api")
         mine = self.remember(one, WORDS, importance="critical")
@@ -449,7 +462,7 @@ class ConfigProjectTest(ProjectCase):
     def test_a_damaged_setting_of_projects_does_no_harm(self) -> None:
         acme = self.repo("acme/api", "git@h:acme/api.git")
         mine = self.remember(acme, WORDS, importance="critical")
-        for value in (7, [], {"h/acme/api": 7}, {"h/acme/api": {"name": [], "joined": 7}}, {"h/acme/api": {"joined": [7, None]}}):
+        for value in (7, [], {"names": 7, "joined": []}, {"names": {"h/acme/api": 7}, "joined": {"x": [], "y": None}}):
             rlm.write_config(self.places, {"projects": value})
             self.assertIn(mine, self.told(acme))
 
@@ -495,7 +508,7 @@ class ExcludeTest(ProjectCase):
 
     def test_a_renamed_project_stays_excluded_by_the_name_of_its_folder(self) -> None:
         acme = self.repo("acme/api", "git@h:acme/api.git")
-        rlm.write_config(self.places, {"exclude": ["api"], "projects": {"h/acme/api": {"name": "shop"}}})
+        rlm.write_config(self.places, {"exclude": ["api"], "projects": {"names": {"h/acme/api": "shop"}}})
         with self.at(acme), self.assertRaisesRegex(rlm.UsageError, "exclude"):
             self.call("rlm_remember", content=WORDS)
 
