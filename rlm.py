@@ -499,25 +499,24 @@ def checked_setting(key: str, value: object) -> object:
     """The value in the setting's own type. UsageError for an unknown key or a value that does not fit."""
     if key not in SETTINGS:
         raise UsageError(f"no setting {one_line(key, 60)!r}; there are: {', '.join(SETTINGS)}")
-    default = SETTINGS[key][0]
+    default, word = SETTINGS[key][0], str(value).strip().lower()
     if isinstance(default, list):
         names = value.split(",") if isinstance(value, str) else value
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
         raise UsageError(f"{key} takes names separated by commas")
     if isinstance(default, bool):
-        word = str(value).strip().lower()
         if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
             return word in ("true", "yes", "on", "1")
         raise UsageError(f"{key} takes on or off, not {one_line(repr(value), 60)}")
     try:
-        number = float(str(value))
-        if isinstance(value, bool) or not 0 <= number < 1e9 or (isinstance(default, int) and number != int(number)):
-            raise ValueError
-    except ValueError:
+        number = type(default)(float(word))
+    except (ValueError, OverflowError):
+        number = -1
+    if isinstance(value, bool) or not 0 <= number < 1e9 or number != float(word):
         kind = "a whole number" if isinstance(default, int) else "a number"
-        raise UsageError(f"{key} takes {kind} from 0 to 1e9, not {one_line(repr(value), 60)}") from None
-    return int(number) if isinstance(default, int) else number
+        raise UsageError(f"{key} takes {kind} from 0 to 1e9, not {one_line(repr(value), 60)}")
+    return number
 
 
 def setting(places: Places, key: str) -> Any:
