@@ -683,8 +683,9 @@ class Project:
         names, joined = project_settings(places)
         # The name to show is the first; an older one still tells which memories and exclusions are meant.
         self.names = list(dict.fromkeys([*(plain(names[each]) for each in identities if each in names), name]))
-        self.identities = list(dict.fromkeys([*identities, *(j for j, owner in joined.items() if owner in identities)]))
-        self.name, self.identity, self.found_by = self.names[0], identities[0] if identities else "", found_by
+        same = [*identities, *(other for other, owner in joined.items() if owner in identities)]
+        self.identities = list(dict.fromkeys(map(plain, same)))  # plain: a folder's name may hold a tab
+        self.name, self.identity, self.found_by = self.names[0], [*self.identities, ""][0], found_by
 
 
 def project_at(places: Places, folder: str) -> Project:

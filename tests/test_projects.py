@@ -291,6 +291,13 @@ class TwoOfOneNameTest(ProjectCase):
         self.assertIn("Last session", self.told(self.acme))
         self.assertNotEqual(self.asked(self.folder("acme/api/src")), "")
 
+    def test_folders_of_any_name_have_memories_of_their_own(self) -> None:
+        folders = [self.folder(name) for name in ("a\tb  c", "line\nend", os.fsdecode(b"caf\xe9"), NFD, "\u202eé", "*", "x" * 200)]
+        ids = [self.remember(folder, f"of {n} é", importance="critical") for n, folder in enumerate(folders)]
+        for wanted, folder in zip(ids, folders):
+            told = self.told(folder)
+            self.assertEqual([each for each in ids if each in told], [wanted], folder)
+
     def test_a_conversation_in_a_folder_that_is_gone_is_of_that_path(self) -> None:
         self.save_conversation(os.path.join(self.home, "gone", "api"))
         self.import_past()
