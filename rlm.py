@@ -582,11 +582,11 @@ def is_below(folder: str, above: str) -> bool:
 # -- projects ---------------------------------------------------------------
 
 
-def small_text(path: str) -> str:
-    """What one of git's files says, "" when it cannot be read."""
+def small_text(path: str, n_chars: int = 1 << 20) -> str:
+    """What one of git's files begins with, "" when it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
+            return file.read(n_chars)
     except (OSError, ValueError):
         return ""
 
@@ -627,6 +627,17 @@ def origin_url(git: str) -> str:
                 return value[1:].partition('"')[0].replace("\\\\", "\\")
             return value.partition("#")[0].partition(";")[0].strip()
     return ""
+
+
+def logged_first_commit(git: str) -> str:
+    """The first commit as git's log of HEAD has it, which saves asking git; "" in clones, and when that was pruned."""
+    commit = ""
+    for line in small_text(os.path.join(git, "logs", "HEAD"), 4096).split("\n"):
+        facts, _, event = line.partition("\t")
+        if not event.startswith("commit (amend)" if commit else "commit (initial)"):
+            break
+        commit = "".join(facts.split()[1:2])
+    return commit
 
 
 def remote_identity(url: str, top: str) -> str:
@@ -702,7 +713,7 @@ def project_at(places: Places, folder: str) -> Project:
     name = os.path.basename((top or folder).rstrip("/"))
     name = name[:-4] if top == git and name.endswith(".git") else name
     commits, url = (first_commits(places), origin_url(git)) if git else ({}, "")
-    commit = commits.get(path, "")
+    commit = commits.get(path) or logged_first_commit(git) if git else ""
     clones = [other for other in commits if commits[other] == commit and other != path]
     if url and any(map(os.path.isdir, clones)):  # made from one template: whose the older memories are is not known
         commit, clones = "", []
@@ -1196,14 +1207,13 @@ def learn_first_commit(places: Places, folder: str) -> None:
     import subprocess
 
     try:
-        done = subprocess.run(["git", f"--git-dir={git}", "rev-list", "--max-parents=0", "HEAD"], timeout=3,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-        roots = done.stdout.decode("ascii", "replace").split()
-        if roots and not done.returncode:
-            ensure_folder(places.memory)
-            replace_file(places.projects(), to_json({**known, path: roots[-1]}).encode("ascii") + b"\n")
-    except (OSError, subprocess.SubprocessError, StoreUnwritable):  # no git, no commit, no room: its path will do
-        pass
+        commit = logged_first_commit(git) or subprocess.run(
+            ["git", f"--git-dir={git}", "rev-list", "--max-parents=0", "HEAD"], timeout=3, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout.decode("ascii").split()[-1]
+        ensure_folder(places.memory)
+        replace_file(places.projects(), to_json({**known, path: commit}).encode("ascii") + b"\n")
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError, StoreUnwritable):
+        pass  # no git, no commit, no room: its path will do
 
 
 def project_here(places: Places) -> Project:

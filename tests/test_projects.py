@@ -218,9 +218,23 @@ class FirstCommitTest(ProjectCase):
         self.assertIn(mine, self.told(moved))
         self.assertNotIn(mine, self.told(other))
 
+    def test_hooks_alone_know_a_repository_that_moved(self) -> None:
+        one = self.started("a/api")
+        self.git(one, "commit", "-q", "--amend", "--allow-empty", "-m", "another first")
+        self.git(one, "commit", "-q", "--allow-empty", "-m", "second")
+        self.told(one, "PostCompact", compact_summary=WORDS)
+        moved = os.path.join(self.home, "moved é")
+        os.rename(one, moved)
+        with mock.patch.object(subprocess, "Popen", side_effect=AssertionError("a process")):
+            told = self.told(moved, "UserPromptSubmit", prompt=QUESTION, session_id="another")
+        self.assertIn("zebrafish", told)
+        roots = subprocess.run(["git", "-C", moved, "rev-list", "--max-parents=0", "HEAD"], check=True, capture_output=True)
+        self.assertEqual(self.identity(moved), "commit:" + roots.stdout.decode().strip())
+
     def test_git_is_asked_once_and_never_where_there_is_an_origin(self) -> None:
         one, cloned = self.started("a/api"), self.folder("c")
         self.git(self.home, "clone", "-q", one, cloned)
+        shutil.rmtree(os.path.join(one, ".git", "logs"))
         self.remember(one, WORDS)
         with mock.patch.object(subprocess, "run", side_effect=AssertionError("git was asked")):
             self.remember(one, "again é")
@@ -234,6 +248,7 @@ class FirstCommitTest(ProjectCase):
         self.assertEqual(self.identity(folder), os.path.realpath(folder))
         self.assertIn(mine, self.told(folder))
         one = self.started("a/api")
+        shutil.rmtree(os.path.join(one, ".git", "logs"))
         with mock.patch.dict(os.environ, {"PATH": "/nowhere"}):
             self.remember(one, WORDS)
         self.assertEqual(self.identity(one), os.path.realpath(one))
