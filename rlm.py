@@ -13288,32 +13288,41 @@ def compact_command(call: Call, options: Any) -> int:
     return 0
 
 
-def project_command(call: Call, options: Any) -> int:
-    """Shows the current project; joins another to it, renames it, or undoes that (--unset)."""
-    places = call.store.places
-    here = clean_project(project_here(places))
-    with call.store.reading() as view:
-        projects = Projects(view)
-        labels, found = projects.labels(), projects.named(options.join) if options.join else []
-        others = [labels.get(each, each) for each in projects.named(here.name) if each and each not in here.identities]
-        n_memories = len(set(projects.own_keys(here)) - set(projects.keys("*")) - view.dead())
-    names, joined = before = project_settings(places)
+def change_project(view: View, here: Project, options: Any) -> None:
+    """Joins another project to this one, renames it, or undoes that. UsageError or NotFound when there is no such."""
+    places, projects = view.log.places, Projects(view)
+    names, joined = project_settings(places)
     if options.unset:
         names = {each: name for each, name in names.items() if each not in here.identities}
         joined = {each: owner for each, owner in joined.items() if owner not in here.identities}
-    if len([each for each in found if each]) > 1:
-        raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: "
-                         + ", ".join(labels.get(each, each) for each in found if each))
     if options.join:
+        found, labels = projects.named(options.join), projects.labels()
         wanted = {each or f"name:{looks(options.join)}" for each in found} - set(here.identities)
+        if len(list(filter(None, found))) > 1:
+            raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: "
+                             + ", ".join(labels.get(each, each) for each in found if each))
         if not wanted:
             raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm.py status` lists them")
-        joined = {**joined, **dict.fromkeys(wanted, here.identity)}
+        kept = {each: owner for each, owner in joined.items() if each not in here.identities}
+        joined = {each: here.identity if owner in wanted else owner for each, owner in kept.items()}
+        joined.update(dict.fromkeys(wanted, here.identity))
     if options.rename:
         names = {**names, here.identity: name_field("the name", options.rename)}
-    if (names, joined) != before:
-        write_config(places, {**read_config(places), "projects": {"names": names, "joined": joined}})
-        here = clean_project(current_project(places))
+    said = {"projects": {"names": names, "joined": joined}} if names or joined else {}
+    write_config(places, {**without_keys(read_config(places), "projects"), **said})
+
+
+def project_command(call: Call, options: Any) -> int:
+    """Shows the current project, after changing what was asked for."""
+    here = clean_project(project_here(call.store.places))
+    with call.store.reading() as view:
+        if options.join or options.rename or options.unset:
+            change_project(view, here, options)
+            here = clean_project(current_project(call.store.places))
+        projects = Projects(view)
+        labels = projects.labels()
+        others = [labels.get(each, each) for each in projects.named(here.name) if each and each not in here.identities]
+        n_memories = len(set(projects.own_keys(here)) - set(projects.keys("*")) - view.dead())
     lines = [f"project = {here.name}", f"    {here.identity or 'known by its name only'} ({here.found_by})"]
     lines += [f"    also: {', '.join(here.identities[1:])}"] if here.identities[1:] else []
     lines += [f"    other projects of that name: {', '.join(others)}"] if others else []

@@ -447,7 +447,8 @@ class ConfigProjectTest(ProjectCase):
         self.assertEqual((shown["name"], shown["identity"], shown["others"]), ("api", "h/acme/api", ["globex/api"]))
         self.assertIn("origin", shown["found_by"])
         self.assertEqual(shown["n_memories"], 1)
-        self.assertEqual(self.configured("project", "--join", "globex/api", folder=acme)["also"][-1], "h/globex/api")
+        shown = self.configured("project", "--join", "globex/api", folder=acme)
+        self.assertEqual((shown["also"][-1], shown["others"], shown["n_memories"]), ("h/globex/api", [], 2))
         self.assertIn(mine, self.told(acme))
         self.assertIn(theirs, self.told(acme))
         self.assertNotIn(mine, self.told(globex))
@@ -456,9 +457,22 @@ class ConfigProjectTest(ProjectCase):
         self.assertIn("Shop é", self.told(acme))
         self.assertEqual(len(self.call("rlm_recall", project="shop e").data["insights"]), 2)
         self.assertIn("· Shop é ·", self.call("rlm_recall", query="zebrafish").text)
-        self.assertEqual(self.configured("project", "--unset", folder=acme)["name"], "api")
+        shown = self.configured("project", "--unset", folder=acme)
+        self.assertEqual((shown["name"], shown["others"], shown["n_memories"]), ("api", ["globex/api"], 1))
+        self.assertEqual(rlm.read_config(self.places), {})
         self.assertNotIn(theirs, self.told(acme))
         self.assertNotIn("projects", self.configured("archive_after_days"))
+
+    def test_joining_goes_on_with_what_was_joined_before_and_turns_round_what_was_joined_the_other_way(self) -> None:
+        a, b, c = (self.repo(f"{name}/api", f"git@h:{name}/api.git") for name in "abc")
+        ids = [self.remember(folder, f"of {folder} é", importance="critical") for folder in (a, b, c)]
+        self.configured("project", "--join", "c/api", folder=b)
+        self.configured("project", "--join", "b/api", folder=a)
+        self.assertEqual([each in self.told(a) for each in ids], [True] * 3)
+        self.assertEqual([each in self.told(b) for each in ids], [False, True, False])
+        self.configured("project", "--join", "a/api", folder=b)
+        self.assertEqual([each in self.told(b) for each in ids], [True] * 3)
+        self.assertEqual([each in self.told(a) for each in ids], [True, False, False])
 
     def test_an_old_name_can_be_joined(self) -> None:
         acme = self.repo("acme/api", "git@h:acme/api.git")
