@@ -83,7 +83,6 @@ if TYPE_CHECKING:
     Row = dict[str, Any]  # one row of an rlm-claude index, as found
     Rows = dict[str, list[Row]]  # such rows by chunk id, which may occur twice
     Position = int  # a byte in the log files read as one run, see Log
-    Key = int  # a document's ordinal << 8, the form in which postings hold it
     Entry = dict[str, Any]  # one line of a transcript
     Check = tuple[str, str, str, str]  # what was looked at; ok, warn or fail; what was seen; what to do about it
     HookEntry = tuple[str, int, int, str, Record]  # a hook of ours: event, number of its group and in it, file, entry
@@ -155,10 +154,6 @@ class TimedOut(RlmError):
     """A search took longer than its deadline and was stopped."""
 
 
-class Cancelled(RlmError):
-    """The caller no longer wants the answer."""
-
-
 class ClientFileError(RlmError):
     """A configuration file of the client cannot be changed as it is; nothing was changed."""
 
@@ -171,8 +166,7 @@ class ClientFileError(RlmError):
 DAY_S = 86400.0
 
 
-def now() -> float:
-    """Seconds since 1970."""
+def now() -> float:  # a function of ours, so that tests can set the clock
     return time.time()
 
 
@@ -201,7 +195,6 @@ def epoch_of(text: object) -> float:
 
 
 def local_day(epoch_s: float) -> str:
-    """The local date, 2026-11-21."""
     return time.strftime("%Y-%m-%d", time.localtime(epoch_s))
 
 
@@ -217,9 +210,7 @@ def size_text(n_bytes: int) -> str:
     """A size for people: 812 B, 4.2 KB, 61 MB."""
     if n_bytes < 1000:
         return f"{n_bytes} B"
-    size, unit = n_bytes / 1e3, "KB"
-    if size >= 1000:
-        size, unit = (size / 1e3, "MB") if size < 1e6 else (size / 1e6, "GB")
+    size, unit = next((n_bytes / n, unit) for n, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")) if n_bytes >= n)
     return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}"
 
 
@@ -266,29 +257,27 @@ def slug(name: str, limit: int = 40) -> str:
     return "-".join(filter(None, kept.split("-")))[:limit].strip(".-")
 
 
-class JsonRules:
-    """What JSON means, for the scanner written in C that the json module is built on."""
+def json_functions() -> tuple[Callable[[str], Any], Callable[[Any], str]]:
+    """What json.loads and json.dumps do, without json: importing that costs more than a whole hook with nothing to do.
 
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_float, parse_int, parse_constant = float, int, float
-
-
-def new_json_reader() -> Callable[[str], Any]:
-    """A function that does what json.loads does. Importing json costs more than a whole hook with nothing to do.
-
-    The scanner is a private name of the library, so there is a way without it.
+    They are made of its two functions in C. Those are private names of the library, so there is a way without them.
     """
+
+    class Rules:
+        strict, object_hook, object_pairs_hook = True, None, None
+        parse_float, parse_int, parse_constant = float, int, float
+
     try:
         import _json
 
-        make_scanner: Any = _json.make_scanner  # its stub wants a JSONDecoder
-        scan = make_scanner(JsonRules)
+        c: Any = _json  # its stub knows only what json itself uses
+        scan = c.make_scanner(Rules)
+        encode = c.make_encoder(None, None, c.encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        encode({}, 0)
     except (ImportError, AttributeError, TypeError):
-        return lambda text: json.loads(text)
+        return lambda text: json.loads(text), lambda value: json.dumps(value)
 
-    def read(text: str) -> Any:
-        """The value of a JSON text. ValueError when it is none."""
+    def loads(text: str) -> Any:
         text = text.strip(" \t\r\n")
         try:
             value, end = scan(text, 0)
@@ -298,28 +287,14 @@ def new_json_reader() -> Callable[[str], Any]:
             raise ValueError("not JSON: something follows the value")
         return value
 
-    return read
+    return loads, lambda value: "".join(encode(value, 0))
 
 
-def new_json_writer() -> Callable[[Any], str]:
-    """A function that does what json.dumps does, for the same reason."""
-    try:
-        import _json
-
-        make_encoder: Any = _json.make_encoder
-        encode = make_encoder(None, None, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)
-        encode({}, 0)
-    except (ImportError, AttributeError, TypeError):
-        return lambda value: json.dumps(value)
-    return lambda value: "".join(encode(value, 0))
-
-
-from_json, to_json = new_json_reader(), new_json_writer()
+from_json, to_json = json_functions()
 
 
 def estimated_tokens(n_bytes: int) -> int:
-    """About how many model tokens a text of that size takes: four bytes each."""
-    return (n_bytes + 3) // 4
+    return (n_bytes + 3) // 4  # English takes about four bytes each
 
 
 # ============================================================================
@@ -762,7 +737,7 @@ def current_session() -> str:
 # ============================================================================
 # Every on-disk shape. A record is one JSON object on one line: "v" version, "k" kind, and by kind
 #
-#   chunk    id at project identity domain ticket session type tags summary entities importance sha n_bytes text
+#   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
 #            (an archived chunk whose log was compacted has "place" and "archived_at" instead of "text")
 #            of a transcript also: until branch files changed commands errors sidechain uuids
 #   insight  id at project identity category importance tags sha text
@@ -783,20 +758,43 @@ MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sid
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
-LIVE_KINDS = ("chunk", "insight")
-KINDS = (*LIVE_KINDS, "purge")
-EVENT_KINDS = ("use", "forget", "archive", "restore")
 TIERS = ("task", "session", "longterm", "archived", "purged")
+ARCHIVED, GONE = 3, 4  # tiers
 
 # Why a document no longer counts.
 FORGOTTEN, REPLACED, PURGED = 1, 2, 4
 
-# Facts about a document's text that would otherwise cost a read.
-IMMUNE_TEXT, ODD_WORDS = 1, 2
+# Facts about a document that would otherwise cost a read of its text. MADE_UP: it was given no session, so whoever
+# stands next to it has nothing to do with it.
+IMMUNE_TEXT, ODD_WORDS, MADE_UP = 1, 2, 4
 
 # Written into a text, these words keep it from being archived.
 IMMUNE_WORDS = ("DECISION:", "IMPORTANT:", "CRITICAL:", "A RETENIR:", "À RETENIR:", "重要:", "重要：")
 IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
+
+
+
+class Kind:
+    """A kind of memory: the field that holds its label, the labels, the one meant by default, the tier it starts in."""
+
+    __slots__ = ("label_field", "labels", "label", "tier")
+
+    def __init__(self, label_field: str, labels: Sequence[str], label: str, tier: int) -> None:
+        self.label_field, self.labels, self.label, self.tier = label_field, labels, label, tier
+
+
+# A new kind of memory is a row here. Files hold the names, so the order does not matter.
+KINDS = {"chunk": Kind("type", CHUNK_TYPES, "session", 1), "insight": Kind("category", CATEGORIES, "general", 2)}
+LIVE_KINDS = tuple(KINDS)
+# What takes the place of a memory that is gone for good: its id is never given out again.
+TOMBSTONES = {"purge": PURGED}
+
+# What happened to a memory so far, as numbers: name -> array type code. A new number is a row here, and an event below.
+STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B"}
+# What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind.
+COLUMNS = {"at_s": "d", "pos": "Q", "n_line": "I", "n_bytes": "I", "n_tokens": "I", "facts": "B", "speaker": "B"}
+CHOICES = ("kind", "label", "importance")
+NAMES = ("id", "project", "identity", "domain", "ticket", "session")
 
 
 def encode_record(record: Record) -> bytes:
@@ -854,14 +852,6 @@ def tags_of(record: Record) -> list[str]:
     return [t for t in tags if isinstance(t, str)] if isinstance(tags, list) else []
 
 
-def entities_of(record: Record) -> list[str]:
-    """All the entities the record names, whatever their kind."""
-    kinds = record.get("entities")
-    if not isinstance(kinds, dict):
-        return []
-    return [name for names in kinds.values() if isinstance(names, list) for name in names if isinstance(name, str)]
-
-
 def place_of(value: object) -> int:
     """Where in the archive, as one number: file number, 36 bits of member offset, 12 bits of line. 0 = not there."""
     if isinstance(value, list) and len(value) == 3 and all(type(n) is int and n >= 0 for n in value):
@@ -879,112 +869,118 @@ def place_parts(place: int) -> list[int]:
 class Life:
     """What happened to one document so far: the part of its state that later records change."""
 
-    __slots__ = ("flags", "tier", "uses", "last_use_s", "moved_s", "place")
+    __slots__ = tuple(STATE)
 
-    def __init__(self, flags: int = 0, tier: int = 1, uses: int = 0, last_use_s: int = 0, moved_s: int = 0,
-                 place: int = 0) -> None:
-        self.flags = flags
-        self.tier = tier
-        self.uses = uses
-        self.last_use_s = last_use_s
-        self.moved_s = moved_s  # when it came to this tier, 0 for the one it was born in
-        self.place = place
+    place: int  # in the archive, see place_of; 0: its text is in the log
+    uses: int
+    last_use_s: int
+    moved_s: int  # when it came to this tier or was forgotten, 0 for the tier it was born in
+    flags: int
+    tier: int
 
-    def row(self) -> tuple[int, int, int, int, int, int]:
-        """The state in the order of the index's columns."""
-        return self.place, self.uses, self.last_use_s, self.moved_s, self.flags, self.tier
+    def __init__(self, **numbers: int) -> None:
+        for name in STATE:
+            setattr(self, name, numbers.get(name, 0))
 
 
 class Doc:
-    """One chunk or insight as the catalogue knows it: everything but its text, summary and tags."""
+    """One memory as the catalogue knows it: everything but its text, summary and tags."""
 
-    __slots__ = ("ordinal", "id", "kind", "at_s", "project", "identity", "domain", "ticket", "session", "label",
-                 "importance", "facts", "pos", "n_line", "n_bytes", "n_tokens", "life")
+    __slots__ = ("ordinal", *COLUMNS, *CHOICES, *NAMES, "life")
 
     ordinal: int
-    id: str
-    kind: str
     at_s: float
+    pos: Position
+    n_line: int  # bytes of its line in the log
+    n_bytes: int  # bytes of its text
+    n_tokens: int  # words of its text, known once it is indexed
+    facts: int
+    speaker: int  # 1..255 for whose turn of a dialogue the text is, 0 when it is none
+    kind: str
+    label: str  # a chunk's type, an insight's category
+    importance: str
+    id: str
     project: str
     identity: str  # of the project, "" when only its name is known
     domain: str
     ticket: str
     session: str
-    label: str  # a chunk's type, an insight's category
-    importance: str
-    facts: int  # IMMUNE_TEXT | ODD_WORDS
-    pos: Position
-    n_line: int  # bytes of its line in the log
-    n_bytes: int  # bytes of its text
-    n_tokens: int  # words of its text, known once it is indexed
     life: Life
 
     def is_dead(self) -> bool:
-        """Forgotten, replaced by a later record, or purged."""
+        """Forgotten, replaced by a later record, or gone for good."""
         return self.life.flags != 0
 
     def tier(self) -> str:
-        """task, session, longterm, archived or purged."""
         return TIERS[self.life.tier]
 
 
-def choice(value: object, choices: Sequence[str], default: int) -> str:
+def choice(value: object, choices: Sequence[str], default: str) -> str:
     """The value when it is one of the choices, else the default one: what a foreign record may hold."""
-    return value if isinstance(value, str) and value in choices else choices[default]
+    return value if isinstance(value, str) and value in choices else default
 
 
 def first_tier(kind: str, label: str) -> int:
-    """The tier a new document starts in: insights last, sessions stay, debug notes belong to a task."""
-    return 2 if kind == "insight" else 0 if label == "debug" else 1
+    """The tier a new document starts in; a debug note belongs to a task."""
+    return 0 if label == "debug" else KINDS[kind].tier if kind in KINDS else GONE
+
+
+def made_up_session(day: str, project: str, domain: str) -> str:
+    """The name under which chunks without a session are listed."""
+    return "_".join(filter(None, [day, slug(project), slug(domain)]))
 
 
 def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | None:
-    """The catalogue entry of a chunk, insight or purge record; None for an event or a record without id."""
+    """The catalogue entry of a memory or a tombstone; None for an event or a record without id."""
     kind, doc = record["k"], Doc()
     doc.id = text_field(record, "id")
-    if kind not in KINDS or not doc.id:
+    if not doc.id or (kind not in KINDS and kind not in TOMBSTONES):
         return None
     doc.ordinal, doc.pos, doc.n_line, doc.kind, doc.at_s = ordinal, pos, n_line, kind, at_of(record)
-    doc.project, doc.domain = text_field(record, "project"), text_field(record, "domain")
-    doc.ticket, doc.session = text_field(record, "ticket"), text_field(record, "session")
-    doc.identity = text_field(record, "identity")
-    doc.label = choice(record.get("type"), CHUNK_TYPES, 0) if kind != "insight" \
-        else choice(record.get("category"), CATEGORIES, 5)
-    doc.importance = choice(record.get("importance"), IMPORTANCES, 1)
-    doc.facts = doc.n_tokens = 0
+    for name in NAMES[1:]:
+        setattr(doc, name, text_field(record, name))
+    known = KINDS.get(kind, KINDS["chunk"])
+    doc.label = choice(record.get(known.label_field), known.labels, known.label)
+    doc.importance = choice(record.get("importance"), IMPORTANCES, "medium")
+    doc.n_tokens = doc.speaker = 0
+    is_made_up = doc.session == made_up_session(doc.session[:10], doc.project, doc.domain)
+    doc.facts = MADE_UP if is_made_up or not doc.session else 0
     size, text = record.get("n_bytes"), record.get("text")
     doc.n_bytes = size if type(size) is int and 0 <= size < 1 << 32 else len(text) if isinstance(text, str) else 0
     place = place_of(record.get("place"))
-    doc.life = Life(tier=3 if place else first_tier(kind, doc.label), place=place)
-    if place:
-        doc.life.moved_s = seconds_field(record, "archived_at")
-    if kind == "purge":
-        doc.life.flags, doc.life.tier = PURGED, 4
+    doc.life = Life(tier=ARCHIVED if place else first_tier(kind, doc.label), place=place,
+                    moved_s=seconds_field(record, "archived_at") if place else 0, flags=TOMBSTONES.get(kind, 0))
     return doc
 
 
-def changed_ids(record: Record) -> list[str]:
-    """The ids of the documents that an event changes; [] for a record that is no event."""
-    if record["k"] in EVENT_KINDS:
-        return [record["id"]] if isinstance(record.get("id"), str) else []
-    return []
+# -- events -------------------------------------------------------------------
 
 
-def apply_event(life: Life, record: Record, fallback_tier: int) -> None:
-    """Folds one event into the state of the document it names; unknown or malformed fields change nothing."""
-    kind = record["k"]
-    if kind == "use":
-        n = record.get("n", 1)
-        life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
-        life.last_use_s = max(life.last_use_s, seconds_field(record))
-    elif kind == "forget":
-        undo = record.get("undo") is True
-        life.flags = life.flags & ~FORGOTTEN if undo else life.flags | FORGOTTEN
-        life.moved_s = life.moved_s if undo else seconds_field(record)
-    elif kind == "archive" and place_of(record.get("place")):
-        life.place, life.tier, life.moved_s = place_of(record.get("place")), 3, seconds_field(record)
-    elif kind == "restore" and life.tier == 3:
-        life.tier, life.moved_s = fallback_tier, seconds_field(record)
+def fold_use(life: Life, record: Record, birth_tier: int) -> None:
+    n = record.get("n", 1)
+    life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
+    life.last_use_s = max(life.last_use_s, seconds_field(record))
+
+
+def fold_forget(life: Life, record: Record, birth_tier: int) -> None:
+    undo = record.get("undo") is True
+    life.flags = life.flags & ~FORGOTTEN if undo else life.flags | FORGOTTEN
+    life.moved_s = life.moved_s if undo else seconds_field(record)
+
+
+def fold_archive(life: Life, record: Record, birth_tier: int) -> None:
+    life.place = place_of(record.get("place")) or life.place  # an older rlm wrote the archive at once
+    life.tier, life.moved_s = ARCHIVED, seconds_field(record)
+
+
+def fold_restore(life: Life, record: Record, birth_tier: int) -> None:
+    if life.tier == ARCHIVED:
+        life.tier, life.moved_s = birth_tier, seconds_field(record)
+
+
+# What a later record does to the state of the memory that its "id" names; malformed fields change nothing.
+EVENTS: dict[str, Callable[[Life, Record, int], None]] = {
+    "use": fold_use, "forget": fold_forget, "archive": fold_archive, "restore": fold_restore}
 
 
 # ============================================================================
@@ -1347,9 +1343,9 @@ def file_size(path: str) -> int:
         return -1
 
 
-def stems(folder: str, suffix: str) -> list[str]:
+def stems(folder: str, suffix: str = "") -> list[str]:
     """The names in the folder that end so, without it and sorted; [] when there is no such folder."""
-    return [name[: -len(suffix)] for name in listing(folder) if name.endswith(suffix)]
+    return [name[: len(name) - len(suffix)] for name in listing(folder) if name.endswith(suffix)]
 
 
 def gzip_member(lines: Sequence[bytes], level: int = 6) -> bytes:
@@ -1564,13 +1560,19 @@ class Log:
                 yield at, line
                 at += len(line) + 1
 
-    def append(self, records: Sequence[Record], *, durable: bool = True) -> None:
-        """Appends the records in one commit: all are on the disk when this returns. Call it with the lock held."""
+    def append(self, records: Sequence[Record], *, durable: bool = True) -> tuple[Position, list[int]]:
+        """Appends the records in one commit: all are on the disk when this returns. Call it with the lock held.
+
+        Where the first begins, and the bytes of each line with its newline.
+        """
         self.ensure()
         number, start = self.manifest["logs"][-1]
         if self.size() - start >= LOG_ROLL_BYTES:
             number = self.roll()
-        append_bytes(self.places.log(number), b"".join(map(encode_record, records)), durable=durable, heal=True)
+            start = self.manifest["logs"][-1][1]
+        lines = list(map(encode_record, records))
+        offset = append_bytes(self.places.log(number), b"".join(lines), durable=durable, heal=True)
+        return start + offset, list(map(len, lines))
 
     def roll(self) -> int:
         """Starts a new log file, so that no file grows without bound; returns its number."""
@@ -1937,12 +1939,6 @@ def count_terms(text: str) -> dict[str, int]:
     return counts
 
 
-def token_count(counts: dict[str, int]) -> int:
-    """The length of a text for BM25, from its count_terms."""
-    # All terms, parts and stems too: +0.5 on code over counting words alone, elsewhere the same, and one C-level sum.
-    return sum(counts.values())
-
-
 # -- scores ------------------------------------------------------------------
 
 # BM25. Flat optimum: k1 .7-1.2 and b .6-.75 are within 0.2 in mean. Lower b helps short turns (.5: +.8) and costs
@@ -2036,42 +2032,63 @@ def query_terms(query: str) -> list[tuple[float, str, str]]:
     return [(weight, word, base) for word, (weight, base) in found.items()]
 
 
+def query_steps(query: str) -> list[str]:
+    """The stems of the query's words in reading order, parts for whole identifiers; stop words as they are, no CJK."""
+    found = []
+    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_cjk(w[0])):
+        found += [w if w in STOP_WORDS else stem(w) for w in identifier_parts(word) or [fold(word)]]
+    return found
+
+
+def speaker(text: str) -> list[str]:
+    """The stems of a name in a text that starts with "Name: ", [] in any other."""
+    name, colon, _ = text[:32].partition(": ")
+    return query_steps(name) if colon and "\n" not in name else []
+
+
 # ============================================================================
 # 8. Index
 # ============================================================================
 # A cache of the log that a cold command can ask without reading the log. It consists of segments, each the
 # documents of one stretch of the log and never changed, and one state file with what later records did to them.
 #
-# A segment is mapped, not parsed. Its sections: columns with one entry per document; `names`, a line of text per
-# document; and one sorted vocabulary with postings for everything that is looked up: words, and under a control
-# character (which no word contains) ids, digests, projects, tags, entities. A posting is a u32: the document's
-# ordinal << 8 | a code that packs the term's frequency and the document's length (section 7), so scores follow
-# the store's average length as it grows and merging segments is concatenation. A term in more than an eighth
-# of the documents is dense: one code byte for each document instead of postings.
+# A segment holds columns with an entry per document, their names, and one sorted vocabulary with postings for
+# everything that is looked up: words, and under a control character (which no word contains) stems, ids, digests,
+# projects, tags. A document is known by its row in the segment; first + row is its ordinal in the store. A posting is
+# a row (two bytes) and a code (one byte) that packs the term's frequency and the document's length (section 7), so
+# scores follow the store's average length as it grows. A term in more than an eighth of the documents is a column of
+# codes. Segments are read with pread: a mapped file that somebody cuts in place ends the process with SIGBUS.
 #
-# Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and
-# throws the index away on doubt. What the index does not cover yet, the tail, is folded in memory.
+# Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
+# index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
 INDEX_VERSION = 3
-SEGMENT_MAGIC = b"RLMSEG01"
-SEGMENT_MAX_DOCS = 8192  # built at once: some 100 MB of Python objects at 2 KB of text a document
-SEGMENT_MAX_BYTES = 24 << 20
+SEGMENT_MAGIC = b"RLMSEG03"
+SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
+SEGMENT_MAX_BYTES = 16 << 20
+BUILT_MAX_DOCS = 8 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
 MERGED_MAX_DOCS = 4096  # merged while serving: bounds the server's memory
+LARGEST_SEGMENT = 1 << 15  # a row must fit two bytes
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
-DENSE_SHARE = 8
+COLUMN_SHARE = 8
 JOINED_KEPT = 64
-SAMPLE_EVERY = 1024  # of the terms in order; a look-up goes to the samples first, which halves its steps
+BLOCK_TERMS = 256  # a look-up bisects the first terms of the blocks, then reads one block
+LONGEST_PLAIN = 24  # letters: longer words are not offered for mistyped ones
 TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; their documents are flagged
 
-# Vocabularies other than words, each under its own first characters. BY_IDENTITY: identity, tab, name of a project.
+# Vocabularies other than words, each under its own first characters. BY_PROJECT: identity, tab, folded name.
 BY_ID, BY_DIGEST, BY_PROJECT, BY_DOMAIN = "\x01i", "\x01h", "\x01p", "\x01d"
-BY_TAG, BY_ENTITY, BY_SESSION, BY_KIND, BY_IDENTITY = "\x01t", "\x01e", "\x01s", "\x01k", "\x01r"
-FIRST_WORD = b"\x03"  # every term from here on is a word as it stands in a text
-LABELS = CHUNK_TYPES + CATEGORIES
+BY_TAG, BY_SESSION, BY_KIND = "\x01t", "\x01s", "\x01k"
+FIRST_WORD = b" "  # every term from here on is a word as it stands in a text
 
-# Words of the summary and the tags count as if they stood that many times more in the text.
-FIELD_BOOST = 1
+
+class IndexDamaged(Superseded):
+    """An index file is not what was written. Whoever tries again builds another."""
+
+
+class NotIndexed(RlmError):
+    """More of the log is not in the index than the caller has time to read."""
 
 
 def folded(name: str) -> str:
@@ -2084,385 +2101,401 @@ def term_bytes(term: str) -> bytes:
     return term.encode("utf-8", "surrogatepass")
 
 
+def crc_of(data: bytes, crc: int = 0) -> int:
+    from zlib import crc32
+
+    return crc32(data, crc)
+
+
+# -- documents to terms -----------------------------------------------------
+
+
 def meta_terms(doc: Doc, record: Record) -> list[str]:
     """The terms under which the document is found by anything but its words."""
     terms = [BY_ID + doc.id, BY_KIND + doc.kind]
-    if doc.kind == "purge":
+    if doc.kind in TOMBSTONES:
         return terms
-    terms += [BY_DIGEST + text_field(record, "sha"), BY_PROJECT + folded(doc.project)]
-    terms += [f"{BY_IDENTITY}{doc.identity}\t{folded(doc.project)}"]
+    terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
-    terms += {BY_TAG + folded(tag) for tag in tags_of(record)}
-    terms += {BY_ENTITY + folded(name) for name in entities_of(record)}
-    return terms
+    return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
 def document_terms(doc: Doc, record: Record) -> dict[str, int]:
-    """Every term of the document with its frequency; sets the document's n_tokens and facts."""
+    """Every term of the document with its frequency; sets the document's n_tokens, facts and speaker."""
     terms = dict.fromkeys(meta_terms(doc, record), 1)
     text = record.get("text")
     if doc.life.flags & ~FORGOTTEN or not isinstance(text, str):  # what is forgotten may come back
         return terms
     words = count_terms(text)
-    doc.n_tokens = token_count(words)
-    for word, n in count_terms(" ".join([text_field(record, "summary"), *tags_of(record), doc.ticket])).items():
-        words[word] = words.get(word, 0) + n * FIELD_BOOST
-    for word in [w for w in words if len(w) > TERM_MAX_CHARS]:
-        del words[word]
-        doc.facts |= ODD_WORDS
+    doc.n_tokens = sum(words.values())
+    summary = text_field(record, "summary")
+    for word, n in count_terms(" ".join([summary, *tags_of(record), doc.ticket])).items():
+        words[word] = words.get(word, 0) + n  # as if they stood once more in the text
+    if len(text) > TERM_MAX_CHARS:
+        for word in [w for w in words if len(w) > TERM_MAX_CHARS]:
+            del words[word]
+            doc.facts |= ODD_WORDS
     if any(word in text for word in IMMUNE_WORDS):
         doc.facts |= IMMUNE_TEXT
-    terms.update(words)
-    return terms
+    name = speaker(text)
+    doc.speaker = crc_of(term_bytes(" ".join(name))) % 255 + 1 if name else 0
+    words.update(terms)
+    return words
 
 
-def add_postings(postings: dict[str, list[int]], doc: Doc, record: Record) -> None:
-    """Enters the document into *postings*: term -> its postings in ascending order."""
-    terms = document_terms(doc, record)
-    key, length = doc.ordinal << 8, length_class(doc.n_tokens)
-    for term, frequency in terms.items():
-        posting = key | posting_code(frequency_class(frequency), length)
-        if term in postings:
-            postings[term].append(posting)
-        else:
-            postings[term] = [posting]
+# For bytes.translate: a column as a mask, and as ones.
+PRESENT, ONES = bytes([0]) + b"\xff" * 255, bytes([0]) + b"\x01" * 255
 
 
-# -- the segment file -------------------------------------------------------
+class Postings:
+    """One term in one part of the store: ascending rows and a code for each; or a column, a code for every row."""
+
+    __slots__ = ("rows", "codes", "column")
+
+    def __init__(self, rows: Sequence[int] = (), codes: bytes = b"", column: bytes = b"") -> None:
+        self.rows, self.codes, self.column = rows, codes, column
+
+    def n_docs(self) -> int:
+        return len(self.column) - self.column.count(0) if self.column else len(self.codes)
+
+    def all_rows(self) -> Sequence[int]:
+        from itertools import compress
+
+        return list(compress(range(len(self.column)), self.column)) if self.column else self.rows
+
+    def as_column(self, n_docs: int) -> bytes | bytearray:
+        """A code for every row, 0 where the term is absent."""
+        if self.column:
+            return self.column
+        column = bytearray(n_docs)
+        for row, code in zip(self.rows, self.codes):
+            column[row] = code
+        return column
 
 
-def packed(sections: dict[str, bytes], header: Record) -> bytes:
-    """A segment file: magic, length of the header, header (JSON, with each section's offset and size), sections."""
-    offset, table = 0, {}
-    for name, data in sections.items():
-        table[name] = [offset, len(data)]
-        offset += len(data) + 7 & ~7  # columns are read in place, so they are aligned
-    head = json.dumps({**header, "sections": table}).encode("ascii")
-    head += b" " * (-len(head) % 8)
-    body = [data + bytes(-len(data) % 8) for data in sections.values()]
-    return b"".join([SEGMENT_MAGIC, len(head).to_bytes(8, "little"), head, *body])
+NO_POSTINGS = Postings()
+# What a frequency of 0 to 8 or more adds to a posting's code.
+FREQUENCY_CODES = tuple(LENGTH_CLASSES * frequency_class(max(n, 1)) for n in range(9))
 
 
-def split_postings(raw: bytes) -> tuple[memoryview, bytes]:
-    """Postings taken apart into keys and codes. Strided slices do it in C: 12,000 take 0.02 ms."""
-    keys = bytearray(raw)
-    keys[0::4] = bytes(len(raw) // 4)
-    return memoryview(keys).cast("I"), raw[0::4]
+def joined_columns(one: bytes | bytearray, other: bytes | bytearray) -> bytes:
+    """Two forms of a word as one column. All is done in C but where a document has both."""
+    n = len(one)
+    either = int.from_bytes(one, "little") | int.from_bytes(other, "little")
+    both = int.from_bytes(one.translate(PRESENT), "little") & int.from_bytes(other.translate(PRESENT), "little")
+    column, marks = bytearray(either.to_bytes(n, "little")), both.to_bytes(n, "little")
+    row = marks.find(255)
+    while row >= 0:
+        column[row] = joined_code(one[row], other[row])
+        row = marks.find(255, row + 1)
+    return bytes(column)
+
+
+def joined_postings(one: Postings, other: Postings, n_docs: int) -> Postings:
+    """The postings of two forms of a word as those of one word. Their rows need not be in order."""
+    if not (other.codes or other.column):
+        return one
+    if not (one.codes or one.column):
+        return other
+    if one.column or other.column:
+        return Postings(column=joined_columns(one.as_column(n_docs), other.as_column(n_docs)))
+    both = set(one.rows).intersection(other.rows)  # most texts have one form only
+    if not both:
+        return Postings([*one.rows, *other.rows], one.codes + other.codes)
+    codes = dict(zip(one.rows, one.codes))
+    for row, code in zip(other.rows, other.codes):
+        codes[row] = joined_code(codes[row], code) if row in both else code
+    return Postings(list(codes), bytes(codes.values()))
+
+
+# -- segments ---------------------------------------------------------------
 
 
 class Segment:
-    """An index segment, mapped. Opening it reads its header only. Damaged when it is no segment."""
+    """The documents of one stretch of the log, in a file. Opening it reads the header; Damaged when it is no segment.
 
-    __slots__ = ("map", "header", "first", "n_docs", "n_tokens", "origin", "n_terms", "term_starts", "blob", "columns",
-                 "posting_starts", "postings_at", "dense_numbers", "dense_at", "joined_codes", "samples")
+    Methods raise IndexDamaged when the file is not what was written.
+    """
+
+    __slots__ = ("path", "fd", "header", "first", "n_docs", "n_tokens", "newest_s", "origin", "columns", "samples",
+                 "starts", "column_numbers", "joined")
 
     def __init__(self, path: str) -> None:
+        self.path, self.fd = path, -1
         try:
-            self.map = mapped(path)
-            n_head = int.from_bytes(self.map[8:16], "little")
-            if self.map[:8] != SEGMENT_MAGIC or n_head > len(self.map):
-                raise ValueError("not a segment")
-            self.header: Record = from_json(self.map[16 : 16 + n_head].decode("ascii"))
-            self.origin = 16 + n_head
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            start = os.pread(self.fd, 16, 0)
+            self.origin = 16 + int.from_bytes(start[8:], "little")
+            if start[:8] != SEGMENT_MAGIC or self.origin > os.fstat(self.fd).st_size:
+                raise ValueError("its beginning is another")
+            self.header: Record = from_json(os.pread(self.fd, self.origin - 16, 16).decode("ascii"))
             self.first, self.n_docs = int(self.header["first"]), int(self.header["n_docs"])
-            self.n_tokens, self.n_terms = int(self.header["n_tokens"]), int(self.header["n_terms"])
-            self.term_starts, self.posting_starts = self.column("term_starts", "I"), self.column("posting_starts", "I")
-            self.dense_numbers = self.column("dense_numbers", "I")
-            self.blob, self.postings_at = self.span("terms")[0], self.span("postings")[0]
-            self.dense_at = self.span("dense")[0]
-            self.columns: dict[str, memoryview] = {}
-            self.joined_codes: dict[str, bytes] = {}
-            self.samples = self.map[slice(*self.span("samples"))].split(b"\n")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.n_tokens, self.newest_s = int(self.header["n_tokens"]), float(self.header["newest_s"])
+            self.columns: dict[str, Any] = {}
+            self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
+            self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
+            self.column_numbers = self.column("column_numbers", "I")
+        except (OSError, ValueError, KeyError, TypeError, Superseded) as error:
             raise Damaged(f"{path} is no index segment ({error})") from None
 
-    def span(self, name: str) -> tuple[int, int]:
-        """Where the section begins and ends in the file. ValueError when that is outside the file."""
-        offset, size = self.header["sections"][name]
-        start = self.origin + offset
-        if not 0 <= start <= start + size <= len(self.map):
-            raise ValueError(f"section {name} lies outside the file")
-        return start, start + size
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
 
-    def column(self, name: str, form: Any) -> Any:
-        """The section as a memoryview of numbers of that `array` type code."""
-        start, end = self.span(name)
-        return memoryview(self.map)[start:end].cast("B").cast(form)
+    def read(self, section: str, start: int = 0, size: int = -1) -> bytes:
+        """Bytes of a section, by default all of it."""
+        offset, n_bytes = self.header["sections"][section]
+        size = n_bytes - start if size < 0 else size
+        data = os.pread(self.fd, size, self.origin + offset + start)
+        if len(data) != size:
+            raise IndexDamaged(f"{self.path} was cut; the index is built anew: try again")
+        return data
 
-    def value(self, name: str, form: str, i: int) -> Any:
-        """One entry of a document column; *i* counts within the segment."""
+    def column(self, name: str, form: str) -> Any:
+        """A section as a sequence of numbers of that array type code."""
         if name not in self.columns:
-            self.columns[name] = self.column(name, form)
-        return self.columns[name][i]
+            self.columns[name] = memoryview(self.read(name)).cast(form)  # type: ignore[call-overload]
+        return self.columns[name]
 
-    def names(self, i: int) -> list[str]:
-        """id, project, domain, ticket, session and identity of a document; *i* counts within the segment."""
-        end = self.value("name_ends", "I", i)
-        start = self.value("name_ends", "I", i - 1) if i else 0
-        origin = self.span("names")[0]
-        return self.map[origin + start : origin + end].decode("utf-8", "surrogatepass").split("\t")
+    def value(self, name: str, row: int) -> Any:
+        """A document's entry in one of COLUMNS or CHOICES."""
+        if name in COLUMNS:
+            return self.column(name, COLUMNS[name])[row]
+        return self.header[name][self.column(name, "B")[row]]
 
-    def term(self, number: int) -> bytes:
-        """The term with that number in the sorted vocabulary."""
-        return self.map[self.blob + self.term_starts[number] : self.blob + self.term_starts[number + 1] - 1]
+    def names(self, row: int) -> list[str]:
+        """A document's NAMES."""
+        ends = self.column("name_ends", "I")
+        start = ends[row - 1] if row else 0
+        return self.read("names", start, ends[row] - start).decode("utf-8", "surrogatepass").split("\t")
 
-    def first_number(self, term: bytes) -> int:
-        """The number of the first term that is not below *term*."""
-        samples, low, high = self.samples, 0, len(self.samples)
-        while low < high:
-            middle = (low + high) // 2
-            if samples[middle] < term:
-                low = middle + 1
-            else:
-                high = middle
-        # `term` is written out here: this loop is most of what a look-up costs.
-        starts, blob, text = self.term_starts, self.blob, self.map
-        low, high = max(0, (low - 1) * SAMPLE_EVERY), min(low * SAMPLE_EVERY, self.n_terms)
-        while low < high:
-            middle = (low + high) // 2
-            if text[blob + starts[middle] : blob + starts[middle + 1] - 1] < term:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+    # Terms have numbers, in their order. A block is a newline and its terms, each followed by a newline.
 
-    def number_at(self, offset: int) -> int:
-        """The number of the term that covers that byte of the file."""
+    def block(self, i: int) -> bytes:
+        return self.read("terms", self.starts[i], self.starts[i + 1] - self.starts[i] + 1)
+
+    def postings(self, term: str) -> Postings:
+        """The documents that have the term."""
         from bisect import bisect_right
 
-        return bisect_right(self.term_starts, offset - self.blob) - 1
-
-    def number_of(self, term: str) -> int:
-        """The number of the term, -1 when no document has it."""
         wanted = term_bytes(term)
-        number = self.first_number(wanted)
-        return number if number < self.n_terms and self.term(number) == wanted else -1
+        i = bisect_right(self.samples, wanted) - 1
+        block = self.block(i) if i >= 0 else b""
+        at = block.find(b"\n" + wanted + b"\n")
+        return NO_POSTINGS if at < 0 else self.postings_at(i * BLOCK_TERMS + block.count(b"\n", 0, at))
 
-    def raw_postings(self, number: int) -> bytes:
-        """The postings of a term that is not dense; b"" for a dense one."""
-        start, end = self.posting_starts[number], self.posting_starts[number + 1]
-        return self.map[self.postings_at + 4 * start : self.postings_at + 4 * end]
-
-    def dense_codes(self, number: int) -> bytes:
-        """One code byte for each document of the segment, 0 where the term is absent; b"" when it is not dense."""
+    def postings_at(self, number: int) -> Postings:
+        """The documents that have the term of that number."""
         from bisect import bisect_left
 
-        i = bisect_left(self.dense_numbers, number)
-        if i == len(self.dense_numbers) or self.dense_numbers[i] != number:
-            return b""
-        return self.map[self.dense_at + i * self.n_docs : self.dense_at + (i + 1) * self.n_docs]
+        start, end = memoryview(self.read("posting_starts", 4 * number, 8)).cast("I")
+        n = end - start
+        if n:
+            raw = self.read("postings", 3 * start, 3 * n)
+            return Postings(memoryview(raw)[: 2 * n].cast("H"), raw[2 * n :])
+        i = bisect_left(self.column_numbers, number)
+        return Postings(column=self.read("term_columns", i * self.n_docs, self.n_docs))
 
-    def joined(self, base: str, one: bytes, other: bytes) -> bytes:
-        """The dense codes of a stem's two lists as one list; remembered, for they belong to the commonest words."""
-        if base not in self.joined_codes:
-            if len(self.joined_codes) >= JOINED_KEPT:
-                self.joined_codes.clear()
-            self.joined_codes[base] = bytes(joined_code(a, b) if a and b else a or b for a, b in zip(one, other))
-        return self.joined_codes[base]
+    def terms_from(self, prefix: str) -> Iterator[str]:
+        """The terms that begin so, in order."""
+        from bisect import bisect_left
 
-    def keys_and_codes(self, number: int) -> tuple[Sequence[Key], bytes]:
-        """The term's documents as keys in ascending order, and their codes, dense or not."""
-        raw = self.raw_postings(number)
-        if not raw:
-            codes = self.dense_codes(number)
-            keys = [self.first + i << 8 for i, code in enumerate(codes) if code]
-            return keys, codes.replace(b"\0", b"")
-        return split_postings(raw)
-
-    def keys(self, term: str) -> Sequence[Key]:
-        """The documents that have the term, as keys in ascending order."""
-        number = self.number_of(term)
-        return self.keys_and_codes(number)[0] if number >= 0 else ()
-
-    def has_term_from(self, prefix: str) -> bool:
-        """Whether any term begins with *prefix*."""
         wanted = term_bytes(prefix)
-        number = self.first_number(wanted)
-        return number < self.n_terms and self.term(number).startswith(wanted)
-
-    def terms_from(self, prefix: str) -> Iterator[bytes]:
-        """The terms that begin with *prefix*, in order."""
-        wanted = term_bytes(prefix)
-        for number in range(self.first_number(wanted), self.n_terms):
-            term = self.term(number)
-            if not term.startswith(wanted):
-                return
-            yield term
+        for i in range(max(0, bisect_left(self.samples, wanted) - 1), len(self.samples)):
+            for term in self.block(i)[1:-1].split(b"\n"):
+                if term.startswith(wanted):
+                    yield term.decode("utf-8", "surrogatepass")
+                elif term > wanted:
+                    return
 
     def vocabulary(self) -> bytes:
         """The words, sorted, one per line, with a newline before the first and after the last."""
-        start = self.blob + self.term_starts[self.first_number(FIRST_WORD)]
-        return b"\n" + self.map[start : self.blob + self.term_starts[self.n_terms]]
+        return self.read("terms", self.header["word_start"])
 
-    def numbers_holding(self, part: str, prefix: str = "", limit: int = 1 << 30) -> list[int] | None:
-        """The terms under *prefix* (words when "") that contain *part*, by number; None when over *limit* do."""
-        needle, low = term_bytes(part), self.first_number(term_bytes(prefix) or FIRST_WORD)
-        high = self.first_number(term_bytes(prefix) + b"\xff") if prefix else self.n_terms
-        numbers: list[int] = []
-        at, end = self.blob + self.term_starts[low], self.blob + self.term_starts[high]
-        while True:
-            at = self.map.find(needle, at, end)
-            if at < 0:
-                return numbers
-            number = self.number_at(at)
-            name_at = self.blob + self.term_starts[number] + len(prefix)
-            if at < name_at:  # the prefix is no part of the name
-                at = name_at
-                continue
+    def numbers_holding(self, part: str, limit: int = 1 << 30) -> list[int] | None:
+        """The words that contain *part*, by number; None when over *limit* do."""
+        words, needle = self.vocabulary(), term_bytes(part)
+        number, counted, numbers = self.header["word_number"] - 1, 0, []
+        at = words.find(needle)
+        while at >= 0:
+            number += words.count(b"\n", counted, at)
             numbers.append(number)
             if len(numbers) > limit:
                 return None
-            at = self.blob + self.term_starts[number + 1]
+            counted = words.find(b"\n", at)
+            at = words.find(needle, counted)
+        return numbers
+
+    def plain_words(self, n_letters: int) -> bytes:
+        """The words of so many ASCII letters, sorted, one per line, with a newline before the first."""
+        start, size = self.header["plain"].get(str(n_letters), (0, 0))
+        return self.read("plain_words", start, size)
 
 
-# -- writing segments -------------------------------------------------------
+def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: dict[str, list[str]],
+                 names: Sequence[bytes], terms: Sequence[bytes], raws: list[bytes]) -> bytes:
+    """A segment: magic, length of the header, header (JSON, with each section's offset and size), sections.
+
+    *terms* are in order, *raws* their postings: the rows, two bytes each, then the codes. It changes *raws*.
+    """
+    from array import array
+    from bisect import bisect_left
+    from itertools import accumulate
+
+    n_docs = len(names)
+    term_columns, numbers = bytearray(), array("I")
+    for number, raw in enumerate(raws):
+        n = len(raw) // 3
+        if n > n_docs // COLUMN_SHARE and n_docs > COLUMN_SHARE:
+            term_columns += Postings(memoryview(raw)[: 2 * n].cast("H"), raw[2 * n :]).as_column(n_docs)
+            numbers.append(number)
+            raws[number] = b""
+    blocks = [b"\n".join(terms[i : i + BLOCK_TERMS]) for i in range(0, len(terms), BLOCK_TERMS)]
+    starts = array("I", accumulate((len(block) + 1 for block in blocks), initial=0))
+    word_number = bisect_left(terms, FIRST_WORD)
+    of_length: dict[int, list[bytes]] = {}
+    for term in terms[word_number:]:
+        if term.isalpha() and len(term) <= LONGEST_PLAIN:  # bytes are letters of ASCII only
+            of_length.setdefault(len(term), []).append(term)
+    plain_words, plain = bytearray(), {}
+    for n, words in of_length.items():
+        plain[n] = [len(plain_words), (n + 1) * len(words) + 1]
+        plain_words += b"\n" + b"\n".join(words) + b"\n"
+    sections = {
+        "samples": b"\n".join(terms[::BLOCK_TERMS]), "starts": starts.tobytes(), "column_numbers": numbers.tobytes(),
+        **columns, "name_ends": array("I", accumulate(map(len, names))).tobytes(), "names": b"".join(names),
+        "posting_starts": array("I", accumulate((len(raw) // 3 for raw in raws), initial=0)).tobytes(),
+        "postings": b"".join(raws), "term_columns": bytes(term_columns),
+        "terms": b"\n" + b"".join(block + b"\n" for block in blocks), "plain_words": bytes(plain_words)}
+    newest_s = max(array("d", columns["at_s"]), default=0.0)
+    word_start = starts[-1] if word_number == len(terms) else sum(len(term) + 1 for term in terms[:word_number])
+    places, offset = {}, 0
+    for name, data in sections.items():
+        places[name] = [offset, len(data)]
+        offset += len(data)
+    head = json.dumps({"first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": newest_s, **choices,
+                       "plain": plain, "word_number": word_number, "word_start": word_start,
+                       "sections": places}).encode("ascii")
+    return b"".join([SEGMENT_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
 
 
-class TermWriter:
-    """Collects terms in sorted order with their postings and gives the sections of a segment's vocabulary."""
+class Batch:
+    """Documents in memory that are looked up like those of a segment, until they are written as one."""
 
-    __slots__ = ("first", "n_docs", "blob", "starts", "postings", "posting_starts", "dense", "dense_numbers", "samples")
+    __slots__ = ("first", "docs", "lists", "n_entered", "n_tokens", "record_of", "ordinals", "digests")
 
-    def __init__(self, first: int, n_docs: int) -> None:
+    def __init__(self, first: int, record_of: Callable[[Doc], Record]) -> None:
+        self.first, self.record_of = first, record_of
+        self.docs: list[Doc] = []
+        self.lists: dict[str, Any] = {}  # term -> array of row << 8 | code, of the first n_entered documents
+        self.n_entered = self.n_tokens = 0
+        self.ordinals: dict[str, int] = {}  # by id
+        self.digests: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.docs)
+
+    @property
+    def n_docs(self) -> int:
+        return len(self.docs)
+
+    def enter(self) -> None:
+        """Takes the words of the documents in that are not yet."""
         from array import array
 
-        self.first, self.n_docs = first, n_docs
-        self.blob, self.postings, self.dense = bytearray(), bytearray(), bytearray()
-        self.starts, self.posting_starts, self.dense_numbers = array("I"), array("I"), array("I")
-        self.samples: list[bytes] = []
+        lists = self.lists
+        for row in range(self.n_entered, len(self.docs)):
+            doc = self.docs[row]
+            try:
+                record = self.record_of(doc)
+            except Damaged:  # it stays findable by id; verify reports it
+                record = {}
+            terms = document_terms(doc, record)
+            base = row << 8 | posting_code(0, length_class(doc.n_tokens))
+            for term, n in terms.items():
+                posting = base + FREQUENCY_CODES[n if n < 8 else 8]
+                if term in lists:
+                    lists[term].append(posting)
+                else:
+                    lists[term] = array("I", (posting,))
+            self.n_tokens += doc.n_tokens
+            self.n_entered += 1
 
-    def add(self, term: bytes, raw: bytes) -> None:
-        """Adds the next term; *raw* are its postings, ascending."""
-        if len(raw) > 4 * (self.n_docs // DENSE_SHARE) and self.n_docs > DENSE_SHARE:
-            self.dense_numbers.append(len(self.starts))
-            codes = bytearray(self.n_docs)
-            keys, values = split_postings(raw)
-            for key, code in zip(keys, values):
-                codes[(key >> 8) - self.first] = code
-            self.dense += codes
-            raw = b""
-        if len(self.starts) % SAMPLE_EVERY == 0:
-            self.samples.append(term)
-        self.starts.append(len(self.blob))
-        self.posting_starts.append(len(self.postings) // 4)
-        self.blob += term + b"\n"
-        self.postings += raw
+    def value(self, name: str, row: int) -> Any:
+        return getattr(self.docs[row], name)
 
-    def sections(self) -> dict[str, bytes]:
-        """The finished sections. Two borders per term are kept, so both lists get a last entry."""
-        self.starts.append(len(self.blob))
-        self.posting_starts.append(len(self.postings) // 4)
-        return {"term_starts": self.starts.tobytes(), "posting_starts": self.posting_starts.tobytes(),
-                "dense_numbers": self.dense_numbers.tobytes(), "terms": bytes(self.blob),
-                "samples": b"\n".join(self.samples),
-                "postings": bytes(self.postings), "dense": bytes(self.dense)}
+    def column(self, name: str, form: str) -> Any:
+        return [getattr(doc, name) for doc in self.docs]
 
+    def names(self, row: int) -> list[str]:
+        return [getattr(self.docs[row], name) for name in NAMES]
 
-# Document columns: name -> array type code.
-COLUMNS = {"at": "d", "pos": "Q", "line": "I", "bytes": "I", "tokens": "I", "name_ends": "I", "kind": "B", "label": "B",
-           "importance": "B", "facts": "B"}
+    def postings(self, term: str) -> Postings:
+        self.enter()
+        found = self.lists.get(term, ())
+        return Postings([posting >> 8 for posting in found], bytes([posting & 255 for posting in found]))
 
+    def terms_from(self, prefix: str) -> Iterator[str]:
+        self.enter()
+        return iter(sorted(term for term in self.lists if term.startswith(prefix)))
 
-def segment_of(docs: Sequence[Doc], postings: dict[str, list[int]]) -> bytes:
-    """A segment file of these documents, which follow one another by ordinal."""
-    from array import array
+    def vocabulary(self) -> bytes:
+        self.enter()
+        return b"\n" + b"".join(sorted(term_bytes(t) + b"\n" for t in self.lists if t >= FIRST_WORD.decode()))
 
-    columns: dict[str, Any] = {name: array(form) for name, form in COLUMNS.items()}
-    names = bytearray()
-    for doc in docs:
-        row = (doc.id, doc.project, doc.domain, doc.ticket, doc.session, doc.identity)
-        names += term_bytes("\t".join(row))
-        for name, value in zip(COLUMNS, (doc.at_s, doc.pos, doc.n_line, doc.n_bytes, doc.n_tokens, len(names),
-                                         KINDS.index(doc.kind), LABELS.index(doc.label),
-                                         IMPORTANCES.index(doc.importance), doc.facts)):
-            columns[name].append(value)
-    writer = TermWriter(docs[0].ordinal, len(docs))
-    for term, encoded in sorted((term_bytes(t), t) for t in postings):
-        writer.add(term, array("I", postings[encoded]).tobytes())
-    header = {"first": docs[0].ordinal, "n_docs": len(docs), "n_tokens": sum(d.n_tokens for d in docs),
-              "n_terms": len(postings)}
-    sections = {name: column.tobytes() for name, column in columns.items()}
-    return packed({**sections, "names": bytes(names), **writer.sections()}, header)
+    def plain_words(self, n_letters: int) -> bytes:
+        self.enter()
+        words = sorted(t for t in self.lists if len(t) == n_letters and t.isascii() and t.isalpha())
+        return "".join(["\n", *(word + "\n" for word in words)]).encode("ascii")
+
+    def packed(self) -> bytes:
+        """The documents as a segment file."""
+        from array import array
+
+        self.enter()
+        columns = {name: array(form, [getattr(doc, name) for doc in self.docs]).tobytes()
+                   for name, form in COLUMNS.items()}
+        choices = {name: sorted({getattr(doc, name) for doc in self.docs}) for name in CHOICES}
+        for name, known in choices.items():
+            columns[name] = bytes(known.index(getattr(doc, name)) for doc in self.docs)
+        names = [term_bytes("\t".join(getattr(doc, name) for name in NAMES)) for doc in self.docs]
+        terms, raws = sorted(self.lists), []
+        for term in terms:
+            raw = self.lists[term].tobytes()
+            rows = bytearray(len(raw) // 2)
+            rows[0::2], rows[1::2] = raw[1::4], raw[2::4]
+            raws.append(bytes(rows) + raw[0::4])
+        return segment_file(self.first, self.n_tokens, columns, choices, names, list(map(term_bytes, terms)), raws)
 
 
-def numbered_terms(segment: Segment, which: int) -> Iterator[tuple[bytes, int, int]]:
-    """(term, *which*, number) for every term of the segment, in order."""
-    for number in range(segment.n_terms):
-        yield segment.term(number), which, number
-
-
-def merged_segment(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes:
+def merged_file(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes:
     """One segment file with the documents of several that follow one another; calls *pause* now and then."""
     from array import array
-    from heapq import merge
-    from itertools import groupby
 
-    n_docs = sum(s.n_docs for s in segments)
-    writer, n_terms = TermWriter(segments[0].first, n_docs), 0
-    sources = [numbered_terms(s, i) for i, s in enumerate(segments)]
-    for term, group in groupby(merge(*sources), key=lambda entry: entry[0]):
-        parts = []
-        for _, which, number in group:
-            raw = segments[which].raw_postings(number)
-            if not raw:
-                keys, codes = segments[which].keys_and_codes(number)
-                raw = array("I", [key | code for key, code in zip(keys, codes)]).tobytes()
-            parts.append(raw)
-        writer.add(term, b"".join(parts))
-        n_terms += 1
-        if n_terms & 1023 == 0:
-            pause()
-    sections, n_names = {}, 0
-    for name, form in COLUMNS.items():
-        sections[name] = b"".join(s.column(name, form).tobytes() for s in segments)
-    ends = array("I")
+    rows_of: dict[bytes, bytes] = {}
+    codes_of: dict[bytes, bytes] = {}
     for segment in segments:
-        ends.extend(n_names + end for end in segment.column("name_ends", "I"))
-        n_names = ends[-1] if ends else 0
-    sections["name_ends"] = ends.tobytes()
-    sections["names"] = b"".join(s.map[slice(*s.span("names"))] for s in segments)
-    header = {"first": segments[0].first, "n_docs": n_docs, "n_tokens": sum(s.n_tokens for s in segments),
-              "n_terms": n_terms}
-    return packed({**sections, **writer.sections()}, header)
-
-
-# -- the state file ---------------------------------------------------------
-
-# Bytes per document: place 8, uses 4, last use 4, moved 4, flags 1, tier 1; one column after the other.
-STATE_BYTES = 22
-
-
-class States:
-    """The state of every indexed document, as of the byte that the index covers."""
-
-    __slots__ = ("n_docs", "place", "uses", "last_use", "moved", "flags", "tier")
-
-    def __init__(self, data: bytes | mmap) -> None:
-        self.n_docs = n = len(data) // STATE_BYTES
-        view = memoryview(data).cast("B")
-        self.place, self.uses = view[: 8 * n].cast("Q"), view[8 * n : 12 * n].cast("I")
-        self.last_use, self.moved = view[12 * n : 16 * n].cast("I"), view[16 * n : 20 * n].cast("I")
-        self.flags, self.tier = bytes(view[20 * n : 21 * n]), bytes(view[21 * n : 22 * n])
-
-    def life(self, ordinal: int) -> Life:
-        """The state of one document."""
-        return Life(self.flags[ordinal], self.tier[ordinal], self.uses[ordinal], self.last_use[ordinal],
-                    self.moved[ordinal], self.place[ordinal])
-
-    def extended(self, changed: dict[int, Life], added: Sequence[Doc]) -> bytes:
-        """The state file after these changes and new documents."""
-        from array import array
-
-        columns = [array("Q", self.place), array("I", self.uses), array("I", self.last_use), array("I", self.moved),
-                   array("B", self.flags), array("B", self.tier)]
-        for doc in added:
-            for column, value in zip(columns, doc.life.row()):
-                column.append(value)
-        for ordinal, life in changed.items():
-            for column, value in zip(columns, life.row()):
-                column[ordinal] = value
-        return b"".join(column.tobytes() for column in columns)
+        offset = segment.first - segments[0].first
+        terms = segment.read("terms")[1:-1].split(b"\n")
+        for number, term in enumerate(terms):
+            found = segment.postings_at(number)
+            rows = array("H", [row + offset for row in found.all_rows()]).tobytes()
+            codes = found.codes or found.column.replace(b"\0", b"")
+            if term in rows_of:
+                rows, codes = rows_of[term] + rows, codes_of[term] + codes
+            rows_of[term], codes_of[term] = rows, codes
+            if number & 1023 == 0:
+                pause()
+    columns = {name: b"".join(segment.read(name) for segment in segments) for name in COLUMNS}
+    choices = {name: sorted({value for segment in segments for value in segment.header[name]}) for name in CHOICES}
+    for name, known in choices.items():
+        columns[name] = b"".join(segment.read(name).translate(bytes(map(known.index, segment.header[name])).ljust(256))
+                                 for segment in segments)
+    names = [term_bytes("\t".join(segment.names(row))) for segment in segments for row in range(segment.n_docs)]
+    every = sorted(rows_of)
+    return segment_file(segments[0].first, sum(segment.n_tokens for segment in segments), columns, choices, names,
+                        every, [rows_of[term] + codes_of[term] for term in every])
 
 
 # -- what the index consists of ---------------------------------------------
@@ -2471,35 +2504,16 @@ class States:
 class Snapshot:
     """An opened index: its segments in order, the state of their documents, and the byte of the log it covers."""
 
-    __slots__ = ("segments", "states", "covers", "n_docs", "n_damaged", "files")
+    __slots__ = ("segments", "state", "n_docs", "covers", "n_damaged", "files")
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
-        self.states = States(b"")
-        self.covers: Position = 0
-        self.n_docs = 0
-        self.n_damaged = 0
+        self.state: dict[str, Any] = dict.fromkeys(STATE, ())  # a column each
+        self.n_docs = self.covers = self.n_damaged = 0
         self.files: list[list[Any]] = []  # [name, bytes, mtime_ns, crc] of each file, the state's last
 
-
-def crc_of(data: bytes) -> int:
-    """The CRC-32 of the data."""
-    from zlib import crc32
-
-    return crc32(data)
-
-
-def crc_of_file(path: str) -> int:
-    """The CRC-32 of a file's bytes, read piece by piece."""
-    from zlib import crc32
-
-    crc = 0
-    with open(path, "rb") as file:
-        while True:
-            block = file.read(1 << 20)
-            if not block:
-                return crc
-            crc = crc32(block, crc)
+    def life(self, ordinal: int) -> Life:
+        return Life(**{name: column[ordinal] for name, column in self.state.items()})
 
 
 def write_cache(path: str, data: bytes) -> list[Any]:
@@ -2518,10 +2532,10 @@ def checked_cache(folder: str, entry: list[Any]) -> str:
     path = os.path.join(folder, os.path.basename(str(name)))
     try:
         stat = os.stat(path)
-        if stat.st_size != n_bytes or (stat.st_mtime_ns != mtime_ns and crc_of_file(path) != crc):
-            raise Damaged(f"{path} is not the file that was written")
     except OSError as error:
         raise Damaged(f"{path}: {error.strerror}") from None
+    if stat.st_size != n_bytes or (stat.st_mtime_ns != mtime_ns and crc_of(read_file(path)) != crc):
+        raise Damaged(f"{path} is not the file that was written")
     entry[2] = stat.st_mtime_ns
     return path
 
@@ -2537,18 +2551,14 @@ def log_check(log: Log, covers: Position) -> int:
 
 def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
     """Removes the index files that *is_rubbish* says so of, given a file's name and generation."""
-    try:
-        names = os.listdir(log.places.index)
-    except OSError:  # removed by somebody: it is a cache
-        return
-    for name in names:
+    for name in stems(log.places.index):
         generation = name.partition("-")[2][:6]
         if generation.isdigit() and is_rubbish(name, int(generation)):
             remove_file(os.path.join(log.places.index, name))
 
 
 def listing_crc(listing: Record) -> int:
-    """The CRC of an index's listing: a digit that flips on the disk would otherwise go unnoticed."""
+    """A digit that flips on the disk would otherwise go unnoticed."""
     return crc_of(to_json(listing).encode("utf-8", "surrogatepass"))
 
 
@@ -2588,11 +2598,17 @@ def index_from(log: Log, read: bytes) -> Snapshot:
     if not 0 <= snapshot.covers <= log.size() or current["check"] != log_check(log, snapshot.covers):
         raise Damaged("the log is not the one that was indexed")
     snapshot.segments = [Segment(checked_cache(folder, entry)) for entry in snapshot.files[:-1]]
-    snapshot.states = States(mapped(checked_cache(folder, snapshot.files[-1])))
-    snapshot.n_docs, snapshot.n_damaged = snapshot.states.n_docs, int(current["n_damaged"])
     ends = [0, *(s.first + s.n_docs for s in snapshot.segments)]
-    if ends[:-1] != [s.first for s in snapshot.segments] or ends[-1] != snapshot.n_docs:
+    if ends[:-1] != [s.first for s in snapshot.segments]:
         raise Damaged("segments do not follow one another")
+    snapshot.n_docs, snapshot.n_damaged = ends[-1], int(current["n_damaged"])
+    data, at = memoryview(read_file(checked_cache(folder, snapshot.files[-1]))), 0
+    for name, form in STATE.items():
+        size = snapshot.n_docs * (8 if form == "Q" else 4 if form == "I" else 1)
+        snapshot.state[name] = data[at : at + size].cast(form)  # type: ignore[call-overload]
+        at += size
+    if at != len(data):
+        raise Damaged("the state is of other documents")
     if times != [entry[2] for entry in snapshot.files]:
         publish_times(log, snapshot, read)
     return snapshot
@@ -2615,22 +2631,42 @@ def open_index(log: Log) -> Snapshot:
             continue  # another process may have published a newer one and removed these files: look again
 
 
+# -- sets of documents: a mask is a byte for each document, 255 for those that are in it ----
+
+ALIVE = b"\xff" + bytes(255)
+
+
+def members(mask: bytes) -> list[int]:
+    """The ordinals of the documents in a mask."""
+    from itertools import compress
+
+    return list(compress(range(len(mask)), mask))
+
+
+def common(*masks: bytes) -> bytes:
+    """The documents that are in all of the masks, which are of one length."""
+    both = int.from_bytes(masks[0], "little")
+    for mask in masks[1:]:
+        both &= int.from_bytes(mask, "little")
+    return both.to_bytes(len(masks[0]), "little")
+
+
 # -- the view: index and tail as one ----------------------------------------
 
 
 class View:
     """What one process knows of a store: the index as far as it reaches, and the tail of the log folded in memory.
 
-    Documents are counted by ordinal, indexed ones first. One object belongs to one thread at a time;
-    `refresh` makes it see what other processes have written since.
+    Documents are counted by ordinal, indexed ones first. One object belongs to one thread at a time; `refresh` makes
+    it see what other processes have written since. It raises NotIndexed when more than *patience_bytes* of the log
+    are not in the index.
     """
 
-    __slots__ = ("log", "index", "index_signature", "seen", "tail", "changed", "ordinals", "digests", "numbers",
-                 "stems", "dead_indexed", "postings", "n_entered", "n_tail_tokens", "n_damaged", "members", "identity",
-                 "check")
+    __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "stems", "numbers",
+                 "n_damaged", "members", "identity", "check")
 
-    def __init__(self, places: Places) -> None:
-        self.log = Log(places)
+    def __init__(self, places: Places, patience_bytes: int = 1 << 60) -> None:
+        self.log, self.patience_bytes = Log(places), patience_bytes
         self.index_signature: tuple[int, int, int] = (-1, 0, 0)
         self.identity = self.log.identity()
         self.check = 0  # of the log's last bytes that were seen
@@ -2641,26 +2677,21 @@ class View:
         """Forgets the tail and starts from this index."""
         self.index = index
         self.seen: Position = index.covers
-        self.tail: list[Doc] = []
+        self.tail = Batch(index.n_docs, self.record)
         self.changed: dict[int, Life] = {}  # indexed documents that records of the tail changed
-        self.ordinals: dict[str, int] = {}  # of the tail's documents
-        self.digests: dict[str, list[int]] = {}  # likewise
-        self.numbers: set[str] = set()  # the "date_project_number" of the tail's ids
         self.stems: dict[str, list[Segment]] = {}  # a "date_project" -> the segments that have ids of it
-        self.dead_indexed: set[Key] | None = None  # computed when first asked for
-        self.postings: dict[str, list[int]] = {}  # of the tail's first n_entered documents
-        self.n_entered = self.n_tail_tokens = 0
+        self.numbers: dict[str, set[str]] = {}  # a "date_project" -> what follows it in ids
         self.n_damaged = index.n_damaged
 
-    def refresh(self) -> View:
-        """Takes in what was written since the last time, by anyone; returns itself."""
+    def refresh(self, most_docs: int = 1 << 60) -> View:
+        """Takes in what was written since the last time, by anyone, or so much that so many are in the tail."""
         while True:
             try:
-                return self.refreshed()
+                return self.refreshed(most_docs)
             except Superseded:  # between two looks at the folder
                 continue
 
-    def refreshed(self) -> View:
+    def refreshed(self, most_docs: int) -> View:
         """`refresh`, but Superseded when a rewrite comes between."""
         self.log.refresh()
         rewritten = self.log.identity() != self.identity
@@ -2671,15 +2702,22 @@ class View:
             signature = file_signature(self.log.places.current(self.log.generation()))
         except OSError:
             signature = (0, 0, 0)
-        if rewritten or signature != self.index_signature:
+        sizes = [os.fstat(segment.fd).st_size for segment in self.index.segments]
+        is_cut = sizes != [entry[1] for entry in self.index.files[:-1]]
+        if rewritten or is_cut or signature != self.index_signature:
             self.index_signature = signature
             self.members = {}
-            if rewritten or signature != (0, 0, 0) or not self.seen:
+            if rewritten or is_cut or signature != (0, 0, 0) or not self.seen:
                 self.reset(open_index(self.log) if signature != (0, 0, 0) else Snapshot())
-        if self.log.generation() and self.log.size() > self.seen:
+        if self.log.generation() and (n_new := self.log.size() - self.seen) > 0:
+            if n_new > self.patience_bytes:
+                raise NotIndexed(f"{size_text(n_new)} of the memory are not indexed yet; a server does that when it is "
+                                 "idle, `rlm search` at once")
             for pos, line in self.log.lines(self.seen):
                 self.fold_line(pos, line)
                 self.seen = pos + len(line) + 1
+                if len(self.tail.docs) >= most_docs:
+                    break
         self.check = log_check(self.log, self.seen)
         return self
 
@@ -2688,120 +2726,92 @@ class View:
         record = decode_line(line)
         if record is None:
             self.n_damaged += bool(line.strip())
-            return
-        doc = doc_of(record, self.n_docs(), pos, len(line))
+        else:
+            self.fold(record, pos, len(line))
+
+    def fold(self, record: Record, pos: Position, n_line: int) -> None:
+        """Takes in a record that lies there in the log."""
+        doc, tail = doc_of(record, self.n_docs(), pos, n_line), self.tail
         if doc is None:
-            for doc_id in changed_ids(record):
-                ordinal = self.ordinal_of(doc_id)
-                if ordinal >= 0:
-                    kind, label = self.kind_and_label(ordinal)
-                    apply_event(self.changing(ordinal), record, first_tier(kind, label))
+            ordinal = self.ordinal_of(text_field(record, "id")) if record["k"] in EVENTS else -1
+            if ordinal >= 0:
+                birth_tier = first_tier(self.value(ordinal, "kind"), self.value(ordinal, "label"))
+                EVENTS[record["k"]](self.changing(ordinal), record, birth_tier)
             return
         before = self.ordinal_of(doc.id)
         if before >= 0:
             old = self.changing(before)
             doc.life.uses, doc.life.last_use_s = old.uses, old.last_use_s
             old.flags |= REPLACED
-        self.tail.append(doc)
-        self.ordinals[doc.id] = doc.ordinal
-        self.numbers.add("_".join(doc.id.split("_", 3)[:3]))
+        tail.docs.append(doc)
+        tail.ordinals[doc.id] = doc.ordinal
+        day, project, number = [*doc.id.split("_", 3), "", "", ""][:3]
+        if (stem := f"{day}_{project}") in self.numbers:
+            self.numbers[stem].add(number)
         if isinstance(record.get("sha"), str):
-            self.digests.setdefault(record["sha"], []).append(doc.ordinal)
+            tail.digests.setdefault(record["sha"], []).append(doc.ordinal)
+
+    def append(self, records: Sequence[Record], *, durable: bool = True) -> None:
+        """Appends records in one commit, and takes them in. Call it with the store's lock held, after `refresh`."""
+        before = self.seen if self.log.identity() == self.identity and self.log.size() == self.seen else -1
+        pos, sizes = self.log.append(records, durable=durable)
+        if pos != before or self.log.identity() != self.identity:
+            self.refresh()
+            return
+        for record, size in zip(records, sizes):
+            self.fold(record, pos, size - 1)
+            pos += size
+        self.seen, self.check = pos, log_check(self.log, pos)
 
     # documents
 
     def n_docs(self) -> int:
         """Documents in all, dead ones included."""
-        return self.index.n_docs + len(self.tail)
+        return self.index.n_docs + len(self.tail.docs)
 
-    def segment_at(self, ordinal: int) -> Segment:
-        """The segment that holds an indexed document."""
-        low, high = 0, len(self.index.segments) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.index.segments[middle].first <= ordinal:
-                low = middle
-            else:
-                high = middle - 1
-        return self.index.segments[low]
+    def parts(self) -> list[Any]:
+        """Segments and tail, in order."""
+        return [*self.index.segments, self.tail] if self.tail.docs else list(self.index.segments)
 
-    def segments_with(self, stem: str) -> list[Segment]:
-        """The segments that hold ids beginning with *stem*_: for today's, only the newest, however large the store."""
-        if stem not in self.stems:
-            self.stems[stem] = [s for s in self.index.segments if s.has_term_from(f"{BY_ID}{stem}_")]
-        return self.stems[stem]
-
-    def ordinal_of(self, doc_id: str) -> int:
-        """The newest document with that id, -1 when there is none."""
-        if doc_id in self.ordinals:
-            return self.ordinals[doc_id]
-        parts = doc_id.split("_", 2)
-        segments = self.segments_with(f"{parts[0]}_{parts[1]}") if len(parts) == 3 else self.index.segments
-        for segment in reversed(segments):
-            keys = segment.keys(BY_ID + doc_id)
-            if keys:
-                return keys[-1] >> 8
-        return -1
-
-    def kind_and_label(self, ordinal: int) -> tuple[str, str]:
-        """The document's kind, and its type or category."""
+    def part_of(self, ordinal: int) -> Any:
+        """The part that holds the document."""
         if ordinal >= self.index.n_docs:
-            doc = self.tail[ordinal - self.index.n_docs]
-            return doc.kind, doc.label
-        segment = self.segment_at(ordinal)
-        i = ordinal - segment.first
-        return KINDS[segment.value("kind", "B", i)], LABELS[segment.value("label", "B", i)]
+            return self.tail
+        return next(part for part in reversed(self.index.segments) if part.first <= ordinal)
 
-    def n_tokens(self, ordinal: int) -> int:
-        """The document's length in terms."""
-        if ordinal >= self.index.n_docs:
-            return self.tail[ordinal - self.index.n_docs].n_tokens
-        segment = self.segment_at(ordinal)
-        return int(segment.value("tokens", "I", ordinal - segment.first))
+    def value(self, ordinal: int, name: str) -> Any:
+        """What one of COLUMNS or CHOICES says of a document."""
+        part = self.part_of(ordinal)
+        return part.value(name, ordinal - part.first)
 
-    def made_at(self, ordinal: int) -> float:
-        """When the document was made, in seconds since 1970."""
-        if ordinal >= self.index.n_docs:
-            return self.tail[ordinal - self.index.n_docs].at_s
-        segment = self.segment_at(ordinal)
-        return float(segment.value("at", "d", ordinal - segment.first))
-
-    def session(self, ordinal: int) -> str:
-        """The document's session."""
-        if ordinal >= self.index.n_docs:
-            return self.tail[ordinal - self.index.n_docs].session
-        segment = self.segment_at(ordinal)
-        return segment.names(ordinal - segment.first)[4]
+    def names(self, ordinal: int) -> list[str]:
+        """A document's NAMES."""
+        part = self.part_of(ordinal)
+        return list(part.names(ordinal - part.first))
 
     def life(self, ordinal: int) -> Life:
         """The document's state now; not for changing."""
         if ordinal >= self.index.n_docs:
-            return self.tail[ordinal - self.index.n_docs].life
-        return self.changed.get(ordinal) or self.index.states.life(ordinal)
-
-    def lives(self) -> Iterator[Life]:
-        """The state of every document, dead ones included; not for changing."""
-        return map(self.life, range(self.n_docs()))
+            return self.tail.docs[ordinal - self.index.n_docs].life
+        return self.changed.get(ordinal) or self.index.life(ordinal)
 
     def changing(self, ordinal: int) -> Life:
         """The document's state, for folding an event into it."""
         if ordinal < self.index.n_docs and ordinal not in self.changed:
-            self.changed[ordinal] = self.index.states.life(ordinal)
+            self.changed[ordinal] = self.index.life(ordinal)
         return self.life(ordinal)
 
     def doc(self, ordinal: int) -> Doc:
         """The document's catalogue entry."""
         if ordinal >= self.index.n_docs:
-            return self.tail[ordinal - self.index.n_docs]
-        segment = self.segment_at(ordinal)
-        i, doc = ordinal - segment.first, Doc()
+            return self.tail.docs[ordinal - self.index.n_docs]
+        part = self.part_of(ordinal)
+        row, doc = ordinal - part.first, Doc()
         doc.ordinal, doc.life = ordinal, self.life(ordinal)
-        doc.id, doc.project, doc.domain, doc.ticket, doc.session, doc.identity = segment.names(i)
-        doc.at_s, doc.pos = segment.value("at", "d", i), segment.value("pos", "Q", i)
-        doc.n_line, doc.n_bytes = segment.value("line", "I", i), segment.value("bytes", "I", i)
-        doc.n_tokens, doc.facts = segment.value("tokens", "I", i), segment.value("facts", "B", i)
-        doc.kind, doc.label = self.kind_and_label(ordinal)
-        doc.importance = IMPORTANCES[segment.value("importance", "B", i)]
+        for name in (*COLUMNS, *CHOICES):
+            setattr(doc, name, part.value(name, row))
+        for name, value in zip(NAMES, part.names(row)):
+            setattr(doc, name, value)
         return doc
 
     def logged_record(self, doc: Doc) -> Record:
@@ -2811,7 +2821,7 @@ class View:
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
         record = self.logged_record(doc)
-        if record and (isinstance(record.get("text"), str) or doc.kind == "purge"):
+        if record and (isinstance(record.get("text"), str) or doc.kind in TOMBSTONES):
             return record
         if doc.life.place:
             return self.archived_record(doc)
@@ -2830,35 +2840,50 @@ class View:
             raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm.py verify`")
         return record
 
-    # the tail's words
+    # look-ups
 
-    def enter_tail(self) -> None:
-        """Enters those documents of the tail into `postings` that are not yet."""
-        for doc in self.tail[self.n_entered :]:
-            try:
-                add_postings(self.postings, doc, self.record(doc))
-            except Damaged:  # it stays findable by id; verify reports it
-                pass
-            self.n_tail_tokens += doc.n_tokens
-            self.n_entered += 1
+    def ordinal_of(self, doc_id: str) -> int:
+        """The newest document with that id, -1 when there is none."""
+        if doc_id in self.tail.ordinals:
+            return self.tail.ordinals[doc_id]
+        parts = doc_id.split("_", 2)
+        segments = self.segments_with(f"{parts[0]}_{parts[1]}") if len(parts) == 3 else self.index.segments
+        for segment in reversed(segments):
+            rows = segment.postings(BY_ID + doc_id).all_rows()
+            if rows:
+                return int(segment.first + rows[-1])
+        return -1
 
-    def keys(self, term: str) -> list[Key]:
-        """Every document with the term, dead ones included, as keys in ascending order."""
-        self.enter_tail()
-        keys = [key for segment in self.index.segments for key in segment.keys(term)]
-        return keys + [posting & ~255 for posting in self.postings.get(term, ())]
+    def segments_with(self, stem: str) -> list[Segment]:
+        """The segments that hold ids beginning with *stem*_: for today's, only the newest, however large the store."""
+        if stem not in self.stems:
+            prefix = f"{BY_ID}{stem}_"
+            self.stems[stem] = [s for s in self.index.segments if next(s.terms_from(prefix), "")]
+        return self.stems[stem]
+
+    def numbers_of(self, stem: str) -> set[str]:
+        """The numbers that follow *stem*_ in ids, of dead ones too."""
+        if stem not in self.numbers:
+            if len(self.numbers) >= 10_000:
+                self.numbers.clear()
+            prefix = f"{BY_ID}{stem}_"
+            ids = [t for part in self.segments_with(stem) for t in part.terms_from(prefix)]
+            ids += [BY_ID + i for i in self.tail.ordinals if i.startswith(stem + "_")]
+            self.numbers[stem] = {i[len(prefix) :].partition("_")[0] for i in ids}
+        return self.numbers[stem]
+
+    def keys(self, term: str) -> list[int]:
+        """Every document with the term, dead ones included, in ascending order."""
+        return [part.first + row for part in self.parts() for row in part.postings(term).all_rows()]
 
     def terms_from(self, prefix: str) -> set[str]:
         """The terms under that prefix, without it."""
-        self.enter_tail()
-        n = len(prefix)
-        found = {t.decode("utf-8", "surrogatepass")[n:] for s in self.index.segments for t in s.terms_from(prefix)}
-        return found | {t[n:] for t in self.postings if t.startswith(prefix)}
+        return {term[len(prefix) :] for part in self.parts() for term in part.terms_from(prefix)}
 
     def same_text(self, sha: str) -> list[int]:
         """The documents whose text has that digest."""
-        found = [key >> 8 for segment in self.index.segments for key in segment.keys(BY_DIGEST + sha)]
-        return found + self.digests.get(sha, [])
+        found = [s.first + row for s in self.index.segments for row in s.postings(BY_DIGEST + sha).all_rows()]
+        return found + self.tail.digests.get(sha, [])
 
     def ids_from(self, prefix: str, limit: int, accepted_flags: int = 0) -> list[str]:
         """Up to *limit* ids, in order, that begin with *prefix* and are alive, or dead for an accepted reason."""
@@ -2867,33 +2892,38 @@ class View:
         def is_accepted(doc_id: str) -> bool:
             return not self.life(self.ordinal_of(doc_id)).flags & ~accepted_flags
 
-        found = {i for i in self.ordinals if i.startswith(prefix) and is_accepted(i)}
+        found = {i for i in self.tail.ordinals if i.startswith(prefix) and is_accepted(i)}
         for segment in self.index.segments:
-            ids = (t.decode("utf-8", "surrogatepass")[len(BY_ID) :] for t in segment.terms_from(BY_ID + prefix))
+            ids = (term[len(BY_ID) :] for term in segment.terms_from(BY_ID + prefix))
             found.update(islice(filter(is_accepted, ids), limit))
         return sorted(found)[:limit]
 
-    def has_number(self, stem: str, number: str) -> bool:
-        """Whether any id, dead or alive, is *stem*_*number* or goes on from it with an underscore."""
-        prefix = f"{stem}_{number}"
-        if prefix in self.numbers:
-            return True
-        return any(segment.has_term_from(BY_ID + prefix + "_") or segment.number_of(BY_ID + prefix) >= 0
-                   for segment in self.segments_with(stem))
+    # sets of documents: a byte each, 255 for those that are in it
 
-    def dead(self) -> set[Key]:
-        """The documents that no answer may hold, as keys."""
-        if self.dead_indexed is None:
-            flags = self.index.states.flags
-            self.dead_indexed = {i << 8 for i, flag in enumerate(flags) if flag} if flags.strip(b"\0") else set()
-        dead = self.dead_indexed | {doc.ordinal << 8 for doc in self.tail if doc.life.flags}
+    def mask(self, terms: Iterable[str]) -> bytes:
+        """The documents that have one of the terms."""
+        mask, terms = bytearray(self.n_docs()), list(terms)
+        for part in self.parts():
+            for found in map(part.postings, terms):
+                if found.column:
+                    both = int.from_bytes(found.column.translate(PRESENT), "little") | int.from_bytes(
+                        mask[part.first : part.first + part.n_docs], "little")
+                    mask[part.first : part.first + part.n_docs] = both.to_bytes(part.n_docs, "little")
+                for row in found.rows:
+                    mask[part.first + row] = 255
+        return bytes(mask)
+
+    def alive_mask(self) -> bytes:
+        """The documents that answers may hold."""
+        dead = bytearray(self.index.state["flags"])
+        dead += bytes(doc.life.flags for doc in self.tail.docs)
         for ordinal, life in self.changed.items():
-            (dead.add if life.flags else dead.discard)(ordinal << 8)
-        return dead
+            dead[ordinal] = life.flags
+        return bytes(dead.translate(ALIVE))
 
     def alive(self) -> Iterator[Doc]:
         """Every document that is not dead, oldest first."""
-        return (doc for doc in map(self.doc, range(self.n_docs())) if not doc.is_dead())
+        return map(self.doc, members(self.alive_mask()))
 
 
 # -- keeping up -------------------------------------------------------------
@@ -2901,7 +2931,7 @@ class View:
 
 def tail_is_long(view: View) -> bool:
     """Whether the tail should go into the index."""
-    return len(view.tail) >= TAIL_MAX_DOCS or view.seen - view.index.covers >= TAIL_MAX_BYTES
+    return len(view.tail.docs) >= TAIL_MAX_DOCS or view.seen - view.index.covers >= TAIL_MAX_BYTES
 
 
 def runs_of(things: Iterable[Any], size_of: Callable[[Any], int], most: int, close_bytes: int) -> Iterator[list[Any]]:
@@ -2918,26 +2948,146 @@ def runs_of(things: Iterable[Any], size_of: Callable[[Any], int], most: int, clo
         yield run
 
 
-def write_tail(view: View, tick: Callable[[int], None]) -> Snapshot:
-    """Writes the tail as segments and the new state; returns the index that includes them."""
-    log, before, after = view.log, view.index, Snapshot()
-    entries = list(before.files[:-1])
-    for batch in runs_of(view.tail, lambda doc: int(doc.n_line), SEGMENT_MAX_DOCS, SEGMENT_MAX_BYTES):
-        postings: dict[str, list[int]] = {}
-        for doc in batch:
-            try:
-                add_postings(postings, doc, view.record(doc))
-            except Damaged:
-                for term in (BY_ID + doc.id, BY_KIND + doc.kind):
-                    postings.setdefault(term, []).append(doc.ordinal << 8 | 1)
-            if doc.ordinal & 255 == 0:
-                tick(doc.ordinal)
-        path = log.places.segment(log.generation(), batch[0].ordinal, batch[-1].ordinal + 1)
-        entries.append(write_cache(path, segment_of(batch, postings)))
-    state = before.states.extended(view.changed, view.tail)
-    entries.append(write_cache(log.places.state(log.generation(), view.seen), state))
-    after.files, after.covers, after.n_damaged = entries, view.seen, view.n_damaged
-    return after
+def state_file(index: Snapshot, changed: dict[int, Life], added: Sequence[Doc]) -> bytes:
+    """The state of the indexed documents after these changes and new documents: a column for each of STATE."""
+    from array import array
+
+    columns = []
+    for name, form in STATE.items():
+        column = array(form, index.state[name])
+        column.extend(getattr(doc.life, name) for doc in added)
+        for ordinal, life in changed.items():
+            column[ordinal] = getattr(life, name)
+        columns.append(column.tobytes())
+    return b"".join(columns)
+
+
+class Builder:
+    """Writes the tail of a view as segments, for a `with` block that has the index's lock.
+
+    With *fork* a second process builds about half of them, so that an import uses two cores. Where another process has
+    the lock, or nothing can be written, nothing is built: the tail stays in memory.
+    """
+
+    __slots__ = ("view", "lock", "is_locked", "fork", "tick", "jobs", "n_taken", "pid", "orders", "replies")
+
+    def __init__(self, view: View, wait_s: float, fork: bool, tick: Callable[[int], None] = lambda _: None) -> None:
+        self.view, self.fork, self.tick = view, fork, tick
+        self.lock = Lock(view.log.places.index_lock(), wait_s)
+        self.jobs: list[tuple[list[Doc], str, list[Any]]] = []  # documents, file, its entry once it is written
+        self.n_taken = 0  # documents of the tail that are in jobs
+        self.pid = 0
+
+    def __enter__(self) -> Builder:
+        try:
+            self.lock.__enter__()
+            self.is_locked = True
+        except (StoreBusy, StoreUnwritable):
+            self.is_locked = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pid:
+            self.orders.close()  # it ends when it has read all
+            self.replies.close()
+            os.waitpid(self.pid, 0)
+        self.lock.__exit__()
+
+    def build(self, final: bool) -> None:
+        """Takes on what there is of the tail in stretches. When *final*, all of it, and publishes that."""
+        view = self.view
+        if not self.is_locked or not view.log.identity()[0]:  # a store that lost its manifest may yet change
+            return
+        while len(view.tail.docs) - self.n_taken >= (1 if final else SEGMENT_MAX_DOCS):
+            docs: list[Doc] = next(runs_of(view.tail.docs[self.n_taken :], lambda doc: int(doc.n_line),
+                                           SEGMENT_MAX_DOCS, SEGMENT_MAX_BYTES))
+            self.read_replies(0.0)
+            first, n_waiting = docs[0].ordinal, sum(not entry for _, _, entry in self.jobs)
+            path = view.log.places.segment(view.log.generation(), first, first + len(docs))
+            is_ordered = self.fork and n_waiting < 2 and len(docs) < len(view.tail.docs) and self.order(docs, path)
+            self.jobs.append((docs, path, [] if is_ordered else self.built(docs, path)))
+            self.n_taken += len(docs)
+            self.tick(first + len(docs))
+        if final:
+            while not all(entry for _, _, entry in self.jobs):
+                self.read_replies(60.0)
+            self.publish()
+
+    def built(self, docs: Sequence[Doc], path: str) -> list[Any]:
+        """The entry of a segment of these documents, written here and now."""
+        batch = tail = self.view.tail
+        if len(docs) != len(tail.docs):
+            batch = Batch(docs[0].ordinal, self.view.record)
+            batch.docs += docs
+        return write_cache(path, batch.packed())
+
+    # the second process
+
+    def order(self, docs: Sequence[Doc], path: str) -> bool:
+        """Has the segment built by the second process; False when there is none."""
+        if not self.pid:
+            here, there, back, forth = *os.pipe(), *os.pipe()
+            self.pid = os.fork()
+            if not self.pid:
+                os.close(there)
+                os.close(back)
+                try:
+                    self.serve(here, forth)
+                finally:
+                    os._exit(0)
+            os.close(here)
+            os.close(forth)
+            self.orders, self.replies = os.fdopen(there, "w"), os.fdopen(back)
+        try:
+            self.orders.write(f"{docs[0].ordinal} {docs[0].pos} {docs[-1].pos + docs[-1].n_line} {path}\n")
+            self.orders.flush()
+            return True
+        except OSError:  # it has died
+            self.fork = False
+            return False
+
+    def serve(self, orders: int, replies: int) -> None:
+        """What the second process does: segments, as ordered."""
+        log = self.view.log
+        log.fds = {}  # of its own
+        for line in os.fdopen(orders):
+            first, start, end, path = line.rstrip("\n").split(" ", 3)
+            records: dict[int, Record] = {}  # by place, until its words are taken in
+            batch = Batch(int(first), lambda doc, records=records: records.pop(doc.pos))  # type: ignore[misc]
+            for pos, raw in log.lines(int(start)):
+                if pos >= int(end):
+                    break
+                record = decode_line(raw) or {"k": ""}
+                doc = doc_of(record, batch.first + batch.n_docs, pos, len(raw))
+                if doc is not None:
+                    records[pos] = record
+                    batch.docs.append(doc)
+                    batch.enter()
+            write_all(replies, to_json(write_cache(path, batch.packed())).encode("ascii") + b"\n")
+
+    def read_replies(self, wait_s: float) -> None:
+        """Takes an answer of the second process, if there is one. When it has died, its segments are built here."""
+        from select import select
+
+        waiting = [job for job in self.jobs if not job[2]]
+        while waiting and select([self.replies], [], [], wait_s)[0]:
+            line = self.replies.readline()
+            self.fork = bool(line)
+            for docs, path, entry in waiting[: 1 if line else None]:
+                entry += from_json(line) if line else self.built(docs, path)
+            waiting, wait_s = waiting[1:] if line else [], 0.0
+
+    def publish(self) -> None:
+        """Makes what was built part of the index, up to the end of what the view has seen."""
+        view, after = self.view, Snapshot()
+        log = view.log
+        after.covers, after.n_damaged = view.seen, view.n_damaged
+        after.files = [*view.index.files[:-1], *(entry for _, _, entry in self.jobs)]
+        state = state_file(view.index, view.changed, view.tail.docs)
+        after.files.append(write_cache(log.places.state(log.generation(), after.covers), state))
+        publish(log, after)
+        self.jobs, self.n_taken = [], 0
+        view.refresh()
 
 
 def mergeable(segments: Sequence[Segment], max_docs: int) -> int:
@@ -2955,40 +3105,40 @@ def mergeable(segments: Sequence[Segment], max_docs: int) -> int:
     return n_merged if n_merged >= 4 else 0
 
 
-def merge_last(log: Log, index: Snapshot, n_merged: int, pause: Callable[[], None]) -> None:
-    """Writes the last *n_merged* segments of the opened index as one, and publishes that."""
-    merged = index.segments[-n_merged:]
-    data = merged_segment(merged, pause)
-    path = log.places.segment(log.generation(), merged[0].first, merged[-1].first + merged[-1].n_docs)
-    index.files[-n_merged - 1 : -1] = [write_cache(path, data)]
-    publish(log, index)
+def merge(view: View, max_docs: int, pause: Callable[[], None]) -> None:
+    """Makes one of the last segments as long as that is worth it. Call it with the index's lock held."""
+    while n_merged := mergeable(view.index.segments, max_docs):
+        log, index = view.log, view.index
+        merged = index.segments[-n_merged:]
+        path = log.places.segment(log.generation(), merged[0].first, merged[-1].first + merged[-1].n_docs)
+        index.files[-n_merged - 1 : -1] = [write_cache(path, merged_file(merged, pause))]
+        publish(log, index)
+        view.refresh()
 
 
-def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS,
+def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS, fork: bool = False,
              tick: Callable[[int], None] = lambda _: None, pause: Callable[[], None] = lambda: None) -> bool:
     """Brings the index up to the end of the log; True when that was done.
 
     False when another process is at it, or the store cannot be written: the tail then stays in memory.
     """
     try:
-        with Lock(view.log.places.index_lock(), wait_s):
-            view.refresh()
-            if view.seen > view.index.covers and view.log.identity()[0]:  # what lost its manifest may yet change
-                publish(view.log, write_tail(view, tick))
-                view.refresh()
-            n_merged = mergeable(view.index.segments, max_docs)
-            if n_merged:
-                merge_last(view.log, view.index, n_merged, pause)
-                view.refresh()
-            return True
-    except (StoreBusy, StoreUnwritable):
-        return False
+        with Builder(view, wait_s, fork, tick) as builder:
+            while builder.is_locked:  # in stretches: a large log without an index must not fill the memory
+                view.refresh(BUILT_MAX_DOCS)
+                if view.seen == view.index.covers or not view.log.identity()[0]:
+                    merge(view, max_docs, pause)
+                    return True
+                builder.build(final=True)
+    except StoreUnwritable:
+        pass
+    return False
 
 
 def index_now(view: View, progress: Callable[[float, float, str], None]) -> None:
     """Indexes everything that is not indexed yet, with progress."""
-    catch_up(view, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS,
-             tick=lambda ordinal: progress(ordinal, view.n_docs(), "indexing"))
+    catch_up(view, wait_s=LOCK_WAIT_S, max_docs=LARGEST_SEGMENT, fork=True,
+             tick=lambda ordinal: progress(ordinal, max(ordinal, view.n_docs()), "indexing"))
 
 
 # ============================================================================
@@ -3042,27 +3192,57 @@ class Scope:
         self.importance = importance
 
 
-def keys_in_time(view: View, from_s: float, until_s: float) -> set[Key]:
-    """The documents made in that stretch of time; 0.0 leaves an end open."""
-    until_s = until_s or 1e18
-    found = {doc.ordinal << 8 for doc in view.tail if from_s <= doc.at_s < until_s}
-    for segment in view.index.segments:
-        times = segment.column("at", "d")
-        found.update(segment.first + i << 8 for i, at_s in enumerate(times) if from_s <= at_s < until_s)
-    return found
+# -- scope ------------------------------------------------------------------
 
 
-def keys_with_entity(view: View, part: str) -> set[Key]:
-    """The documents that name an entity which contains *part* (folded)."""
-    view.enter_tail()
-    found: set[Key] = set()
+def mask_of(ordinals: Iterable[int], n_docs: int) -> bytes:
+    """The documents as a mask."""
+    mask = bytearray(n_docs)
+    for ordinal in ordinals:
+        mask[ordinal] = 255
+    return bytes(mask)
+
+
+def readable_records(view: View, ordinals: Iterable[int], check: Callable[[], None]) -> Iterator[tuple[Doc, Record]]:
+    """The documents with their records; damaged ones are passed over (verify reports them)."""
+    for ordinal in ordinals:
+        check()
+        doc = view.doc(ordinal)
+        try:
+            yield doc, view.record(doc)
+        except Damaged:
+            continue
+
+
+def keys_with_fragment(view: View, fragment: str) -> set[int] | None:
+    """The documents with a word that contains *fragment*, a folded run of word characters; None = too many to tell."""
+    if len(fragment) < 2:
+        return None
+    found: set[int] = set()
     for segment in view.index.segments:
-        for number in segment.numbers_holding(part, BY_ENTITY) or ():
-            found.update(segment.keys_and_codes(number)[0])
-    for term, postings in view.postings.items():
-        if term.startswith(BY_ENTITY) and part in term[len(BY_ENTITY) :]:
-            found.update(posting & ~255 for posting in postings)
-    return found
+        numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
+        if numbers is None:
+            return None
+        for number in numbers:
+            found.update(segment.first + row for row in segment.postings_at(number).all_rows())
+        facts = bytes(segment.column("facts", "B"))
+        found.update(segment.first + i for i, fact in enumerate(facts) if fact & ODD_WORDS)
+    return found | {doc.ordinal for doc in view.tail.docs}
+
+
+def keys_with_literal(view: View, literal: str) -> set[int] | None:
+    """The documents that may hold *literal* in any case; None when the vocabulary cannot tell."""
+    groups = [keys_with_fragment(view, fragment) for fragment in fragments(literal)]
+    known = [group for group in groups if group is not None]
+    return set.intersection(*known) if known else None
+
+
+def naming(view: View, name: str, allowed: bytes) -> bytes:
+    """The allowed documents whose text holds a name, whatever its case (it is folded), as a mask."""
+    keys = keys_with_literal(view, name)
+    ordinals = members(allowed) if keys is None else [key for key in sorted(keys) if allowed[key]]
+    found = readable_records(view, ordinals, lambda: None)
+    return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
 
 
 def is_bare_name(identity: str) -> bool:
@@ -3079,7 +3259,7 @@ class Projects:
         places, self.view = view.log.places, view
         self.names, joined = project_settings(places)
         # (identity, folded name) of each; identity "" for memories that know only a name.
-        terms = sorted(view.terms_from(BY_IDENTITY))
+        terms = sorted(view.terms_from(BY_PROJECT))
         self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
         # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
         names = [name for each, name in self.known if each]
@@ -3105,20 +3285,18 @@ class Projects:
                           or (each.startswith(end) and end.startswith("commit:"))]
         return list(dict.fromkeys(map(self.whole, found)))
 
-    def keys_of(self, is_wanted: Callable[[str, str], bool]) -> list[Key]:
-        """The documents of the projects that are wanted by identity and folded name, dead ones included, ascending."""
-        lists = [self.view.keys(f"{BY_IDENTITY}{identity}\t{name}") for identity, name in self.known
-                 if is_wanted(identity, name)]
-        return lists[0] if len(lists) == 1 else sorted(key for keys in lists for key in keys)
+    def mask_of(self, is_wanted: Callable[[str, str], bool]) -> bytes:
+        """The documents, dead ones included, of the projects that are wanted by identity and folded name."""
+        return self.view.mask(f"{BY_PROJECT}{each}\t{name}" for each, name in self.known if is_wanted(each, name))
 
-    def keys(self, wanted: str) -> list[Key]:
+    def mask(self, wanted: str) -> bytes:
         """The documents of all the projects that are called so, and of what was joined to them."""
         identities = set(self.named(wanted))
         joined = [other for other, each in self.owners.items() if each in identities]
         names = {folded(wanted), *(folded(each[5:]) for each in joined if each[:5] == "name:")}
-        return self.keys_of(lambda identity, name: self.whole(identity) in identities if identity else name in names)
+        return self.mask_of(lambda each, name: self.whole(each) in identities if each else name in names)
 
-    def own_keys(self, project: Project) -> list[Key]:
+    def own_mask(self, project: Project) -> bytes:
         """The documents that are surely the project's, or the user's own ("*").
 
         Those that know only a name are its own where no other project has the name, or where the user joined it.
@@ -3127,7 +3305,7 @@ class Projects:
         others = {name for each, name in self.known if each not in own and not is_bare_name(each)}
         names = set(map(folded, project.names)) - others
         names |= {folded(each[5:]) for each in project.identities[1:] if is_bare_name(each)} | {"*"}
-        return self.keys_of(lambda each, name: each in own or (name in names and is_bare_name(each)))
+        return self.mask_of(lambda each, name: each in own or (name in names and is_bare_name(each)))
 
     def labels(self) -> dict[str, str]:
         """How to show the projects that were renamed (that name) or share one (owner/name), by identity."""
@@ -3149,50 +3327,35 @@ class Projects:
         return f"{one_line(wanted, 60)} is the name of {len(found)} projects, and all were searched: {names}"
 
 
-def fits_details(view: View, key: Key, scope: Scope) -> bool:
-    """Whether the document has the category and importance asked for."""
-    doc = view.doc(key >> 8)
-    return scope.label in ("", doc.label) and scope.importance in ("", doc.importance)
-
-
-def keys_in_scope(view: View, scope: Scope) -> set[Key] | None:
-    """The documents that pass the filters, as keys; None when all do."""
-    groups: list[set[Key]] = []
-    for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain)):
+def in_scope(view: View, scope: Scope) -> bytes:
+    """The documents that answers may hold and that pass the filters, as a mask."""
+    masks = [view.alive_mask()]
+    if scope.project:
+        masks.append(Projects(view).mask(scope.project))
+    for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain), *((BY_TAG, tag) for tag in scope.tags)):
         if name:
-            groups.append(set(view.keys(prefix + name)))
-    groups += [set(Projects(view).keys(scope.project))] if scope.project else []
-    groups += [set(view.keys(BY_TAG + tag)) for tag in scope.tags]
-    if scope.entity:
-        groups.append(keys_with_entity(view, scope.entity))
+            masks.append(view.mask([prefix + name]))
     if scope.from_s or scope.until_s:
-        groups.append(keys_in_time(view, scope.from_s, scope.until_s))
-    if not groups and not (scope.label or scope.importance):
-        return None
-    keys = set.intersection(*groups) if groups else set(range(0, view.n_docs() << 8, 256))
-    if scope.label or scope.importance:
-        keys = {key for key in keys if fits_details(view, key, scope)}
-    return keys
+        until_s = scope.until_s or 1e18
+        times = (at_s for part in view.parts() for at_s in part.column("at_s", "d"))
+        masks.append(bytes(255 * (scope.from_s <= at_s < until_s) for at_s in times))
+    for name, wanted in (("label", scope.label), ("importance", scope.importance)):
+        if wanted:
+            fitting = (o for o in members(common(*masks)) if view.value(o, name) == wanted)
+            masks.append(mask_of(fitting, view.n_docs()))
+    if scope.entity:
+        masks.append(naming(view, scope.entity, common(*masks)))
+    return common(*masks)
 
 
-def newest_ordinals(view: View, keys: Iterable[Key], limit: int = 1 << 30) -> list[int]:
-    """The ordinals of those of the documents that are not dead, newest first; of equals the one written last."""
+def newest(view: View, ordinals: Sequence[int], limit: int = 1 << 30) -> Iterator[Doc]:
+    """The documents, newest first, of equals the one written last; one at a time, since a store may have very many."""
     from heapq import nlargest
-    from itertools import chain
 
-    alive = set(keys) - view.dead()
-    if len(alive) < 1000:  # one by one is faster than all times of a large store
-        return [key >> 8 for _, key in nlargest(limit, ((view.made_at(key >> 8), key) for key in alive))]
-    columns = (zip(s.column("at", "d"), range(s.first << 8, s.first + s.n_docs << 8, 256)) for s in view.index.segments)
-    tail = ((doc.at_s, doc.ordinal << 8) for doc in view.tail)
-    timed = (pair for pair in chain(tail, *columns) if pair[1] in alive)
-    ordered = nlargest(limit, timed) if limit < 1000 else sorted(timed, reverse=True)[:limit]
-    return [key >> 8 for _, key in ordered]
-
-
-def newest(view: View, keys: Iterable[Key], limit: int = 1 << 30) -> Iterator[Doc]:
-    """Those of the documents that are not dead, newest first; one at a time, since a store may have very many."""
-    return map(view.doc, newest_ordinals(view, keys, limit))
+    times: dict[int, Any] = {part.first: part.column("at_s", "d") for part in view.parts()}
+    timed = [(times[part.first][o - part.first], o) for o in ordinals for part in (view.part_of(o),)]
+    ordered = nlargest(limit, timed) if limit < len(timed) else sorted(timed, reverse=True)
+    return (view.doc(ordinal) for _, ordinal in ordered)
 
 
 # Choices. A one-letter literal is in every line; more than 16 alternatives search slower
@@ -3794,482 +3957,7 @@ def near_terms(word: str, blob: bytes | mmap, max_edits: int) -> list[tuple[int,
     return sorted(near)
 
 
-# -- ranked search ----------------------------------------------------------
-
-
-class Hit:
-    """One answer of a search."""
-
-    __slots__ = ("doc", "score", "record", "lines", "n_lines")
-
-    def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
-        self.doc = doc
-        self.score = score
-        self.record = record
-        self.lines = lines  # (line number from 1, text): the ones that match best
-        self.n_lines = n_lines or len(lines)  # how many match
-
-
-# How many documents of a part lend score to their neighbours, and how many of the best are read and looked at again.
-LENDERS = 200
-RERANKED = 20
-# Never enough to lift an irrelevant memory over a relevant one.
-IMPORTANCE_FACTOR = {"low": 0.95, "medium": 1.0, "high": 1.05, "critical": 1.1}
-
-
-class Postings:
-    """One term in one part of the store: keys and codes, or dense, a code for every document of the segment."""
-
-    __slots__ = ("keys", "codes", "dense")
-
-    def __init__(self, keys: Sequence[Key], codes: bytes, dense: bytes = b"") -> None:
-        self.keys = keys
-        self.codes = codes
-        self.dense = dense
-
-    def n_docs(self) -> int:
-        """How many documents have the term."""
-        return len(self.dense) - self.dense.count(0) if self.dense else len(self.codes)
-
-
-def overlap(a: float, b: float, tells: float) -> float:
-    """What to take off a score that counts two forms of a word one by one, from the weight of each."""
-    return tells * (as_one(a, b) - a - b)
-
-
-class Part:
-    """A part of the store (a segment, or the tail) and what a query's lists are worth in it."""
-
-    __slots__ = ("view", "segment", "first", "n_docs", "sparse", "overlaps", "dense", "late", "bound")
-
-    def __init__(self, view: View, segment: Segment | None) -> None:
-        self.view = view
-        self.segment = segment  # None for the tail
-        self.first = segment.first if segment else view.index.n_docs
-        self.n_docs = segment.n_docs if segment else len(view.tail)
-        self.sparse: list[tuple[Sequence[Key], Sequence[float]]] = []  # keys and their scores
-        self.overlaps: list[tuple[Key, float]] = []  # what to take off where two forms of a word meet
-        self.dense: list[tuple[bytes, list[float]]] = []  # codes, and the score of each code
-        self.late: dict[Key, float] = {}  # overlaps of a dense list with another
-        self.bound = 0.0  # what the dense lists may add to a score at most
-
-    def postings(self, term: str) -> Postings:
-        """The term's postings here."""
-        if self.segment is None:
-            found = self.view.postings.get(term, ())
-            return Postings([p & ~255 for p in found], bytes(p & 255 for p in found))
-        number = self.segment.number_of(term)
-        if number < 0:
-            return Postings((), b"")
-        raw = self.segment.raw_postings(number)
-        return Postings(*split_postings(raw)) if raw else Postings((), b"", self.segment.dense_codes(number))
-
-    def add(self, postings: Postings, worth: list[float]) -> None:
-        """Lets the postings count, each code for what it is worth."""
-        if postings.dense:
-            self.dense.append((postings.dense, worth))
-            self.bound += max(worth)
-        elif postings.codes:
-            self.sparse.append((postings.keys, list(map(worth.__getitem__, postings.codes))))
-
-    def add_best(self, lists: Sequence[tuple[Postings, list[float]]]) -> None:
-        """Lets the best of several lists count for each document."""
-        best: dict[Key, float] = {}
-        for postings, worth in lists:
-            for key, code in self.pairs(postings):
-                best[key] = max(best.get(key, 0.0), worth[code])
-        if best:
-            self.sparse.append((list(best), list(best.values())))
-
-    def pairs(self, postings: Postings) -> Iterable[tuple[Key, int]]:
-        """Keys with their codes."""
-        if postings.dense:
-            return ((self.first + i << 8, code) for i, code in enumerate(postings.dense) if code)
-        return zip(postings.keys, postings.codes)
-
-    def keys_among(self, postings: Postings, allowed: set[Key]) -> Iterable[Key]:
-        """Those of the documents that have the term."""
-        if postings.dense:
-            first, end = self.first, self.first + self.n_docs
-            return (key for key in allowed if first <= key >> 8 < end and postings.dense[(key >> 8) - first])
-        return allowed.intersection(postings.keys)
-
-    def add_group(self, base: str, one: Postings, other: Postings, weights: list[float], tells: float) -> None:
-        """Lets the postings of a stem and those of its other forms count as one word's."""
-        worth = [tells * w for w in weights]
-        if self.segment and one.dense and other.dense:
-            self.add(Postings((), b"", self.segment.joined(base, one.dense, other.dense)), worth)
-            return
-        self.add(one, worth)
-        self.add(other, worth)
-        if one.dense or other.dense:
-            dense, sparse, first = one.dense or other.dense, other if one.dense else one, self.first
-            for key, code in zip(sparse.keys, sparse.codes):
-                also = dense[(key >> 8) - first]
-                if also:
-                    self.late[key] = self.late.get(key, 0.0) + overlap(weights[code], weights[also], tells)
-        elif one.codes and other.codes:
-            codes = dict(zip(one.keys, one.codes))
-            self.overlaps += [(key, overlap(weights[codes[key]], weights[code], tells))
-                              for key, code in zip(other.keys, other.codes) if key in codes]
-
-
-# -- words that are not there -----------------------------------------------
-
-# Words that look like a query word nobody ever wrote count for it: +3 on queries with typos.
-ALIKE_WEIGHT = 0.8
-LEAST_LIKENESS = 0.45
-MAX_ALIKE = 8
-MAX_UNKNOWN_WORDS = 10  # of a query; each costs about a millisecond, and a pasted text may have thousands
-ALIKE_BLOCK = 128  # terms with the same beginning that are compared at most
-
-
-def trigrams(word: str) -> set[str]:
-    """The runs of three characters of a word, its ends included."""
-    padded = f" {word} "
-    return {padded[i : i + 3] for i in range(len(word))}
-
-
-def alike(word: str, terms: Iterable[str]) -> list[tuple[float, str]]:
-    """Those terms that look like the word, best first, with their likeness (Dice, of trigrams)."""
-    grams, found = trigrams(word), []
-    most = (2 - LEAST_LIKENESS) / LEAST_LIKENESS * len(word)
-    for term in terms:
-        if len(term) <= most and term.isalpha() and term not in STOP_WORDS:
-            other = trigrams(term)
-            likeness = 2 * len(grams & other) / (len(grams) + len(other))
-            if likeness >= LEAST_LIKENESS:
-                found.append((likeness, term))
-    return sorted(found, reverse=True)[:MAX_ALIKE]
-
-
-def second_half(word: str) -> str:
-    """The last letters of a word, about half of them."""
-    return word[len(word) // 2 :] if len(word) < 8 else word[-4:]
-
-
-def terms_to_compare(segment: Segment, word: str) -> set[str]:
-    """The words of a segment that begin like the word, or hold its second half (a typo may be in the first)."""
-    low, high = 0, segment.n_terms
-    for n_chars in range(3, len(word) + 1):
-        low = segment.first_number(term_bytes(word[:n_chars]))
-        high = segment.first_number(term_bytes(word[:n_chars]) + b"\xff")
-        if high - low <= ALIKE_BLOCK:
-            break
-    half = second_half(word)
-    numbers = [*range(low, min(high, low + ALIKE_BLOCK)), *(segment.numbers_holding(half, limit=2000) or ())]
-    return {segment.term(number).decode("utf-8", "replace") for number in numbers}
-
-
-def add_alike(view: View, parts: Sequence[Part], word: str, weight: float, weights: list[float]) -> None:
-    """Lets words that look like an unknown one count for it."""
-    if len(word) < 4 or not word.isalpha() or not word.isascii():
-        return
-    start, half = word[:3], second_half(word)
-    terms = {term for term in view.postings if term.startswith(start) or (half in term and term >= "\x03")}
-    for segment in view.index.segments:
-        terms |= terms_to_compare(segment, word)
-    terms = {term for term in terms if abs(len(term) - len(word)) <= 3}
-    lists: list[list[tuple[Postings, list[float]]]] = [[] for _ in parts]
-    for likeness, term in alike(word, terms):
-        found = [part.postings(term) for part in parts]
-        tells = inverse_frequency(view.n_docs(), sum(postings.n_docs() for postings in found))
-        worth = [weight * ALIKE_WEIGHT * likeness * tells * w for w in weights]
-        for postings, entries in zip(found, lists):
-            entries.append((postings, worth))
-    for part, entries in zip(parts, lists):
-        part.add_best(entries)
-
-
-# -- a query, looked up ------------------------------------------------------
-
-
-def query_parts(view: View, query: str) -> tuple[list[Part], dict[str, float]]:
-    """The parts of the store with what the query reads there, and how much each of its stems tells (for `rerank`)."""
-    view.enter_tail()
-    parts = [Part(view, segment) for segment in view.index.segments] + [Part(view, None)]
-    n_docs = view.n_docs()
-    n_tokens = sum(segment.n_tokens for segment in view.index.segments) + view.n_tail_tokens
-    weights, idfs, n_unknown = code_weights(n_tokens / max(1, n_docs)), {}, 0
-    for weight, word, base in query_terms(query):
-        exact = [part.postings(word) for part in parts]
-        n_exact = sum(postings.n_docs() for postings in exact)
-        tells = weight * inverse_frequency(n_docs, n_exact)
-        idfs[base or word] = tells
-        if base:
-            stems = exact if base == word else [part.postings(base) for part in parts]
-            others = [part.postings(STEM + base) for part in parts]
-            n_group = sum(postings.n_docs() for postings in stems + others)
-            idfs[base] = group = inverse_frequency(n_docs, n_group)
-            n_unknown += not n_group
-            if not n_group and n_unknown <= MAX_UNKNOWN_WORDS:
-                add_alike(view, parts, word, weight, weights)
-            for part, one, other in zip(parts, stems, others):
-                part.add_group(base, one, other, weights, weight * group)
-            tells *= EXACT_WEIGHT
-        worth = [tells * w for w in weights]
-        for part, postings in zip(parts, exact):
-            part.add(postings, worth)
-    return parts, idfs
-
-
-# -- the best of a part -----------------------------------------------------
-
-# A short text lends score to its neighbours in the session when those are short too: turns of a dialogue answer each
-# other. +3.7 on turns, nothing lost elsewhere; without the limit on length -1.5 on sessions and -1.6 on articles.
-LEND = {1: 0.3, 2: 0.15}  # distance in documents, either way -> share
-LEND_TOKENS = 120  # a turn of some 50 words. 80: -0.4
-
-
-def add_scores(scores: dict[Key, float], keys: Sequence[Key], values: Sequence[float],
-               allowed: set[Key] | None) -> None:
-    """Adds one list's scores to those of its documents that are allowed."""
-    pairs: Iterable[tuple[Key, float]] = zip(keys, values)
-    if allowed is not None:
-        pairs = [pair for pair in pairs if pair[0] in allowed]
-    if not scores:
-        scores.update(pairs)
-        return
-    get = scores.get
-    for key, score in pairs:
-        scores[key] = get(key, 0.0) + score
-
-
-def dense_sums(part: Part) -> tuple[bytes, float]:
-    """For every document the sum of its dense scores in 1/256 of the bound, rounded down, and what a 1 is worth.
-
-    One pass over a hundred thousand documents in C: each term's codes are translated to 16-bit weights, and all
-    documents' weights are added at once as lanes of two big integers.
-    """
-    scale = 65535 / (sum(max(worth) for _, worth in part.dense) + 1e-9) * 0.999
-    total, n_docs = 0, part.n_docs
-    for codes, worth in part.dense:
-        weights = [int(w * scale) for w in worth]
-        lanes = bytearray(2 * n_docs)
-        lanes[0::2] = codes.translate(bytes(w & 255 for w in weights))
-        lanes[1::2] = codes.translate(bytes(w >> 8 for w in weights))
-        total += int.from_bytes(lanes, "little")
-    return total.to_bytes(2 * n_docs, "little")[1::2], 256 / scale
-
-
-def above(part: Part, sums: bytes, n_best: int) -> tuple[list[Key], int]:
-    """The documents with the highest sums, *n_best* or some more, and the least sum among them."""
-    from itertools import compress
-
-    floor, n_found = 256, 0
-    while floor and n_found < n_best:
-        floor -= 1
-        n_found += sums.count(floor)
-    chosen = sums.translate(bytes(int(value >= floor) for value in range(256)))
-    return [part.first + i << 8 for i in compress(range(part.n_docs), chosen)], floor
-
-
-def nth_best(scores: dict[Key, float], n: int) -> float:
-    """The n-th highest score, 0.0 when there are fewer."""
-    from heapq import nlargest
-
-    return nlargest(n, scores.values())[-1] if len(scores) >= n else 0.0
-
-
-def sparse_scores(part: Part, allowed: set[Key] | None, dead: set[Key]) -> dict[Key, float]:
-    """The scores of all documents that have a term that is not dense."""
-    scores: dict[Key, float] = {}
-    for keys, values in part.sparse:
-        add_scores(scores, keys, values, allowed)
-    for key, less in part.overlaps:
-        if key in scores:
-            scores[key] += less
-    for key in dead & scores.keys():
-        del scores[key]
-    return scores
-
-
-def with_dense(part: Part, scores: dict[Key, float]) -> dict[Key, float]:
-    """The scores with those of the dense terms added."""
-    full = dict(scores)
-    places = [(key >> 8) - part.first for key in full]
-    for codes, worth in part.dense:
-        for key, code in zip(full, map(codes.__getitem__, places)):
-            full[key] += worth[code]
-    for key in part.late.keys() & full.keys():
-        full[key] += part.late[key]
-    return full
-
-
-def promising(part: Part, scores: dict[Key, float], sums: bytes, unit: float, limit: int) -> dict[Key, float]:
-    """Those of the scores that can get among the *limit* best, as far as the sums tell, which are a little too low."""
-    first, late, slack = part.first, part.late, (1 + len(part.dense) / 256) * unit
-    lower = {key: score + sums[(key >> 8) - first] * unit + late.get(key, 0.0) for key, score in scores.items()}
-    floor = nth_best(lower, limit) - slack
-    return {key: scores[key] for key, low in lower.items() if low >= floor}
-
-
-def best_with_dense(part: Part, scores: dict[Key, float], dead: set[Key], limit: int) -> dict[Key, float]:
-    """The full scores of documents that include the *limit* best, when a document without a rare term may be one.
-
-    The sums count overlaps twice, so they are upper bounds but for what rounding took off (less than 1/256 a list):
-    when the *limit*-th best full score is not above the highest sum that was left out, more documents are looked at.
-    """
-    sums, unit = dense_sums(part)
-    n_best = max(256, 4 * limit) + len(dead)
-    while True:
-        keys, floor = above(part, sums, n_best)
-        reached = {**dict.fromkeys((key for key in keys if key not in dead), 0.0), **scores}
-        full = with_dense(part, promising(part, reached, sums, unit, limit))
-        if not floor or nth_best(full, limit) >= (floor + len(part.dense) / 256) * unit:
-            return full
-        n_best *= 4
-
-
-def part_scores(part: Part, allowed: set[Key] | None, dead: set[Key], limit: int, floor: float) -> dict[Key, float]:
-    """The scores of a part's documents: all that may be among the *limit* best of the store.
-
-    *floor* is a score that the store's *limit*-th best reaches anyway. Rare terms are scored for every document that
-    has them; dense ones only for documents that can still get above the floor (MaxScore, Turtle & Flood 1995).
-    """
-    scores = sparse_scores(part, allowed, dead)
-    if not part.dense:
-        return scores
-    floor = max(floor, nth_best(scores, limit))
-    if floor > part.bound:
-        return with_dense(part, {key: score for key, score in scores.items() if score >= floor - part.bound})
-    if allowed is None:
-        return best_with_dense(part, scores, dead, limit)
-    every = range(part.first << 8, part.first + part.n_docs << 8, 256)
-    others = (key for key in allowed if key in every and key not in dead)
-    return with_dense(part, {**dict.fromkeys(others, 0.0), **scores})
-
-
-def best_of_parts(parts: Sequence[Part], allowed: set[Key] | None, dead: set[Key],
-                  limit: int) -> list[tuple[float, Key]]:
-    """The *limit* best documents as (score, key), best first, each by its own words."""
-    from heapq import nlargest
-
-    best: list[tuple[float, Key]] = []
-    for part in parts:
-        if part.sparse or part.dense:
-            floor = best[-1][0] if len(best) == limit else 0.0
-            scores = part_scores(part, allowed, dead, limit, floor)
-            best = nlargest(limit, [*best, *((score, key) for key, score in scores.items() if score > 0)])
-    return best
-
-
-def lent_scores(view: View, best: Sequence[tuple[float, Key]], allowed: set[Key] | None,
-                dead: set[Key]) -> dict[Key, float]:
-    """What short documents get from those short ones of the *best* that are near them in their session."""
-    lent: dict[Key, float] = {}
-    for score, key in best:
-        ordinal = key >> 8
-        # Insights have no session: whoever stands next to one has nothing to do with it.
-        session = view.session(ordinal) if view.n_tokens(ordinal) <= LEND_TOKENS else ""
-        for distance, share in LEND.items() if session else ():
-            for near in (ordinal - distance, ordinal + distance):
-                if (0 <= near < view.n_docs() and near << 8 not in dead and (allowed is None or near << 8 in allowed)
-                        and view.n_tokens(near) <= LEND_TOKENS and view.session(near) == session):
-                    lent[near << 8] = lent.get(near << 8, 0.0) + share * score
-    return lent
-
-
-def ranked(view: View, parts: Sequence[Part], allowed: set[Key] | None, limit: int) -> list[tuple[float, int]]:
-    """`rank`, for a query that was looked up already."""
-    from heapq import nlargest
-
-    dead = view.dead()
-    best = best_of_parts(parts, allowed, dead, limit)
-    if any(view.n_tokens(key >> 8) <= LEND_TOKENS for _, key in best[:RERANKED]):
-        best = best_of_parts(parts, allowed, dead, max(limit, LENDERS))
-        scores = {key: score for score, key in best}
-        lent = lent_scores(view, best, allowed, dead)
-        others = lent.keys() - scores.keys()  # what they are worth by their own words was pruned, or is nothing
-        scores.update((key, score) for score, key in best_of_parts(parts, others, dead, len(others) or 1))
-        best = nlargest(limit, ((scores.get(key, 0.0) + lent.get(key, 0.0), key) for key in scores.keys() | lent))
-    return [(score, key >> 8) for score, key in best[:limit]]
-
-
-def rank(view: View, query: str, allowed: set[Key] | None, limit: int) -> list[tuple[float, int]]:
-    """The *limit* best documents for the query, as (score, ordinal), best first; of equals the newer first."""
-    return ranked(view, query_parts(view, query)[0], allowed, limit)
-
-
-# -- second look at the best texts -------------------------------------------
-
-# Query words that stand next to each other in the text too: stop words count here. +1.0 in mean
-# (sessions and code +1, French questions +3); .3 to .6 the same.
-ADJACENT = 0.4
-# A text that starts with "Name: " of somebody the query names: +1.4 on turns, nothing lost elsewhere; .3 costs
-# sessions .3.
-LABEL_WEIGHT = 0.15
-# No more of a text than this is looked at: 1 MB of log must not make a search wait.
-LOOK = 6_000
-
-
-def query_steps(query: str) -> list[str]:
-    """The stems of the query's words in reading order, parts for whole identifiers; stop words as they are, no CJK."""
-    found = []
-    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_cjk(w[0])):
-        found += [w if w in STOP_WORDS else stem(w) for w in identifier_parts(word) or [fold(word)]]
-    return found
-
-
-def pair_pattern(pairs: set[tuple[str, str]]) -> Any:
-    """A regex for folded text that finds whatever may be one of the pairs of stems standing next to each other.
-
-    Its groups are the two words; the second is only looked at, so that it can be the first of the next pair. Words
-    are told by their beginnings: `stem` leaves the first two letters alone, and the third unless the stem is short.
-    """
-    import re
-
-    first, second = ("|".join({re.escape(s if s in STOP_WORDS or len(s) < 3 else s[: 2 if len(s) < 5 else 3])
-                               for s in side}) for side in zip(*pairs))
-    return re.compile(rf"(?<![^\W_])((?:{first})[^\W_]*)[\W_]+(?=((?:{second})[^\W_]*))")
-
-
-class Stems(dict[str, str]):
-    """Folded word -> its stem, worked out once per query; a stop word as it is."""
-
-    def __missing__(self, word: str) -> str:
-        self[word] = found = word if word in STOP_WORDS else stem(word)
-        return found
-
-
-def adjacent(text: str, pattern: Any, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
-    """What the pairs of the query that the folded text holds are worth."""
-    counts: dict[tuple[str, str], int] = {}
-    for first, second in pattern.findall(text):
-        pair = stems[first], stems[second]
-        if pair in idfs:
-            counts[pair] = counts.get(pair, 0) + 1
-    return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
-
-
-def speaker(text: str) -> list[str]:
-    """The stems of a name in a text that starts with "Name: ", [] in any other."""
-    name, colon, _ = text[:32].partition(": ")
-    return query_steps(name) if colon and "\n" not in name else []
-
-
-def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -> list[float]:
-    """New scores for the found (score, text), in their order.
-
-    idfs: stem -> idf of its group, for each of query_steps(query) that is known; of a stop word its idf * STOP_WEIGHT.
-    """
-    asked = [s for s in query_steps(query) if s in idfs]
-    content = {s: idfs[s] for s in asked if s not in STOP_WORDS}
-    if not content or not found:
-        return [score for score, _ in found]
-    scores = [score if content.keys().isdisjoint(speaker(text)) else score * (1 + LABEL_WEIGHT)
-              for score, text in found]
-    pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
-    if not pairs:
-        return scores
-    pattern, stems, looks = pair_pattern(set(pairs)), Stems(), [fold(text[:LOOK]) for _, text in found]
-    mean = sum(map(len, looks)) / len(looks) or 1.0
-    for n, look in enumerate(looks):
-        scores[n] += ADJACENT * adjacent(look, pattern, stems, pairs, K1 * (1 - B + B * len(look) / mean))
-    return scores
-
-
-# -- search -----------------------------------------------------------------
+# -- lines ----
 
 
 def cutout(line: str, at: int, width: int) -> str:
@@ -4301,17 +3989,6 @@ def best_lines(text: str, needles: Sequence[str]) -> list[tuple[int, str]]:
     return [(i + 1, window(lines[i], needles, SNIPPET_CHARS)) for i in best]
 
 
-def readable_records(view: View, ordinals: Iterable[int], check: Callable[[], None]) -> Iterator[tuple[Doc, Record]]:
-    """The documents with their records; damaged ones are passed over (verify reports them)."""
-    for ordinal in ordinals:
-        check()
-        doc = view.doc(ordinal)
-        try:
-            yield doc, view.record(doc)
-        except Damaged:
-            continue
-
-
 def search_needles(query: str) -> list[str]:
     """What to look for in a text's lines to show why it matches: the query's words cut to what their forms share."""
     words = [w for w in fragments(query) if w not in STOP_WORDS] or fragments(query)
@@ -4322,53 +3999,431 @@ def search_needles(query: str) -> list[str]:
     return list(dict.fromkeys(n for n in needles if n))
 
 
-def search(view: View, query: str, allowed: set[Key] | None, limit: int) -> list[Hit]:
-    """The *limit* best memories with the lines that match best."""
-    parts, idfs = query_parts(view, query)
-    best = ranked(view, parts, allowed, max(limit, RERANKED))
+# -- ranked search ----------------------------------------------------------
+
+
+class Hit:
+    """One answer of a search."""
+
+    __slots__ = ("doc", "score", "record", "lines", "n_lines")
+
+    def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
+        self.doc = doc
+        self.score = score
+        self.record = record
+        self.lines = lines  # (line number from 1, text): the ones that match best
+        self.n_lines = n_lines or len(lines)  # how many match
+
+
+class Found:
+    """What a search found. *missing*: words that no memory has, each with the nearest that some have.
+
+    When *is_guess*, no memory has any of the words, and the hits are those of the nearest words.
+    """
+
+    __slots__ = ("hits", "missing", "is_guess")
+
+    def __init__(self, hits: list[Hit], missing: dict[str, list[str]], is_guess: bool) -> None:
+        self.hits, self.missing, self.is_guess = hits, missing, is_guess
+
+
+# How many of the best lend score to their neighbours, and how many are read and looked at again.
+LENDERS = 200
+RERANKED = 20
+MOST_CANDIDATES = 1000
+# Never enough to lift an irrelevant memory over a relevant one.
+IMPORTANCE_FACTOR = {"low": 0.95, "medium": 1.0, "high": 1.05, "critical": 1.1}
+LEAST_FACTOR, MOST_FACTOR = 0.95, 1.1
+
+
+def factors(part: Any) -> Callable[[int], float]:
+    """By what a row's score is multiplied before the best are chosen, within LEAST_FACTOR and MOST_FACTOR."""
+    return lambda row: IMPORTANCE_FACTOR[part.value("importance", row)]
+
+
+# -- words that are not there -----------------------------------------------
+
+# Names, tickets, hashes and numbers are never taken for others: only words of letters are.
+NEAR_WEIGHT = 0.8
+MAX_NEAR_WORDS = 4
+MAX_MISSING_WORDS = 10  # of a query; each costs about a millisecond, and a pasted text may have thousands
+
+
+def nearest_words(parts: Sequence[Any], word: str) -> list[tuple[int, str]]:
+    """Words of the store that somebody may have meant: (edits, word), the nearest first."""
+    n_edits = 1 if len(word) < 8 else 2
+    if len(word) < 4 or not (word.isascii() and word.isalpha()):
+        return []
+    found: set[bytes] = set()
+    # Of *n_edits* + 1 pieces one is unharmed. A swap of two letters harms two, unless the border is left out.
+    cuts = [len(word) * i // (n_edits + 1) for i in range(n_edits + 2)]
+    pieces = [term_bytes(word[a : b - (b < len(word) and b - a > 2)]) for a, b in zip(cuts, cuts[1:])]
+    for part in parts:
+        for n in range(max(3, len(word) - n_edits), len(word) + n_edits + 1):
+            words = part.plain_words(n)
+            for piece in pieces:
+                at = words.find(piece)
+                while at >= 0:
+                    start = (at - 1) // (n + 1) * (n + 1) + 1  # words of one length: division tells which
+                    found.add(words[start : start + n])
+                    at = words.find(piece, start + n)
+    near = [pair for pair in near_terms(word, b"\n" + b"\n".join(found) + b"\n", n_edits) if pair[1] not in STOP_WORDS]
+    return [pair for pair in near if pair[0] == near[0][0]][:MAX_NEAR_WORDS]
+
+
+# -- a query, looked up ------------------------------------------------------
+
+
+class Wanted:
+    """A list that a query reads: what a document gets for each code, and the postings in each part of the store.
+
+    Without *decides*, it only adds to documents that another list found.
+    """
+
+    __slots__ = ("worth", "postings", "decides", "most", "low", "high")
+
+    def __init__(self, worth: list[float], postings: Sequence[Postings], decides: bool) -> None:
+        self.worth, self.postings, self.decides, self.most = worth, postings, decides, max(worth)
+
+    def scale(self, scale: float) -> None:
+        """Makes the tables that translate codes to what they are worth in 1/scale: two bytes each."""
+        scaled = [int(value * scale) for value in self.worth]
+        self.low, self.high = bytes(value & 255 for value in scaled), bytes(value >> 8 for value in scaled)
+
+
+class Query:
+    """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
+
+    __slots__ = ("view", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit")
+
+    def __init__(self, view: View, text: str) -> None:
+        self.view, self.parts = view, view.parts()
+        n_docs = view.n_docs()
+        for part in self.parts[-1:]:
+            part.postings("")  # the tail's words count for the average
+        n_tokens = sum(part.n_tokens for part in self.parts)
+        self.weights = code_weights(n_tokens / max(1, n_docs))
+        self.lists: list[Wanted] = []
+        self.idfs: dict[str, float] = {}
+        self.missing: dict[str, list[str]] = {}
+        self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
+        terms = query_terms(text)
+        tells = {word for _, word, _ in terms if word not in STOP_WORDS}
+        for weight, word, base in terms:
+            exact = [part.postings(word) for part in self.parts]
+            df = sum(postings.n_docs() for postings in exact)
+            idf, decides = inverse_frequency(n_docs, df), word in tells or not tells
+            group, n_group = exact, df
+            if base:
+                group = [self.group(part, base, one if base == word else part.postings(base))
+                         for part, one in zip(self.parts, exact)]
+                n_group = sum(postings.n_docs() for postings in group)
+            self.idfs[base or word] = inverse_frequency(n_docs, n_group) * (1.0 if base else weight)
+            if word in tells:
+                self.groups.append((word, group))
+                if not n_group and not df:
+                    self.missing[word] = []
+                    continue
+            share = weight * self.idfs[base] if base else 0.0
+            if base and all(one is other for one, other in zip(exact, group)):  # it has no other form
+                self.want(share + weight * idf * EXACT_WEIGHT, exact, decides)
+                continue
+            if base:
+                self.want(share, group, decides)
+            self.want(weight * idf * (EXACT_WEIGHT if base else 1.0), exact, decides)
+        self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
+        self.add_nearest()
+        scale = 65535 * 0.999 / (sum(wanted.most for wanted in self.lists) + 1e-9)
+        self.unit = 1 / scale
+        for wanted in self.lists:
+            wanted.scale(scale)
+
+    def want(self, tells: float, postings: Sequence[Postings], decides: bool) -> None:
+        if any(found.codes or found.column for found in postings):
+            self.lists.append(Wanted([tells * weight for weight in self.weights], postings, decides))
+
+    def group(self, part: Any, base: str, one: Postings) -> Postings:
+        """All forms of a stem as one list; remembered where it is a common one."""
+        if not isinstance(part, Segment):
+            return joined_postings(one, part.postings(STEM + base), part.n_docs)
+        if base in part.joined:
+            return part.joined[base]
+        joined = joined_postings(one, part.postings(STEM + base), part.n_docs)
+        if joined.column:
+            if len(part.joined) >= JOINED_KEPT:
+                part.joined.clear()
+            part.joined[base] = joined
+        return joined
+
+    def add_nearest(self) -> None:
+        """Looks for words near the missing ones. They decide only when no memory has any word of the query."""
+        n_docs = self.view.n_docs()
+        for word in list(self.missing)[:MAX_MISSING_WORDS]:
+            for n_edits, near in nearest_words(self.parts, word):
+                found = [part.postings(near) for part in self.parts]
+                tells = inverse_frequency(n_docs, sum(postings.n_docs() for postings in found))
+                self.missing[word].append(near)
+                self.want(tells * NEAR_WEIGHT / n_edits, found, self.is_guess)
+
+
+# -- the best of a part -----------------------------------------------------
+
+
+def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int) -> bytes:
+    """For each row the sum of what its codes in the columns are worth, as two bytes.
+
+    All is done in C: codes are translated to 16-bit weights, and those of all rows are added at once as lanes of two
+    big integers.
+    """
+    total = 0
+    for wanted, column in columns:
+        lanes = bytearray(2 * n_docs)
+        lanes[0::2], lanes[1::2] = column.translate(wanted.low), column.translate(wanted.high)
+        total += int.from_bytes(lanes, "little")
+    return total.to_bytes(2 * n_docs, "little")
+
+
+def highest(sums: bytes, mask: bytes, n_wanted: int, least: int) -> list[int]:
+    """The rows of the mask with the highest sums: *n_wanted*, and those so near that a factor may lift them.
+
+    None whose sum is below 256 * *least*.
+    """
+    highs = common(sums[1::2], mask)
+
+    def n_from(level: int) -> int:
+        return len(highs) - highs.translate(bytes(level) + b"\1" * (256 - level)).count(0)
+
+    low, level = 0, 255
+    while low < level:  # the highest level that enough rows reach
+        middle = (low + level + 1) // 2
+        low, level = (middle, level) if n_from(middle) >= n_wanted else (low, middle - 1)
+    near = int(level * LEAST_FACTOR / MOST_FACTOR)
+    level = near if n_from(near) <= max(MOST_CANDIDATES, 4 * n_wanted) else level
+    level = max(level, least)
+    if not level:
+        return members(mask)
+    marks, rows = highs.translate(bytes(level) + b"\1" * (256 - level)), []
+    row = marks.find(1)
+    while row >= 0:
+        rows.append(row)
+        row = marks.find(1, row + 1)
+    return rows
+
+
+def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
+    """(score, ordinal) of the documents of one part that may be among the best; those below *floor* may be missing.
+
+    Long lists are summed for all documents at once, short ones document by document.
+    """
+    from heapq import nlargest
+
+    part = query.parts[number]
+    n_docs, mask = part.n_docs, allowed[part.first : part.first + part.n_docs]
+    scores: dict[int, float] = {}
+    wide: list[tuple[Wanted, bytes | bytearray]] = []
+    deciding = 0  # the rows that a long list finds, as a big integer
+    for wanted in query.lists:
+        found = wanted.postings[number]
+        if found.column or not wanted.decides or len(found.codes) > n_docs >> 5:
+            column = found.as_column(n_docs)
+            wide.append((wanted, column))
+            deciding |= int.from_bytes(column.translate(PRESENT), "little") if wanted.decides else 0
+        elif not scores:
+            scores.update(zip(found.rows, map(wanted.worth.__getitem__, found.codes)))
+        else:
+            for row, code in zip(found.rows, found.codes):
+                scores[row] = scores.get(row, 0.0) + wanted.worth[code]
+    scores = {row: score for row, score in scores.items() if mask[row]}
+    if wide:
+        sums = wide_sums(wide, n_docs)
+        values, unit = memoryview(sums).cast("H"), query.unit
+        if deciding:
+            nth_best = nlargest(n_wanted, scores.values())[-1] if len(scores) >= n_wanted else 0.0
+            least = max(floor, nth_best * LEAST_FACTOR) / MOST_FACTOR
+            if sum(wanted.most for wanted, _ in wide) >= least:
+                found_here = common(mask, deciding.to_bytes(n_docs, "little"))
+                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8)):
+                    scores.setdefault(row, 0.0)
+        scores = {row: score + values[row] * unit for row, score in scores.items()}
+    factor, first, least = factors(part), part.first, floor / MOST_FACTOR
+    return [(score * factor(row), first + row) for row, score in scores.items() if score >= least]
+
+
+# A short text lends score to its neighbours in the session when those are short too: turns of a dialogue answer each
+# other. +3.7 on turns, nothing lost elsewhere; without the limit on length -1.5 on sessions and -1.6 on articles.
+LEND = {1: 0.3, 2: 0.15}  # distance in documents, either way -> share
+LEND_TOKENS = 120  # a turn of some 50 words. 80: -0.4
+
+
+def is_talk(view: View, ordinal: int) -> bool:
+    """Is the text a turn of a dialogue: said in a session, or by somebody who says something near by, too?"""
+    if not view.value(ordinal, "facts") & MADE_UP:
+        return True
+    who = view.value(ordinal, "speaker")
+    near = (ordinal + step for step in (-2, -1, 1, 2))
+    return bool(who) and any(0 <= n < view.n_docs() and view.value(n, "speaker") == who for n in near)
+
+
+def lent_scores(view: View, best: Sequence[tuple[float, int]], allowed: bytes) -> dict[int, float]:
+    """By ordinal, what short documents get from those of the *best* that are near them in their session."""
+    lent: dict[int, float] = {}
+
+    def session(ordinal: int) -> str:
+        """"" for what neither lends nor gets anything. Insights have no session."""
+        is_short = view.value(ordinal, "n_tokens") <= LEND_TOKENS
+        return view.names(ordinal)[NAMES.index("session")] if is_short and is_talk(view, ordinal) else ""
+
+    for score, ordinal in best:
+        own = session(ordinal)
+        for distance, share in LEND.items() if own else ():
+            for near in (ordinal - distance, ordinal + distance):
+                if 0 <= near < len(allowed) and allowed[near] and session(near) == own:
+                    lent[near] = lent.get(near, 0.0) + share * score
+    return lent
+
+
+def ranked(query: Query, allowed: bytes, limit: int) -> list[tuple[float, int]]:
+    """The *limit* best of the allowed documents as (score, ordinal), best first; of equals the newer first."""
+    from heapq import nlargest
+
+    def best_of(allowed: bytes, n_wanted: int) -> list[tuple[float, int]]:
+        best: list[tuple[float, int]] = []
+        for number, part in enumerate(query.parts):
+            if allowed.find(255, part.first, part.first + part.n_docs) >= 0:
+                floor = best[-1][0] if len(best) >= n_wanted else 0.0
+                best = nlargest(n_wanted, [*best, *part_scores(query, number, allowed, n_wanted, floor)])
+        return best
+
+    best = best_of(allowed, limit)
+    if any(query.view.value(ordinal, "n_tokens") <= LEND_TOKENS for _, ordinal in best[:RERANKED]):
+        best = best_of(allowed, max(limit, LENDERS))
+        lent = lent_scores(query.view, best, allowed)
+        others = set(lent).difference(ordinal for _, ordinal in best)  # what they are worth by themselves was cut off
+        if others:
+            best += best_of(mask_of(others, len(allowed)), len(others))
+        scores = {ordinal: score for score, ordinal in best}
+        best = nlargest(limit, ((scores.get(o, 0.0) + lent.get(o, 0.0), o) for o in scores.keys() | lent))
+    return best
+
+
+# -- second look at the best texts -------------------------------------------
+
+# Query words that stand next to each other in the text too: stop words count here. +1.0 in mean
+# (sessions and code +1, French questions +3); .3 to .6 the same.
+ADJACENT = 0.4
+# A text that starts with "Name: " of somebody the query names: +1.4 on turns, nothing lost elsewhere; .3 costs
+# sessions .3.
+LABEL_WEIGHT = 0.15
+# No more of a text than this is looked at: 1 MB of log must not make a search wait.
+LOOK = 6_000
+
+
+def pair_patterns(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Beginning of a first word -> a regex for folded text that finds what may be one of the pairs of stems.
+
+    Its groups are the rest of the first word, and the second, which is only looked at, so that it can be the first of
+    the next pair. Words are told by their beginnings: `stem` leaves the first two letters alone, and the third unless
+    the stem is short. A regex that begins with a literal is searched ten times as fast as one that begins with several.
+    """
+    import re
+
+    def head(stem: str) -> str:
+        return stem if stem in STOP_WORDS or len(stem) < 3 else stem[: 2 if len(stem) < 5 else 3]
+
+    seconds: dict[str, set[str]] = {}
+    for first, second in pairs:
+        seconds.setdefault(head(first), set()).add(re.escape(head(second)))
+    return {first: re.compile(rf"{re.escape(first)}(?<![^\W_]{re.escape(first)})([^\W_]*)[\W_]+"
+                              rf"(?=((?:{'|'.join(others)})[^\W_]*))") for first, others in seconds.items()}
+
+
+class Stems(dict[str, str]):
+    """Folded word -> its stem, worked out once per query; a stop word as it is."""
+
+    def __missing__(self, word: str) -> str:
+        self[word] = found = word if word in STOP_WORDS else stem(word)
+        return found
+
+
+def adjacent(text: str, patterns: dict[str, Any], stems: Stems, idfs: dict[tuple[str, str], float],
+             norm: float) -> float:
+    """What the pairs of the query that the folded text holds are worth."""
+    places: dict[tuple[str, str], set[int]] = {}
+    for first, pattern in patterns.items():
+        for found in pattern.finditer(text) if first in text else ():
+            pair = stems[first + found[1]], stems[found[2]]
+            if pair in idfs:
+                places.setdefault(pair, set()).add(found.start())
+    return sum(idfs[pair] * len(at) / (len(at) + norm) for pair, at in places.items())
+
+
+def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -> list[float]:
+    """New scores for the found (score, text), in their order.
+
+    idfs: stem -> idf of its group, for each of query_steps(query) that is known; of a stop word its idf * STOP_WEIGHT.
+    """
+    asked = [s for s in query_steps(query) if s in idfs]
+    content = {s: idfs[s] for s in asked if s not in STOP_WORDS}
+    if not content or not found:
+        return [score for score, _ in found]
+    scores = [score if content.keys().isdisjoint(speaker(text)) else score * (1 + LABEL_WEIGHT)
+              for score, text in found]
+    pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
+    if not pairs:
+        return scores
+    patterns, stems, looks = pair_patterns(pairs), Stems(), [fold(text[:LOOK]) for _, text in found]
+    mean = sum(map(len, looks)) / len(looks) or 1.0
+    for n, look in enumerate(looks):
+        scores[n] += ADJACENT * adjacent(look, patterns, stems, pairs, K1 * (1 - B + B * len(look) / mean))
+    return scores
+
+
+# -- search -----------------------------------------------------------------
+
+
+def search(view: View, text: str, allowed: bytes, limit: int) -> Found:
+    """The *limit* best of the allowed memories, with the lines that match best."""
+    query = Query(view, text)
+    best = ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
     found = list(readable_records(view, scores, lambda: None))
     looked_at = found[:RERANKED]
-    again = rerank(query, idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
+    again = rerank(text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
     scores.update((doc.ordinal, score) for (doc, _), score in zip(looked_at, again))
-    hits = [Hit(doc, scores[doc.ordinal] * IMPORTANCE_FACTOR[doc.importance], record, []) for doc, record in found]
+    hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     hits.sort(key=lambda hit: -hit.score)
-    needles = search_needles(query)
+    needles = [near for words in query.missing.values() for near in words] if query.is_guess else search_needles(text)
     for hit in hits[:limit]:
         hit.lines = best_lines(hit.record["text"], needles)
-    return hits[:limit]
+    return Found(hits[:limit], query.missing, query.is_guess)
+
+
+def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int, floor: float) -> bytes:
+    """The allowed documents that have *n_least* of the query's groups, which together weigh *floor*, as a mask."""
+    scale, parts = 65535 * 0.999 / (sum(weights) + 1e-9), []
+    wanted = [Wanted([0.0, *[weight] * 255], found, True) for weight, (_, found) in zip(weights, query.groups)]
+    for one in wanted:
+        one.scale(scale)
+    for number, part in enumerate(query.parts):
+        mask, n = allowed[part.first : part.first + part.n_docs], part.n_docs
+        columns = [(one, one.postings[number].as_column(n)) for one in wanted
+                   if one.postings[number].codes or one.postings[number].column]
+        if len(columns) < n_least or mask.find(255) < 0:
+            parts.append(bytes(n))
+            continue
+        sums = memoryview(wide_sums(columns, n)).cast("H")
+        counts = sum(int.from_bytes(column.translate(ONES), "little") for _, column in columns).to_bytes(n, "little")
+        many = common(mask, counts.translate(bytes(n_least) + b"\xff" * (256 - n_least)))
+        parts.append(mask_of((row for row in members(many) if sums[row] + len(columns) >= floor * scale), n))
+    return b"".join(parts)
 
 
 # -- grep -------------------------------------------------------------------
 
 
-def keys_with_fragment(view: View, fragment: str) -> set[Key] | None:
-    """The documents with a word that contains *fragment*, a folded run of word characters; None = too many to tell."""
-    if len(fragment) < 2:
-        return None
-    found: set[Key] = set()
-    for segment in view.index.segments:
-        numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
-        if numbers is None:
-            return None
-        for number in numbers:
-            found.update(segment.keys_and_codes(number)[0])
-        facts = bytes(segment.column("facts", "B"))
-        if facts.strip(b"\0\1"):  # words too long for the vocabulary: they may hold anything
-            found.update(segment.first + i << 8 for i, fact in enumerate(facts) if fact & ODD_WORDS)
-    return found | {doc.ordinal << 8 for doc in view.tail}
-
-
-def keys_with_literal(view: View, literal: str) -> set[Key] | None:
-    """The documents that may hold *literal* in any case; None when the vocabulary cannot tell."""
-    groups = [keys_with_fragment(view, fragment) for fragment in fragments(literal)]
-    known = [group for group in groups if group is not None]
-    return set.intersection(*known) if known else None
-
-
-def keys_for_pattern(view: View, clauses: Sequence[Sequence[str]]) -> set[Key] | None:
+def keys_for_pattern(view: View, clauses: Sequence[Sequence[str]]) -> set[int] | None:
     """The documents that may match: for every clause one of its literals. None when all may."""
-    narrowed: set[Key] | None = None
+    narrowed: set[int] | None = None
     for clause in clauses:
         options = [keys_with_literal(view, literal) for literal in clause]
         known = [keys for keys in options if keys is not None]
@@ -4395,15 +4450,11 @@ def compiled(pattern: str) -> tuple[Any, bool]:
             return re.compile(re.escape(pattern), re.IGNORECASE), True
 
 
-def candidates(view: View, scope: Scope, narrowed: set[Key] | None) -> list[int]:
+def candidates(view: View, scope: Scope, narrowed: set[int] | None) -> list[int]:
     """The ordinals of the documents to look into, newest first."""
-    allowed = keys_in_scope(view, scope)
-    keys: Iterable[Key]
-    if allowed is None:
-        keys = range(0, view.n_docs() << 8, 256) if narrowed is None else narrowed
-    else:
-        keys = allowed if narrowed is None else allowed & narrowed
-    return newest_ordinals(view, keys)
+    allowed = in_scope(view, scope)
+    keys = members(allowed) if narrowed is None else [key for key in narrowed if allowed[key]]
+    return [doc.ordinal for doc in newest(view, keys)]
 
 
 def grep_window(line: str, regex: Any) -> str:
@@ -4447,17 +4498,14 @@ def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int,
 
 def fuzzy_variants(view: View, word: str, n_edits: int) -> dict[str, int]:
     """The words of the store within *n_edits* of *word* (folded), with their distance."""
-    view.enter_tail()
     found: dict[str, int] = {}
-    blobs: list[Any] = [segment.vocabulary() for segment in view.index.segments]
-    blobs.append(b"\n" + b"\n".join(sorted(term_bytes(t) for t in view.postings if t >= "\x03")) + b"\n")
-    for blob in blobs:
+    for blob in [part.vocabulary() for part in view.parts()]:
         for distance, term in near_terms(word, blob, n_edits):
             found[term] = min(distance, found.get(term, distance))
     return found
 
 
-def keys_with_any(view: View, words: Iterable[str]) -> set[Key]:
+def keys_with_any(view: View, words: Iterable[str]) -> set[int]:
     """The documents with one of the words."""
     return {key for word in words for key in view.keys(word)}
 
@@ -5637,330 +5685,124 @@ def redact_value(value: object) -> object:
 # The verbs: remember, chunk, forget, use. A verb takes the lock, looks at the state as it is now, decides on
 # records and appends them in one commit.
 
-# Choices: what one chunk may contribute, and how far into a huge one we look.
-MOST_PER_KIND = 20
-LONGEST_ENTITY = 200
-LONGEST_TEXT = 256 * 1024
+# -- the names in a text ----------------------------------------------------
+# What `peek --json` lists by kind, as the text has them. No regex here is slow: each starts at a literal, at the start
+# of a line, or where a run of its letters starts (a lookbehind), and goes over that run once.
 
-FILE_EXTENSIONS = frozenset(
-    """bash bat bz2 c cc cfg cjs clj cmake cmd conf config cpp cs cshtml csproj css csv cts cxx
-    dart db diff doc docx ejs env erb erl ex exs fish fs fsx gif go gql gradle graphql groovy
-    gz h hbs hcl hpp hrl hs htm html hxx ico ini ipynb jar java jinja jinja2 jl jpeg jpg js
-    json json5 jsonc jsonl jsx kt kts less lock log lua m map md mdx mjs mk ml mm mts nim nix
-    odt parquet patch pdf php pl plist pm png po ppt pptx prisma properties proto ps1 psd1 psm1
-    pxd py pyc pyi pyx r rb rake rmd rs rst sass sbt scala scss sh sln sol sql sqlite sqlite3
-    srt svelte svg swift tar tex tf tfvars tgz toml ts tsv tsx ttf txt v vb vhd vim vue wasm
-    wav webp xls xlsx xml xsd yaml yml zig zip zsh""".split()
+MAX_NAME_CHARS = 200
+EXTENSIONS = (
+    "bash|bat|bz2|c|cc|cfg|cjs|clj|cmake|cmd|conf|config|cpp|cs|csproj|css|csv|cxx|dart|db|diff|docx?|env|erl|exs?|fish"
+    "|gif|go|gql|gradle|graphql|groovy|gz|h|hbs|hcl|hpp|hrl|hs|html?|ico|ini|ipynb|jar|java|jinja2|jl|jpe?g|js|json"
+    "|json5|jsonc|jsonl|jsx|kts?|less|lock|log|lua|m|map|mdx?|mjs|mk|mli?|mm|mts|nim|nix|odt|parquet|patch|pdf|php|pl"
+    "|plist|pm|png|po|pptx?|prisma|properties|proto|ps1|pyc|pyi?|pyx|r|rb|rs|rst|sass|sbt|scala|scss|sh|sln|sol|sql"
+    "|sqlite3?|srt|svelte|svg|swift|tar|tex|tf|tfvars|tgz|toml|tsv|tsx?|ttf|txt|v|vb|vim|vue|wasm|wav|webp|xlsx?|xml"
+    "|xsd|ya?ml|zig|zip|zsh")
+FILE_NAMES = (
+    r"Dockerfile|Makefile|Jenkinsfile|Vagrantfile|Rakefile|Gemfile|Procfile|Justfile|\.gitignore|\.gitattributes"
+    r"|\.dockerignore|\.editorconfig|\.env|\.bashrc|\.zshrc|\.profile|\.npmrc|\.vimrc")
+# Written like files, but products, attributes (self.c) and endings.
+NOT_FILES = (r"(?i:node|vue|next|nuxt|react|three|d3|express|chart|angular)\.js|(?:docs|crates)\.rs|\.tar\."
+             r"|(?:self|this|args|ctx|req|res|\w)\.\w\Z")
+# Written like tickets, but standards, models and months; of CVE-2026-12345 not one number alone.
+NOT_TICKETS = (
+    r"CVE-\d+\Z|(?:AES|APR|ASCII|AUG|BASE|CLASS|COVID|CP|CRC|DEC|EC|ECMA|EN|FEB|FIPS|GPT|HMAC|HTTP|IEC|IEEE|IPV|ISO|JAN"
+    r"|JIS|JUL|JUN|LATIN|MAR|MAY|MP|NOV|OCT|PEP|PKCS|RFC|RS|RSA|SEP|SHA|TLS|UCS|UTC|UTF|WCAG|WIN)\d*-|(?!CVE).*-.*-")
+# What comes before a version that has only two numbers.
+VERSIONED = (
+    r"(?i)(?<![a-z0-9])(?:((?:angular|bash|cmake|debian|deno|django|docker|flask|gcc|go|java|kotlin|linux|macos|mysql"
+    r"|node|npm|numpy|openssl|pandas|php|pip|postgres|postgresql|pytest|python|pytorch|rails|react|redis|ruby|rust"
+    r"|sqlite|swift|typescript|ubuntu|vue) ?|v)|versions? )\Z|(?:[=<>~]=|[@^~])\Z")
+DATE_OR_ADDRESS = r"(?:\d+\.){2}(?:19|20)\d\d\Z|(?:19|20)\d\d\.\d+\.|(?:\d\d\.){2}\d\d\Z|(?:\d{1,3}\.){3}\d{1,3}\Z"
+PROGRAMS = (
+    "apt|apt-get|aws|brew|bun|cargo|cat|cd|chmod|claude|cmake|cp|curl|deno|docker|dotnet|find|gcloud|gh|git|go|gradle"
+    "|grep|helm|java|jq|kill|kubectl|ls|make|mkdir|mv|mvn|mypy|node|npm|npx|php|pip3?|pnpm|podman|poetry|psql|pytest"
+    "|python3?|rg|rm|rsync|ruby|ruff|scp|sed|sh|ssh|sudo|systemctl|tar|terraform|tox|tsc|uv|wget|yarn")
+ERRNOS = (
+    "ACCES|ADDRINUSE|ADDRNOTAVAIL|AGAIN|AI_AGAIN|BADF|BUSY|CONN[A-Z]{5,7}|DEADLK|EXIST|FAULT|FBIG|HOSTUNREACH|INTR"
+    "|INVAL|IO|ISDIR|LIFECYCLE|LOOP|MFILE|NAMETOOLONG|NETUNREACH|NODEV|NOENT|NOEXEC|NOMEM|NOSPC|NOSYS|NOTCONN|NOTDIR"
+    "|NOTEMPTY|NOTFOUND|NOTSUP|PERM|PIPE|RESOLVE|ROFS|TIMEDOUT|XDEV|RR_[A-Z0-9_]{1,60}")
+PATH = r"A-Za-z0-9_\u00c0-\u024f.+~/\\-"  # what a path is made of; other scripts stand next to one without a blank
+MODULE = r"[\w.*]{1,200}(?:[ \t]{1,9}as[ \t]{1,9}\w{1,99})?"
+
+# Kind, a regex (its last group that matched is the name, the whole match where it has none).
+ENTITIES = (
+    ("urls", r"\b(?:https?|ftp|ssh|git|wss?|file|s3|postgres(?:ql)?|redis|mongodb)://"
+     r"(?:[^\s<>\"'`\]{}|\\()]|\([^\s()]*\))+(?<![.,;:!?*_])"),
+    ("files", rf"(?<![@{PATH}])(?:[A-Za-z]:(?=[\\/]))?[{PATH}]*(?:\.[A-Za-z0-9_]+|file)(?![A-Za-z0-9_(])"),
+    ("versions", r"\d(?<![\d.,/_-].)\d{0,3}(?:\.\d{1,6}){1,3}(?:[-.+]?(?:alpha|beta|rc|dev|post|pre|canary|next"
+     r"|SNAPSHOT|RELEASE|a|b)(?![A-Za-z])[-.]?\d{0,8})?(?![\w%€$/]|[.,]\d)"),
+    ("modules", r"(?m)(?:^[ \t>.]{0,20}|`)from[ \t]{1,9}([\w.]{1,200})[ \t]{1,9}import\b"),
+    ("modules", rf"(?m)(?:^[ \t>.]{{0,20}}|`)(?:import|using)[ \t]{{1,9}}(?:static[ \t]{{1,9}})?"
+     rf"({MODULE}(?:,[ \t]{{0,9}}{MODULE}){{0,20}})[ \t]{{0,9}}(?=[;#`\r]|$)"),
+    ("modules", r"\b(?:require\(|from[ \t]|import[ \t(])[ \t]{0,9}[\"']([^\"'\s]{1,200})[\"']"),
+    ("modules", r"(?m)(?:^[ \t]{0,40}(?:pub[ \t]{1,9})?|`)use[ \t]{1,9}([A-Za-z_]\w{0,99}(?:::\w{1,99}){1,9})"),
+    ("tickets", r"[A-Z](?<![\w-].)[A-Z0-9]{1,9}-\d{1,6}(?:-\d{4,7})?(?![\w-]|\.\d)"),
+    ("tickets", r"#(?<![\w&#/;=:].)(?<!: .)\d{1,6}(?![\w-])"),
+    ("functions", r"\b(?:def|fn|func|function)\*?[ \t]{1,9}(?:\([^()\n]{1,80}\)[ \t]{0,9})?([^\W\d]\w{0,99})"
+     r"[ \t]?[(<\[]"),
+    ("functions", r"(?m)\b(?:class|struct|interface|trait|enum)[ \t]{1,9}([A-Z_]\w{0,99})"
+     r"(?=[ \t]?[:({<]|[ \t]{1,9}(?:extends|implements)\b|[ \t]{0,9}\r?$)"),
+    ("functions", r"(?<![\w.:])(?:(?:self|this)\.)?([^\W\d][\w.:]{0,98}\w)\(\)"),
+    ("errors", r"[A-Z](?<!\w.)\w{1,99}(?:Error|Exception)(?!\w)"),
+    ("errors", rf"[ES](?<!\w.)(?:(?<=E)(?:{ERRNOS})|IG(?:ABRT|BUS|FPE|HUP|ILL|INT|KILL|PIPE|QUIT|SEGV|SYS|TERM))\b"),
+    ("errors", r"error(?:\[[A-Z]{1,3}\d{3,5}\]|[ \t]{1,9}[A-Z]{2,5}\d{3,5}\b)"),
+    ("errors", r"(?i)\b(?:HTTP(?:/\d(?:\.\d)?)?|status(?:[ _-]?code)?|erreur|error)[ \t:=]{1,3}[45]\d\d(?!\w|[.,]\d)"),
+    ("commands", r"(?m)^[ \t]{0,20}(?:\([\w.-]{1,30}\)[ \t]?)?(?:[\w.-]{1,40}@[\w.-]{1,60}[: ][^\s$#]{0,80})?"
+     r"\$[ \t]{1,4}([A-Za-z./~][^\n]{0,199})"),
+    ("commands", rf"(?m)^[ \t]{{0,20}}>[ \t]{{1,4}}((?:{PROGRAMS})[ \t][^\n]{{0,184}})"
+     rf"|`((?:{PROGRAMS})[ \t][^`\n]{{1,184}})`"),
 )
-FILE_NAMES = frozenset(
-    """Dockerfile Containerfile Makefile GNUmakefile Jenkinsfile Vagrantfile Rakefile Gemfile
-    Procfile Justfile Caddyfile CMakeLists.txt .gitignore .gitattributes .dockerignore .env
-    .editorconfig .bashrc .bash_profile .zshrc .profile .npmrc .nvmrc .prettierrc .eslintrc
-    .babelrc .vimrc .gitlab-ci.yml""".split()
-)
-# Written like files, but products.
-NOT_FILES = frozenset(
-    """node.js vue.js next.js nuxt.js react.js three.js d3.js express.js chart.js moment.js
-    ember.js backbone.js alpine.js angular.js discord.js p5.js docs.rs crates.rs deno.ts""".split()
-)
-# A one-letter extension behind one of these is an attribute: self.c
-NOT_STEMS = frozenset("self this cls args ctx req res i e x y z a b p s t".split())
-
-# What "3.11" may follow to be a version: a plain decimal has two numbers as well.
-PRODUCTS = frozenset(
-    """angular ansible apache bash boost bun centos chrome clang cmake cuda debian deno django
-    docker dotnet elasticsearch fastapi fedora firefox flask gcc git glibc go golang gradle ios
-    java jdk julia kafka kotlin kubernetes laravel libc linux llvm lua macos mariadb maven
-    mongodb mypy mysql nginx node nodejs npm numpy openssl pandas perl php pip pnpm postgres
-    postgresql powershell pydantic pypy pytest python pytorch r rails react redis ruby ruff
-    rust rustc safari scala spring sqlite swift tensorflow terraform torch typescript ubuntu uv
-    version versions vue windows yarn release v""".split()
-)
-
-# Written like tickets, but standards, codecs, models and months.
-NOT_TICKETS = frozenset(
-    """ADR AES ANSI APR ARM ASCII AUG BASE BLAKE BM CLASS COVID CP CPU CRC CUDA DDR DEC DIN DSA
-    EAN EC ECDSA ECMA ED EN EPSG ES EU FEB FIPS GB GMT GPT GPU HDMI HMAC HS HTTP IEC IEEE IPV
-    ISBN ISO JAN JIS JSR JUL JUN KOI LATIN LTO LZ MAR MAY MD MIL MP MPEG NF NIST NOV OCT ORA
-    PBKDF PEP PS PY RC RFC RIPEMD RS RSA RTX SEP SHA SHAKE SLES TCP TLS TOP TYPE UCS UDP USB
-    UTC UTF VT WCAG WIN WINDOWS XHTML XMODEM""".split()
-)
-
-ERRNO_NAMES = frozenset(
-    """E2BIG EACCES EADDRINUSE EADDRNOTAVAIL EAGAIN EAI_AGAIN EALREADY EBADF EBADMSG EBUSY
-    ECANCELED ECHILD ECONNABORTED ECONNREFUSED ECONNRESET EDEADLK EDESTADDRREQ EDOM EDQUOT
-    EEXIST EFAULT EFBIG EHOSTDOWN EHOSTUNREACH EILSEQ EINPROGRESS EINTR EINVAL EIO EISCONN
-    EISDIR EJSONPARSE ELIFECYCLE ELOOP EMFILE EMLINK EMSGSIZE ENAMETOOLONG ENETDOWN ENETUNREACH
-    ENFILE ENOBUFS ENODEV ENOENT ENOEXEC ENOLCK ENOMEM ENOSPC ENOSYS ENOTCONN ENOTDIR ENOTEMPTY
-    ENOTFOUND ENOTSOCK ENOTSUP ENOTTY ENXIO EOVERFLOW EPERM EPIPE EPROTO ERANGE ERESOLVE EROFS
-    ESPIPE ESRCH ESTALE ETIMEDOUT ETXTBSY EUNSUPPORTED EXDEV SIGABRT SIGBUS SIGFPE SIGHUP
-    SIGILL SIGINT SIGKILL SIGPIPE SIGQUIT SIGSEGV SIGSYS SIGTERM SIGTRAP""".split()
-)
-
-COMMAND_NAMES = frozenset(
-    """ansible apt apt-get aws az black brew bun bundle cargo cat cd chmod chown claude cmake cp
-    curl deno docker docker-compose dotnet find flake8 flutter gcloud gh git go gradle grep
-    gunzip helm java javac jq kill kubectl ls make mkdir mv mvn mypy node npm npx php pip pip3
-    pipx pnpm podman poetry psql pytest python python3 rg rm rsync ruby ruff rustc rustup scp
-    sed sh ssh sudo systemctl tar terraform touch tox ts-node tsc uv uvx wget yarn zgrep""".split()
-)
-
-# What a sentence puts around a word.
-BRACKETS = "`'\"()[]{}<>,;:!?*."
-
-# The regexes. None can be slow: each starts at a literal, at the start of a line, or where a
-# run of its letters starts (a lookbehind), and goes over that run once.
-NAME_LETTERS = "A-Za-z0-9_\u00c0-\u024f"
-URL = r"(?:https?|ftp|ssh|git|wss?|file|s3|postgres(?:ql)?|redis|mongodb)://[^\s<>\"'`\]{}|\\]+"
-PATH = rf"(?:[A-Za-z]:(?=[\\/]))?[{NAME_LETTERS}.@+~/\\-]+\(?"
-VERSION = (
-    r"(?<![A-Za-z0-9_.,/-])(v?)(\d{1,4}(?:\.\d{1,6}){1,3}"
-    r"(?:[-.+]?(?:alpha|beta|rc|dev|post|pre|preview|canary|next|nightly|SNAPSHOT|RELEASE|a|b)"
-    r"(?![A-Za-z])[-.]?\d{0,8})?)(?![A-Za-z0-9_%\u20ac$/]|[.,]\d)"
-)
-# The first letter comes before the lookbehind: a scan for a letter is much faster.
-TICKET = r"[A-Z](?<![A-Za-z0-9_-].)[A-Z0-9]{1,9}-(?:\d{4}-\d{4,7}|\d{1,6})(?![A-Za-z0-9_-]|\.\d)"
-ISSUE = r"#(?<![\w&#/;=]#)(?<!: #)(?<!:#)\d{1,6}(?![\w-])"
-PYTHON_IMPORT = (
-    r"(?m)(?:^[ \t>.]{0,20}|`)(?:from[ \t]{1,9}([\w.]{1,200})[ \t]{1,9}import\b"
-    r"|(?:import|using)[ \t]{1,9}(?:static[ \t]{1,9})?([\w.*]{1,200}"
-    r"(?:[ \t]{1,9}as[ \t]{1,9}\w{1,99})?"
-    r"(?:,[ \t]{0,9}[\w.]{1,200}(?:[ \t]{1,9}as[ \t]{1,9}\w{1,99})?){0,20})[ \t]{0,9}(?=[;#`\r]|$))"
-)
-SCRIPT_IMPORT = r"(?:\brequire\(|\bfrom[ \t]|\bimport[ \t(])[ \t]{0,9}([\"'])([^\"'\s]{1,200})\1"
-RUST_USE = (
-    r"(?m)(?:^[ \t]{0,40}(?:pub[ \t]{1,9})?|`)use[ \t]{1,9}([A-Za-z_]\w{0,99}(?:::\w{1,99}){1,9})"
-)
-# One scan per keyword that the text has: a literal is found faster than an alternation.
-FUNCTION_KEYWORDS = ("def", "fn", "func", "function")
-FUNCTION = (
-    r"KEYWORD(?<!\wKEYWORD)\*?[ \t]{1,9}(?:\([^()\n]{1,80}\)[ \t]{0,9})?"
-    r"([^\W\d]\w{0,99})[ \t]?[(<\[]"
-)
-TYPE_KEYWORDS = ("class", "struct", "interface", "trait", "enum")
-TYPE = (
-    r"(?m)KEYWORD(?<!\wKEYWORD)[ \t]{1,9}([A-Z_]\w{0,99})"
-    r"(?=[ \t]?[:({<]|[ \t]{1,9}(?:extends|implements)\b|[ \t]{0,9}\r?$)"
-)
-ERROR_NAME = r"(?<![\w.])(?:\w{1,80}\.){0,8}([A-Z]\w{0,99}?(?:Error|Exception))(?!\w)"
-ERROR_CODE = r"[ES](?<!\w.)[A-Z2][A-Z_0-9]{1,60}(?!\w)"
-COMPILER_ERROR = r"error(?:\[[A-Z]{1,3}\d{3,5}\]|[ \t]{1,9}[A-Z]{2,5}\d{3,5}\b)"
-HTTP_STATUS = r"[45]\d\d(?!\w|[.,]\d)"
-BEFORE_HTTP_STATUS = (
-    r"(?i)\b(?:HTTP(?:/\d(?:\.\d)?)?|status(?:[ _-]?code)?|erreur|error)[ \t:=]{1,3}\Z"
-)
-PROMPT = (
-    r"(?m)^[ \t]{0,20}(?:\([\w.-]{1,30}\)[ \t]?)?(?:[\w.-]{1,40}@[\w.-]{1,60}[: ][^\s$#]{0,80})?"
-    r"([$>])[ \t]{1,4}(\S[^\n]{0,199})"
-)
-INLINE_COMMAND = r"`([a-z][\w-]{1,14})[ \t]([^`\n]{1,184})`"
 
 
-def _first_distinct(names: Iterable[str]) -> list[str]:
-    """The first names, each once, without those too long to be a name."""
-    distinct: dict[str, None] = {}
-    for name in names:
-        if 0 < len(name) <= LONGEST_ENTITY:
-            distinct[name] = None
-            if len(distinct) == MOST_PER_KIND:
-                break
-    return list(distinct)
-
-
-def _trimmed_url(url: str) -> str:
-    """The URL without the sentence's punctuation; a closing bracket stays when it was opened."""
-    url = url[: LONGEST_ENTITY + 20].rstrip(".,;:!?*_")
-    while url.endswith(")") and url.count(")") > url.count("("):
-        url = url[:-1].rstrip(".,;:!?*_")
-    return url
-
-
-def _is_file(path: str) -> bool:
-    """Whether the word names a file: a known name, or a stem with a known extension."""
-    name = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
-    if name in FILE_NAMES:
-        return True
-    stem, dot, extension = name.rpartition(".")
-    if stem.lstrip(".") in FILE_EXTENSIONS and stem[0] == ".":
-        return False  # .tar.gz alone is a kind of file
-    if not dot or not stem.strip(".") or extension.lower() not in FILE_EXTENSIONS:
-        return False
-    if len(extension) == 1 and (stem in NOT_STEMS or stem.isdigit()):
-        return False
-    return "@" not in stem and name.lower() not in NOT_FILES
-
-
-def _files(words: Iterable[str]) -> Iterator[str]:
-    """Paths among the words that hold a dot or end in "file"; "r.json(" is a call, no file."""
+def entity_names(kind: str, found: Any) -> list[str]:
+    """The names in a match; what only looks like a file, a version or a ticket is none."""
     import re
 
-    for path in re.findall(PATH, "\n".join(words)):
-        bare = path.rstrip("./\\-")
-        if len(bare) > LONGEST_ENTITY or bare.endswith("("):
-            continue
-        if _is_file(bare):
-            yield bare
-
-
-def _is_date_or_address(numbers: list[str]) -> bool:
-    """Whether 3 numbers are a date (31.12.2024, 2024.12.31) or 4 an internet address."""
-    if len(numbers) == 4:
-        return all(len(number) < 4 and int(number) < 256 for number in numbers)
-    if len(numbers) != 3:
-        return False
-    first, middle, last = (int(number) for number in numbers)
-    day, year = (last, first) if first > 999 else (first, last)
-    is_year = 1900 <= year < 2100 or len(numbers[0]) == len(numbers[2]) == len(numbers[1]) == 2
-    return is_year and 1 <= day <= 31 and 1 <= middle <= 12
-
-
-def _versions_in(word: str, before: str) -> Iterator[str]:
-    """The versions in one word; the word before tells "Python 3.11" from "costs 3.11"."""
-    import re
-
-    bare = word[:LONGEST_ENTITY].strip(BRACKETS)
-    name = bare.rstrip("0123456789.")
-    if 1 < len(name) < len(bare) and name.rstrip("-").lower() in PRODUCTS:
-        yield bare  # python3.11
-        return
-    for found in re.finditer(VERSION, word[: 4 * LONGEST_ENTITY]):
-        v, number = found.groups()
-        numbers = re.split(r"[^\d.]", number)[0].strip(".").split(".")
-        is_pinned = word[: found.start()].endswith(("==", ">=", "~=", "<=", "^", "~", "@"))
-        if v or is_pinned or (len(numbers) > 2 and not _is_date_or_address(numbers)):
-            yield v + number
-        elif len(numbers) == 2 and not found.start() and before.lower() in PRODUCTS:
-            is_named = before.lower() not in ("v", "version", "versions", "release")
-            yield f"{before} {number}" if is_named else number
-
-
-def _versions(words: list[str]) -> Iterator[str]:
-    """v1.2, 1.2.3, and 3.11 only where a product's name stands before it."""
-    import re
-
-    for place, word in enumerate(words):
-        if "." in word and re.search(r"\d\.\d", word):
-            yield from _versions_in(word, words[place - 1].strip(BRACKETS) if place else "")
-
-
-def _modules(text: str) -> Iterator[str]:
-    """The modules that import statements name."""
-    import re
-
-    if "import" in text or "using " in text:
-        for package, names in re.findall(PYTHON_IMPORT, text):
-            yield from (name.split()[0] for name in (package or names).split(",") if name.strip())
-    if "'" in text or '"' in text:
-        yield from (found[1] for found in re.findall(SCRIPT_IMPORT, text))
-    if "::" in text:
-        yield from re.findall(RUST_USE, text)
-
-
-def _tickets(text: str) -> Iterator[str]:
-    """Ticket numbers: SHOP-412, #364, CVE-2026-12345."""
-    import re
-
-    if "-" in text:
-        for found in re.finditer(TICKET, text):
-            team, *numbers = found.group().split("-")
-            is_standard = team.rstrip("0123456789") in NOT_TICKETS  # ISO8859-1 too
-            if not is_standard and (team == "CVE") == (len(numbers) == 2):
-                yield found.group()
-    if "#" in text:
-        yield from re.findall(ISSUE, text)
-
-
-def _functions(text: str) -> Iterator[str]:
-    """Names that are defined, then names written as name()."""
-    import re
-
-    for pattern, keywords in ((FUNCTION, FUNCTION_KEYWORDS), (TYPE, TYPE_KEYWORDS)):
-        for keyword in keywords:
-            if keyword in text:
-                yield from re.findall(pattern.replace("KEYWORD", keyword), text)
-    for before in text.split("()")[:-1]:
-        # Backwards, so that the run of letters is read once: from the bracket to its start.
-        run = re.match(r"[\w.:]{1,101}", before[:-102:-1])
-        name = run.group()[::-1].lstrip(".:0123456789") if run else ""
-        if name.startswith(("self.", "this.")):
-            name = name[5:]
-        if 1 < len(name) <= 100 and not name.endswith((".", ":")):
-            yield name
-
-
-def _errors(text: str) -> Iterator[str]:
-    """Names and numbers of errors: ValueError, ENOENT, error[E0308], HTTP 503."""
-    import re
-
-    if "Error" in text or "Exception" in text:
-        yield from re.findall(ERROR_NAME, " ".join(
-            word for word in text.split() if "Error" in word or "Exception" in word))
-    for code in re.findall(ERROR_CODE, text):
-        if code in ERRNO_NAMES or code.startswith("ERR_"):
-            yield code
-    if "error" in text:
-        yield from (" ".join(code.split()) for code in re.findall(COMPILER_ERROR, text))
-    for status in re.finditer(HTTP_STATUS, text):
-        start = status.start()
-        if re.search(BEFORE_HTTP_STATUS, text[max(0, start - 20) : start]):
-            yield f"HTTP {status.group()}"
-
-
-def _commands(text: str) -> Iterator[str]:
-    """Lines behind a $, lines behind a > and words in backticks that begin with a known program."""
-    import re
-
-    if "$ " in text or "> " in text:
-        for prompt, line in re.findall(PROMPT, text):
-            is_known = line.split(None, 1)[0] in COMMAND_NAMES
-            if is_known or (prompt == "$" and (line[0].isalpha() or line[0] in "./~")):
-                yield line.strip()
-    if "`" in text:
-        for program, rest in re.findall(INLINE_COMMAND, text):
-            if program in COMMAND_NAMES:
-                yield f"{program} {rest.strip()}"
+    name: str = found[found.lastindex or 0].strip()
+    if kind == "modules":
+        return [part.split()[0] for part in name.split(",")]
+    if kind == "files":
+        file = name.replace("\\", "/").rpartition("/")[2]
+        is_file = re.fullmatch(rf".*[^.]\.(?i:{EXTENSIONS})|{FILE_NAMES}", file) and not re.match(NOT_FILES, file)
+        return [name] if is_file else []
+    if kind == "versions":
+        before = found.string[max(0, found.start() - 14) : found.start()]
+        named = re.search(VERSIONED, before)
+        if named:
+            return [(named[1] or "") + name]
+        return [] if name.count(".") < 2 or before[-1:].isalnum() or re.match(DATE_OR_ADDRESS, name) else [name]
+    return [] if kind == "tickets" and re.match(NOT_TICKETS, name) else [name]
 
 
 def extract_entities(text: str) -> dict[str, list[str]]:
-    """The names in the text: {kind: names}, kinds without a name left out.
-
-    Kinds: files, versions, modules, tickets, functions, urls, errors, commands. A kind has at
-    most MOST_PER_KIND names, each once, in order of appearance (of each way to write it), none
-    longer than LONGEST_ENTITY. Only the first LONGEST_TEXT characters are read. Linear time.
-    """
+    """The names in the text by kind, each once, in the order of each way to write it. Linear time: 2 MB in half
+    a second."""
     import re
 
-    text = text[:LONGEST_TEXT]
-    found: dict[str, Iterable[str]] = {}
-    if "://" in text:
-        found["urls"] = _first_distinct(_trimmed_url(url) for url in re.findall(URL, text))
-        text = re.sub(URL, " ", text)  # a path or a version inside a URL is not one of its own
-    words = text.split()
-    found["files"] = _files(word for word in words if "." in word or "file" in word)
-    found["versions"] = _versions(words)
-    found["modules"] = _modules(text)
-    found["tickets"] = _tickets(text)
-    found["functions"] = _functions(text)
-    found["errors"] = _errors(text)
-    found["commands"] = _commands(text)
-    kept = {kind: _first_distinct(names) for kind, names in found.items()}
-    return {kind: names for kind, names in kept.items() if names}
+    kinds: dict[str, dict[str, None]] = {}
+    for kind, regex in ENTITIES:
+        for found in re.finditer(regex, text):
+            names = (name for name in entity_names(kind, found) if len(name) <= MAX_NAME_CHARS)
+            kinds.setdefault(kind, {}).update(dict.fromkeys(names))
+        if kind == "urls" and kinds:
+            text = re.sub(regex, " ", text)  # a path or a version inside a URL is not one of its own
+    return {kind: list(names) for kind, names in kinds.items() if names}
 
-MAX_INSIGHT_BYTES = 64 << 10
-MAX_CHUNK_BYTES = 2 << 20
+
+MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
 MAX_FIELD_CHARS = 200
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
 MAX_TAGS = 32
 
 
-def text_size(text: str, limit: int) -> int:
-    """The size of a memory's text in UTF-8. UsageError when it is empty or over *limit* bytes."""
+def text_size(text: str, kind: str) -> int:
+    """The size of a memory's text in UTF-8. UsageError when it is empty or too large."""
     if text.strip() in ("", PRIVATE):
         raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
     n_bytes = len(text.encode("utf-8", "surrogatepass"))
-    if n_bytes > limit:
-        instead = "save it with rlm_chunk" if limit == MAX_INSIGHT_BYTES else "split it, as `rlm.py import FILE` does"
-        raise UsageError(f"the content has {n_bytes:,} bytes; at most {limit:,} are accepted: {instead}")
+    if n_bytes > MAX_BYTES[kind]:
+        instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+        raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
     return n_bytes
 
 
@@ -5993,18 +5835,11 @@ def auto_summary(text: str) -> str:
     for line in text[:4000].split("\n"):
         words = line.strip().lstrip("#>*-=~`+|/ \t")
         if sum(c.isalnum() for c in words) >= 3:
-            return one_line(words)
-    return one_line(text)
+            return plain(one_line(words))
+    return plain(one_line(text))
 
 
-def same_text_in(view: View, sha: str, kind: str, project: str, identity: str, accepted_flags: int = 0) -> Doc | None:
-    """A document of that kind and project with the same text, alive or dead for an accepted reason; else None."""
-    for ordinal in view.same_text(sha):
-        doc = view.doc(ordinal)
-        is_same = doc.identity == identity if doc.identity and identity else doc.project == project
-        if not doc.life.flags & ~accepted_flags and doc.kind == kind and is_same:
-            return doc
-    return None
+# -- saving -----------------------------------------------------------------
 
 
 def clean_project(project: Project) -> Project:
@@ -6024,15 +5859,15 @@ def project_to_write(view: View, wanted: str) -> Project:
     projects = Projects(view)
     found = [each for each in projects.named(name) if each] if name != "*" else []
     if len(found) == 1:
-        keys = projects.keys_of(lambda identity, _: projects.whole(identity) == found[0])
-        return Project(places, view.doc(keys[-1] >> 8).project, found, "its memories")
+        last = members(projects.mask_of(lambda each, _: projects.whole(each) == found[0]))[-1]
+        return Project(places, view.doc(last).project, found, "its memories")
     return Project(places, name, [], "its name")
 
 
 class Writer:
-    """One commit: what will be appended, and the ids given out in it. For `with commit(view) as writer`."""
+    """One commit: what will be appended, and the ids given out in it. For `with Writer(view) as writer`."""
 
-    __slots__ = ("view", "lock", "records", "fresh", "given", "numbers", "durable")
+    __slots__ = ("view", "lock", "records", "fresh", "given", "durable")
 
     def __init__(self, view: View, *, durable: bool = True, wait_s: float = LOCK_WAIT_S) -> None:
         self.view = view
@@ -6040,7 +5875,6 @@ class Writer:
         self.records: list[Record] = []
         self.fresh: dict[tuple[str, str, str], str] = {}  # (kind, project or identity, digest) -> id, of this commit
         self.given: set[str] = set()  # the ids of this commit
-        self.numbers: dict[str, int] = {}  # date_project -> the last number given out
         self.durable = durable
 
     def __enter__(self) -> Writer:
@@ -6055,104 +5889,109 @@ class Writer:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None and self.records:
-                self.view.log.append(self.records, durable=self.durable)
-                self.view.refresh()
+                self.view.append(self.records, durable=self.durable)
         finally:
             self.lock.__exit__()
 
     def add(self, kind: str, **fields: Any) -> Record:
-        """Queues a record of that kind; "text" is given last."""
-        record = {"v": RECORD_VERSION, "k": kind, **fields}
+        """Queues a record of that kind, without its empty fields; "text" is given last."""
+        told = {key: value for key, value in fields.items() if value not in ("", [])}
+        record = {"v": RECORD_VERSION, "k": kind, **told}
         self.records.append(record)
         return record
-
-    def known_text(self, kind: str, project: str, sha: str, identity: str) -> str:
-        """The id under which the same text is already stored, "" when it is not."""
-        if (kind, identity or project, sha) in self.fresh:
-            return self.fresh[kind, identity or project, sha]
-        doc = same_text_in(self.view, sha, kind, project, identity)
-        return doc.id if doc else ""
-
-    def insight_id(self) -> str:
-        """An id that no record has."""
-        while True:
-            new_id = "i-" + os.urandom(4).hex()
-            if self.is_free(new_id):
-                return new_id
 
     def is_free(self, new_id: str) -> bool:
         """Whether no record, stored or queued, has that id."""
         return bool(new_id) and new_id not in self.given and self.view.ordinal_of(new_id) < 0
 
-    def chunk_id(self, at_s: float, project: str, ticket: str, domain: str) -> str:
-        """The next free id {date}_{project}_{number}[_{ticket}][_{domain}].
-
-        Numbers are given out from 1 up and never twice, so "is that number taken" is monotone but for
-        imported ids: doubling and halving finds the end in a few look-ups, however many there are.
-        """
+    def new_id(self, kind: str, at_s: float, project: str, ticket: str, domain: str) -> str:
+        """A chunk's is {date}_{project}_{number}[_{ticket}][_{domain}]; a number is never given out twice."""
+        new_id = ""
+        if kind != "chunk":
+            while not self.is_free(new_id):
+                new_id = "i-" + os.urandom(4).hex()
+            return new_id
         stem = f"{local_day(at_s)}_{slug(project) or 'project'}"
-        low = self.numbers.get(stem, 0)
-        step = 1
-        while self.view.has_number(stem, f"{low + step:03d}"):
-            low, step = low + step, step * 2
-        while step > 1:
-            step //= 2
-            if self.view.has_number(stem, f"{low + step:03d}"):
-                low += step
-        rest = [part for part in (slug(ticket), slug(domain)) if part]
-        while True:
-            low += 1
-            new_id = "_".join([f"{stem}_{low:03d}", *rest])
-            if not self.view.has_number(stem, f"{low:03d}") and self.is_free(new_id):
-                self.numbers[stem] = low
-                return new_id
+        taken = self.view.numbers_of(stem)
+        n = len(taken) + 1
+        while f"{n:03d}" in taken:
+            n += 1
+        taken.add(f"{n:03d}")
+        return "_".join(filter(None, [f"{stem}_{n:03d}", slug(ticket), slug(domain)]))
+
+    def known(self, kind: str, project: str, identity: str, sha: str, accepted_flags: int = 0) -> str:
+        """The id under which the same text is stored, alive or dead for an accepted reason; "" when it is not."""
+        if (kind, identity or project, sha) in self.fresh:
+            return self.fresh[kind, identity or project, sha]
+        docs = map(self.view.doc, self.view.same_text(sha))
+        return next((doc.id for doc in docs if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
+            doc.identity == identity if doc.identity and identity else doc.project == project)), "")
+
+    def save(self, kind: str, text: str, *, project: str, identity: str = "", at_s: float, wanted_id: str = "",
+             accepted_flags: int = 0, **fields: Any) -> tuple[str, bool]:
+        """Queues a memory of which no field holds a secret; its id, and whether it is new.
+
+        The same text of that kind in the same project is stored once. UsageError when it is empty or too long.
+        """
+        n_bytes, sha = text_size(text, kind), digest(text)
+        known = self.known(kind, project, identity, sha, accepted_flags)
+        if known:
+            return known, False
+        ticket, domain = fields.pop("ticket", ""), fields.pop("domain", "")
+        new_id = wanted_id
+        if not self.is_free(wanted_id):
+            new_id = self.new_id(kind, at_s, project, ticket, domain)
+        elif wanted_id.count("_") > 1:  # a number that was given out elsewhere
+            day, name, number = wanted_id.split("_", 3)[:3]
+            self.view.numbers_of(f"{day}_{name}").add(number)
+        if kind == "chunk":
+            session = fields.pop("session", "") or redact(current_session())
+            fields = {"domain": domain, "ticket": ticket, **fields,
+                      "summary": fields.get("summary") or auto_summary(text),
+                      "session": session or made_up_session(local_day(at_s), project, domain)}
+            if fields.get("importance") == "medium":
+                del fields["importance"]
+        self.add(kind, id=new_id, at=stamp(at_s), project=project, identity=identity, **fields, sha=sha,
+                 n_bytes=n_bytes, text=text)
+        self.fresh[kind, identity or project, sha] = new_id
+        self.given.add(new_id)
+        return new_id, True
 
 
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
-             at_s: float, identity: str = "", wanted_id: str = "") -> tuple[str, bool]:
-    """Queues an insight; its id, and whether it is new. The same statement in the same project is stored once."""
-    text, project, identity = redact(text), redact(project), redact(identity)
-    text_size(text, MAX_INSIGHT_BYTES)
-    sha = digest(text)
-    known = writer.known_text("insight", project, sha, identity)
-    if known:
-        return known, False
-    new_id = wanted_id if writer.is_free(wanted_id) else writer.insight_id()
-    writer.add("insight", id=new_id, at=stamp(at_s), project=project, identity=identity, category=category,
-               importance=importance, tags=list(map(redact, tags)), sha=sha,
-               n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
-    writer.fresh["insight", identity or project, sha] = new_id
-    writer.given.add(new_id)
-    return new_id, True
+             at_s: float, identity: str = "") -> tuple[str, bool]:
+    """Queues an insight; its id, and whether it is new.
+
+    The same statement again takes on another category or importance, unless these are the usual ones, and more tags.
+    """
+    text, project, identity, tags = redact(text), redact(project), redact(identity), list(map(redact, tags))
+    known, is_new = writer.save("insight", text, category=category, importance=importance, tags=tags, project=project,
+                                identity=identity, at_s=at_s)
+    ordinal = -1 if is_new else writer.view.ordinal_of(known)
+    if ordinal < 0:
+        return known, is_new
+    record = writer.view.record(writer.view.doc(ordinal))
+    new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *tags]))}
+    new["category"] = category if category != KINDS["insight"].label else record.get("category", category)
+    new["importance"] = importance if importance != "medium" else record.get("importance", importance)
+    if new != {"tags": [], **record}:
+        new["text"] = new.pop("text")
+        writer.records.append(new)
+    return known, False
 
 
 def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], project: str, ticket: str, domain: str,
-               chunk_type: str, at_s: float, identity: str = "", wanted_id: str = "", is_clean: bool = False,
+               chunk_type: str, at_s: float, identity: str = "", is_clean: bool = False, session: str = "",
                **more: Any) -> tuple[str, bool]:
-    """Queues a chunk; its id, and whether it is new. Byte-identical text in the same project is stored once.
+    """Queues a chunk; its id, and whether it is new.
 
     Secrets are replaced in all fields, unless *is_clean* says that this was done.
     """
-    if not is_clean:
-        text, summary, tags = redact(text), redact(summary), list(map(redact, tags))
-        project, identity = redact(project), redact(identity)
-        ticket, domain = redact(ticket), redact(domain)  # before an id is made of them
-        more = {key: redact_value(value) for key, value in more.items()}
-    n_bytes = text_size(text, MAX_CHUNK_BYTES)
-    sha = digest(text)
-    known = writer.known_text("chunk", project, sha, identity)
-    if known:
-        return known, False
-    new_id = wanted_id if writer.is_free(wanted_id) else writer.chunk_id(at_s, project, ticket, domain)
-    session = more.pop("session", "") or redact(current_session()) or "_".join(
-        filter(None, [local_day(at_s), slug(project), slug(domain)]))
-    writer.add("chunk", id=new_id, at=stamp(at_s), project=project, identity=identity, domain=domain,
-               ticket=ticket, session=session, type=chunk_type,
-               tags=list(tags), summary=plain(summary)[:2000] or plain(auto_summary(text)), **more,
-               entities=extract_entities(text), sha=sha, n_bytes=n_bytes, text=text)
-    writer.fresh["chunk", identity or project, sha] = new_id
-    writer.given.add(new_id)
-    return new_id, True
+    fields: Any = {"project": project, "identity": identity, "type": chunk_type, "tags": list(tags),
+                   "ticket": ticket, "domain": domain, "session": session, "summary": plain(summary)[:2000], **more}
+    if not is_clean:  # before an id is made of them
+        text, fields = redact(text), redact_value(fields)
+    return writer.save("chunk", text, at_s=at_s, **fields)
 
 
 # -- items: memories as plain dicts -----------------------------------------
@@ -6195,10 +6034,18 @@ def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
     return text_field(item, key)[:limit]
 
 
-def without_secret_names(item: Item) -> Item:
-    """The item with text and names redacted, before names are cut to size and an id is made of them."""
-    names = ("text", "id", "project", "identity", "ticket", "domain", "session")
-    return {**item, **{key: redact(item[key]) for key in names if isinstance(item.get(key), str)}}
+def cleaned_items(items: Sequence[Item]) -> list[Item]:
+    """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
+    dirty = [item for item in items if item["kind"] != "damaged" and item.get("is_clean") is not True]
+    found = clues("\n".join(item["text"] for item in dirty))
+    done: list[Item] = []
+    for item in items:
+        if item["kind"] != "damaged" and item.get("is_clean") is not True:
+            rest = redact_value({key: value for key, value in item.items() if key != "text" and value})
+            assert isinstance(rest, dict)
+            item = {**rest, "text": cleaned(item["text"], found), "is_clean": True}
+        done.append(item)
+    return done
 
 
 def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
@@ -6208,41 +6055,36 @@ def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
 
 
 def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
-    """Queues one item; its id, and whether it is new. UsageError when it cannot be stored."""
-    is_clean = item.get("is_clean") is True
-    if not is_clean:
-        item, project, identity = without_secret_names(item), redact(project), redact(identity)
-    project, identity = owner_of(item, project, identity)
+    """Queues one item; its id, and whether it is new. UsageError when it cannot be stored.
+
+    Importing the same again does not bring back what was forgotten.
+    """
+    item = cleaned_items([item])[0]
+    project, identity = owner_of(item, redact(project), redact(identity))
     try:
         at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
                          "or seconds since 1970") from None
     tags = [plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))]
-    common: dict[str, Any] = {
-        "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": project, "identity": identity,
-        "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
-    importance = choice(item.get("importance"), IMPORTANCES, 1)
-    forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], project, identity, FORGOTTEN)
-    if forgotten:  # importing the same again must not bring back what was forgotten
-        return forgotten.id, False
-    if item["kind"] == "insight":
-        return remember(writer, item["text"], category=choice(item.get("category"), CATEGORIES, 5),
-                        importance=importance, **common)
-    more: dict[str, Any] = {key: item[key] for key in MORE_FIELDS if item.get(key)}
-    if importance != "medium":
-        more["importance"] = importance
-    return save_chunk(writer, item["text"], summary=field(item, "summary", 2000), ticket=field(item, "ticket"),
-                      domain=field(item, "domain"), chunk_type=choice(item.get("type"), CHUNK_TYPES, 0),
-                      session=field(item, "session"), is_clean=is_clean, **more, **common)
+    kind, text, importance = item["kind"], item["text"], choice(item.get("importance"), IMPORTANCES, "medium")
+    label = choice(item.get(KINDS[kind].label_field), KINDS[kind].labels, KINDS[kind].label)
+    fields: dict[str, Any] = {
+        "project": project, "identity": identity, KINDS[kind].label_field: label, "importance": importance,
+        "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS]}
+    if kind == "chunk":
+        fields.update({key: field(item, key) for key in ("ticket", "domain", "session")},
+                      summary=field(item, "summary", 2000), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
+    return writer.save(kind, text, at_s=at_s, wanted_id=field(item, "id").replace(":", "-"),  # id:10-40 are lines
+                       accepted_flags=FORGOTTEN, **fields)
 
 
 def import_batch(view: View, items: Sequence[Item], project: str, done: Imported, identity: str = "") -> list[str]:
     """Stores the items in one commit; the ids of new ones that are to be archived."""
-    places, archived = view.log.places, []
-    excluded, hidden = setting(places, "exclude"), {}
+    places, project, identity = view.log.places, redact(project), redact(identity)
+    archived, excluded, hidden = [], setting(places, "exclude"), {}
     with Writer(view) as writer:
-        for item in items:
+        for item in cleaned_items(items):
             if item["kind"] == "damaged":
                 done.refused.append(f"{item.get('path', '')}: {item['why']}")
                 continue
@@ -6344,18 +6186,18 @@ class Retention:
         self.n_used = 0
 
 
-def immunity(doc: Doc, kept_keys: set[Key], immune_uses: int) -> str:
+def immunity(doc: Doc, kept_keys: set[int], immune_uses: int) -> str:
     """Why the chunk is never archived or purged, "" when it may be."""
     if doc.importance == "critical":
         return "importance critical"
-    if doc.ordinal << 8 in kept_keys:
+    if doc.ordinal in kept_keys:
         return "tag"
     if doc.facts & IMMUNE_TEXT:
         return "keyword in the text"
     return f"{doc.life.uses} uses" if doc.life.uses >= immune_uses > 0 else ""
 
 
-def plan_retention(docs: Iterable[Doc], kept_keys: set[Key], now_s: float, *, archive_after_days: int,
+def plan_retention(docs: Iterable[Doc], kept_keys: set[int], now_s: float, *, archive_after_days: int,
                    purge_after_days: int, immune_uses: int) -> Retention:
     """What to do with these chunks now. *kept_keys*: those with a tag that protects them."""
     plan = Retention()
@@ -6378,10 +6220,10 @@ def plan_retention(docs: Iterable[Doc], kept_keys: set[Key], now_s: float, *, ar
 
 def retention_plan(view: View, now_s: float) -> Retention:
     """What a retention run would do to the store now."""
-    view.enter_tail()  # tells which texts of the tail hold an immune word
+    view.tail.enter()  # tells which texts of the tail hold an immune word
     settings = {key: setting(view.log.places, key) for key in ("archive_after_days", "purge_after_days", "immune_uses")}
     kept_keys = {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
-    return plan_retention(newest(view, view.keys(BY_KIND + "chunk")), kept_keys, now_s, **settings)
+    return plan_retention(newest(view, members(in_scope(view, Scope(kind="chunk")))), kept_keys, now_s, **settings)
 
 
 def write_archive(log: Log, number: int, lines: Iterable[tuple[bytes, str]]) -> dict[str, list[int]]:
@@ -6533,7 +6375,7 @@ def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewrit
             elif line.strip():
                 yield line + b"\n"
             done.n_damaged += bool(line.strip())
-        elif record["k"] in KINDS and text_field(record, "id"):
+        elif (record["k"] in KINDS or record["k"] in TOMBSTONES) and text_field(record, "id"):
             ordinal = view.ordinal_of(text_field(record, "id"))
             doc = view.doc(ordinal) if ordinal >= 0 else None
             if doc is None or doc.pos != pos:
@@ -6541,7 +6383,7 @@ def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewrit
                 continue
             done.n_kept += 1
             yield from kept_lines(doc, line, record, places)
-        elif record["k"] in EVENT_KINDS:
+        elif record["k"] in EVENTS:
             done.n_dropped += 1
         else:  # a kind that a newer rlm writes
             yield line + b"\n"
@@ -6605,9 +6447,8 @@ def archived_source(view: View, check: Callable[[], None]) -> Iterator[tuple[byt
 
 def purge_forgotten(view: View, now_s: float) -> None:
     """Purges what was forgotten longer ago than `forget --undo` is promised to work."""
-    keys = [key for key in view.dead() if view.life(key >> 8).flags == FORGOTTEN]
-    old = [doc for doc in (view.doc(key >> 8) for key in keys)
-           if now_s - doc.life.moved_s > FORGOTTEN_KEPT_DAYS * DAY_S]
+    old = [doc for doc in map(view.doc, range(view.n_docs()))
+           if doc.life.flags == FORGOTTEN and now_s - doc.life.moved_s > FORGOTTEN_KEPT_DAYS * DAY_S]
     if old:
         purge_docs(view, old, now_s, FORGOTTEN)
 
@@ -6734,8 +6575,7 @@ def scrubbed_line(line: bytes) -> bytes:
     if isinstance(clean.get("text"), str) and clean["text"] != record["text"]:
         text = clean["text"]
         clean.update(sha=digest(text), n_bytes=len(text.encode("utf-8", "surrogatepass")))
-        if "entities" in clean:
-            clean["entities"] = extract_entities(text)
+        clean.pop("entities", None)  # earlier versions kept a text's names beside it
     return encode_record(clean)
 
 
@@ -6779,7 +6619,7 @@ def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge
             n_archived += archive_docs(view, plan.archive[i : i + 1000], now_s)
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
     # Also when an earlier run purged and was stopped before it took the texts off the disk.
-    if n_purged or (purge and (rubbish(view.log) or any(life.flags & REPLACED for life in view.lives()))):
+    if n_purged or (purge and (rubbish(view.log) or any(view.life(n).flags & REPLACED for n in range(view.n_docs())))):
         rewrite(view, check=check, wait_s=LOCK_WAIT_S)
     elif n_archived and worth_rewriting(view):
         try:
@@ -6796,7 +6636,7 @@ def line_problem(record: Record | None) -> str:
     """What is wrong with a line of the log, "" when nothing is."""
     if record is None:
         return "damaged: no record"
-    if record["k"] in KINDS and not text_field(record, "id"):
+    if (record["k"] in KINDS or record["k"] in TOMBSTONES) and not text_field(record, "id"):
         return f"a {record['k']} without an id"
     text, sha = record.get("text"), record.get("sha")
     if record["k"] in LIVE_KINDS and isinstance(text, str) and isinstance(sha, str) and digest(text) != sha:
@@ -6868,8 +6708,9 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
     folder = view.log.places.index
     for entry in view.index.files:
         try:
-            sound = crc_of_file(os.path.join(folder, os.path.basename(str(entry[0])))) == entry[3]
-        except OSError:  # another process has merged it into a new one meanwhile
+            data = read_file(os.path.join(folder, os.path.basename(str(entry[0]))))
+            sound = not data or crc_of(data) == entry[3]
+        except Damaged:  # another process has merged it into a new one meanwhile
             continue
         if not sound:
             problems.append({"file": f"index/{entry[0]}", "problem": "damaged cache; remove the folder, it is rebuilt"})
@@ -6997,11 +6838,12 @@ class Store:
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
-    __slots__ = ("store", "max_chars", "progress", "is_cancelled", "elsewhere", "dry_run")
+    __slots__ = ("store", "max_chars", "wants_data", "progress", "is_cancelled", "elsewhere", "dry_run")
 
-    def __init__(self, store: Store, max_chars: int = 1 << 40) -> None:
+    def __init__(self, store: Store, max_chars: int = 1 << 40, wants_data: bool = True) -> None:
         self.store = store
         self.max_chars = max_chars
+        self.wants_data = wants_data  # whether data that takes time to compute will be looked at
         self.progress: Callable[[float, float, str], None] = lambda done, total, message: None
         self.is_cancelled = False
         # How to run this call in a process that can be killed; None when this process is the one.
@@ -7009,9 +6851,9 @@ class Call:
         self.dry_run = False
 
     def check(self) -> None:
-        """Raises Cancelled when the caller has gone."""
+        """RlmError when the caller no longer wants the answer."""
         if self.is_cancelled:
-            raise Cancelled("cancelled")
+            raise RlmError("cancelled")
 
 
 class Param:
@@ -7176,26 +7018,30 @@ def insight_text(doc: Doc, record: Record, now_s: float, labels: Mapping[str, st
     return f"[{doc.id}] {facts_line(doc, now_s, labels)}{tags}\n{record['text']}"
 
 
+def missing_text(missing: dict[str, list[str]]) -> str:
+    """Which words no memory has, and what is near them: "nothing has xylophone (near: iphone)"."""
+    words = [f"{word} (near: {', '.join(near)})" if near else word for word, near in missing.items()]
+    words = words[:MOST_HINTED_WORDS]
+    return f"no memory has {', '.join(words)}" if words else ""
+
+
 def nothing_found(view: View, query: str, project: str) -> str:
     """What to try instead of a query without results: words of the store, other projects."""
     nothing = f"Nothing matches {one_line(query, 80)!r}"
-    if next(view.alive(), None) is None:
+    if not any(view.alive_mask()):
         return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
-    hints = []
-    near = [term for word in fragments(query)[:MOST_HINTED_WORDS] if len(word) > 3 and not view.keys(word)
-            for term in sorted(fuzzy_variants(view, word, 2), key=lambda t: (-len(view.keys(t)), t))[:3]]
-    if near:
-        hints.append("words that are there: " + ", ".join(dict.fromkeys(near)))
+    found = search(view, query[:MAX_PATTERN_CHARS], view.alive_mask(), 20)
+    hints = [missing_text(found.missing)] if found.missing else []
     if project:
         projects = Projects(view)
-        own, labels = set(projects.keys(project)), projects.labels()
-        elsewhere = [view.doc(ordinal) for _, ordinal in rank(view, query, None, 20) if ordinal << 8 not in own]
-        others = dict.fromkeys(labels.get(doc.identity, doc.project) for doc in elsewhere)
+        own, labels = projects.mask(project), projects.labels()
+        others = dict.fromkeys(labels.get(hit.doc.identity, hit.doc.project) for hit in found.hits
+                               if not found.is_guess and not own[hit.doc.ordinal])
         if others:
             hints.append("found in other projects: " + ", ".join(list(others)[:5]))
-        elif not own:
-            keys = [key for kind in LIVE_KINDS for key in view.keys(BY_KIND + kind)]
-            known = {labels.get(doc.identity, doc.project) for doc in newest(view, keys, 2000)}
+        elif 255 not in own:
+            docs = newest(view, members(view.alive_mask()), 2000)
+            known = {labels.get(doc.identity, doc.project) for doc in docs}
             hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]))
     return nothing + "".join(f"; {hint}" for hint in hints) + "."
 
@@ -7235,9 +7081,12 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         with Writer(view) as writer:
             fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
-    text = f"{new_id} remembered ({fields['category']}, {fields['importance']})." if is_new \
-        else f"{new_id} says exactly that already; nothing was added."
-    return Answer(text, {"id": new_id, "new": is_new})
+            told = writer.records[-1] if writer.records else {}
+    text = f"{new_id} says exactly that already; nothing was added."
+    if told:
+        is_now = f"{told['category']}, {told['importance']}"
+        text = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
+    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told)})
 
 
 @tool("Look up remembered insights by words, category, importance, project or tags; without a query the newest.",
@@ -7250,12 +7099,15 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
                   category=category and one_of("category", category, CATEGORIES),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
     with call.store.reading() as view:
-        keys = keys_in_scope(view, scope) or set()
-        docs = [view.doc(ordinal) for _, ordinal in rank(view, query, keys, limit)] if query.strip() \
-            else list(newest(view, keys, limit))
-        found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
+        allowed = in_scope(view, scope)
+        n_all = allowed.count(255)
+        if query.strip():
+            hits = search(view, query, allowed, limit)
+            found = [] if hits.is_guess else [(hit.doc, hit.record) for hit in hits.hits]
+        else:
+            docs = newest(view, members(allowed), limit)
+            found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
         hint = "" if found else nothing_found(view, query, project) if query.strip() else "No insights there."
-        n_all = len(keys - view.dead())
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
     text = "\n\n".join(insight_text(doc, record, now(), labels) for doc, record in found) or hint
@@ -7358,8 +7210,13 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
-    data = {**doc_data(doc, record), "entities": record.get("entities", {}), "first_line": start + 1,
-            "last_line": shown, "n_lines": len(lines), "text": verbatim}
+    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(lines),
+            "text": verbatim}
+    if call.wants_data:
+        names = extract_entities(verbatim)
+        data["entities"] = {kind: found[:MAX_LIMIT] for kind, found in names.items()}
+        if cut := [f"{len(found):,} {kind}" for kind, found in names.items() if len(found) > MAX_LIMIT]:
+            data["note"] = f"the text names {' and '.join(cut)}; entities holds the first {MAX_LIMIT:,} of each"
     return Answer(note, data, verbatim)
 
 
@@ -7465,12 +7322,19 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     scope, limit = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                          kind="" if include_insights else "chunk"), checked_limit(limit)
     with call.store.reading() as view:
-        hits = search(view, query, keys_in_scope(view, scope), limit)
-        hint = "" if hits else nothing_found(view, query, project)
+        found = search(view, query, in_scope(view, scope), limit)
+        hint = nothing_found(view, query, project) if not found.hits else missing_text(found.missing)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-    text = "\n".join(hit_text(i, hit, now(), labels) for i, hit in enumerate(hits, 1)) or hint
-    return noted(note, Answer(text, {"hits": [hit_data(hit) for hit in hits], **({"hint": hint} if hint else {})}))
+    lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(found.hits, 1)]
+    if found.is_guess and lines:
+        hint = f"Nothing matches {one_line(query, 80)!r}: {hint}. What has the nearest words, as a guess:"
+        lines.insert(0, hint)
+    elif hint:
+        lines.append(f"({hint})" if lines else hint)
+    data = {"hits": [hit_data(hit) for hit in found.hits], **({"guess": True} if found.is_guess and found.hits else {}),
+            **({"missing": found.missing} if found.missing else {}), **({"hint": hint} if hint else {})}
+    return noted(note, Answer("\n".join(lines), data))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
@@ -7478,7 +7342,7 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
     limit = checked_limit(limit)
     with call.store.reading() as view:
-        keys = set(view.keys(BY_KIND + "chunk")) - view.dead()
+        keys = members(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
         labels = Projects(view).labels()
     now_s = now()
@@ -7490,7 +7354,7 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
 
 
-def newest_sessions(view: View, keys: set[Key], limit: int) -> list[str]:
+def newest_sessions(view: View, keys: Sequence[int], limit: int) -> list[str]:
     """The names of the sessions that the documents belong to, the one with the newest first."""
     names: dict[str, None] = {}
     for doc in newest(view, keys):
@@ -7500,10 +7364,10 @@ def newest_sessions(view: View, keys: set[Key], limit: int) -> list[str]:
     return list(names)
 
 
-def session_data(view: View, name: str, keys: set[Key], labels: Mapping[str, str]) -> dict[str, Any]:
-    """A session's documents among *keys* summed up."""
-    own = set(view.keys(BY_SESSION + name)) if name else {k for k in keys if not view.session(k >> 8)}
-    docs = list(newest(view, own & keys))
+def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A session's documents among those allowed, summed up."""
+    own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
+    docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
     project = labels.get(docs[0].identity, docs[0].project)
     return {"session": name or "(none)", "project": project, "domain": docs[0].domain, "n_chunks": len(docs),
             "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
@@ -7516,11 +7380,11 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
     limit = checked_limit(limit)
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
-        keys = (keys_in_scope(view, scope) or set()) - view.dead()
+        allowed = in_scope(view, scope)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-        rows = [session_data(view, name, keys, labels) for name in newest_sessions(view, keys, limit)]
-        n_all = sum(not keys.isdisjoint(view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
+        rows = [session_data(view, name, allowed, labels) for name in newest_sessions(view, members(allowed), limit)]
+        n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
              + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
@@ -7534,7 +7398,8 @@ def rlm_domains(call: Call) -> Answer:
     """Domains with the number of their chunks."""
     with call.store.reading() as view:
         counts: dict[str, int] = {}
-        for doc in newest(view, {k for d in view.terms_from(BY_DOMAIN) for k in view.keys(BY_DOMAIN + d)}):
+        named = view.mask([BY_DOMAIN + name for name in view.terms_from(BY_DOMAIN)])
+        for doc in newest(view, members(common(named, view.alive_mask()))):
             counts[doc.domain] = counts.get(doc.domain, 0) + 1
     for name in setting(call.store.places, "domains"):
         counts.setdefault(name, 0)
@@ -7646,8 +7511,7 @@ def status_data(view: View) -> dict[str, Any]:
     rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
             for doc in view.alive()]
     chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    used = nlargest(5, ((life.uses, ordinal) for ordinal, life in enumerate(view.lives())
-                        if life.uses and not life.flags))
+    used = nlargest(5, ((uses, ordinal) for ordinal in members(view.alive_mask()) if (uses := view.life(ordinal).uses)))
     places = view.log.places
     return {
         "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
@@ -7657,7 +7521,7 @@ def status_data(view: View) -> dict[str, Any]:
         "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
         "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
         "transcript_bytes": folder_bytes(places.transcripts()),
-        "generation": view.log.generation(), "n_not_indexed": len(view.tail), "damaged_lines": view.n_damaged,
+        "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs), "damaged_lines": view.n_damaged,
         "semantic": None,
     }
 
@@ -7975,7 +7839,7 @@ class Server:
             arguments = params.get("arguments")
             answer = run_tool(call, name, {} if arguments is None else arguments)
             result: Record = {"content": content_blocks(answer)}
-            if (params.get("_meta") or {}).get("rlm/data"):
+            if call.wants_data:
                 result["_meta"] = {"rlm/data": answer.data}
         except RlmError as error:
             text = clip(str(error), MAX_ANSWER_CHARS, "the rest quotes what was sent")
@@ -8004,7 +7868,9 @@ class Server:
         call = Call(self.store, MAX_ANSWER_CHARS)
         params = request.get("params")
         meta = params.get("_meta") if isinstance(params, dict) else None
-        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        if not isinstance(meta, dict):
+            meta = {}
+        token, call.wants_data = meta.get("progressToken"), bool(meta.get("rlm/data"))
         if type(token) in (str, int):
             call.progress = self.progress_sender(token)
         if not self.inline:
@@ -10188,16 +10054,14 @@ def last_turns(path: str) -> list[Turn]:
         n_bytes *= 4
 
 
-def project_keys(view: View, project: Project) -> list[Key]:
-    """The documents of a project, and of all projects, that are not dead, in the order in which they were written."""
-    keys = Projects(view).own_keys(project)
-    dead = view.dead() if keys else ()
-    return [key for key in keys if key not in dead] if dead else keys
+def project_mask(view: View, project: Project) -> bytes:
+    """The documents of a project, and of all projects, that answers may hold."""
+    return common(view.alive_mask(), Projects(view).own_mask(project))
 
 
-def insight_lines(view: View, keys: Sequence[Key], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
+def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
     """The newest insights that are wanted, each on a line with its id and age."""
-    docs = (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
+    docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
     found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
     return [f'- "{cut_bytes(one_line(record["text"], 300), 300)}" '
             f'[{doc.id}, {message("ago", age=age_text(now() - doc.at_s))}]'
@@ -10211,16 +10075,17 @@ def hand_back(hook: Hook) -> str:
     decisions = []
     if os.path.exists(hook.places.manifest()):
         view = hook.view()
-        decisions = insight_lines(view, project_keys(view, hook.project), lambda doc: doc.label == "decision", 5)
+        keys = members(project_mask(view, hook.project))
+        decisions = insight_lines(view, keys, lambda doc: doc.label == "decision", 5)
     text = "\n".join([message("decisions"), *decisions]) if decisions else ""
     text = cut_bytes(text, HANDOFF_BYTES // 4)
     rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
     return "\n\n".join(filter(None, [rest, text]))
 
 
-def last_session_lines(view: View, keys: Sequence[Key], hook: Hook) -> list[str]:
+def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
-    docs = [doc for doc in (view.doc(key >> 8) for key in reversed(keys[-LOOKED_AT:]))
+    docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
             if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session and doc.project != "*"]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
@@ -10251,7 +10116,7 @@ def where_it_stands(hook: Hook) -> str:
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    keys = project_keys(view, hook.project)
+    keys = members(project_mask(view, hook.project))
     if not keys:
         return ""
     critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
@@ -10291,22 +10156,6 @@ LEAST_DOCS = 20  # in a store of a few memories every word is in most of them, a
 MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 
 
-def matching(view: View, words: Sequence[tuple[str, str]], allowed: set[Key]) -> tuple[dict[Key, list[float]], float]:
-    """For each allowed document the weights of the words it has, and the weight of all words together."""
-    view.enter_tail()
-    parts = [Part(view, segment) for segment in view.index.segments] + [Part(view, None)]
-    found: dict[Key, list[float]] = {}
-    total = 0.0
-    for word, base in words:
-        lists = [(part, part.postings(term)) for part in parts for term in ((base, STEM + base) if base else (word,))]
-        n_with = sum(postings.n_docs() for _, postings in lists)
-        weight = inverse_frequency(max(view.n_docs(), LEAST_DOCS), n_with)
-        total += weight if n_with else UNKNOWN_SHARE * weight
-        for key in {key for part, postings in lists for key in part.keys_among(postings, allowed)}:
-            found.setdefault(key, []).append(weight)
-    return found, total
-
-
 def relevant(hook: Hook, prompt: str) -> list[Hit]:
     """The project's memories that have enough in common with the prompt, best first."""
     words = [(word, base) for _, word, base in query_terms(prompt[:MAX_PROMPT_CHARS]) if word not in STOP_WORDS]
@@ -10314,17 +10163,22 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
     if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
         return []
     view = hook.view()
-    allowed = set(project_keys(view, hook.project))
-    found, total = matching(view, words, allowed) if allowed else ({}, 0.0)
-    rare = inverse_frequency(max(view.n_docs(), LEAST_DOCS), 1)
+    allowed = project_mask(view, hook.project)
+    if 255 not in allowed:
+        return []
+    query, n_docs = Query(view, " ".join(word for word, _ in words)), max(view.n_docs(), LEAST_DOCS)
+    n_with = [sum(postings.n_docs() for postings in found) for _, found in query.groups]
+    weights = [inverse_frequency(n_docs, n) for n in n_with]
+    total = sum(weight if n else UNKNOWN_SHARE * weight for weight, n in zip(weights, n_with))
+    rare = inverse_frequency(n_docs, 1)
     floor = max(LEAST_RARE_WORDS * rare, min(LEAST_SHARE * total, MOST_RARE_WORDS * rare))
     n_least = LEAST_WORDS if any(base for _, base in words) else 2 * LEAST_WORDS  # pairs of CJK characters overlap
-    enough = {key for key, weights in found.items() if len(weights) >= n_least and sum(weights) >= floor}
-    if not enough:
+    enough = sharing(query, weights, allowed, n_least, floor)
+    if 255 not in enough:
         return []
     state = hook.state()
     compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
-    hits = search(view, prompt[:MAX_PROMPT_CHARS], enough, SHOWN_CHUNKS + len(told))
+    hits = search(view, prompt[:MAX_PROMPT_CHARS], enough, SHOWN_CHUNKS + len(told)).hits
     # What was said in this session since the last compaction is in front of Claude.
     return [hit for hit in hits if hit.doc.id not in told
             and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]
@@ -10461,7 +10315,7 @@ os._exit(0)  # without taking the interpreter apart first, which takes as long a
 # Each source is read into items (see section 11); `import_items` stores those that are not there yet. Installing and
 # uninstalling are a plan, a list of steps, and carrying it out; doctor is a list of checks.
 
-IMPORT_BATCH = 256  # one commit, so one wait for the disk
+IMPORT_ITEMS, IMPORT_CHARS = 1000, 1 << 20  # of one commit, so of one wait for the disk
 PART_CHARS = 500_000  # a longer file becomes several chunks, cut at line ends; at 4 bytes each they still fit one
 
 # rlm-claude refuses chunks over 2 Mi characters, at most 8 MB of UTF-8; more is a bomb or no chunk.
@@ -11560,7 +11414,7 @@ def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[flo
         if what == "read":
             n_read += value
             progress(n_read, total, "importing")
-            if len(view.refresh().tail) >= SEGMENT_MAX_DOCS:
+            if len(view.refresh().tail.docs) >= BUILT_MAX_DOCS:
                 index_now(view, progress)
         elif what == "new":
             done.n_new += value
@@ -11622,17 +11476,14 @@ def import_domains(places: Places, path: str) -> None:
 def import_items(view: View, items: Iterable[Item], project: str,
                  progress: Callable[[float, float, str], None], identity: str = "") -> Imported:
     """Stores what is not there yet, and indexes it. Running it again stores nothing new."""
-    done, archived, batch, n_seen = Imported(), [], [], 0
-    for item in items:
-        batch.append(item)
-        n_seen += 1
-        if len(batch) == IMPORT_BATCH:
+    done, archived, n_seen = Imported(), [], 0
+    with Builder(view, LOCK_WAIT_S, fork=True) as builder:
+        for batch in runs_of(items, lambda item: len(item.get("text", "")), IMPORT_ITEMS, IMPORT_CHARS):
             archived += import_batch(view, batch, project, done, identity)
-            batch = []
+            builder.build(final=len(view.tail.docs) >= BUILT_MAX_DOCS)
+            n_seen += len(batch)
             progress(n_seen, 0, "importing")
-        if len(view.tail) >= SEGMENT_MAX_DOCS:
-            index_now(view, progress)
-    archived += import_batch(view, batch, project, done, identity)
+        builder.build(final=True)
     for i in range(0, len(archived), 1000):
         archive_docs(view, [view.doc(view.ordinal_of(doc_id)) for doc_id in archived[i : i + 1000]], now())
     index_now(view, progress)
@@ -11641,9 +11492,7 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
-    wanted = set(Projects(view).keys(project)) if project else None
-    docs = (doc for doc in view.alive() if wanted is None or doc.ordinal << 8 in wanted)
-    for doc, record in readable_records(view, (doc.ordinal for doc in docs), lambda: None):
+    for doc, record in readable_records(view, members(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
@@ -13220,8 +13069,7 @@ def export_command(call: Call, options: Any) -> int:
     """Writes every memory as JSONL; 1 when some could not be read."""
     with call.store.reading() as view:
         lines, n_lines = exported_lines(view, options.project), 0
-        wanted = set(Projects(view).keys(options.project)) if options.project else None
-        n_wanted = sum(wanted is None or doc.ordinal << 8 in wanted for doc in view.alive())
+        n_wanted = in_scope(view, Scope(project=options.project)).count(255)
         if options.path == "-":
             sys.stdout.flush()
             for line in lines:
@@ -13275,7 +13123,7 @@ def compact_command(call: Call, options: Any) -> int:
     """Rewrites the store without superseded records."""
     view = View(call.store.places).refresh()
     if options.dry_run:
-        n_bytes, n_dead = store_bytes(view.log), len(view.dead())
+        n_bytes, n_dead = store_bytes(view.log), view.alive_mask().count(0)
         print_answer(Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
                             {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()}), options.json)
         return 0
@@ -13322,7 +13170,8 @@ def project_command(call: Call, options: Any) -> int:
         projects = Projects(view)
         labels = projects.labels()
         others = [labels.get(each, each) for each in projects.named(here.name) if each and each not in here.identities]
-        n_memories = len(set(projects.own_keys(here)) - set(projects.keys("*")) - view.dead())
+        n_memories = common(view.alive_mask(), projects.own_mask(here)).count(255) \
+            - in_scope(view, Scope(project="*")).count(255)
     lines = [f"project = {here.name}", f"    {here.identity or 'known by its name only'} ({here.found_by})"]
     lines += [f"    also: {', '.join(here.identities[1:])}"] if here.identities[1:] else []
     lines += [f"    other projects of that name: {', '.join(others)}"] if others else []
@@ -13621,7 +13470,7 @@ def keep_up(store: Store) -> None:
 
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
-    call = Call(Store(Places()))
+    call = Call(Store(Places()), wants_data=getattr(options, "json", False))
     call.progress = terminal_progress()
     made = commands().get(options.command)
     code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)

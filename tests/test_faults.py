@@ -299,7 +299,7 @@ class FullDiskTest(TempHome):
 
     def test_an_import_on_a_full_disk_keeps_the_batches_that_were_saved(self) -> None:
         items = [{"kind": "chunk", "text": f"item {i} {HARD}"} for i in range(10)]
-        with mock.patch.object(rlm, "IMPORT_BATCH", 3), mock.patch.object(rlm, "write_all", failing_writes(2500)), \
+        with mock.patch.object(rlm, "IMPORT_ITEMS", 3), mock.patch.object(rlm, "write_all", failing_writes(2500)), \
                 self.assertRaisesRegex(rlm.StoreUnwritable, "the disk is full"):
             rlm.import_items(rlm.View(self.places), items, "test", lambda *_: None)
         kept = [v[1] for v in everything(self.places).values()]

@@ -264,14 +264,14 @@ class GrepTest(FindCase):
 
     def test_a_search_can_be_stopped_between_two_chunks(self) -> None:
         self.add([f"é {n}" for n in range(5)])
-        checks = iter([None, None, rlm.Cancelled("stop")])
+        checks = iter([None, None, rlm.RlmError("stop")])
 
         def check() -> None:
             error = next(checks)
             if error:
                 raise error
 
-        with self.assertRaises(rlm.Cancelled):
+        with self.assertRaises(rlm.RlmError):
             rlm.grep(self.view(), "é", rlm.Scope(), 10, check)
         self.assertEqual(list(checks), [])
 
@@ -432,7 +432,7 @@ class ScopeTest(FindCase):
         with self.assertRaisesRegex(rlm.UsageError, "2026-03-02 is after date_to 2026-03-01"):
             self.call("rlm_grep", pattern="x", date_from="2026-03-02", date_to="2026-03-01")
 
-    def test_the_entity_filter_takes_any_part_of_a_name_and_nothing_else(self) -> None:
+    def test_the_entity_filter_takes_any_part_of_a_text_and_nothing_else(self) -> None:
         texts = ["see src/app/Main.py needle", "see environment.md needle", "v2.1.7 of needle", "needle ValueError: é",
                  "PROJ-42 needle", "données_été.csv needle", "nvidia.md needle", "plain needle"]
         ids = dict(zip(texts, self.add(texts)))
@@ -440,11 +440,26 @@ class ScopeTest(FindCase):
             for entity, wanted in (("main.py", [0]), ("MAIN", [0]), ("src/", [0]), ("env", [1]),
                                    ("environment.md", [1]), ("2.1.7", [2]), ("valueerror", [3]), ("error", [3]),
                                    ("proj-42", [4]), ("donnees_ete", [5]), ("ÉTÉ", [5]), ("e\u0301te\u0301", [5]),
-                                   (".md", [1, 6]), ("envidia", []), ("envi", [1]), ("needle", []),
-                                   ("main.py needle", [])):
+                                   (".md", [1, 6]), ("envidia", []), ("envi", [1]), ("r: É", [3]),
+                                   ("main.py needle", [0]), ("main py", []), ("md.environment", []), ("£", [])):
                 expected = {ids[texts[n]] for n in wanted}
                 self.assertEqual(self.found("rlm_grep", pattern="needle", entity=entity), expected, entity)
                 self.assertEqual(self.found("rlm_search", query="needle", entity=entity, limit=9), expected, entity)
+            if not is_indexed:
+                self.index()
+
+    def test_the_entity_filter_finds_every_chunk_that_names_it_and_no_dead_one(self) -> None:
+        files = "\n".join(f"src/module{n}.py changed é" for n in range(30))
+        listed, other, gone = self.add([f"release\n{files}", "release of é", "release of module25.py"])
+        self.call("rlm_forget", insight_id=gone)
+        long_word = self.add([f"release {'x' * 500}module25.py"])[0]  # longer than the words that are indexed
+        for is_indexed in (False, True):
+            for entity in ("module25.py", "MODULE25.PY", "src/module25", "module25.py changed é"):
+                wanted = {listed, long_word} if entity.lower() == "module25.py" else {listed}
+                self.assertEqual(self.found("rlm_search", query="release", entity=entity), wanted, entity)
+                self.assertEqual(self.found("rlm_grep", pattern="release", entity=entity), wanted, entity)
+            self.assertEqual(self.found("rlm_search", query="release", entity="of"), {other})
+            self.assertEqual(self.found("rlm_search", query="release", entity="module31.py"), set())
             if not is_indexed:
                 self.index()
 
@@ -465,9 +480,8 @@ class ScopeTest(FindCase):
         self.call("rlm_remember", content="é high", importance="high", category="fact")
         self.call("rlm_remember", content="é low", importance="low", category="todo")
         view = self.view()
-        for details, ordinals in (({"importance": "high"}, {0}), ({"category": "todo"}, {1}), ({}, None)):
-            keys = rlm.keys_in_scope(view, rlm.Scope(**details))
-            self.assertEqual(keys and {key >> 8 for key in keys}, ordinals)
+        for details, ordinals in (({"importance": "high"}, {0}), ({"category": "todo"}, {1}), ({}, {0, 1})):
+            self.assertEqual(set(rlm.members(rlm.in_scope(view, rlm.Scope(**details)))), ordinals)
 
 
 class SearchTest(FindCase):
@@ -505,7 +519,7 @@ class SearchTest(FindCase):
                 (found,) = self.call("rlm_recall", query=query).data["insights"]
                 self.assertEqual(found["id"], insight)
             view = self.view()
-            ranks = [rlm.rank(view, query, None, 20) for query in spellings]
+            ranks = [rlm.ranked(rlm.Query(view, query), view.alive_mask(), 20) for query in spellings]
             self.assertEqual({tuple(ordinal for _, ordinal in found) for found in ranks}, {(5, 4, 3, 2, 1, 0, 6)})
             if not is_indexed:
                 self.index()

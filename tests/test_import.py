@@ -202,13 +202,13 @@ class JsonLinesTest(ImportCase):
         self.assertEqual((self.log_bytes(), everything(self.places)), before)
 
     def test_more_than_one_batch_arrives_and_is_indexed(self) -> None:
-        n_lines = 2 * rlm.IMPORT_BATCH + 7
+        n_lines = 2 * rlm.IMPORT_ITEMS + 7
         told: list[float] = []
         path = self.write("in.jsonl", b"".join(line(text=f"text {n} é") for n in range(n_lines)))
         items, project = rlm.source_items(path)
         done = rlm.import_items(self.view(), items, project.name, lambda done, total, message: told.append(done))
         self.assertEqual(done.n_new, n_lines)
-        self.assertEqual(told[:2], [rlm.IMPORT_BATCH, 2 * rlm.IMPORT_BATCH])
+        self.assertEqual(told[:2], [rlm.IMPORT_ITEMS, 2 * rlm.IMPORT_ITEMS])
         view = self.view()
         self.assertEqual((view.n_docs(), len(view.tail)), (n_lines, 0))
 

@@ -618,7 +618,7 @@ class CompactTest(LifeCase):
             self.chunk("never acknowledged é")
         self.assertEqual([view.n_docs() for view in rewriting], [2])
         new = self.chunk(text)
-        with mock.patch.object(rlm.View, "refresh", lambda view: view), self.assertRaises(rlm.StoreBusy):
+        with mock.patch.object(rlm.View, "refresh", lambda view, *_: view), self.assertRaises(rlm.StoreBusy):
             rlm.next_generation(rewriting[0], rlm.Rewritten(), False, lambda: None)
         self.assertEqual(everything(self.places)[new][1], text)
 

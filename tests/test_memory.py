@@ -89,14 +89,11 @@ class IdTest(TempHome):
             self.assertRegex(new_id, r"\Ai-[0-9a-f]{8}\Z")
 
     def test_an_insight_id_that_is_taken_is_drawn_again(self) -> None:
-        drawn = [b"\x01\x02\x03\x04", b"\x01\x02\x03\x04", b"\x05\x06\x07\x08"]
+        drawn = [b"\x01\x02\x03\x04", b"\x01\x02\x03\x04", b"\x05\x06\x07\x08", *[b"any number"] * 9]
         with mock.patch.object(rlm.os, "urandom", lambda n: drawn.pop(0)[:n]):
             with rlm.Writer(self.view()) as writer:
-                ids = [writer.insight_id()]
-                writer.given.add(ids[0])
-                ids.append(writer.insight_id())
+                ids = [writer.save("insight", text, project="p", at_s=1.0)[0] for text in ("one", "two")]
         self.assertEqual(ids, ["i-01020304", "i-05060708"])
-        self.assertEqual(drawn, [])
 
 
 class PrefixTest(TempHome):
@@ -162,9 +159,24 @@ class SameTextTest(TempHome):
     def test_an_insight_and_a_chunk_of_one_text_are_two_memories(self) -> None:
         self.chunk("We deploy on Fridays")
         self.assertTrue(self.call("rlm_remember", content="We deploy on Fridays").data["new"])
-        again = self.call("rlm_remember", content="We deploy on Fridays", category="decision")
-        self.assertFalse(again.data["new"])
+        again = self.call("rlm_remember", content="We deploy on Fridays")
+        self.assertEqual((again.data["new"], again.data["changed"]), (False, False))
         self.assertIn("says exactly that already", again.text)
+
+    def test_the_same_statement_takes_on_what_is_said_of_it_the_next_time(self) -> None:
+        first = self.call("rlm_remember", content="We deploy on Fridays", tags="a").data["id"]
+        self.call("rlm_peek", chunk_id=first)
+        self.assertTrue(rlm.catch_up(self.view()))
+        again = self.call("rlm_remember", content="We deploy on Fridays", category="decision", importance="critical",
+                          tags="b")
+        self.assertEqual((again.data["id"], again.data["new"], again.data["changed"]), (first, False, True))
+        self.assertIn("it is now decision, critical", again.text)
+        for said in ({}, {"importance": "medium", "category": "general"}):  # the usual ones take nothing back
+            self.assertFalse(self.call("rlm_remember", content="We deploy on Fridays", **said).data["changed"])
+            (row,) = self.call("rlm_recall", query="Fridays").data["insights"]
+            self.assertEqual((row["id"], row["category"], row["importance"], row["tags"]),
+                             (first, "decision", "critical", ["a", "b"]))
+        self.assertEqual(self.call("rlm_recall").data["total"], 1)
 
     def test_the_text_of_an_archived_chunk_is_still_known(self) -> None:
         with days_ago(31):
@@ -264,13 +276,35 @@ class EntityTest(TempHome):
     TEXT = ("$ pytest -x tests/test_store.py\n"
             "ImportError: no module named flask in src/api/app.py (JIRA-42, Python 3.12.1)\n"
             "import numpy\ndef parse_header(x):\nsee https://example.org/docs/é?q=1\n")
-    KINDS = {"files": "src/api/app.py", "versions": "3.12.1", "modules": "numpy", "tickets": "JIRA-42",
+    KINDS = {"files": "src/api/app.py", "versions": "Python 3.12.1", "modules": "numpy", "tickets": "JIRA-42",
              "functions": "parse_header", "urls": "https://example.org/docs/é?q=1", "errors": "ImportError",
              "commands": "pytest -x tests/test_store.py"}
 
-    def test_all_eight_kinds_are_stored_with_the_chunk(self) -> None:
+    def test_all_eight_kinds_are_shown_with_the_chunk_but_not_stored_with_it(self) -> None:
         entities = self.call("rlm_peek", chunk_id=self.chunk(self.TEXT)).data["entities"]
         self.assertEqual([kind for kind, name in self.KINDS.items() if name not in entities.get(kind, ())], [])
+        self.assertNotIn(b"entities", self.log_bytes())
+
+    def test_the_names_are_those_of_the_lines_shown(self) -> None:
+        entities = self.call("rlm_peek", chunk_id=self.chunk(self.TEXT) + ":2").data["entities"]
+        self.assertEqual(entities["files"], ["src/api/app.py"])
+        self.assertNotIn("functions", entities)
+
+    def test_all_names_of_a_kind_are_given_and_very_many_are_cut_with_a_note(self) -> None:
+        for n_names in (500, rlm.MAX_LIMIT, rlm.MAX_LIMIT + 1):
+            text = "\n".join(f"f{n}.py" for n in range(n_names))
+            data = self.call("rlm_peek", chunk_id=self.chunk(text)).data
+            self.assertEqual(data["entities"]["files"], text.split("\n")[: rlm.MAX_LIMIT])
+            self.assertEqual("10,001 files" in data.get("note", ""), n_names > rlm.MAX_LIMIT)
+
+    def test_a_record_of_an_earlier_version_keeps_its_place_and_is_found_by_its_text(self) -> None:
+        old = {"v": 1, "k": "chunk", "id": "old_é", "at": "2026-01-02T03:04:05Z", "project": "test", "type": "session",
+               "entities": {"files": ["gone.py"]}, "sha": rlm.digest("see kept.py"), "text": "see kept.py"}
+        with rlm.Writer(self.view()) as writer:
+            writer.records.append(old)
+        self.assertEqual([hit["id"] for hit in self.call("rlm_grep", pattern="see", entity="kept.py").data["hits"]], ["old_é"])
+        self.assertEqual(self.call("rlm_grep", pattern="see", entity="gone.py").data["hits"], [])
+        self.assertEqual(self.call("rlm_peek", chunk_id="old_é").data["entities"], {"files": ["kept.py"]})
 
     def test_each_entity_filters_search_and_grep_before_and_after_indexing(self) -> None:
         wanted = self.chunk(self.TEXT)
@@ -283,7 +317,7 @@ class EntityTest(TempHome):
                 with self.subTest(kind=kind, indexed=indexed):
                     hits = self.call("rlm_search", query="module docs", entity=name.upper()).data["hits"]
                     self.assertEqual([hit["id"] for hit in hits], [wanted])
-                    hits = self.call("rlm_grep", pattern="docs", entity=name[:6]).data["hits"]
+                    hits = self.call("rlm_grep", pattern="docs", entity=name[:-1]).data["hits"]
                     self.assertEqual([hit["id"] for hit in hits], [wanted])
             self.assertEqual(self.call("rlm_search", query="module", entity="no_such_file.py").data["hits"], [])
         self.assertEqual(len(self.call("rlm_search", query="module docs").data["hits"]), 2)

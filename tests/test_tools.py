@@ -425,7 +425,7 @@ class GrepTest(ToolCase):
         cases: list[tuple[dict[str, Any], list[str]]] = [
             ({"project": "shop"}, [self.old]), ({"project": "SHOP "}, [self.old]), ({"project": "none"}, []),
             ({"domain": "api"}, [self.old]), ({"domain": "ap"}, []), ({"entity": "tcp.py"}, [self.new]),
-            ({"entity": "ConnectionResetError"}, [self.old]), ({"date_from": day[1]}, [self.new]),
+            ({"entity": "resetError: É"}, [self.old]), ({"date_from": day[1]}, [self.new]),
             ({"date_to": day[3]}, [self.old]), ({"date_to": day[4]}, []),
             ({"date_from": day[2], "date_to": day[1]}, [self.new]),
             ({"date_from": day[3] + "T00:00", "date_to": day[3] + "T23:59:59"}, [self.old]),

@@ -1,12 +1,15 @@
-"""What the memory costs: cold and warm search, grep, writes, start, memory; side by side with SQLite FTS5 and `pass`.
+"""What the memory costs: import, search, grep, hook, start, memory, disk and writes, beside SQLite's FTS5 and bare Python.
 
-    python3 -m tests.bench.bench_memory            10,000 chunks
-    python3 -m tests.bench.bench_memory 1000 100000    two sizes, for what must not depend on size
+    python3 -m tests.bench.bench_memory [N_CHUNKS] [--against OTHER_RLM_PY]
 
-Times are medians in ms of one run on this machine: compare within a table, not between runs.
+By default 10,000 chunks. Of two programs each has a store of its own, and what is timed is timed in turn. Times are
+medians of one run on this machine: compare within a table, not between runs. Searches go over MCP; the row "ping" is
+what the pipe alone takes.
 """
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import re
 import shutil
@@ -16,81 +19,86 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
-from tests.bench.corpus import chunks, write_jsonl
+from tests.bench.corpus import mixed_chunks, write_jsonl
 from tests.support import RLM, McpClient
 
 QUERIES = {
+    "absent word": "zzqqxx",
+    "typo": "exeption",
     "rare word": "ConnectionResetError",
-    "one word": "timeout",
+    "French": "problème de connexion au serveur",
     "two words": "memory leak",
-    "question, 9 words": "how to close a socket connection after timeout in python handler",
-    "common words": "error file string value function",
+    "common word": "error",
+    "five common words": "error file string value function",
+    "question, nine words": "how to close a socket connection after timeout in python handler",
     "stop words": "the of and to in is it",
-    "identifier": "test_case_insensitive",
-    "unknown word": "zzqqxx nothing has this",
 }
-PATTERNS = {"word": "timeout", "rare word": "ConnectionResetError", "two words": "memory leak",
-            "regex with literal": r"def \w+_handler\(", "regex without": r"[A-Z]{3}-\d{4}", "absent": "qqzzxxyy"}
+PATTERNS = {  # with the number of runs
+    "grep, first ten of a common word": ("import", 15),
+    "grep, absent word": ("qqzzxxyy", 15),
+    "grep, no literal in the regex": (r"\b\d{4}-\d{2}-\d{2}\b", 3),
+}
+PROMPTS = {"finds something": "why does the socket connection close after the timeout in the handler",
+           "finds nothing": "please zzqqxx the vvbbnn letter into qqwwrr tomorrow"}
+PYTHON = getattr(sys, "_base_executable", "") or sys.executable  # not a venv's, which takes longer to start
+N_RUNS = 15
+SMALL_STORE = 1000
+DISK = os.environ.get("TMPDIR", "/tmp")  # not in memory, where fsync costs nothing
+PROJECT = "project0"  # of write_jsonl's items when there is but one project
 
 
-def median_ms(run: Callable[[], object], n_runs: int = 15) -> float:
-    """The median time of a call in milliseconds, after one warm-up."""
-    run()
-    times = []
-    for _ in range(n_runs):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times) * 1e3
+class Program:
+    """A version of rlm.py with its hooks, as `install` would leave them, and its stores by name."""
 
+    def __init__(self, path: str, folder: str) -> None:
+        self.path, self.folder = path, os.path.join(folder, "program")
+        os.makedirs(self.folder)
+        shutil.copy(path, os.path.join(self.folder, "rlm.py"))
+        hooks = os.path.join(os.path.dirname(os.path.abspath(path)), "hooks")
+        self.hook = os.path.join(self.folder, "hooks", "user_prompt_submit.py")
+        shutil.copytree(hooks if os.path.isdir(hooks) else os.path.join(os.path.dirname(RLM), "hooks"),
+                        os.path.dirname(self.hook))
+        subprocess.run([PYTHON, "-m", "py_compile", os.path.join(self.folder, "rlm.py")], check=True)
+        self.homes = os.path.join(folder, "homes")
 
-# How to run rlm with cached bytecode; without it, Python compiles the file at every start.
-CACHED = {"PYTHONPATH": os.path.dirname(RLM), "PYTHONDONTWRITEBYTECODE": ""}
+    def env(self, store: str) -> dict[str, str]:
+        """The environment in which the program works on that store."""
+        home = os.path.join(self.homes, store)
+        os.makedirs(home, exist_ok=True)
+        return {"HOME": home, "PATH": os.environ["PATH"], "RLM_PROJECT": PROJECT, "PYTHONPATH": self.folder}
 
+    def run(self, *arguments: str) -> list[str]:
+        """A command that starts the program from cached bytecode."""
+        return [PYTHON, "-S", "-m", "rlm", *arguments]
 
-def process_ms(*commands: list[str], n_runs: int = 15) -> list[float]:
-    """The medians of several commands as whole processes, run in turn so that all meet the same noise."""
-    times: list[list[float]] = [[] for _ in commands]
-    for _ in range(n_runs + 1):
-        for command, spent in zip(commands, times):
-            started = time.perf_counter()
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, **CACHED})
-            spent.append(time.perf_counter() - started)
-    return [statistics.median(spent[1:]) * 1e3 for spent in times]
-
-
-def fts5(texts: Iterable[str]) -> sqlite3.Connection:
-    """The same texts in SQLite's full-text index."""
-    database = sqlite3.connect(":memory:")
-    database.execute("create virtual table t using fts5(x)")
-    database.executemany("insert into t(x) values (?)", ((text,) for text in texts))
-    return database
-
-
-def fts5_search(database: sqlite3.Connection, query: str) -> object:
-    """The ten best for any of the words, with their text: what a tool would show."""
-    words = " OR ".join(f'"{w}"' for w in dict.fromkeys(re.findall(r"\w+", query)))
-    return database.execute("select rowid, x from t where t match ? order by rank limit 10", (words,)).fetchall()
-
-
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process in MB, 0.0 where the system does not tell."""
-    out = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return int(out) / 1000 if out.strip() else 0.0
-
-
-def start_ms(folder: str, command: list[str], n_runs: int = 9) -> float:
-    """The median time from spawning a server to its answer to `initialize`."""
-    times = []
-    for _ in range(n_runs):
-        started = time.perf_counter()
-        client = McpClient(folder, command, CACHED)
+    def server(self, store: str) -> McpClient:
+        """A server on that store, ready for calls."""
+        env = self.env(store)
+        client = McpClient(env["HOME"], self.run("serve"), {"PYTHONDONTWRITEBYTECODE": "", **env})
         client.initialize()
-        times.append(time.perf_counter() - started)
-        client.close()
-    return statistics.median(times) * 1e3
+        return client
+
+
+def medians_ms(cases: Sequence[Callable[[], object]], n_runs: int = N_RUNS) -> list[float]:
+    """The median times of several cases in milliseconds, run in turn after one warm-up so that all meet the same noise."""
+    spent: list[list[float]] = [[] for _ in cases]
+    for n in range(n_runs + 1):
+        for case, times in zip(cases, spent):
+            started = time.perf_counter()
+            case()
+            if n:
+                times.append(time.perf_counter() - started)
+    return [statistics.median(times) * 1e3 for times in spent]
+
+
+def process(command: list[str], env: dict[str, str], stdin: Callable[[], bytes] = lambda: b"") -> Callable[[], object]:
+    """A case that is a whole process."""
+    return lambda: subprocess.run(command, env=env, cwd=env.get("HOME"), input=stdin(), stdout=subprocess.DEVNULL, check=True)
 
 
 def row(*cells: object) -> None:
@@ -105,8 +113,50 @@ def head(*cells: str) -> None:
     print("|" + "---|" * len(cells))
 
 
+# -- memory of processes (Linux; elsewhere only the largest process is known) ----
+
+
+def kept_by(pid: int, field: str) -> int:
+    """A number of bytes that /proc tells of a process: Pss (its share of what it shares), Anonymous; 0 when it does not."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return sum(int(line.split()[1]) << 10 for line in file if line.startswith(field + ":"))
+    except OSError:
+        return 0
+
+
+def family(pid: int) -> list[int]:
+    """The process and its descendants."""
+    found = [pid]
+    for parent in found:
+        try:
+            with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
+                found.extend(map(int, file.read().split()))
+        except OSError:
+            continue
+    return found
+
+
+def imported(program: Program, store: str, source: str) -> tuple[float, float, float]:
+    """Imports and indexes the source: seconds, peak MB of the largest process, peak MB of all together (0 = not known)."""
+    started = time.perf_counter()
+    env = program.env(store)  # -m looks in the current folder first
+    child = subprocess.Popen(program.run("import", source), env=env, cwd=env["HOME"], stdout=subprocess.DEVNULL)
+    together = 0
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            break
+        together = max(together, sum(kept_by(pid, "Pss") for pid in family(child.pid)))
+        time.sleep(0.05)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, "the import failed"
+    unit = 1 if sys.platform == "darwin" else 1 << 10
+    return time.perf_counter() - started, usage.ru_maxrss * unit / 1e6, together / 1e6
+
+
 def fill(folder: str, n_chunks: int) -> None:
-    """A store in *folder* with that many chunks; prints what filling it took."""
+    """A store in *folder* with that many chunks of twenty projects; prints what filling it took."""
     os.environ.update(HOME=folder, RLM_PROJECT="bench")
     source = os.path.join(folder, "corpus.jsonl")
     write_jsonl(source, n_chunks)
@@ -115,81 +165,144 @@ def fill(folder: str, n_chunks: int) -> None:
     print(f"import: {time.perf_counter() - started:.1f} s for {os.path.getsize(source) / 1e6:.0f} MB")
 
 
-def bench_search(client: McpClient, n_chunks: int) -> None:
-    """Warm search over MCP against FTS5 in this process."""
-    database = fts5(chunks(n_chunks))
-    head("warm search", "rlm over MCP", "FTS5 in process", "rlm / FTS5")
+# -- the peer ----------------------------------------------------------------
+
+
+def fts5(texts: Iterable[str]) -> sqlite3.Connection:
+    """The texts in SQLite's full-text index."""
+    database = sqlite3.connect(":memory:")
+    database.execute("create virtual table t using fts5(x)")
+    database.executemany("insert into t(x) values (?)", ((text,) for text in texts))
+    return database
+
+
+def fts5_search(database: sqlite3.Connection, query: str) -> object:
+    """The ten best for any of the words, with their text: what a tool would show."""
+    words = " OR ".join(f'"{w}"' for w in dict.fromkeys(re.findall(r"\w+", query)))
+    return database.execute("select rowid, x from t where t match ? order by rank limit 10", (words,)).fetchall()
+
+
+# -- the tables ---------------------------------------------------------------
+
+
+def bench_import(programs: Sequence[Program], source: str, n_chunks: int, n_text: int) -> sqlite3.Connection:
+    """Bulk import and index, then what the stores take on the disk; the peer's index of the same texts."""
+    head("import and index", *(program.path for program in programs), "FTS5 in memory")
+    done = [imported(program, "large", source) for program in programs]
+    started = time.perf_counter()
+    database = fts5(mixed_chunks(n_chunks))
+    row("MB of text a second", *(n_text / 1e6 / seconds for seconds, _, _ in done),
+        n_text / 1e6 / (time.perf_counter() - started))
+    row("peak RSS, largest process, MB", *(largest for _, largest, _ in done), "")
+    row("peak of all processes, shared pages once, MB", *(together for _, _, together in done), "")
+    for what, part in (("store on disk per MB of text, MB", ""), ("index in it", "index")):
+        row(what, *(folder_bytes(os.path.join(program.env("large")["HOME"], ".claude", "rlm", "memory", part)) / n_text
+                    for program in programs), "")
+    return database
+
+
+def folder_bytes(folder: str) -> int:
+    """The bytes of all files in the folder and below."""
+    return sum(os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(folder) for name in names)
+
+
+def calls(clients: Sequence[McpClient], name: str, **arguments: object) -> list[Callable[[], Any]]:
+    """A case for each server: a call of a tool."""
+    return [partial(client.call, name, 60, **arguments) for client in clients]
+
+
+def bench_warm(programs: Sequence[Program], database: sqlite3.Connection) -> None:
+    """Searches and greps that a warm server answers, and the memory that it keeps afterwards."""
+    clients = [program.server("large") for program in programs]
+    head("warm, ms", *(program.path for program in programs), "FTS5 in process")
+    row("ping", *medians_ms([partial(client.request, "ping") for client in clients]), "")
     for name, query in QUERIES.items():
-        ours = median_ms(lambda q=query: client.call("rlm_search", query=q, limit=10))  # type: ignore[misc]
-        theirs = median_ms(lambda q=query: fts5_search(database, q))  # type: ignore[misc]
-        row(name, ours, theirs, ours / theirs)
-
-
-def bench_grep(client: McpClient) -> None:
-    """Warm grep over MCP."""
-    head("warm grep", "rlm over MCP")
-    for name, pattern in PATTERNS.items():
-        row(name, median_ms(lambda p=pattern: client.call("rlm_grep", pattern=p), 7))  # type: ignore[misc]
-    row("two typos", median_ms(lambda: client.call("rlm_grep", pattern="conection timout", fuzzy=True), 7))
-
-
-def bench_processes(folder: str) -> None:
-    """Whole processes against `python3 -c pass`."""
-    python = sys.executable
-    words = ["search", QUERIES["question, 9 words"]]
-    bare, cold, cached, grep = process_ms(
-        [python, "-c", "pass"], [python, RLM, *words], [python, "-m", "rlm", *words], [python, RLM, "grep", "timeout"])
-    head("process", "ms", "x pass")
-    row("python3 -c pass", bare, 1.0)
-    row("python3 rlm.py search", cold, cold / bare)
-    row("python3 -m rlm search", cached, cached / bare)
-    row("python3 rlm.py grep", grep, grep / bare)
-    for how in (["rlm.py"], ["-m", "rlm"]):
-        started = start_ms(folder, [python, *(how if "-m" in how else [RLM]), "serve"])
-        row(f"python3 {' '.join(how)} serve, spawn to initialize", started, started / bare)
-
-
-def bench_writes(client: McpClient, n_chunks: int) -> None:
-    """The cost of a chunk, an insight and a peek, which should not depend on the store's size."""
-    n_calls = iter(range(10**9))
-    text = "a line of ordinary text that says something\n" * 45
-    times = {
-        "rlm_chunk": median_ms(lambda: client.call("rlm_chunk", content=f"{next(n_calls)} {text}"), 100),
-        "rlm_remember": median_ms(lambda: client.call("rlm_remember", content=f"number {next(n_calls)}"), 100),
-        "rlm_peek": median_ms(lambda: client.call("rlm_peek", chunk_id="2026-01-"[:8] + known_day(client)), 100),
-    }
-    head(f"write and read at {n_chunks:,}", "ms")
-    for name, spent in times.items():
-        row(name, spent)
-
-
-def known_day(client: McpClient) -> str:
-    """The rest of an old chunk's id behind "2026-01-", found once per client."""
-    if not hasattr(client, "known"):
-        found = re.findall(r"\[2026-01-(\S+?)\]", client.text("rlm_grep", pattern="import", date_to="2026-01-31"))
-        client.known = found[0]  # type: ignore[attr-defined]
-    return str(client.known)  # type: ignore[attr-defined]
-
-
-def bench_size(n_chunks: int, is_first: bool) -> None:
-    """All tables for one size; those that compare with others only for the first."""
-    folder = tempfile.mkdtemp(prefix="rlm-bench-")
-    try:
-        print(f"\n## {n_chunks:,} chunks, Python {sys.version.split()[0]}\n")
-        fill(folder, n_chunks)
-        client = McpClient(folder)
-        client.initialize()
-        if is_first:
-            bench_search(client, n_chunks)
-        bench_grep(client)
-        print(f"\nserver memory after these: {rss_mb(client.process.pid):.1f} MB")
-        bench_writes(client, n_chunks)
+        row(f"search: {name}", *medians_ms([*calls(clients, "rlm_search", query=query, limit=10),
+                                            partial(fts5_search, database, query)]))
+    cases = calls(clients, "rlm_search", query="error", entity="ssl.py")
+    row("search: common word, entity in few chunks", *medians_ms(cases), "")
+    for name, (pattern, n_runs) in PATTERNS.items():
+        cases = calls(clients, "rlm_grep", pattern=pattern, limit=10)
+        answers = [case() for case in cases]
+        row(name, *(f"{spent:.2f}, stopped" if answer.get("isError") else spent
+                    for answer, spent in zip(answers, medians_ms(cases, n_runs))), "")
+    row("anonymous RSS of the server then, MB", *(kept_by(client.process.pid, "Anonymous") / 1e6 for client in clients), "")
+    for client in clients:
         client.close()
-        bench_processes(folder)
+
+
+def bench_processes(programs: Sequence[Program]) -> None:
+    """Whole processes as multiples of bare Python."""
+    bare = process([PYTHON, "-I", "-S", "-c", "pass"], {})
+    head("process, x `python3 -I -S -c pass`", *(program.path for program in programs))
+
+    def multiples(name: str, cases: list[Callable[[], object]]) -> None:
+        bare_ms, *spent = medians_ms([bare, *cases])
+        row(name, *(ms / bare_ms for ms in spent))
+
+    def payload(prompt: str) -> bytes:
+        session = str(uuid.uuid4())  # a session is told the same only once
+        return json.dumps({"session_id": session, "transcript_path": f"/nonexistent/{session}.jsonl", "prompt": prompt,
+                           "cwd": DISK, "hook_event_name": "UserPromptSubmit"}).encode()
+
+    for name, prompt in PROMPTS.items():
+        multiples(f"prompt hook, all chunks in one project, {name}", [
+            process([PYTHON, "-I", "-S", program.hook], program.env("large"), partial(payload, prompt))
+            for program in programs])
+    for name in ("rare word", "question, nine words"):
+        multiples(f"python3 -S -m rlm search, {name}", [
+            process(program.run("search", QUERIES[name]), program.env("large")) for program in programs])
+    multiples("python3 rlm.py grep, common word", [
+        process([PYTHON, os.path.join(program.folder, "rlm.py"), "grep", "import"], program.env("large"))
+        for program in programs])
+
+
+def bench_writes(programs: Sequence[Program], stores: dict[str, int], folder: str) -> None:
+    """One durable chunk as a multiple of writing and syncing as many bytes to a file of the same disk."""
+    text = "a line of ordinary text that says something\n" * 45
+    fd = os.open(os.path.join(folder, "bare"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def bare() -> None:
+        os.write(fd, text.encode())
+        os.fsync(fd)
+
+    def save(client: McpClient) -> None:
+        client.call("rlm_chunk", 60, content=f"{uuid.uuid4()} {text}")
+
+    head("one durable chunk of 2 KB, x write and fsync", *(program.path for program in programs))
+    for store, n_chunks in stores.items():
+        clients = [program.server(store) for program in programs]
+        for client in clients:  # the first call of a server opens the store
+            client.call("rlm_list_chunks", 60)
+        bare_ms, *spent = medians_ms([bare, *(partial(save, client) for client in clients)], 60)
+        row(f"at {n_chunks:,} chunks (write and fsync: {bare_ms:.2f} ms)", *(ms / bare_ms for ms in spent))
+        for client in clients:
+            client.close()
+    os.close(fd)
+
+
+def main(n_chunks: int, paths: Sequence[str]) -> None:
+    """Prints the tables."""
+    folder = tempfile.mkdtemp(prefix="rlm-bench-", dir=DISK)
+    try:
+        print(f"{n_chunks:,} chunks, Python {sys.version.split()[0]}")
+        programs = [Program(path, os.path.join(folder, str(n))) for n, path in enumerate(paths)]
+        source, small = os.path.join(folder, "corpus.jsonl"), os.path.join(folder, "small.jsonl")
+        write_jsonl(source, n_chunks, n_projects=1)
+        write_jsonl(small, SMALL_STORE, n_projects=1)
+        n_text = sum(len(text.encode()) for text in mixed_chunks(n_chunks))
+        bench_warm(programs, bench_import(programs, source, n_chunks, n_text))
+        bench_processes(programs)
+        for program in programs:
+            imported(program, "small", small)
+        bench_writes(programs, {"small": SMALL_STORE, "large": n_chunks}, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    for i, size in enumerate(map(int, sys.argv[1:] or ["10000"])):
-        bench_size(size, i == 0)
+    parser = argparse.ArgumentParser(description="Measures the memory.")
+    parser.add_argument("n_chunks", nargs="?", type=int, default=10_000)
+    parser.add_argument("--against", metavar="OTHER_RLM_PY", help="a second program, side by side in the same run")
+    options = parser.parse_args()
+    main(options.n_chunks, [RLM, *([options.against] if options.against else [])])

@@ -1,4 +1,7 @@
-"""Real text to measure with: the sources of the running Python's standard library, cut at line ends to about 2 KB."""
+"""Real text to measure with: the sources of the running Python's standard library, cut at line ends to about 2 KB.
+
+Some French is made up. Everything is the same in every run.
+"""
 from __future__ import annotations
 
 import json
@@ -48,11 +51,35 @@ def chunks(n_wanted: int) -> Iterator[str]:
                             return
 
 
+SUBJECTS = """le serveur|la base de données|cette requête|l'équipe|notre client|le connecteur|la sauvegarde|un test|la page
+    d'accueil|le déploiement|une migration|la file d'attente|le cache|l'utilisateur|la réunion""".split("|")
+VERBS = """a refusé|a été corrigé avec|dépend de|ne répond plus à|remplace|avait ralenti|doit vérifier|a perdu|enregistre
+    |supprimera|attendait|bloque|a terminé|relance|mesure""".split("|")
+OBJECTS = """la connexion|les mots de passe|le fichier de configuration|une erreur de lecture|des données incomplètes|l'index
+    |la mémoire du processus|les délais d'attente|chaque étape|le certificat expiré|l'ancienne version|un numéro de série""".split("|")
+
+
+def french_text(rng: random.Random) -> str:
+    """A chunk of simple French sentences, no two chunks alike."""
+    lines: list[str] = []
+    while sum(map(len, lines)) < CHUNK_CHARS:
+        subject, verb, thing = (" ".join(rng.choice(words).split()) for words in (SUBJECTS, VERBS, OBJECTS))
+        lines.append(f"Le {rng.randint(1, 28)} mars, {subject} {verb} {thing} ({rng.randint(100, 99999)}).")
+    return "\n".join(lines)
+
+
+def mixed_chunks(n_wanted: int) -> Iterator[str]:
+    """Different chunks, every tenth in French."""
+    rng, real = random.Random(33), chunks(n_wanted)
+    for i in range(n_wanted):
+        yield french_text(rng) if i % 10 == 9 else next(real)
+
+
 def write_jsonl(path: str, n_wanted: int, n_projects: int = 20) -> None:
     """A file for `rlm.py import` with that many chunks, spread over projects and the last 300 days."""
     rng = random.Random(1)
     with open(path, "w", encoding="utf-8") as file:
-        for i, text in enumerate(chunks(n_wanted)):
+        for i, text in enumerate(mixed_chunks(n_wanted)):
             day = f"2026-{1 + i % 10:02d}-{1 + rng.randrange(28):02d}T12:00:00"
             file.write(json.dumps({"text": text, "project": f"project{i % n_projects}", "created_at": day}) + "\n")
 
