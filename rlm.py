@@ -105,7 +105,7 @@ else:
             globals()[self.name] = module
             return getattr(module, attribute)
 
-    fcntl, json, math, unicodedata = Later("fcntl"), Later("json"), Later("math"), Later("unicodedata")
+    fcntl, json, math, re, unicodedata = map(Later, ("fcntl", "json", "math", "re", "unicodedata"))
     signal = Later("signal", "_signal")  # without the names for numbers, which cost 5 ms
 
 __version__ = "0.1.0"
@@ -1596,39 +1596,54 @@ class Log:
 # 7. Words
 # ============================================================================
 # Text -> terms -> weights; pure. A text counts for each of its words folded (case and accents do not matter), for the
-# parts of identifiers, for pairs of characters where a script has no blanks, and for the stems of its words. All
-# constants were tuned on six public sets of queries (English, French, Japanese, code, dialogue); a number in a comment
-# is the change in nDCG@10, in points.
+# parts of identifiers, for short runs of characters where a script has no blanks, and for the stems and roots of its
+# words. All constants were tuned on six public sets of queries (English, French, Japanese, code, dialogue); a number in
+# a comment is the change in nDCG@10, in points.
 
 # Changes when the same text would give other terms or codes: an index made by another version is rebuilt.
-WORDS_VERSION = 1
+WORDS_VERSION = 2
+# A longer key (base64, a Japanese sentence) is not worth a place in a cache: it will hardly come again.
+CACHED_LENGTH = 40
+# A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
+CACHE_SIZE = 100_000
+
+
+class Memo(dict[str, "Any"]):
+    """key -> function(key), remembered: nine of ten tokens of a text have been met before."""
+
+    def __init__(self, function: Callable[[str], Any]) -> None:
+        self.function = function
+
+    def __missing__(self, key: str) -> Any:
+        found = self.function(key)
+        if len(key) <= CACHED_LENGTH:
+            if len(self) >= CACHE_SIZE:
+                self.clear()
+            self[key] = found
+        return found
+
 
 # -- folding -----------------------------------------------------------------
 
-# Letters that Unicode does not take apart but a keyboard does (oeuvre, Lodz). Dotless i: re.IGNORECASE takes it for i.
-LETTERS = str.maketrans({"\u0131": "i", "\u0153": "oe", "\u00e6": "ae", "\u00f8": "o", "\u0142": "l", "\u0111": "d"})
+# Letters that Unicode does not take apart but a reader does (oeuvre, Lodz), or that are one letter in other places of a
+# word (Arabic, Hebrew); hyphens. Dotless i: re.IGNORECASE takes it for i.
+LETTERS = str.maketrans(dict(zip("ıøłđىیکةךםןףץ‐‑־œæ", [*"ioldييكهכמנפצ---", "oe", "ae"])))
+# Accents, the vowel points of Hebrew and Arabic, soft hyphens, zero-width characters, marks of direction and of byte
+# order; which form or colour of an emoji is meant.
+UNSEEN = (r"[\u00ad\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u061c\u0640\u064b-\u0655\u0670\u180b-\u180f\u200b-\u200f"
+          r"\u202a-\u202e\u2060-\u206f\u20d0-\u20f0\ufe00-\ufe0f\ufeff\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff]+")
 
 
 def fold_char(char: str) -> str:
-    """One character without case and accents; "" for an accent that stands alone."""
+    """One character without case and accents; "" for an accent that stands alone and for what nobody sees."""
     # casefold before decomposing: U+0345 is itself a combining mark, but its case partner is a letter (iota).
     lower = char.casefold()
     # Full- and half-width forms are the same letters to a reader.
     parts = unicodedata.normalize("NFKD", lower) if char >= "\uff00" else unicodedata.normalize("NFD", lower)
-    base = "".join(c for c in parts.casefold() if not "\u0300" <= c <= "\u036f")
-    return unicodedata.normalize("NFC", base).translate(LETTERS)
+    return unicodedata.normalize("NFC", re.sub(UNSEEN, "", parts.casefold())).translate(LETTERS)
 
 
-class FoldTable(dict[int, str]):
-    """Code point -> its folded text, filled as characters are met (there are at most 1.1 million of them)."""
-
-    def __missing__(self, code: int) -> str:
-        char = chr(code)
-        self[code] = folded = fold_char(char)
-        return folded
-
-
-FOLDS = FoldTable()
+FOLDS = Memo(fold_char)
 
 
 def fold(text: str) -> str:
@@ -1637,7 +1652,7 @@ def fold(text: str) -> str:
         return text.lower()
     # A text has few distinct characters outside ASCII: replacing each is some ten times faster than str.translate.
     for char in set(text):
-        if char > "\x7f" and (folded := FOLDS[ord(char)]) != char:
+        if char > "\x7f" and (folded := FOLDS[char]) != char:
             text = text.replace(char, folded)
     return text.lower()
 
@@ -1659,7 +1674,7 @@ strike:struck swear:swore/sworn swim:swam/swum take:took/taken teach:taught tear
 think:thought throw:threw/thrown understand:understood wake:woke/woken wear:wore/worn win:won
 write:wrote/written child:children man:men woman:women foot:feet tooth:teeth mouse:mice person:people wife:wives
 knife:knives shelf:shelves half:halves index:indices/indexes oeil:yeux matrix:matrices vertex:vertices
-analysis:analyses criterion:criteria
+analysis:analyses criterion:criteria embed:embedding
 """
 IRREGULAR = {
     form: entry.partition(":")[0] for entry in IRREGULAR_TEXT.split() for form in entry.partition(":")[2].split("/")
@@ -1668,89 +1683,71 @@ VOWELS = frozenset("aeiouy")
 DOUBLES = frozenset(("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt"))
 
 # Ending -> what takes its place, applied when the ending lies behind the first syllable. English and French.
-DERIVED = {
-    "tional": "tion", "enci": "ence", "anci": "ance", "abli": "able", "ibli": "ible", "entli": "ent", "antli": "ant",
-    "izer": "ize", "ization": "ize", "iser": "ize", "isation": "ize", "isateur": "ize", "ational": "ate",
-    "ation": "ate", "ator": "ate", "ateur": "ate", "atrice": "ate", "alism": "al", "aliti": "al", "alli": "al",
-    "fulness": "ful",
-    "ousli": "ous", "ousness": "ous", "iveness": "ive", "iviti": "ive", "biliti": "ble", "fulli": "ful",
-    "lessli": "less", "icalli": "ic", "alize": "al", "alise": "al", "icate": "ic", "iciti": "ic", "ical": "ic",
-    "logi": "log", "logie": "log",
-    "ivite": "ive", "alite": "al", "bilite": "ble", "icite": "ic", "ique": "ic", "amment": "ant", "emment": "ent",
-    "ellement": "el", "ivement": "ive", "eusement": "eu", "alement": "al", "iquement": "ic", "eux": "eu", "euse": "eu",
-    "eur": "eu", "trice": "teu", "enne": "en", "elle": "el", "if": "ive", "ful": "", "ness": "",
-}
+DERIVED = dict(entry.split(":") for entry in """
+tional:tion enci:ence anci:ance abli:able ibli:ible entli:ent antli:ant izer:ize ization:ize iser:ize isation:ize
+isateur:ize ational:ate ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous
+ousness:ous iveness:ive iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic
+logi:log logie:log ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive
+eusement:eu alement:al iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
+""".split())
 # Endings that go when they lie behind the second syllable.
 LOOSE = frozenset((
     "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ism", "ate", "iti", "ous", "ive",
     "ize", "ise", "tion", "sion", "ative", "ite", "isme", "ale", "ere", "ante", "ente",
 ))
 LI_AFTER = frozenset("cdeghkmnrt")
+# Most words end in none of these: a look at two letters spares them seven.
+DERIVED_TAILS, LOOSE_TAILS = {end[-2:] for end in DERIVED} | {"li"}, {end[-2:] for end in LOOSE}
+# A syllable ends after a consonant that follows a vowel.
+SYLLABLES = "[^aeiouy]*[aeiouy]+[^aeiouy]([^aeiouy]*[aeiouy]+[^aeiouy])?"
+SHORT = "(?:^[aeiouy][^aeiouy]|[^aeiouy][aeiouy][^aeiouywx])$"  # a short last syllable, as in "hop"
+# First and last character of a script, endings that go (twice, as in "problem|em"), what goes at the beginning then.
+# Russian and Ukrainian nouns, adjectives and verbs; articles, prepositions and plurals of Arabic and Hebrew. Folded.
+LIGHT_STEMS = (
+    ("а", "ӿ", "(?<=...)(?:" + "|".join("""
+        а я о е є ы и і ь у ю ам ям ом ем єм ах ях ов ев ів еи ои ии іи ою ею єю ью ия ья ие ию ія іі ію ією ее ое ая яя
+        ую юю ые ыи ых их ым им ами ями ием иям иях иями иеи ыми ими ого его ому ему ові еві тью теи тям тях тями
+        ть ти ет ут ют ит ат ят ает яет ует ают яют уют ешь ишь ете ите ал ил ел ла ло ли ала ало али ила ило или ся сь
+        """.split()) + ")$", "^$"),
+    ("ء", "ۿ", "(?<=..)(?:ها|ان|ات|ون|ين|يه|ه|ي)$", "^(?:و?(?:ال|بال|كال|فال|لل)|و(?=....))(?=..)"),
+    ("א", "ת", "(?<=..)(?:ימ|ות)$", "^[הובכלמש]+(?=...)"),
+)
 
 
 def syllables(word: str) -> tuple[int, int]:
-    """Where the first and the second syllable of a word end: after a consonant that follows a vowel."""
-    ends: list[int] = []
-    vowel = False
-    for i, char in enumerate(word, 1):
-        if char in VOWELS:
-            vowel = True
-        elif vowel:
-            ends.append(i)
-            vowel = False
-            if len(ends) == 2:
-                return ends[0], ends[1]
-    return (ends[0] if ends else len(word)), len(word)
-
-
-def has_vowel(part: str) -> bool:
-    """Whether any letter of it is a vowel."""
-    return not VOWELS.isdisjoint(part)
-
-
-def is_short(word: str) -> bool:
-    """Does it end in a short syllable (consonant, vowel, consonant other than w, x, y), as in "hop"?"""
-    if len(word) < 3:
-        return len(word) == 2 and word[0] in VOWELS and word[1] not in VOWELS
-    return word[-1] not in "aeiouywx" and word[-2] in VOWELS and word[-3] not in VOWELS
+    """Where the first and the second syllable of a word end."""
+    match = re.match(SYLLABLES, word)
+    if not match:
+        return len(word), len(word)
+    return (match.start(1), match.end()) if match[1] else (match.end(), len(word))
 
 
 def singular(word: str) -> str:
     """The word without the -s, -es, -ies, -x or -aux of a plural."""
-    if word[-1] == "x":
-        if word.endswith("aux") and len(word) > 4:
-            return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    if word.endswith("aux") and len(word) > 4:
+        return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    if word[-1] != "s" or word.endswith(("ss", "us", "is")) or VOWELS.isdisjoint(word[:-2]):
         return word
-    if word[-1] != "s" or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("sses"):
-        return word[:-2]
-    if word.endswith("ies"):
-        return word[:-2] if len(word) > 4 else word[:-1]
-    return word[:-1] if has_vowel(word[:-2]) else word
+    return word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
 
 
 def without_tense(word: str) -> str:
     """The word without -ed, -ing, -edly, -ingly."""
-    for end in ("ingly", "edly", "ing", "ed"):
-        if word.endswith(end):
-            break
-    else:
+    end = next((end for end in ("ingly", "edly", "ing", "ed") if word.endswith(end)), "")
+    base = word.removesuffix(end)
+    if not end or VOWELS.isdisjoint(base):
         return word
-    base = word[: -len(end)]
     if end[0] == "e" and base.endswith("e"):  # agreed, proceed
-        return base + "e" if syllables(word)[0] <= len(base) - 1 else word
-    if not has_vowel(base):
-        return word
-    if base.endswith(("at", "bl", "iz")):
+        return base + "e" if syllables(word)[0] < len(base) else word
+    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllables(base)[0] >= len(base)):
         return base + "e"
-    if len(base) > 3 and base[-2:] in DOUBLES:
-        return base[:-1]
-    return base + "e" if is_short(base) and syllables(base)[0] >= len(base) else base
+    return base[:-1] if len(base) > 3 and base[-2:] in DOUBLES else base
 
 
 def derived(word: str) -> str:
     """The word with one ending of DERIVED replaced, if that lies behind the first syllable."""
+    if word[-2:] not in DERIVED_TAILS:
+        return word
     first = syllables(word)[0]
     for size in range(min(8, len(word) - first), 1, -1):
         new = DERIVED.get(word[-size:])
@@ -1761,38 +1758,78 @@ def derived(word: str) -> str:
     return word
 
 
-def without_loose(word: str, second: int) -> str:
-    """The word without the longest ending of LOOSE, if that lies behind the second syllable."""
-    for size in range(min(5, len(word)), 1, -1):
-        end = word[-size:]
-        if end in LOOSE:
-            if end in ("tion", "sion"):  # only the -ion goes: the t belongs to the stem
-                return word[:-3] if len(word) - 3 >= second else word
-            return word[:-size] if len(word) - size >= second else word
-    return word
-
-
 def trimmed(word: str) -> str:
-    """The word without a loose ending, a silent e or the second of two l."""
+    """The word without a loose ending behind its second syllable, a silent e or the second of two l."""
     first, second = syllables(word)
-    word = without_loose(word, second)
-    if word[-1] == "e" and (second < len(word) or (first < len(word) and not is_short(word[:-1]))):
+    for size in range(min(5, len(word)) if word[-2:] in LOOSE_TAILS else 0, 1, -1):
+        if word[-size:] in LOOSE:
+            cut = 3 if word[-size:] in ("tion", "sion") else size  # only the -ion goes: the t belongs to the stem
+            word = word[:-cut] if len(word) - cut >= second else word
+            break
+    if word[-1] == "e" and (second < len(word) or (first < len(word) and not re.search(SHORT, word[:-1]))):
         return word[:-1]
-    if word.endswith("ll") and second < len(word):
-        return word[:-1]
-    return word
+    return word[:-1] if word.endswith("ll") and second < len(word) else word
 
 
 def stem(word: str) -> str:
-    """What an English or French word (folded) shares with its other forms; the word itself when that is all of it."""
+    """What a word (folded) shares with its other forms; the word itself when that is all of it or the language is not
+    known. English and French, lightly Russian, Ukrainian, Arabic and Hebrew."""
     if word in IRREGULAR:
         return stem(IRREGULAR[word])
-    if len(word) < 3 or len(word) > 30 or not word.isalpha() or not word.isascii():
+    if len(word) < 3 or len(word) > 30 or not word.isalpha():
+        return word
+    if not word.isascii():
+        for first, last, endings, beginnings in LIGHT_STEMS:
+            if first <= word[0] <= last:
+                return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
         return word
     word = without_tense(singular(word))
     if word[-1] == "y" and len(word) > 2 and word[-2] not in VOWELS:
         word = word[:-1] + "i"
     return trimmed(derived(derived(word)))  # twice: -fulness, -isations, -iveness leave another ending behind
+
+
+# -- roots -------------------------------------------------------------------
+
+# Words of one root that the stemmer keeps apart, and what programmers shorten. All are stems, or words where the stem
+# would mean something else as well (authorization, author).
+KIN = {word: words for words in (entry.split("/") for entry in """
+auth/authent/authorization/authorize/authorized config/configur repo/repositori db/databas doc/document app/applic
+admin/administr param/paramet arg/argument func/function/fn var/variabl dir/directori lib/librari perf/perform
+async/asynchron sync/synchron init/initi info/inform msg/messag err/error impl/implement spec/specif/specifi
+stat/statist temp/temporari/tmp cert/certif/certifi cred/credenti permit/permiss/perm exec/execut env/environ
+dev/develop prod/production ref/refer k8s/kubernet js/javascript ts/typescript postgr/postgresql/pg mongo/mongodb
+c++/cpp c#/csharp use/usag/usabl/useless receiv/receipt/recept choos/choic maintain/mainten explain/explan safe/safeti
+stabl/stabil simpl/simpli/simplic/simplifi/simplif grow/growth long/length wide/width deep/depth strong/strength
+high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succe/success
+agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli automat/autom
+replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
+decid/decis divid/divis provid/provis exclud/exclus includ/inclus conclud/conclus expand/expans extend/extens
+convert/conversion submit/submiss transmit/transmiss produc/product reduc/reduct introduc/introduct describ/descript
+subscrib/subscript transcrib/transcript respond/respons solv/solut resolv/resolut defin/definit verifi/verif
+notifi/notif modifi/modif classifi/classif identifi/identif clarifi/clarif qualifi/qualif
+""".split()) for word in words}
+# Ending of a stem -> what takes its place in the root: deployment, failure, easily, slowly, parser, editor, storage,
+# readable, discovery. Of the stem, three letters must be left, or four when the ending has two.
+KIN_ENDINGS = {"ment": "", "ur": "", "ili": "i", "li": "", "er": "", "or": "", "ag": "", "abl": "", "eri": ""}
+# What only looks like that.
+NO_KIN = frozenset("""
+comment segment element fragment statement argument document implement department moment number letter better matter
+bitter latter server folder manner banner summer proper flower shower differ whether either neither cluster center
+filter member master trigger answer border docker transfer render author factor mirror monitor averag languag messag
+packag passag carriag textur notabl suitabl probabl variabl suppli compli career charli
+""".split())
+
+
+def root(base: str) -> str:
+    """What a stem is derived from, as "deployment" from "deploy", without a final e; "" when no rule says so."""
+    if base in NO_KIN or not base.isalpha() or not base.isascii():
+        return ""
+    for size in (4, 3, 2):
+        new, rest = KIN_ENDINGS.get(base[-size:]), base[:-size]
+        if new is not None and len(rest) >= (3 if size > 2 else 4):
+            return rest[:-1] if rest[-2:] in DOUBLES and not new else (rest + new).rstrip("e")
+    return ""
 
 
 # -- stop words --------------------------------------------------------------
@@ -1818,125 +1855,144 @@ etre avoir lors puis
 
 # -- text to terms -----------------------------------------------------------
 
-# Marks the term that lists the OTHER forms of a stem: a word w whose stem s is not w counts for w and for STEM + s.
-# So no posting is written twice for the many words that are their own stem.
-STEM = "\x02"
-# A longer raw token (base64, a Japanese sentence) is not worth a place in the cache: it will hardly come again.
-CACHED_LENGTH = 40
-# A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
-CACHE_SIZE = 100_000
+# Mark the terms that list the OTHER forms of a stem, and what comes from a root: a word w whose stem s is not w counts
+# for w and for STEM + s; if it has a root r, for ROOT + r, too. So no posting is written twice for most words.
+STEM, ROOT = "\x02", "\x02="
 # A hash has dozens of letter/digit borders, a name has few; splitting hashes would flood the index with single letters.
 MAX_PARTS = 8
-# Every byte that cannot be part of a word becomes a blank. Bytes above ASCII stay: split() and term() look at those.
-BLANKS = bytes(b if b > 127 or chr(b).isalnum() or b == 95 else 32 for b in range(256))
+# Every byte that cannot be part of a word becomes a blank. Bytes above ASCII stay: split() and words_of look at those.
+BLANKS = bytes(b if b > 127 or chr(b).isalnum() or b in b"_-+#" else 32 for b in range(256))
+# Scripts without blanks between words, or with particles that stick to nouns: their characters, and how long the pieces
+# of a run are that are indexed, and those that a query asks for. Han and kana: single ones +0.8.
+UNSPACED = (
+    ("\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+     "\U00020000-\U0003ffff", (1, 2), (1, 2)),
+    ("\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3", (1, 2), (2,)),  # Hangul
+    # Thai, Lao, Burmese, Khmer: alphabets, where every text has most pairs.
+    ("\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0edf\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17d7\u17dc-\u17e9",
+     (2, 3), (3,)),
+    ("\u231a\u231b\u23e9-\u23f3\u2600-\u27bf\u2b50\u2b55\U0001f000-\U0001faff", (1, 2), (1, 2)),  # emoji
+)
+# A Korean noun of one syllable makes a pair with its particle: the noun alone is looked for, too.
+PARTICLES = frozenset("은는이가을를에의로도와과만")
+C_SHARP = r"(?<!\w)[A-Za-z](?:\+\+|#)(?![A-Za-z])"  # C++, C# and F# are no C and F
+ASCII_WORDS = C_SHARP + r"|\w+"
+# Other words, too: runs of one of the scripts above, words in others (vowel signs are letters in those of India).
+RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
+                 rf"(?:(?![{''.join(chars for chars, *_ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
+# The parts of an identifier: parseURLFast2 -> parse, URL, Fast, 2.
+PARTS = r"[0-9]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W0-9A-Z_a-z]+"
+# Two words in one: re-run and re_run are found as rerun, SHOP-499 before any other 499. Without what French asks with
+# (puis-je, a-t-il): a stop word at the end, but for those that English verbs take (log-in, backup).
+COMPOUND = r"(?<!\w)(?<!\w-)([^\W\d_]+)[-_]([^\W\d_]+|\d+)(?!-?\w)"
+VERB_ENDS = ("in", "out", "up", "down", "off", "over")
 
 
 def raw_tokens(text: str) -> list[str]:
-    """The text cut at blanks and ASCII punctuation, case kept; outside ASCII, a token may still hold punctuation."""
+    """The text cut at blanks and most of ASCII punctuation, case kept; a token may still hold other punctuation."""
     # Some eight times faster than re.findall(r"\w+"): no Python-level work per character.
     return text.encode("utf-8", "replace").translate(BLANKS).decode().split()
 
 
-def is_cjk(char: str) -> bool:
-    """Is it a Han character, Hiragana or Katakana: a script written without blanks between words?"""
-    return (
-        "\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u4dbf" or "\u4e00" <= char <= "\u9fff"
-        or "\uf900" <= char <= "\ufaff" or char >= "\U00020000" or char in "\u3005\u3006\u3007"
-    )
+# Character -> those two lengths; () where words have blanks.
+PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
+
+
+def is_unspaced(char: str) -> bool:
+    """Is it of a script that is indexed in short pieces, or an emoji?"""
+    return char > "\x7f" and bool(PIECE_LENGTHS[char])
+
+
+def is_hash(word: str) -> bool:
+    """Is it (folded) hexadecimal, as the name of a commit or a digest is, in full or cut short?"""
+    return len(word) > 6 and not word.isalpha() and not word.isdigit() and set("0123456789abcdef").issuperset(word)
 
 
 def bare(raw: str) -> str:
-    """A raw token without accents but with its case; a blank where a word ends."""
-    out = []
-    for char in raw:
-        for c in FOLDS[ord(char)]:
-            out.append((c.upper() if char.isupper() else c) if c.isalnum() or c == "_" else " ")
-    return "".join(out)
-
-
-def script_runs(word: str) -> list[str]:
-    """The word cut between CJK and other characters: "Pythonで書く" -> "Python", "で書く"."""
-    cuts = [i for i in range(1, len(word)) if is_cjk(word[i - 1]) != is_cjk(word[i])]
-    return [word[a:b] for a, b in zip([0, *cuts], [*cuts, len(word)])]
-
-
-def starts_part(before: str, char: str, after: str) -> bool:
-    """Does a part of an identifier start at this character: parseURLFast2 -> parse, URL, Fast, 2?"""
-    if before == "_" or char == "_" or char.isdigit() != before.isdigit():
-        return True
-    return char.isupper() and (not before.isupper() or after.islower())
-
-
-def identifier_parts(word: str) -> list[str]:
-    """The folded parts of an identifier; nothing for a plain word."""
-    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
-        return []
-    cuts = [i for i in range(1, len(word)) if starts_part(word[i - 1], word[i], word[i + 1 : i + 2])]
-    if not 0 < len(cuts) < 2 * MAX_PARTS:
-        return []
-    found = [fold(p) for p in (word[a:b] for a, b in zip([0, *cuts], [*cuts, len(word)])) if p != "_"]
-    return found if len(found) <= MAX_PARTS else []
+    """A raw token without accents but with its case."""
+    if raw.isascii():
+        return raw
+    raw = unicodedata.normalize("NFC", raw)
+    for char in set(raw):
+        if char > "\x7f":
+            raw = raw.replace(char, FOLDS[char].upper() if char.isupper() else FOLDS[char])
+    return raw
 
 
 def words_of(raw: str) -> list[str]:
-    """The words (letters, digits, underscore) of one raw token, without accents, with case; CJK runs on their own."""
+    """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
+    raw = bare(raw)
     if raw.isascii():
-        return [raw]
-    return [run for word in bare(raw).split() for run in (script_runs(word) if not word.isascii() else (word,))]
+        return [raw] if raw.isalnum() else re.findall(ASCII_WORDS, raw)
+    return re.findall(RUNS, raw)
 
 
-def exact_terms(word: str) -> list[str]:
-    """The terms under which a word of words_of is found as written: itself and its parts, or CJK singles and pairs."""
-    folded = fold(word)
-    if is_cjk(word[0]):
-        return [*folded, *map("".join, zip(folded, folded[1:]))]
-    return [folded, *identifier_parts(word)]
+def compounds(raw: str) -> list[str]:
+    """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
+    pairs = re.findall(COMPOUND, bare(raw).lower()) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    return [a + b for a, b in pairs if b not in STOP_WORDS or b in VERB_ENDS]
 
 
-def stem_term(word: str) -> str:
-    """STEM + stem for a word that is not its own stem, else ""."""
+def identifier_parts(word: str) -> list[str]:
+    """The folded parts of an identifier; nothing for a plain word or a hash."""
+    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
+        return []
+    folded = word.lower()
+    found = [part.lower() for part in re.findall(PARTS, word)]
+    return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
+
+
+def exact_terms(word: str, is_asked: bool = False) -> list[str]:
+    """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
+    if not is_unspaced(word[0]):
+        return [word.lower(), *identifier_parts(word)]
+    lengths = PIECE_LENGTHS[word[0]][is_asked]
+    return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
+
+
+def form_terms(word: str) -> tuple[str, ...]:
+    """STEM + stem, for a word (folded) that is not its own stem, and ROOT + root, if it has one."""
     if word in STOP_WORDS:
-        return ""
+        return ()
     base = stem(word)
-    return STEM + base if base != word else ""
+    from_root = root(base)
+    return (*((STEM + base,) if base != word else ()), *((ROOT + from_root,) if from_root else ()))
+
+
+FORMS = Memo(form_terms)
 
 
 def token_terms(raw: str) -> tuple[str, ...]:
     """Every term that one raw token counts for."""
+    if raw.isalpha() and raw.isascii() and (raw.islower() or raw.isupper() or raw.istitle()):
+        word = raw.lower()
+        return (word, *FORMS[word])
     found: list[str] = []
     for word in words_of(raw):
         exact = exact_terms(word)
         found += exact
         # An identifier's parts have forms; the whole of it has none.
-        found += filter(None, map(stem_term, exact[1:] if len(exact) > 1 else exact))
-    return tuple(found)
+        for part in exact[1:] or exact:
+            found += FORMS[part]
+    return (*found, *compounds(raw))
 
 
-class TermCache(dict[str, tuple[str, ...]]):
-    """Raw token -> token_terms(token), remembered: nine of ten tokens of a text have been met before."""
-
-    def __missing__(self, raw: str) -> tuple[str, ...]:
-        found = token_terms(raw)
-        if len(raw) <= CACHED_LENGTH:
-            if len(self) >= CACHE_SIZE:
-                self.clear()
-            self[raw] = found
-        return found
+TERMS = Memo(token_terms)
 
 
-TERMS = TermCache()
+def named_tokens(text: str) -> list[str]:
+    """raw_tokens, with "dotnet" for each .NET besides its letters."""
+    if ".NET" in text or ".net" in text:
+            text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+    return raw_tokens(text)
 
 
 def count_terms(text: str) -> dict[str, int]:
     """How often each term occurs in the text."""
-    raw: dict[str, int] = {}
-    for token in raw_tokens(text):
-        raw[token] = raw.get(token, 0) + 1
-    counts: dict[str, int] = {}
-    for token, n in raw.items():  # distinct tokens only: two of five
-        for term in TERMS[token]:
-            counts[term] = counts.get(term, 0) + n
-    return counts
+    from collections import Counter
+    from itertools import chain
+
+    return Counter(chain.from_iterable(map(TERMS.__getitem__, named_tokens(text))))
 
 
 # -- scores ------------------------------------------------------------------
@@ -1949,6 +2005,8 @@ B = 0.65
 EXACT_WEIGHT = 0.3
 # 0: -1.0 (-4 on French questions), .2-.4 within 0.1, 1: worse on conversations.
 STOP_WEIGHT = 0.3
+# What words of the same root count. Index and query: deploy, deployment.
+KIN_WEIGHT = 0.15
 # A posting is one byte: 5 classes of tf times 51 of length. 32 lengths in steps of 1.41 cost 0.3-0.5 points against
 # exact lengths, 51 in steps of 1.19 cost 0.1; 5 classes of tf cost 0.2 against 7 at most, since tf saturates early.
 FREQUENCY_VALUES = (1.0, 2.0, 3.0, 5.0, 12.0)
@@ -2006,36 +2064,67 @@ def fragments(literal: str) -> list[str]:
     A text that contains the literal in any case has for each of them a term that contains it.
     """
     found: list[str] = []
-    for word in (word for raw in raw_tokens(literal) for word in words_of(raw)):
-        folded_word = fold(word)
-        pairs = [folded_word[i : i + 2] for i in range(len(folded_word) - 1)] if is_cjk(word[0]) else []
-        found += pairs or [folded_word]
+    for word in (fold(word).rstrip("+#") for raw in raw_tokens(literal) for word in words_of(raw)):
+        found += [word[i : i + 2] for i in range(len(word) - 1)] if is_unspaced(word[0]) and len(word) > 1 else [word]
     return found
 
 
-def query_terms(query: str) -> list[tuple[float, str, str]]:
-    """(weight, word, stem) per distinct word, weights of repetitions added; stem "" where only the word itself counts.
+class QueryWord:
+    """A word of a query, and what is looked up for it.
 
-    With each list a text -> code_weights(...)[code], a text's score is the sum of
+    With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
 
-        weight * idf(df(stem) + df(STEM + stem)) * as_one(stem list, STEM + stem list)  and
-        weight * EXACT_WEIGHT * idf(df(word)) * word list
+        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list),
+        weight * EXACT_WEIGHT * idf(df(word)) * word list, and
+        weight * KIN_WEIGHT * idf(df of all kin lists together) * the highest of the kin lists;
 
-    and without a stem of weight * idf(df(word)) * word list.
+    where base is "", of weight * idf(df(word)) * word list and the same for its kin.
     """
-    found: dict[str, tuple[float, str]] = {}
-    for raw in raw_tokens(query):
-        for word in (w for part in words_of(raw) for w in exact_terms(part)):
-            tells = word not in STOP_WORDS
-            weight = found.get(word, (0.0, ""))[0] + (1.0 if tells else STOP_WEIGHT)
-            found[word] = weight, stem(word) if tells and not is_cjk(word[0]) else ""
-    return [(weight, word, base) for word, (weight, base) in found.items()]
+
+    __slots__ = ("word", "weight", "base", "kin", "is_hash", "is_fixed")
+
+    def __init__(self, word: str, is_fixed: bool) -> None:
+        self.word = word  # folded
+        self.weight = 0.0  # of all its occurrences
+        self.base = stem(word) if word not in STOP_WORDS and not is_unspaced(word[0]) else ""
+        # Never replaced by a word that looks like it: of an identifier, a ticket, a number.
+        self.is_fixed = is_fixed
+        # Counts for every term that is_hash and begins with it, as if they were one: a commit by its first digits.
+        self.is_hash = is_hash(word) or (len(word) > 6 and word.isdigit())
+        self.kin: list[str] = []  # terms that tell of a relative; a miss is the rule
+        if is_hash(word):
+            self.kin += [word[:n] for n in range(7, min(13, len(word)))]
+        elif self.base:
+            from_root = root(self.base)
+            relatives = [w for w in KIN.get(word) or KIN.get(self.base) or [] if w not in (word, self.base)]
+            relatives += [from_root, from_root + "e"] if from_root else []
+            self.kin += [mark + w for w in relatives for mark in ("", STEM)]
+            self.kin += [ROOT + w for w in {self.base.rstrip("e"), from_root} if w]
+        elif word[1:] in PARTICLES:
+            self.kin.append(word[0])
+
+
+def query_terms(query: str) -> list[QueryWord]:
+    """The distinct words of the query, in its order."""
+    found: dict[str, QueryWord] = {}
+    before = ""  # the word before this one, if a blank is all that lies between
+    for raw in named_tokens(query):
+        words = words_of(raw)
+        is_fixed = any(c.isdigit() or c == "_" for c in raw) or any(map(identifier_parts, words))
+        for term in [term for word in words for term in exact_terms(word, True)] + compounds(raw):
+            asked = found.setdefault(term, QueryWord(term, is_fixed))
+            asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+        word = fold(raw) if raw.isalpha() and not is_unspaced(raw[0]) else ""
+        if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
+            found[before].kin.append(before + word)  # file name is filename
+        before = word if word not in STOP_WORDS else ""
+    return list(found.values())
 
 
 def query_steps(query: str) -> list[str]:
     """The stems of the query's words in reading order, parts for whole identifiers; stop words as they are, no CJK."""
     found = []
-    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_cjk(w[0])):
+    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_unspaced(w[0])):
         found += [w if w in STOP_WORDS else stem(w) for w in identifier_parts(word) or [fold(word)]]
     return found
 
@@ -2066,11 +2155,13 @@ INDEX_VERSION = 3
 SEGMENT_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
-BUILT_MAX_DOCS = 8 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
+BUILT_MAX_DOCS = 4 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
 MERGED_MAX_DOCS = 4096  # merged while serving: bounds the server's memory
 LARGEST_SEGMENT = 1 << 15  # a row must fit two bytes
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
+# How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
+READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
 JOINED_KEPT = 64
 BLOCK_TERMS = 256  # a look-up bisects the first terms of the blocks, then reads one block
@@ -2206,6 +2297,18 @@ def joined_postings(one: Postings, other: Postings, n_docs: int) -> Postings:
     codes = dict(zip(one.rows, one.codes))
     for row, code in zip(other.rows, other.codes):
         codes[row] = joined_code(codes[row], code) if row in both else code
+    return Postings(list(codes), bytes(codes.values()))
+
+
+def merged_postings(found: Iterable[Postings]) -> Postings:
+    """The postings of several terms as one list: of each document the highest code."""
+    lists = [postings for postings in found if postings.codes or postings.column]
+    if len(lists) < 2:
+        return lists[0] if lists else NO_POSTINGS
+    codes: dict[int, int] = {}
+    for postings in lists:
+        for row, code in zip(postings.all_rows(), postings.codes or postings.column.replace(b"\0", b"")):
+            codes[row] = max(code, codes.get(row, 0))
     return Postings(list(codes), bytes(codes.values()))
 
 
@@ -2472,30 +2575,35 @@ class Batch:
 def merged_file(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes:
     """One segment file with the documents of several that follow one another; calls *pause* now and then."""
     from array import array
+    from heapq import merge
+    from itertools import groupby
+    from operator import itemgetter
 
-    rows_of: dict[bytes, bytes] = {}
-    codes_of: dict[bytes, bytes] = {}
-    for segment in segments:
-        offset = segment.first - segments[0].first
-        terms = segment.read("terms")[1:-1].split(b"\n")
-        for number, term in enumerate(terms):
-            found = segment.postings_at(number)
-            rows = array("H", [row + offset for row in found.all_rows()]).tobytes()
-            codes = found.codes or found.column.replace(b"\0", b"")
-            if term in rows_of:
-                rows, codes = rows_of[term] + rows, codes_of[term] + codes
-            rows_of[term], codes_of[term] = rows, codes
-            if number & 1023 == 0:
-                pause()
+    def numbered(which: int) -> Iterator[tuple[bytes, int, int]]:
+        """(term, which segment, the term's number in it), in order."""
+        terms = segments[which].read("terms")[1:-1].split(b"\n")
+        return ((term, which, number) for number, term in enumerate(terms))
+
+    terms: list[bytes] = []
+    raws: list[bytes] = []
+    for term, group in groupby(merge(*map(numbered, range(len(segments)))), key=itemgetter(0)):
+        rows = codes = b""
+        for _, which, number in group:
+            offset, found = segments[which].first - segments[0].first, segments[which].postings_at(number)
+            rows += array("H", [row + offset for row in found.all_rows()]).tobytes()
+            codes += found.codes or found.column.replace(b"\0", b"")
+        terms.append(term)
+        raws.append(rows + codes)
+        if len(terms) & 1023 == 0:
+            pause()
     columns = {name: b"".join(segment.read(name) for segment in segments) for name in COLUMNS}
     choices = {name: sorted({value for segment in segments for value in segment.header[name]}) for name in CHOICES}
     for name, known in choices.items():
         columns[name] = b"".join(segment.read(name).translate(bytes(map(known.index, segment.header[name])).ljust(256))
                                  for segment in segments)
     names = [term_bytes("\t".join(segment.names(row))) for segment in segments for row in range(segment.n_docs)]
-    every = sorted(rows_of)
-    return segment_file(segments[0].first, sum(segment.n_tokens for segment in segments), columns, choices, names,
-                        every, [rows_of[term] + codes_of[term] for term in every])
+    n_tokens = sum(segment.n_tokens for segment in segments)
+    return segment_file(segments[0].first, n_tokens, columns, choices, names, terms, raws)
 
 
 # -- what the index consists of ---------------------------------------------
@@ -2653,6 +2761,8 @@ def common(*masks: bytes) -> bytes:
 
 # -- the view: index and tail as one ----------------------------------------
 
+ALL_DOCS = 1 << 60
+
 
 class View:
     """What one process knows of a store: the index as far as it reaches, and the tail of the log folded in memory.
@@ -2683,7 +2793,7 @@ class View:
         self.numbers: dict[str, set[str]] = {}  # a "date_project" -> what follows it in ids
         self.n_damaged = index.n_damaged
 
-    def refresh(self, most_docs: int = 1 << 60) -> View:
+    def refresh(self, most_docs: int = ALL_DOCS) -> View:
         """Takes in what was written since the last time, by anyone, or so much that so many are in the tail."""
         while True:
             try:
@@ -2710,9 +2820,9 @@ class View:
             if rewritten or is_cut or signature != (0, 0, 0) or not self.seen:
                 self.reset(open_index(self.log) if signature != (0, 0, 0) else Snapshot())
         if self.log.generation() and (n_new := self.log.size() - self.seen) > 0:
-            if n_new > self.patience_bytes:
+            if n_new > self.patience_bytes and most_docs == ALL_DOCS:
                 raise NotIndexed(f"{size_text(n_new)} of the memory are not indexed yet; a server does that when it is "
-                                 "idle, `rlm search` at once")
+                                 "idle, a search in a shell at once")
             for pos, line in self.log.lines(self.seen):
                 self.fold_line(pos, line)
                 self.seen = pos + len(line) + 1
@@ -3090,28 +3200,33 @@ class Builder:
         view.refresh()
 
 
-def mergeable(segments: Sequence[Segment], max_docs: int) -> int:
-    """How many of the last segments to merge into one, 0 for none.
+def mergeable(segments: Sequence[Segment], max_docs: int) -> tuple[int, int]:
+    """Which segments to merge into one, as a slice; an empty one for none.
 
-    At least four, and one more as long as it is no more than twice what is behind it: a document is merged
-    about log2(n) times, and about log2(n) segments are left.
+    At least four that follow one another, as late as possible, and one more as long as it is no more than twice what
+    is behind it: a document is merged about log2(n) times, and about log2(n) segments are left.
     """
-    n_merged, n_docs = 0, 0
-    for segment in reversed(segments):
-        if n_docs + segment.n_docs > max_docs or (n_merged >= 3 and segment.n_docs > 2 * n_docs):
-            break
-        n_docs += segment.n_docs
-        n_merged += 1
-    return n_merged if n_merged >= 4 else 0
+    for end in range(len(segments), 3, -1):
+        start, n_docs = end, 0
+        while start and n_docs + segments[start - 1].n_docs <= max_docs and (
+                end - start < 3 or segments[start - 1].n_docs <= 2 * n_docs):
+            start -= 1
+            n_docs += segments[start].n_docs
+        if end - start >= 4:
+            return start, end
+    return 0, 0
 
 
 def merge(view: View, max_docs: int, pause: Callable[[], None]) -> None:
-    """Makes one of the last segments as long as that is worth it. Call it with the index's lock held."""
-    while n_merged := mergeable(view.index.segments, max_docs):
+    """Makes one of several segments as long as that is worth it. Call it with the index's lock held."""
+    while True:
         log, index = view.log, view.index
-        merged = index.segments[-n_merged:]
+        start, end = mergeable(index.segments, max_docs)
+        if not end:
+            return
+        merged = index.segments[start:end]
         path = log.places.segment(log.generation(), merged[0].first, merged[-1].first + merged[-1].n_docs)
-        index.files[-n_merged - 1 : -1] = [write_cache(path, merged_file(merged, pause))]
+        index.files[start:end] = [write_cache(path, merged_file(merged, pause))]
         publish(log, index)
         view.refresh()
 
@@ -3133,6 +3248,15 @@ def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS
     except StoreUnwritable:
         pass
     return False
+
+
+def is_behind(places: Places) -> bool:
+    """Whether so much is not in the index that it should be brought up to date."""
+    view = View(places, TAIL_MAX_BYTES)
+    try:
+        return tail_is_long(view.refresh())
+    except NotIndexed:
+        return True
 
 
 def index_now(view: View, progress: Callable[[float, float, str], None]) -> None:
@@ -3262,8 +3386,10 @@ class Projects:
         terms = sorted(view.terms_from(BY_PROJECT))
         self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
         # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
-        names = [name for each, name in self.known if each]
-        shared = {each for each, name in self.known if names.count(name) > 1} if len(set(names)) < len(names) else ()
+        bearers: dict[str, list[str]] = {}
+        for each, name in self.known:
+            bearers.setdefault(name, []).extend([each] if each else [])
+        shared = {each for found in bearers.values() if len(found) > 1 for each in found}
         folders = first_commits(places)
         self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
         for path in [each for each in (*shared, *folders) if os.path.isabs(each) and os.path.isdir(each)]:
@@ -3314,9 +3440,8 @@ class Projects:
         bearers: dict[str, set[str]] = {}
         for each, name in shown:
             bearers.setdefault(name, set()).add(self.whole(each))
-        shared = {each for each, name in shown if len(bearers[name]) > 1}
-        return {**self.names, **{each: short[each] if list(short.values()).count(short[each]) == 1 else each
-                              for each in shared}}
+        shared, shorts = {each for each, name in shown if len(bearers[name]) > 1}, list(short.values())
+        return {**self.names, **{each: short[each] if shorts.count(short[each]) == 1 else each for each in shared}}
 
     def shared_note(self, wanted: str) -> str:
         """What to tell when several projects are called so, else "": that all of them were searched."""
@@ -4108,11 +4233,16 @@ class Query:
         self.missing: dict[str, list[str]] = {}
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
         terms = query_terms(text)
-        tells = {word for _, word, _ in terms if word not in STOP_WORDS}
-        for weight, word, base in terms:
-            exact = [part.postings(word) for part in self.parts]
+        tells = {asked.word for asked in terms if asked.word not in STOP_WORDS}
+        for asked in terms:
+            weight, word, base = asked.weight, asked.word, "" if asked.is_hash else asked.base
+            exact = [part.postings(word) for part in self.parts] if not asked.is_hash else [
+                merged_postings(map(part.postings, filter(is_hash, part.terms_from(word)))) for part in self.parts]
             df = sum(postings.n_docs() for postings in exact)
             idf, decides = inverse_frequency(n_docs, df), word in tells or not tells
+            kin = [merged_postings(map(part.postings, asked.kin)) for part in self.parts]
+            n_kin = sum(postings.n_docs() for postings in kin)
+            self.want(weight * KIN_WEIGHT * inverse_frequency(n_docs, n_kin), kin, decides)
             group, n_group = exact, df
             if base:
                 group = [self.group(part, base, one if base == word else part.postings(base))
@@ -4121,7 +4251,7 @@ class Query:
             self.idfs[base or word] = inverse_frequency(n_docs, n_group) * (1.0 if base else weight)
             if word in tells:
                 self.groups.append((word, group))
-                if not n_group and not df:
+                if not (n_group or df or n_kin):
                     self.missing[word] = []
                     continue
             share = weight * self.idfs[base] if base else 0.0
@@ -4562,10 +4692,11 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # ============================================================================
 # 10. Redact
 # ============================================================================
-# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Three ways to know a secret: by its shape (a
-# vendor's prefix, a key block), by where it stands (URL, header, cookie), by the name it is given (API_KEY=...). All
-# work on plain text and on text escaped into JSON any number of times, because tool output nests. Nearly all text
-# holds no secret, so each rule waits behind a cheap test, and nothing is compiled before a test lets something through.
+# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Four ways to know a secret: by its shape (a
+# vendor's prefix, a key block), by where it stands (URL, header, cookie, option), by the name it is given (API_KEY=...),
+# by what a sentence says (the password is ...). All work on plain text and on text escaped into JSON any number of
+# times, because tool output nests. Nearly all text holds no secret: clues() looks for a few words with plain searches,
+# about a microsecond each for 2 KB, and only the rules run whose words it found. Only they import re and compile.
 # What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
 
 
@@ -4598,6 +4729,7 @@ STAND_IN = (
     r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
     r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
     r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
+    r"|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z"  # a tag of YAML: !vault, !Ref, !!binary
     r"|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # a line of /etc/passwd
 )
 # As a whole: what code, schemas and forms give such names. Compared in lower case.
@@ -4607,15 +4739,29 @@ chararray object any optional unknown never void self this required optional nul
 unset empty missing invalid valid default text varchar input prompt file stdin env auto static dynamic inherit basic
 bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token
 tokens key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired
-plaintext click enter forgot reset generate generated random copy show hide update
+plaintext click enter forgot reset generate generated random copy show hide update 1password keepassxc
 """.split())
 # Names that variables have, with or without a number: password = arg1 is code, password: hunter2 is not.
 VARIABLES = frozenset("""
 arg args param val value var str string text data user input output foo bar baz name field line tmp temp prompt result
 res buf buffer test item obj node elem row col num pos idx group match part hash line word char ch file path url md sha
-utf base aes rsa int uint float ipv oauth http python py version step test
+utf base aes rsa int uint float ipv oauth http python py version step test page form option
 """.split())
-TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps)-?\d+[a-z_-]{0,12}"
+# A name that ends so is about the secret, not the secret.
+ABOUT = frozenset("""
+id ids name names type types count counts len length size sizes limit limits max min budget usage used total num number
+url uri urls path paths file files filename dir field fields column index idx hash hashes digest format policy policies
+rule rules regex pattern hint prompt label title message msg error errors expiry expires expiration expire exp ttl pem
+crt json yaml yml age at date time timeout timestamp version status state list map set dict class func function fn
+handler callback provider manager service store reader writer parser factory helper util utils config settings options
+option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
+disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
+mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
+cloak info data metadata fingerprint thumbprint fpr hasher hashers
+per rate cost costs price bytes bits
+""".split())
+TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps|rfc|pkcs|argon|[bs]crypt" \
+            r"|pbkdf|windows|python|java|postgres|mysql|ec|s|k|v)-?\d+[a-z_-]{0,12}"
 PATH_SHAPE = r"(?:~|\.{1,2}|[A-Za-z]:|/[A-Z]?[a-z._-]{2,})[/\\][\w./\\@~+-]*|/\w*" \
        r"|[\w./~-]+\.(?:json|pem|key|crt|cer|pub|ya?ml|toml|txt|env|ini|cfg|p12|pfx|jks|js|jsx|tsx?|py|go|rs|rb|sh|md" \
        r"|html?|log|gpg|asc|php|java|xml|csv)"
@@ -4628,7 +4774,7 @@ VISIBLE = r"(?:[!-\[\]-~]|\\(?!u(?!00)[0-9a-f]{4}))+"  # no blank, nothing but A
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 SEGMENT = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
 
-NOTHING, WORDLIKE, MIXED, RANDOM = range(4)
+NOTHING, WORDLIKE, MIXED, RANDOM, SAID = range(5)
 
 
 def is_stand_in(value: str) -> bool:
@@ -4646,7 +4792,7 @@ def is_random(value: str) -> bool:
 
 
 def texture(value: str) -> int:
-    """What the value looks like: NOTHING (placeholder, number, path, code), WORDLIKE, MIXED (hunter2) or RANDOM."""
+    """What the value looks like: NOTHING (placeholder, number, path, code), WORDLIKE, MIXED (hunter22x) or RANDOM."""
     if is_stand_in(value) or value.lower() in NOT_VALUES or not PATTERNS[VISIBLE].fullmatch(value):
         return NOTHING
     if is_random(value) and not PATTERNS[PATH_SHAPE].fullmatch(value):
@@ -4657,6 +4803,40 @@ def texture(value: str) -> int:
         return WORDLIKE
     letters = PATTERNS["[A-Za-z]"].search(value)
     return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
+
+
+def is_password(value: str, quoted: bool, env: bool) -> bool:
+    """Is it believable as the value of a name that means a password?"""
+    if len(value) < 4:
+        return False
+    look = texture(value)
+    if look >= MIXED:
+        return True
+    if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
+        return not is_stand_in(value) or env
+    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
+        return False
+    if env:
+        return True
+    words = [word.lower() for word in PATTERNS["[A-Za-z]+"].findall(value)]
+    if PATTERNS[STEMS].search(value) or PATTERNS[TECHNICAL].fullmatch(value):
+        return False
+    if not (VARIABLES | NOT_VALUES | ABOUT).isdisjoint(words):
+        return False
+    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
+        return True
+    # Not "Passwort", the label of a field. But correct-horse-9.
+    return quoted and value.islower() and (value.isalpha() or (len(words) > 1 and value[-1].isdigit()))
+
+
+# What a sentence says of a password that is none: 2fa-protected, an address, a version, what has no digit but one sign.
+NOT_SAID = r"\d+[A-Za-z]{0,4}(?:-[A-Za-z]+)+|[\w.+-]+@[\w.-]+\.[A-Za-z]{2,}|[A-Za-z]*[+=?~&*]+[A-Za-z=+&*]*" \
+           r"|[A-Z]{1,5}-?\d{1,5}|[\w.]+[(\[].*|[A-Za-z_]\w{2,}=.*|[-{$%(\[].*"
+
+
+def is_said(value: str) -> bool:
+    """Is it believable as a password with nothing but a sentence or an option of a command to tell so?"""
+    return is_password(value, False, False) and not PATTERNS[NOT_SAID].fullmatch(value)
 
 
 def replaced_at(
@@ -4686,16 +4866,17 @@ aws-access-key AKIA ASIA [A-Z0-9]{16}(?![A-Za-z0-9/+]) ; google-api-key AIza [\w
 google-oauth ya29. [\w.-]{20,} ; google-oauth GOCSPX- [\w-]{20,} ; github-token ghp_ gho_ ghu_ ghr_ [A-Za-z0-9]{30,} ;
 github-token ghs_ [A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} ; github-token github_pat_ \w{22,} ;
 gitlab-token glpat- glrt- [\w-]{20,}(?:\.[\w-]+)* ; gitlab-token gldt- glptt- glcbt- gloas- glagent- [\w-]{20,} ;
-gitlab-token glft- glsoat- glimt- glffct- [\w-]{20,} ;
+gitlab-token glft- glsoat- glimt- glffct- glrtr- [\w-]{20,} ; gitlab-token GR1348941 [\w-]{20,} ;
 slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- [\w-]{10,} ; slack-token xoxd- [\w%-]{10,} ;
 slack-token xoxe. [\w.-]{10,} ; slack-token xapp- \d-[\w-]{10,} ;
 slack-webhook hooks.slack.com/ (?:services|workflows|triggers)/([\w/-]{20,}) ;
-discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ;
+discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ; teams-webhook .webhook.office.com/ \w+/([\w@/-]{60,}) ;
 stripe-key sk_live_ sk_test_ rk_live_ rk_test_ [A-Za-z0-9]{10,} ; stripe-key whsec_ [A-Za-z0-9+/=]{16,} ;
-anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; openai-key sk- [\w-]{20,} ;
+anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; langfuse-key sk-lf- [0-9a-f-]{36} ;
+openai-key sk- [\w-]{20,} ;
 huggingface-token hf_ [A-Za-z0-9]{30,} ; npm-token npm_ [A-Za-z0-9]{36,} ; pypi-token pypi- [\w-]{50,} ;
 docker-token dckr_pat_ dckr_oat_ [\w-]{20,} ; digitalocean-token dop_v1_ doo_v1_ dor_v1_ [0-9a-f]{40,} ;
-sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- [0-9a-f]{40,}(?:-\w+)? ;
+sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- xsmtpsib- [0-9a-f]{40,}(?:-\w+)? ;
 mailgun-key key- [0-9a-f]{32}(?![A-Za-z0-9-]) ; telegram-token :AA (?<=[0-9]{8}:AA)[\w-]{30,40} ;
 databricks-token dapi [0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9]) ; shopify-token shpat_ shpca_ shppa_ shpss_ [0-9a-fA-F]{32} ;
 linear-key lin_api_ lin_oauth_ [A-Za-z0-9]{30,} ; notion-token ntn_ [A-Za-z0-9]{40,} ;
@@ -4704,26 +4885,64 @@ doppler-token dp. (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,}
 age-key AGE-SECRET-KEY- [A-Z0-9]{40,} ; groq-key gsk_ [A-Za-z0-9]{40,} ; xai-key xai- [A-Za-z0-9]{60,} ;
 perplexity-key pplx- [A-Za-z0-9]{40,} ; replicate-token r8_ [A-Za-z0-9]{36,} ; supabase-key sbp_ [0-9a-f]{40} ;
 supabase-key sb_secret_ [\w-]{20,} ; grafana-token glsa_ [A-Za-z0-9]{32}_[0-9a-fA-F]{8} ;
-newrelic-key NRAK- [A-Z0-9]{27} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; figma-token figd_ [\w-]{38,} ;
-sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
+grafana-token glc_ [A-Za-z0-9+/]{32,}={0,2} ; grafana-token eyJrIjoi [A-Za-z0-9]{60,}={0,2}(?!\.) ;
+newrelic-key NRAK- [A-Z0-9]{27} ; newrelic-key NRII- NRIQ- NRAL- [\w-]{30,} ; postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ;
+figma-token figd_ figu_ figo_ [\w-]{38,} ; sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ;
 tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
 rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
-fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; atlassian-token ATCTT3 [\w=-]{60,} ;
+fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; fly-token fo1_ [\w-]{43} ; atlassian-token ATCTT3 [\w=-]{60,} ;
 bitbucket-token ATBB [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; heroku-key HRKU- AA[\w-]{50,} ;
 terraform-token .atlasv1. (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} ;
-sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ;
+sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ; sourcegraph-token slk_ sgd_ [0-9a-f]{64} ;
 circleci-token CCIPAT_ CCIPRJ_ [A-Za-z0-9]{22}_[0-9a-f]{40} ; sonar-token squ_ sqp_ sqa_ [0-9a-f]{40} ;
 pinecone-key pcsk_ [A-Za-z0-9]{4,8}_[A-Za-z0-9]{50,} ; nvidia-key nvapi- [\w-]{60,} ;
 langsmith-key lsv2_pt_ lsv2_sk_ [0-9a-f]{32}_[0-9a-f]{10} ; pulumi-token pul- [0-9a-f]{40}(?![A-Za-z0-9]) ;
-square-token sq0atp- sq0csp- [\w-]{22,} ; dynatrace-token dt0c01. [A-Z0-9]{24}\.[A-Z0-9]{64} ;
+square-token sq0atp- sq0csp- [\w-]{22,} ; square-token EAAA [\w-]{56,64}(?![\w+/=-]) ;
+dynatrace-token dt0c01. dt0s01. dt0s16. [A-Z0-9]{8,24}\.[A-Z0-9]{64} ;
 mapbox-token eyJ (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} ; onepassword-token ops_ eyJ[\w+/=-]{100,} ;
-aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ;
-jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ; crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ;
-buildkite-token bkua_ [0-9a-f]{40} ; facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ;
+onepassword-key A3- [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} ;
+aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; aws-mws-token amzn.mws. [0-9a-f-]{36} ;
+jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ; jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ;
+crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; buildkite-token bkua_ bkct_ bkaj_ [0-9a-f]{40} ;
+facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ; instagram-token IGQV [\w-]{100,} ;
+dropbox-token sl. (?:u\.)?[\w-]{50,} ; hubspot-token pat- [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} ;
+google-refresh-token 1//0 [\w-]{35,} ; google-api-key AQ. Ab[\w-]{40,} ; nuget-key oy2 [a-z0-9]{43}(?![A-Za-z0-9]) ;
+adobe-secret p8e- [A-Za-z0-9-]{28,} ; alibaba-key LTAI [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) ;
+tencent-key AKID (?=[A-Za-z]*[0-9])[A-Za-z0-9]{32}(?![A-Za-z0-9]) ; contentful-token CFPAT- [\w-]{40,} ;
+plaid-token access- (?:sandbox|development|production)-[0-9a-f-]{36} ; prefect-key pnu_ pnb_ [A-Za-z0-9]{36} ;
+readme-key rdme_ [a-z0-9]{60,} ; shippo-token shippo_live_ shippo_test_ [0-9a-f]{40} ;
+typeform-token tfp_ [\w.=-]{40,} ; duffel-token duffel_live_ duffel_test_ [\w=-]{40,} ;
+easypost-key EZAK EZTK [A-Za-z0-9]{54} ; frameio-token fio-u- [\w=-]{60,} ;
+flutterwave-key FLWSECK- FLWSECK_TEST- [A-Za-z0-9-]{12,} ; lob-key live_ [0-9a-f]{35}(?!\w) ;
+harness-token pat. sat. [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} ; infracost-key ico- [A-Za-z0-9]{32} ;
+openshift-token sha256~ [\w-]{43} ; scalingo-token tk-us- tk-eu- [\w-]{48} ; yandex-key AQVN [\w-]{35,40} ;
+yandex-key YC (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) ; yandex-token t1. [\w-]+=*\.[\w-]{80,}=* ;
+yandex-token y0_ [\w-]{50,} ; cloudflare-key v1.0- [0-9a-f]{24}-[0-9a-f]{100,} ;
+resend-key re_ (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} ; tavily-key tvly- [\w-]{20,} ;
+firecrawl-key fc- [0-9a-f]{32}(?!\w) ; fireworks-key fw_ (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} ;
+neon-key napi_ [a-z0-9]{40,} ; posthog-key phx_ [\w-]{40,} ; razorpay-key rzp_live_ rzp_test_ [A-Za-z0-9]{14} ;
+apify-token apify_api_ [A-Za-z0-9]{30,} ; together-key tgp_v1_ [\w-]{40,} ; cerebras-key csk- [a-z0-9]{40,} ;
+vercel-token vercel_blob_rw_ [A-Za-z0-9]+_[A-Za-z0-9]{20,} ; vercel-token vcp_ vck_ vci_ vca_ vcr_ [A-Za-z0-9]{40,} ;
+infisical-token st. [0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? ; octopus-key API- [A-Z0-9]{25,32}(?![\w-]) ;
+clojars-token CLOJARS_ [0-9a-f]{60} ; trello-token ATTA [0-9a-f]{64} ; render-key rnd_ [A-Za-z0-9]{28,} ;
+authress-key sc_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
+launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ; runpod-key rpa_ [A-Z0-9]{40,} ;
+elastic-key essu_ [A-Za-z0-9+/=]{40,} ; nylas-key nyk_v0_ [A-Za-z0-9]{40,} ; jina-key jina_ [A-Za-z0-9]{50,} ;
+voyage-key pa- (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) ; logfire-token pylf_v1_ [a-z]{2}_[A-Za-z0-9]{40,} ;
+mailersend-key mlsn. [0-9a-f]{60,} ; stytch-secret secret-live- secret-test- [\w=-]{36,} ;
+packagist-token packagist_ [a-z]{3}_[0-9a-f]{60,} ; aiven-password AVNS_ [\w-]{15,} ; datastax-token AstraCS: \w+:[0-9a-f]{64} ;
+cockroach-key CCDB1_ [A-Za-z0-9]{22}_[A-Za-z0-9]{40} ; atlas-secret mdb_sa_sk_ [\w-]{40} ;
+baidu-key bce-v3/ ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} ; salesforce-token 00D [A-Za-z0-9]{12,15}![\w.]{80,} ;
+paypal-token access_token$production$ [a-z0-9]{13,}\$[0-9a-f]{32} ; polar-token polar_oat_ [A-Za-z0-9]{30,} ;
+rootly-key rootly_ [0-9a-f]{60,} ; zuplo-key zpka_ [0-9a-f]{32}_[0-9a-f]{8} ; wakatime-key waka_ [0-9a-f-]{36} ;
+intra42-secret s-s4t2ud- s-s4t2af- [0-9a-f]{64} ; checkly-key cu_ [0-9a-f]{32}(?!\w) ; pubnub-key sec-c- [\w=-]{36,} ;
+trigger-key tr_dev_ tr_prod_ [A-Za-z0-9]{20,} ; dnsimple-token dnsimple_a_ dnsimple_u_ [A-Za-z0-9]{30,} ;
+valtown-token vtwn_ [A-Za-z0-9]{20,} ; pangea-token pts_ [a-z0-9]{32}(?!\w) ; settlemint-token sm_aat_ sm_pat_ \w{16,} ;
 private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} ;
 login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
 jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
 """
+PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:([^\s:\"'\\]{4,200})(?=\\|$)"
 # Kind, the vendor's name, a part of the shape, the shape: one too weak to be believed without the name nearby (in lower
 # case, anywhere in the text).
 NAMED_VENDORS = (
@@ -4731,60 +4950,58 @@ NAMED_VENDORS = (
     ("discord-token", "discord", ".", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
     ("azure-secret", "q~", "~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
     ("azure-sas", "sig=", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
+    ("azure-devops-token", "azdo", "AZDO", r"(?<![A-Za-z0-9])[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
+    ("azure-storage-key", "+ast", "+ASt", r"(?<![\w+/])[A-Za-z0-9+/]{76}\+ASt[A-Za-z0-9+/]{6}=="),
+    ("maxmind-key", "_mmk", "_mmk", r"(?<![A-Za-z0-9])[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk(?!\w)"),
     ("airtable-token", "airtable", "pat", r"pat(?<!\wpat)[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
     ("mailchimp-key", "-us", "-us", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![\w-])"),
+    ("asana-token", "asana", ":", r"[12]/(?<!\d[12]/)\d{16}(?:/\d{16})?:[0-9a-f]{32}(?!\w)"),
     ("vault-token", "vault", "s.", r"s\.(?<![\w.]s\.)(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![A-Za-z0-9])"),
-    ("aws-secret-key", "[redacted:aws-access-key]", "",
-     r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
-     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
+    *(("password", port, port, PGPASS) for port in (":5432:", ":*:")),
+    ("private-key", "kty", "", r"[\"'](?:d|p|q|dp|dq|qi|k)\\{0,15}[\"']\s?:\s{0,4}\\{0,15}[\"']([\w-]{20,})"),
+    ("kubernetes-secret", "kind: secret", "", r"(?:\n|\\n)[ ]{1,8}[\w.-]{1,80}: ([A-Za-z0-9+/]{8,}={0,2})(?=\s|\\)"),
 )
-SHORTEST = 19  # no vendor issues anything shorter, but in a longer text:
-SHORTEST_RUN = 18  # so many characters follow each other at least, but for Slack's
-# A rule finds nothing in a text that has, in lower case, none of its words.
-KEYWORDS = ("key", "token", "secret", "pass", "pwd", "_pw", "credential")
-COMMAND_WORDS = ("identified ", "login ", "curl", "mysql", "redis-cli ", "sudo -s")
-RARE_WORDS = ("ldap", "sshpass ", "echo ", "convertto-", "oracle:thin:")
-LOGINS = ("://", "auth", "bearer", "cookie", *COMMAND_WORDS, *RARE_WORDS)
-CLUES = (*KEYWORDS, "auth", "bearer", "cookie", *COMMAND_WORDS, "private")
-SHORT_TEXT = 4_000  # in a longer one, rare words are looked for only where there is another clue: each takes time
-TABLES: list[bytes] = []  # what long_runs translates with, once it was needed
-GATES: dict[str, list[tuple[str, str, str]]] = {}
+AWS_KEY = MARK + "aws-access-key]"
+AWS_PAIR = r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?" \
+           r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
+SHORTEST_RUN = 18  # no vendor issues anything shorter
+SHORTEST_SOLID = 20  # the same for those without a sign in them
+GATES: dict[str, list[tuple[str, str]]] = {}  # see vendors
+PREFIXES: dict[str, list[tuple[int, str, str, str]]] = {}  # prefix in lower case -> (order, kind, prefix, the rest)
+RUN_CHARS: list[bytes] = []  # what long_runs translates with, once it was needed
 
 
-# What these begin or name has a part without a sign in it that is longer than words are.
-SOLID = frozenset("""
-airtable -us vault ATBB dt0c01. ABSK AKCp cmVmdGtuOjAxO cio EAA LS0tLS1CRUdJTi cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi
-cmVkaXM YW1xcD
-""".split())
-SHORTEST_SOLID = 24
+def pieces_of(text: str) -> list[str]:
+    """The parts of the text between the signs that prefixes end with."""
+    return text.replace("_", "-").replace(".", "-").split("-")
 
 
-def prefix_end(prefix: str) -> str:
-    """What a prefix like ghp_ or sk-ant- has before its last - or _, three characters at most; "" if too little."""
-    before = prefix[:-1].replace("_", "-").split("-") if prefix[-1] in "-_" else [""]
-    return before[-1][-3:] if len(before) > 1 or len(before[0]) > 2 else ""
+def vendors() -> dict[str, list[tuple[str, str]]]:
+    """Gate -> (prefix in lower case, prefix) of VENDORS.
 
-
-def vendors(group: str = "every") -> list[tuple[str, str, str]]:
-    """(kind, prefix, how it goes on) of every one of VENDORS, in order; of "slack"; of those with this prefix_end."""
-    if not GATES:
-        gates: dict[str, list[tuple[str, str, str]]] = {}
+    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most;
+    "solid" that of a token without any sign, "" that of the others.
+    """
+    if not PREFIXES:
+        gates: dict[str, list[tuple[str, str]]] = {}
+        rows: dict[str, list[tuple[int, str, str, str]]] = {}
         for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
             for prefix in prefixes:
-                gate = "slack" if kind == "slack-token" else "solid" if prefix in SOLID else prefix_end(prefix)
-                for name in ("every", gate):
-                    gates.setdefault(name, []).append((kind, prefix, rest))
+                end = pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." else ""
+                solid = prefix.isalnum() and rest.startswith(("[A-Z0-9]{", "[A-Za-z0-9]{", "[0-9a-f]{", "[a-z0-9]{"))
+                gates.setdefault(end if len(end) > 1 else "solid" if solid else "", []).append((prefix.lower(), prefix))
+                rows.setdefault(prefix.lower(), []).append((len(rows), kind, prefix, rest))
         GATES.update(gates)  # at once: another thread may ask meanwhile
-    return GATES[group]
+        PREFIXES.update(rows)
+    return GATES
 
 
 def long_runs(text: str) -> str:
     """What of the text, one byte a character, is long enough for a token: its runs of letters, digits and others."""
-    if not TABLES:
-        fitting = (code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-" for code in range(256))
-        TABLES.extend((bytes(97 if fits else 32 for fits in fitting),
-                       bytes(97 if chr(code).isalnum() and code < 128 else 32 for code in range(256))))
-    shape, run = text.encode("latin-1").translate(TABLES[0]) + b" ", b"a" * SHORTEST_RUN
+    if not RUN_CHARS:
+        RUN_CHARS.append(bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32
+                               for code in range(256)))
+    shape, run = text.encode("latin-1").translate(RUN_CHARS[0]) + b" ", b"a" * SHORTEST_RUN
     runs = []
     at = shape.find(run)
     while at >= 0:
@@ -4794,35 +5011,71 @@ def long_runs(text: str) -> str:
     return " ".join(runs)
 
 
-def token_clues(text: str, low: str) -> set[str]:
-    """The vendors' prefixes and names in the text, in lower case, where something follows that may be a token."""
-    slack = "xox" in low or "xapp-" in low
-    found = {prefix for _, prefix, _ in vendors("slack") if slack and prefix in text}
-    runs = long_runs(text)
-    if not runs:
-        return found
-    solid = b"a" * SHORTEST_SOLID in runs.encode("latin-1").translate(TABLES[1])
-    found.update(name for _, name, part, _ in NAMED_VENDORS
-                 if (solid or name not in SOLID) and part in runs and name in low)
-    # One pass over the pieces between - and _, where each of 60 prefixes would need its own.
-    ends = {piece[-3:] for piece in runs.replace("_", "-").split("-")}
-    for end in ends & GATES.keys() | ({"", "solid"} if solid else {""}):
-        found.update(prefix.lower() for _, prefix, _ in vendors(end) if prefix in runs)
-    return found
+# What the names of secrets contain.
+KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
+# What labels of other languages contain that have none of those, and the name that stands for them. Without the first
+# letter of a word that its alphabet capitalises; _ is a blank.
+FOREIGN = {
+    word.replace("_", " "): name
+    for name, words in (
+        ("password", "mdp kennwort senha clave contrase wachtwoord parola heslo hasło lösenord jelszó şifre "
+                     "ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
+                     "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
+        ("token", "jeton окен トークン 令牌 토큰"),
+        ("api_key", "clé_api clé_d'api clé_secr api-schl люч_api apiキー api_キー api密钥 api_密钥 api密鑰 密钥 密鑰 秘密鍵 "
+                    "api_키 api키 비밀키"),
+    )
+    for word in words.split()
+}
+# Each is looked for where its first character beyond ASCII is. Those that have none, only in short texts and where the
+# characters of their languages are: more than a message has some.
+FOREIGN_BY_CHAR: dict[str, list[str]] = {}
+for foreign in FOREIGN:
+    FOREIGN_BY_CHAR.setdefault(next((char for char in foreign if char > "\x7f"), ""), []).append(foreign)
+TYPED = ("log in", *FOREIGN_BY_CHAR.pop(""))
+ACCENTS = "éèàçüöäßñóíáãõìùěšřţșâ"
+MAX_TYPED = 1_500
+CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
+OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "-p", "-u")  # what OPTIONS and PLACES look at, behind the dash
+PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
+FLAGS = ("\ttrue\t", "\tfalse\t", "\\ttrue\\t", "\\tfalse\\t")  # of a cookie in cookies.txt
+RARE = ("psk=", *FLAGS)
+LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
+          ":$", *FLAGS)
 
 
 def clues(text: str) -> set[str]:
-    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none."""
+    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none.
+
+    What is found in several texts joined with newlines serves for each of them, see cleaned.
+    """
     raw = text.encode("utf-8", "surrogatepass")
-    text, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; all that is sought is ASCII
+    latin, low = raw.decode("latin-1"), raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
-    if "private" in found and "private>" not in low and "private >" not in low:
+    # The first and the last character, which one memchr finds, spare most of the searches for what is rare.
+    found.update(word for word in RARE if word[0] in low and word[-1] in low and word in low)
+    if "private" in found:
         found.remove("private")
-    if found or len(low) <= SHORT_TEXT:
-        found.update(word for word in RARE_WORDS if word in low)
-    if "@" in low and "://" in low:
-        found.add("://")
-    return found | token_clues(text, low)
+        found.update(word for word in PRIVATE_CLUES if word in low)
+    if "@" in low:
+        found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
+    if "$" in low and ":$" in low:
+        found.add(":$")
+    if any(piece.startswith(OPTION_STARTS) for piece in low.split(" -")[1:]):
+        found.add(" -")
+    small = lowered(text)
+    found.update(word for char, words in FOREIGN_BY_CHAR.items() if char in text for word in words if word in small)
+    if len(text) <= MAX_TYPED or any(char in text for char in ACCENTS):
+        found.update(word for word in TYPED if word in low)
+    if runs := long_runs(latin):
+        found.update(name for _, name, part, _ in NAMED_VENDORS if part in runs and name in low)
+        # One pass over the pieces between signs, where each of 200 prefixes would need its own.
+        pieces, gates = pieces_of(runs), vendors()
+        ends = {piece[-3:] for piece in pieces}
+        ends.update([end[-2:] for end in ends])
+        ends = ends & gates.keys() | ({"", "solid"} if max(map(len, pieces)) >= SHORTEST_SOLID else {""})
+        found.update([word for end in ends for word, prefix in gates[end] if prefix in runs])
+    return found
 
 
 def begins(prefix: str) -> str:
@@ -4852,25 +5105,19 @@ def decoded(value: str) -> bytes:
         return b""
 
 
-def is_login(value: str) -> bool:
-    """Is it user:password in base64?"""
-    return b":" in decoded(value)
-
-
-def is_login_url(value: str) -> bool:
-    """Is it a URL with a password in base64, as in a Secret of Kubernetes?"""
-    head, _, rest = decoded(value).partition(b"://")
-    login, at, _ = rest.partition(b"@")
-    return bool(head and at and b":" in login)
-
-
 def marked(kind: str, match: re.Match[str]) -> str:
     """The match with its secret (group 1, or all of it) replaced by the kind, or as it is when that is a stand-in."""
     group = 1 if match.re.groups else 0
     secret = match[group]
-    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)):
+    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)) \
+            or (kind == "password" and secret.lower() in NOT_VALUES):
         return match[0]
-    if kind == "login-url" and not is_login_url(secret):
+    if kind == "login-url":  # as in a Secret of Kubernetes: in base64, with a password
+        head, _, rest = decoded(secret).partition(b"://")
+        login, at, _ = rest.partition(b"@")
+        if not (head and at and b":" in login):
+            return match[0]
+    if kind == "kubernetes-secret" and (len(secret) % 4 or not PATTERNS["[ -~]+"].fullmatch(decoded(secret).decode("latin-1"))):
         return match[0]
     start, end = match.start(group) - match.start(), match.end(group) - match.start()
     return match[0][:start] + MARK + kind + "]" + match[0][end:]
@@ -4878,16 +5125,14 @@ def marked(kind: str, match: re.Match[str]) -> str:
 
 def without_tokens(text: str, low: str, found: set[str]) -> str:
     """The text without what vendors issue, known by its prefix."""
-    if len(text) < SHORTEST or not found.difference(CLUES, LOGINS):
-        return text
-    for kind, prefix, rest in vendors():
-        if prefix.lower() in found and prefix in text:
+    for _, kind, prefix, rest in sorted([row for word in found & PREFIXES.keys() for row in PREFIXES[word]]):
+        if prefix in text:
             text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
-    return text
+    return PATTERNS[AWS_PAIR].sub(lambda match: marked("aws-secret-key", match), text) if AWS_KEY in text else text
 
 
 def without_named_tokens(text: str, low: str, found: set[str]) -> str:
-    """The text without what is known as a vendor's token only because the text (in lower case: low) names him."""
+    """The text without what is known as a secret only because the text (in lower case: low) names whose it is."""
     from functools import partial
 
     for kind, name, _, pattern in NAMED_VENDORS:
@@ -4896,40 +5141,32 @@ def without_named_tokens(text: str, low: str, found: set[str]) -> str:
     return text
 
 
-# -- key blocks and what the user marked --------------------------------------
+# -- key blocks, files of passwords, and what the user marked ------------------
 
-BLOCK = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-BLOCK_END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+BLOCK = r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
+BLOCK_END = r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
 # Lines of base64 with what may stand around them: escapes, quotes, line numbers, diff signs, headers. For a block whose
 # end was cut off.
 BLOCK_BODY = r"(?:[\s\\\"'+>|,]|[0-9]{1,6}(?:\u2192|\t)|[A-Z][A-Za-z-]{2,20}: [^\n\\]{0,80}|[A-Za-z0-9+/=]{16,})*"
 BASE64_LINE = r"[A-Za-z0-9+/]{32}"
-
-
-def block_end(text: str, start: int, limit: int) -> int:
-    """Where the key block ends whose header ends at start; start when nothing of a key follows before the limit."""
-    end = PATTERNS[BLOCK_END].search(text, start, limit)
-    if end is None:
-        body = PATTERNS[BLOCK_BODY].match(text, start, limit)
-        stop = body.end() if body else start
-        return stop if PATTERNS[BASE64_LINE].search(text, start, stop) else start
-    return end.end() if PATTERNS[BASE64_LINE].search(text, start, end.start()) else start
-
-
-# What of a text goes: (start, end, what stands there instead), in order.
+LINE_ENDS = r"(?:[\s\"',>|]|\\{1,15}[nr]|[0-9]{1,6}\u2192){1,12}"
+BLOCK_TAIL = rf"(?:[A-Za-z0-9+/]{{32,76}}{LINE_ENDS})+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{LINE_ENDS})?\Z"
+MAX_TAIL = 4_096
+PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
+SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank for \s
 
 
 def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """The text without these spans; the same object if there are none."""
+    """The text without these spans (start, end, what stands there instead), in order; the same object if none.
+
+    What stands there does so in each of several texts that separators join.
+    """
     pieces: list[str] = []
     done = 0
     for start, end, mark in spans:
-        pieces += [text[done:start], mark]
+        pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, start, end)]
         done = end
     return "".join([*pieces, text[done:]]) if spans else text
-
-
-PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
 
 
 def block_spans(text: str) -> list[tuple[int, int, str]]:
@@ -4937,11 +5174,17 @@ def block_spans(text: str) -> list[tuple[int, int, str]]:
     mark = MARK + "private-key]"
     spans = [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)] \
         if "Private-Lines: " in text else []
-    heads = list(PATTERNS[BLOCK].finditer(text)) if "-----BEGIN " in text else []
-    for head, following in zip(heads, heads[1:] + [None]):
-        end = block_end(text, head.end(), following.start() if following else len(text))
-        if end > head.end():
-            spans.append((head.start(), end, mark))
+    heads = [head.span() for head in PATTERNS[BLOCK].finditer(text)] if "BEGIN " in text else []
+    for (start, begin), (limit, _) in zip(heads, [*heads[1:], (len(text), 0)]):
+        closing = PATTERNS[BLOCK_END].search(text, begin, limit)
+        body_end = closing.start() if closing else PATTERNS[BLOCK_BODY].match(text, begin, limit).end()  # type: ignore
+        if PATTERNS[BASE64_LINE].search(text, begin, body_end):
+            spans.append((start, closing.end() if closing else body_end, mark))
+    first = heads[0][0] if heads else len(text)
+    closing = PATTERNS[BLOCK_END].search(text, 0, first)  # of a block whose head was cut off
+    tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - MAX_TAIL) : closing.start()])
+    if closing and tail:
+        spans.append((closing.start() - len(tail[0]), closing.end(), mark))
     apart: list[tuple[int, int, str]] = []
     done = 0
     for start, end, mark in sorted(spans):  # one without its end may reach into the next
@@ -4949,11 +5192,6 @@ def block_spans(text: str) -> list[tuple[int, int, str]]:
             apart.append((max(start, done), end, mark))
             done = end
     return apart
-
-
-def without_blocks(text: str, low: str, found: set[str]) -> str:
-    """The text without private keys."""
-    return without_spans(text, block_spans(text))
 
 
 PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
@@ -4976,53 +5214,86 @@ def private_spans(text: str) -> tuple[list[tuple[int, int, str]], int]:
 
 
 def without_private(text: str, low: str, found: set[str]) -> str:
-    """The text without what was marked as private, up to its end when nothing closes the mark."""
+    """The text without private keys and what was marked as private, up to its end when nothing closes the mark."""
     spans, unclosed = private_spans(text)
-    return without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
+    text = without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
+    return without_spans(text, block_spans(text))
 
 
 # -- by place -----------------------------------------------------------------
 
-# Kind, how much the value must look like one at least, what it begins with in lower case, the regex from there. The
-# secret is group 1.
-OPTIONS = r"(?:[^\n|;&]{0,200}?[ ])??"  # of a command, before the one that gives a password
+# The clue, the kind, how much the value must look like one at least, what it begins with in lower case, the regex from
+# there. The secret is group 1.
+VALUE = r"\\*['\"]?([^\s'\"\\]{4,200})"
 ECHOED = r"\w{4} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
 DATABASES = "|".join(f"(?<={name})" for name in r"""
 postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
 LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
+LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?" \
+             r"(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+TAB = r"(?:\t|\\t)"
 PLACES = (
-    ("password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
-                                 r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
-                               r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
-    ("bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
-    ("token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}"
-                                      r"(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
-    ("basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
-    ("basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
-    ("password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
-    ("password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
-    ("password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})"
-                                         r"\\*['\"]"),
-    ("password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
-    ("password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
-                                    r"([^\s\"\\]{1,200})"),
-    ("password", WORDLIKE, "login ", rf"\w{{5}} {OPTIONS}-p[ =]?\\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", WORDLIKE, "mysql", rf"\w{{5,15}} {OPTIONS}-p\\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", WORDLIKE, "redis-cli ", rf"redis-cli {OPTIONS}-a \\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", WORDLIKE, "ldap", rf"\w{{7,15}} {OPTIONS}-w ?\\*['\"]?([^\s'\"\\]{{4,200}})"),
-    ("password", NOTHING, "sshpass ", r"\w{7} -p ?\\*['\"]?([^\s'\"\\]{4,200})"),
-    ("password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
-    ("password", WORDLIKE, "echo ", ECHOED % ("", r"sudo (?:-\w{1,3} )?-S")),
-    ("password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
-    ("password", MIXED, "convertto-", r"\w{9}-SecureString (?:-String )?\\*['\"]([^\s'\"\\]{4,200})"),
-    ("password", WORDLIKE, "oracle:thin:", r"oracle:thin:[\w$]{1,40}/([^\s@/\"'\\]{4,100})@"),
-    ("password", NOTHING, "curl ", r"\w{4} (?:[^\n]{0,200}? )??-(?:u|-user|-proxy-user)[ =]?\\*['\"]?[\w.@%+-]{1,80}:"
-                                   r"([^\s'\"\\]{4,200})"),
+    ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
+                                        r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("://", "password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
+                                         r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("://", "token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
+    ("bearer", "bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
+    ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}"
+                                                              r"(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
+    ("auth", "basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
+    ("auth", "basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
+    ("auth", "password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
+    ("auth", "password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
+    ("identified ", "password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) "
+                                                        r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("identified ", "password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) "
+                                                      r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("login", "password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
+                                             r"([^\s\"\\]{1,200})"),
+    ("login", "password", SAID, "login", r"\w{5}" + LOGIN_PAIR),
+    ("log in", "password", SAID, "log in", r"\w{3} in" + LOGIN_PAIR),
+    ("cred", "password", SAID, "cred", r"\w{4}(?:ential)?s?(?!\w)" + LOGIN_PAIR),
+    (" -", "password", WORDLIKE, "echo ", ECHOED % ("", r"sudo (?:-\w{1,3} )?-S")),
+    ("pass", "password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
+    ("pass", "password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
+    ("pass", "password", SAID, "openssl passwd", rf"\w{{7}} \w{{6}} (?:-\w{{1,6}} ){{0,3}}{VALUE}"),
+    ("pass", "password", SAID, "htpasswd -", rf"\w{{8}} -[a-zA-Z]{{0,5}}b[a-zA-Z]{{0,5}} (?:\S{{1,200}} )??[\w.@-]{{1,60}} {VALUE}"),
+    (" -", "password", MIXED, "convertto-", r"\w{9}-SecureString (?:-String )?\\*['\"]([^\s'\"\\]{4,200})"),
+    ("thin:", "password", WORDLIKE, "oracle:thin:", r"oracle:thin:[\w$]{1,40}/([^\s@/\"'\\]{4,100})@"),
+    ("sqlplus", "password", WORDLIKE, "sqlplus ", r"\w{7} (?:-\w{1,9} ){0,3}\\*['\"]?[\w$]{1,40}/\\*['\"]?([^\s@/\"'\\]{4,100})"
+                                                  r"\\*['\"]?@"),
+    ("pass", "password", SAID, "wpa_passphrase ", rf"\w{{14}} \S{{1,60}} {VALUE}"),
+    # Lines of shadow and htpasswd, of cookies.txt.
+    (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$([^\s:\"'\\]{8,})"),
+    *((flag, "cookie", MIXED, flag, rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
+       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for flag in FLAGS),
+)
+# The letter after the dash, how much the value must look like a password at least, the programs that have this option,
+# what is before the value.
+USER = r"\\*['\"]?[\w.@%+\\/-]{1,80}"
+OPTIONS = (
+    ("p", WORDLIKE, r"mysql\w*|mariadb\w*", "-p"),
+    ("p", SAID, r"7z\w{0,2}|rar", "-p"),
+    ("p", WORDLIKE, "login", "-p[ =]?"),
+    ("p", NOTHING, "sshpass", "-p ?"),
+    ("p", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|vncpasswd|svn", "-p[ =]?"),
+    ("p", SAID, "openssl", "-pass(?:in|out|word)? pass:"),
+    ("kK", SAID, "openssl", "-[kK] "),
+    ("P", SAID, r"\w*zip\w*|sqlcmd|bcp|tsql|isql|ipmitool|mosquitto_\w+", "-P ?"),
+    ("-", SAID, "gpg2?", "--passphrase[ =]"),
+    ("-", WORDLIKE, "redis-cli", "--pass[ =]"),
+    ("a", WORDLIKE, "redis-cli", "-a "),
+    ("w", WORDLIKE, r"ldap\w*", "-w ?"),
+    ("w", SAID, "security", "-w "),
+    ("u", NOTHING, "curl", f"-u[ =]?{USER}:"),
+    ("-", NOTHING, "curl", f"--(?:proxy-)?user[ =]{USER}:"),
+    ("-", SAID, "etcdctl", f"--user[ =]{USER}:"),
+    ("aA", SAID, "https?|ab", f"-[aA] {USER}:"),
+    ("uU", SAID, r"smb\w+|rpcclient|lftp", f"-[uU] ?{USER}?[%,]"),
 )
 # What documentation says, and what databases are installed with on the developer's own machine.
 GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
@@ -5031,15 +5302,14 @@ GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|pas
 
 def placed(least: int, kind: str, match: re.Match[str]) -> str:
     """The match of one of PLACES as marked gives it, but only where the value is believable there."""
-    if kind == "basic-auth" and not is_login(match[1]):
+    if kind == "basic-auth" and b":" not in decoded(match[1]):
         return match[0]
-    if (least and texture(match[1]) < least) or (kind == "password" and match[1].lower() in NOT_VALUES):
-        return match[0]
-    return match[0] if PATTERNS[GENERIC_LOGINS].match(match.string, match.start()) else marked(kind, match)
+    believable = is_said(match[1]) if least == SAID else not least or texture(match[1]) >= least
+    return match[0] if not believable or PATTERNS[GENERIC_LOGINS].match(match.string, match.start()) else marked(kind, match)
 
 
 COOKIES = r"\w{6}\\*[\"']?(?:\]?\s?[:=,]|[ ]\\*[\"'])\s?[^\r\n]{1,8000}"
-CURL_COOKIES = r"\w{4} (?:[^\n]{0,200}? )??-(?:b|-cookie)[ =]\\*[\"'][^\n\"']{8,8000}"
+OPTION_COOKIES = r" -b[ =]\\*[\"'][^\n\"']{8,8000}"  # of curl
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
 
@@ -5059,36 +5329,37 @@ def without_logins(text: str, low: str, found: set[str]) -> str:
     """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
     from functools import partial
 
-    for kind, least, start, pattern in PLACES:
-        if any(word in start for word in found) and start in low:
-            if (new := replaced_at(text, low, start, pattern, partial(placed, least), kind)) is not text:
-                text, low = new, lowered(new)
-    if "curl" in found and (new := replaced_at(text, low, "curl ", CURL_COOKIES, without_cookies, "")) is not text:
-        text, low = new, lowered(new)
-    return replaced_at(text, low, "cookie", COOKIES, without_cookies, "") if "cookie" in low else text
+    rules = [(start, pattern, partial(placed, least), kind) for clue, kind, least, start, pattern in PLACES if clue in found]
+    rules += [(start, pattern, without_cookies, "") for clue, start, pattern in
+              ((" -", " -b", OPTION_COOKIES), ("cookie", "cookie", COOKIES)) if clue in found]
+    for start, pattern, replacement, kind in rules:
+        if start in low and (new := replaced_at(text, low, start, pattern, replacement, kind)) is not text:
+            text, low = new, lowered(new)
+    return text
+
+
+def without_options(text: str, low: str, found: set[str]) -> str:
+    """The text without the passwords that programs are given by their options."""
+    pieces: list[str] = []
+    done = 0
+    for dash in PATTERNS[" (?:-[pPkKaAwuU]|--[pu])"].finditer(text):
+        at = dash.start() + 1
+        for letters, least, programs, option in OPTIONS if at >= done else ():
+            if text[at + 1 : at + 2] in letters and (match := PATTERNS[option + VALUE].match(text, at)) \
+                    and PATTERNS[rf"(?:{programs}) [^\n|;&]*\Z"].search(("".join(pieces[-6:]) + text[done:at])[-200:]) \
+                    and (new := placed(least, "password", match)) != match[0]:
+                pieces += [text[done:at], new]
+                done = match.end()
+                break
+    return "".join([*pieces, text[done:]]) if pieces else text
 
 
 # -- by name ------------------------------------------------------------------
 
-ENDINGS = tuple(word + s for word in (*KEYWORDS, "password", "passwd", "passphrase", "passcode") for s in ("", "s"))
-NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 # What may follow the keyword without changing what the name means.
 TRAILERS = frozenset("""
 prod production dev development test testing staging stage live old new base main default primary secondary backup rw
 ro plain raw text plaintext value str string here b64 base64 root admin user v local ci current
-""".split())
-# A name that ends so is about the secret, not the secret.
-ABOUT = frozenset("""
-id ids name names type types count counts len length size sizes limit limits max min budget usage used total num number
-url uri urls path paths file files filename dir field fields column index idx hash hashes digest format policy policies
-rule rules regex pattern hint prompt label title message msg error errors expiry expires expiration expire exp ttl pem
-crt json yaml yml age at date time timeout timestamp version status state list map set dict class func function fn
-handler callback provider manager service store reader writer parser factory helper util utils config settings options
-option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
-disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
-mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
-cloak info data metadata fingerprint thumbprint fpr hasher hashers
-per rate cost costs price bytes bits
 """.split())
 # The word before "key" that makes it one nobody should see, or one that is no secret.
 STRONG_KEYS = frozenset("""
@@ -5107,53 +5378,43 @@ feature flag topic kafka trusted trust verification verify verifying natural sur
 """.split())
 GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
-
-
-PASSES = frozenset(("pass", "pw", "storepass", "keypass", "userpass", "dbpass", "rootpass", "adminpass"))
+PASSWORDS = ("password", "passwd", "passphrase", "passcode", "pwd", "passwort", "passord", "kennwort", "senha",
+             "contrasena", "wachtwoord", "motdepasse")
+PASSES = frozenset(("pass", "passe", "pw", "psk", "mdp", "storepass", "keypass", "userpass", "dbpass", "rootpass",
+                    "adminpass"))
+ENDINGS = tuple(word + s for word in (*PASSWORDS, "key", "token", "secret", "pass", "credential") for s in ("", "s")) \
+          + ("passe", "psk", "mdp")
 SECRET_NAMES: dict[str, tuple[str, int]] = {}
 MAX_NAMES = 4096  # a text can hold any number of names
 
 
-def last_word(name: str) -> tuple[str, str, bool]:
-    """(the name's last word that matters, the one before it, whether words after it were left out that matter)."""
+def judged(name: str) -> tuple[str, int]:
+    """(kind, strength) of a name, see promise_of."""
     words = [word.lower() for word in PATTERNS[SEGMENT].findall(name)]
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in TRAILERS):
         words.pop()
-    for back, word in enumerate(reversed(words)):
-        if word.endswith(ENDINGS) or (word == "pw" and not back):
-            before = words[-back - 2] if len(words) > back + 1 else ""
-            return word, before, back > 0 and (words[-1] in ABOUT or words[back and -back] in ABOUT)
-        if back == 0 and word in ABOUT:
-            return "", "", True
-    return "", "", False
-
-
-def key_strength(word: str, before: str) -> int:
-    """How strongly a name ending in this word ("key", "apikey", "monkey") and the one before it speaks of a secret."""
+    back = next((n for n, word in enumerate(reversed(words)) if word.endswith(ENDINGS) or (word == "pw" and not n)), -1)
+    if back < 0 or "public" in name.lower() or (back and (words[-1] in ABOUT or words[-back] in ABOUT)):
+        return "", 0
+    word, before = words[-back - 1], words[-back - 2] if len(words) > back + 1 else ""
     single = word[:-1] if word.endswith("s") else word
+    if before == "pub" or (word == "psk" and (back or before not in ("", "wpa", "wifi", "wlan", "security"))) or (word == "passe" and before not in ("de", "palavra")):
+        return "", 0
+    if single.endswith(PASSWORDS) or word in PASSES:
+        return "password", 3
+    if word.endswith("secret") or single.endswith("credential"):
+        return "secret" if "secret" in word else "credential", 2
+    if word.endswith("token"):
+        return "token", 0 if before in PAGING else 2
+    if word in ("tokens", "secrets"):
+        return single, 1
     if single == "key":
         strength = 2 if before in STRONG_KEYS else 0 if before in PLAIN_KEYS else 1
     else:
         strength = 2 if single.endswith(GLUED_KEYS) and single != "publickey" else 0
-    return min(strength, 1) if single != word else strength
-
-
-def judged(name: str) -> tuple[str, int]:
-    """(kind, strength) of a name, see promise_of."""
-    word, before, about = last_word(name)
-    if not word or about or "public" in name.lower() or before == "pub":
-        return "", 0
-    if word.endswith(("password", "passwords", "passwd", "passphrase", "passcode", "pwd")) or word in PASSES:
-        return "password", 3
-    if word.endswith(("secret", "credential", "credentials")):
-        return ("secret" if "secret" in word else "credential"), 2
-    if word.endswith("token"):
-        return "token", 0 if before in PAGING else 2
-    if word in ("tokens", "secrets"):
-        return word[:-1], 1
-    strength = key_strength(word, before)
     aws = before == "access" and "secret" in name.lower()
-    return ("aws-secret-key" if aws else "api-key" if before == "api" or "api" in word else "key"), strength
+    kind = "aws-secret-key" if aws else "api-key" if before == "api" or "api" in word else "key"
+    return kind, min(strength, 1) if single != word else strength
 
 
 def promise_of(name: str) -> tuple[str, int]:
@@ -5164,27 +5425,6 @@ def promise_of(name: str) -> tuple[str, int]:
             SECRET_NAMES.clear()
         found = SECRET_NAMES[name] = judged(name)
     return found
-
-
-def is_password(value: str, quoted: bool, env: bool) -> bool:
-    """Is it believable as the value of a name that means a password?"""
-    if len(value) < 4:
-        return False
-    look = texture(value)
-    if look >= MIXED:
-        return True
-    if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
-        return not is_stand_in(value) or env
-    word = value.rstrip("0123456789")
-    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
-        return False
-    if env:
-        return True
-    if PATTERNS[STEMS].search(value) or word.lower() in VARIABLES or word.lower() in NOT_VALUES:
-        return False
-    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
-        return not PATTERNS[TECHNICAL].fullmatch(value)
-    return quoted and value.islower() and value.isalpha()  # not "Passwort", the label of a field
 
 
 def is_secret(value: str, quoted: bool, env: bool) -> bool:
@@ -5203,13 +5443,6 @@ def is_secret(value: str, quoted: bool, env: bool) -> bool:
     return digits >= 4 or (len(value) >= 8 and digits >= 2 and segments >= 3) or (len(value) >= 16 and digits >= 2)
 
 
-def is_key(value: str) -> bool:
-    """Is it random enough to be a secret under a name like "key" that mostly means something else?"""
-    if PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value):
-        return False
-    return len(value) >= 20 and is_random(value) and texture(value) == RANDOM
-
-
 def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     """The kind of secret that the value is under that name; "" when it is none."""
     kind, strength = promise_of(name)
@@ -5218,7 +5451,11 @@ def judge(name: str, value: str, quoted: bool, env: bool) -> str:
         return ""
     if strength == 3:
         return kind if is_password(value, quoted, env) else ""
-    return kind if (is_secret(value, quoted, env) if strength == 2 else is_key(value)) else ""
+    if strength == 2:
+        return kind if is_secret(value, quoted, env) else ""
+    # A name like "key" mostly means something else.
+    plain = PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value)
+    return kind if not plain and len(value) >= 20 and texture(value) == RANDOM else ""
 
 
 # What lies between a name and its value; the groups tell in which language.
@@ -5227,7 +5464,7 @@ GAP = rf"(?:[ \t]|{ESCAPE}){{0,60}}"
 ASSIGNMENT = (
     r"(?:"
     rf"(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
-    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=]){GAP}"
+    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=：＝]){GAP}"
     r"(?:[|>][+-]?[ \t]{0,9}(?:\r?\n|(?:\\{1,15}r)?\\{1,15}n)[ \t]{1,40}"  # a block of YAML
     r"|\{[^{}]{0,200}?\\{0,15}[\"'][Vv]alue\\{0,15}[\"'][ \t]?:[ \t]?)?)"  # {"password": {"value": "..."}}
     r"|(?P<entry>\\{0,15}[\"']?,?(?:\s|\\[nrt]){0,40}\\{0,15}[\"']?[Vv]alue\\{0,15}[\"']?[ \t]?[:=][ \t]?)"
@@ -5238,6 +5475,7 @@ ASSIGNMENT = (
     r")(?P<prefix>[fFbBrRuUnN@]{0,2}(?=\\{0,15}[\"']))?(?P<quote>\\{0,15}[\"'`])?"
 )
 NAME = r"[A-Za-z0-9_.-]{1,80}(?![A-Za-z0-9_.-])"
+NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 CALLS = ("(", "[", "{", "<")
 # Functions that take a secret: x.password("..."), setApiKey("..."), PASSWORD('...') of SQL.
 CALLED = r"(?i:.*\.(?:password|passwd|passphrase|secret_?key|api_?key|(?:access_?|auth_?)token)" \
@@ -5295,44 +5533,32 @@ def name_start(text: str, at: int) -> int:
     return start + 1 if start < at and text[start - 1 : start] == "\\" and text[start] in "nrt" else start
 
 
-def sign_of(found: re.Match[str]) -> str:
-    """The sign between a name and its value, with what is around it but for colours."""
-    sign = found["sign"] or ""
-    return PATTERNS[ESCAPE].sub("", sign) if "[" in sign else sign
-
-
-def is_set(text: str, start: int, end: int, found: re.Match[str]) -> bool:
-    """Is the name between these places set to what follows it without a sign: as an option, by a command, in a call?"""
-    if found["call"]:
-        name = text[start:end]
-        return bool(PATTERNS[CALLED].fullmatch(name))
-    before = text[max(0, start - 100) : start]
-    if found["tag"]:
-        return before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
-    return text.startswith("-", start) or bool(found["quote"]) or bool(PATTERNS[SETTERS].search(before))
-
-
-def value_place(text: str, found: re.Match[str], start: int, env: bool) -> tuple[int, int]:
-    """(start, end) of the value that is given to the name; the same twice when there is none."""
+def value_place(text: str, found: re.Match[str], start: int, sign: str, env: bool) -> tuple[int, int]:
+    """(start, end) of the value that is given to the name that starts at start; the same twice when there is none."""
     at, quote = found.end(), found["quote"]
+    none = at, at
     if (found["pair"] or found["blank"]) and text[at : at + 1] == "-":  # ["--password", "--verbose"]
-        return at, at
+        return none
     if found["blank"] and (quote or "")[-1:] == "`":  # prose: you can pass `x=1`
-        return at, at
-    if (found["call"] or found["tag"] or found["blank"]) and not is_set(text, start, found.start(), found):
-        return at, at
+        return none
+    before = text[max(0, start - 100) : start]
+    if found["call"]:
+        is_set = bool(PATTERNS[CALLED].fullmatch(text, start, found.start()))
+    elif found["tag"]:
+        is_set = before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
+    else:  # as an option or by a command
+        is_set = not found["blank"] or text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before))
+    if not is_set:
+        return none
     if quote:
         return at, max(at, quoted_end(text, at, quote))
-    if found["pair"] or sign_of(found).strip() in COMPARISONS:
-        return at, at
-    if found["tag"]:
-        return at, max(at, text.find("<", at, at + MAX_BARE))
-    return at, bare_end(text, at, env)
+    if found["pair"] or sign.strip() in COMPARISONS:
+        return none
+    return at, max(at, text.find("<", at, at + MAX_BARE)) if found["tag"] else bare_end(text, at, env)
 
 
-def is_env(text: str, found: re.Match[str], name: str, start: int) -> bool:
+def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) -> bool:
     """Is it NAME=value of a shell, NAME: value of a compose file, PASSWORD 'value' of SQL, or ;name=value; ?"""
-    sign = sign_of(found)
     if sign == "=" and text[start - 1 : start] == ";" and not found["quote"]:
         return True
     if sign == "=" and "." in name and PATTERNS[PROPERTIES].fullmatch(name):
@@ -5344,64 +5570,109 @@ def is_env(text: str, found: re.Match[str], name: str, start: int) -> bool:
 
 
 def long_name(text: str, start: int, name: str) -> str:
-    """The name with the word before it, where a blank joins them: the "Secret Access" of "Secret Access Key: ..."."""
-    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret"):
+    """The name with the words before it, where blanks join them: the "Secret Access" of "Secret Access Key: ..."."""
+    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret", "passe"):
         return name
     before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
-    return before[0] + name if before else name
+    escaped = before is not None and text[before.start() - 1 : before.start()] == "\\" and before[0][0] in "nrt"
+    return before[0][escaped:] + name if before else name
 
 
-def least_of(text: str, start: int, found: re.Match[str], env: bool) -> int:
-    """How much a value must look like a secret at least, given how it is assigned."""
-    if PATTERNS[r"(?:\A\"?|\n|\\n)[ \t]*assert \Z"].search(text, max(0, start - 60), start):  # of a test
-        return RANDOM
-    return MIXED if not env and (found["pair"] or found["blank"] or found["call"]) else NOTHING
+# What a sentence has between "password" and its value: for the staging database, and a word that links the two.
+LINKS = "|".join("""
+are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это adalah هو هي है คือ - – — -> →""".split()).replace("_", " ")
+LINKED = (
+    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)"
+    rf"(?:[ \t]{{0,3}}(?P<sign>[:：＝])|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|just|(?:re)?set to|changed to))?:?))"
+)
+SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
 
 
-def assigned(text: str, at: int) -> tuple[int, int, str, int]:
-    """(start, end, kind, where to look on) of what is given to the name that holds a keyword there; kind "" if none."""
+SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # how words are written, names of code are not
+
+
+def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
+    """(start, end, kind) of what the text says, in words, is the value of the name that ends before on; kind "" if none.
+
+    is_label: the name is a word of a language, and no sign after it was looked at yet.
+    """
+    nothing = on, on, ""
+    kind, strength = promise_of(name)
+    if strength < 2 or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "=")) or name.lower() in PASSES - {"pw"}:
+        return nothing
+    link = PATTERNS[LINKED].match(text, on)
+    # First with a link, then without: use password X to log in.
+    for linked, before in ((True, link), (False, PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on))):
+        found = PATTERNS[SPOKEN_VALUE].match(text, before.end()) if before else None
+        if before is None or found is None or not (linked or PATTERNS[SPOKEN].fullmatch(name)):
+            continue
+        about = (before["about"] or "").split() if linked else []
+        if (linked and before["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
+            continue
+        value = found["value"].rstrip(".,;:)]}?")
+        start, quoted = found.start("value"), bool(found["quote"])
+        if strength == 2:
+            good = bool(judge(name, value, quoted, False)) and (linked or texture(value) == RANDOM)
+        elif value.isdigit():
+            good = linked and not about and is_said(value)
+        else:
+            quoted = quoted and linked and bool(before["sign"] or before["is"])
+            good = (is_said(value) and (linked or bool(PATTERNS["[0-9]"].search(value)))) \
+                or (quoted and is_password(value, True, False))
+        if good and not value.startswith(MARK):
+            return start, start + len(value), kind
+    return nothing
+
+
+def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
+    """(start, end, kind, where to look on) of what is given to the name that holds the word there; kind "" if none."""
     start = name_start(text, at)
     name_found = PATTERNS[NAME].match(text, start)
+    if word in FOREIGN and (name_found is None or not promise_of(name_found[0])[1]):
+        on = at + len(word)
+        return (*told(text, on, FOREIGN[word], True), on)
     if name_found is None:
         return at, at, "", at + 1
     name, on = name_found[0].strip("-."), name_found.end()
-    found = PATTERNS[ASSIGNMENT].match(text, on) if promise_of(name)[1] else None
+    full_name = long_name(text, start, name)
+    if not promise_of(full_name)[1]:
+        return at, at, "", on
+    found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
-    if found is None or of_path or text.endswith((MARK, "::"), 0, start):
+    if of_path or text.endswith((MARK, "::"), 0, start):
         return at, at, "", on
-    env = is_env(text, found, name, start)
-    begin, end = value_place(text, found, start, env)
-    form = text[start - 1 : start] == "&" and found["sign"] == "="
-    quoted = bool(found["quote"]) or form
-    kind = judge(long_name(text, start, name), text[begin:end], quoted, env) if end > begin else ""
-    if kind and texture(text[begin:end]) < least_of(text, start, found, env):
-        kind = ""
-    if kind and not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
-        end = rest.end()
-    return begin, end, kind, on
-
-
-def keyword_places(low: str, found: set[str]) -> list[int]:
-    """Where the text, given in lower case, has a word that names of secrets contain; in order."""
-    places = []
-    for word in KEYWORDS:
-        at = low.find(word) if word in found else -1
-        while at >= 0:
-            places.append(at)
-            at = low.find(word, at + len(word))
-    places.sort()
-    return places
+    kind = ""
+    if found:
+        sign = PATTERNS[ESCAPE].sub("", found["sign"] or "")
+        env = is_env(text, found, name, start, sign)
+        begin, end = value_place(text, found, start, sign, env)
+        form = text[start - 1 : start] == "&" and sign == "="
+        kind = judge(full_name, text[begin:end], bool(found["quote"]) or form, env) if end > begin else ""
+        # In a test, and where no sign stands between the two, a value must look more like one.
+        is_test = PATTERNS[r"(?:\A\"?|\n|\\n)[ \t]*assert \Z"].search(text, max(0, start - 60), start)
+        least = RANDOM if is_test else MIXED if not env and (found["pair"] or found["blank"] or found["call"]) else NOTHING
+        if kind and texture(text[begin:end]) >= least:
+            if not found["quote"] and end - begin >= MAX_BARE and (rest := PATTERNS[BARE_REST].match(text, end)):
+                end = rest.end()
+            return begin, end, kind, on
+    return (*told(text, on, full_name, False), on)
 
 
 def without_assigned(text: str, low: str, found: set[str]) -> str:
     """The text without the values given to names of secrets; low is the text in lower case."""
+    places = []
+    for word in found.intersection((*KEYWORDS, *FOREIGN)):
+        at = low.find(word)
+        while at >= 0:
+            places.append((at, word))
+            at = low.find(word, at + len(word))
     pieces: list[str] = []
     done = after = 0
-    for at in keyword_places(low, found):
+    for at, word in sorted(places):
         if at < after:
             continue
-        start, end, kind, after = assigned(text, at)
+        start, end, kind, after = assigned(text, at, word)
         if kind and start >= done:
             pieces += [text[done:start], MARK, kind, "]"]
             done = after = end
@@ -5410,38 +5681,32 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
 
 # -- all of it ----------------------------------------------------------------
 
-GLUED = r"\[(?:redacted:[a-z-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
+RULES = (
+    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_named_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
+    (without_assigned, (*KEYWORDS, *FOREIGN)),
+)
+GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
 MAX_LOOKS = 8  # two do for any text that was not made to need more
-
-
-def without_secrets(text: str, low: str, found: set[str]) -> str:
-    """The text after each rule had one look at it; low is the text in lower case, found the clues in it."""
-    names = [name for _, name, _, _ in NAMED_VENDORS]
-    for rule, words in ((without_private, ["private"]), (without_blocks, ["key"]), (without_tokens, []),
-                        (without_named_tokens, names), (without_logins, LOGINS), (without_assigned, KEYWORDS)):
-        if words and found.isdisjoint(words):
-            continue
-        new = rule(text, low, found)
-        if new is not text:  # places in low must be places in the text
-            text, low, found = new, lowered(new), clues(new)
-    return text
 
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    if len(text) < 8 or (len(text) < SHORTEST and text.isidentifier()):
+    if len(text) < 8 or not found or (len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier()):
         return text
-    low = lowered(text)
+    clean, low = text, lowered(text)
     here = {word for word in found if word in low}
-    if not here:
-        return text
-    clean, before = without_secrets(text, low, here), text
-    # Where secrets stood glued together, one is seen only when the other is gone.
-    for _ in range(MAX_LOOKS):
+    for _ in range(MAX_LOOKS if here else 0):
+        before = clean
+        for rule, words in RULES:
+            if words and here.isdisjoint(words):
+                continue
+            new = rule(clean, low, here)
+            if new != clean:  # places in low must be places in the text
+                clean, low, here = new, lowered(new), clues(new)
+        # Where secrets stood glued together, one is seen only when the other is gone.
         if clean == before or not PATTERNS[GLUED].search(clean):
             break
-        clean, before = without_secrets(clean, lowered(clean), clues(clean)), clean
-    return text if clean == text else clean  # a regex that replaces a match by itself makes another object
+    return text if clean == text else clean
 
 
 def redact(text: str) -> str:
@@ -5450,127 +5715,52 @@ def redact(text: str) -> str:
 
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
-# Keys of dicts that hold no secret; and those of them that promise none. Short texts without a clue.
-CLEAN_NAMES: set[str] = set()
-PLAIN_NAMES: set[str] = set()
-CLEAN_TEXTS: set[str] = set()
-MAX_CLEAN = 80  # longer ones are seldom seen again
-
-
-def bounded(memory: set[str]) -> set[str]:
-    """The same set, emptied when it has become large."""
-    if len(memory) >= MAX_NAMES:
-        memory.clear()
-    return memory
-
-
+MAX_CLEAN = 80  # longer texts are seldom seen again
+CLEAN: set[str] = set()  # short texts without a clue, and names that promise nothing
 HEADERS = ("authorization", "cookie")  # what the names of headers end with whose values only redact can judge
 HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secret
+JWK_PARTS = ("d", "p", "q", "dp", "dq", "qi", "k")  # the private ones of a key in JSON
 
 
-def named_by(value: dict[object, object], key: str) -> str:
-    """What {"name": "API_KEY", "value": "..."} calls the value under this key, which ends with "value"; "" if nothing.
-
-    So does {"ParameterKey": "DbPassword", "ParameterValue": "..."}.
-    """
-    for label in (key[:-5] + "Name", key[:-5] + "Key", "name", "Name", "key", "Key"):
-        if isinstance(name := value.get(label), str):
-            return name
-    return ""
-
-
-def name_given(value: dict[object, object], key: object, outer: str) -> str:
-    """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
-    if not isinstance(key, str):
-        return ""
-    if outer.lower() in HOLDERS and not promise_of(key)[1]:
-        return "" if last_word(key)[2] else outer[:-1]
-    if key.endswith(("value", "Value")):
-        return named_by(value, key) or (outer if key in ("value", "Value") else "") or key
-    return key
-
-
-def is_plain(name: object, value: object) -> bool:
-    """Is a dict's entry free of secrets in its key, and of a promise in it that there is one in the value?"""
-    if not isinstance(name, str):
-        return True
-    if name not in CLEAN_NAMES:
-        if redact(name) != name:
-            return False
-        bounded(CLEAN_NAMES).add(name)
-    if name.endswith(("value", "Value")) or name.lower().endswith(HEADERS) or promise_of(name)[1]:
-        inner = value.values() if isinstance(value, dict) else (value,)
-        return not any(isinstance(item, (str, dict, list)) for item in inner)
-    bounded(PLAIN_NAMES).add(name)
-    return True
-
-
-def texts_within(value: object) -> tuple[set[str], bool, bool]:
-    """(the texts in a value, keys apart; whether its keys and its depth are plain; whether lists hold texts)."""
+def texts_within(value: object) -> tuple[set[str], set[str], bool]:
+    """(the texts in a value, the keys of its dicts, without those in CLEAN; whether a list holds more than one text)."""
+    listed = False
     texts: set[str] = set()
-    plain, listed = True, False
+    names: set[str] = set()
     level = [value]
-    for _ in range(MAX_DEPTH):
+    while level:
         below: list[object] = []
         for item in level:
             if isinstance(item, str):
                 texts.add(item)
             elif isinstance(item, dict):
+                if not CLEAN.issuperset(item):
+                    names.update(key for key in item if isinstance(key, str))
                 below += item.values()
-                plain = plain and (PLAIN_NAMES.issuperset(item) or all(
-                    key in PLAIN_NAMES or is_plain(key, inner) for key, inner in item.items()))
             elif isinstance(item, list):
                 below += item
                 listed = listed or (len(item) > 1 and isinstance(item[0], str))
-        if not below:
-            return texts, plain, listed
         level = below
-    return texts, False, listed
-
-
-# A private block or a key may be spread over the texts of a list: the lines of a patch, the blocks of a message.
-SPREAD = r"-----BEGIN |Private-Lines: |<[ \t]?/?[ \t]?[Pp][Rr][Ii][Vv]"
-
-
-def cut_across(texts: list[str], spans: list[tuple[int, int, str]]) -> list[str]:
-    """The texts without these spans of all of them joined by a character; what stands for one does in each text."""
-    left = []
-    at = number = 0
-    for text in texts:
-        end, within = at + len(text), []
-        while number < len(spans) and spans[number][0] < end:
-            start, stop, mark = spans[number]
-            if stop > at:
-                within.append((max(start, at) - at, min(stop, end) - at, mark))
-            if stop > end:
-                break
-            number += 1
-        left.append(without_spans(text, within))
-        at = end + 1
-    return left
-
-
-def is_patch(texts: list[str]) -> bool:
-    """Are these the lines of a patch?"""
-    return all(text[:1] in ("+", "-", " ", "\\") for text in texts)
+    return texts - CLEAN, names - CLEAN, listed
 
 
 def without_spread(items: list[object]) -> list[object]:
-    """A list without the keys and the private blocks that begin in one of its texts and end in another."""
+    """A list without the keys and the private blocks that begin in one of its texts and end in another.
+
+    So do the lines of a patch and the blocks of a message.
+    """
     texts = {place: text for place, item in enumerate(items)
              if isinstance(text := item.get("text") if isinstance(item, dict) else item, str)}
-    if len(texts) < 2:
+    joined = SEPARATOR.join(texts.values())
+    if len(texts) < 2 or joined.count(SEPARATOR) >= len(texts):
         return items
-    clean = list(texts.values())
-    for spans_of in (private_spans, block_spans):
-        joined = "\n".join(clean)
-        found = spans_of(joined)
-        spans = found[0] if isinstance(found, tuple) else found
-        if isinstance(found, tuple) and found[1] >= 0 and is_patch(clean):  # elsewhere each text ends it
-            spans = [*spans, (found[1], len(joined), PRIVATE)]
-        clean = cut_across(clean, spans)
+    spans, unclosed = private_spans(joined)
+    if unclosed >= 0 and all(text[:1] in ("+", "-", " ", "\\") for text in texts.values()):  # elsewhere each text ends it
+        spans.append((unclosed, len(joined), PRIVATE))
+    clean = without_spans(joined, spans)
+    clean = without_spans(clean, block_spans(clean))
     items = items[:]
-    for place, text in zip(texts, clean):
+    for place, text in zip(texts, clean.split(SEPARATOR)):
         item = items[place]
         items[place] = {**item, "text": text} if isinstance(item, dict) else text
     return items
@@ -5589,16 +5779,21 @@ def printed(text: str) -> str:
     return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, rest) if opened else text
 
 
-def connected(value: object, tool: bool, depth: int) -> object:
-    """A copy of the value without what texts of a list hold together; tool: it is what a tool printed."""
-    if isinstance(value, str):
-        return printed(value) if tool else value
-    if depth > MAX_DEPTH:
-        return value
-    if isinstance(value, dict):
-        tool = tool or value.get("type") == "tool_result"
-        return {key: connected(item, tool or key == "toolUseResult", depth + 1) for key, item in value.items()}
-    return [connected(item, tool, depth + 1) for item in without_spread(value)] if isinstance(value, list) else value
+def name_given(value: dict[object, object], key: object, outer: str) -> str:
+    """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
+    if not isinstance(key, str):
+        return ""
+    if outer.lower() in HOLDERS and not promise_of(key)[1]:
+        return "" if PATTERNS[SEGMENT].findall(key)[-1:] and PATTERNS[SEGMENT].findall(key)[-1].lower() in ABOUT else outer[:-1]
+    if key in JWK_PARTS and "kty" in value:
+        return "private_key"
+    if key.endswith(("value", "Value")):
+        # {"name": "API_KEY", "value": "..."}, {"ParameterKey": "DbPassword", "ParameterValue": "..."}
+        for label in (key[:-5] + "Name", key[:-5] + "Key", "name", "Name", "key", "Key"):
+            if isinstance(name := value.get(label), str):
+                return name
+        return outer if outer and key in ("value", "Value") else key
+    return key
 
 
 def under_name(name: str, text: str) -> str:
@@ -5611,28 +5806,21 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def is_option(text: object) -> bool:
-    """Does a text, as --password and Authorization do, speak of what comes after it in a list?"""
-    name = text.strip("-") if isinstance(text, str) and len(text) <= MAX_CLEAN else ""
-    if not name or not PATTERNS[NAME].fullmatch(name):
-        return False
-    return promise_of(name)[1] > 0 or name.lower().endswith(HEADERS)
-
-
-def without_options(items: list[object], new: list[object]) -> list[object]:
+def without_arguments(items: list[object], new: list[object]) -> list[object]:
     """The new items of a list without what the old ones before them speak of: ["--password", "hunter2"]."""
-    for place in range(1, len(items)):
-        before, item = items[place - 1], items[place]
-        if isinstance(before, str) and isinstance(item, str) and new[place] is item and is_option(before):
-            is_header = before.lower().endswith(HEADERS)
+    for place, (before, item) in enumerate(zip(items, items[1:]), 1):
+        if not isinstance(before, str) or not isinstance(item, str) or new[place] is not item or len(before) > MAX_CLEAN:
+            continue
+        name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
+        if (is_header or promise_of(name)[1]) and PATTERNS[NAME].fullmatch(name):
             if is_header or (not item.startswith("-") and texture(item) >= MIXED):
-                new[place] = under_name(before.strip("-"), item)
+                new[place] = under_name(name, item)
     return items if all(after is before for after, before in zip(new, items)) else new
 
 
-def with_values(value: dict[object, object], new: list[object]) -> dict[object, object]:
+def with_values(value: dict[object, object], new: list[object], found: set[str]) -> dict[object, object]:
     """A dict with these values and without secrets in its keys, a number after those that are the same then."""
-    keys = [key if key in CLEAN_NAMES or not isinstance(key, str) else redact(key) for key in value]
+    keys = [cleaned(key, found) if isinstance(key, str) else key for key in value]
     if all(after is before for after, before in zip((*keys, *new), (*value, *value.values()))):
         return value
     pairs: dict[object, object] = {}
@@ -5646,20 +5834,25 @@ def with_values(value: dict[object, object], new: list[object]) -> dict[object, 
     return pairs
 
 
-def redacted(value: object, name: str, depth: int, changed: dict[str, str]) -> object:
-    """What redact_value makes of a value that lies so deep under that name, where these texts are to change."""
+def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) -> object:
+    """What redact_value makes of a value that lies so deep under that name; tool: it is what a tool printed."""
     if isinstance(value, str):
-        return changed[value] if value in changed else under_name(name, value) if name else value
+        clean = cleaned(printed(value) if tool else value, found)
+        return under_name(name, value) if name and clean == value else clean
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
     if isinstance(value, list):
-        return without_options(value, [redacted(item, name, depth + 1, changed) for item in value])
-    plain = PLAIN_NAMES if name.lower() not in HOLDERS else ()
+        items = value if found.isdisjoint(PRIVATE_CLUES) else without_spread(value)
+        new = without_arguments(items, [redacted(item, name, depth + 1, found, tool) for item in items])
+        return value if new == value else new
+    is_private = not found.isdisjoint(PRIVATE_CLUES)
+    tool = tool or (is_private and value.get("type") == "tool_result")
     return with_values(value, [
-        redacted(item, "" if key in plain else name_given(value, key, name), depth + 1, changed)
-        for key, item in value.items()])
+        redacted(item, "" if key in CLEAN and not name else name_given(value, key, name), depth + 1, found,
+                 tool or (is_private and key == "toolUseResult"))
+        for key, item in value.items()], found)
 
 
 def redact_value(value: object) -> object:
@@ -5667,16 +5860,18 @@ def redact_value(value: object) -> object:
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
-    within, plain, listed = texts_within(value)
-    # In a list the next text may depend on one that is clean by itself. Not -=, which walks through the larger set.
-    texts = within if listed else within - CLEAN_TEXTS
-    joined = "\n".join(texts)
-    found = clues(joined)
-    if found and PATTERNS[SPREAD].search(joined) and (apart := connected(value, False, 0)) != value:
-        value, texts = apart, texts_within(apart)[0]
-    changed = {text: new for text in texts if (new := cleaned(text, found)) is not text} if found else {}
-    bounded(CLEAN_TEXTS).update(text for text in texts if len(text) < MAX_CLEAN and text not in changed)
-    return redacted(value, "", 0, changed) if changed or not plain or (found and listed) else value
+    texts, names, listed = texts_within(value)
+    found = clues("\n".join((*texts, *names)))
+    if len(CLEAN) >= MAX_NAMES:
+        CLEAN.clear()
+    # Names that say something of what stands under them are looked at each time.
+    CLEAN.update(name for name in names if not name.lower().endswith((*HEADERS, "value")) and name not in JWK_PARTS
+                 and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
+    if not found:
+        CLEAN.update(text for text in texts if len(text) < MAX_CLEAN)
+    elif listed or not CLEAN.issuperset(names) or any(cleaned(text, found) is not text for text in texts):
+        value = redacted(value, "", 0, found, False)
+    return value
 
 
 # ============================================================================
@@ -6775,18 +6970,22 @@ class Nobody:
 
 
 class Reading:
-    """A `with` block that has the up-to-date view to itself."""
+    """A `with` block that has the up-to-date view to itself. A store without an index gets one first."""
 
-    __slots__ = ("view", "mutex")
+    __slots__ = ("view", "mutex", "build")
 
-    def __init__(self, view: View, mutex: Any) -> None:
-        self.view = view
-        self.mutex = mutex
+    def __init__(self, view: View, mutex: Any, build: Callable[[View], object]) -> None:
+        self.view, self.mutex, self.build = view, mutex, build
 
     def __enter__(self) -> View:
         self.mutex.__enter__()
         try:
-            return self.view.refresh()
+            try:
+                return self.view.refresh()
+            except NotIndexed:
+                self.build(self.view)
+                self.view.patience_bytes = ALL_DOCS  # where no index can be written, the log is read
+                return self.view.refresh()
         except BaseException:
             self.mutex.__exit__(None, None, None)
             raise
@@ -6799,21 +6998,22 @@ class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
+    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = Nobody) -> None:
         self.places = places
-        self.read_view, self.write_view = View(places), View(places)
+        self.build: Callable[[View], object] = lambda view: catch_up(view, wait_s=LOCK_WAIT_S)
+        self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex, self.uses_mutex = new_mutex(), new_mutex(), new_mutex()
         self.uses: dict[str, int] = {}
 
     def reading(self) -> Reading:
         """For `with store.reading() as view`."""
-        return Reading(self.read_view, self.read_mutex)
+        return Reading(self.read_view, self.read_mutex, self.build)
 
     def writing(self) -> Reading:
         """For `with store.writing() as view`, around a Writer."""
-        return Reading(self.write_view, self.write_mutex)
+        return Reading(self.write_view, self.write_mutex, self.build)
 
     def count_use(self, doc_id: str, n: int = 1) -> None:
         """Notes an access, or several, to be recorded with others."""
@@ -8057,10 +8257,10 @@ class Server:
             self.is_busy = True
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
-                view = self.store.write_view
-                if tail_is_long(view) or tail_is_long(self.store.read_view):
+                if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
+                    FORMS.clear()
                     trim_memory()
                 if self.chore(self.store.places):
                     self.wake.set()
@@ -9927,7 +10127,7 @@ class Hook:
 
     def view(self) -> View:
         """The store as it is now."""
-        self.seen_view = self.seen_view or View(self.places)
+        self.seen_view = self.seen_view or View(self.places, HOOK_MAX_BYTES)
         return self.seen_view.refresh()
 
     def keeper(self) -> Keeper:
@@ -9966,6 +10166,8 @@ def save_session(hook: Hook, until_s: float) -> bool:
             for path in paths:
                 if time.monotonic() < until_s and keeper.save(path, until_s=until_s).is_whole:
                     unread.remove(path)
+    except NotIndexed:  # whoever builds the index reads what is put aside
+        pass
     finally:  # whatever went wrong, this must not be lost
         for path in unread:
             if os.path.isfile(path):
@@ -10073,10 +10275,12 @@ def hand_back(hook: Hook) -> str:
     task = open_task(last_turns(hook.path)) if hook.path and os.path.isfile(hook.path) else {}
     ids = hook.state().get("ids", [])
     decisions = []
-    if os.path.exists(hook.places.manifest()):
+    try:
         view = hook.view()
         keys = members(project_mask(view, hook.project))
         decisions = insight_lines(view, keys, lambda doc: doc.label == "decision", 5)
+    except NotIndexed as error:  # the task itself is in the transcript
+        note_failure(hook.places, hook.event, error)
     text = "\n".join([message("decisions"), *decisions]) if decisions else ""
     text = cut_bytes(text, HANDOFF_BYTES // 4)
     rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
@@ -10158,7 +10362,7 @@ MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 
 def relevant(hook: Hook, prompt: str) -> list[Hit]:
     """The project's memories that have enough in common with the prompt, best first."""
-    words = [(word, base) for _, word, base in query_terms(prompt[:MAX_PROMPT_CHARS]) if word not in STOP_WORDS]
+    words = [(w.word, w.base) for w in query_terms(prompt[:MAX_PROMPT_CHARS]) if w.word not in STOP_WORDS]
     words = words[:MAX_PROMPT_WORDS]
     if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
         return []
@@ -13366,6 +13570,8 @@ def install_command(call: Call, options: Any) -> int:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
         return 0
     imported = "" if options.no_import else import_past(call)
+    if is_behind(places):  # an older version's index is of no use to the hooks
+        index_now(call.store.write_view, call.progress)
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, "Restart Claude Code to use it."]))
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
@@ -13472,6 +13678,7 @@ def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
     call.progress = terminal_progress()
+    call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
     code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
     sys.stdout.flush()

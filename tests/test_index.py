@@ -74,35 +74,39 @@ def rank(view: rlm.View, query: str, allowed: bytes | None = None, limit: int = 
 
 
 def brute_force(rows: Sequence[Row], query: str) -> dict[int, float]:
-    """The score of every living document, straight from the definition in `query_terms`."""
+    """The score of every living document, straight from the definition in `QueryWord`."""
     counted = [row for row in rows if row.counts_in_statistics]
     weights = rlm.code_weights(sum(row.n_tokens for row in counted) / max(1, len(rows)))
-    asked = rlm.query_terms(query)
-    tells = {word for _, word, _ in asked if word not in rlm.STOP_WORDS}
+    terms = rlm.query_terms(query)
+    tells = {asked.word for asked in terms if asked.word not in rlm.STOP_WORDS}
+    every = {term for row in counted for term in row.terms}
 
     def idf(*terms: str) -> float:
         return rlm.inverse_frequency(len(rows), sum(any(row.terms[term] for term in terms) for row in counted))
 
-    def code(row: Row, term: str) -> int:
-        n = row.terms[term]
+    def code(row: Row, *terms: str) -> int:
+        n = max((row.terms[term] for term in terms), default=0)
         return rlm.posting_code(rlm.frequency_class(n), rlm.length_class(row.n_tokens)) if n else 0
 
-    def group(row: Row, base: str) -> float:
-        one, other = code(row, base), code(row, rlm.STEM + base)
-        return weights[rlm.joined_code(one, other) if one and other else one or other]
-
-    idfs = [(idf(word), idf(base, rlm.STEM + base)) for _, word, base in asked]
     scores: dict[int, float] = {}
-    for ordinal, row in enumerate(rows):
-        score = decides = 0.0
-        for (weight, word, base), (one, all_forms) in zip(asked, idfs) if row.is_alive else ():
-            more = weight * (rlm.EXACT_WEIGHT if base else 1.0) * one * weights[code(row, word)]
-            more += weight * all_forms * group(row, base) if base else 0.0
-            score += more
-            decides += more if word in tells or not tells else 0.0
-        if decides > 0:
-            scores[ordinal] = score * rlm.IMPORTANCE_FACTOR[row.importance]
-    return scores
+    decided: set[int] = set()
+    for asked in terms:
+        base, exact = "" if asked.is_hash else asked.base, [asked.word]
+        if asked.is_hash:
+            exact = [term for term in every if term.startswith(asked.word) and rlm.is_hash(term)]
+        lists = [(idf(*exact) * (rlm.EXACT_WEIGHT if base else 1.0), exact),
+                 (idf(*asked.kin) * rlm.KIN_WEIGHT, asked.kin)]
+        group = idf(base, rlm.STEM + base)
+        for ordinal, row in enumerate(rows):
+            more = sum(share * weights[code(row, *one)] for share, one in lists)
+            if base:
+                one, other = code(row, base), code(row, rlm.STEM + base)
+                more += group * weights[rlm.joined_code(one, other) if one and other else one or other]
+            if more and row.is_alive:
+                more *= asked.weight * rlm.IMPORTANCE_FACTOR[row.importance]
+                scores[ordinal] = scores.get(ordinal, 0.0) + more
+                decided |= {ordinal} if asked.word in tells or not tells else set()
+    return {ordinal: score for ordinal, score in scores.items() if ordinal in decided}
 
 
 def in_scope(rows: Sequence[Row], filters: dict[str, str]) -> set[int]:
@@ -467,10 +471,10 @@ class SegmentTest(IndexCase):
         n_merged_docs, most = 0, 0
         for n in range(1, 5001):
             sizes.append(SimpleNamespace(n_docs=1))
-            n_merged = rlm.mergeable(sizes, 1 << 30)
-            if n_merged:
-                n_docs = sum(s.n_docs for s in sizes[-n_merged:])
-                sizes[-n_merged:] = [SimpleNamespace(n_docs=n_docs)]
+            start, end = rlm.mergeable(sizes, 1 << 30)
+            if end:
+                n_docs = sum(s.n_docs for s in sizes[start:end])
+                sizes[start:end] = [SimpleNamespace(n_docs=n_docs)]
                 n_merged_docs += n_docs
             self.assertLessEqual(len(sizes), math.log2(n) + 4)
             most = max(most, len(sizes))
@@ -482,9 +486,9 @@ class SegmentTest(IndexCase):
         sizes: list[Any] = []
         for _ in range(5000):
             sizes.append(SimpleNamespace(n_docs=1))
-            n_merged = rlm.mergeable(sizes, 256)
-            if n_merged:
-                sizes[-n_merged:] = [SimpleNamespace(n_docs=sum(s.n_docs for s in sizes[-n_merged:]))]
+            start, end = rlm.mergeable(sizes, 256)
+            if end:
+                sizes[start:end] = [SimpleNamespace(n_docs=sum(s.n_docs for s in sizes[start:end]))]
         self.assertLessEqual(max(s.n_docs for s in sizes), 256)
         self.assertLess(len(sizes), 5000 / 256 * 3 + 12)
 
