@@ -40,6 +40,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     config.json                     only what the user changed
     hooks.log                       what went wrong in hooks
     memory/manifest.json            which files make up the store, in order; its generation
+    memory/projects.json            first commits of repositories without an origin, by their folders
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
@@ -308,7 +309,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "immune_uses": (3, "a chunk used that often is never archived"),
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
-    "exclude": ([], "projects of which nothing is saved: names, or folders with all that is below them; * is anything"),
+    "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
 
@@ -316,6 +317,11 @@ SETTINGS: dict[str, tuple[Any, str]] = {
 def environment(name: str) -> str:
     """The variable's value, "" when unset."""
     return os.environ.get(name, "")
+
+
+def folder_in(name: str) -> str:
+    """The folder that the variable names, "" when unset. No shell may have been there to read a ~."""
+    return os.path.abspath(os.path.expanduser(environment(name))) if environment(name) else ""
 
 
 def user_home() -> str:
@@ -326,140 +332,104 @@ def user_home() -> str:
     return home
 
 
-def claude_folder() -> str:
-    """Claude Code's configuration folder."""
-    return os.path.abspath(environment("CLAUDE_CONFIG_DIR") or os.path.join(user_home(), ".claude"))
+def claude_folder(project: str = "") -> str:
+    """Claude Code's configuration folder: the user's, or that of a project's folder."""
+    if project:
+        return os.path.join(project, ".claude")
+    return folder_in("CLAUDE_CONFIG_DIR") or os.path.join(user_home(), ".claude")
 
 
-def default_home() -> str:
-    """RLM_HOME, else rlm/ in Claude Code's configuration folder. StoreUnwritable when there is no home at all."""
-    return os.path.abspath(environment("RLM_HOME") or os.path.join(claude_folder(), "rlm"))
+def listing(folder: str) -> list[str]:
+    """The names in the folder, sorted; [] when there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+# How a file is asked for, e.g. places.log(3): its folder, and its name there, which comes from numbers and from
+# transcript_name only, never from what a user typed.
+PATHS = {
+    "config": ("home", "config.json"),  # the user's settings
+    "hooks_log": ("home", "hooks.log"),  # what went wrong in hooks; nobody sees their standard error
+    "program": ("home", "rlm.py"),
+    "install_record": ("home", "install.json"),  # what was installed
+    "install_lock": ("home", "install.lock"),  # held by whoever installs or uninstalls
+    "manifest": ("memory", "manifest.json"),  # the list of files that make up the store
+    "lock": ("memory", "lock"),  # held by whoever writes
+    "rewrite_lock": ("memory", "compact-lock"),  # held by whoever compacts
+    "projects": ("memory", "projects.json"),  # the first commits of repositories without an origin, by their folders
+    "log": ("memory", "log-{:06d}.jsonl"),
+    "archive": ("memory", "archive-{:06d}.jsonl.gz"),
+    "transcripts": ("memory", "transcripts"),
+    "transcript": ("memory", "transcripts/{}.jsonl.gz"),  # the copy of that transcript
+    "reading": ("memory", "transcripts/{}.json"),  # how far it was read
+    "spool": ("memory", "spool"),
+    "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
+    "index_lock": ("index", "lock"),  # held by whoever builds the index
+    "current": ("index", "current-{:06d}.json"),  # what the index of that generation consists of
+    "segment": ("index", "segment-{:06d}-{:08d}-{:08d}.idx"),  # generation, first document, the one after the last
+    "state": ("index", "state-{:06d}-{:012d}.bin"),  # generation, byte of the log
+}
 
 
 class Places:
-    """Every path of one store. Names of files come from numbers only, never from what a user typed."""
+    """Every path of one store: PATHS by their names, and these."""
 
     __slots__ = ("home", "memory", "index")
 
     def __init__(self, home: str = "", memory: str = "") -> None:
-        self.home = home or default_home()
-        moved = environment("RLM_CONTEXT_DIR")
-        self.memory = memory or (os.path.abspath(moved) if moved else os.path.join(self.home, "memory"))
+        moved = folder_in("RLM_CONTEXT_DIR")
+        try:
+            self.home = home or folder_in("RLM_HOME") or os.path.join(claude_folder(), "rlm")
+        except StoreUnwritable:  # the user has no home, but the memory has one
+            if not moved:
+                raise
+            self.home = moved
+        self.memory = memory or moved or os.path.join(self.home, "memory")
         self.index = os.path.join(self.memory, "index")
 
-    def config(self) -> str:
-        """The user's settings."""
-        return os.path.join(self.home, "config.json")
-
-    def manifest(self) -> str:
-        """The list of files that make up the store."""
-        return os.path.join(self.memory, "manifest.json")
-
-    def lock(self) -> str:
-        """The file that writers lock."""
-        return os.path.join(self.memory, "lock")
-
-    def rewrite_lock(self) -> str:
-        """The file that whoever compacts locks."""
-        return os.path.join(self.memory, "compact-lock")
-
-    def log(self, number: int) -> str:
-        """A log file."""
-        return os.path.join(self.memory, f"log-{number:06d}.jsonl")
-
-    def archive(self, number: int) -> str:
-        """An archive file."""
-        return os.path.join(self.memory, f"archive-{number:06d}.jsonl.gz")
+    def __getattr__(self, name: str) -> Callable[..., str]:
+        if name not in PATHS:
+            raise AttributeError(name)
+        folder, pattern = PATHS[name]
+        return lambda *values: os.path.join(getattr(self, folder), pattern.format(*values))
 
     def damaged(self, when_s: float) -> str:
         """Where `verify --repair` puts bytes that are no records."""
         return os.path.join(self.memory, time.strftime("damaged-%Y%m%d-%H%M%S.txt", time.gmtime(when_s)))
 
-    def hooks_log(self) -> str:
-        """Where hooks write down what went wrong; nobody sees their standard error."""
-        return os.path.join(self.home, "hooks.log")
-
-    def transcripts(self) -> str:
-        """The folder of kept transcripts, and of how far each was read."""
-        return os.path.join(self.memory, "transcripts")
-
     def transcripts_lock(self, name: str) -> str:
         """The file that whoever saves that transcript locks; sixteen for all, so that few wait for each other."""
         return os.path.join(self.transcripts(), f"lock-{sum(name.encode('ascii')) % 16:02d}")
 
-    def transcript(self, name: str) -> str:
-        """The copy of a transcript; the name comes from transcript_name."""
-        return os.path.join(self.transcripts(), name + ".jsonl.gz")
-
-    def reading(self, name: str) -> str:
-        """How far that transcript was read."""
-        return os.path.join(self.transcripts(), name + ".json")
-
-    def spool(self) -> str:
-        """The folder of transcripts that a hook had no time to read."""
-        return os.path.join(self.memory, "spool")
-
-    def spooled(self, name: str, offset: int) -> str:
-        """A transcript's bytes from that offset on."""
-        return os.path.join(self.spool(), f"{name}@{offset}.jsonl")
+    def found(self, start: str, end: str) -> list[str]:
+        """The files in memory/ whose names begin and end so."""
+        return [os.path.join(self.memory, n) for n in listing(self.memory) if n.startswith(start) and n.endswith(end)]
 
     def set_aside(self) -> list[str]:
         """The files in which `verify --repair` put damaged bytes."""
-        try:
-            names = sorted(os.listdir(self.memory))
-        except OSError:
-            return []
-        return [os.path.join(self.memory, n) for n in names if n.startswith("damaged-") and n.endswith(".txt")]
-
-    def index_lock(self) -> str:
-        """The file that whoever builds the index locks."""
-        return os.path.join(self.index, "lock")
-
-    def current(self, generation: int) -> str:
-        """What the index of that generation consists of."""
-        return os.path.join(self.index, f"current-{generation:06d}.json")
-
-    def segment(self, generation: int, first: int, end: int) -> str:
-        """The index segment of the documents first..end-1."""
-        return os.path.join(self.index, f"segment-{generation:06d}-{first:08d}-{end:08d}.idx")
-
-    def state(self, generation: int, covers: int) -> str:
-        """The state of all documents as of that byte of the log."""
-        return os.path.join(self.index, f"state-{generation:06d}-{covers:012d}.bin")
+        return self.found("damaged-", ".txt")
 
     def drafts(self) -> list[str]:
         """Manifests that were being written: those of killed processes, for whoever holds the lock."""
-        name = os.path.basename(self.manifest())
-        try:
-            names = os.listdir(self.memory)
-        except OSError:
-            return []
-        return [os.path.join(self.memory, n) for n in names if n.startswith(name + ".") and n.endswith(".tmp")]
+        return self.found("manifest.json.", ".tmp")
 
-    def numbered(self, prefix: str) -> list[int]:
+    def numbered(self, kind: str) -> list[int]:
         """The numbers of the files log-N or archive-N that are there, ascending; a copy by another name is none."""
-        try:
-            names = set(os.listdir(self.memory))
-        except OSError:
-            return []
-        path_of = self.log if prefix == "log" else self.archive
-        digits = (n[len(prefix) + 1 : len(prefix) + 7] for n in names if n.startswith(prefix + "-"))
-        return sorted({int(d) for d in digits if d.isdecimal() and os.path.basename(path_of(int(d))) in names})
+        names, path_of = set(listing(self.memory)), self.__getattr__(kind)
+        digits = {n[len(kind) + 1 : len(kind) + 7] for n in names if n.startswith(kind + "-")}
+        return sorted(int(d) for d in digits if d.isdecimal() and os.path.basename(path_of(int(d))) in names)
 
 
 STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
-STORE_FILES = r"(manifest\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|compact-lock|" \
-    r"damaged-\d{8}-\d{6}\.txt"
-
-
-def client_folder(project: str = "") -> str:
-    """The client's configuration folder: the user's, or that of a project's folder."""
-    return os.path.join(project, ".claude") if project else claude_folder()
+STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
+    r"compact-lock|damaged-\d{8}-\d{6}\.txt"
 
 
 def client_settings(project: str = "") -> str:
-    """The settings file with the hooks."""
-    return os.path.join(client_folder(project), "settings.json")
+    """The settings file with the hooks: the user's, or that of a project's folder."""
+    return os.path.join(claude_folder(project), "settings.json")
 
 
 def client_servers(project: str = "") -> str:
@@ -470,28 +440,12 @@ def client_servers(project: str = "") -> str:
 
 
 def skill_file(name: str, project: str = "") -> str:
-    """An installed skill."""
-    return os.path.join(client_folder(project), "skills", name, "SKILL.md")
+    return os.path.join(claude_folder(project), "skills", name, "SKILL.md")
 
 
 def launcher_file() -> str:
     """The command `rlm`."""
     return os.path.join(user_home(), ".local", "bin", "rlm")
-
-
-def program_file(places: Places) -> str:
-    """The installed program."""
-    return os.path.join(places.home, "rlm.py")
-
-
-def install_file(places: Places) -> str:
-    """What was installed."""
-    return os.path.join(places.home, "install.json")
-
-
-def install_lock(places: Places) -> str:
-    """Held by whoever installs or uninstalls."""
-    return os.path.join(places.home, "install.lock")
 
 
 PINNED = ("RLM_HOME", "RLM_CONTEXT_DIR")
@@ -500,11 +454,6 @@ PINNED = ("RLM_HOME", "RLM_CONTEXT_DIR")
 def pinned_places(places: Places) -> dict[str, str]:
     """The variables that move the store, as set now: hooks and server get them too, or they would use another one."""
     return {name: path for name, path in zip(PINNED, (places.home, places.memory)) if environment(name)}
-
-
-def is_on_path(folder: str) -> bool:
-    """Whether a shell finds commands in the folder."""
-    return folder in environment("PATH").split(os.pathsep)
 
 
 def read_config(places: Places) -> dict[str, Any]:
@@ -525,25 +474,24 @@ def checked_setting(key: str, value: object) -> object:
     """The value in the setting's own type. UsageError for an unknown key or a value that does not fit."""
     if key not in SETTINGS:
         raise UsageError(f"no setting {one_line(key, 60)!r}; there are: {', '.join(SETTINGS)}")
-    default = SETTINGS[key][0]
+    default, word = SETTINGS[key][0], str(value).strip().lower()
     if isinstance(default, list):
         names = value.split(",") if isinstance(value, str) else value
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
         raise UsageError(f"{key} takes names separated by commas")
     if isinstance(default, bool):
-        word = str(value).strip().lower()
         if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
             return word in ("true", "yes", "on", "1")
         raise UsageError(f"{key} takes on or off, not {one_line(repr(value), 60)}")
     try:
-        number = float(str(value))
-        if isinstance(value, bool) or not 0 <= number < 1e9 or (isinstance(default, int) and number != int(number)):
-            raise ValueError
-    except ValueError:
+        number = type(default)(float(word))
+    except (ValueError, OverflowError):
+        number = -1
+    if isinstance(value, bool) or not 0 <= number < 1e9 or number != float(word):
         kind = "a whole number" if isinstance(default, int) else "a number"
-        raise UsageError(f"{key} takes {kind} from 0 to 1e9, not {one_line(repr(value), 60)}") from None
-    return int(number) if isinstance(default, int) else number
+        raise UsageError(f"{key} takes {kind} from 0 to 1e9, not {one_line(repr(value), 60)}")
+    return number
 
 
 def setting(places: Places, key: str) -> Any:
@@ -555,48 +503,37 @@ def setting(places: Places, key: str) -> Any:
         raise UsageError(f"{places.config()}: {error}; `rlm.py config --unset {key}` mends it") from None
 
 
-def repository_name(folder: str) -> str:
-    """The name of the git repository around the folder, "" outside one. A worktree answers with its main repository."""
-    while True:
-        git = os.path.join(folder, ".git")
-        if os.path.isdir(git):
-            return os.path.basename(folder)
-        if os.path.isfile(git):
-            try:
-                with open(git, encoding="utf-8", errors="replace") as file:
-                    target = file.read(4096).strip().partition("gitdir:")[2].strip()
-            except OSError:
-                target = ""
-            common, worktree, name = os.path.normpath(os.path.join(folder, target)).rpartition("/worktrees/")
-            if worktree and "/" not in name:  # <main>/.git, <bare>.git or <project>/.bare, then /worktrees/<name>
-                hidden = os.path.basename(common).startswith(".")
-                name = os.path.basename(os.path.dirname(common) if hidden else common)
-                return name[:-4] if name.endswith(".git") else name
-            return os.path.basename(folder)
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return ""
-        folder = parent
+# -- names and paths that look equal ----------------------------------------
 
 
-def project_of(folder: str) -> str:
-    """The project of a folder: the git repository's name, else the folder's own, else "default"."""
-    # Above a folder that is gone, a repository may be anything: dotfiles in the home folder.
-    name = repository_name(folder) if os.path.isdir(folder) else ""
-    return plain(name or os.path.basename(folder.rstrip("/"))) or "default"
+def composed(text: str) -> str:
+    """The text in Unicode's composed form: a Mac may write é as e and an accent."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def current_folder() -> str:
-    """The folder we work in, "" when it is gone."""
+def looks(name: str) -> str:
+    """The name in a form in which names that look equal are equal; case does not matter."""
+    return name.lower() if name.isascii() else composed(unicodedata.normalize("NFD", name).casefold())
+
+
+def ignores_case(path: str) -> bool:
+    """Whether case does not matter to the file system there: asked of what is nearest above, exists and has letters."""
+    folder, name = os.path.split(path)
+    if name.swapcase() != name and os.path.lexists(path):
+        try:
+            return os.path.samestat(os.lstat(path), os.lstat(os.path.join(folder, name.swapcase())))
+        except OSError:
+            return False
+    return folder != path and ignores_case(folder)
+
+
+def path_forms(path: str) -> list[str]:
+    """The path without links, and as it is, in a form in which paths that name one place are equal."""
     try:
-        return os.path.abspath(environment("CLAUDE_PROJECT_DIR") or os.getcwd())
-    except OSError:
-        return ""
-
-
-def current_project() -> str:
-    """RLM_PROJECT, else the project of the folder we work in."""
-    return plain(environment("RLM_PROJECT")) or project_of(current_folder())
+        forms = [os.path.realpath(path), path]
+    except ValueError:  # a NUL: no file is called so
+        forms = [path, path]
+    return list(map(looks if ignores_case(forms[0]) else composed, forms))
 
 
 def is_like(name: str, pattern: str) -> bool:
@@ -612,19 +549,180 @@ def is_below(folder: str, above: str) -> bool:
     """Whether the folder is that one, or lies in it: by its own path or by the one without links, of both."""
     if not os.path.isabs(folder):
         return False
-    below = {path.rstrip(os.sep) + os.sep for path in (folder, os.path.realpath(folder))}
-    tops = {path.rstrip(os.sep) + os.sep for path in (above, os.path.realpath(above))}
-    is_pattern = "*" in above or "?" in above
-    return any(is_like(path, top + "*") if is_pattern else path.startswith(top) for path in below for top in tops)
+    below, tops = ([form.rstrip(os.sep) + os.sep for form in path_forms(path)] for path in (folder, above))
+    return any(is_like(path, top + "*") if "*" in top or "?" in top else path.startswith(top)
+               for path in below for top in tops)
 
 
-def is_excluded(excluded: Sequence[str], project: str, folder: str = "") -> bool:
+# -- projects ---------------------------------------------------------------
+
+
+def small_text(path: str, n_chars: int = 1 << 20) -> str:
+    """What one of git's files begins with, "" when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(n_chars)
+    except (OSError, ValueError):
+        return ""
+
+
+def repository(folder: str) -> tuple[str, str]:
+    """The top and the git folder of the repository around the folder, of a worktree the main one's; "" outside."""
+    while True:
+        git = os.path.join(folder, ".git")
+        if os.path.isdir(git):
+            return folder, git
+        if os.path.isfile(git):
+            git = os.path.normpath(os.path.join(folder, small_text(git).partition("gitdir:")[2].strip()))
+            main, worktree, name = git.rpartition("/worktrees/")
+            common = small_text(os.path.join(git, "commondir")).strip()
+            if common:
+                main = os.path.normpath(os.path.join(git, common))
+            elif not worktree or "/" in name:  # a submodule
+                return folder, git
+            # <top>/.git, <bare>.git or <top>/.bare
+            return (os.path.dirname(main) if os.path.basename(main).startswith(".") else main), main
+        if os.path.dirname(folder) == folder:
+            return "", ""
+        folder = os.path.dirname(folder)
+
+
+def origin_url(git: str) -> str:
+    """The URL of the repository's origin, "" when it has none."""
+    section = ""
+    for line in small_text(os.path.join(git, "config")).split("\n"):
+        line = line.strip()
+        if line.startswith("["):
+            section, _, line = line[1:].partition("]")
+        key, _, value = line.partition("=")
+        if key.strip().lower() == "url" and section.lower().replace('"', "").replace(".", " ").split() == [
+                "remote", "origin"]:
+            value = value.strip()
+            if value.startswith('"'):
+                return value[1:].partition('"')[0].replace("\\\\", "\\")
+            return value.partition("#")[0].partition(";")[0].strip()
+    return ""
+
+
+def logged_first_commit(git: str) -> str:
+    """The first commit as git's log of HEAD has it, which saves asking git; "" in clones, and when that was pruned."""
+    commit = ""
+    for line in small_text(os.path.join(git, "logs", "HEAD"), 4096).split("\n"):
+        facts, _, event = line.partition("\t")
+        if not event.startswith("commit (amend)" if commit else "commit (initial)"):
+            break
+        commit = "".join(facts.split()[1:2])
+    return commit
+
+
+def remote_identity(url: str, top: str) -> str:
+    """host/owner/name of a remote's URL in lower case, never with credentials; its path when it is a folder's."""
+    scheme, is_url, rest = url.partition("://")
+    before, at, after = url.partition("@")
+    host, colon, path = (after if at and "/" not in before else url).partition(":")  # git@host:owner/name
+    if is_url:
+        host, _, path = rest.partition("/")
+        if "@" in path and ":" in host and "@" not in host and not host.rpartition(":")[2].isdigit():
+            host, _, path = rest.rpartition("@")[2].partition("/")  # there was a / in the password
+        host, path = host.rpartition("@")[2], path.partition("?")[0].partition("#")[0]
+        host = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if host.partition(".")[0] in ("ssh", "altssh", "www"):  # what GitHub, GitLab and others call port 443
+        host = host.partition(".")[2]
+    if is_url and scheme.lower() == "file":
+        host, path = "", path_forms("/" + rest.partition("/")[2])[0]
+    elif not is_url and (not colon or "/" in host):
+        host, path = "", path_forms(os.path.join(top, os.path.expanduser(url)))[0]
+    while path.endswith(("/", ".git")) and path.strip("/"):
+        path = path[:-1] if path.endswith("/") else path[:-4]
+    return plain(looks("/".join(filter(None, [host, *path.split("/")])))) if host else path
+
+
+def string_map(value: object) -> dict[str, str]:
+    """What is a string in a JSON object, {} when it is none."""
+    return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
+
+
+def first_commits(places: Places) -> dict[str, str]:
+    """The first commits of repositories without an origin, by their folders, as far as git was asked."""
+    try:
+        return string_map(from_json(small_text(places.projects())))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def project_settings(places: Places) -> tuple[dict[str, str], dict[str, str]]:
+    """What the user said of projects: names to show, by identity; and which identity each joined one counts as."""
+    try:
+        said = read_config(places).get("projects")
+    except UsageError:  # whoever needs settings will say so
+        said = {}
+    return (string_map(said.get("names")), string_map(said.get("joined"))) if isinstance(said, dict) else ({}, {})
+
+
+class Project:
+    """Whose a memory is. Two projects may have the same name, never the same identity."""
+
+    __slots__ = ("name", "identity", "found_by", "names", "identities")
+
+    def __init__(self, places: Places, name: str, identities: Sequence[str], found_by: str) -> None:
+        """*identities*: the best first, then those by which older memories of it may be known."""
+        names, joined = project_settings(places)
+        # The name to show is the first; an older one still tells which memories and exclusions are meant.
+        self.names = list(dict.fromkeys([*(plain(names[each]) for each in identities if each in names), name]))
+        same = [*identities, *(other for other, owner in joined.items() if owner in identities)]
+        self.identities = list(dict.fromkeys(map(plain, same)))  # plain: a folder's name may hold a tab
+        self.name, self.identity, self.found_by = self.names[0], [*self.identities, ""][0], found_by
+
+
+def project_at(places: Places, folder: str) -> Project:
+    """The project of a folder: of the git repository around it, else of the folder itself.
+
+    It is known by the repository's origin, else by its first commit where git was asked, else by its path.
+    """
+    top = git = ""
+    if os.path.isdir(folder):  # above one that is gone, a repository may be anything: dotfiles in the home folder
+        top, git = repository(folder)
+        if not top:
+            top, git = repository(os.path.realpath(folder))
+    path = path_forms(top or folder)[0] if folder else ""
+    name = os.path.basename((top or folder).rstrip("/"))
+    name = name[:-4] if top == git and name.endswith(".git") else name
+    commits, url = (first_commits(places), origin_url(git)) if git else ({}, "")
+    commit = commits.get(path) or logged_first_commit(git) if git else ""
+    clones = [other for other in commits if commits[other] == commit and other != path]
+    if url and any(map(os.path.isdir, clones)):  # made from one template: whose the older memories are is not known
+        commit, clones = "", []
+    found_by = f"the origin of {top}" if url else f"the first commit of {top}" if commit else "its folder"
+    identities = filter(None, [url and remote_identity(url, top), commit and f"commit:{commit}", path, *clones])
+    return Project(places, composed(plain(name)) or "default", list(dict.fromkeys(identities)), found_by)
+
+
+def current_folder() -> str:
+    """The folder we work in, "" when it is gone."""
+    try:
+        return os.path.abspath(environment("CLAUDE_PROJECT_DIR") or os.getcwd())
+    except OSError:
+        return ""
+
+
+def current_project(places: Places, folder: str = "") -> Project:
+    """The project that RLM_PROJECT names, else that of the folder, by default the one we work in."""
+    named = plain(environment("RLM_PROJECT"))
+    if named:
+        return Project(places, named, [f"name:{looks(named)}"], "RLM_PROJECT")
+    return project_at(places, folder or current_folder())
+
+
+def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> bool:
     """Whether the setting "exclude" names the project, or the folder or one above it."""
     for entry in excluded:
-        if os.sep in entry:
-            if is_below(folder, os.path.abspath(os.path.expanduser(entry))):
-                return True
-        elif is_like(project.casefold(), entry.casefold()):
+        path, wanted = os.path.expanduser(entry), looks(entry)
+        if os.sep in path and any(is_below(each, os.path.abspath(path)) for each in (folder, *project.identities)):
+            return True
+        names = [*project.names, *(each for each in project.identities if os.sep in entry or os.sep not in each)]
+        is_pattern = "*" in entry or "?" in entry
+        if any(is_like("/" + looks(name), "*/" + wanted) if is_pattern else ("/" + looks(name)).endswith("/" + wanted)
+               for name in names):
             return True
     return False
 
@@ -639,16 +737,18 @@ def current_session() -> str:
 # ============================================================================
 # Every on-disk shape. A record is one JSON object on one line: "v" version, "k" kind, and by kind
 #
-#   chunk    id at project domain ticket session type tags summary importance sha n_bytes text
+#   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
 #            (an archived chunk whose log was compacted has "place" and "archived_at" instead of "text")
 #            of a transcript also: until branch files changed commands errors sidechain uuids
-#   insight  id at project category importance tags sha text
+#   insight  id at project identity category importance tags sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id place             its text is (also) in the archive at place = [file, member offset, line]
 #   restore  at id                   it is active again
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
 #
+# "project" is a name to show, "identity" tells projects of one name apart (Project in section 3); a record without one
+# knows only the name. The project "*" is the user's own, of all projects.
 # A record is never changed; a later record with the same id replaces it. Keys and kinds that this version
 # does not know are kept. "text" comes last so that a person reading the log sees the small fields first.
 
@@ -694,7 +794,7 @@ STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": 
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind.
 COLUMNS = {"at_s": "d", "pos": "Q", "n_line": "I", "n_bytes": "I", "n_tokens": "I", "facts": "B", "speaker": "B"}
 CHOICES = ("kind", "label", "importance")
-NAMES = ("id", "project", "domain", "ticket", "session")
+NAMES = ("id", "project", "identity", "domain", "ticket", "session")
 
 
 def encode_record(record: Record) -> bytes:
@@ -801,6 +901,7 @@ class Doc:
     importance: str
     id: str
     project: str
+    identity: str  # of the project, "" when only its name is known
     domain: str
     ticket: str
     session: str
@@ -1093,6 +1194,31 @@ def write_config(places: Places, changed: dict[str, Any]) -> None:
     replace_file(places.config(), json.dumps(changed, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
 
 
+def learn_first_commit(places: Places, folder: str) -> None:
+    """Asks git for the first commit of a repository without an origin, once, and notes it: hooks only read it."""
+    top, git = repository(folder) if os.path.isdir(folder) else ("", "")
+    path, known = path_forms(top)[0] if top else "", first_commits(places)
+    if not top or path in known or origin_url(git) or os.path.exists(os.path.join(git, "shallow")):
+        return
+    import subprocess
+
+    try:
+        commit = logged_first_commit(git) or subprocess.run(
+            ["git", f"--git-dir={git}", "rev-list", "--max-parents=0", "HEAD"], timeout=3, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout.decode("ascii").split()[-1]
+        ensure_folder(places.memory)
+        replace_file(places.projects(), to_json({**known, path: commit}).encode("ascii") + b"\n")
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError, StoreUnwritable):
+        pass  # no git, no commit, no room: its path will do
+
+
+def project_here(places: Places) -> Project:
+    """The current project, outside hooks: git is asked when nothing else tells it."""
+    if not environment("RLM_PROJECT"):
+        learn_first_commit(places, current_folder())
+    return current_project(places)
+
+
 def write_lines(path: str, lines: Iterable[bytes]) -> int:
     """Writes a new file of these lines, complete or not at all; how many."""
     draft, n_lines = draft_of(path), 0
@@ -1219,10 +1345,7 @@ def file_size(path: str) -> int:
 
 def stems(folder: str, suffix: str = "") -> list[str]:
     """The names in the folder that end so, without it and sorted; [] when there is no such folder."""
-    try:
-        return sorted(name[: len(name) - len(suffix)] for name in os.listdir(folder) if name.endswith(suffix))
-    except OSError:
-        return []
+    return [name[: len(name) - len(suffix)] for name in listing(folder) if name.endswith(suffix)]
 
 
 def gzip_member(lines: Sequence[bytes], level: int = 6) -> bytes:
@@ -2050,7 +2173,7 @@ BLOCK_TERMS = 256  # a look-up bisects the first terms of the blocks, then reads
 LONGEST_PLAIN = 24  # letters: longer words are not offered for mistyped ones
 TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; their documents are flagged
 
-# Vocabularies other than words, each under its own first characters.
+# Vocabularies other than words, each under its own first characters. BY_PROJECT: identity, tab, folded name.
 BY_ID, BY_DIGEST, BY_PROJECT, BY_DOMAIN = "\x01i", "\x01h", "\x01p", "\x01d"
 BY_TAG, BY_SESSION, BY_KIND = "\x01t", "\x01s", "\x01k"
 FIRST_WORD = b" "  # every term from here on is a word as it stands in a text
@@ -2088,7 +2211,7 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms = [BY_ID + doc.id, BY_KIND + doc.kind]
     if doc.kind in TOMBSTONES:
         return terms
-    terms += [BY_DIGEST + text_field(record, "sha"), BY_PROJECT + folded(doc.project)]
+    terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
@@ -3192,7 +3315,7 @@ class Scope:
     def __init__(self, *, kind: str = "", project: str = "", domain: str = "", tags: str = "", entity: str = "",
                  date_from: str = "", date_to: str = "", category: str = "", importance: str = "") -> None:
         self.kind = kind
-        self.project, self.domain, self.entity = folded(project), folded(domain), folded(entity)
+        self.project, self.domain, self.entity = plain(project), folded(domain), folded(entity)
         self.tags = [folded(t) for t in split_tags(tags)]
         self.from_s = day_bound("date_from", date_from, 0)
         self.until_s = day_bound("date_to", date_to, 1)
@@ -3249,11 +3372,95 @@ def naming(view: View, name: str, allowed: bytes) -> bytes:
     return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
 
 
+def is_bare_name(identity: str) -> bool:
+    """Whether no more is known of a project than its name: of an older memory, or because RLM_PROJECT gave it."""
+    return not identity or identity.startswith("name:")
+
+
+class Projects:
+    """The projects that a store has memories of, as of now."""
+
+    __slots__ = ("view", "known", "names", "owners")
+
+    def __init__(self, view: View) -> None:
+        places, self.view = view.log.places, view
+        self.names, joined = project_settings(places)
+        # (identity, folded name) of each; identity "" for memories that know only a name.
+        terms = sorted(view.terms_from(BY_PROJECT))
+        self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
+        # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
+        bearers: dict[str, list[str]] = {}
+        for each, name in self.known:
+            bearers.setdefault(name, []).extend([each] if each else [])
+        shared = {each for found in bearers.values() if len(found) > 1 for each in found}
+        folders = first_commits(places)
+        self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
+        for path in [each for each in (*shared, *folders) if os.path.isabs(each) and os.path.isdir(each)]:
+            if path in shared or self.owners[path] in shared:
+                here = project_at(places, path)
+                self.owners.update((other, here.identity) for other in here.identities[1:])
+        self.owners.update(joined)
+
+    def whole(self, identity: str) -> str:
+        """The identity of the project that this one counts as."""
+        return self.owners.get(identity, identity)
+
+    def named(self, wanted: str) -> list[str]:
+        """The identities meant by a name, else by an identity or its end (owner/name); "" for a name alone."""
+        name, end = folded(wanted), looks(wanted)
+        found = [identity for identity, shown in self.names.items() if folded(shown) == name]
+        found += [identity for identity, known in self.known if known == name]
+        found = found or [each for each, _ in self.known if looks(each) == end or looks(each).endswith("/" + end)
+                          or (each.startswith(end) and end.startswith("commit:"))]
+        return list(dict.fromkeys(map(self.whole, found)))
+
+    def mask_of(self, is_wanted: Callable[[str, str], bool]) -> bytes:
+        """The documents, dead ones included, of the projects that are wanted by identity and folded name."""
+        return self.view.mask(f"{BY_PROJECT}{each}\t{name}" for each, name in self.known if is_wanted(each, name))
+
+    def mask(self, wanted: str) -> bytes:
+        """The documents of all the projects that are called so, and of what was joined to them."""
+        identities = set(self.named(wanted))
+        joined = [other for other, each in self.owners.items() if each in identities]
+        names = {folded(wanted), *(folded(each[5:]) for each in joined if each[:5] == "name:")}
+        return self.mask_of(lambda each, name: self.whole(each) in identities if each else name in names)
+
+    def own_mask(self, project: Project) -> bytes:
+        """The documents that are surely the project's, or the user's own ("*").
+
+        Those that know only a name are its own where no other project has the name, or where the user joined it.
+        """
+        own = set(project.identities)
+        others = {name for each, name in self.known if each not in own and not is_bare_name(each)}
+        names = set(map(folded, project.names)) - others
+        names |= {folded(each[5:]) for each in project.identities[1:] if is_bare_name(each)} | {"*"}
+        return self.mask_of(lambda each, name: each in own or (name in names and is_bare_name(each)))
+
+    def labels(self) -> dict[str, str]:
+        """How to show the projects that were renamed (that name) or share one (owner/name), by identity."""
+        shown = [(each, folded(self.names.get(each, name))) for each, name in self.known if each]
+        short = {each: "/".join(each.split("/")[-2:])[: None if "/" in each else 19] for each, _ in shown}
+        bearers: dict[str, set[str]] = {}
+        for each, name in shown:
+            bearers.setdefault(name, set()).add(self.whole(each))
+        shared, shorts = {each for each, name in shown if len(bearers[name]) > 1}, list(short.values())
+        return {**self.names, **{each: short[each] if shorts.count(short[each]) == 1 else each for each in shared}}
+
+    def shared_note(self, wanted: str) -> str:
+        """What to tell when several projects are called so, else "": that all of them were searched."""
+        found, labels = [each for each in self.named(wanted) if each] if wanted.strip() else [], self.labels()
+        if len(found) < 2:
+            return ""
+        names = ", ".join(sorted(labels.get(each, each) for each in found))
+        return f"{one_line(wanted, 60)} is the name of {len(found)} projects, and all were searched: {names}"
+
+
 def in_scope(view: View, scope: Scope) -> bytes:
     """The documents that answers may hold and that pass the filters, as a mask."""
     masks = [view.alive_mask()]
-    for prefix, name in ((BY_KIND, scope.kind), (BY_PROJECT, scope.project), (BY_DOMAIN, scope.domain),
-                         *((BY_TAG, tag) for tag in scope.tags)):
+    if scope.project:
+        masks.append(Projects(view).mask(scope.project))
+    for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain), *((BY_TAG, tag) for tag in scope.tags)):
         if name:
             masks.append(view.mask([prefix + name]))
     if scope.from_s or scope.until_s:
@@ -3426,7 +3633,7 @@ ASCII = bytes(range(128))
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
 
-def looks(text: str) -> str:
+def visible(text: str) -> str:
     """The text as a reader sees it: accents composed, nothing invisible. It has the same lines."""
     import re
 
@@ -3947,7 +4154,7 @@ def compiled(pattern: str) -> tuple[Any, bool]:
         raise UsageError("the pattern is empty; give a regex or a word")
     if len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"the pattern has {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,} are accepted")
-    seen, flags = looks(pattern) or pattern, re.IGNORECASE | re.MULTILINE
+    seen, flags = visible(pattern) or pattern, re.IGNORECASE | re.MULTILINE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "possible nested set": about our user's text, not our code
         try:
@@ -3971,7 +4178,7 @@ def is_quick(regex: Any) -> bool:
 
 def first_match(regex: Any, text: str) -> Any:
     """The first match in the text as it looks or, failing that, as it is stored."""
-    seen = looks(text)
+    seen = visible(text)
     return regex.search(seen) or (regex.search(text) if seen != text else None)
 
 
@@ -5441,6 +5648,7 @@ def extract_entities(text: str) -> dict[str, list[str]]:
 
 MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
 MAX_FIELD_CHARS = 200
+MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
 MAX_TAGS = 32
 
 
@@ -5491,6 +5699,28 @@ def auto_summary(text: str) -> str:
 # -- saving -----------------------------------------------------------------
 
 
+def clean_project(project: Project) -> Project:
+    """The project as memories of it are stored."""
+    project.name, project.identity = redact(project.name), redact(project.identity)
+    project.names, project.identities = list(map(redact, project.names)), list(map(redact, project.identities))
+    return project
+
+
+def project_to_write(view: View, wanted: str) -> Project:
+    """The project a memory is written to: the current one when *wanted* is "" or means it, else the only one that it
+    names, else one of which nothing but the name is known."""
+    places, name = view.log.places, name_field("project", wanted)
+    here = clean_project(project_here(places))
+    if not name or folded(name) in map(folded, here.names) or f"/{here.identity}".endswith("/" + looks(name)):
+        return here
+    projects = Projects(view)
+    found = [each for each in projects.named(name) if each] if name != "*" else []
+    if len(found) == 1:
+        last = members(projects.mask_of(lambda each, _: projects.whole(each) == found[0]))[-1]
+        return Project(places, view.doc(last).project, found, "its memories")
+    return Project(places, name, [], "its name")
+
+
 class Writer:
     """One commit: what will be appended, and the ids given out in it. For `with Writer(view) as writer`."""
 
@@ -5500,7 +5730,7 @@ class Writer:
         self.view = view
         self.lock = Lock(view.log.places.lock(), wait_s)
         self.records: list[Record] = []
-        self.fresh: dict[tuple[str, str, str], str] = {}  # (kind, project, digest) -> id, of this commit
+        self.fresh: dict[tuple[str, str, str], str] = {}  # (kind, project or identity, digest) -> id, of this commit
         self.given: set[str] = set()  # the ids of this commit
         self.durable = durable
 
@@ -5546,22 +5776,22 @@ class Writer:
         taken.add(f"{n:03d}")
         return "_".join(filter(None, [f"{stem}_{n:03d}", slug(ticket), slug(domain)]))
 
-    def known(self, kind: str, project: str, sha: str, accepted_flags: int = 0) -> str:
+    def known(self, kind: str, project: str, identity: str, sha: str, accepted_flags: int = 0) -> str:
         """The id under which the same text is stored, alive or dead for an accepted reason; "" when it is not."""
-        if (kind, project, sha) in self.fresh:
-            return self.fresh[kind, project, sha]
+        if (kind, identity or project, sha) in self.fresh:
+            return self.fresh[kind, identity or project, sha]
         docs = map(self.view.doc, self.view.same_text(sha))
-        return next((doc.id for doc in docs if not doc.life.flags & ~accepted_flags and doc.kind == kind
-                     and doc.project == project), "")
+        return next((doc.id for doc in docs if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
+            doc.identity == identity if doc.identity and identity else doc.project == project)), "")
 
-    def save(self, kind: str, text: str, *, project: str, at_s: float, wanted_id: str = "", accepted_flags: int = 0,
-             **fields: Any) -> tuple[str, bool]:
+    def save(self, kind: str, text: str, *, project: str, identity: str = "", at_s: float, wanted_id: str = "",
+             accepted_flags: int = 0, **fields: Any) -> tuple[str, bool]:
         """Queues a memory of which no field holds a secret; its id, and whether it is new.
 
         The same text of that kind in the same project is stored once. UsageError when it is empty or too long.
         """
         n_bytes, sha = text_size(text, kind), digest(text)
-        known = self.known(kind, project, sha, accepted_flags)
+        known = self.known(kind, project, identity, sha, accepted_flags)
         if known:
             return known, False
         ticket, domain = fields.pop("ticket", ""), fields.pop("domain", "")
@@ -5578,21 +5808,22 @@ class Writer:
                       "session": session or made_up_session(local_day(at_s), project, domain)}
             if fields.get("importance") == "medium":
                 del fields["importance"]
-        self.add(kind, id=new_id, at=stamp(at_s), project=project, **fields, sha=sha, n_bytes=n_bytes, text=text)
-        self.fresh[kind, project, sha] = new_id
+        self.add(kind, id=new_id, at=stamp(at_s), project=project, identity=identity, **fields, sha=sha,
+                 n_bytes=n_bytes, text=text)
+        self.fresh[kind, identity or project, sha] = new_id
         self.given.add(new_id)
         return new_id, True
 
 
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
-             at_s: float) -> tuple[str, bool]:
+             at_s: float, identity: str = "") -> tuple[str, bool]:
     """Queues an insight; its id, and whether it is new.
 
     The same statement again takes on another category or importance, unless these are the usual ones, and more tags.
     """
-    text, project, tags = redact(text), redact(project), list(map(redact, tags))
+    text, project, identity, tags = redact(text), redact(project), redact(identity), list(map(redact, tags))
     known, is_new = writer.save("insight", text, category=category, importance=importance, tags=tags, project=project,
-                                at_s=at_s)
+                                identity=identity, at_s=at_s)
     ordinal = -1 if is_new else writer.view.ordinal_of(known)
     if ordinal < 0:
         return known, is_new
@@ -5607,14 +5838,14 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
 
 
 def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], project: str, ticket: str, domain: str,
-               chunk_type: str, at_s: float, is_clean: bool = False, session: str = "",
+               chunk_type: str, at_s: float, identity: str = "", is_clean: bool = False, session: str = "",
                **more: Any) -> tuple[str, bool]:
     """Queues a chunk; its id, and whether it is new.
 
     Secrets are replaced in all fields, unless *is_clean* says that this was done.
     """
-    fields: Any = {"project": project, "type": chunk_type, "tags": list(tags), "ticket": ticket, "domain": domain,
-                   "session": session, "summary": plain(summary)[:2000], **more}
+    fields: Any = {"project": project, "identity": identity, "type": chunk_type, "tags": list(tags),
+                   "ticket": ticket, "domain": domain, "session": session, "summary": plain(summary)[:2000], **more}
     if not is_clean:  # before an id is made of them
         text, fields = redact(text), redact_value(fields)
     return writer.save("chunk", text, at_s=at_s, **fields)
@@ -5622,11 +5853,11 @@ def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], 
 
 # -- items: memories as plain dicts -----------------------------------------
 # What transcripts, files and other stores are read into: one dict per memory. It has "kind" (chunk, insight, or
-# damaged with "path" and "why"), "text", and any of: id summary tags project ticket domain type session category
-# importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
+# damaged with "path" and "why"), "text", and any of: id summary tags project identity ticket domain type session
+# category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
-ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "ticket", "domain", "type", "session", "category",
-               "importance", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
+ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
+               "category", "importance", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
 
 
 def clean_text(value: object) -> str:
@@ -5674,12 +5905,19 @@ def cleaned_items(items: Sequence[Item]) -> list[Item]:
     return done
 
 
-def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
+def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
+    """The name and identity of an item's project; the given ones when it names none."""
+    name = field(item, "project")
+    return name or project, field(item, "identity", MAX_IDENTITY_CHARS) if name else identity
+
+
+def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
     """Queues one item; its id, and whether it is new. UsageError when it cannot be stored.
 
     Importing the same again does not bring back what was forgotten.
     """
-    item, project = cleaned_items([item])[0], redact(project)
+    item = cleaned_items([item])[0]
+    project, identity = owner_of(item, redact(project), redact(identity))
     try:
         at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
     except (ValueError, OverflowError, OSError):
@@ -5689,7 +5927,7 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
     kind, text, importance = item["kind"], item["text"], choice(item.get("importance"), IMPORTANCES, "medium")
     label = choice(item.get(KINDS[kind].label_field), KINDS[kind].labels, KINDS[kind].label)
     fields: dict[str, Any] = {
-        "project": field(item, "project") or project, KINDS[kind].label_field: label, "importance": importance,
+        "project": project, "identity": identity, KINDS[kind].label_field: label, "importance": importance,
         "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS]}
     if kind == "chunk":
         fields.update({key: field(item, key) for key in ("ticket", "domain", "session")},
@@ -5698,19 +5936,23 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
                        accepted_flags=FORGOTTEN, **fields)
 
 
-def import_batch(view: View, items: Sequence[Item], project: str, done: Imported) -> list[str]:
+def import_batch(view: View, items: Sequence[Item], project: str, done: Imported, identity: str = "") -> list[str]:
     """Stores the items in one commit; the ids of new ones that are to be archived."""
-    archived, excluded, project = [], setting(view.log.places, "exclude"), redact(project)
+    places, project, identity = view.log.places, redact(project), redact(identity)
+    archived, excluded, hidden = [], setting(places, "exclude"), {}
     with Writer(view) as writer:
         for item in cleaned_items(items):
             if item["kind"] == "damaged":
                 done.refused.append(f"{item.get('path', '')}: {item['why']}")
                 continue
-            if excluded and is_excluded(excluded, field(item, "project") or project):
+            owner = owner_of(item, project, identity)
+            if excluded and owner not in hidden:
+                hidden[owner] = is_excluded(excluded, Project(places, owner[0], [*filter(None, owner[1:])], "the item"))
+            if hidden.get(owner):
                 done.n_excluded += 1
                 continue
             try:
-                new_id, is_new = import_item(writer, item, project)
+                new_id, is_new = import_item(writer, item, project, identity)
             except UsageError as error:
                 done.refused.append(f"{item.get('path') or item.get('id') or ''}: {error}")
                 continue
@@ -6594,10 +6836,10 @@ def check_query(query: str) -> None:
 # -- how memories look in an answer -----------------------------------------
 
 
-def facts_line(doc: Doc, now_s: float) -> str:
-    """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago"."""
+def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str]) -> str:
+    """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
-    where = "/".join(filter(None, [doc.project, doc.domain, doc.ticket]))
+    where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
                                     "archived" if doc.life.tier == 3 else ""]))
 
@@ -6605,7 +6847,8 @@ def facts_line(doc: Doc, now_s: float) -> str:
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
     """The memory as data, without its text."""
     data = {"id": doc.id, "kind": doc.kind, "created_at": stamp(doc.at_s), "project": doc.project,
-            "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses, "importance": doc.importance}
+            "identity": doc.identity, "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses,
+            "importance": doc.importance}
     if doc.kind == "insight":
         return {**data, "category": doc.label}
     return {**data, "domain": doc.domain, "ticket": doc.ticket, "session": doc.session, "type": doc.label,
@@ -6617,9 +6860,9 @@ def numbered_lines(lines: Iterable[tuple[int, str]]) -> str:
     return "\n".join(f"   {number}: {text}" for number, text in lines)
 
 
-def hit_text(i: int, hit: Hit, now_s: float) -> str:
+def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, summary, the lines that match."""
-    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s)} · score {hit.score:.2f}"
+    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels)} · score {hit.score:.2f}"
     if hit.doc.kind == "insight":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = text_field(hit.record, "summary")
@@ -6637,10 +6880,10 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     return data
 
 
-def insight_text(doc: Doc, record: Record, now_s: float) -> str:
+def insight_text(doc: Doc, record: Record, now_s: float, labels: Mapping[str, str]) -> str:
     """An insight with all its facts."""
     tags = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-    return f"[{doc.id}] {facts_line(doc, now_s)}{tags}\n{record['text']}"
+    return f"[{doc.id}] {facts_line(doc, now_s, labels)}{tags}\n{record['text']}"
 
 
 def missing_text(missing: dict[str, list[str]]) -> str:
@@ -6658,20 +6901,33 @@ def nothing_found(view: View, query: str, project: str) -> str:
     found = search(view, query[:MAX_PATTERN_CHARS], view.alive_mask(), 20)
     hints = [missing_text(found.missing)] if found.missing else []
     if project:
-        others = dict.fromkeys(hit.doc.project for hit in found.hits
-                               if not found.is_guess and folded(hit.doc.project) != folded(project))
+        projects = Projects(view)
+        own, labels = projects.mask(project), projects.labels()
+        others = dict.fromkeys(labels.get(hit.doc.identity, hit.doc.project) for hit in found.hits
+                               if not found.is_guess and not own[hit.doc.ordinal])
         if others:
             hints.append("found in other projects: " + ", ".join(list(others)[:5]))
-        elif not view.keys(BY_PROJECT + folded(project)):
-            known = {doc.project for doc in newest(view, members(view.alive_mask()), 2000)}
+        elif 255 not in own:
+            docs = newest(view, members(view.alive_mask()), 2000)
+            known = {labels.get(doc.identity, doc.project) for doc in docs}
             hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]))
     return nothing + "".join(f"; {hint}" for hint in hints) + "."
 
 
-def check_included(places: Places, project: str) -> None:
+def noted(note: str, answer: Answer) -> Answer:
+    """The answer, to a text and data of which a note is added when there is one."""
+    if note:
+        answer.text, answer.data["note"] = f"{answer.text}\n({note})", note
+    return answer
+
+
+def check_included(places: Places, project: Project) -> None:
     """UsageError when nothing of that project is to be saved."""
-    if is_excluded(setting(places, "exclude"), project, current_folder() if project == current_project() else ""):
-        raise UsageError(f"nothing of {one_line(project, 60)} is saved: the setting \"exclude\" names it "
+    here = current_project(places)
+    project = here if project.name == "*" else project  # what is learnt in a project is of that project
+    is_here = project.identity == here.identity
+    if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
+        raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm.py config exclude`)")
 
 
@@ -6680,17 +6936,20 @@ def check_included(places: Places, project: str) -> None:
 
 @tool("Save a durable statement (a decision, fact, preference, finding, todo…) for later sessions.",
       always_loaded=True, content="one self-contained statement", category="|".join(CATEGORIES),
-      importance="|".join(IMPORTANCES), tags="comma-separated")
+      importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all")
 def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium",
-                 tags: str = "") -> Answer:
+                 tags: str = "", project: str = "") -> Answer:
     """Stores an insight."""
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
-        "importance": one_of("importance", importance, IMPORTANCES), "project": current_project()}
-    check_included(call.store.places, fields["project"])
-    with call.store.writing() as view, Writer(view) as writer:
-        new_id, is_new = remember(writer, content, at_s=now(), **fields)
-        told = writer.records[-1] if writer.records else {}
+        "importance": one_of("importance", importance, IMPORTANCES)}
+    with call.store.writing() as view:
+        owner = project_to_write(view, project)
+        check_included(call.store.places, owner)
+        with Writer(view) as writer:
+            fields.update(project=owner.name, identity=owner.identity)
+            new_id, is_new = remember(writer, content, at_s=now(), **fields)
+            told = writer.records[-1] if writer.records else {}
     text = f"{new_id} says exactly that already; nothing was added."
     if told:
         is_now = f"{told['category']}, {told['importance']}"
@@ -6718,11 +6977,13 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             docs = newest(view, members(allowed), limit)
             found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
         hint = "" if found else nothing_found(view, query, project) if query.strip() else "No insights there."
-    text = "\n\n".join(insight_text(doc, record, now()) for doc, record in found) or hint
+        projects = Projects(view)
+        labels, note = projects.labels(), projects.shared_note(project)
+    text = "\n\n".join(insight_text(doc, record, now(), labels) for doc, record in found) or hint
     if found and not query.strip() and n_all > len(found):
         text += f"\n\n{len(found)} of {n_all} shown; raise limit or add a query."
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return Answer(text, {"insights": data, "total": n_all, **({"hint": hint} if hint else {})})
+    return noted(note, Answer(text, {"insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
 
 
 def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
@@ -6748,7 +7009,7 @@ def rlm_forget(call: Call, insight_id: str) -> Answer:
 
 
 @tool("Save a piece of conversation, notes, a log or code verbatim; it stays searchable and readable by id.",
-      summary="made from the text when empty", tags="comma-separated", project="default: the git repository",
+      summary="made from the text when empty", tags="comma-separated", project="default: this one",
       chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
@@ -6757,17 +7018,19 @@ def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", proje
         raise UsageError("insights are short statements: save this one with rlm_remember")
     fields: dict[str, Any] = {
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
-        "project": name_field("project", project) or current_project(), "ticket": name_field("ticket", ticket),
-        "domain": name_field("domain", domain)}
-    check_included(call.store.places, fields["project"])
-    with call.store.writing() as view, Writer(view) as writer:
-        new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
+        "ticket": name_field("ticket", ticket), "domain": name_field("domain", domain)}
+    with call.store.writing() as view:
+        owner = project_to_write(view, project)
+        check_included(call.store.places, owner)
+        with Writer(view) as writer:
+            fields.update(project=owner.name, identity=owner.identity)
+            new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
     text = f"{new_id} holds exactly this text already; nothing was added."
     if is_new:
         size = f"{size_text(n_bytes)}, {counted(line_count(content), 'line')}"
-        text = f"{new_id} saved: {size}, project {fields['project']}."
-    return Answer(text, {"id": new_id, "new": is_new, "project": fields["project"], "n_bytes": n_bytes})
+        text = f"{new_id} saved: {size}, project {owner.name}."
+    return Answer(text, {"id": new_id, "new": is_new, "project": owner.name, "n_bytes": n_bytes})
 
 
 def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
@@ -6803,7 +7066,7 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     wanted, start, end = line_range(chunk_id, start, end)
     with call.store.reading() as view:
         doc = find_id(view, wanted)
-        record = view.record(doc)
+        record, labels = view.record(doc), Projects(view).labels()
     lines = record["text"].split("\n")
     lines = [line + "\n" for line in lines[:-1]] + list(filter(None, lines[-1:]))
     stop = len(lines) if end == -1 else min(end, len(lines))
@@ -6811,7 +7074,7 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
     verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
     call.store.count_use(doc.id)
-    note = f"[{doc.id} · {facts_line(doc, now())} · lines {start + 1}-{shown} of {len(lines)}]"
+    note = f"[{doc.id} · {facts_line(doc, now(), labels)} · lines {start + 1}-{shown} of {len(lines)}]"
     if len(verbatim) < sum(map(len, lines[start:shown])):
         note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
@@ -6826,12 +7089,12 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     return Answer(note, data, verbatim)
 
 
-def grep_answer(hits: Sequence[Hit], more: bool, note: str) -> Answer:
+def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str, str]) -> Answer:
     """Grep hits with a line of context; newest or closest first."""
     parts, now_s = [], now()
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
-        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s)}{score}"
+        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels)}{score}"
         shown = [f"  {'>' if matches else ' '} {n}: {text}" for n, text, matches in
                  with_context(hit.record["text"], hit.lines)]
         rest = hit.n_lines - len(hit.lines)
@@ -6876,11 +7139,11 @@ class Deadline:
 
 
 def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answer:
-    """The answer; one without hits says what would match."""
+    """The answer; one without hits says what would match, and one about a name of several projects says that."""
     if not answer.data["hits"]:
         hint = nothing_found(view, pattern, project)
         answer.text, answer.data["hint"] = f"{answer.text}\n{hint}".strip(), hint
-    return answer
+    return noted(Projects(view).shared_note(project), answer)
 
 
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
@@ -6897,13 +7160,14 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
     if fuzzy:
         with call.store.reading() as view:
             return no_grep_hits(view, pattern, project, grep_answer(
-                *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), ""))
+                *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), "", Projects(view).labels()))
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
         return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
-        return no_grep_hits(view, pattern, project, grep_answer(*grep(view, pattern, scope, limit, call.check)))
+        hits, more, note = grep(view, pattern, scope, limit, call.check)
+        return no_grep_hits(view, pattern, project, grep_answer(hits, more, note, Projects(view).labels()))
 
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
@@ -6920,7 +7184,9 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     with call.store.reading() as view:
         found = search(view, query, in_scope(view, scope), limit)
         hint = nothing_found(view, query, project) if not found.hits else missing_text(found.missing)
-    lines = [hit_text(i, hit, now()) for i, hit in enumerate(found.hits, 1)]
+        projects = Projects(view)
+        labels, note = projects.labels(), projects.shared_note(project)
+    lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(found.hits, 1)]
     if found.is_guess and lines:
         hint = f"Nothing matches {one_line(query, 80)!r}: {hint}. What has the nearest words, as a guess:"
         lines.insert(0, hint)
@@ -6928,7 +7194,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in found.hits], **({"guess": True} if found.is_guess and found.hits else {}),
             **({"missing": found.missing} if found.missing else {}), **({"hint": hint} if hint else {})}
-    return Answer("\n".join(lines), data)
+    return noted(note, Answer("\n".join(lines), data))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
@@ -6938,8 +7204,9 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     with call.store.reading() as view:
         keys = members(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
+        labels = Projects(view).labels()
     now_s = now()
-    lines = [f"[{doc.id}] {facts_line(doc, now_s)} · {estimated_tokens(doc.n_bytes):,} tokens"
+    lines = [f"[{doc.id}] {facts_line(doc, now_s, labels)} · {estimated_tokens(doc.n_bytes):,} tokens"
              f"\n   {one_line(text_field(record, 'summary'), 160)}" for doc, record in shown]
     if len(keys) > limit:
         lines.append(f"{limit} of {len(keys):,} shown; raise limit, or use rlm_search or rlm_grep.")
@@ -6957,11 +7224,12 @@ def newest_sessions(view: View, keys: Sequence[int], limit: int) -> list[str]:
     return list(names)
 
 
-def session_data(view: View, name: str, allowed: bytes) -> dict[str, Any]:
+def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str]) -> dict[str, Any]:
     """A session's documents among those allowed, summed up."""
     own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
     docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
-    return {"session": name or "(none)", "project": docs[0].project, "domain": docs[0].domain, "n_chunks": len(docs),
+    project = labels.get(docs[0].identity, docs[0].project)
+    return {"session": name or "(none)", "project": project, "domain": docs[0].domain, "n_chunks": len(docs),
             "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
             "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]}
 
@@ -6973,14 +7241,16 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
         allowed = in_scope(view, scope)
-        rows = [session_data(view, name, allowed) for name in newest_sessions(view, members(allowed), limit)]
+        projects = Projects(view)
+        labels, note = projects.labels(), projects.shared_note(project)
+        rows = [session_data(view, name, allowed, labels) for name in newest_sessions(view, members(allowed), limit)]
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
              + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
     if n_all > limit:
         lines.append(f"{limit} of {n_all:,} sessions shown; raise limit.")
-    return Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all})
+    return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
 
 
 @tool("List the domains in use and those suggested in the settings.", reads_only=True)
@@ -7097,7 +7367,9 @@ def status_data(view: View) -> dict[str, Any]:
     """The store in numbers."""
     from heapq import nlargest
 
-    rows = [(doc.kind, doc.label, doc.importance, doc.tier(), doc.project, doc.n_bytes) for doc in view.alive()]
+    labels = Projects(view).labels()
+    rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
+            for doc in view.alive()]
     chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
     used = nlargest(5, ((uses, ordinal) for ordinal in members(view.alive_mask()) if (uses := view.life(ordinal).uses)))
     places = view.log.places
@@ -9013,7 +9285,7 @@ class Keeper:
         self.excluded: list[str] = setting(self.places, "exclude")
         self.is_keeping: bool = setting(self.places, "keep_transcripts")
         self.root = ""  # the folder in which the session that is being saved was started
-        self.projects: dict[tuple[str, str], str] = {}  # by that and the working folder
+        self.projects: dict[tuple[str, str], Project] = {}  # by that and the working folder
         self.hidden: dict[tuple[str, str], bool] = {}  # whether it is excluded, by the same
         self.names_by_first: dict[str, list[str]] | None = None  # transcripts by the key of their first message
         self.wait_s = wait_s
@@ -9021,17 +9293,19 @@ class Keeper:
         self.hurries = hurries  # leave a line to others that takes longer to read than there is time
         self.folders: dict[str, str] = {}  # working folders that have a secret in their path, by what is left of that
 
-    def project(self, folder: str) -> str:
+    def project(self, folder: str) -> Project:
         """The project of a working folder: outside repositories, of a folder below where the session began that one's.
 
         RLM_PROJECT names the folder that we are started in, for the session that is running there.
         """
         root, here, folder = self.root, current_folder(), self.folders.get(folder, folder)
         if (root, folder) not in self.projects:
-            named = plain(environment("RLM_PROJECT")) if here in (folder, root) else ""
+            project_of = current_project if here in (folder, root) else project_at
             is_below = bool(root) and folder.startswith(root + os.sep)
-            is_inside = is_below and not (os.path.isdir(folder) and repository_name(folder))
-            self.projects[root, folder] = redact(named or project_of(root if is_inside else folder))
+            folder_of_it = root if is_below and not (os.path.isdir(folder) and repository(folder)[0]) else folder
+            if not self.hurries:
+                learn_first_commit(self.places, folder_of_it)
+            self.projects[root, folder] = clean_project(project_of(self.places, folder_of_it))
         return self.projects[root, folder]
 
     def relatives(self, name: str, first: str, named: Collection[str]) -> list[str]:
@@ -9086,8 +9360,11 @@ class Keeper:
                  final: bool) -> tuple[list[Item], State]:
         """The items of lines with these objects, and the state after them."""
         known, rest = known_keys(load_state(self.places, other) for other in state["relatives"]), iter(entries)
-        return transcript_items(lines, state, project_of=self.project, known=known, final=final,
-                                entry_of=lambda line: next(rest))
+        items, after = transcript_items(lines, state, known=known, final=final, entry_of=lambda line: next(rest))
+        for item in items:  # they name the working folder
+            project = self.project(item["project"])
+            item.update(project=project.name, identity=project.identity)
+        return items, after
 
     def longest(self, until_s: float) -> int:
         """How many bytes may be read at once, when the clock says until_s at the end."""
@@ -9504,7 +9781,7 @@ class Hook:
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
         self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
-        self.project = redact(plain(environment("RLM_PROJECT")) or project_of(self.folder))
+        self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
 
@@ -9614,8 +9891,8 @@ def on_post_compact(hook: Hook) -> str:
     if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean_text(text))):
         with Writer(hook.view(), wait_s=1.0) as writer:
             save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
-                       project=hook.project, ticket="", domain="", chunk_type="snapshot", at_s=now(),
-                       session=hook.session)
+                       project=hook.project.name, identity=hook.project.identity, ticket="", domain="",
+                       chunk_type="snapshot", at_s=now(), session=hook.session)
     change_state(hook, lambda state: state.update(
         heads=[*state.get("heads", []), summary_head("Summary:" + redact(text))][-MAX_HEADS:],
         compacted_at=now(), told=[]))
@@ -9639,9 +9916,9 @@ def last_turns(path: str) -> list[Turn]:
         n_bytes *= 4
 
 
-def project_keys(view: View, project: str) -> list[int]:
-    """The documents of a project that are not dead, in the order in which they were written."""
-    return members(in_scope(view, Scope(project=project)))
+def project_mask(view: View, project: Project) -> bytes:
+    """The documents of a project, and of all projects, that answers may hold."""
+    return common(view.alive_mask(), Projects(view).own_mask(project))
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
@@ -9660,7 +9937,8 @@ def hand_back(hook: Hook) -> str:
     decisions = []
     try:
         view = hook.view()
-        decisions = insight_lines(view, project_keys(view, hook.project), lambda doc: doc.label == "decision", 5)
+        keys = members(project_mask(view, hook.project))
+        decisions = insight_lines(view, keys, lambda doc: doc.label == "decision", 5)
     except NotIndexed as error:  # the task itself is in the transcript
         note_failure(hook.places, hook.event, error)
     text = "\n".join([message("decisions"), *decisions]) if decisions else ""
@@ -9672,7 +9950,7 @@ def hand_back(hook: Hook) -> str:
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
     docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
-            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session]
+            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session and doc.project != "*"]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
         return []
@@ -9702,7 +9980,7 @@ def where_it_stands(hook: Hook) -> str:
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    keys = project_keys(view, hook.project)
+    keys = members(project_mask(view, hook.project))
     if not keys:
         return ""
     critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
@@ -9710,7 +9988,8 @@ def where_it_stands(hook: Hook) -> str:
     thread = [] if is_resumed else last_session_lines(view, keys, hook)
     if not critical and not thread:
         return ""
-    head = message("thread", project=hook.project, n=f"{len(keys):,}")
+    name = Projects(view).labels().get(hook.project.identity, hook.project.name)
+    head = message("thread", project=name, n=f"{len(keys):,}")
     return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
 
 
@@ -9748,7 +10027,7 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
     if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
         return []
     view = hook.view()
-    allowed = in_scope(view, Scope(project=hook.project))
+    allowed = project_mask(view, hook.project)
     if 255 not in allowed:
         return []
     query, n_docs = Query(view, " ".join(word for word, _ in words)), max(view.n_docs(), LEAST_DOCS)
@@ -10883,14 +11162,14 @@ def folder_items(path: str) -> Iterator[Item]:
     yield from ({"kind": "damaged", "path": str(e.filename), "why": e.strerror or str(e)} for e in unread)
 
 
-def project_of_slug(name: str) -> str:
+def project_of_slug(places: Places, name: str) -> Project:
     """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
     folder = os.path.join(claude_folder(), "projects", name)
     for path in transcripts_in(folder)[:3]:
         cwd = first_cwd(file_start(path))
         if cwd:
-            return project_of(cwd)
-    return plain(name.rpartition("-")[2]) or "default"
+            return project_at(places, cwd)
+    return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
 
 
 def is_transcript(path: str) -> bool:
@@ -11016,28 +11295,38 @@ def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[flo
     return done
 
 
-def source_items(path: str) -> tuple[Iterator[Item], str]:
+def slug_items(places: Places, path: str) -> Iterator[Item]:
+    """Claude Code's own memories at a path, with their projects."""
+    for item in auto_memory_items(path):
+        project = project_of_slug(places, item["project"])
+        yield {**item, "project": project.name, "identity": project.identity}
+
+
+def source_items(path: str) -> tuple[Iterator[Item], Project]:
     """The items at the path, and the project they belong to when they do not say. NotFound when nothing is there."""
+    places = Places()
+    here = current_project(places)
     if path == "-":
-        return jsonl_items(path), current_project()
+        return jsonl_items(path), here
     full = os.path.abspath(path)
     if not path or not os.path.exists(full):
         raise NotFound(f"{path!r}: no such file or folder; name one, or - for standard input")
     if is_mcp_memory(full):
-        return mcp_memory_items(full), current_project()
+        return mcp_memory_items(full), here
     if is_claude_mem(full):
-        return claude_mem_items(full), current_project()
+        return claude_mem_items(full), here
     if os.path.isdir(full):
         if is_rlm_claude_store(full):  # its insights have no project; its folder is always called "context"
-            return read_rlm_claude_store(full), plain(repository_name(full)) or "default"
+            there = project_at(places, full) if repository(full)[0] else Project(places, "default", [], "nothing")
+            return read_rlm_claude_store(full), there
         if is_episodes(full):
-            return episode_items(full), current_project()
+            return episode_items(full), here
         if is_auto_memory(full):
-            return auto_memory_items(full, project_of_slug), current_project()
-        return folder_items(full), plain(repository_name(full) or os.path.basename(full)) or "default"
+            return slug_items(places, full), here
+        return folder_items(full), project_at(places, full)
     if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")):
-        return jsonl_items(full), current_project()
-    return file_items(full, os.path.basename(full)), current_project()
+        return jsonl_items(full), here
+    return file_items(full, os.path.basename(full)), here
 
 
 def import_domains(places: Places, path: str) -> None:
@@ -11049,12 +11338,12 @@ def import_domains(places: Places, path: str) -> None:
 
 
 def import_items(view: View, items: Iterable[Item], project: str,
-                 progress: Callable[[float, float, str], None]) -> Imported:
+                 progress: Callable[[float, float, str], None], identity: str = "") -> Imported:
     """Stores what is not there yet, and indexes it. Running it again stores nothing new."""
     done, archived, n_seen = Imported(), [], 0
     with Builder(view, LOCK_WAIT_S, fork=True) as builder:
         for batch in runs_of(items, lambda item: len(item.get("text", "")), IMPORT_ITEMS, IMPORT_CHARS):
-            archived += import_batch(view, batch, project, done)
+            archived += import_batch(view, batch, project, done, identity)
             builder.build(final=len(view.tail.docs) >= BUILT_MAX_DOCS)
             n_seen += len(batch)
             progress(n_seen, 0, "importing")
@@ -11067,9 +11356,7 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
-    for doc, record in readable_records(view, members(view.alive_mask()), lambda: None):
-        if project and folded(project) != folded(doc.project):
-            continue
+    for doc, record in readable_records(view, members(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
@@ -11530,7 +11817,7 @@ def bytes_digest(data: bytes) -> str:
 def install_record(places: Places) -> Record:
     """What was installed; empty parts when nothing was, or when the record cannot be read."""
     try:
-        record = json.loads(read_file(install_file(places)) or b"{}")
+        record = json.loads(read_file(places.install_record()) or b"{}")
     except (ValueError, RecursionError):
         record = {}
     if not isinstance(record, dict):
@@ -11648,7 +11935,8 @@ def launcher_step(places: Places, python: str, pinned: Mapping[str, str], record
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    hint = "" if is_on_path(os.path.dirname(path)) else f"{os.path.dirname(path)} is not on PATH: add it to use `rlm`"
+    folder = os.path.dirname(path)
+    hint = "" if folder in environment("PATH").split(os.pathsep) else f"{folder} is not on PATH: add it to use `rlm`"
     step = file_step(path, launcher_source(places, python, pinned).encode("utf-8", "surrogateescape"), record, 0o755)
     step.aside, step.what = "", hint or step.what  # a launcher of ours is not worth keeping
     return step
@@ -11699,7 +11987,7 @@ def plan_install(places: Places, options: Any, record: Record, project: str = ""
                          "another folder") from None
     if options.skills_only:
         return skill_steps(record, project)
-    python, program = interpreter(), program_file(places)
+    python, program = interpreter(), places.program()
     client = settings_steps(places, python, record, options, project)
     entry = server_entry(places, python, record["pinned"])
     client.append(client_step(client_servers(project), [with_server(places.home, entry)],
@@ -11823,9 +12111,9 @@ def carry_out_steps(steps: Iterable[Step], record: Record, save: Callable[[], No
 def save_record(places: Places, record: Record) -> None:
     """Writes down what is installed."""
     data = json.dumps(record, indent=1).encode() + b"\n"
-    if read_file(install_file(places)) != data:
+    if read_file(places.install_record()) != data:
         ensure_folder(places.home)
-        replace_file(install_file(places), data)
+        replace_file(places.install_record(), data)
 
 
 def carry_out_install(places: Places, steps: Sequence[Step], record: Record) -> None:
@@ -11840,8 +12128,8 @@ def carry_out_install(places: Places, steps: Sequence[Step], record: Record) -> 
 
 def install_now(places: Places, options: Any, tell: Callable[[Sequence[Step]], None]) -> tuple[list[Step], Record]:
     """Installs, after telling the plan; the plan and what is installed now. StoreBusy while another does so."""
-    made = missing_folders(install_file(places))
-    with Lock(install_lock(places)):
+    made = missing_folders(places.install_record())
+    with Lock(places.install_lock()):
         record = install_record(places)
         record["pinned"].update(pinned_places(places))
         record["made"] += made
@@ -11866,7 +12154,7 @@ def client_removals(path: str, home: str, known: Record) -> list[Step]:
 
 def program_removals(places: Places, record: Record) -> list[Step]:
     """Removes the installed files and the folders that are left empty; skills that the user changed stay."""
-    own = [program_file(places), *(hook_file(places, event) for event in HOOKS)]
+    own = [places.program(), *(hook_file(places, event) for event in HOOKS)]
     if is_our_launcher(launcher_file(), places):
         own.append(launcher_file())
     steps = [Step("remove", path) for path in own if os.path.lexists(path)]
@@ -11915,7 +12203,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     steps += program_removals(places, record)
     if delete_data:
         steps += data_removals(places)
-    own = (program_file(places), launcher_file(), places.hooks_log(), install_file(places), install_lock(places))
+    own = (places.program(), launcher_file(), places.hooks_log(), places.install_record(), places.install_lock())
     steps += [Step("remove", draft) for path in {*paths, *record["files"], *own} for draft in drafts_of(path)]
     steps += [Step("remove", path) for path in own[2:] if os.path.exists(path)]
     if steps and os.path.isdir(places.home):
@@ -11928,7 +12216,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
 
 def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
     """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
-    with Lock(install_lock(places)):
+    with Lock(places.install_lock()):
         steps = plan_uninstall(places, record, delete_data)
         carry_out_steps(steps, record, lambda: None)
         if any(step.verb == "failed" for step in steps):
@@ -11986,7 +12274,7 @@ def file_check(path: str, known: str) -> Check | None:
 
 def installed_checks(places: Places, record: Record) -> list[Check]:
     """Whether the installed files are there and as they were installed."""
-    program = program_file(places)
+    program = places.program()
     checks = [program_check(program)] if program in record["files"] or os.path.exists(program) else []
     for path, known in record["files"].items():
         project = project_of_file(path)
@@ -12240,15 +12528,15 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     settings = [path for path in paths if os.path.basename(path) == "settings.json"]
     hooks, entries = hook_checks(places, record, settings)
     servers, registered = registered_servers(places.home, record, [path for path in paths if path not in settings])
-    if not (entries or registered or record["files"] or os.path.exists(program_file(places))) and \
+    if not (entries or registered or record["files"] or os.path.exists(places.program())) and \
             all(check[1] != "fail" for check in [*hooks, *servers]):
         return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
     checks: list[Check] = []
     if not is_installed(record):
-        checks.append(("record", "warn", f"{install_file(places)} is gone or damaged", "run `install` once more"))
-    if os.path.exists(program_file(places)):  # before hooks and server run, which may compile it
+        checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
+    if os.path.exists(places.program()):  # before hooks and server run, which may compile it
         python = registered[0][1].get("command") if registered else record.get("python")
-        checks += python_check(python if isinstance(python, str) else interpreter(), program_file(places))
+        checks += python_check(python if isinstance(python, str) else interpreter(), places.program())
     runnable = [entry for entry in entries if not hook_problem(entry)]
     checks += [*installed_checks(places, record), *hooks, *hook_trips(places, runnable), *servers]
     checks += [server_trip(path, entry) for path, entry in registered]
@@ -12273,7 +12561,7 @@ def repair(places: Places) -> list[Step]:
     if not is_installed(record):
         return []  # installing is not repairing
     known = record["client_files"]
-    with Lock(install_lock(places)):
+    with Lock(places.install_lock()):
         for project in scopes(record):
             options = argparse.Namespace(
                 skills_only=client_servers(project) not in known and client_settings(project) not in known,
@@ -12315,7 +12603,8 @@ EXAMPLES = {
               "rlm.py import ~/.claude/rlm/context",
     "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
     "verify": "rlm.py verify\nrlm.py verify --repair",
-    "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days",
+    "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days\n"
+              "rlm.py config project\nrlm.py config project --join old-name\nrlm.py config project --rename shop",
     "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
     "uninstall": "rlm.py uninstall --dry-run --keep-data\nrlm.py uninstall --keep-data\nrlm.py uninstall --all",
     "doctor": "rlm.py doctor\nrlm.py doctor --fix\nrlm.py doctor --json",
@@ -12498,9 +12787,11 @@ def add_command_arguments(parser: Any, name: str) -> None:
         parser.add_argument("--to", metavar="FILE", default="", help="write it there (- for standard output)")
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     elif name == "config":
-        parser.add_argument("key", metavar="KEY", nargs="?", default="", help="the setting")
+        parser.add_argument("key", metavar="KEY", nargs="?", default="", help="the setting, or `project`: this one")
         parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
         parser.add_argument("--unset", action="store_true", help="back to the default")
+        parser.add_argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's")
+        parser.add_argument("--rename", metavar="NAME", default="", help="show this project under that name")
     elif name in ("install", "uninstall", "doctor"):
         add_install_arguments(parser, name)
     elif name == "completion":
@@ -12606,15 +12897,20 @@ def import_command(call: Call, options: Any) -> int:
     transcripts = transcript_paths(path) if path != "-" else []
     if transcripts or not options.path:
         return import_history(call, transcripts, options)
+    if not options.dry_run:
+        project_here(call.store.places)
+        learn_first_commit(call.store.places, os.path.abspath(options.path))
     items, project = source_items(options.path)
-    project = name_field("project", options.project) or project
+    if options.project:
+        with call.store.writing() as view:
+            project = project_to_write(view, options.project)
     if options.dry_run:
         counts = tally(item["kind"] for item in items)
         text = f"Would import, but for what is stored already: {tally_text(counts)}."
         print_answer(Answer(text, counts), options.json)
         return 0
     import_domains(call.store.places, options.path)
-    done = import_items(call.store.write_view, items, project, call.progress)
+    done = import_items(call.store.write_view, items, project.name, call.progress, project.identity)
     call.progress(0, 0, "")
     print_refused(done.refused)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
@@ -12636,8 +12932,8 @@ def export_code(n_missing: int) -> int:
 def export_command(call: Call, options: Any) -> int:
     """Writes every memory as JSONL; 1 when some could not be read."""
     with call.store.reading() as view:
-        lines, n_lines, wanted = exported_lines(view, options.project), 0, folded(options.project)
-        n_wanted = sum(not wanted or wanted == folded(doc.project) for doc in view.alive())
+        lines, n_lines = exported_lines(view, options.project), 0
+        n_wanted = in_scope(view, Scope(project=options.project)).count(255)
         if options.path == "-":
             sys.stdout.flush()
             for line in lines:
@@ -12704,8 +13000,57 @@ def compact_command(call: Call, options: Any) -> int:
     return 0
 
 
+def change_project(view: View, here: Project, options: Any) -> None:
+    """Joins another project to this one, renames it, or undoes that. UsageError or NotFound when there is no such."""
+    places, projects = view.log.places, Projects(view)
+    names, joined = project_settings(places)
+    if options.unset:
+        names = {each: name for each, name in names.items() if each not in here.identities}
+        joined = {each: owner for each, owner in joined.items() if owner not in here.identities}
+    if options.join:
+        found, labels = projects.named(options.join), projects.labels()
+        wanted = {each or f"name:{looks(options.join)}" for each in found} - set(here.identities)
+        if len(list(filter(None, found))) > 1:
+            raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: "
+                             + ", ".join(labels.get(each, each) for each in found if each))
+        if not wanted:
+            raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm.py status` lists them")
+        kept = {each: owner for each, owner in joined.items() if each not in here.identities}
+        joined = {each: here.identity if owner in wanted else owner for each, owner in kept.items()}
+        joined.update(dict.fromkeys(wanted, here.identity))
+    if options.rename:
+        names = {**names, here.identity: name_field("the name", options.rename)}
+    said = {"projects": {"names": names, "joined": joined}} if names or joined else {}
+    write_config(places, {**without_keys(read_config(places), "projects"), **said})
+
+
+def project_command(call: Call, options: Any) -> int:
+    """Shows the current project, after changing what was asked for."""
+    here = clean_project(project_here(call.store.places))
+    with call.store.reading() as view:
+        if options.join or options.rename or options.unset:
+            change_project(view, here, options)
+            here = clean_project(current_project(call.store.places))
+        projects = Projects(view)
+        labels = projects.labels()
+        others = [labels.get(each, each) for each in projects.named(here.name) if each and each not in here.identities]
+        n_memories = common(view.alive_mask(), projects.own_mask(here)).count(255) \
+            - in_scope(view, Scope(project="*")).count(255)
+    lines = [f"project = {here.name}", f"    {here.identity or 'known by its name only'} ({here.found_by})"]
+    lines += [f"    also: {', '.join(here.identities[1:])}"] if here.identities[1:] else []
+    lines += [f"    other projects of that name: {', '.join(others)}"] if others else []
+    data = {"name": here.name, "identity": here.identity, "found_by": here.found_by, "also": here.identities[1:],
+            "others": others, "n_memories": n_memories}
+    print_answer(Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data), options.json)
+    return 0
+
+
 def config_command(call: Call, options: Any) -> int:
     """Shows or changes settings."""
+    if options.key == "project" and options.value is None:
+        return project_command(call, options)
+    if options.join or options.rename:
+        raise UsageError("--join and --rename go with `config project`")
     places, key = call.store.places, options.key
     if options.unset and (not key or options.value is not None):
         raise UsageError(f"config --unset takes the name of one setting: {', '.join(SETTINGS)}")
@@ -12968,6 +13313,8 @@ def serve_command(call: Call, options: Any) -> int:
     """Runs the MCP server."""
     if sys.stdin.isatty():
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
+    if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
+        project_here(call.store.places)
     return Server(call.store.places, options.inline, options.resume or "", file_away).serve()
 
 

@@ -29,7 +29,7 @@ class ImportCase(TempHome):
     def import_(self, path: str, project: str = "") -> rlm.Imported:
         """Imports what is at the path, as the command does."""
         items, detected = rlm.source_items(path)
-        return rlm.import_items(self.view(), items, project or detected, lambda *_: None)
+        return rlm.import_items(self.view(), items, project or detected.name, lambda *_: None, detected.identity)
 
     def import_lines(self, *lines: bytes) -> rlm.Imported:
         """Imports a JSONL file of these lines."""
@@ -206,7 +206,7 @@ class JsonLinesTest(ImportCase):
         told: list[float] = []
         path = self.write("in.jsonl", b"".join(line(text=f"text {n} é") for n in range(n_lines)))
         items, project = rlm.source_items(path)
-        done = rlm.import_items(self.view(), items, project, lambda done, total, message: told.append(done))
+        done = rlm.import_items(self.view(), items, project.name, lambda done, total, message: told.append(done))
         self.assertEqual(done.n_new, n_lines)
         self.assertEqual(told[:2], [rlm.IMPORT_ITEMS, 2 * rlm.IMPORT_ITEMS])
         view = self.view()

@@ -513,7 +513,7 @@ class KeepingUpTest(IndexCase):
                   for query in self.QUERIES]
         hits = [[hit.doc.id for hit in rlm.grep(view, pattern, rlm.Scope(), 1000, lambda: None)[0]]
                 for pattern in ("deploy", "rare1", "設定", "t.*t", "CAFÉ")]
-        keys = [sorted(set(view.keys(rlm.BY_PROJECT + rlm.folded(name)))) for name in PROJECTS]
+        keys = [sorted(set(view.keys(rlm.BY_PROJECT + "\t" + rlm.folded(name)))) for name in PROJECTS]
         docs = [[getattr(doc, name) for name in rlm.Doc.__slots__ if name != "life"] + [
                     getattr(doc.life, name) for name in rlm.STATE]
                 for doc in map(view.doc, range(view.n_docs()))]

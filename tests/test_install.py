@@ -506,7 +506,7 @@ class UpgradeTest(InstallCase):
     def test_seconds_in_an_entry_made_by_hand_stay(self) -> None:
         with open(SNIPPET, encoding="utf-8") as file:
             self.put(self.settings, file.read().replace('"timeout": 30', '"timeout": 33'))
-        os.unlink(rlm.install_file(self.places))
+        os.unlink(self.places.install_record())
         self.install()
         self.assertEqual(self.hook("SessionStart")["timeout"], 33)
         self.assertIn(rlm.interpreter(), self.hook("SessionStart")["command"])
@@ -647,10 +647,10 @@ class UninstallTest(InstallCase):
         self.put_client()
         self.install()
         for again in (False, True):
-            os.unlink(rlm.install_file(self.places))
+            os.unlink(self.places.install_record())
             if again:
                 self.install()
-                self.assertEqual(list(self.data(rlm.install_file(self.places))["client_files"][self.settings]["events"]),
+                self.assertEqual(list(self.data(self.places.install_record())["client_files"][self.settings]["events"]),
                                  STANDARD)
             self.uninstall("--keep-data")
             self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
@@ -658,7 +658,7 @@ class UninstallTest(InstallCase):
 
     def test_a_file_that_may_have_been_there_before_is_not_removed(self) -> None:
         self.install()
-        os.unlink(rlm.install_file(self.places))
+        os.unlink(self.places.install_record())
         self.install()
         self.uninstall("--keep-data")
         self.assertEqual(self.data(self.settings), {})
@@ -1231,7 +1231,7 @@ class DoctorTest(InstallCase):
     def test_a_lost_record_is_a_finding(self) -> None:
         self.install()
         for text in ("", "["):
-            self.put(rlm.install_file(self.places), text)
+            self.put(self.places.install_record(), text)
             code, found, _ = self.doctor()
             self.assertEqual((code, found["record"][0][0]), (0, "warn"))
         self.install()

@@ -318,7 +318,7 @@ class StatelessTest(McpTest):
 
 class RegistryTest(McpTest):
     SIGNATURES = {
-        "rlm_remember": "content category importance tags", "rlm_forget": "insight_id", "rlm_status": "",
+        "rlm_remember": "content category importance tags project", "rlm_forget": "insight_id", "rlm_status": "",
         "rlm_recall": "query category importance limit project tags",
         "rlm_chunk": "content summary tags project ticket domain chunk_type", "rlm_peek": "chunk_id start end",
         "rlm_grep": "pattern limit project domain fuzzy fuzzy_threshold date_from date_to entity",

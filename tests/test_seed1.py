@@ -609,7 +609,7 @@ class ImportTest(SeedCase):
         """Imports the store as the command does."""
         items, project = rlm.source_items(store.root)
         rlm.import_domains(self.places, store.root)
-        return rlm.import_items(self.view(), items, project, lambda *_: None)
+        return rlm.import_items(self.view(), items, project.name, lambda *_: None)
 
     def test_everything_arrives_with_its_id_uses_dates_and_tier(self) -> None:
         for version in ("0.10.0", "0.11.0"):

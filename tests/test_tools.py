@@ -13,7 +13,7 @@ from tests.support import HARD, TempHome, days_ago, rlm
 
 # Fixed: prompts and scripts written for the first such server pass these names and rely on these defaults.
 SIGNATURES = {
-    "rlm_remember": 'content, category="general", importance="medium", tags=""',
+    "rlm_remember": 'content, category="general", importance="medium", tags="", project=""',
     "rlm_recall": 'query="", category="", importance="", limit=10, project="", tags=""',
     "rlm_forget": "insight_id",
     "rlm_status": "",

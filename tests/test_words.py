@@ -181,7 +181,9 @@ class ClosenessTest(FindCase):
         self.assert_order("authentication", "authentication of the users here", "the auth of all the users here")
 
     def test_a_hash_comes_before_texts_that_share_digits(self) -> None:
-        self.assert_order("3f2a9bc bugs", "commit 3f2a9bc1d4e5f60718293a4b5c6d7e8f90a1b2c3 of us", "3 bugs, 2 fixes of f")
+        self.add(["3 bugs, 2 fixes of f"])
+        self.assert_order("3f2a9bc of", "commit 3f2a9bc1d4e5f60718293a4b5c6d7e8f90a1b2c3 of us")
+        self.assertIn("3f2a9bc1", self.call("rlm_search", query="3f2a9bc of").data["hits"][0]["lines"][0]["text"])
 
     def test_a_ticket_as_a_whole_comes_before_its_number_alone(self) -> None:
         self.assert_order("SHOP-499", "fixes SHOP-499 for good", "shop of 499 things", "error 499, again 499 and 499")
