@@ -662,22 +662,24 @@ def current_session() -> str:
 # ============================================================================
 # 4. Records
 # ============================================================================
-# Every on-disk shape. A record is one JSON object on one line: "v" version, "k" kind, and by kind
+# Every on-disk shape. A record is one JSON object on one line: "c" checksum, "v" version, "k" kind, and by kind
 #
 #   chunk    id at project domain ticket session type tags summary entities importance sha n_bytes text
-#            (an archived chunk whose log was compacted has "place" and "archived_at" instead of "text")
+#            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids
 #   insight  id at project category importance tags sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
-#   archive  at id place             its text is (also) in the archive at place = [file, member offset, line]
+#   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
 #
 # A record is never changed; a later record with the same id replaces it. Keys and kinds that this version
 # does not know are kept. "text" comes last so that a person reading the log sees the small fields first.
+# "c" comes first: the CRC-32 of the line without it, in eight hex digits. Lines of older versions have none.
 
 RECORD_VERSION = 1
+CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
@@ -699,22 +701,38 @@ IMMUNE_WORDS = ("DECISION:", "IMPORTANT:", "CRITICAL:", "A RETENIR:", "À RETENI
 IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 
 
+def checked_line(line: bytes) -> bytes:
+    """A JSON object with its checksum in front, as one line; a line that has one stays as it is."""
+    from zlib import crc32
+
+    line = line.strip()
+    return line + b"\n" if line.startswith(b'{"c":"') else b'{"c":"%08x",%b\n' % (crc32(line), line[1:])
+
+
 def encode_record(record: Record) -> bytes:
-    """The record as one line of UTF-8 with its newline; escapes are used only where UTF-8 has no form (surrogates)."""
-    compact = (",", ":")
+    """The record as one line of UTF-8 with checksum and newline; escapes only where UTF-8 has no form (surrogates)."""
+    compact, record = (",", ":"), {key: value for key, value in record.items() if key != "c"}
     try:
-        return json.dumps(record, ensure_ascii=False, separators=compact).encode("utf-8") + b"\n"
+        return checked_line(json.dumps(record, ensure_ascii=False, separators=compact).encode("utf-8"))
     except UnicodeEncodeError:
-        return json.dumps(record, separators=compact).encode("ascii") + b"\n"
+        return checked_line(json.dumps(record, separators=compact).encode("ascii"))
 
 
 def decode_line(line: bytes) -> Record | None:
-    """The record on that line, None when the bytes are no record."""
+    """The record on that line, None when the bytes are no record. It has a "c" only if the line was altered."""
+    from zlib import crc32
+
     try:
         record = from_json(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("k"), str) else None
+    if not isinstance(record, dict) or not isinstance(record.get("k"), str):
+        return None
+    if line[:6] == b'{"c":"' and line[6:14] == b"%08x" % crc32(line[16:].rstrip(b"\n"), CRC_OF_BRACE):
+        del record["c"]
+    elif line[3:6] == b'":"' and line[14:16] == b'",' and not line[6:14].strip(b"0123456789abcdef"):
+        record["c"] = ""  # also when the damage is in the name of the checksum
+    return record
 
 
 def digest(text: str) -> str:
@@ -722,6 +740,12 @@ def digest(text: str) -> str:
     from hashlib import sha256
 
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def is_altered(record: Record) -> bool:
+    """Whether the record, as `decode_line` gave it, or its text is not what was saved: by its checksum, by its sha."""
+    text, sha = record.get("text"), record.get("sha")
+    return "c" in record or (isinstance(text, str) and isinstance(sha, str) and digest(text) != sha)
 
 
 def at_of(record: Record, key: str = "at") -> float:
@@ -879,8 +903,8 @@ def apply_event(life: Life, record: Record, fallback_tier: int) -> None:
         undo = record.get("undo") is True
         life.flags = life.flags & ~FORGOTTEN if undo else life.flags | FORGOTTEN
         life.moved_s = life.moved_s if undo else seconds_field(record)
-    elif kind == "archive" and place_of(record.get("place")):
-        life.place, life.tier, life.moved_s = place_of(record.get("place")), 3, seconds_field(record)
+    elif kind == "archive" and life.tier < 4:
+        life.place, life.tier, life.moved_s = place_of(record.get("place")) or life.place, 3, seconds_field(record)
     elif kind == "restore" and life.tier == 3:
         life.tier, life.moved_s = fallback_tier, seconds_field(record)
 
@@ -891,21 +915,41 @@ def apply_event(life: Life, record: Record, fallback_tier: int) -> None:
 # The only section that writes to the disk. Folders are 0700 and files 0600: a memory is private.
 
 LOCK_WAIT_S = 10.0
+GZIP_MAGIC = b"\x1f\x8b\x08"
+NO_LINKS = os.O_CLOEXEC | os.O_NOFOLLOW  # in a folder that others can write, a link may be a trap
 WRITE_ERRORS = {
-    28: "the disk is full; nothing was saved: free some space and try again",  # ENOSPC
-    122: "the disk quota is used up; nothing was saved: free some space and try again",  # EDQUOT on Linux
-    69: "the disk quota is used up; nothing was saved: free some space and try again",  # EDQUOT on macOS
-    17: "a file is in the way of a folder: move it, or set RLM_HOME to another folder",  # EEXIST
-    20: "a file is in the way of a folder: move it, or set RLM_HOME to another folder",  # ENOTDIR
-    30: "the file system is read-only: make it writable, or set RLM_HOME to a folder that is",  # EROFS
-    13: "permission denied: make it writable for you, or set RLM_HOME to a folder that is",  # EACCES
-    1: "not permitted: make it writable for you, or set RLM_HOME to a folder that is",  # EPERM
+    "ENOSPC": "the disk is full; nothing was saved: free some space and try again",
+    "EDQUOT": "the disk quota is used up; nothing was saved: free some space and try again",
+    "EEXIST": "a file is in the way of a folder: move it, or set RLM_HOME to another folder",
+    "ENOTDIR": "a file is in the way of a folder: move it, or set RLM_HOME to another folder",
+    "ELOOP": "a link is in the way, and rlm writes through none: remove it, or set RLM_HOME to another folder",
+    "EROFS": "the file system is read-only: make it writable, or set RLM_HOME to a folder that is",
+    "EACCES": "permission denied: make it writable for you, or set RLM_HOME to a folder that is",
+    "EPERM": "not permitted: make it writable for you, or set RLM_HOME to a folder that is",
 }
 
 
 def unwritable(path: str, error: OSError) -> StoreUnwritable:
     """The error for a write that failed, with what to do about it."""
-    return StoreUnwritable(f"{path}: {WRITE_ERRORS.get(error.errno or 0, error.strerror or str(error))}")
+    from errno import errorcode
+
+    return StoreUnwritable(f"{path}: {WRITE_ERRORS.get(errorcode.get(error.errno or 0, ''), error.strerror or error)}")
+
+
+class Writing:
+    """A `with` block in which an OSError becomes StoreUnwritable, naming *path* and what to do."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise unwritable(self.path, error) from None
 
 
 def ensure_folder(path: str) -> None:
@@ -970,10 +1014,8 @@ class Lock:
 
     def __enter__(self) -> Lock:
         ensure_folder(os.path.dirname(self.path))
-        try:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
+        with Writing(self.path):
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         deadline_s, pause_s = time.monotonic() + self.wait_s, 0.0005
         while True:
             try:
@@ -996,56 +1038,36 @@ class Lock:
             self.fd = -1
 
 
-def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = False) -> int:
+def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = False, start: int = -1) -> int:
     """Appends and, when durable, waits for the disk; returns the offset of the first byte of *data*.
 
     With *heal*, a file whose last byte is no newline gets one first, so that what a killed writer left is a line
-    of its own and never glued to this data. On failure the file is cut back to what it held: nobody has seen the rest,
-    because readers stop at the last newline. Call it with the store's lock held.
+    of its own and never glued to this data. With *start*, what lies behind that offset is replaced. On failure the
+    file is cut back to where this began: nobody has seen the rest, because readers stop at the last newline. Call it
+    with the store's lock held.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    try:
-        size = os.fstat(fd).st_size
-        torn = heal and size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    with Writing(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINKS, 0o600)
         try:
-            write_all(fd, b"\n" + data if torn else data)
-            if durable:
-                sync(fd)
-        except OSError as error:
+            if start >= 0:
+                os.ftruncate(fd, start)
+            size = os.fstat(fd).st_size
+            torn = heal and size > 0 and os.pread(fd, 1, size - 1) != b"\n"
             try:
-                os.ftruncate(fd, size)
-            except OSError:  # a disk in that state: what is torn is healed by the next write
-                pass
-            raise unwritable(path, error) from None
-        if size == 0 and durable:
-            sync_folder(os.path.dirname(path))
-        return size + torn
-    finally:
-        os.close(fd)
-
-
-def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> int:
-    """Makes *data* what the file holds from *offset* on; the file's new size. On failure it ends at *offset*."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(fd, offset)
-            os.lseek(fd, offset, os.SEEK_SET)
-            try:
-                write_all(fd, data)
+                write_all(fd, b"\n" + data if torn else data)
                 if durable:
                     sync(fd)
             except OSError:
-                os.ftruncate(fd, offset)
+                try:
+                    os.ftruncate(fd, size)
+                except OSError:  # a disk in that state: what is torn is healed by the next write
+                    pass
                 raise
+            if size == 0 and durable:
+                sync_folder(os.path.dirname(path))
+            return size + torn
         finally:
             os.close(fd)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    return offset + len(data)
 
 
 def draft_of(path: str) -> str:
@@ -1062,31 +1084,31 @@ def remove_file(path: str) -> bool:
     return True
 
 
-def replace_file(path: str, data: bytes, *, durable: bool = True, mtime_ns: int = -1,
+def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = True, mtime_ns: int = -1,
                  mode: int = 0o600) -> os.stat_result:
-    """Puts a complete new file in place of the old one, at one instant; returns its stat."""
+    """Puts a complete new file of these bytes in place of the old one, at one instant; returns its stat."""
     draft = draft_of(path)
     try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, data)
-            if mode != 0o600:
-                os.fchmod(fd, mode)
-            if mtime_ns >= 0:
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
+        with Writing(path):
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                for block in [data] if isinstance(data, bytes) else data:
+                    write_all(fd, block)
+                if mode != 0o600:
+                    os.fchmod(fd, mode)
+                if mtime_ns >= 0:
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+                if durable:
+                    sync(fd)
+                stat = os.fstat(fd)
+            finally:
+                os.close(fd)
+            os.replace(draft, path)
             if durable:
-                sync(fd)
-            stat = os.fstat(fd)
-        finally:
-            os.close(fd)
-        os.replace(draft, path)
-        if durable:
-            sync_folder(os.path.dirname(path))
-        return stat
-    except BaseException as error:
+                sync_folder(os.path.dirname(path))
+            return stat
+    except BaseException:
         remove_file(draft)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from None
         raise
 
 
@@ -1098,21 +1120,16 @@ def write_config(places: Places, changed: dict[str, Any]) -> None:
 
 def write_lines(path: str, lines: Iterable[bytes]) -> int:
     """Writes a new file of these lines, complete or not at all; how many."""
-    draft, n_lines = draft_of(path), 0
-    try:
-        with open(draft, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-            for line in lines:
-                file.write(line)
-                n_lines += 1
-            file.flush()
-            sync(file.fileno())
-        os.replace(draft, path)
-        return n_lines
-    except BaseException as error:
-        remove_file(draft)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from None
-        raise
+    n_lines = 0
+
+    def counted_lines() -> Iterator[bytes]:
+        nonlocal n_lines
+        for line in lines:
+            n_lines += 1
+            yield line
+
+    replace_file(path, counted_lines())
+    return n_lines
 
 
 def link_file(path: str, name: str) -> bool:
@@ -1133,21 +1150,16 @@ def link_file(path: str, name: str) -> bool:
 
 def copy_file(path: str, name: str, offset: int = 0) -> None:
     """Makes a new file of the file's bytes from *offset* on, complete or not at all."""
-    try:
-        with open(path, "rb") as source:
-            source.seek(offset)
-            write_lines(name, iter(lambda: source.read(1 << 20), b""))
-    except OSError as error:
-        raise unwritable(name, error) from None
+    with Writing(name), open(path, "rb") as source:
+        source.seek(offset)
+        replace_file(name, iter(lambda: source.read(1 << 20), b""))
 
 
 def set_mode(path: str, mode: int) -> None:
     """Gives the file these permissions."""
-    try:
+    with Writing(path):
         if os.stat(path).st_mode & 0o7777 != mode:
             os.chmod(path, mode)
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 def replace_through(path: str, data: bytes) -> None:
@@ -1163,10 +1175,8 @@ def replace_through(path: str, data: bytes) -> None:
 
 def rename_file(path: str, new_path: str) -> None:
     """Gives the file another name."""
-    try:
+    with Writing(path):
         os.rename(path, new_path)
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 def remove_folder(path: str, whole: bool = False) -> bool:
@@ -1263,11 +1273,54 @@ def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
     return b"".join(parts), offset + n_read - len(inflate.unused_data)
 
 
+def salvaged_member(path: str, offset: int, max_bytes: int) -> bytes:
+    """What the damaged gzip member at *offset* holds before the damage; what comes of the damage itself may follow."""
+    import zlib
+
+    inflate, parts, n_bytes = zlib.decompressobj(-15), [], 0  # without the header and the check, which may be damaged
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset + 10)
+            while n_bytes <= max_bytes and not inflate.eof:
+                byte = file.read(1)  # zlib gives nothing of a piece with an error in it
+                if not byte:
+                    break
+                parts.append(inflate.decompress(byte, 1 << 16))
+                n_bytes += len(parts[-1])
+    except (OSError, zlib.error):
+        pass
+    return b"".join(parts) if n_bytes <= max_bytes else b""
+
+
+def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
+    """Every gzip member of the file: where it begins and ends, what it holds, what is wrong with it ("" if nothing).
+
+    A damaged one ends where the next begins that can be read, or partly; it holds what `salvaged_member` gives.
+    """
+    offset, whole = 0, b""
+    while offset < file_size(path):
+        try:
+            data, end = read_member(path, offset, max_bytes)
+            yield offset, end, data, ""
+        except Damaged as error:
+            whole = whole or read_file(path)
+            end = whole.find(GZIP_MAGIC, offset + 1)
+            while end >= 0 and not salvaged_member(path, end, max_bytes).startswith(b'{"'):
+                end = whole.find(GZIP_MAGIC, end + 1)
+            end = len(whole) if end < 0 else end
+            yield offset, end, salvaged_member(path, offset, max_bytes), str(error)
+        offset = end
+
+
 # ============================================================================
 # 6. Log
 # ============================================================================
 # Append, read, roll. The files are numbered; read in the manifest's order they are one run of bytes, and a
 # position in the log is an offset in that run, so that nothing above this floor knows of files.
+#
+# The first line of the lock file tells when the log lost its end: a record {"c", "v", "k": "ack", "log": number of the
+# last log file, "n_bytes": how much of it was acknowledged, "n_lost": bytes known to be gone}. It is written after each
+# durable commit and not waited for: after a power loss it may say too little, never too much.
 
 LOG_ROLL_BYTES = 64 << 20
 MEMBER_MAX_BYTES = 32 << 20  # the largest archive member that is read back; one is closed at 1 MB
@@ -1288,49 +1341,46 @@ def load_manifest(path: str) -> Record:
         return {}
     try:
         manifest = from_json(data.decode("utf-8"))
-        if manifest["v"] > MANIFEST_VERSION:
+        check = manifest.get("check")
+        if manifest["v"] > MANIFEST_VERSION and check != manifest_check({**manifest, "v": MANIFEST_VERSION}):
             raise RlmError(f"{path} was written by a newer rlm; update this one")
         sound = manifest["logs"] and all(len(entry) == 2 for entry in manifest["logs"]) and \
             type(manifest["generation"]) is int and isinstance(manifest["archives"], list)
-        if not sound or ("check" in manifest and manifest["check"] != manifest_check(manifest)):
+        if not sound or check not in (None, manifest_check(manifest)):
             raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise Damaged(f"{path} is damaged; run `rlm.py verify --repair` to make it anew from the log files") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Damaged(f"{path} is damaged; until the next write makes it anew, or `rlm.py verify --repair`, all log "
+                      "files are read") from None
     return dict(manifest)
 
 
-def new_manifest(places: Places) -> Record:
-    """A manifest for the files that are there, in the order of their numbers: a new store, or a lost manifest.
+def stand_in_manifest(places: Places) -> Record:
+    """What is read when there is no sound manifest: every file, in the order of their numbers. No "store".
 
     Folding files of two generations one after the other gives the same state as the newer alone, because a later
     record with the same id replaces an earlier one.
     """
     logs, start = [], 0
-    for number in places.numbered("log") or [1]:
+    for number in places.numbered("log"):
         logs.append([number, start])
         start += max(0, file_size(places.log(number)))
-    return {"v": MANIFEST_VERSION, "store": os.urandom(8).hex(), "generation": 1, "made_at": stamp(now()),
-            "logs": logs, "archives": places.numbered("archive")}
-
-
-def stand_in_manifest(places: Places) -> Record:
-    """What is read when there is no manifest: nothing in a new store, every file in one that lost it. No "store"."""
-    if places.numbered("log"):
-        return {**new_manifest(places), "store": ""}
-    return {"v": MANIFEST_VERSION, "store": "", "generation": 0, "logs": [], "archives": []}
+    return {"v": MANIFEST_VERSION, "store": "", "generation": int(bool(logs)), "made_at": stamp(now()), "logs": logs,
+            "archives": places.numbered("archive")}
 
 
 class Log:
     """The store's records in order. One object belongs to one thread at a time.
 
-    Readers never lock: what they see ends at the last newline on the disk when `refresh` was called.
+    Readers never lock: what they see ends at the last newline on the disk when `refresh` was called. With *given*, the
+    log is that of another generation than the published one.
     """
 
-    __slots__ = ("places", "manifest", "signature", "fds")
+    __slots__ = ("places", "manifest", "signature", "fds", "given")
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, given: Record | None = None) -> None:
         self.places = places
-        self.manifest: Record = {}
+        self.manifest: Record = given or {}
+        self.given = given is not None
         self.signature: tuple[int, int, int] = (0, 0, 0)
         self.fds: dict[int, int] = {}
 
@@ -1343,8 +1393,10 @@ class Log:
     def __del__(self) -> None:
         self.close()  # a server makes views of its own for long work
 
-    def refresh(self) -> bool:
-        """Reads the manifest if it changed; True when the store is another generation than before."""
+    def refresh(self) -> None:
+        """Reads the manifest if it changed."""
+        if self.given:
+            return
         try:
             signature = file_signature(self.places.manifest())
         except FileNotFoundError:
@@ -1353,13 +1405,13 @@ class Log:
             raise unwritable(self.places.memory, error) from None
         except OSError as error:
             raise StoreUnwritable(f"{self.places.manifest()} cannot be read: {error.strerror}") from None
-        if signature == self.signature and self.manifest:
-            return False
-        before = self.identity()
-        self.manifest = load_manifest(self.places.manifest()) or stand_in_manifest(self.places)
-        self.signature = signature
-        self.close()  # whoever put a backup into place may have replaced the log files too
-        return self.identity() != before
+        if signature != self.signature or not self.manifest:
+            try:
+                manifest = load_manifest(self.places.manifest())
+            except Damaged:  # what it says can be read off the folder; verify and doctor report it
+                manifest = {}
+            self.manifest, self.signature = manifest or stand_in_manifest(self.places), signature
+            self.close()  # whoever put a backup into place may have replaced the log files too
 
     def identity(self) -> tuple[str, int]:
         """Which store, and which generation of it: positions mean the same as long as this is the same."""
@@ -1369,11 +1421,24 @@ class Log:
         """Counts the rewrites of the store; 0 before the first write."""
         return int(self.manifest.get("generation", 0))
 
-    def ensure(self) -> None:
-        """Makes the store if it is not there yet, or its manifest if that was lost. Call it with the lock held."""
+    def ensure(self) -> str:
+        """Makes the store if it is not there, or its manifest anew if it was lost or damaged; where the old one is.
+
+        Call it with the lock held.
+        """
         self.refresh()
+        aside = ""
         if not self.manifest["store"]:
-            self.replace_manifest(new_manifest(self.places))
+            old = read_file(self.places.manifest())
+            if old:
+                aside = self.places.damaged(now())
+                append_bytes(aside, old + b"\n")
+            for path in self.places.drafts():  # of a first write that was killed
+                remove_file(path)
+            found = stand_in_manifest(self.places)
+            self.replace_manifest({**found, "store": os.urandom(8).hex(), "generation": 1,
+                                   "logs": found["logs"] or [[1, 0]]})
+        return aside
 
     def replace_manifest(self, manifest: Record) -> None:
         """Makes *manifest* the store's; every file that it lists is there. Call it with the lock held."""
@@ -1396,13 +1461,18 @@ class Log:
 
     def check_current(self) -> None:
         """For when a file is not there. Superseded when that is because of a rewrite since the last `refresh`."""
-        manifest = load_manifest(self.places.manifest())
-        if manifest and (manifest["store"], manifest["generation"]) != self.identity():
+        before = self.identity()
+        self.refresh()
+        if before != self.identity():
             raise Superseded("the store was rewritten while it was read: try again")
+
+    def file_at(self, pos: Position) -> tuple[int, int]:
+        """The number of the file that holds that position, and the position of its first byte."""
+        return next((n, s) for n, s in reversed(self.manifest["logs"]) if s <= pos)
 
     def read(self, pos: Position, n_bytes: int) -> bytes:
         """The bytes at that position, never across a file border; fewer when the file ends before."""
-        number, start = next((n, s) for n, s in reversed(self.manifest["logs"]) if s <= pos)
+        number, start = self.file_at(pos)
         fd = self.fd(number)
         return os.pread(fd, n_bytes, pos - start) if fd >= 0 else b""
 
@@ -1443,10 +1513,64 @@ class Log:
     def append(self, records: Sequence[Record], *, durable: bool = True) -> None:
         """Appends the records in one commit: all are on the disk when this returns. Call it with the lock held."""
         self.ensure()
+        known, n_lost, data = self.acknowledged(), self.n_lost(), b"".join(map(encode_record, records))
         number, start = self.manifest["logs"][-1]
         if self.size() - start >= LOG_ROLL_BYTES:
             number = self.roll()
-        append_bytes(self.places.log(number), b"".join(map(encode_record, records)), durable=durable, heal=True)
+        begin = append_bytes(self.places.log(number), data, durable=durable, heal=True)
+        if durable or n_lost != known[2]:  # what was not waited for may be gone after a power loss
+            self.acknowledge(number, begin + len(data) * durable, n_lost)
+
+    def acknowledged(self) -> tuple[int, int, int]:
+        """A log file's number, how long it was at least, how many bytes are known to be lost; zeros when not known."""
+        try:
+            with open(self.places.lock(), "rb") as file:
+                record = decode_line(file.readline(200)) or {"c": ""}
+        except OSError:
+            return 0, 0, 0
+        if "c" in record or record["log"] not in (number for number, _ in self.manifest["logs"]):
+            return 0, 0, 0
+        return record["log"], record["n_bytes"], record["n_lost"]
+
+    def acknowledge(self, number: int, n_bytes: int, n_lost: int = 0) -> None:
+        """Notes that so much of that log file was promised to be there. Call it with the lock held."""
+        record = {"v": RECORD_VERSION, "k": "ack", "log": number, "n_bytes": n_bytes, "n_lost": n_lost}
+        try:
+            fd = os.open(self.places.lock(), os.O_WRONLY | NO_LINKS)
+            try:
+                os.pwrite(fd, encode_record(record), 0)
+            finally:
+                os.close(fd)
+        except OSError:  # the commit itself is safe
+            pass
+
+    def n_lost(self) -> int:
+        """How many bytes of the log that were acknowledged are not there, as far as the lock file tells."""
+        number, n_bytes, n_lost = self.acknowledged()  # before the size, which grows
+        return n_lost + max(0, n_bytes - max(0, file_size(self.places.log(number)))) if number else 0
+
+    def problems(self) -> Iterator[Record]:
+        """Every listed file that is not there, or shorter than it was."""
+        logs, (last, _, _), n_lost = self.manifest["logs"], self.acknowledged(), self.n_lost()
+        for i, (number, start) in enumerate(logs):
+            path = self.places.log(number)
+            size = file_size(path)
+            lost = logs[i + 1][1] - start - size if i + 1 < len(logs) else 0
+            if number == last:
+                lost = max(lost, n_lost)
+            if size < 0:
+                yield {"file": os.path.basename(path), "problem": "missing", "repairable": False}
+            elif lost > 0:
+                yield {"file": os.path.basename(path), "problem": f"cut short: {lost:,} bytes of it are gone",
+                       "repairable": False}
+        for path in map(self.places.archive, self.manifest["archives"]):
+            if file_size(path) < 0:
+                yield {"file": os.path.basename(path), "problem": "missing", "repairable": False}
+
+    def where(self, pos: Position) -> str:
+        """A position for people."""
+        number, start = self.file_at(pos)
+        return f"{os.path.basename(self.places.log(number))}, byte {pos - start:,},"
 
     def roll(self) -> int:
         """Starts a new log file, so that no file grows without bound; returns its number."""
@@ -1457,13 +1581,17 @@ class Log:
         return int(number)
 
     def archived_lines(self, place: int) -> list[bytes]:
-        """The lines of the archive member that holds that place. Damaged when it cannot be read."""
+        """The lines of the archive member that holds that place, of a damaged one those before the damage."""
         number, offset, _ = place_parts(place)
+        path = self.places.archive(number)
         try:
-            return read_member(self.places.archive(number), offset, MEMBER_MAX_BYTES)[0].split(b"\n")[:-1]
+            data = read_member(path, offset, MEMBER_MAX_BYTES)[0]
         except Damaged:
             self.check_current()
-            raise
+            data = salvaged_member(path, offset, MEMBER_MAX_BYTES)
+            if b"\n" not in data:
+                raise
+        return data.split(b"\n")[:-1]
 
 
 # ============================================================================
@@ -2410,16 +2538,15 @@ def log_check(log: Log, covers: Position) -> int:
     return crc_of(log.read(at, covers - at))
 
 
-def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
-    """Removes the index files that *is_rubbish* says so of, given a file's name and generation."""
+def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> list[str]:
+    """Removes the index files that *is_rubbish* says so of, given a file's name and generation; those that stay."""
     try:
         names = os.listdir(log.places.index)
     except OSError:  # removed by somebody: it is a cache
-        return
-    for name in names:
-        generation = name.partition("-")[2][:6]
-        if generation.isdigit() and is_rubbish(name, int(generation)):
-            remove_file(os.path.join(log.places.index, name))
+        return []
+    numbers = ((name, name.partition("-")[2][:6]) for name in names)
+    paths = [os.path.join(log.places.index, name) for name, n in numbers if n.isdigit() and is_rubbish(name, int(n))]
+    return [path for path in paths if not remove_file(path)]
 
 
 def listing_crc(listing: Record) -> int:
@@ -2561,8 +2688,9 @@ class View:
     def fold_line(self, pos: Position, line: bytes) -> None:
         """Takes in one line of the log."""
         record = decode_line(line)
-        if record is None:
+        if record is None or "c" in record:
             self.n_damaged += bool(line.strip())
+        if record is None:
             return
         doc = doc_of(record, self.n_docs(), pos, len(line))
         if doc is None:
@@ -2686,10 +2814,17 @@ class View:
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
         record = self.logged_record(doc)
-        if record and (isinstance(record.get("text"), str) or doc.kind == "purge"):
+        is_whole = isinstance(record.get("text"), str) or record.get("k") == "purge"
+        if is_whole and not (doc.life.place and is_altered(record)):
             return record
-        if doc.life.place:
-            return self.archived_record(doc)
+        try:
+            if doc.life.place:  # of two copies, the one that is as it was saved
+                return self.archived_record(doc)
+        except Damaged:
+            if not is_whole:
+                raise
+        if is_whole:
+            return record
         raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm.py verify`")
 
     def archived_record(self, doc: Doc) -> Record:
@@ -6136,63 +6271,22 @@ def retention_plan(view: View, now_s: float) -> Retention:
     return plan_retention(newest(view, view.keys(BY_KIND + "chunk")), kept_keys, now_s, **settings)
 
 
-def write_archive(log: Log, number: int, lines: Iterable[tuple[bytes, str]]) -> dict[str, list[int]]:
-    """Writes a new archive file, durably; where each id's line is."""
-    path, places, offset = log.places.archive(number), {}, 0
-    for group in runs_of(lines, lambda pair: len(pair[0]), MEMBER_MAX_LINES, MEMBER_CLOSE_BYTES):
-        data = gzip_member([line for line, _ in group])
-        append_bytes(path, data, durable=False)
-        for i, (_, doc_id) in enumerate(group):
-            places[doc_id] = [number, offset, i]
-        offset += len(data)
-    if places:
-        append_bytes(path, b"")
-    return places
-
-
-def next_number(log: Log, prefix: str) -> int:
-    """A file number that was never used in this store's folder."""
-    listed = log.manifest["archives"] if prefix == "archive" else [n for n, _ in log.manifest["logs"]]
-    return int(max([0, *listed, *log.places.numbered(prefix)])) + 1
-
-
-def reserve(log: Log, prefix: str) -> int:
-    """A new file number of one's own: its empty file is there before anyone else can choose the same."""
-    with Lock(log.places.lock()):
-        number = next_number(log, prefix)
-        append_bytes(log.places.archive(number) if prefix == "archive" else log.places.log(number), b"", durable=False)
-    return number
-
-
 def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
-    """Moves the chunks to the archive; how many. Their lines stay in the log until it is compacted.
-
-    The archive file is complete on the disk and in the manifest before the first record says that a text is
-    there, so an interruption at any point leaves every text where some record says it is.
-    """
+    """Marks the chunks as archived; how many. `rewrite` takes their texts out of the log."""
     with Writer(view) as writer:
-        log, current = view.log, [view.doc(view.ordinal_of(doc.id)) for doc in docs]
-        moving = [doc for doc in current if not doc.is_dead() and doc.life.tier != 3]
-        number = next_number(log, "archive")
-        readable = readable_records(view, [doc.ordinal for doc in moving], lambda: None)
-        places = write_archive(log, number, ((encode_record(record), doc.id) for doc, record in readable))
-        if places:
-            log.replace_manifest({**log.manifest, "archives": [*log.manifest["archives"], number]})
-        for doc_id, place in places.items():
-            writer.add("archive", id=doc_id, at=stamp(now_s), place=place)
-        return len(places)
+        for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
+            if not doc.is_dead() and doc.life.tier != 3:
+                writer.add("archive", id=doc.id, at=stamp(now_s))
+        return len(writer.records)
 
 
 def restore(writer: Writer, wanted: str) -> tuple[Doc, bool]:
     """Queues what makes an archived chunk active again; the chunk, and whether it was archived."""
-    view = writer.view
-    doc = find_id(view, wanted, kinds=("chunk",))
+    doc = find_id(writer.view, wanted, kinds=("chunk",))
     if doc.life.tier != 3:
         return doc, False
-    if "text" not in view.logged_record(doc):
-        writer.records.append(without_keys(view.archived_record(doc), "place", "archived_at"))
-    else:
-        writer.add("restore", id=doc.id, at=stamp(now()))
+    writer.view.record(doc)  # Damaged when there is nothing to restore
+    writer.add("restore", id=doc.id, at=stamp(now()))
     writer.add("use", at=int(now()), id=doc.id)  # else the next retention run would archive it again
     return doc, True
 
@@ -6218,148 +6312,221 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
 # -- the next generation ----------------------------------------------------
 
 
-class Rewritten:
-    """What `rewrite` did, in numbers."""
+def needs_archive(doc: Doc) -> bool:
+    """Whether the document's text is to be in the next generation's archive; also when it is only forgotten."""
+    return doc.kind == "chunk" and doc.life.tier == 3 and not doc.life.flags & ~FORGOTTEN
 
-    __slots__ = ("n_kept", "n_dropped", "n_damaged", "n_bytes_before", "n_bytes_after", "set_aside")
 
-    def __init__(self) -> None:
+def without_place(record: Record) -> Record:
+    """The record without what a stub has instead of its text."""
+    return without_keys(record, "place", "archived_at")
+
+
+def reserve(log: Log, prefix: str) -> int:
+    """A new file number of one's own: its empty file is there before anyone else can choose the same."""
+    with Lock(log.places.lock()):
+        listed = log.manifest["archives"] if prefix == "archive" else [n for n, _ in log.manifest["logs"]]
+        number = int(max([0, *listed, *log.places.numbered(prefix)])) + 1
+        append_bytes(log.places.archive(number) if prefix == "archive" else log.places.log(number), b"", durable=False)
+    return number
+
+
+class Rewrite:
+    """The store's next generation under way, and what was done.
+
+    `write_archive` comes first: it finds out what the archives hold, and adopts what no readable line of the log names.
+    `log_lines` follow. Of two copies of a text, the one that is as it was saved counts.
+    """
+
+    def __init__(self, view: View, repair: bool, accept: bool, check: Callable[[], None],
+                 change: Callable[[bytes], bytes]) -> None:
+        self.view, self.log = view, view.log
+        self.repair, self.accept, self.check, self.change = repair, accept, check, change
         self.n_kept = self.n_dropped = self.n_damaged = self.n_bytes_before = self.n_bytes_after = 0
-        self.set_aside = ""
+        self.places: dict[str, list[int]] = {}  # id -> where its text is in the new archive
+        self.copies: dict[str, int] = {}  # id -> place of another sound copy in an old archive
+        self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
+        self.written: set[int] = set()  # the documents that the new log has, by ordinal
+        self.aside: list[bytes] = []  # damaged bytes, as lines
+        self.set_aside = ""  # the file that got them
+        self.lost: list[str] = []  # the memories whose text was in them
 
+    def doc_of(self, record: Record) -> Doc | None:
+        """The newest document with the record's id."""
+        ordinal = self.view.ordinal_of(text_field(record, "id"))
+        return self.view.doc(ordinal) if ordinal >= 0 else None
 
-def state_records(doc: Doc) -> list[Record]:
-    """The records that give a document its present state, placed behind the document's own."""
-    records: list[Record] = []
-    if doc.life.uses:
-        records.append({"v": RECORD_VERSION, "k": "use", "at": doc.life.last_use_s, "id": doc.id, "n": doc.life.uses})
-    if doc.life.flags & FORGOTTEN:
-        records.append({"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(doc.life.moved_s)})
-    return records
+    def best_copy(self, doc: Doc) -> Record:
+        """The document's record with its text, sound if any of its copies is; {} when none can be read."""
+        try:
+            found = self.view.record(doc)
+        except Damaged:
+            found = {}
+        if (not found or is_altered(found)) and doc.id in self.copies:
+            place = self.copies[doc.id]
+            found = decode_line(self.log.archived_lines(place)[place & 4095]) or {}
+        return without_place(found)
 
+    def archived_lines(self) -> Iterator[tuple[bytes, str]]:
+        """(line, id) of every text for the new archive."""
+        taken: set[str] = set()
+        for number in reversed(self.log.manifest["archives"]):  # of two orphans with one id, the newer counts
+            path = self.log.places.archive(number)
+            for begin, end, data, problem in members(path, MEMBER_MAX_BYTES):
+                self.check()
+                if problem and not self.repair:
+                    raise Damaged(f"{problem}; nothing was changed: put the file back from a backup, or run `rlm.py "
+                                  "verify --repair`, which keeps what can be read and says what is lost")
+                if problem:
+                    from base64 import b64encode
 
-def kept_lines(doc: Doc, line: bytes, record: Record, places: dict[str, list[int]]) -> list[bytes]:
-    """The lines that stand for this document in the next generation."""
-    records = state_records(doc)
-    if doc.id in places:
-        stub = without_keys(record, "text", "place", "archived_at")
-        stub.update(place=places[doc.id], archived_at=stamp(doc.life.moved_s))
-        line = encode_record(stub)[:-1]
-        if doc.life.tier != 3:
-            records.insert(0, {"v": RECORD_VERSION, "k": "restore", "id": doc.id, "at": stamp(doc.life.moved_s)})
-    return [line + b"\n", *map(encode_record, records)]
+                    with open(path, "rb") as file:
+                        file.seek(begin)
+                        packed = b64encode(file.read(end - begin))
+                    self.aside.append(b"%b, byte %d, in base64: %b" % (os.path.basename(path).encode(), begin, packed))
+                for i, line in enumerate(data.split(b"\n")[:-1]):
+                    record, place = decode_line(line), place_of([number, begin, i])
+                    doc = self.doc_of(record) if record else None
+                    if not record or not text_field(record, "id") or (is_altered(record) and (doc or problem)):
+                        continue
+                    if record["id"] in taken or (doc and not (needs_archive(doc) and doc.life.place == place)):
+                        self.copies.setdefault(record["id"], place)
+                        continue
+                    self.orphans += [] if doc else [without_keys(record, "text")]
+                    taken.add(record["id"])
+                    yield checked_line(line), record["id"]
+        for doc in map(self.view.doc, range(self.view.n_docs())):
+            if needs_archive(doc) and doc.id not in taken:
+                self.check()
+                record = self.accepted(self.best_copy(doc))
+                if record and "c" not in record:
+                    yield encode_record(record), doc.id
 
+    def write_archive(self) -> int:
+        """Writes the new archive, durably; its number."""
+        number, offset = reserve(self.log, "archive"), 0
+        path = self.log.places.archive(number)
+        lines = ((self.change(line), doc_id) for line, doc_id in self.archived_lines())
+        for group in runs_of(lines, lambda pair: len(pair[0]), MEMBER_MAX_LINES, MEMBER_CLOSE_BYTES):
+            data = gzip_member([line for line, _ in group])
+            append_bytes(path, data, durable=False)
+            self.places.update({doc_id: [number, offset, i] for i, (_, doc_id) in enumerate(group)})
+            offset += len(data)
+        append_bytes(path, b"")
+        return number
 
-def salvaged_lines(view: View, pos: Position, line: bytes, places: dict[str, list[int]]) -> Iterator[bytes]:
-    """Lines for the whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
-    import re
+    def accepted(self, record: Record) -> Record:
+        """The record; with *accept*, an altered one as if it had been saved so."""
+        if not self.accept or not is_altered(record):
+            return record
+        return {**without_keys(record, "c"), **({"sha": digest(record["text"])} if "sha" in record and "text" in record
+                                                else {})}
 
-    starts = [match.start() for match in re.finditer(rb'\{"v":', line)]
-    for start, end in zip(starts, [*starts[1:], len(line)]):
-        piece = line[start : line.rfind(b"}", start, end) + 1]
-        record = decode_line(piece)
-        if record is None or record["k"] == "archive":  # the file that this one points into is going
-            continue
-        ordinal = view.ordinal_of(text_field(record, "id"))
-        if ordinal >= 0 and view.doc(ordinal).pos == pos + start:  # the index knew it before the damage
-            yield from kept_lines(view.doc(ordinal), piece, record, places)
+    def has_copy(self, record: Record) -> bool:
+        """Whether a sound record in an archive stands for this altered chunk or stub."""
+        place, doc_id = place_of(record.get("place")), text_field(record, "id")
+        if doc_id in self.places or doc_id in self.copies:
+            return place > 0 or "text" in record
+        try:  # the id itself may be what was altered
+            kept = decode_line(self.log.archived_lines(place)[place & 4095]) if place else None
+        except (Damaged, IndexError):
+            return False
+        return kept is not None and not is_altered(kept)
+
+    def records_of(self, doc: Doc, record: Record) -> Iterator[Record]:
+        """The records that stand for this document and its state."""
+        life = doc.life
+        self.written.add(doc.ordinal)
+        if doc.id in self.places:
+            stub = without_keys(record, "text", "place", "archived_at")
+            yield {**stub, "place": self.places[doc.id], "archived_at": stamp(life.moved_s)}
+        elif doc.kind != "chunk" or "text" in record or not life.place:
+            yield record
         else:
-            yield piece + b"\n"
+            whole = self.best_copy(doc)
+            if not whole and not self.repair and not self.accept:
+                raise Damaged(f"the text of {doc.id} cannot be read; nothing was changed: put a backup back, or run "
+                              "`rlm.py verify --repair` to go on without it")
+            if not whole:
+                self.lost.append(doc.id)
+                self.aside.append(encode_record(record)[:-1])
+            yield whole or purge_record(doc, record, now())
+        if life.uses:
+            yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
+        if life.flags & FORGOTTEN:
+            yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
 
+    def salvaged(self, pos: Position, line: bytes) -> Iterator[Record]:
+        """The whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
+        import re
 
-def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewritten,
-                          damaged: list[bytes] | None) -> Iterator[bytes]:
-    """The lines of the next generation's log, in the order of this one's.
+        starts = [match.start() for match in re.finditer(rb'\{"[cv]":', line)]
+        for start, end in zip(starts, [*starts[1:], len(line)]):
+            record = decode_line(line[start : line.rfind(b"}", start, end) + 1])
+            if record is None or "c" in record or (record["k"] == "chunk" and "text" not in record):
+                continue  # of a stub, the record in the archive is adopted
+            doc = self.doc_of(record)
+            if doc and doc.pos == pos + start:  # the index knew it before the damage
+                yield from self.records_of(doc, record)
+            else:
+                yield without_place(record)
 
-    Damaged lines go to *damaged* when that is a list, else they are kept as they are. Sound records within them
-    are saved then.
-    """
-    for pos, line in view.log.lines(0):
-        if pos >= view.seen:
-            return
-        record = decode_line(line)
-        if record is None:
-            if line.strip() and damaged is not None:
-                damaged.append(line)
-                yield from salvaged_lines(view, pos, line, places)
-            elif line.strip():
-                yield line + b"\n"
-            done.n_damaged += bool(line.strip())
-        elif record["k"] in KINDS and text_field(record, "id"):
-            ordinal = view.ordinal_of(text_field(record, "id"))
-            doc = view.doc(ordinal) if ordinal >= 0 else None
-            if doc is None or doc.pos != pos:
-                done.n_dropped += 1
+    def log_lines(self) -> Iterator[bytes]:
+        """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
+        for stub in self.orphans:  # first: what the log says of them is to come behind them
+            yield encode_record({**stub, "place": self.places[stub["id"]], "archived_at": stamp(now())})
+        for pos, line in self.log.lines(0):
+            if pos >= self.view.seen:
+                break
+            record = decode_line(line)
+            if record is None or ("c" in record and not self.accept):
+                if record is not None and not self.has_copy(record):
+                    raise Damaged(f"{self.log.where(pos)} is not what was written; nothing was changed: put a backup "
+                                  "back, or run `rlm.py verify --accept` to take it as it is")
+                self.n_damaged += bool(line.strip())
+                if line.strip() and self.repair:
+                    self.aside.append(line)
+                    yield from map(encode_record, self.salvaged(pos, line))
+                elif line.strip() and record is None:  # a later repair may save more of it
+                    yield line + b"\n"
                 continue
-            done.n_kept += 1
-            yield from kept_lines(doc, line, record, places)
-        elif record["k"] in EVENT_KINDS:
-            done.n_dropped += 1
-        else:  # a kind that a newer rlm writes
-            yield line + b"\n"
+            if self.accept and is_altered(record):
+                record = self.accepted(record)
+                line = encode_record(record)
+            doc = self.doc_of(record) if record["k"] in (*KINDS, *EVENT_KINDS) else None
+            if doc and record["k"] in KINDS and doc.pos == pos:
+                self.n_kept += 1
+                for kept in self.records_of(doc, record):
+                    yield checked_line(line) if kept is record else encode_record(kept)
+            elif doc:
+                self.n_dropped += 1
+            else:  # a kind that a newer rlm writes, or what happened to a memory whose line is damaged
+                yield checked_line(line) if "place" not in record else encode_record(without_place(record))
+        for ordinal in range(self.view.n_docs()):
+            if ordinal not in self.written and not self.view.life(ordinal).flags & ~FORGOTTEN:  # its line is damaged
+                doc = self.view.doc(ordinal)
+                found = self.best_copy(doc)
+                if found and "c" not in found:
+                    yield from map(encode_record, self.records_of(doc, found))
 
-
-class FrozenLog(Log):
-    """A log whose manifest is given, not read: the next generation before it is published."""
-
-    __slots__ = ()
-
-    def __init__(self, places: Places, manifest: Record) -> None:
-        super().__init__(places)
-        self.manifest = manifest
-
-    def refresh(self) -> bool:
-        """Never changes."""
-        return False
-
-    def check_current(self) -> None:
-        """Is current, whatever is published meanwhile."""
-
-
-def write_log_files(log: Log, lines: Iterable[bytes]) -> list[list[int]]:
-    """Writes the lines as new log files, durably; the manifest's entries for them."""
-    number, start, size = reserve(log, "log"), 0, 0
-    entries, n_batch = [[number, 0]], 0
-    batch: list[bytes] = []
-    for line in lines:
-        if size >= LOG_ROLL_BYTES:
-            append_bytes(log.places.log(number), b"".join(batch))
-            number, start, batch, n_batch, size = reserve(log, "log"), start + size, [], 0, 0
-            entries.append([number, start])
-        batch.append(line)
-        n_batch += len(line)
-        size += len(line)
-        if n_batch >= 4 << 20:
-            append_bytes(log.places.log(number), b"".join(batch), durable=False)
-            batch, n_batch = [], 0
-    append_bytes(log.places.log(number), b"".join(batch))
-    sync_folder(log.places.memory)
-    return entries
-
-
-def needs_archive(view: View, doc: Doc) -> bool:
-    """Whether the document's text is to be in the next generation's archive.
-
-    Those of archived chunks; also those that can still be brought back by `forget --undo`, or that were restored
-    while another rewrite took them out of the log.
-    """
-    if doc.kind != "chunk" or doc.life.flags & ~FORGOTTEN or not doc.life.place:
-        return False
-    return doc.life.tier == 3 or "text" not in view.logged_record(doc)
-
-
-def archived_source(view: View, check: Callable[[], None]) -> Iterator[tuple[bytes, str]]:
-    """(line, id) of every chunk whose text the next generation's archive is to hold."""
-    docs = (doc for doc in map(view.doc, range(view.n_docs())) if needs_archive(view, doc))
-    for doc, record in readable_records(view, (doc.ordinal for doc in docs), check):
-        yield encode_record(without_keys(record, "place", "archived_at")), doc.id
+    def write_log(self) -> list[list[int]]:
+        """Writes the new log files, durably; the manifest's entries for them."""
+        entries: list[list[int]] = [[reserve(self.log, "log"), 0]]
+        size = 0
+        for batch in runs_of(map(self.change, self.log_lines()), len, 1 << 20, min(4 << 20, LOG_ROLL_BYTES)):
+            if size >= LOG_ROLL_BYTES:
+                entries.append([reserve(self.log, "log"), entries[-1][1] + size])
+                size = 0
+            append_bytes(self.log.places.log(entries[-1][0]), b"".join(batch))
+            size += sum(map(len, batch))
+        sync_folder(self.log.places.memory)
+        return entries
 
 
 def purge_forgotten(view: View, now_s: float) -> None:
     """Purges what was forgotten longer ago than `forget --undo` is promised to work."""
-    keys = [key for key in view.dead() if view.life(key >> 8).flags == FORGOTTEN]
-    old = [doc for doc in (view.doc(key >> 8) for key in keys)
-           if now_s - doc.life.moved_s > FORGOTTEN_KEPT_DAYS * DAY_S]
+    forgotten = (view.doc(key >> 8) for key in view.dead() if view.life(key >> 8).flags == FORGOTTEN)
+    old = [doc for doc in forgotten if now_s - doc.life.moved_s > FORGOTTEN_KEPT_DAYS * DAY_S]
     if old:
         purge_docs(view, old, now_s, FORGOTTEN)
 
@@ -6371,17 +6538,14 @@ def store_bytes(log: Log) -> int:
     return sum(max(0, file_size(path)) for path in paths)
 
 
-def index_ahead(places: Places, manifest: Record) -> None:
-    """Indexes a generation before it is published, so that no reader meets a large store without an index."""
-    remove_file(places.current(manifest["generation"]))  # of an interrupted rewrite, whose files were others
-    ahead = View(places)
-    ahead.log = FrozenLog(places, manifest)
-    catch_up(ahead, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS)
-    ahead.log.close()
+def idle_bytes(view: View) -> int:
+    """Bytes of the log's lines that a rewrite takes out of it, or of whose texts it makes an archive."""
+    return sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
+               if doc.life.tier >= 3 or doc.life.flags & (REPLACED | PURGED))
 
 
 def rubbish(log: Log) -> list[str]:
-    """Files that an interrupted rewrite or archiving left: in no manifest."""
+    """Files that an interrupted rewrite left: in no manifest."""
     logs, archives = {n for n, _ in log.manifest["logs"]}, log.manifest["archives"]
     return [log.places.log(n) for n in log.places.numbered("log") if n not in logs] + \
         [log.places.archive(n) for n in log.places.numbered("archive") if n not in archives] + log.places.drafts()
@@ -6405,71 +6569,114 @@ def leftovers(places: Places) -> list[str]:
 
 
 def sweep(log: Log) -> None:
-    """Removes the files of older generations, under the lock so that nobody's new files are taken for old ones."""
+    """Removes the files of older generations. StoreUnwritable when one of them stays.
+
+    Call it with the rewrite lock held. It takes the store's lock, so that nobody's new files are taken for old ones.
+    """
     with Lock(log.places.lock()):
         log.refresh()
-        sweep_index(log, lambda name, generation: generation < log.generation() and not name.endswith(".tmp"))
-        for path in rubbish(log):  # last: as long as they are there, a purge that was stopped here shows
-            remove_file(path)
+        left = sweep_index(log, lambda name, n: n < log.generation() and not name.endswith(".tmp"))
+        # Last: as long as they are there, a purge that was stopped here shows.
+        left += [path for path in rubbish(log) if not remove_file(path)]
+    if left:
+        raise StoreUnwritable(f"{left[0]} cannot be removed, and may hold what was purged or scrubbed: make it and its "
+                              "folder writable, and run this again")
 
 
-def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[], None],
-                    change: Callable[[bytes], bytes] = lambda line: line) -> None:
+def sweep_leftovers(places: Places, wait_s: float = 0.0) -> int:
+    """Removes what an interrupted rewrite left; how many files."""
+    found = leftovers(places)
+    if found:
+        with Lock(places.rewrite_lock(), wait_s):
+            sweep(Log(places))
+    return len(found)
+
+
+def damaged_index(view: View) -> list[str]:
+    """The names of the index's files that are not what was written, whatever their size and time say."""
+    found = []
+    for name, _, _, crc in view.index.files:
+        try:
+            if crc_of_file(os.path.join(view.log.places.index, os.path.basename(str(name)))) != crc:
+                found.append(str(name))
+        except OSError:  # another process has merged it into a new one meanwhile
+            continue
+    return found
+
+
+def without_damaged_index(view: View) -> View:
+    """The view, or one that reads all of the log when its index is damaged, which is then removed."""
+    if not damaged_index(view):
+        return view
+    with Lock(view.log.places.index_lock()):
+        remove_file(view.log.places.current(view.log.generation()))
+    return View(view.log.places).refresh()
+
+
+def next_generation(new: Rewrite) -> None:
     """`rewrite`, with nobody else at it."""
-    log = view.log
+    view, log, places = new.view, new.log, new.log.places
     purge_forgotten(view, now())
-    manifest, covered, done.n_bytes_before = log.manifest, view.seen, store_bytes(log)
-    damaged: list[bytes] | None = [] if repair else None
-    number = reserve(log, "archive")
-    places = write_archive(log, number, ((change(line), doc_id) for line, doc_id in archived_source(view, check)))
-    # An archive of which a text could not be read stays: a later tool may read more of it.
-    unread = {place_parts(doc.life.place)[0] for doc in map(view.doc, range(view.n_docs()))
-              if doc.id not in places and needs_archive(view, doc)}
-    entries = write_log_files(log, map(change, next_generation_lines(view, places, done, damaged)))
-    new = {**manifest, "generation": manifest["generation"] + 1, "logs": entries,
-           "archives": [n for n in manifest["archives"] if n in unread] + ([number] if places else [])}
-    if damaged:
-        done.set_aside = log.places.damaged(now())
-        append_bytes(done.set_aside, b"\n".join(damaged) + b"\n")
-    index_ahead(log.places, new)
-    with Lock(log.places.lock()):
+    manifest, covered, new.n_bytes_before = log.manifest, view.seen, store_bytes(log)
+    for problem in () if new.accept else log.problems():
+        raise Damaged(f"{problem['file']} is {problem['problem']}; nothing was changed: put it back from a backup, or "
+                      "run `rlm.py verify --accept` to go on with what is there")
+    disk = os.statvfs(places.memory)
+    free, needed = disk.f_bavail * disk.f_frsize, new.n_bytes_before - idle_bytes(view) // 2
+    if free < needed:
+        raise StoreUnwritable(f"{places.memory}: rewriting the store needs about {size_text(needed)}, and only "
+                              f"{size_text(free)} are free; nothing was changed: free some space and try again")
+    archive = new.write_archive()
+    listed = {**manifest, "generation": manifest["generation"] + 1, "archives": [archive] if new.places else [],
+              "logs": new.write_log()}
+    last = listed["logs"][-1][0]
+    if new.aside:
+        new.set_aside = places.damaged(now())
+        append_bytes(new.set_aside, b"\n".join(new.aside) + b"\n")
+    remove_file(places.current(listed["generation"]))  # of an interrupted rewrite, whose files were others
+    ahead = View(places)  # indexed before it is published: no reader is to meet a large store without an index
+    ahead.log = Log(places, listed)
+    catch_up(ahead, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS)
+    ahead.log.close()
+    with Lock(places.lock()):
         log.refresh()
         if log.identity() != (manifest["store"], manifest["generation"]) or log_check(log, covered) != view.check:
             raise StoreBusy("the store was replaced meanwhile; nothing was changed: run it again")
-        late = b"".join(block for _, block in log.blocks(covered))
-        append_bytes(log.places.log(entries[-1][0]), late)
-        new["archives"] += [n for n in log.manifest["archives"] if n not in manifest["archives"]]
-        log.replace_manifest(new)
+        append_bytes(places.log(last), b"".join(block for _, block in log.blocks(covered)))
+        log.replace_manifest(listed)
+        log.acknowledge(last, file_size(places.log(last)))
     sweep(log)
-    view.refresh()
-    done.n_bytes_after = store_bytes(log)
+    new.n_bytes_after = store_bytes(log)
 
 
-def rewrite(view: View, *, repair: bool = False, check: Callable[[], None] = lambda: None,
-            wait_s: float = 0.0, change: Callable[[bytes], bytes] = lambda line: line) -> Rewritten:
+def rewrite(view: View, *, repair: bool = False, accept: bool = False, check: Callable[[], None] = lambda: None,
+            wait_s: float = 0.0, change: Callable[[bytes], bytes] = lambda line: line) -> Rewrite:
     """Makes the next generation of the store: without superseded records, archived texts only in the archive.
 
     New files are written and synced beside the old ones, and indexed; then, under the lock, what was appended
     meanwhile is copied and the manifest swapped. An interruption at any instant leaves the old or the new
-    generation whole; files that belong to neither are removed by the next run. With *repair*, damaged lines are
-    set aside in a file instead of kept. *change* is applied to every line. StoreBusy when another rewrite takes longer
-    than *wait_s*.
+    generation whole; files that belong to neither are removed by the next run. Damaged when bytes are missing or a
+    record was altered, unless *accept* says that what is there is the truth; also when a part of an archive is damaged,
+    unless *repair* says to go on without it. With *repair*, damaged bytes are set aside in a file. *change* is applied
+    to every line. StoreBusy when another rewrite takes longer than *wait_s*.
     """
-    done, log = Rewritten(), view.refresh().log
-    if not log.generation():
-        return done
+    log, new = view.refresh().log, Rewrite(view, repair, accept, check, change)
+    if not log.generation() and not log.places.drafts():
+        return new
     with Lock(log.places.rewrite_lock(), wait_s):
         with Lock(log.places.lock()):
             log.ensure()
         try:
-            next_generation(view.refresh(), done, repair, check, change)
+            new = Rewrite(without_damaged_index(view.refresh()), repair, accept, check, change)
+            next_generation(new)
         except BaseException:
             try:
                 sweep(log)  # half a generation must not fill a disk that is full
             except RlmError:
                 pass
             raise
-    return done
+    view.refresh()
+    return new
 
 
 def scrubbed_line(line: bytes) -> bytes:
@@ -6491,162 +6698,119 @@ def scrubbed_line(line: bytes) -> bytes:
     return encode_record(clean)
 
 
-def marks_in(data: bytes) -> int:
-    """How many placeholders for secrets there are."""
-    return data.count(MARK.encode()) + data.count(PRIVATE.encode())
-
-
 def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) -> dict[str, int]:
-    """The memories that hold something to be replaced, by id ("" for what has none), with how much."""
-    from itertools import chain
+    """The memories that hold something to be replaced, by id ("" for what has none), with how much.
+
+    Damaged when there may be more in a part of an archive that cannot be read.
+    """
+    def lines() -> Iterator[bytes]:
+        for _, line in view.log.lines(0):
+            yield line + b"\n"
+        for number in view.log.manifest["archives"]:
+            for _, _, data, problem in members(view.log.places.archive(number), MEMBER_MAX_BYTES):
+                if problem:
+                    raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
+                yield from data.splitlines(keepends=True)
+
+    def n_marks(data: bytes) -> int:
+        return data.count(MARK.encode()) + data.count(PRIVATE.encode())
 
     found: dict[str, int] = {}
     n_read, total = 0, store_bytes(view.log)
-    logged = (line + b"\n" for _, line in view.log.lines(0))
-    for line in chain(logged, (line for line, _ in archived_source(view, lambda: None))):
+    for line in lines():
         n_read += len(line)
         progress(min(n_read, total), total, "reading")
         clean = scrubbed_line(line)
         if clean is not line:
             doc_id = text_field(decode_line(clean) or {}, "id")
-            found[doc_id] = found.get(doc_id, 0) + max(1, marks_in(clean) - marks_in(line))
+            found[doc_id] = found.get(doc_id, 0) + max(1, n_marks(clean) - n_marks(line))
     return found
-
-
-def worth_rewriting(view: View) -> bool:
-    """Whether archived or superseded lines make up more than a quarter of a log of some size."""
-    total = view.log.size()
-    idle = sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
-               if doc.life.tier >= 3 or doc.life.flags & (REPLACED | PURGED))
-    return total > 1 << 20 and idle * 4 > total
 
 
 def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge: bool,
               check: Callable[[], None] = lambda: None) -> tuple[int, int]:
     """Does what the plan says, as far as allowed; how many chunks were archived and purged."""
-    n_archived = 0
-    if archive:  # in slices, so that other writers get their turn
-        for i in range(0, len(plan.archive), 1000):
-            check()
-            n_archived += archive_docs(view, plan.archive[i : i + 1000], now_s)
+    check()
+    n_archived = archive_docs(view, plan.archive, now_s) if archive and plan.archive else 0
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
     # Also when an earlier run purged and was stopped before it took the texts off the disk.
     if n_purged or (purge and (rubbish(view.log) or any(life.flags & REPLACED for life in view.lives()))):
         rewrite(view, check=check, wait_s=LOCK_WAIT_S)
-    elif n_archived and worth_rewriting(view):
-        try:
+        return n_archived, n_purged
+    try:  # nobody asked for this, so nobody is told when it cannot be done now: verify and doctor tell why
+        if n_archived and view.log.size() > 1 << 20 and idle_bytes(view) * 4 > view.log.size():
             rewrite(view, check=check)
-        except StoreBusy:  # then another process is at it
-            pass
+        else:
+            sweep_leftovers(view.log.places)
+    except (StoreBusy, StoreUnwritable, Damaged):
+        pass
     return n_archived, n_purged
 
 
 # -- verify -----------------------------------------------------------------
 
 
-def line_problem(record: Record | None) -> str:
-    """What is wrong with a line of the log, "" when nothing is."""
+def line_problem(line: bytes) -> Record:
+    """What is wrong with a line, {} when nothing is."""
+    record = decode_line(line)
     if record is None:
-        return "damaged: no record"
-    if record["k"] in KINDS and not text_field(record, "id"):
-        return f"a {record['k']} without an id"
-    text, sha = record.get("text"), record.get("sha")
-    if record["k"] in LIVE_KINDS and isinstance(text, str) and isinstance(sha, str) and digest(text) != sha:
-        return f"the text of {record['id']} is not what was saved"
-    return ""
-
-
-def log_problems(log: Log, progress: Callable[[float, float, str], None]) -> Iterator[Record]:
-    """Every line of the log that is no sound record, with its place."""
-    number, n_lines, total = 0, 0, log.size()
-    for pos, line in log.lines(0):
-        file_number, start = next((n, s) for n, s in reversed(log.manifest["logs"]) if s <= pos)
-        n_lines = n_lines + 1 if file_number == number else 1
-        number = file_number
-        record = decode_line(line)
-        problem = line_problem(record) if line.strip() else ""
-        if problem:
-            yield {"file": os.path.basename(log.places.log(number)), "line": n_lines, "byte": pos - start,
-                   "n_bytes": len(line), "problem": problem, "repairable": record is None}
-        if n_lines & 255 == 0:
-            progress(pos, total, "checking")
-
-
-def file_problems(log: Log) -> Iterator[Record]:
-    """Every log file that is not there, or shorter than it was when the next one was begun."""
-    logs = log.manifest["logs"]
-    for i, (number, start) in enumerate(logs):
-        path = log.places.log(number)
-        size = file_size(path)
-        lost = logs[i + 1][1] - start - size if i + 1 < len(logs) else 0
-        if size < 0:
-            yield {"file": os.path.basename(path), "problem": "missing: put it back from a backup"}
-        elif lost > 0:
-            yield {"file": os.path.basename(path), "problem": f"cut short: its last {lost:,} bytes are gone"}
-
-
-def archive_problems(log: Log) -> Iterator[Record]:
-    """Every archive member that cannot be read, and every line in one that is no record."""
-    for number in log.manifest["archives"]:
-        path, offset = log.places.archive(number), 0
-        try:
-            end = os.path.getsize(path)
-            while offset < end:
-                data, after = read_member(path, offset, MEMBER_MAX_BYTES)
-                for i, line in enumerate(data.split(b"\n")[:-1]):
-                    problem = line_problem(decode_line(line))
-                    if problem:
-                        yield {"file": os.path.basename(path), "line": i + 1,
-                               "problem": f"member at byte {offset}: {problem}"}
-                offset = after
-        except (Damaged, OSError) as error:
-            yield {"file": os.path.basename(path), "problem": str(error)}
+        return {"problem": "damaged: no record", "repairable": True} if line.strip() else {}
+    kind, name = record["k"], text_field(record, "id")
+    if "c" in record:  # what a stub stands for is in the archive
+        return {"problem": f"altered: this {kind} {name} is not what was written", "repairable": "place" in record}
+    if kind in KINDS and not name:
+        return {"problem": f"a {kind} without an id"}
+    return {"problem": f"the text of {name} is not what was saved"} if kind in KINDS and is_altered(record) else {}
 
 
 def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Record]:
     """Everything that is wrong with the store, as {"file", "problem"} and where known "line", "byte", "n_bytes".
 
-    "repairable" ones are those that `rewrite` with *repair* sets aside or removes.
+    "repairable" ones are those that `rewrite` with *repair* ends; with *accept* it takes the others as they are.
     """
-    problems = [*file_problems(view.log), *log_problems(view.log, progress), *archive_problems(view.log)]
-    problems += [{"file": os.path.basename(path), "problem": "left by an interrupted compact or archiving",
-                  "repairable": True} for path in leftovers(view.log.places)]
-    for doc in view.alive():
-        if doc.life.tier == 3:
+    log, places = view.log, view.log.places
+    problems: list[Record] = []
+
+    def add(path: str, problem: str, repairable: bool = True, **more: Any) -> None:
+        name = os.path.relpath(path, places.memory)
+        problems.append({"file": name, "problem": problem, "repairable": repairable, **more})
+
+    try:
+        if not load_manifest(places.manifest()) and places.numbered("log"):
+            add(places.manifest(), "missing: all log files are read")
+    except Damaged as error:
+        add(places.manifest(), str(error))
+    problems += log.problems()
+    before, n_lines, total = (0, 0), 0, log.size()
+    for pos, line in log.lines(0):
+        at = log.file_at(pos)
+        n_lines, before = n_lines + 1 if at == before else 1, at
+        if n_lines & 255 == 0:
+            progress(pos, total, "checking")
+        found = line_problem(line)
+        if found:
+            add(places.log(at[0]), line=n_lines, byte=pos - at[1], n_bytes=len(line), **found)
+    for number in log.manifest["archives"]:
+        for begin, _, data, problem in members(places.archive(number), MEMBER_MAX_BYTES):
+            if problem:
+                add(places.archive(number), problem)
+            for i, line in enumerate(data.split(b"\n")[:-1] if not problem else ()):
+                found = line_problem(line)
+                if found:
+                    add(places.archive(number), f"member at byte {begin}: {found['problem']}", False, line=i + 1)
+    for doc in map(view.doc, range(view.n_docs())):
+        if doc.life.place and not doc.life.flags & ~FORGOTTEN:
             try:
                 view.record(doc)
             except Damaged as error:
-                problems.append({"file": "archive", "problem": str(error)})
-    folder = view.log.places.index
-    for entry in view.index.files:
-        try:
-            sound = crc_of_file(os.path.join(folder, os.path.basename(str(entry[0])))) == entry[3]
-        except OSError:  # another process has merged it into a new one meanwhile
-            continue
-        if not sound:
-            problems.append({"file": f"index/{entry[0]}", "problem": "damaged cache; remove the folder, it is rebuilt"})
+                add(places.archive(doc.life.place >> 48), f"the text of {doc.id} is lost: {error}")
+    for path in leftovers(places):
+        add(path, "left by an interrupted rewrite")
+    for name in damaged_index(view):
+        add(os.path.join(places.index, name), "damaged part of the index, which is a cache")
     if problems:
-        view.log.check_current()  # else files that a rewrite has just removed would be called missing
+        log.check_current()  # else files that a rewrite has just removed would be called missing
     return problems
-
-
-def manifest_problems(places: Places) -> list[Record]:
-    """What is wrong with the manifest, [] when it is sound or there is no store."""
-    try:
-        lost = not load_manifest(places.manifest()) and places.numbered("log")
-    except Damaged as error:
-        return [{"file": "manifest.json", "problem": str(error)}]
-    return [{"file": "manifest.json", "problem": "missing: all log files are read"}] if lost else []
-
-
-def repair_manifest(places: Places) -> str:
-    """Makes the manifest anew from the log files that are there; what became of the old one."""
-    with Lock(places.lock()):
-        aside = places.damaged(now())
-        append_bytes(aside, read_file(places.manifest()) + b"\n")
-        remove_file(places.manifest())
-        Log(places).ensure()
-    return f"made anew; the old one is in {os.path.basename(aside)}"
 
 
 # ============================================================================
@@ -6878,12 +7042,13 @@ def checked_limit(limit: int) -> int:
 # -- how memories look in an answer -----------------------------------------
 
 
-def facts_line(doc: Doc, now_s: float) -> str:
+def facts_line(doc: Doc, now_s: float, record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago"."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
     where = "/".join(filter(None, [doc.project, doc.domain, doc.ticket]))
     return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
-                                    "archived" if doc.life.tier == 3 else ""]))
+                                    "archived" if doc.life.tier == 3 else "",
+                                    "altered on disk" if record and is_altered(record) else ""]))
 
 
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
@@ -6903,7 +7068,7 @@ def numbered_lines(lines: Iterable[tuple[int, str]]) -> str:
 
 def hit_text(i: int, hit: Hit, now_s: float) -> str:
     """A search hit: number, id, facts, summary, the lines that match."""
-    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s)} · score {hit.score:.2f}"
+    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, hit.record)} · score {hit.score:.2f}"
     if hit.doc.kind == "insight":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = text_field(hit.record, "summary")
@@ -6924,7 +7089,7 @@ def hit_data(hit: Hit) -> dict[str, Any]:
 def insight_text(doc: Doc, record: Record, now_s: float) -> str:
     """An insight with all its facts."""
     tags = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-    return f"[{doc.id}] {facts_line(doc, now_s)}{tags}\n{record['text']}"
+    return f"[{doc.id}] {facts_line(doc, now_s, record)}{tags}\n{record['text']}"
 
 
 def nothing_found(view: View, query: str, project: str) -> str:
@@ -7085,7 +7250,7 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
     verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
     call.store.count_use(doc.id)
-    note = f"[{doc.id} · {facts_line(doc, now())} · lines {start + 1}-{shown} of {len(lines)}]"
+    note = f"[{doc.id} · {facts_line(doc, now(), record)} · lines {start + 1}-{shown} of {len(lines)}]"
     if len(verbatim) < sum(map(len, lines[start:shown])):
         note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
@@ -7100,7 +7265,7 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str) -> Answer:
     parts, now_s = [], now()
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
-        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s)}{score}"
+        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, hit.record)}{score}"
         shown = [f"  {'>' if matches else ' '} {n}: {text}" for n, text, matches in
                  with_context(hit.record["text"], hit.lines)]
         rest = hit.n_lines - len(hit.lines)
@@ -7382,6 +7547,7 @@ def status_data(view: View) -> dict[str, Any]:
         "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
         "transcript_bytes": folder_bytes(places.transcripts()),
         "generation": view.log.generation(), "n_not_indexed": len(view.tail), "damaged_lines": view.n_damaged,
+        "lost_bytes": view.log.n_lost(),
         "semantic": None,
     }
 
@@ -7401,7 +7567,9 @@ def rlm_status(call: Call) -> Answer:
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
-        f"damaged lines: {data['damaged_lines']}" + (" (`rlm.py verify` shows them)" if data["damaged_lines"] else ""),
+        f"damaged lines: {data['damaged_lines']}" +
+        (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
+        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else ""),
         "semantic provider: none (ranking is by words)",
     ]
     return Answer("\n".join(lines), data)
@@ -9399,7 +9567,8 @@ class Keeper:
     def keep(self, name: str, state: State, lines: Sequence[bytes], read: bytes, durable: bool) -> None:
         """Adds lines to the copy; they were made of what was read behind those that it holds already."""
         data = gzip_member(lines, PACK_LEVEL) if lines else b""
-        state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"], data, durable=durable)
+        begin = append_bytes(self.places.transcript(name), data, durable=durable, start=state["n_packed"])
+        state["n_packed"] = begin + len(data)
         state.update(kept=state["kept"] + len(read), kept_tail=tail_of(read) or state["kept_tail"])
 
     def fill_copy(self, path: str, name: str, state: State, base: int, durable: bool, until_s: float) -> None:
@@ -12452,6 +12621,9 @@ def loose_files(places: Places) -> list[tuple[str, int]]:
     return found
 
 
+DOCTOR_READS_BYTES = 200_000_000  # a second or two
+
+
 def store_checks(places: Places) -> list[Check]:
     """Permissions, damage and size of the store."""
     import shutil
@@ -12467,14 +12639,17 @@ def store_checks(places: Places) -> list[Check]:
         checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
                    f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
     try:
-        problems = [str(problem["problem"]) for problem in manifest_problems(places)]
         view = View(places).refresh()
-        problems += [counted(view.n_damaged, "damaged line")] if view.n_damaged else []
-        n_docs = view.n_docs()
+        n_docs, is_read = view.n_docs(), store_bytes(view.log) < DOCTOR_READS_BYTES
+        found = verify(view, lambda *_: None) if is_read else [*view.log.problems()]
+        problems = [f"{problem['file']}: {problem['problem']}" for problem in found[:3]]
+        problems += [counted(view.n_damaged, "damaged line")] if view.n_damaged and not is_read else []
+        problems += [f"{len(found) - 3} more"] if len(found) > 3 else []
     except RlmError as error:
-        problems, n_docs = [str(error)], 0
-    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify` shows where") if problems else
-                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, no damage", ""))
+        problems, n_docs, is_read = [str(error)], 0, True
+    seen = "no damage" if is_read else "no damage known (`rlm.py verify` reads every byte of a store of this size)"
+    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify --repair` mends what can be") if problems else
+                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""))
     free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
     checks.append(("disk", "warn" if free < LOW_DISK_BYTES else "ok", sizes,
@@ -12551,6 +12726,11 @@ def repair(places: Places) -> list[Step]:
 
     for path, mode in loose_files(places):
         set_mode(path, mode)
+    view = View(places).refresh()
+    if view.log.generation() and not view.log.identity()[0]:
+        with Lock(places.lock()):
+            view.log.ensure()
+    without_damaged_index(view.refresh())
     record, done = install_record(places), []
     if not is_installed(record):
         return []  # installing is not repairing
@@ -12772,6 +12952,8 @@ def add_command_arguments(parser: Any, name: str) -> None:
         parser.add_argument("--project", default="", help="only this project")
     elif name == "verify":
         parser.add_argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers")
+        parser.add_argument("--accept", action="store_true",
+                            help="take lines that somebody changed, and an older or shorter log, as the truth")
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     elif name in ("compact", "scrub"):
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
@@ -12944,28 +13126,41 @@ def problem_text(problem: Record) -> str:
     return f"{problem['file']}{where}{size}: {problem['problem']}{mended}"
 
 
+def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -> str:
+    """Mends what `verify` found, and notes it there; why it cannot be done, "" when it was."""
+    try:
+        done = rewrite(view, repair=repair, accept=accept)
+    except Damaged as error:
+        return f"Not mended: {error}."
+    for problem in problems:
+        if repair and problem["repairable"]:
+            problem["repaired"] = done.set_aside or "mended"
+        elif accept and not problem["repairable"]:
+            problem["repaired"] = "accepted"
+    if done.lost:
+        problems.append({"file": done.set_aside, "repaired": "purged; this file has what is left",
+                         "problem": f"texts that are lost: {', '.join(done.lost)}"})
+    return ""
+
+
 def verify_command(call: Call, options: Any) -> int:
     """Reports damage; 1 when there is any that was not repaired."""
-    places = call.store.places
-    problems = manifest_problems(places)
-    if problems and options.repair and not options.dry_run:
-        problems[0]["repaired"] = repair_manifest(places)
-    if not problems or "repaired" in problems[0]:
-        view = View(places).refresh()
-        problems += [*verify(view, call.progress), *transcript_problems(places)]
-        call.progress(0, 0, "")
-        for problem in problems if options.repair and not options.dry_run else ():
-            if "transcript" in problem:
-                problem["repaired"] = mend_transcript(Keeper(view, is_final=False), problem["transcript"])
-        if options.repair and not options.dry_run and any(p.get("repairable") for p in problems):
-            done = rewrite(view, repair=True)
-            for problem in problems:
-                if problem.get("repairable"):
-                    problem["repaired"] = done.set_aside or "removed"
-    lines = [problem_text(problem) for problem in problems]
-    left = sum("repaired" not in p for p in problems)
+    repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
+    view, refused = View(call.store.places).refresh(), ""
+    problems = verify(view, call.progress)
+    call.progress(0, 0, "")
+    if any(repair if problem["repairable"] else accept for problem in problems):
+        refused = mend_store(view, problems, repair, accept)
+    copies = [*transcript_problems(call.store.places)]
+    for problem in copies if repair else ():
+        problem["repaired"] = mend_transcript(Keeper(view, is_final=False), problem["transcript"])
+    problems += copies
+    left = sum("repaired" not in problem for problem in problems)
     summary = f"{counted(len(problems), 'problem')}, {left} left." if problems else "No damage."
-    print_answer(Answer("\n".join([*lines, summary]), {"problems": problems, "n_left": left}), options.json)
+    if left and not (repair or accept):
+        summary += " `rlm.py verify --repair` sets damaged bytes aside; --accept takes as it is what somebody changed."
+    print_answer(Answer("\n".join([*map(problem_text, problems), *filter(None, [refused]), summary]),
+                        {"problems": problems, "n_left": left}), options.json)
     return 1 if left else 0
 
 
@@ -13011,6 +13206,7 @@ def config_command(call: Call, options: Any) -> int:
 def scrub_command(call: Call, options: Any) -> int:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
+    n_left = len(leftovers(places)) if dry_run else sweep_leftovers(places, LOCK_WAIT_S)
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
     files = [path for path in (*places.set_aside(), places.hooks_log()) if os.path.exists(path)]
@@ -13034,11 +13230,13 @@ def scrub_command(call: Call, options: Any) -> int:
     lines += [f"other files: {counted(n_lines, 'line')}"] if n_lines else []
     lines += [f"transcript {name}: cannot be read and was left as it is; `rlm.py verify --repair` mends it, then scrub "
               "again" for name in damaged]
+    if n_left:
+        lines.append(f"{counted(n_left, 'file')} left by an interrupted rewrite: {'would be ' * dry_run}removed")
     verb = "Would replace" if dry_run else "Replaced"
     total = f"{verb} secrets in {counted(len(memories), 'memory', 'memories')} and " \
         f"{counted(len(transcripts), 'transcript')}."
     data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "damaged": damaged,
-            "done": not dry_run}
+            "leftovers": n_left, "done": not dry_run}
     print_answer(Answer("\n".join([*lines, total]) if lines else "No secrets found.", data), options.json)
     return 1 if damaged else 0
 
