@@ -6771,15 +6771,15 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
     log, places = view.log, view.log.places
     problems: list[Record] = []
 
-    def add(path: str, problem: str, repairable: bool = True, **more: Any) -> None:
+    def add(path: str, problem: str, repairable: bool = False, **more: Any) -> None:
         name = os.path.relpath(path, places.memory)
         problems.append({"file": name, "problem": problem, "repairable": repairable, **more})
 
     try:
         if not load_manifest(places.manifest()) and places.numbered("log"):
-            add(places.manifest(), "missing: all log files are read")
+            add(places.manifest(), "missing: all log files are read", True)
     except Damaged as error:
-        add(places.manifest(), str(error))
+        add(places.manifest(), str(error), True)
     problems += log.problems()
     before, n_lines, total = (0, 0), 0, log.size()
     for pos, line in log.lines(0):
@@ -6793,21 +6793,21 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
     for number in log.manifest["archives"]:
         for begin, _, data, problem in members(places.archive(number), MEMBER_MAX_BYTES):
             if problem:
-                add(places.archive(number), problem)
+                add(places.archive(number), problem, True)
             for i, line in enumerate(data.split(b"\n")[:-1] if not problem else ()):
                 found = line_problem(line)
                 if found:
-                    add(places.archive(number), f"member at byte {begin}: {found['problem']}", False, line=i + 1)
+                    add(places.archive(number), f"member at byte {begin}: {found['problem']}", line=i + 1)
     for doc in map(view.doc, range(view.n_docs())):
         if doc.life.place and not doc.life.flags & ~FORGOTTEN:
             try:
                 view.record(doc)
             except Damaged as error:
-                add(places.archive(doc.life.place >> 48), f"the text of {doc.id} is lost: {error}")
+                add(places.archive(doc.life.place >> 48), f"the text of {doc.id} is lost: {error}", True)
     for path in leftovers(places):
-        add(path, "left by an interrupted rewrite")
+        add(path, "left by an interrupted rewrite", True)
     for name in damaged_index(view):
-        add(os.path.join(places.index, name), "damaged part of the index, which is a cache")
+        add(os.path.join(places.index, name), "damaged part of the index, which is a cache", True)
     if problems:
         log.check_current()  # else files that a rewrite has just removed would be called missing
     return problems
