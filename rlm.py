@@ -1525,10 +1525,11 @@ class Log:
         """A log file's number, how long it was at least, how many bytes are known to be lost; zeros when not known."""
         try:
             with open(self.places.lock(), "rb") as file:
-                record = decode_line(file.readline(200)) or {"c": ""}
+                line = file.readline(200)
         except OSError:
             return 0, 0, 0
-        if "c" in record or record["log"] not in (number for number, _ in self.manifest["logs"]):
+        record = decode_line(line) if line.startswith(b'{"c":"') else None
+        if not record or "c" in record or record["log"] not in (number for number, _ in self.manifest["logs"]):
             return 0, 0, 0
         return record["log"], record["n_bytes"], record["n_lost"]
 
@@ -6317,6 +6318,11 @@ def needs_archive(doc: Doc) -> bool:
     return doc.kind == "chunk" and doc.life.tier == 3 and not doc.life.flags & ~FORGOTTEN
 
 
+def is_nameless(record: Record) -> bool:
+    """Whether it is a document without an id, which nobody can ever see."""
+    return record["k"] in KINDS and not text_field(record, "id")
+
+
 def without_place(record: Record) -> Record:
     """The record without what a stub has instead of its text."""
     return without_keys(record, "place", "archived_at")
@@ -6346,6 +6352,7 @@ class Rewrite:
         self.places: dict[str, list[int]] = {}  # id -> where its text is in the new archive
         self.copies: dict[str, int] = {}  # id -> place of another sound copy in an old archive
         self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
+        self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
         self.written: set[int] = set()  # the documents that the new log has, by ordinal
         self.aside: list[bytes] = []  # damaged bytes, as lines
         self.set_aside = ""  # the file that got them
@@ -6356,20 +6363,34 @@ class Rewrite:
         ordinal = self.view.ordinal_of(text_field(record, "id"))
         return self.view.doc(ordinal) if ordinal >= 0 else None
 
+    def archived(self, place: int) -> Record:
+        """The record at that place of an old archive, whatever its id; {} when there is none."""
+        try:
+            return decode_line(self.log.archived_lines(place)[place & 4095]) or {}
+        except (Damaged, IndexError):
+            return {}
+
     def best_copy(self, doc: Doc) -> Record:
         """The document's record with its text, sound if any of its copies is; {} when none can be read."""
+        logged = self.view.logged_record(doc)
         try:
             found = self.view.record(doc)
         except Damaged:
-            found = {}
+            found = self.archived(doc.life.place) if doc.life.place else {}
+        if is_altered(found) or text_field(found, "id") != doc.id:
+            base, text = logged or without_keys(found, "c"), found.get("text")
+            if "text" not in logged and text_field(base, "id") == doc.id and digest(str(text)) == base.get("sha"):
+                found = {**base, "text": text}  # all that was altered is what the archive says besides the text
+            elif text_field(found, "id") != doc.id or doc.id in self.unsound:
+                found = {}
         if (not found or is_altered(found)) and doc.id in self.copies:
-            place = self.copies[doc.id]
-            found = decode_line(self.log.archived_lines(place)[place & 4095]) or {}
+            found = self.archived(self.copies[doc.id])
         return without_place(found)
 
     def archived_lines(self) -> Iterator[tuple[bytes, str]]:
         """(line, id) of every text for the new archive."""
         taken: set[str] = set()
+        named = {life.place for life in self.view.lives()}
         for number in reversed(self.log.manifest["archives"]):  # of two orphans with one id, the newer counts
             path = self.log.places.archive(number)
             for begin, end, data, problem in members(path, MEMBER_MAX_BYTES):
@@ -6384,17 +6405,23 @@ class Rewrite:
                         file.seek(begin)
                         packed = b64encode(file.read(end - begin))
                     self.aside.append(b"%b, byte %d, in base64: %b" % (os.path.basename(path).encode(), begin, packed))
-                for i, line in enumerate(data.split(b"\n")[:-1]):
+                for i, line in enumerate(data.split(b"\n")):
                     record, place = decode_line(line), place_of([number, begin, i])
                     doc = self.doc_of(record) if record else None
-                    if not record or not text_field(record, "id") or (is_altered(record) and (doc or problem)):
+                    has_text = record is not None and not is_altered(without_keys(record, "c"))
+                    if problem and line and not has_text:  # what comes of the damage is for people to look at
+                        self.aside.append(line)
+                        self.unsound.add(text_field(record or {}, "id"))
+                    if not record or not text_field(record, "id") or (is_altered(record) if doc else not has_text):
+                        continue
+                    if "c" in record and place in named:  # its id was altered: the log knows whose text it is
                         continue
                     if record["id"] in taken or (doc and not (needs_archive(doc) and doc.life.place == place)):
                         self.copies.setdefault(record["id"], place)
                         continue
                     self.orphans += [] if doc else [without_keys(record, "text")]
                     taken.add(record["id"])
-                    yield checked_line(line), record["id"]
+                    yield checked_line(line) if "c" not in record else encode_record(record), record["id"]
         for doc in map(self.view.doc, range(self.view.n_docs())):
             if needs_archive(doc) and doc.id not in taken:
                 self.check()
@@ -6427,11 +6454,8 @@ class Rewrite:
         place, doc_id = place_of(record.get("place")), text_field(record, "id")
         if doc_id in self.places or doc_id in self.copies:
             return place > 0 or "text" in record
-        try:  # the id itself may be what was altered
-            kept = decode_line(self.log.archived_lines(place)[place & 4095]) if place else None
-        except (Damaged, IndexError):
-            return False
-        return kept is not None and not is_altered(kept)
+        kept = self.archived(place) if place else {}  # the id itself may be what was altered
+        return bool(kept) and not is_altered(kept)
 
     def records_of(self, doc: Doc, record: Record) -> Iterator[Record]:
         """The records that stand for this document and its state."""
@@ -6440,10 +6464,10 @@ class Rewrite:
         if doc.id in self.places:
             stub = without_keys(record, "text", "place", "archived_at")
             yield {**stub, "place": self.places[doc.id], "archived_at": stamp(life.moved_s)}
-        elif doc.kind != "chunk" or "text" in record or not life.place:
+        elif doc.kind != "chunk" or "text" in record:
             yield record
         else:
-            whole = self.best_copy(doc)
+            whole = self.best_copy(doc) or (record if not life.place else {})
             if not whole and not self.repair and not self.accept:
                 raise Damaged(f"the text of {doc.id} cannot be read; nothing was changed: put a backup back, or run "
                               "`rlm.py verify --repair` to go on without it")
@@ -6463,7 +6487,8 @@ class Rewrite:
         starts = [match.start() for match in re.finditer(rb'\{"[cv]":', line)]
         for start, end in zip(starts, [*starts[1:], len(line)]):
             record = decode_line(line[start : line.rfind(b"}", start, end) + 1])
-            if record is None or "c" in record or (record["k"] == "chunk" and "text" not in record):
+            if record is None or "c" in record or is_nameless(record) or (
+                    record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
             if doc and doc.pos == pos + start:  # the index knew it before the damage
@@ -6479,8 +6504,8 @@ class Rewrite:
             if pos >= self.view.seen:
                 break
             record = decode_line(line)
-            if record is None or ("c" in record and not self.accept):
-                if record is not None and not self.has_copy(record):
+            if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
+                if record is not None and "c" in record and not self.has_copy(record):
                     raise Damaged(f"{self.log.where(pos)} is not what was written; nothing was changed: put a backup "
                                   "back, or run `rlm.py verify --accept` to take it as it is")
                 self.n_damaged += bool(line.strip())
@@ -6758,8 +6783,8 @@ def line_problem(line: bytes) -> Record:
     kind, name = record["k"], text_field(record, "id")
     if "c" in record:  # what a stub stands for is in the archive
         return {"problem": f"altered: this {kind} {name} is not what was written", "repairable": "place" in record}
-    if kind in KINDS and not name:
-        return {"problem": f"a {kind} without an id"}
+    if is_nameless(record):
+        return {"problem": f"a {kind} without an id", "repairable": True}
     return {"problem": f"the text of {name} is not what was saved"} if kind in KINDS and is_altered(record) else {}
 
 
