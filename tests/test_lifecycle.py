@@ -333,7 +333,7 @@ class ArchiveTest(LifeCase):
                 self.call("rlm_grep", pattern="unique")
                 self.assertIn(os.path.basename(path), [p["file"] for p in self.problems()])
                 self.assertEqual(self.main("verify")[0], 1)
-                with self.assertRaisesRegex(rlm.Damaged, "nothing was changed: put .* back from a backup"):
+                with self.assertRaisesRegex(rlm.Damaged, "nothing was changed: put a backup back"):
                     self.compact()
                 self.assertEqual(rlm.read_file(path), damaged or b"")
                 with open(path, "wb") as file:  # somebody finds a backup
