@@ -1113,7 +1113,6 @@ def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = Tr
 
 
 def write_config(places: Places, changed: dict[str, Any]) -> None:
-    """Puts what the user changed into config.json."""
     ensure_folder(places.home)
     replace_file(places.config(), json.dumps(changed, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
 
@@ -1155,13 +1154,6 @@ def copy_file(path: str, name: str, offset: int = 0) -> None:
         replace_file(name, iter(lambda: source.read(1 << 20), b""))
 
 
-def set_mode(path: str, mode: int) -> None:
-    """Gives the file these permissions."""
-    with Writing(path):
-        if os.stat(path).st_mode & 0o7777 != mode:
-            os.chmod(path, mode)
-
-
 def replace_through(path: str, data: bytes) -> None:
     """Replaces the file that *path* names or links to; an existing one keeps its permissions."""
     target = os.path.realpath(path)  # people link their settings into a repository
@@ -1174,7 +1166,6 @@ def replace_through(path: str, data: bytes) -> None:
 
 
 def rename_file(path: str, new_path: str) -> None:
-    """Gives the file another name."""
     with Writing(path):
         os.rename(path, new_path)
 
@@ -1245,51 +1236,46 @@ def gzip_member(lines: Sequence[bytes], level: int = 6) -> bytes:
     return gzip.compress(b"".join(lines), level, mtime=0)
 
 
-def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
-    """What the gzip member at *offset* holds, and the offset behind it.
+def inflated(path: str, offset: int, max_bytes: int, form: int = 31, n_block: int = 1 << 16) -> tuple[bytes, int, str]:
+    """What is packed at *offset*, the offset behind it, and why it is not all, "" when it is. *form* is zlib's wbits.
 
-    Damaged when it is no whole member, or holds more than *max_bytes* (a bomb must not fill the memory).
+    A bomb that unpacks to more than *max_bytes* gives nothing, so that it cannot fill the memory.
     """
     import zlib
 
-    inflate, parts, n_bytes, n_read = zlib.decompressobj(31), [], 0, 0
+    inflate, parts, n_bytes, n_read, problem = zlib.decompressobj(form), [], 0, 0, ""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             while not inflate.eof:
-                block = file.read(1 << 16)
+                block = file.read(n_block)
                 if not block:
-                    raise Damaged(f"{path}: the archive member at byte {offset} is cut off")
+                    problem = "is cut off"
+                    break
                 n_read += len(block)
                 while block and not inflate.eof:
-                    part = inflate.decompress(block, max_bytes - n_bytes + 1)
-                    parts.append(part)
-                    n_bytes += len(part)
+                    parts.append(inflate.decompress(block, max_bytes - n_bytes + 1))
+                    n_bytes += len(parts[-1])
                     if n_bytes > max_bytes:
-                        raise Damaged(f"{path}: the member at byte {offset} unpacks to over {max_bytes:,} bytes")
+                        return b"", offset, f"unpacks to over {max_bytes:,} bytes"
                     block = inflate.unconsumed_tail
     except (OSError, zlib.error) as error:
-        raise Damaged(f"{path}: the archive member at byte {offset} cannot be read ({error})") from None
-    return b"".join(parts), offset + n_read - len(inflate.unused_data)
+        problem = f"cannot be read ({error})"
+    return b"".join(parts), offset + n_read - len(inflate.unused_data), problem
+
+
+def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
+    """What the gzip member at *offset* holds, and the offset behind it. Damaged when it is no whole one, or a bomb."""
+    data, end, problem = inflated(path, offset, max_bytes)
+    if problem:
+        raise Damaged(f"{path}: the archive member at byte {offset} {problem}")
+    return data, end
 
 
 def salvaged_member(path: str, offset: int, max_bytes: int) -> bytes:
     """What the damaged gzip member at *offset* holds before the damage; what comes of the damage itself may follow."""
-    import zlib
-
-    inflate, parts, n_bytes = zlib.decompressobj(-15), [], 0  # without the header and the check, which may be damaged
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset + 10)
-            while n_bytes <= max_bytes and not inflate.eof:
-                byte = file.read(1)  # zlib gives nothing of a piece with an error in it
-                if not byte:
-                    break
-                parts.append(inflate.decompress(byte, 1 << 16))
-                n_bytes += len(parts[-1])
-    except (OSError, zlib.error):
-        pass
-    return b"".join(parts) if n_bytes <= max_bytes else b""
+    # Byte by byte: zlib gives nothing of a block with an error in it. Header and check may be what is damaged.
+    return inflated(path, offset + 10, max_bytes, -15, 1)[0]
 
 
 def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
@@ -1385,7 +1371,6 @@ class Log:
         self.fds: dict[int, int] = {}
 
     def close(self) -> None:
-        """Closes the files; the next read opens them again."""
         for fd in self.fds.values():
             os.close(fd)
         self.fds = {}
@@ -6201,14 +6186,11 @@ FORGOTTEN_KEPT_DAYS = 30  # how long `forget --undo` works once the store is com
 class Retention:
     """What a retention run would do: the documents to archive and to purge, and why the others stay."""
 
-    __slots__ = ("archive", "purge", "immune", "n_recent", "n_used")
-
     def __init__(self) -> None:
         self.archive: list[Doc] = []
         self.purge: list[Doc] = []
         self.immune: list[tuple[Doc, str]] = []
-        self.n_recent = 0
-        self.n_used = 0
+        self.n_recent = self.n_used = 0
 
 
 def immunity(doc: Doc, kept_keys: set[Key], immune_uses: int) -> str:
@@ -6489,8 +6471,8 @@ class Rewrite:
             if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
                 if record is not None and "c" in record and not self.accept and not self.has_copy(record):
                     number, start = self.log.file_at(pos)
-                    raise self.refusal(f"{self.log.places.log(number)}: the line at byte {pos - start:,} is not what was "
-                                       "written", "accept")
+                    line_name = f"{self.log.places.log(number)}: the line at byte {pos - start:,}"
+                    raise self.refusal(f"{line_name} is not what was written", "accept")
                 self.n_damaged += bool(line.strip())
                 if line.strip() and self.repair:
                     self.aside.append(line)
@@ -12721,7 +12703,8 @@ def repair(places: Places) -> list[Step]:
     import argparse
 
     for path, mode in loose_files(places):
-        set_mode(path, mode)
+        with Writing(path):
+            os.chmod(path, mode)
     view = View(places).refresh()
     if view.log.generation() and not view.log.identity()[0]:
         with Lock(places.lock()):
