@@ -367,8 +367,13 @@ class Places:
     __slots__ = ("home", "memory", "index")
 
     def __init__(self, home: str = "", memory: str = "") -> None:
-        self.home = home or default_home()
         moved = environment("RLM_CONTEXT_DIR")
+        try:
+            self.home = home or default_home()
+        except StoreUnwritable:
+            if not moved:
+                raise
+            self.home = os.path.abspath(moved)  # the settings then lie beside the log
         self.memory = memory or (os.path.abspath(moved) if moved else os.path.join(self.home, "memory"))
         self.index = os.path.join(self.memory, "index")
 
@@ -1503,8 +1508,9 @@ class Log:
     def acknowledged(self) -> tuple[int, int]:
         """The log file that the lock file tells of, by number, and how many acknowledged bytes are gone; else 0, 0."""
         try:
-            with open(self.places.lock(), "rb") as file:
-                line = file.readline(200)
+            fd = os.open(self.places.lock(), os.O_RDONLY | NO_LINKS)  # half the time that open() takes
+            line = os.pread(fd, 200, 0).partition(b"\n")[0]
+            os.close(fd)
         except OSError:
             return 0, 0
         record = decode_line(line) if line.startswith(b'{"c":"') else None
@@ -1515,13 +1521,11 @@ class Log:
 
     def acknowledge(self, number: int, n_bytes: int, n_lost: int = 0) -> None:
         """Notes that so much of that log file was promised to be there. Call it with the lock held."""
-        record = {"v": RECORD_VERSION, "k": "ack", "log": number, "n_bytes": n_bytes, "n_lost": n_lost}
+        line = checked_line(b'{"v":1,"k":"ack","log":%d,"n_bytes":%d,"n_lost":%d}' % (number, n_bytes, n_lost))
         try:
             fd = os.open(self.places.lock(), os.O_WRONLY | NO_LINKS)
-            try:
-                os.pwrite(fd, encode_record(record), 0)
-            finally:
-                os.close(fd)
+            os.pwrite(fd, line, 0)
+            os.close(fd)
         except OSError:  # the commit itself is safe
             pass
 
@@ -12755,7 +12759,7 @@ EXAMPLES = {
     "import": "rlm.py import\nrlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\n"
               "rlm.py import ~/.claude/rlm/context",
     "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
-    "verify": "rlm.py verify\nrlm.py verify --repair",
+    "verify": "rlm.py verify\nrlm.py verify --repair\nrlm.py verify --accept",
     "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days",
     "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
     "uninstall": "rlm.py uninstall --dry-run --keep-data\nrlm.py uninstall --keep-data\nrlm.py uninstall --all",
