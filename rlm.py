@@ -1075,6 +1075,11 @@ def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = F
             os.close(fd)
 
 
+def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> int:
+    """Makes *data* what the file holds from *offset* on; the file's new size. On failure it ends at *offset*."""
+    return append_bytes(path, data, durable=durable, start=offset) + len(data)
+
+
 def draft_of(path: str) -> str:
     """The name of a new file beside that one, not taken by any process, not even one of the same number before."""
     return f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
@@ -9549,8 +9554,7 @@ class Keeper:
     def keep(self, name: str, state: State, lines: Sequence[bytes], read: bytes, durable: bool) -> None:
         """Adds lines to the copy; they were made of what was read behind those that it holds already."""
         data = gzip_member(lines, PACK_LEVEL) if lines else b""
-        begin = append_bytes(self.places.transcript(name), data, durable=durable, start=state["n_packed"])
-        state["n_packed"] = begin + len(data)
+        state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"], data, durable=durable)
         state.update(kept=state["kept"] + len(read), kept_tail=tail_of(read) or state["kept_tail"])
 
     def fill_copy(self, path: str, name: str, state: State, base: int, durable: bool, until_s: float) -> None:
