@@ -6499,8 +6499,10 @@ class Rewrite:
                     yield checked_line(line) if kept is record else encode_record(kept)
             elif doc:
                 self.n_dropped += 1
-            else:  # a kind that a newer rlm writes, or what happened to a memory whose line is damaged
-                yield checked_line(line) if "place" not in record else encode_record(without_place(record))
+            elif record["k"] in EVENT_KINDS:  # of a memory whose line is damaged: its new place is another
+                yield encode_record(without_place(record))
+            else:  # a kind that a newer rlm writes
+                yield checked_line(line)
         for ordinal in range(self.view.n_docs()):
             if ordinal not in self.written and not self.view.life(ordinal).flags & ~FORGOTTEN:  # its line is damaged
                 doc = self.view.doc(ordinal)
@@ -6606,8 +6608,7 @@ def without_damaged_index(view: View) -> View:
 def next_generation(new: Rewrite) -> None:
     """`rewrite`, with nobody else at it."""
     view, log, places = new.view, new.log, new.log.places
-    purge_forgotten(view, now())
-    manifest, covered, new.n_bytes_before = log.manifest, view.seen, store_bytes(log)
+    new.n_bytes_before = store_bytes(log)
     for problem in () if new.accept else log.problems():
         raise new.refusal(f"{problem['file']} is {problem['problem']}", "accept")
     disk = os.statvfs(places.memory)
@@ -6615,7 +6616,8 @@ def next_generation(new: Rewrite) -> None:
     if free < needed:
         raise StoreUnwritable(f"{places.memory}: rewriting the store needs about {size_text(needed)}, and only "
                               f"{size_text(free)} are free; nothing was changed: free some space and try again")
-    archive = new.write_archive()
+    purge_forgotten(view, now())
+    manifest, covered, archive = log.manifest, view.seen, new.write_archive()
     listed = {**manifest, "generation": manifest["generation"] + 1, "archives": [archive] if new.places else [],
               "logs": new.write_log()}
     last = listed["logs"][-1][0]

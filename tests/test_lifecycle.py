@@ -256,6 +256,19 @@ class ArchiveTest(LifeCase):
         self.call("rlm_peek", chunk_id=doc_id)
         self.assertEqual((self.doc(doc_id).life.uses, self.doc(doc_id).tier()), (1, "archived"))
 
+    def test_archiving_and_restoring_pack_nothing_and_write_a_small_line_each(self) -> None:
+        ids = [self.chunk(f"chunk {i} " + "padding é " * 5000) for i in range(3)]
+        before = len(self.log_bytes())
+        with mock.patch.object(rlm, "gzip_member", side_effect=AssertionError):
+            self.archive(*ids)
+            self.call("rlm_restore", chunk_id=ids[1])
+        self.assertLess(len(self.log_bytes()) - before, 5 * 130)
+        self.assertEqual(list(self.tiers().values()), ["archived", "session", "archived"])
+        self.compact()
+        self.assertEqual(list(self.tiers().values()), ["archived", "session", "archived"])
+        self.assertEqual([b'"text":' in line for line in self.log_bytes().splitlines() if b'"chunk"' in line],
+                         [False, True, False])
+
     def test_restoring_is_lossless_before_and_after_a_compact(self) -> None:
         for compacted in (False, True):
             with self.subTest(compacted=compacted):
