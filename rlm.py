@@ -6381,7 +6381,8 @@ class Rewrite:
                 for i, line in enumerate(data.split(b"\n")):
                     record, place = decode_line(line), place_of([number, begin, i])
                     doc = self.doc_of(record) if record else None
-                    has_text = record is not None and not is_altered(without_keys(record, "c"))
+                    has_text = record is not None and isinstance(record.get("text"), str) and \
+                        not is_altered(without_keys(record, "c"))
                     if problem and line and not has_text:  # what comes of the damage is for people to look at
                         self.aside.append(line)
                         self.unsound.add(text_field(record or {}, "id"))
