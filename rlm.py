@@ -6380,22 +6380,22 @@ class Rewrite:
                     self.aside.append(b"%b, byte %d, in base64: %b" % (os.path.basename(path).encode(), begin, packed))
                 for i, line in enumerate(data.split(b"\n")):
                     record, place = decode_line(line), place_of([number, begin, i])
-                    doc = self.doc_of(record) if record else None
+                    doc, doc_id = self.doc_of(record) if record else None, text_field(record or {}, "id")
                     has_text = record is not None and isinstance(record.get("text"), str) and \
                         not is_altered(without_keys(record, "c"))
                     if problem and line and not has_text:  # what comes of the damage is for people to look at
                         self.aside.append(line)
-                        self.unsound.add(text_field(record or {}, "id"))
-                    if not record or not text_field(record, "id") or (is_altered(record) if doc else not has_text):
+                        self.unsound.add(doc_id)
+                    if not record or not doc_id or (is_altered(record) if doc else not has_text):
                         continue
                     if "c" in record and place in named:  # its id was altered: the log knows whose text it is
                         continue
-                    if record["id"] in taken or (doc and not (needs_archive(doc) and doc.life.place == place)):
-                        self.copies.setdefault(record["id"], place)
+                    if doc_id in taken or (doc and not (needs_archive(doc) and doc.life.place == place)):
+                        self.copies.setdefault(doc_id, place)
                         continue
                     self.orphans += [] if doc else [without_keys(record, "text")]
-                    taken.add(record["id"])
-                    yield checked_line(line) if "c" not in record else encode_record(record), record["id"]
+                    taken.add(doc_id)
+                    yield checked_line(line) if "c" not in record else encode_record(record), doc_id
         for doc in map(self.view.doc, range(self.view.n_docs())):
             if needs_archive(doc) and doc.id not in taken:
                 self.check()
@@ -6473,7 +6473,8 @@ class Rewrite:
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
         for stub in self.orphans:  # first: what the log says of them is to come behind them
-            yield encode_record({**stub, "place": self.places[stub["id"]], "archived_at": stamp(now())})
+            place = self.places[text_field(stub, "id")]
+            yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
         for pos, line in self.log.lines(0):
             if pos >= self.view.seen:
                 break
@@ -6597,9 +6598,9 @@ def damaged_index(view: View) -> list[str]:
     return [name for (name, data), (*_, crc) in zip(there, view.index.files) if data and crc_of(data) != crc]
 
 
-def without_damaged_index(view: View) -> View:
-    """The view, or one that reads all of the log when its index is damaged, which is then removed."""
-    if damaged_index(view):
+def without_damaged_index(view: View, is_doubted: bool = False) -> View:
+    """The view, or one that reads all of the log when its index is damaged or doubted, which is then removed."""
+    if is_doubted or damaged_index(view):
         with Lock(view.log.places.index_lock()):
             remove_file(view.log.places.current(view.log.generation()))
         return View(view.log.places).refresh()
@@ -6659,7 +6660,8 @@ def rewrite(view: View, *, repair: bool = False, accept: bool = False, check: Ca
         with Lock(log.places.lock()):
             log.ensure()
         try:
-            new = Rewrite(without_damaged_index(view.refresh()), repair, accept, check, change)
+            sound = without_damaged_index(view.refresh(), accept)  # what is accepted may be newer than the index
+            new = Rewrite(sound, repair, accept, check, change)
             next_generation(new)
         except BaseException:
             try:
