@@ -735,15 +735,15 @@ def current_session() -> str:
 # ============================================================================
 # 4. Records
 # ============================================================================
-# Every on-disk shape. A record is one JSON object on one line: "v" version, "k" kind, and by kind
+# Every on-disk shape. A record is one JSON object on one line: "c" checksum, "v" version, "k" kind, and by kind
 #
 #   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
-#            (an archived chunk whose log was compacted has "place" and "archived_at" instead of "text")
+#            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids
 #   insight  id at project identity category importance tags sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
-#   archive  at id place             its text is (also) in the archive at place = [file, member offset, line]
+#   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
 #
@@ -751,8 +751,10 @@ def current_session() -> str:
 # knows only the name. The project "*" is the user's own, of all projects.
 # A record is never changed; a later record with the same id replaces it. Keys and kinds that this version
 # does not know are kept. "text" comes last so that a person reading the log sees the small fields first.
+# "c" comes first: the CRC-32 of the line without it, in eight hex digits. Lines of older versions have none.
 
 RECORD_VERSION = 1
+CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
@@ -788,6 +790,7 @@ KINDS = {"chunk": Kind("type", CHUNK_TYPES, "session", 1), "insight": Kind("cate
 LIVE_KINDS = tuple(KINDS)
 # What takes the place of a memory that is gone for good: its id is never given out again.
 TOMBSTONES = {"purge": PURGED}
+DOC_KINDS = (*KINDS, *TOMBSTONES)
 
 # What happened to a memory so far, as numbers: name -> array type code. A new number is a row here, and an event below.
 STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B"}
@@ -795,24 +798,38 @@ STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": 
 COLUMNS = {"at_s": "d", "pos": "Q", "n_line": "I", "n_bytes": "I", "n_tokens": "I", "facts": "B", "speaker": "B"}
 CHOICES = ("kind", "label", "importance")
 NAMES = ("id", "project", "identity", "domain", "ticket", "session")
+def checked_line(line: bytes) -> bytes:
+    """A JSON object with its checksum in front, as one line; a line that has one stays as it is."""
+    from zlib import crc32
+
+    line = line.strip()
+    return line + b"\n" if line.startswith(b'{"c":"') else b'{"c":"%08x",%b\n' % (crc32(line), line[1:])
 
 
 def encode_record(record: Record) -> bytes:
-    """The record as one line of UTF-8 with its newline; escapes are used only where UTF-8 has no form (surrogates)."""
-    compact = (",", ":")
+    """The record as one line of UTF-8 with checksum and newline; escapes only where UTF-8 has no form (surrogates)."""
+    compact, record = (",", ":"), {key: value for key, value in record.items() if key != "c"}
     try:
-        return json.dumps(record, ensure_ascii=False, separators=compact).encode("utf-8") + b"\n"
+        return checked_line(json.dumps(record, ensure_ascii=False, separators=compact).encode("utf-8"))
     except UnicodeEncodeError:
-        return json.dumps(record, separators=compact).encode("ascii") + b"\n"
+        return checked_line(json.dumps(record, separators=compact).encode("ascii"))
 
 
 def decode_line(line: bytes) -> Record | None:
-    """The record on that line, None when the bytes are no record."""
+    """The record on that line, None when the bytes are no record. It has a "c" only if the line was altered."""
+    from zlib import crc32
+
     try:
         record = from_json(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("k"), str) else None
+    if not isinstance(record, dict) or not isinstance(record.get("k"), str):
+        return None
+    if line[:6] == b'{"c":"' and line[6:14] == b"%08x" % crc32(line[16:].rstrip(b"\n"), CRC_OF_BRACE):
+        del record["c"]
+    elif line[3:6] == b'":"' and line[14:16] == b'",' and not line[6:14].strip(b"0123456789abcdef"):
+        record["c"] = ""  # also when the damage is in the name of the checksum
+    return record
 
 
 def digest(text: str) -> str:
@@ -820,6 +837,12 @@ def digest(text: str) -> str:
     from hashlib import sha256
 
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def is_altered(record: Record) -> bool:
+    """Whether the record, as `decode_line` gave it, or its text is not what was saved: by its checksum, by its sha."""
+    text, sha = record.get("text"), record.get("sha")
+    return "c" in record or (isinstance(text, str) and isinstance(sha, str) and digest(text) != sha)
 
 
 def at_of(record: Record, key: str = "at") -> float:
@@ -934,7 +957,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     """The catalogue entry of a memory or a tombstone; None for an event or a record without id."""
     kind, doc = record["k"], Doc()
     doc.id = text_field(record, "id")
-    if not doc.id or (kind not in KINDS and kind not in TOMBSTONES):
+    if not doc.id or kind not in DOC_KINDS:
         return None
     doc.ordinal, doc.pos, doc.n_line, doc.kind, doc.at_s = ordinal, pos, n_line, kind, at_of(record)
     for name in NAMES[1:]:
@@ -970,7 +993,7 @@ def fold_forget(life: Life, record: Record, birth_tier: int) -> None:
 
 def fold_archive(life: Life, record: Record, birth_tier: int) -> None:
     life.place = place_of(record.get("place")) or life.place  # an older rlm wrote the archive at once
-    life.tier, life.moved_s = ARCHIVED, seconds_field(record)
+    life.tier, life.moved_s = max(life.tier, ARCHIVED), seconds_field(record)
 
 
 def fold_restore(life: Life, record: Record, birth_tier: int) -> None:
@@ -989,21 +1012,41 @@ EVENTS: dict[str, Callable[[Life, Record, int], None]] = {
 # The only section that writes to the disk. Folders are 0700 and files 0600: a memory is private.
 
 LOCK_WAIT_S = 10.0
+GZIP_MAGIC = b"\x1f\x8b\x08"
+NO_LINKS = os.O_CLOEXEC | os.O_NOFOLLOW  # in a folder that others can write, a link may be a trap
 WRITE_ERRORS = {
-    28: "the disk is full; nothing was saved: free some space and try again",  # ENOSPC
-    122: "the disk quota is used up; nothing was saved: free some space and try again",  # EDQUOT on Linux
-    69: "the disk quota is used up; nothing was saved: free some space and try again",  # EDQUOT on macOS
-    17: "a file is in the way of a folder: move it, or set RLM_HOME to another folder",  # EEXIST
-    20: "a file is in the way of a folder: move it, or set RLM_HOME to another folder",  # ENOTDIR
-    30: "the file system is read-only: make it writable, or set RLM_HOME to a folder that is",  # EROFS
-    13: "permission denied: make it writable for you, or set RLM_HOME to a folder that is",  # EACCES
-    1: "not permitted: make it writable for you, or set RLM_HOME to a folder that is",  # EPERM
+    "ENOSPC": "the disk is full; nothing was saved: free some space and try again",
+    "EDQUOT": "the disk quota is used up; nothing was saved: free some space and try again",
+    "EEXIST": "a file is in the way of a folder: move it, or set RLM_HOME to another folder",
+    "ENOTDIR": "a file is in the way of a folder: move it, or set RLM_HOME to another folder",
+    "ELOOP": "a link is in the way, and rlm writes through none: remove it, or set RLM_HOME to another folder",
+    "EROFS": "the file system is read-only: make it writable, or set RLM_HOME to a folder that is",
+    "EACCES": "permission denied: make it writable for you, or set RLM_HOME to a folder that is",
+    "EPERM": "not permitted: make it writable for you, or set RLM_HOME to a folder that is",
 }
 
 
 def unwritable(path: str, error: OSError) -> StoreUnwritable:
     """The error for a write that failed, with what to do about it."""
-    return StoreUnwritable(f"{path}: {WRITE_ERRORS.get(error.errno or 0, error.strerror or str(error))}")
+    from errno import errorcode
+
+    return StoreUnwritable(f"{path}: {WRITE_ERRORS.get(errorcode.get(error.errno or 0, ''), error.strerror or error)}")
+
+
+class Writing:
+    """A `with` block in which an OSError becomes StoreUnwritable, naming *path* and what to do."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise unwritable(self.path, error) from None
 
 
 def ensure_folder(path: str) -> None:
@@ -1068,10 +1111,8 @@ class Lock:
 
     def __enter__(self) -> Lock:
         ensure_folder(os.path.dirname(self.path))
-        try:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
+        with Writing(self.path):
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         deadline_s, pause_s = time.monotonic() + self.wait_s, 0.0005
         while True:
             try:
@@ -1094,56 +1135,41 @@ class Lock:
             self.fd = -1
 
 
-def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = False) -> int:
+def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = False, start: int = -1) -> int:
     """Appends and, when durable, waits for the disk; returns the offset of the first byte of *data*.
 
     With *heal*, a file whose last byte is no newline gets one first, so that what a killed writer left is a line
-    of its own and never glued to this data. On failure the file is cut back to what it held: nobody has seen the rest,
-    because readers stop at the last newline. Call it with the store's lock held.
+    of its own and never glued to this data. With *start*, what lies behind that offset is replaced. On failure the
+    file is cut back to where this began: nobody has seen the rest, because readers stop at the last newline. Call it
+    with the store's lock held.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    try:
-        size = os.fstat(fd).st_size
-        torn = heal and size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    with Writing(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINKS, 0o600)
         try:
-            write_all(fd, b"\n" + data if torn else data)
-            if durable:
-                sync(fd)
-        except OSError as error:
+            if start >= 0:
+                os.ftruncate(fd, start)
+            size = os.fstat(fd).st_size
+            torn = heal and size > 0 and os.pread(fd, 1, size - 1) != b"\n"
             try:
-                os.ftruncate(fd, size)
-            except OSError:  # a disk in that state: what is torn is healed by the next write
-                pass
-            raise unwritable(path, error) from None
-        if size == 0 and durable:
-            sync_folder(os.path.dirname(path))
-        return size + torn
-    finally:
-        os.close(fd)
+                write_all(fd, b"\n" + data if torn else data)
+                if durable:
+                    sync(fd)
+            except OSError:
+                try:
+                    os.ftruncate(fd, size)
+                except OSError:  # a disk in that state: what is torn is healed by the next write
+                    pass
+                raise
+            if size == 0 and durable:
+                sync_folder(os.path.dirname(path))
+            return size + torn
+        finally:
+            os.close(fd)
 
 
 def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> int:
     """Makes *data* what the file holds from *offset* on; the file's new size. On failure it ends at *offset*."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(fd, offset)
-            os.lseek(fd, offset, os.SEEK_SET)
-            try:
-                write_all(fd, data)
-                if durable:
-                    sync(fd)
-            except OSError:
-                os.ftruncate(fd, offset)
-                raise
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    return offset + len(data)
+    return append_bytes(path, data, durable=durable, start=offset) + len(data)
 
 
 def draft_of(path: str) -> str:
@@ -1160,36 +1186,35 @@ def remove_file(path: str) -> bool:
     return True
 
 
-def replace_file(path: str, data: bytes, *, durable: bool = True, mtime_ns: int = -1,
+def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = True, mtime_ns: int = -1,
                  mode: int = 0o600) -> os.stat_result:
-    """Puts a complete new file in place of the old one, at one instant; returns its stat."""
+    """Puts a complete new file of these bytes in place of the old one, at one instant; returns its stat."""
     draft = draft_of(path)
     try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, data)
-            if mode != 0o600:
-                os.fchmod(fd, mode)
-            if mtime_ns >= 0:
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
+        with Writing(path):
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                for block in [data] if isinstance(data, bytes) else data:
+                    write_all(fd, block)
+                if mode != 0o600:
+                    os.fchmod(fd, mode)
+                if mtime_ns >= 0:
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+                if durable:
+                    sync(fd)
+                stat = os.fstat(fd)
+            finally:
+                os.close(fd)
+            os.replace(draft, path)
             if durable:
-                sync(fd)
-            stat = os.fstat(fd)
-        finally:
-            os.close(fd)
-        os.replace(draft, path)
-        if durable:
-            sync_folder(os.path.dirname(path))
-        return stat
-    except BaseException as error:
+                sync_folder(os.path.dirname(path))
+            return stat
+    except BaseException:
         remove_file(draft)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from None
         raise
 
 
 def write_config(places: Places, changed: dict[str, Any]) -> None:
-    """Puts what the user changed into config.json."""
     ensure_folder(places.home)
     replace_file(places.config(), json.dumps(changed, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
 
@@ -1221,21 +1246,16 @@ def project_here(places: Places) -> Project:
 
 def write_lines(path: str, lines: Iterable[bytes]) -> int:
     """Writes a new file of these lines, complete or not at all; how many."""
-    draft, n_lines = draft_of(path), 0
-    try:
-        with open(draft, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-            for line in lines:
-                file.write(line)
-                n_lines += 1
-            file.flush()
-            sync(file.fileno())
-        os.replace(draft, path)
-        return n_lines
-    except BaseException as error:
-        remove_file(draft)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from None
-        raise
+    n_lines = 0
+
+    def counted_lines() -> Iterator[bytes]:
+        nonlocal n_lines
+        for line in lines:
+            n_lines += 1
+            yield line
+
+    replace_file(path, counted_lines())
+    return n_lines
 
 
 def link_file(path: str, name: str) -> bool:
@@ -1256,21 +1276,9 @@ def link_file(path: str, name: str) -> bool:
 
 def copy_file(path: str, name: str, offset: int = 0) -> None:
     """Makes a new file of the file's bytes from *offset* on, complete or not at all."""
-    try:
-        with open(path, "rb") as source:
-            source.seek(offset)
-            write_lines(name, iter(lambda: source.read(1 << 20), b""))
-    except OSError as error:
-        raise unwritable(name, error) from None
-
-
-def set_mode(path: str, mode: int) -> None:
-    """Gives the file these permissions."""
-    try:
-        if os.stat(path).st_mode & 0o7777 != mode:
-            os.chmod(path, mode)
-    except OSError as error:
-        raise unwritable(path, error) from None
+    with Writing(name), open(path, "rb") as source:
+        source.seek(offset)
+        replace_file(name, iter(lambda: source.read(1 << 20), b""))
 
 
 def replace_through(path: str, data: bytes) -> None:
@@ -1285,11 +1293,8 @@ def replace_through(path: str, data: bytes) -> None:
 
 
 def rename_file(path: str, new_path: str) -> None:
-    """Gives the file another name."""
-    try:
+    with Writing(path):
         os.rename(path, new_path)
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 def remove_folder(path: str, whole: bool = False) -> bool:
@@ -1355,32 +1360,66 @@ def gzip_member(lines: Sequence[bytes], level: int = 6) -> bytes:
     return gzip.compress(b"".join(lines), level, mtime=0)
 
 
-def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
-    """What the gzip member at *offset* holds, and the offset behind it.
+def inflated(path: str, offset: int, max_bytes: int, form: int = 31, n_block: int = 1 << 16) -> tuple[bytes, int, str]:
+    """What is packed at *offset*, the offset behind it, and why it is not all, "" when it is. *form* is zlib's wbits.
 
-    Damaged when it is no whole member, or holds more than *max_bytes* (a bomb must not fill the memory).
+    A bomb that unpacks to more than *max_bytes* gives nothing, so that it cannot fill the memory.
     """
     import zlib
 
-    inflate, parts, n_bytes, n_read = zlib.decompressobj(31), [], 0, 0
+    inflate, parts, n_bytes, n_read, problem = zlib.decompressobj(form), [], 0, 0, ""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             while not inflate.eof:
-                block = file.read(1 << 16)
+                block = file.read(n_block)
                 if not block:
-                    raise Damaged(f"{path}: the archive member at byte {offset} is cut off")
+                    problem = "is cut off"
+                    break
                 n_read += len(block)
                 while block and not inflate.eof:
-                    part = inflate.decompress(block, max_bytes - n_bytes + 1)
-                    parts.append(part)
-                    n_bytes += len(part)
+                    parts.append(inflate.decompress(block, max_bytes - n_bytes + 1))
+                    n_bytes += len(parts[-1])
                     if n_bytes > max_bytes:
-                        raise Damaged(f"{path}: the member at byte {offset} unpacks to over {max_bytes:,} bytes")
+                        return b"", offset, f"unpacks to over {max_bytes:,} bytes"
                     block = inflate.unconsumed_tail
     except (OSError, zlib.error) as error:
-        raise Damaged(f"{path}: the archive member at byte {offset} cannot be read ({error})") from None
-    return b"".join(parts), offset + n_read - len(inflate.unused_data)
+        problem = f"cannot be read ({error})"
+    return b"".join(parts), offset + n_read - len(inflate.unused_data), problem
+
+
+def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
+    """What the gzip member at *offset* holds, and the offset behind it. Damaged when it is no whole one, or a bomb."""
+    data, end, problem = inflated(path, offset, max_bytes)
+    if problem:
+        raise Damaged(f"{path}: the archive member at byte {offset} {problem}")
+    return data, end
+
+
+def salvaged_member(path: str, offset: int, max_bytes: int) -> bytes:
+    """What the damaged gzip member at *offset* holds before the damage; what comes of the damage itself may follow."""
+    # Byte by byte: zlib gives nothing of a block with an error in it. Header and check may be what is damaged.
+    return inflated(path, offset + 10, max_bytes, -15, 1)[0]
+
+
+def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
+    """Every gzip member of the file: where it begins and ends, what it holds, what is wrong with it ("" if nothing).
+
+    A damaged one ends where the next begins that can be read, or partly; it holds what `salvaged_member` gives.
+    """
+    offset, whole = 0, b""
+    while offset < file_size(path):
+        try:
+            data, end = read_member(path, offset, max_bytes)
+            yield offset, end, data, ""
+        except Damaged as error:
+            whole = whole or read_file(path)
+            end = whole.find(GZIP_MAGIC, offset + 1)
+            while end >= 0 and not salvaged_member(path, end, max_bytes).startswith(b'{"'):
+                end = whole.find(GZIP_MAGIC, end + 1)
+            end = len(whole) if end < 0 else end
+            yield offset, end, salvaged_member(path, offset, max_bytes), str(error)
+        offset = end
 
 
 # ============================================================================
@@ -1388,6 +1427,10 @@ def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
 # ============================================================================
 # Append, read, roll. The files are numbered; read in the manifest's order they are one run of bytes, and a
 # position in the log is an offset in that run, so that nothing above this floor knows of files.
+#
+# The first line of the lock file tells when the log lost its end: a record {"c", "v", "k": "ack", "log": number of the
+# last log file, "n_bytes": how much of it was acknowledged, "n_lost": bytes known to be gone}. It is written after each
+# durable commit and not waited for: after a power loss it may say too little, never too much.
 
 LOG_ROLL_BYTES = 64 << 20
 MEMBER_MAX_BYTES = 32 << 20  # the largest archive member that is read back; one is closed at 1 MB
@@ -1408,54 +1451,50 @@ def load_manifest(path: str) -> Record:
         return {}
     try:
         manifest = from_json(data.decode("utf-8"))
-        if manifest["v"] > MANIFEST_VERSION:
+        check = manifest.get("check")
+        if manifest["v"] > MANIFEST_VERSION and check != manifest_check({**manifest, "v": MANIFEST_VERSION}):
             raise RlmError(f"{path} was written by a newer rlm; update this one")
         sound = manifest["logs"] and all(len(entry) == 2 for entry in manifest["logs"]) and \
             type(manifest["generation"]) is int and isinstance(manifest["archives"], list)
-        if not sound or ("check" in manifest and manifest["check"] != manifest_check(manifest)):
+        if not sound or check not in (None, manifest_check(manifest)):
             raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise Damaged(f"{path} is damaged; run `rlm.py verify --repair` to make it anew from the log files") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Damaged(f"{path} is damaged; until the next write makes it anew, or `rlm.py verify --repair`, all log "
+                      "files are read") from None
     return dict(manifest)
 
 
-def new_manifest(places: Places) -> Record:
-    """A manifest for the files that are there, in the order of their numbers: a new store, or a lost manifest.
+def stand_in_manifest(places: Places) -> Record:
+    """What is read when there is no sound manifest: every file, in the order of their numbers. No "store".
 
     Folding files of two generations one after the other gives the same state as the newer alone, because a later
     record with the same id replaces an earlier one.
     """
     logs, start = [], 0
-    for number in places.numbered("log") or [1]:
+    for number in places.numbered("log"):
         logs.append([number, start])
         start += max(0, file_size(places.log(number)))
-    return {"v": MANIFEST_VERSION, "store": os.urandom(8).hex(), "generation": 1, "made_at": stamp(now()),
-            "logs": logs, "archives": places.numbered("archive")}
-
-
-def stand_in_manifest(places: Places) -> Record:
-    """What is read when there is no manifest: nothing in a new store, every file in one that lost it. No "store"."""
-    if places.numbered("log"):
-        return {**new_manifest(places), "store": ""}
-    return {"v": MANIFEST_VERSION, "store": "", "generation": 0, "logs": [], "archives": []}
+    return {"v": MANIFEST_VERSION, "store": "", "generation": int(bool(logs)), "made_at": stamp(now()), "logs": logs,
+            "archives": places.numbered("archive")}
 
 
 class Log:
     """The store's records in order. One object belongs to one thread at a time.
 
-    Readers never lock: what they see ends at the last newline on the disk when `refresh` was called.
+    Readers never lock: what they see ends at the last newline on the disk when `refresh` was called. With *given*, the
+    log is that of another generation than the published one.
     """
 
-    __slots__ = ("places", "manifest", "signature", "fds")
+    __slots__ = ("places", "manifest", "signature", "fds", "given")
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, given: Record | None = None) -> None:
         self.places = places
-        self.manifest: Record = {}
+        self.manifest: Record = given or {}
+        self.given = given is not None
         self.signature: tuple[int, int, int] = (0, 0, 0)
         self.fds: dict[int, int] = {}
 
     def close(self) -> None:
-        """Closes the files; the next read opens them again."""
         for fd in self.fds.values():
             os.close(fd)
         self.fds = {}
@@ -1463,8 +1502,10 @@ class Log:
     def __del__(self) -> None:
         self.close()  # a server makes views of its own for long work
 
-    def refresh(self) -> bool:
-        """Reads the manifest if it changed; True when the store is another generation than before."""
+    def refresh(self) -> None:
+        """Reads the manifest if it changed."""
+        if self.given:
+            return
         try:
             signature = file_signature(self.places.manifest())
         except FileNotFoundError:
@@ -1473,13 +1514,13 @@ class Log:
             raise unwritable(self.places.memory, error) from None
         except OSError as error:
             raise StoreUnwritable(f"{self.places.manifest()} cannot be read: {error.strerror}") from None
-        if signature == self.signature and self.manifest:
-            return False
-        before = self.identity()
-        self.manifest = load_manifest(self.places.manifest()) or stand_in_manifest(self.places)
-        self.signature = signature
-        self.close()  # whoever put a backup into place may have replaced the log files too
-        return self.identity() != before
+        if signature != self.signature or not self.manifest:
+            try:
+                manifest = load_manifest(self.places.manifest())
+            except Damaged:  # what it says can be read off the folder; verify and doctor report it
+                manifest = {}
+            self.manifest, self.signature = manifest or stand_in_manifest(self.places), signature
+            self.close()  # whoever put a backup into place may have replaced the log files too
 
     def identity(self) -> tuple[str, int]:
         """Which store, and which generation of it: positions mean the same as long as this is the same."""
@@ -1490,10 +1531,17 @@ class Log:
         return int(self.manifest.get("generation", 0))
 
     def ensure(self) -> None:
-        """Makes the store if it is not there yet, or its manifest if that was lost. Call it with the lock held."""
+        """Makes the store if it is not there, or its manifest anew if that is lost or damaged. Call it while locked."""
         self.refresh()
         if not self.manifest["store"]:
-            self.replace_manifest(new_manifest(self.places))
+            old = read_file(self.places.manifest())
+            if old:
+                append_bytes(self.places.damaged(now()), old + b"\n")
+            for path in self.places.drafts():  # of a first write that was killed
+                remove_file(path)
+            found = stand_in_manifest(self.places)
+            self.replace_manifest({**found, "store": os.urandom(8).hex(), "generation": 1,
+                                   "logs": found["logs"] or [[1, 0]]})
 
     def replace_manifest(self, manifest: Record) -> None:
         """Makes *manifest* the store's; every file that it lists is there. Call it with the lock held."""
@@ -1516,13 +1564,18 @@ class Log:
 
     def check_current(self) -> None:
         """For when a file is not there. Superseded when that is because of a rewrite since the last `refresh`."""
-        manifest = load_manifest(self.places.manifest())
-        if manifest and (manifest["store"], manifest["generation"]) != self.identity():
+        before = self.identity()
+        self.refresh()
+        if before != self.identity():
             raise Superseded("the store was rewritten while it was read: try again")
+
+    def file_at(self, pos: Position) -> tuple[int, int]:
+        """The number of the file that holds that position, and the position of its first byte."""
+        return next((n, s) for n, s in reversed(self.manifest["logs"]) if s <= pos)
 
     def read(self, pos: Position, n_bytes: int) -> bytes:
         """The bytes at that position, never across a file border; fewer when the file ends before."""
-        number, start = next((n, s) for n, s in reversed(self.manifest["logs"]) if s <= pos)
+        number, start = self.file_at(pos)
         fd = self.fd(number)
         return os.pread(fd, n_bytes, pos - start) if fd >= 0 else b""
 
@@ -1566,13 +1619,52 @@ class Log:
         Where the first begins, and the bytes of each line with its newline.
         """
         self.ensure()
+        (_, n_lost), lines = self.acknowledged(), list(map(encode_record, records))
         number, start = self.manifest["logs"][-1]
         if self.size() - start >= LOG_ROLL_BYTES:
             number = self.roll()
             start = self.manifest["logs"][-1][1]
-        lines = list(map(encode_record, records))
-        offset = append_bytes(self.places.log(number), b"".join(lines), durable=durable, heal=True)
-        return start + offset, list(map(len, lines))
+        data = b"".join(lines)
+        begin = append_bytes(self.places.log(number), data, durable=durable, heal=True)
+        if durable or n_lost:  # what was not waited for may be gone after a power loss
+            self.acknowledge(number, begin + len(data) * durable, n_lost)
+        return start + begin, list(map(len, lines))
+
+    def acknowledged(self) -> tuple[int, int]:
+        """The log file that the lock file tells of, by number, and how many acknowledged bytes are gone; else 0, 0."""
+        try:
+            fd = os.open(self.places.lock(), os.O_RDONLY | NO_LINKS)  # half the time that open() takes
+            line = os.pread(fd, 200, 0).partition(b"\n")[0]
+            os.close(fd)
+        except OSError:
+            return 0, 0
+        record = decode_line(line) if line.startswith(b'{"c":"') else None
+        if not record or "c" in record or record["log"] not in (number for number, _ in self.manifest["logs"]):
+            return 0, 0
+        size = max(0, file_size(self.places.log(record["log"])))  # looked at last, since it grows
+        return record["log"], record["n_lost"] + max(0, record["n_bytes"] - size)
+
+    def acknowledge(self, number: int, n_bytes: int, n_lost: int = 0) -> None:
+        """Notes that so much of that log file was promised to be there. Call it with the lock held."""
+        line = checked_line(b'{"v":1,"k":"ack","log":%d,"n_bytes":%d,"n_lost":%d}' % (number, n_bytes, n_lost))
+        try:
+            fd = os.open(self.places.lock(), os.O_WRONLY | NO_LINKS)
+            os.pwrite(fd, line, 0)
+            os.close(fd)
+        except OSError:  # the commit itself is safe
+            pass
+
+    def problems(self) -> Iterator[Record]:
+        """Every listed file that is not there, or shorter than it was."""
+        logs, (last, n_lost) = self.manifest["logs"], self.acknowledged()
+        ends = [*(start for _, start in logs[1:]), 0]
+        files = [(self.places.log(n), end - start, n_lost * (n == last)) for (n, start), end in zip(logs, ends)]
+        for path, n_bytes, lost in [*files, *((self.places.archive(n), 0, 0) for n in self.manifest["archives"])]:
+            size = file_size(path)
+            lost = max(lost, n_bytes - size)
+            problem = "missing" if size < 0 else f"cut short: {lost:,} bytes of it are gone" if lost > 0 else ""
+            if problem:
+                yield {"file": os.path.basename(path), "problem": problem, "repairable": False}
 
     def roll(self) -> int:
         """Starts a new log file, so that no file grows without bound; returns its number."""
@@ -1583,13 +1675,17 @@ class Log:
         return int(number)
 
     def archived_lines(self, place: int) -> list[bytes]:
-        """The lines of the archive member that holds that place. Damaged when it cannot be read."""
+        """The lines of the archive member that holds that place, of a damaged one those before the damage."""
         number, offset, _ = place_parts(place)
+        path = self.places.archive(number)
         try:
-            return read_member(self.places.archive(number), offset, MEMBER_MAX_BYTES)[0].split(b"\n")[:-1]
+            data = read_member(path, offset, MEMBER_MAX_BYTES)[0]
         except Damaged:
             self.check_current()
-            raise
+            data = salvaged_member(path, offset, MEMBER_MAX_BYTES)
+            if b"\n" not in data:
+                raise
+        return data.split(b"\n")[:-1]
 
 
 # ============================================================================
@@ -2662,12 +2758,15 @@ def log_check(log: Log, covers: Position) -> int:
     return crc_of(log.read(at, covers - at))
 
 
-def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
-    """Removes the index files that *is_rubbish* says so of, given a file's name and generation."""
-    for name in stems(log.places.index):
-        generation = name.partition("-")[2][:6]
-        if generation.isdigit() and is_rubbish(name, int(generation)):
-            remove_file(os.path.join(log.places.index, name))
+def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> list[str]:
+    """Removes the index files that *is_rubbish* says so of, given a file's name and generation; those that stay."""
+    try:
+        names = os.listdir(log.places.index)
+    except OSError:  # removed by somebody: it is a cache
+        return []
+    numbers = ((name, name.partition("-")[2][:6]) for name in names)
+    paths = [os.path.join(log.places.index, name) for name, n in numbers if n.isdigit() and is_rubbish(name, int(n))]
+    return [path for path in paths if not remove_file(path)]
 
 
 def listing_crc(listing: Record) -> int:
@@ -2749,7 +2848,7 @@ def open_index(log: Log) -> Snapshot:
 ALIVE = b"\xff" + bytes(255)
 
 
-def members(mask: bytes) -> list[int]:
+def ordinals_in(mask: bytes) -> list[int]:
     """The ordinals of the documents in a mask."""
     from itertools import compress
 
@@ -2839,9 +2938,9 @@ class View:
     def fold_line(self, pos: Position, line: bytes) -> None:
         """Takes in one line of the log."""
         record = decode_line(line)
-        if record is None:
+        if record is None or "c" in record:
             self.n_damaged += bool(line.strip())
-        else:
+        if record is not None:
             self.fold(record, pos, len(line))
 
     def fold(self, record: Record, pos: Position, n_line: int) -> None:
@@ -2936,10 +3035,17 @@ class View:
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
         record = self.logged_record(doc)
-        if record and (isinstance(record.get("text"), str) or doc.kind in TOMBSTONES):
+        is_whole = isinstance(record.get("text"), str) or record.get("k") in TOMBSTONES
+        if is_whole and not (doc.life.place and is_altered(record)):
             return record
-        if doc.life.place:
-            return self.archived_record(doc)
+        try:
+            if doc.life.place:  # of two copies, the one that is as it was saved
+                return self.archived_record(doc)
+        except Damaged:
+            if not is_whole:
+                raise
+        if is_whole:
+            return record
         raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm.py verify`")
 
     def archived_record(self, doc: Doc) -> Record:
@@ -3038,7 +3144,7 @@ class View:
 
     def alive(self) -> Iterator[Doc]:
         """Every document that is not dead, oldest first."""
-        return map(self.doc, members(self.alive_mask()))
+        return map(self.doc, ordinals_in(self.alive_mask()))
 
 
 # -- keeping up -------------------------------------------------------------
@@ -3357,7 +3463,7 @@ def rows_holding(segment: Segment, literal: str) -> set[int] | None:
                 rows: set[int] = set().union(*(segment.postings_at(number).all_rows() for number in numbers))
                 known = rows if known is None else known & rows
     odd = bytes(segment.column("facts", "B")).translate(bytes(fact & ODD_WORDS for fact in range(256)))
-    return None if known is None else known.union(members(odd))  # a word too long for it may hold anything
+    return None if known is None else known.union(ordinals_in(odd))  # a word too long for it may hold anything
 
 
 def naming(view: View, name: str, allowed: bytes) -> bytes:
@@ -3469,7 +3575,7 @@ def in_scope(view: View, scope: Scope) -> bytes:
         masks.append(bytes(255 * (scope.from_s <= at_s < until_s) for at_s in times))
     for name, wanted in (("label", scope.label), ("importance", scope.importance)):
         if wanted:
-            fitting = (o for o in members(common(*masks)) if view.value(o, name) == wanted)
+            fitting = (o for o in ordinals_in(common(*masks)) if view.value(o, name) == wanted)
             masks.append(mask_of(fitting, view.n_docs()))
     if scope.entity:
         masks.append(naming(view, scope.entity, common(*masks)))
@@ -3901,7 +4007,7 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int) -> list[int]:
     level = near if n_from(near) <= max(MOST_CANDIDATES, 4 * n_wanted) else level
     level = max(level, least)
     if not level:
-        return members(mask)
+        return ordinals_in(mask)
     marks, rows = highs.translate(bytes(level) + b"\1" * (256 - level)), []
     row = marks.find(1)
     while row >= 0:
@@ -4114,7 +4220,7 @@ def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int
         sums = memoryview(wide_sums(columns, n)).cast("H")
         counts = sum(int.from_bytes(column.translate(ONES), "little") for _, column in columns).to_bytes(n, "little")
         many = common(mask, counts.translate(bytes(n_least) + b"\xff" * (256 - n_least)))
-        parts.append(mask_of((row for row in members(many) if sums[row] + len(columns) >= floor * scale), n))
+        parts.append(mask_of((row for row in ordinals_in(many) if sums[row] + len(columns) >= floor * scale), n))
     return b"".join(parts)
 
 
@@ -4222,7 +4328,7 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
             continue
         after_at, after, segment = heappop(marks)
         at_s, first = segment.column("at_s", "d"), segment.first
-        rows = members(allowed[first : first + segment.n_docs])
+        rows = ordinals_in(allowed[first : first + segment.n_docs])
         if is_common and first not in begun:
             begun.add(first)
             found = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row)) for row in rows))
@@ -4294,7 +4400,7 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
     variants = [fuzzy_variants(view, word, allowed_edits(word, threshold)) for word in words]
     allowed, absent = common(in_scope(view, scope), *map(view.mask, variants)), 1 << 20
     hits: list[Hit] = []
-    newest_first = (doc.ordinal for doc in newest(view, members(allowed)))
+    newest_first = (doc.ordinal for doc in newest(view, ordinals_in(allowed)))
     for doc, record in readable_records(view, newest_first, check):
         found = []  # (edits, number, line)
         for number, line in enumerate(record["text"].split("\n"), 1):
@@ -5716,7 +5822,7 @@ def project_to_write(view: View, wanted: str) -> Project:
     projects = Projects(view)
     found = [each for each in projects.named(name) if each] if name != "*" else []
     if len(found) == 1:
-        last = members(projects.mask_of(lambda each, _: projects.whole(each) == found[0]))[-1]
+        last = ordinals_in(projects.mask_of(lambda each, _: projects.whole(each) == found[0]))[-1]
         return Project(places, view.doc(last).project, found, "its memories")
     return Project(places, name, [], "its name")
 
@@ -6033,14 +6139,11 @@ FORGOTTEN_KEPT_DAYS = 30  # how long `forget --undo` works once the store is com
 class Retention:
     """What a retention run would do: the documents to archive and to purge, and why the others stay."""
 
-    __slots__ = ("archive", "purge", "immune", "n_recent", "n_used")
-
     def __init__(self) -> None:
         self.archive: list[Doc] = []
         self.purge: list[Doc] = []
         self.immune: list[tuple[Doc, str]] = []
-        self.n_recent = 0
-        self.n_used = 0
+        self.n_recent = self.n_used = 0
 
 
 def immunity(doc: Doc, kept_keys: set[int], immune_uses: int) -> str:
@@ -6080,66 +6183,25 @@ def retention_plan(view: View, now_s: float) -> Retention:
     view.tail.enter()  # tells which texts of the tail hold an immune word
     settings = {key: setting(view.log.places, key) for key in ("archive_after_days", "purge_after_days", "immune_uses")}
     kept_keys = {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
-    return plan_retention(newest(view, members(in_scope(view, Scope(kind="chunk")))), kept_keys, now_s, **settings)
-
-
-def write_archive(log: Log, number: int, lines: Iterable[tuple[bytes, str]]) -> dict[str, list[int]]:
-    """Writes a new archive file, durably; where each id's line is."""
-    path, places, offset = log.places.archive(number), {}, 0
-    for group in runs_of(lines, lambda pair: len(pair[0]), MEMBER_MAX_LINES, MEMBER_CLOSE_BYTES):
-        data = gzip_member([line for line, _ in group])
-        append_bytes(path, data, durable=False)
-        for i, (_, doc_id) in enumerate(group):
-            places[doc_id] = [number, offset, i]
-        offset += len(data)
-    if places:
-        append_bytes(path, b"")
-    return places
-
-
-def next_number(log: Log, prefix: str) -> int:
-    """A file number that was never used in this store's folder."""
-    listed = log.manifest["archives"] if prefix == "archive" else [n for n, _ in log.manifest["logs"]]
-    return int(max([0, *listed, *log.places.numbered(prefix)])) + 1
-
-
-def reserve(log: Log, prefix: str) -> int:
-    """A new file number of one's own: its empty file is there before anyone else can choose the same."""
-    with Lock(log.places.lock()):
-        number = next_number(log, prefix)
-        append_bytes(log.places.archive(number) if prefix == "archive" else log.places.log(number), b"", durable=False)
-    return number
+    return plan_retention(newest(view, ordinals_in(in_scope(view, Scope(kind="chunk")))), kept_keys, now_s, **settings)
 
 
 def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
-    """Moves the chunks to the archive; how many. Their lines stay in the log until it is compacted.
-
-    The archive file is complete on the disk and in the manifest before the first record says that a text is
-    there, so an interruption at any point leaves every text where some record says it is.
-    """
+    """Marks the chunks as archived; how many. `rewrite` takes their texts out of the log."""
     with Writer(view) as writer:
-        log, current = view.log, [view.doc(view.ordinal_of(doc.id)) for doc in docs]
-        moving = [doc for doc in current if not doc.is_dead() and doc.life.tier != 3]
-        number = next_number(log, "archive")
-        readable = readable_records(view, [doc.ordinal for doc in moving], lambda: None)
-        places = write_archive(log, number, ((encode_record(record), doc.id) for doc, record in readable))
-        if places:
-            log.replace_manifest({**log.manifest, "archives": [*log.manifest["archives"], number]})
-        for doc_id, place in places.items():
-            writer.add("archive", id=doc_id, at=stamp(now_s), place=place)
-        return len(places)
+        for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
+            if not doc.is_dead() and doc.life.tier != 3:
+                writer.add("archive", id=doc.id, at=stamp(now_s))
+        return len(writer.records)
 
 
 def restore(writer: Writer, wanted: str) -> tuple[Doc, bool]:
     """Queues what makes an archived chunk active again; the chunk, and whether it was archived."""
-    view = writer.view
-    doc = find_id(view, wanted, kinds=("chunk",))
+    doc = find_id(writer.view, wanted, kinds=("chunk",))
     if doc.life.tier != 3:
         return doc, False
-    if "text" not in view.logged_record(doc):
-        writer.records.append(without_keys(view.archived_record(doc), "place", "archived_at"))
-    else:
-        writer.add("restore", id=doc.id, at=stamp(now()))
+    writer.view.record(doc)  # Damaged when there is nothing to restore
+    writer.add("restore", id=doc.id, at=stamp(now()))
     writer.add("use", at=int(now()), id=doc.id)  # else the next retention run would archive it again
     return doc, True
 
@@ -6165,141 +6227,247 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
 # -- the next generation ----------------------------------------------------
 
 
-class Rewritten:
-    """What `rewrite` did, in numbers."""
+def needs_archive(doc: Doc) -> bool:
+    """Whether the document's text is to be in the next generation's archive; also when it is only forgotten."""
+    return doc.kind == "chunk" and doc.life.tier == 3 and not doc.life.flags & ~FORGOTTEN
 
-    __slots__ = ("n_kept", "n_dropped", "n_damaged", "n_bytes_before", "n_bytes_after", "set_aside")
 
-    def __init__(self) -> None:
+def is_nameless(record: Record) -> bool:
+    """Whether it is a document without an id, which nobody can ever see."""
+    return record["k"] in DOC_KINDS and not text_field(record, "id")
+
+
+def without_place(record: Record) -> Record:
+    """The record without what a stub has instead of its text."""
+    return without_keys(record, "place", "archived_at")
+
+
+def reserve(log: Log, prefix: str) -> int:
+    """A new file number of one's own: its empty file is there before anyone else can choose the same."""
+    with Lock(log.places.lock()):
+        listed = log.manifest["archives"] if prefix == "archive" else [n for n, _ in log.manifest["logs"]]
+        number = int(max([0, *listed, *log.places.numbered(prefix)])) + 1
+        append_bytes(log.places.archive(number) if prefix == "archive" else log.places.log(number), b"", durable=False)
+    return number
+
+
+class Rewrite:
+    """The store's next generation under way, and what was done.
+
+    `write_archive` comes first: it finds out what the archives hold, and adopts what no readable line of the log names.
+    `log_lines` follow. Of two copies of a text, the one that is as it was saved counts.
+    """
+
+    def __init__(self, view: View, repair: bool, accept: bool, check: Callable[[], None],
+                 change: Callable[[bytes], bytes]) -> None:
+        self.view, self.log = view, view.log
+        self.repair, self.accept, self.check, self.change = repair, accept, check, change
         self.n_kept = self.n_dropped = self.n_damaged = self.n_bytes_before = self.n_bytes_after = 0
-        self.set_aside = ""
+        self.places: dict[str, list[int]] = {}  # id -> where its text is in the new archive
+        self.copies: dict[str, int] = {}  # id -> place of another sound copy in an old archive
+        self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
+        self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
+        self.written: set[int] = set()  # the documents that the new log has, by ordinal
+        self.aside: list[bytes] = []  # damaged bytes, as lines
+        self.set_aside = ""  # the file that got them
+        self.lost: list[str] = []  # the memories whose text was in them
 
+    def refusal(self, what: str, option: str) -> Damaged:
+        also = " --repair" * self.repair + " --accept" * self.accept
+        return Damaged(f"{what}; nothing was changed: put a backup back, or run `rlm.py verify{also} --{option}`")
 
-def state_records(doc: Doc) -> list[Record]:
-    """The records that give a document its present state, placed behind the document's own."""
-    records: list[Record] = []
-    if doc.life.uses:
-        records.append({"v": RECORD_VERSION, "k": "use", "at": doc.life.last_use_s, "id": doc.id, "n": doc.life.uses})
-    if doc.life.flags & FORGOTTEN:
-        records.append({"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(doc.life.moved_s)})
-    return records
+    def doc_of(self, record: Record) -> Doc | None:
+        """The newest document with the record's id."""
+        ordinal = self.view.ordinal_of(text_field(record, "id"))
+        return self.view.doc(ordinal) if ordinal >= 0 else None
 
+    def archived(self, place: int) -> Record:
+        """The record at that place of an old archive, whatever its id; {} when there is none."""
+        try:
+            return decode_line(self.log.archived_lines(place)[place & 4095]) or {}
+        except (Damaged, IndexError):
+            return {}
 
-def kept_lines(doc: Doc, line: bytes, record: Record, places: dict[str, list[int]]) -> list[bytes]:
-    """The lines that stand for this document in the next generation."""
-    records = state_records(doc)
-    if doc.id in places:
-        stub = without_keys(record, "text", "place", "archived_at")
-        stub.update(place=places[doc.id], archived_at=stamp(doc.life.moved_s))
-        line = encode_record(stub)[:-1]
-        if doc.life.tier != 3:
-            records.insert(0, {"v": RECORD_VERSION, "k": "restore", "id": doc.id, "at": stamp(doc.life.moved_s)})
-    return [line + b"\n", *map(encode_record, records)]
+    def best_copy(self, doc: Doc) -> Record:
+        """The document's record with its text, sound if any of its copies is; {} when none can be read."""
+        logged = self.view.logged_record(doc)
+        try:
+            found = self.view.record(doc)
+        except Damaged:
+            found = self.archived(doc.life.place) if doc.life.place else {}
+        if is_altered(found) or text_field(found, "id") != doc.id:
+            base, text = logged or without_keys(found, "c"), found.get("text")
+            if "text" not in logged and text_field(base, "id") == doc.id and digest(str(text)) == base.get("sha"):
+                found = {**base, "text": text}  # all that was altered is what the archive says besides the text
+            elif text_field(found, "id") != doc.id or doc.id in self.unsound:
+                found = {}
+        if (not found or is_altered(found)) and doc.id in self.copies:
+            found = self.archived(self.copies[doc.id])
+        return without_place(found)
 
+    def archived_lines(self) -> Iterator[tuple[bytes, str]]:
+        """(line, id) of every text for the new archive."""
+        taken: set[str] = set()
+        named = {self.view.life(n).place for n in range(self.view.n_docs())}
+        for number in reversed(self.log.manifest["archives"]):  # of two orphans with one id, the newer counts
+            path = self.log.places.archive(number)
+            for begin, end, data, problem in members(path, MEMBER_MAX_BYTES):
+                self.check()
+                if problem and not self.repair:
+                    raise self.refusal(problem, "repair")
+                if problem:
+                    from base64 import b64encode
 
-def salvaged_lines(view: View, pos: Position, line: bytes, places: dict[str, list[int]]) -> Iterator[bytes]:
-    """Lines for the whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
-    import re
+                    with open(path, "rb") as file:
+                        file.seek(begin)
+                        packed = b64encode(file.read(end - begin))
+                    self.aside.append(b"%b, byte %d, in base64: %b" % (os.path.basename(path).encode(), begin, packed))
+                for i, line in enumerate(data.split(b"\n")):
+                    record, place = decode_line(line), place_of([number, begin, i])
+                    doc, doc_id = self.doc_of(record) if record else None, text_field(record or {}, "id")
+                    has_text = record is not None and isinstance(record.get("text"), str) and \
+                        not is_altered(without_keys(record, "c"))
+                    if problem and line and not has_text:  # what comes of the damage is for people to look at
+                        self.aside.append(line)
+                        self.unsound.add(doc_id)
+                    if not record or not doc_id or (is_altered(record) if doc else not has_text):
+                        continue
+                    if "c" in record and place in named:  # its id was altered: the log knows whose text it is
+                        continue
+                    if doc_id in taken or (doc and not (needs_archive(doc) and doc.life.place == place)):
+                        self.copies.setdefault(doc_id, place)
+                        continue
+                    self.orphans += [] if doc else [without_keys(record, "text")]
+                    taken.add(doc_id)
+                    yield checked_line(line) if "c" not in record else encode_record(record), doc_id
+        for doc in map(self.view.doc, range(self.view.n_docs())):
+            if needs_archive(doc) and doc.id not in taken:
+                self.check()
+                record = self.accepted(self.best_copy(doc))
+                if record and "c" not in record:
+                    yield encode_record(record), doc.id
 
-    starts = [match.start() for match in re.finditer(rb'\{"v":', line)]
-    for start, end in zip(starts, [*starts[1:], len(line)]):
-        piece = line[start : line.rfind(b"}", start, end) + 1]
-        record = decode_line(piece)
-        if record is None or record["k"] == "archive":  # the file that this one points into is going
-            continue
-        ordinal = view.ordinal_of(text_field(record, "id"))
-        if ordinal >= 0 and view.doc(ordinal).pos == pos + start:  # the index knew it before the damage
-            yield from kept_lines(view.doc(ordinal), piece, record, places)
+    def write_archive(self) -> int:
+        """Writes the new archive, durably; its number."""
+        number, offset = reserve(self.log, "archive"), 0
+        path = self.log.places.archive(number)
+        lines = ((self.change(line), doc_id) for line, doc_id in self.archived_lines())
+        for group in runs_of(lines, lambda pair: len(pair[0]), MEMBER_MAX_LINES, MEMBER_CLOSE_BYTES):
+            data = gzip_member([line for line, _ in group])
+            append_bytes(path, data, durable=False)
+            self.places.update({doc_id: [number, offset, i] for i, (_, doc_id) in enumerate(group)})
+            offset += len(data)
+        append_bytes(path, b"")
+        return number
+
+    def accepted(self, record: Record) -> Record:
+        """The record; with *accept*, an altered one as if it had been saved so."""
+        if self.accept and is_altered(record):
+            record = without_keys(record, "c")
+            if is_altered(record):
+                record["sha"] = digest(record["text"])
+        return record
+
+    def has_copy(self, record: Record) -> bool:
+        """Whether a sound record in an archive stands for this altered chunk or stub."""
+        place, doc_id = place_of(record.get("place")), text_field(record, "id")
+        if doc_id in self.places or doc_id in self.copies:
+            return place > 0 or "text" in record
+        kept = self.archived(place) if place else {}  # the id itself may be what was altered
+        return bool(kept) and not is_altered(kept)
+
+    def records_of(self, doc: Doc, record: Record) -> Iterator[Record]:
+        """The records that stand for this document and its state."""
+        life = doc.life
+        self.written.add(doc.ordinal)
+        if doc.id in self.places:
+            stub = without_keys(record, "text", "place", "archived_at")
+            yield {**stub, "place": self.places[doc.id], "archived_at": stamp(life.moved_s)}
+        elif doc.kind != "chunk" or "text" in record:
+            yield record
         else:
-            yield piece + b"\n"
+            whole = self.best_copy(doc) or (record if not life.place else {})
+            if not whole and not self.repair and not self.accept:
+                raise self.refusal(f"the text of {doc.id} cannot be read", "repair")
+            if not whole:
+                self.lost.append(doc.id)
+                self.aside.append(encode_record(record)[:-1])
+            yield whole or purge_record(doc, record, now())
+        if life.uses:
+            yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
+        if life.flags & FORGOTTEN:
+            yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
 
+    def salvaged(self, pos: Position, line: bytes) -> Iterator[Record]:
+        """The whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
+        import re
 
-def next_generation_lines(view: View, places: dict[str, list[int]], done: Rewritten,
-                          damaged: list[bytes] | None) -> Iterator[bytes]:
-    """The lines of the next generation's log, in the order of this one's.
+        starts = [match.start() for match in re.finditer(rb'\{"[cv]":', line)]
+        for start, end in zip(starts, [*starts[1:], len(line)]):
+            record = decode_line(line[start : line.rfind(b"}", start, end) + 1])
+            if record is None or "c" in record or is_nameless(record) or (
+                    record["k"] == "chunk" and "text" not in record):
+                continue  # of a stub, the record in the archive is adopted
+            doc = self.doc_of(record)
+            if doc and doc.pos == pos + start:  # the index knew it before the damage
+                yield from self.records_of(doc, record)
+            else:
+                yield without_place(record)
 
-    Damaged lines go to *damaged* when that is a list, else they are kept as they are. Sound records within them
-    are saved then.
-    """
-    for pos, line in view.log.lines(0):
-        if pos >= view.seen:
-            return
-        record = decode_line(line)
-        if record is None:
-            if line.strip() and damaged is not None:
-                damaged.append(line)
-                yield from salvaged_lines(view, pos, line, places)
-            elif line.strip():
-                yield line + b"\n"
-            done.n_damaged += bool(line.strip())
-        elif (record["k"] in KINDS or record["k"] in TOMBSTONES) and text_field(record, "id"):
-            ordinal = view.ordinal_of(text_field(record, "id"))
-            doc = view.doc(ordinal) if ordinal >= 0 else None
-            if doc is None or doc.pos != pos:
-                done.n_dropped += 1
+    def log_lines(self) -> Iterator[bytes]:
+        """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
+        for stub in self.orphans:  # first: what the log says of them is to come behind them
+            place = self.places[text_field(stub, "id")]
+            yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
+        for pos, line in self.log.lines(0):
+            if pos >= self.view.seen:
+                break
+            record = decode_line(line)
+            if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
+                if record is not None and "c" in record and not self.accept and not self.has_copy(record):
+                    number, start = self.log.file_at(pos)
+                    line_name = f"{self.log.places.log(number)}: the line at byte {pos - start:,}"
+                    raise self.refusal(f"{line_name} is not what was written", "accept")
+                self.n_damaged += bool(line.strip())
+                if line.strip() and self.repair:
+                    self.aside.append(line)
+                    yield from map(encode_record, self.salvaged(pos, line))
+                elif line.strip() and record is None:  # a later repair may save more of it
+                    yield line + b"\n"
                 continue
-            done.n_kept += 1
-            yield from kept_lines(doc, line, record, places)
-        elif record["k"] in EVENTS:
-            done.n_dropped += 1
-        else:  # a kind that a newer rlm writes
-            yield line + b"\n"
+            if self.accept and is_altered(record):
+                record = self.accepted(record)
+                line = encode_record(record)
+            doc = self.doc_of(record) if record["k"] in (*DOC_KINDS, *EVENTS) else None
+            if doc and record["k"] in DOC_KINDS and doc.pos == pos:
+                self.n_kept += 1
+                for kept in self.records_of(doc, record):
+                    yield checked_line(line) if kept is record else encode_record(kept)
+            elif doc:
+                self.n_dropped += 1
+            elif record["k"] in EVENTS:  # of a memory whose line is damaged: its new place is another
+                yield encode_record(without_place(record))
+            else:  # a kind that a newer rlm writes
+                yield checked_line(line)
+        for ordinal in range(self.view.n_docs()):
+            if ordinal not in self.written and not self.view.life(ordinal).flags & ~FORGOTTEN:  # its line is damaged
+                doc = self.view.doc(ordinal)
+                found = self.best_copy(doc)
+                if found and "c" not in found:
+                    yield from map(encode_record, self.records_of(doc, found))
 
-
-class FrozenLog(Log):
-    """A log whose manifest is given, not read: the next generation before it is published."""
-
-    __slots__ = ()
-
-    def __init__(self, places: Places, manifest: Record) -> None:
-        super().__init__(places)
-        self.manifest = manifest
-
-    def refresh(self) -> bool:
-        """Never changes."""
-        return False
-
-    def check_current(self) -> None:
-        """Is current, whatever is published meanwhile."""
-
-
-def write_log_files(log: Log, lines: Iterable[bytes]) -> list[list[int]]:
-    """Writes the lines as new log files, durably; the manifest's entries for them."""
-    number, start, size = reserve(log, "log"), 0, 0
-    entries, n_batch = [[number, 0]], 0
-    batch: list[bytes] = []
-    for line in lines:
-        if size >= LOG_ROLL_BYTES:
-            append_bytes(log.places.log(number), b"".join(batch))
-            number, start, batch, n_batch, size = reserve(log, "log"), start + size, [], 0, 0
-            entries.append([number, start])
-        batch.append(line)
-        n_batch += len(line)
-        size += len(line)
-        if n_batch >= 4 << 20:
-            append_bytes(log.places.log(number), b"".join(batch), durable=False)
-            batch, n_batch = [], 0
-    append_bytes(log.places.log(number), b"".join(batch))
-    sync_folder(log.places.memory)
-    return entries
-
-
-def needs_archive(view: View, doc: Doc) -> bool:
-    """Whether the document's text is to be in the next generation's archive.
-
-    Those of archived chunks; also those that can still be brought back by `forget --undo`, or that were restored
-    while another rewrite took them out of the log.
-    """
-    if doc.kind != "chunk" or doc.life.flags & ~FORGOTTEN or not doc.life.place:
-        return False
-    return doc.life.tier == 3 or "text" not in view.logged_record(doc)
-
-
-def archived_source(view: View, check: Callable[[], None]) -> Iterator[tuple[bytes, str]]:
-    """(line, id) of every chunk whose text the next generation's archive is to hold."""
-    docs = (doc for doc in map(view.doc, range(view.n_docs())) if needs_archive(view, doc))
-    for doc, record in readable_records(view, (doc.ordinal for doc in docs), check):
-        yield encode_record(without_keys(record, "place", "archived_at")), doc.id
+    def write_log(self) -> list[list[int]]:
+        """Writes the new log files, durably; the manifest's entries for them."""
+        entries: list[list[int]] = [[reserve(self.log, "log"), 0]]
+        size = 0
+        for batch in runs_of(map(self.change, self.log_lines()), len, 1 << 20, min(4 << 20, LOG_ROLL_BYTES)):
+            if size >= LOG_ROLL_BYTES:
+                entries.append([reserve(self.log, "log"), entries[-1][1] + size])
+                size = 0
+            append_bytes(self.log.places.log(entries[-1][0]), b"".join(batch))
+            size += sum(map(len, batch))
+        sync_folder(self.log.places.memory)
+        return entries
 
 
 def purge_forgotten(view: View, now_s: float) -> None:
@@ -6317,105 +6485,136 @@ def store_bytes(log: Log) -> int:
     return sum(max(0, file_size(path)) for path in paths)
 
 
-def index_ahead(places: Places, manifest: Record) -> None:
-    """Indexes a generation before it is published, so that no reader meets a large store without an index."""
-    remove_file(places.current(manifest["generation"]))  # of an interrupted rewrite, whose files were others
-    ahead = View(places)
-    ahead.log = FrozenLog(places, manifest)
-    catch_up(ahead, wait_s=LOCK_WAIT_S, max_docs=2 * SEGMENT_MAX_DOCS)
-    ahead.log.close()
+def idle_bytes(view: View) -> int:
+    """Bytes of the log's lines that a rewrite takes out of it, or of whose texts it makes an archive."""
+    return sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
+               if doc.life.tier >= 3 or doc.life.flags & (REPLACED | PURGED))
 
 
 def rubbish(log: Log) -> list[str]:
-    """Files that an interrupted rewrite or archiving left: in no manifest."""
+    """Files that an interrupted rewrite left: in no manifest."""
     logs, archives = {n for n, _ in log.manifest["logs"]}, log.manifest["archives"]
     return [log.places.log(n) for n in log.places.numbered("log") if n not in logs] + \
         [log.places.archive(n) for n in log.places.numbered("archive") if n not in archives] + log.places.drafts()
 
 
-def leftovers(places: Places) -> list[str]:
-    """`rubbish`, unless it may belong to a process that is at work just now."""
+def sweep(log: Log) -> None:
+    """Removes the files of older generations. StoreUnwritable when one of them stays.
+
+    Call it with the rewrite lock held. It takes the store's lock, so that nobody's new files are taken for old ones.
+    """
+    with Lock(log.places.lock()):
+        log.refresh()
+        left = sweep_index(log, lambda name, n: n < log.generation() and not name.endswith(".tmp"))
+        # Last: as long as they are there, a purge that was stopped here shows.
+        left += [path for path in rubbish(log) if not remove_file(path)]
+    if left:
+        raise StoreUnwritable(f"{left[0]} cannot be removed, and may hold what was purged or scrubbed: make it and its "
+                              "folder writable, and run this again")
+
+
+def leftovers(places: Places, remove: bool = False, wait_s: float = 0.0) -> list[str]:
+    """The files that an interrupted rewrite left, [] while a process is at work; with *remove*, they go."""
     log = Log(places)
     log.refresh()
     found = rubbish(log)
     if not found:
         return []
     try:
-        with Lock(places.rewrite_lock(), 0.0), Lock(places.lock(), 1.0):
-            log.refresh()
-            return rubbish(log)
-    except StoreBusy:
-        return []
-    except StoreUnwritable:  # then nobody is at work
-        return found
+        with Lock(places.rewrite_lock(), wait_s):
+            with Lock(places.lock(), 1.0):
+                log.refresh()
+                found = rubbish(log)
+            if remove:
+                sweep(log)
+    except (StoreBusy, StoreUnwritable) as error:
+        if remove:
+            raise
+        return found if isinstance(error, StoreUnwritable) else []  # nobody is at work where nobody can write
+    return found
 
 
-def sweep(log: Log) -> None:
-    """Removes the files of older generations, under the lock so that nobody's new files are taken for old ones."""
-    with Lock(log.places.lock()):
-        log.refresh()
-        sweep_index(log, lambda name, generation: generation < log.generation() and not name.endswith(".tmp"))
-        for path in rubbish(log):  # last: as long as they are there, a purge that was stopped here shows
-            remove_file(path)
+def damaged_index(view: View) -> list[str]:
+    """The names of the index's files that are not what was written, whatever their size and time say."""
+    folder = view.log.places.index
+    names = [os.path.basename(str(name)) for name, *_ in view.index.files]
+    there = [(name, read_file(os.path.join(folder, name))) for name in names]
+    return [name for (name, data), (*_, crc) in zip(there, view.index.files) if data and crc_of(data) != crc]
 
 
-def next_generation(view: View, done: Rewritten, repair: bool, check: Callable[[], None],
-                    change: Callable[[bytes], bytes] = lambda line: line) -> None:
+def without_damaged_index(view: View, is_doubted: bool = False) -> View:
+    """The view, or one that reads all of the log when its index is damaged or doubted, which is then removed."""
+    if is_doubted or damaged_index(view):
+        with Lock(view.log.places.index_lock()):
+            remove_file(view.log.places.current(view.log.generation()))
+        return View(view.log.places).refresh()
+    return view
+
+
+def next_generation(new: Rewrite) -> None:
     """`rewrite`, with nobody else at it."""
-    log = view.log
+    view, log, places = new.view, new.log, new.log.places
+    new.n_bytes_before = store_bytes(log)
+    for problem in () if new.accept else log.problems():
+        raise new.refusal(f"{problem['file']} is {problem['problem']}", "accept")
+    disk = os.statvfs(places.memory)
+    free, needed = disk.f_bavail * disk.f_frsize, new.n_bytes_before - idle_bytes(view) // 2
+    if free < needed:
+        raise StoreUnwritable(f"{places.memory}: rewriting the store needs about {size_text(needed)}, and only "
+                              f"{size_text(free)} are free; nothing was changed: free some space and try again")
     purge_forgotten(view, now())
-    manifest, covered, done.n_bytes_before = log.manifest, view.seen, store_bytes(log)
-    damaged: list[bytes] | None = [] if repair else None
-    number = reserve(log, "archive")
-    places = write_archive(log, number, ((change(line), doc_id) for line, doc_id in archived_source(view, check)))
-    # An archive of which a text could not be read stays: a later tool may read more of it.
-    unread = {place_parts(doc.life.place)[0] for doc in map(view.doc, range(view.n_docs()))
-              if doc.id not in places and needs_archive(view, doc)}
-    entries = write_log_files(log, map(change, next_generation_lines(view, places, done, damaged)))
-    new = {**manifest, "generation": manifest["generation"] + 1, "logs": entries,
-           "archives": [n for n in manifest["archives"] if n in unread] + ([number] if places else [])}
-    if damaged:
-        done.set_aside = log.places.damaged(now())
-        append_bytes(done.set_aside, b"\n".join(damaged) + b"\n")
-    index_ahead(log.places, new)
-    with Lock(log.places.lock()):
+    manifest, covered, archive = log.manifest, view.seen, new.write_archive()
+    listed = {**manifest, "generation": manifest["generation"] + 1, "archives": [archive] if new.places else [],
+              "logs": new.write_log()}
+    last = listed["logs"][-1][0]
+    if new.aside:
+        new.set_aside = places.damaged(now())
+        append_bytes(new.set_aside, b"\n".join(new.aside) + b"\n")
+    remove_file(places.current(listed["generation"]))  # of an interrupted rewrite, whose files were others
+    ahead = View(places)  # indexed before it is published: no reader is to meet a large store without an index
+    ahead.log = Log(places, listed)
+    catch_up(ahead, wait_s=LOCK_WAIT_S, max_docs=LARGEST_SEGMENT)
+    ahead.log.close()
+    with Lock(places.lock()):
         log.refresh()
         if log.identity() != (manifest["store"], manifest["generation"]) or log_check(log, covered) != view.check:
             raise StoreBusy("the store was replaced meanwhile; nothing was changed: run it again")
-        late = b"".join(block for _, block in log.blocks(covered))
-        append_bytes(log.places.log(entries[-1][0]), late)
-        new["archives"] += [n for n in log.manifest["archives"] if n not in manifest["archives"]]
-        log.replace_manifest(new)
+        append_bytes(places.log(last), b"".join(block for _, block in log.blocks(covered)))
+        log.replace_manifest(listed)
+        log.acknowledge(last, file_size(places.log(last)))
     sweep(log)
-    view.refresh()
-    done.n_bytes_after = store_bytes(log)
+    new.n_bytes_after = store_bytes(log)
 
 
-def rewrite(view: View, *, repair: bool = False, check: Callable[[], None] = lambda: None,
-            wait_s: float = 0.0, change: Callable[[bytes], bytes] = lambda line: line) -> Rewritten:
+def rewrite(view: View, *, repair: bool = False, accept: bool = False, check: Callable[[], None] = lambda: None,
+            wait_s: float = 0.0, change: Callable[[bytes], bytes] = lambda line: line) -> Rewrite:
     """Makes the next generation of the store: without superseded records, archived texts only in the archive.
 
     New files are written and synced beside the old ones, and indexed; then, under the lock, what was appended
     meanwhile is copied and the manifest swapped. An interruption at any instant leaves the old or the new
-    generation whole; files that belong to neither are removed by the next run. With *repair*, damaged lines are
-    set aside in a file instead of kept. *change* is applied to every line. StoreBusy when another rewrite takes longer
-    than *wait_s*.
+    generation whole; files that belong to neither are removed by the next run. Damaged when bytes are missing or a
+    record was altered, unless *accept* says that what is there is the truth; also when a part of an archive is damaged,
+    unless *repair* says to go on without it. With *repair*, damaged bytes are set aside in a file. *change* is applied
+    to every line. StoreBusy when another rewrite takes longer than *wait_s*.
     """
-    done, log = Rewritten(), view.refresh().log
-    if not log.generation():
-        return done
+    log, new = view.refresh().log, Rewrite(view, repair, accept, check, change)
+    if not log.generation() and not log.places.drafts():
+        return new
     with Lock(log.places.rewrite_lock(), wait_s):
         with Lock(log.places.lock()):
             log.ensure()
         try:
-            next_generation(view.refresh(), done, repair, check, change)
+            sound = without_damaged_index(view.refresh(), accept)  # what is accepted may be newer than the index
+            new = Rewrite(sound, repair, accept, check, change)
+            next_generation(new)
         except BaseException:
             try:
                 sweep(log)  # half a generation must not fill a disk that is full
             except RlmError:
                 pass
             raise
-    return done
+    view.refresh()
+    return new
 
 
 def scrubbed_line(line: bytes) -> bytes:
@@ -6436,163 +6635,117 @@ def scrubbed_line(line: bytes) -> bytes:
     return encode_record(clean)
 
 
-def marks_in(data: bytes) -> int:
-    """How many placeholders for secrets there are."""
-    return data.count(MARK.encode()) + data.count(PRIVATE.encode())
-
-
 def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) -> dict[str, int]:
-    """The memories that hold something to be replaced, by id ("" for what has none), with how much."""
-    from itertools import chain
+    """The memories that hold something to be replaced, by id ("" for what has none), with how much.
+
+    Damaged when there may be more in a part of an archive that cannot be read.
+    """
+    def lines() -> Iterator[bytes]:
+        for _, line in view.log.lines(0):
+            yield line + b"\n"
+        for number in view.log.manifest["archives"]:
+            for _, _, data, problem in members(view.log.places.archive(number), MEMBER_MAX_BYTES):
+                if problem:
+                    raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
+                yield from data.splitlines(keepends=True)
 
     found: dict[str, int] = {}
     n_read, total = 0, store_bytes(view.log)
-    logged = (line + b"\n" for _, line in view.log.lines(0))
-    for line in chain(logged, (line for line, _ in archived_source(view, lambda: None))):
+    for line in lines():
         n_read += len(line)
         progress(min(n_read, total), total, "reading")
         clean = scrubbed_line(line)
         if clean is not line:
             doc_id = text_field(decode_line(clean) or {}, "id")
-            found[doc_id] = found.get(doc_id, 0) + max(1, marks_in(clean) - marks_in(line))
+            n_marks = sum(clean.count(mark) - line.count(mark) for mark in (MARK.encode(), PRIVATE.encode()))
+            found[doc_id] = found.get(doc_id, 0) + max(1, n_marks)
     return found
-
-
-def worth_rewriting(view: View) -> bool:
-    """Whether archived or superseded lines make up more than a quarter of a log of some size."""
-    total = view.log.size()
-    idle = sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
-               if doc.life.tier >= 3 or doc.life.flags & (REPLACED | PURGED))
-    return total > 1 << 20 and idle * 4 > total
 
 
 def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge: bool,
               check: Callable[[], None] = lambda: None) -> tuple[int, int]:
     """Does what the plan says, as far as allowed; how many chunks were archived and purged."""
-    n_archived = 0
-    if archive:  # in slices, so that other writers get their turn
-        for i in range(0, len(plan.archive), 1000):
-            check()
-            n_archived += archive_docs(view, plan.archive[i : i + 1000], now_s)
+    check()
+    n_archived = archive_docs(view, plan.archive, now_s) if archive and plan.archive else 0
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
     # Also when an earlier run purged and was stopped before it took the texts off the disk.
     if n_purged or (purge and (rubbish(view.log) or any(view.life(n).flags & REPLACED for n in range(view.n_docs())))):
         rewrite(view, check=check, wait_s=LOCK_WAIT_S)
-    elif n_archived and worth_rewriting(view):
-        try:
+        return n_archived, n_purged
+    try:  # nobody asked for this, so nobody is told when it cannot be done now: verify and doctor tell why
+        if n_archived and view.log.size() > 1 << 20 and idle_bytes(view) * 4 > view.log.size():
             rewrite(view, check=check)
-        except StoreBusy:  # then another process is at it
-            pass
+        else:
+            leftovers(view.log.places, remove=True)
+    except (StoreBusy, StoreUnwritable, Damaged):
+        pass
     return n_archived, n_purged
 
 
 # -- verify -----------------------------------------------------------------
 
 
-def line_problem(record: Record | None) -> str:
-    """What is wrong with a line of the log, "" when nothing is."""
+def line_problem(line: bytes) -> Record:
+    """What is wrong with a line, {} when nothing is."""
+    record = decode_line(line)
     if record is None:
-        return "damaged: no record"
-    if (record["k"] in KINDS or record["k"] in TOMBSTONES) and not text_field(record, "id"):
-        return f"a {record['k']} without an id"
-    text, sha = record.get("text"), record.get("sha")
-    if record["k"] in LIVE_KINDS and isinstance(text, str) and isinstance(sha, str) and digest(text) != sha:
-        return f"the text of {record['id']} is not what was saved"
-    return ""
-
-
-def log_problems(log: Log, progress: Callable[[float, float, str], None]) -> Iterator[Record]:
-    """Every line of the log that is no sound record, with its place."""
-    number, n_lines, total = 0, 0, log.size()
-    for pos, line in log.lines(0):
-        file_number, start = next((n, s) for n, s in reversed(log.manifest["logs"]) if s <= pos)
-        n_lines = n_lines + 1 if file_number == number else 1
-        number = file_number
-        record = decode_line(line)
-        problem = line_problem(record) if line.strip() else ""
-        if problem:
-            yield {"file": os.path.basename(log.places.log(number)), "line": n_lines, "byte": pos - start,
-                   "n_bytes": len(line), "problem": problem, "repairable": record is None}
-        if n_lines & 255 == 0:
-            progress(pos, total, "checking")
-
-
-def file_problems(log: Log) -> Iterator[Record]:
-    """Every log file that is not there, or shorter than it was when the next one was begun."""
-    logs = log.manifest["logs"]
-    for i, (number, start) in enumerate(logs):
-        path = log.places.log(number)
-        size = file_size(path)
-        lost = logs[i + 1][1] - start - size if i + 1 < len(logs) else 0
-        if size < 0:
-            yield {"file": os.path.basename(path), "problem": "missing: put it back from a backup"}
-        elif lost > 0:
-            yield {"file": os.path.basename(path), "problem": f"cut short: its last {lost:,} bytes are gone"}
-
-
-def archive_problems(log: Log) -> Iterator[Record]:
-    """Every archive member that cannot be read, and every line in one that is no record."""
-    for number in log.manifest["archives"]:
-        path, offset = log.places.archive(number), 0
-        try:
-            end = os.path.getsize(path)
-            while offset < end:
-                data, after = read_member(path, offset, MEMBER_MAX_BYTES)
-                for i, line in enumerate(data.split(b"\n")[:-1]):
-                    problem = line_problem(decode_line(line))
-                    if problem:
-                        yield {"file": os.path.basename(path), "line": i + 1,
-                               "problem": f"member at byte {offset}: {problem}"}
-                offset = after
-        except (Damaged, OSError) as error:
-            yield {"file": os.path.basename(path), "problem": str(error)}
+        return {"problem": "damaged: no record", "repairable": True} if line.strip() else {}
+    kind, name = record["k"], text_field(record, "id")
+    if "c" in record:  # what a stub stands for is in the archive
+        return {"problem": f"altered: this {kind} {name} is not what was written", "repairable": "place" in record}
+    if is_nameless(record):
+        return {"problem": f"a {kind} without an id", "repairable": True}
+    return {"problem": f"the text of {name} is not what was saved"} if kind in KINDS and is_altered(record) else {}
 
 
 def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Record]:
     """Everything that is wrong with the store, as {"file", "problem"} and where known "line", "byte", "n_bytes".
 
-    "repairable" ones are those that `rewrite` with *repair* sets aside or removes.
+    "repairable" ones are those that `rewrite` with *repair* ends; with *accept* it takes the others as they are.
     """
-    problems = [*file_problems(view.log), *log_problems(view.log, progress), *archive_problems(view.log)]
-    problems += [{"file": os.path.basename(path), "problem": "left by an interrupted compact or archiving",
-                  "repairable": True} for path in leftovers(view.log.places)]
-    for doc in view.alive():
-        if doc.life.tier == 3:
+    log, places = view.log, view.log.places
+    problems: list[Record] = []
+
+    def add(path: str, problem: str, repairable: bool = False, **more: Any) -> None:
+        name = os.path.relpath(path, places.memory)
+        problems.append({"file": name, "problem": problem, "repairable": repairable, **more})
+
+    try:
+        if not load_manifest(places.manifest()) and places.numbered("log"):
+            add(places.manifest(), "missing: all log files are read", True)
+    except Damaged as error:
+        add(places.manifest(), str(error), True)
+    problems += log.problems()
+    before, n_lines, total = (0, 0), 0, log.size()
+    for pos, line in log.lines(0):
+        at = log.file_at(pos)
+        n_lines, before = n_lines + 1 if at == before else 1, at
+        if n_lines & 255 == 0:
+            progress(pos, total, "checking")
+        found = line_problem(line)
+        if found:
+            add(places.log(at[0]), line=n_lines, byte=pos - at[1], n_bytes=len(line), **found)
+    for number in log.manifest["archives"]:
+        for begin, _, data, problem in members(places.archive(number), MEMBER_MAX_BYTES):
+            if problem:
+                add(places.archive(number), problem, True)
+            for i, line in enumerate(data.split(b"\n")[:-1] if not problem else ()):
+                found = line_problem(line)
+                if found:
+                    add(places.archive(number), f"member at byte {begin}: {found['problem']}", line=i + 1)
+    for doc in map(view.doc, range(view.n_docs())):
+        if doc.life.place and not doc.life.flags & ~FORGOTTEN:
             try:
                 view.record(doc)
             except Damaged as error:
-                problems.append({"file": "archive", "problem": str(error)})
-    folder = view.log.places.index
-    for entry in view.index.files:
-        try:
-            data = read_file(os.path.join(folder, os.path.basename(str(entry[0]))))
-            sound = not data or crc_of(data) == entry[3]
-        except Damaged:  # another process has merged it into a new one meanwhile
-            continue
-        if not sound:
-            problems.append({"file": f"index/{entry[0]}", "problem": "damaged cache; remove the folder, it is rebuilt"})
+                add(places.archive(doc.life.place >> 48), f"the text of {doc.id} is lost: {error}", True)
+    for path in leftovers(places):
+        add(path, "left by an interrupted rewrite", True)
+    for name in damaged_index(view):
+        add(os.path.join(places.index, name), "damaged part of the index, which is a cache", True)
     if problems:
-        view.log.check_current()  # else files that a rewrite has just removed would be called missing
+        log.check_current()  # else files that a rewrite has just removed would be called missing
     return problems
-
-
-def manifest_problems(places: Places) -> list[Record]:
-    """What is wrong with the manifest, [] when it is sound or there is no store."""
-    try:
-        lost = not load_manifest(places.manifest()) and places.numbered("log")
-    except Damaged as error:
-        return [{"file": "manifest.json", "problem": str(error)}]
-    return [{"file": "manifest.json", "problem": "missing: all log files are read"}] if lost else []
-
-
-def repair_manifest(places: Places) -> str:
-    """Makes the manifest anew from the log files that are there; what became of the old one."""
-    with Lock(places.lock()):
-        aside = places.damaged(now())
-        append_bytes(aside, read_file(places.manifest()) + b"\n")
-        remove_file(places.manifest())
-        Log(places).ensure()
-    return f"made anew; the old one is in {os.path.basename(aside)}"
 
 
 # ============================================================================
@@ -6836,12 +6989,13 @@ def check_query(query: str) -> None:
 # -- how memories look in an answer -----------------------------------------
 
 
-def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str]) -> str:
+def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
-                                    "archived" if doc.life.tier == 3 else ""]))
+                                    "archived" if doc.life.tier == 3 else "",
+                                    "altered on disk" if record and is_altered(record) else ""]))
 
 
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
@@ -6862,7 +7016,7 @@ def numbered_lines(lines: Iterable[tuple[int, str]]) -> str:
 
 def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, summary, the lines that match."""
-    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels)} · score {hit.score:.2f}"
+    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · score {hit.score:.2f}"
     if hit.doc.kind == "insight":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = text_field(hit.record, "summary")
@@ -6883,7 +7037,7 @@ def hit_data(hit: Hit) -> dict[str, Any]:
 def insight_text(doc: Doc, record: Record, now_s: float, labels: Mapping[str, str]) -> str:
     """An insight with all its facts."""
     tags = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-    return f"[{doc.id}] {facts_line(doc, now_s, labels)}{tags}\n{record['text']}"
+    return f"[{doc.id}] {facts_line(doc, now_s, labels, record)}{tags}\n{record['text']}"
 
 
 def missing_text(missing: dict[str, list[str]]) -> str:
@@ -6908,7 +7062,7 @@ def nothing_found(view: View, query: str, project: str) -> str:
         if others:
             hints.append("found in other projects: " + ", ".join(list(others)[:5]))
         elif 255 not in own:
-            docs = newest(view, members(view.alive_mask()), 2000)
+            docs = newest(view, ordinals_in(view.alive_mask()), 2000)
             known = {labels.get(doc.identity, doc.project) for doc in docs}
             hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]))
     return nothing + "".join(f"; {hint}" for hint in hints) + "."
@@ -6974,7 +7128,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hits = search(view, query, allowed, limit)
             found = [] if hits.is_guess else [(hit.doc, hit.record) for hit in hits.hits]
         else:
-            docs = newest(view, members(allowed), limit)
+            docs = newest(view, ordinals_in(allowed), limit)
             found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
         hint = "" if found else nothing_found(view, query, project) if query.strip() else "No insights there."
         projects = Projects(view)
@@ -7074,7 +7228,7 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
     verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
     call.store.count_use(doc.id)
-    note = f"[{doc.id} · {facts_line(doc, now(), labels)} · lines {start + 1}-{shown} of {len(lines)}]"
+    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{shown} of {len(lines)}]"
     if len(verbatim) < sum(map(len, lines[start:shown])):
         note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
@@ -7094,7 +7248,7 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str,
     parts, now_s = [], now()
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
-        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels)}{score}"
+        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)}{score}"
         shown = [f"  {'>' if matches else ' '} {n}: {text}" for n, text, matches in
                  with_context(hit.record["text"], hit.lines)]
         rest = hit.n_lines - len(hit.lines)
@@ -7202,7 +7356,7 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
     limit = checked_limit(limit)
     with call.store.reading() as view:
-        keys = members(in_scope(view, Scope(kind="chunk")))
+        keys = ordinals_in(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
         labels = Projects(view).labels()
     now_s = now()
@@ -7243,7 +7397,7 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
         allowed = in_scope(view, scope)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-        rows = [session_data(view, name, allowed, labels) for name in newest_sessions(view, members(allowed), limit)]
+        rows = [session_data(view, name, allowed, labels) for name in newest_sessions(view, ordinals_in(allowed), limit)]
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
@@ -7259,7 +7413,7 @@ def rlm_domains(call: Call) -> Answer:
     with call.store.reading() as view:
         counts: dict[str, int] = {}
         named = view.mask([BY_DOMAIN + name for name in view.terms_from(BY_DOMAIN)])
-        for doc in newest(view, members(common(named, view.alive_mask()))):
+        for doc in newest(view, ordinals_in(common(named, view.alive_mask()))):
             counts[doc.domain] = counts.get(doc.domain, 0) + 1
     for name in setting(call.store.places, "domains"):
         counts.setdefault(name, 0)
@@ -7371,7 +7525,7 @@ def status_data(view: View) -> dict[str, Any]:
     rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
             for doc in view.alive()]
     chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    used = nlargest(5, ((uses, ordinal) for ordinal in members(view.alive_mask()) if (uses := view.life(ordinal).uses)))
+    used = nlargest(5, ((uses, ordinal) for ordinal in ordinals_in(view.alive_mask()) if (uses := view.life(ordinal).uses)))
     places = view.log.places
     return {
         "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
@@ -7382,6 +7536,7 @@ def status_data(view: View) -> dict[str, Any]:
         "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
         "transcript_bytes": folder_bytes(places.transcripts()),
         "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs), "damaged_lines": view.n_damaged,
+        "lost_bytes": view.log.acknowledged()[1],
         "semantic": None,
     }
 
@@ -7401,7 +7556,9 @@ def rlm_status(call: Call) -> Answer:
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
-        f"damaged lines: {data['damaged_lines']}" + (" (`rlm.py verify` shows them)" if data["damaged_lines"] else ""),
+        f"damaged lines: {data['damaged_lines']}" +
+        (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
+        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else ""),
         "semantic provider: none (ranking is by words)",
     ]
     return Answer("\n".join(lines), data)
@@ -9937,7 +10094,7 @@ def hand_back(hook: Hook) -> str:
     decisions = []
     try:
         view = hook.view()
-        keys = members(project_mask(view, hook.project))
+        keys = ordinals_in(project_mask(view, hook.project))
         decisions = insight_lines(view, keys, lambda doc: doc.label == "decision", 5)
     except NotIndexed as error:  # the task itself is in the transcript
         note_failure(hook.places, hook.event, error)
@@ -9980,7 +10137,7 @@ def where_it_stands(hook: Hook) -> str:
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    keys = members(project_mask(view, hook.project))
+    keys = ordinals_in(project_mask(view, hook.project))
     if not keys:
         return ""
     critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
@@ -11356,7 +11513,7 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
-    for doc, record in readable_records(view, members(in_scope(view, Scope(project=project))), lambda: None):
+    for doc, record in readable_records(view, ordinals_in(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
@@ -12458,6 +12615,9 @@ def loose_files(places: Places) -> list[tuple[str, int]]:
     return found
 
 
+DOCTOR_READS_BYTES = 200_000_000  # a second or two
+
+
 def store_checks(places: Places) -> list[Check]:
     """Permissions, damage and size of the store."""
     import shutil
@@ -12473,14 +12633,17 @@ def store_checks(places: Places) -> list[Check]:
         checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
                    f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
     try:
-        problems = [str(problem["problem"]) for problem in manifest_problems(places)]
         view = View(places).refresh()
-        problems += [counted(view.n_damaged, "damaged line")] if view.n_damaged else []
-        n_docs = view.n_docs()
+        n_docs, is_read = view.n_docs(), store_bytes(view.log) < DOCTOR_READS_BYTES
+        found = verify(view, lambda *_: None) if is_read else [*view.log.problems()]
+        problems = [f"{problem['file']}: {problem['problem']}" for problem in found[:3]]
+        problems += [counted(view.n_damaged, "damaged line")] if view.n_damaged and not is_read else []
+        problems += [f"{len(found) - 3} more"] if len(found) > 3 else []
     except RlmError as error:
-        problems, n_docs = [str(error)], 0
-    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify` shows where") if problems else
-                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, no damage", ""))
+        problems, n_docs, is_read = [str(error)], 0, True
+    seen = "no damage" if is_read else "no damage known (`rlm.py verify` reads every byte of a store of this size)"
+    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify --repair` mends what can be") if problems else
+                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""))
     free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
     checks.append(("disk", "warn" if free < LOW_DISK_BYTES else "ok", sizes,
@@ -12556,7 +12719,13 @@ def repair(places: Places) -> list[Step]:
     import argparse
 
     for path, mode in loose_files(places):
-        set_mode(path, mode)
+        with Writing(path):
+            os.chmod(path, mode)
+    view = View(places).refresh()
+    if view.log.generation() and not view.log.identity()[0]:
+        with Lock(places.lock()):
+            view.log.ensure()
+    without_damaged_index(view.refresh())
     record, done = install_record(places), []
     if not is_installed(record):
         return []  # installing is not repairing
@@ -12602,7 +12771,7 @@ EXAMPLES = {
     "import": "rlm.py import\nrlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\n"
               "rlm.py import ~/.claude/rlm/context",
     "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
-    "verify": "rlm.py verify\nrlm.py verify --repair",
+    "verify": "rlm.py verify\nrlm.py verify --repair\nrlm.py verify --accept",
     "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days\n"
               "rlm.py config project\nrlm.py config project --join old-name\nrlm.py config project --rename shop",
     "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
@@ -12779,6 +12948,8 @@ def add_command_arguments(parser: Any, name: str) -> None:
         parser.add_argument("--project", default="", help="only this project")
     elif name == "verify":
         parser.add_argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers")
+        parser.add_argument("--accept", action="store_true",
+                            help="take lines that somebody changed, and an older or shorter log, as the truth")
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     elif name in ("compact", "scrub"):
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
@@ -12958,28 +13129,41 @@ def problem_text(problem: Record) -> str:
     return f"{problem['file']}{where}{size}: {problem['problem']}{mended}"
 
 
+def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -> str:
+    """Mends what `verify` found, and notes it there; why it cannot be done, "" when it was."""
+    try:
+        done = rewrite(view, repair=repair, accept=accept)
+    except Damaged as error:
+        return f"Not mended: {error}."
+    for problem in problems:
+        if repair and problem["repairable"]:
+            problem["repaired"] = done.set_aside or "mended"
+        elif accept and not problem["repairable"]:
+            problem["repaired"] = "accepted"
+    if done.lost:
+        problems.append({"file": done.set_aside, "repaired": "purged; this file has what is left",
+                         "problem": f"texts that are lost: {', '.join(done.lost)}"})
+    return ""
+
+
 def verify_command(call: Call, options: Any) -> int:
     """Reports damage; 1 when there is any that was not repaired."""
-    places = call.store.places
-    problems = manifest_problems(places)
-    if problems and options.repair and not options.dry_run:
-        problems[0]["repaired"] = repair_manifest(places)
-    if not problems or "repaired" in problems[0]:
-        view = View(places).refresh()
-        problems += [*verify(view, call.progress), *transcript_problems(places)]
-        call.progress(0, 0, "")
-        for problem in problems if options.repair and not options.dry_run else ():
-            if "transcript" in problem:
-                problem["repaired"] = mend_transcript(Keeper(view, is_final=False), problem["transcript"])
-        if options.repair and not options.dry_run and any(p.get("repairable") for p in problems):
-            done = rewrite(view, repair=True)
-            for problem in problems:
-                if problem.get("repairable"):
-                    problem["repaired"] = done.set_aside or "removed"
-    lines = [problem_text(problem) for problem in problems]
-    left = sum("repaired" not in p for p in problems)
+    repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
+    view, refused = View(call.store.places).refresh(), ""
+    problems = verify(view, call.progress)
+    call.progress(0, 0, "")
+    if any(repair if problem["repairable"] else accept for problem in problems):
+        refused = mend_store(view, problems, repair, accept)
+    copies = [*transcript_problems(call.store.places)]
+    for problem in copies if repair else ():
+        problem["repaired"] = mend_transcript(Keeper(view, is_final=False), problem["transcript"])
+    problems += copies
+    left = sum("repaired" not in problem for problem in problems)
     summary = f"{counted(len(problems), 'problem')}, {left} left." if problems else "No damage."
-    print_answer(Answer("\n".join([*lines, summary]), {"problems": problems, "n_left": left}), options.json)
+    if left and not (repair or accept):
+        summary += " `rlm.py verify --repair` sets damaged bytes aside; --accept takes as it is what somebody changed."
+    print_answer(Answer("\n".join([*map(problem_text, problems), *filter(None, [refused]), summary]),
+                        {"problems": problems, "n_left": left}), options.json)
     return 1 if left else 0
 
 
@@ -13074,6 +13258,7 @@ def config_command(call: Call, options: Any) -> int:
 def scrub_command(call: Call, options: Any) -> int:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
+    n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
     files = [path for path in (*places.set_aside(), places.hooks_log()) if os.path.exists(path)]
@@ -13097,11 +13282,13 @@ def scrub_command(call: Call, options: Any) -> int:
     lines += [f"other files: {counted(n_lines, 'line')}"] if n_lines else []
     lines += [f"transcript {name}: cannot be read and was left as it is; `rlm.py verify --repair` mends it, then scrub "
               "again" for name in damaged]
+    if n_left:
+        lines.append(f"{counted(n_left, 'file')} left by an interrupted rewrite: {'would be ' * dry_run}removed")
     verb = "Would replace" if dry_run else "Replaced"
     total = f"{verb} secrets in {counted(len(memories), 'memory', 'memories')} and " \
         f"{counted(len(transcripts), 'transcript')}."
     data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "damaged": damaged,
-            "done": not dry_run}
+            "leftovers": n_left, "done": not dry_run}
     print_answer(Answer("\n".join([*lines, total]) if lines else "No secrets found.", data), options.json)
     return 1 if damaged else 0
 

@@ -104,6 +104,9 @@ class PlacesTest(TempHome):
         with mock.patch.dict(os.environ, {"HOME": ""}), self.assertRaisesRegex(rlm.StoreUnwritable,
                                                                                "set HOME or RLM_HOME"):
             rlm.Places()
+        moved = os.path.join(self.home, "moved é")
+        with mock.patch.dict(os.environ, {"HOME": "", "RLM_CONTEXT_DIR": moved}):
+            self.assertEqual((rlm.Places().home, rlm.Places().memory), (moved, moved))
         del os.environ["HOME"]  # put back by TempHome
         with mock.patch("pwd.getpwuid", side_effect=KeyError), self.assertRaisesRegex(rlm.StoreUnwritable,
                                                                                       "set HOME or RLM_HOME"):

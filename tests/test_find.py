@@ -585,7 +585,7 @@ class ScopeTest(FindCase):
         self.call("rlm_remember", content="é low", importance="low", category="todo")
         view = self.view()
         for details, ordinals in (({"importance": "high"}, {0}), ({"category": "todo"}, {1}), ({}, {0, 1})):
-            self.assertEqual(set(rlm.members(rlm.in_scope(view, rlm.Scope(**details)))), ordinals)
+            self.assertEqual(set(rlm.ordinals_in(rlm.in_scope(view, rlm.Scope(**details)))), ordinals)
 
 
 class SearchTest(FindCase):

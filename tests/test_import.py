@@ -140,6 +140,7 @@ class JsonLinesTest(ImportCase):
         rows = {row["id"]: row for row in self.rows()}
         self.assertEqual((rows["a1"]["tier"], rows["a1"]["uses"]), ("archived", 2))
         self.assertEqual(self.text("a1"), HARD)
+        rlm.rewrite(self.view())
         packed = b"".join(rlm.read_file(self.places.archive(n)) for n in self.places.numbered("archive"))
         self.assertIn("日本語".encode(), gzip.decompress(packed))
         self.assertEqual(sum(row["tier"] == "archived" for row in rows.values()), 1)

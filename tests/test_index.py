@@ -201,7 +201,7 @@ class IndexCase(TempHome):
         """Compares `rank` with brute force; how many documents match."""
         allowed = rlm.in_scope(view, rlm.Scope(**filters))
         fitting = in_scope(self.rows, filters) & {i for i, row in enumerate(self.rows) if row.is_alive}
-        self.assertEqual(set(rlm.members(allowed)), fitting, filters)
+        self.assertEqual(set(rlm.ordinals_in(allowed)), fitting, filters)
         scores = {i: s for i, s in brute_force(self.rows, query).items() if i in fitting}
         asked = rlm.Query(view, query)
         found, delta = rlm.ranked(asked, allowed, limit), 2 * asked.unit * (1 + len(asked.lists))  # sums are rounded
@@ -782,7 +782,7 @@ class LookupTest(TempHome):
                 self.assertEqual(view.record(doc)["text"], entry["text"], i)
             if i in alive:
                 self.assertEqual(doc.life.tier, 3 if entry["archived"] else entry["first_tier"], i)
-        self.assertEqual(set(rlm.members(view.alive_mask())), {view.ordinal_of(i) for i in alive})
+        self.assertEqual(set(rlm.ordinals_in(view.alive_mask())), {view.ordinal_of(i) for i in alive})
 
     def check_lookups(self, rng: random.Random, view: rlm.View) -> None:
         """Compares look-ups by id, part of an id, number and digest."""

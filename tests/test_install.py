@@ -1255,7 +1255,7 @@ class DoctorTest(InstallCase):
         with mock.patch.object(rlm, "unsaved_transcripts", return_value=[("/p/a.jsonl", 5000, 2.0)]):
             code, found, _ = self.doctor()
             self.assertEqual(code, 1)
-            self.assertIn("1 damaged line", found["store"][0][1])
+            self.assertIn("log-000001.jsonl: damaged: no record", found["store"][0][1])
             self.assertEqual(found["hooks"][0][0], "warn")
             self.assertRegex(found["hooks.log"][0][1], r"^4 lines in 7 days.*error 2.*error 3.*error 4$")
             self.assertEqual(found["transcripts"][0][0], "warn")

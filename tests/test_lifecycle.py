@@ -57,7 +57,7 @@ class LifeCase(TempHome):
         """id -> tier of everything."""
         return {doc_id: value[8] for doc_id, value in everything(self.places).items()}
 
-    def compact(self, **options: Any) -> rlm.Rewritten:
+    def compact(self, **options: Any) -> rlm.Rewrite:
         """Rewrites the store as a new process would."""
         return rlm.rewrite(self.view(), **options)
 
@@ -69,7 +69,7 @@ class LifeCase(TempHome):
 
     def problems(self) -> list[dict[str, Any]]:
         """What verify finds."""
-        return [*rlm.manifest_problems(self.places), *rlm.verify(self.view(), lambda *_: None)]
+        return rlm.verify(self.view(), lambda *_: None)
 
     def on_disk(self) -> bytes:
         """Every byte of every file below the home, packed ones also unpacked, names included."""
@@ -197,7 +197,7 @@ class RuleTest(LifeCase):
         views = [self.view(), self.view()]
         plans = [rlm.retention_plan(view, self.now_s) for view in views]
         done = [rlm.carry_out(view, plan, self.now_s, archive=True, purge=True) for view, plan in zip(views, plans)]
-        self.assertEqual((done, self.places.numbered("archive")), ([(3, 0), (0, 0)], [1]))
+        self.assertEqual((done, self.places.numbered("archive")), ([(3, 0), (0, 0)], []))
 
     def test_what_was_used_after_the_plan_was_made_is_not_purged(self) -> None:
         ids = [self.chunk(f"chunk {i} é") for i in range(4)]
@@ -240,6 +240,7 @@ class ArchiveTest(LifeCase):
 
     def test_plain_tools_read_the_archive(self) -> None:
         texts = self.fill()
+        self.compact()
         (number,) = self.places.numbered("archive")
         path = self.places.archive(number)
         self.assertEqual(subprocess.run(["gunzip", "-t", path], check=False).returncode, 0)
@@ -254,6 +255,19 @@ class ArchiveTest(LifeCase):
         (doc_id, *_) = self.fill()
         self.call("rlm_peek", chunk_id=doc_id)
         self.assertEqual((self.doc(doc_id).life.uses, self.doc(doc_id).tier()), (1, "archived"))
+
+    def test_archiving_and_restoring_pack_nothing_and_write_a_small_line_each(self) -> None:
+        ids = [self.chunk(f"chunk {i} " + "padding é " * 5000) for i in range(3)]
+        before = len(self.log_bytes())
+        with mock.patch.object(rlm, "gzip_member", side_effect=AssertionError):
+            self.archive(*ids)
+            self.call("rlm_restore", chunk_id=ids[1])
+        self.assertLess(len(self.log_bytes()) - before, 5 * 130)
+        self.assertEqual(list(self.tiers().values()), ["archived", "session", "archived"])
+        self.compact()
+        self.assertEqual(list(self.tiers().values()), ["archived", "session", "archived"])
+        self.assertEqual([b'"text":' in line for line in self.log_bytes().splitlines() if b'"chunk"' in line],
+                         [False, True, False])
 
     def test_restoring_is_lossless_before_and_after_a_compact(self) -> None:
         for compacted in (False, True):
@@ -326,30 +340,18 @@ class ArchiveTest(LifeCase):
                         readable += self.call("rlm_peek", chunk_id=doc_id).verbatim == text
                     except rlm.Damaged as error:
                         self.assertIn("archive", str(error))
-                self.assertEqual(readable, {"first member": 12, "cut": 48, "gone": 0}[name])
+                self.assertIn(readable, {"first member": [12], "cut": range(48, 60), "gone": [0]}[name])
                 self.assertEqual(len(self.call("rlm_search", query="chunk with", limit=100).data["hits"]) > 0,
                                  readable > 0)
                 self.call("rlm_grep", pattern="unique")
                 self.assertIn(os.path.basename(path), [p["file"] for p in self.problems()])
                 self.assertEqual(self.main("verify")[0], 1)
-                self.compact()  # keeps what it cannot read
-                self.assertEqual(os.path.exists(path), damaged is not None)
+                with self.assertRaisesRegex(rlm.Damaged, "nothing was changed: put a backup back"):
+                    self.compact()
+                self.assertEqual(rlm.read_file(path), damaged or b"")
                 with open(path, "wb") as file:  # somebody finds a backup
                     file.write(data)
                 self.assertEqual({i: v[1] for i, v in everything(self.places).items()}, texts)
-
-    def test_a_damaged_archive_does_not_keep_every_later_one(self) -> None:
-        self.fill()
-        self.compact()
-        (damaged,) = self.places.numbered("archive")
-        data = rlm.read_file(self.places.archive(damaged))
-        with open(self.places.archive(damaged), "wb") as file:
-            file.write(b"\0" * 40 + data[40:])
-        for i in range(3):
-            self.archive(self.chunk(f"later {i} é"))
-            self.compact()
-            self.assertEqual(len(self.places.numbered("archive")), 2)
-            self.assertIn(damaged, self.places.numbered("archive"))
 
     def test_a_bomb_in_the_archive_is_refused_and_the_rest_goes_on(self) -> None:
         doc_id, other = self.chunk("to become a bomb é"), self.chunk("another é")
@@ -366,7 +368,8 @@ class ArchiveTest(LifeCase):
                 self.call("rlm_restore", chunk_id=doc_id)
             self.assertEqual([h["id"] for h in self.call("rlm_grep", pattern="an?other|bomb").data["hits"]], [other])
             self.assertEqual([p["file"] for p in self.problems()][0], os.path.basename(self.places.archive(number)))
-            self.assertEqual(self.compact().n_kept, 2)
+            done = self.compact(repair=True)
+            self.assertEqual((done.n_kept, done.lost, self.problems()), (2, [doc_id], []))
 
 
 class PurgeTest(LifeCase):
@@ -597,13 +600,15 @@ class CompactTest(LifeCase):
 
         def repair() -> None:
             if not done:
-                done.append(rlm.repair_manifest(self.places))
+                os.unlink(self.places.manifest())
+                done.append(self.chunk("written meanwhile é"))
 
         with self.assertRaisesRegex(rlm.StoreBusy, "nothing was changed: run it again"):
             self.compact(check=repair)
-        self.assertEqual(everything(self.places), before)
+        after = everything(self.places)
+        self.assertEqual({i: v for i, v in after.items() if i not in done}, before)
         self.compact()
-        self.assertEqual((everything(self.places), self.problems()), (before, []))
+        self.assertEqual((everything(self.places), self.problems()), (after, []))
 
     def test_a_compact_that_began_with_a_write_that_was_taken_back_gives_up(self) -> None:
         self.archive(self.chunk("archived é"))
@@ -619,7 +624,7 @@ class CompactTest(LifeCase):
         self.assertEqual([view.n_docs() for view in rewriting], [2])
         new = self.chunk(text)
         with mock.patch.object(rlm.View, "refresh", lambda view, *_: view), self.assertRaises(rlm.StoreBusy):
-            rlm.next_generation(rewriting[0], rlm.Rewritten(), False, lambda: None)
+            rlm.next_generation(rlm.Rewrite(rewriting[0], False, False, lambda: None, lambda line: line))
         self.assertEqual(everything(self.places)[new][1], text)
 
     def test_a_second_compact_at_the_same_time_is_refused_and_changes_nothing(self) -> None:
@@ -794,7 +799,7 @@ class InterruptionTest(LifeCase):
         final = everything(self.places)
         self.assertNotEqual(final, expected)
         self.put_back(keep)
-        for at in self.each_stop(lambda: self.call("rlm_retention_run")):
+        for at in self.each_stop(lambda: self.call("rlm_retention_run"), 1):
             with self.subTest(at):
                 self.assertEqual({i: v[1] for i, v in everything(self.places).items()},
                                  {i: v[1] for i, v in expected.items()})

@@ -61,7 +61,9 @@ class LineTest(unittest.TestCase):
         self.assertEqual(line.count(b"\n"), 1)
         self.assertTrue(line.endswith(b"\n"))
         self.assertEqual(rlm.decode_line(line[:-1]), record)
-        self.assertEqual(json.loads(line.decode("utf-8")), record)  # what jq and any other reader do
+        read = json.loads(line.decode("utf-8"))  # what jq and any other reader do
+        self.assertRegex(read.pop("c"), "^[0-9a-f]{8}$")
+        self.assertEqual(read, record)
 
     def test_every_text_comes_back_as_it_was_from_one_line_of_valid_json(self) -> None:
         for name, text in TEXTS.items():
@@ -143,6 +145,7 @@ class EventTest(unittest.TestCase):
             ({"k": "forget", "at": 400, "undo": True}, (rlm.place_of([1, 5, 2]), 4, 100, 300, 0, 3)),
             ({"k": "restore", "at": 500}, (rlm.place_of([1, 5, 2]), 4, 100, 500, 0, 1)),
             ({"k": "restore", "at": 600}, (rlm.place_of([1, 5, 2]), 4, 100, 500, 0, 1)),
+            ({"k": "archive", "at": 700}, (rlm.place_of([1, 5, 2]), 4, 100, 700, 0, 3)),
         ):
             rlm.EVENTS[record["k"]](life, record, 1)
             self.assertEqual(tuple(getattr(life, name) for name in rlm.STATE), expected, record)
@@ -211,7 +214,7 @@ class FoldTest(TempHome):
         self.call("rlm_remember", content=HARD)
         for line in self.log_bytes().splitlines():
             record = json.loads(line)
-            self.assertEqual(list(record)[:2] + list(record)[-1:], ["v", "k", "text"])
+            self.assertEqual(list(record)[:3] + list(record)[-1:], ["c", "v", "k", "text"])
 
     def test_a_later_record_with_the_same_id_replaces_the_earlier_and_keeps_its_uses(self) -> None:
         self.log({"v": 1, "k": "chunk", "id": "a", "text": "first é"}, {"v": 1, "k": "use", "id": "a", "n": 4, "at": 7},

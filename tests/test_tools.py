@@ -751,6 +751,7 @@ class RetentionTest(ToolCase):
         gone = self.old(text, 400, summary="a summary that goes too")
         with days_ago(181):
             self.call("rlm_retention_run")
+        rlm.rewrite(self.view())
         self.assertIn("zwölf".encode(), self.archive_text())
         done = self.call("rlm_retention_run", purge=True)
         self.assertEqual((done.data["purged"], done.data["n_purged"]), ([gone], 1))
