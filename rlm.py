@@ -2062,6 +2062,7 @@ FORMS = Memo(form_terms)
 
 def token_terms(raw: str) -> tuple[str, ...]:
     """Every term that one raw token counts for."""
+    raw = bare(raw)
     if raw.isalpha() and raw.isascii() and (raw.islower() or raw.isupper() or raw.istitle()):
         word = raw.lower()
         return (word, *FORMS[word])
