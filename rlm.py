@@ -1340,6 +1340,15 @@ def file_signature(path: str) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
+def free_bytes(path: str) -> int:
+    """What the disk of that file or folder has room for; without an answer, plenty."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return 1 << 60
+    return disk.f_bavail * disk.f_frsize
+
+
 def file_size(path: str) -> int:
     """Bytes of the file, -1 when there is none: another process may have removed it a moment ago."""
     try:
@@ -2262,6 +2271,7 @@ MERGED_MAX_DOCS = 4096  # merged while serving: bounds the server's memory
 LARGEST_SEGMENT = 1 << 15  # a row must fit two bytes
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
+INDEX_LEAVES_BYTES = 1 << 20
 # How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
 READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
@@ -3353,6 +3363,8 @@ def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS
         with Builder(view, wait_s, fork, tick) as builder:
             while builder.is_locked:  # in stretches: a large log without an index must not fill the memory
                 view.refresh(BUILT_MAX_DOCS)
+                if free_bytes(view.log.places.memory) < view.seen - view.index.covers + INDEX_LEAVES_BYTES:
+                    return False  # a cache does not take the room that memories need
                 if view.seen == view.index.covers or not view.log.identity()[0]:
                     merge(view, max_docs, pause)
                     return True
@@ -4319,7 +4331,8 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
     allowed = common(in_scope(view, scope), view.mask([BY_KIND + "chunk"]))
     heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail.docs if allowed[doc.ordinal]]]
     heapify(heaps[0])
-    marks = [(-s.newest_s, -(s.first + s.n_docs), s) for s in view.index.segments]  # whatever comes after is not open
+    # Behind a mark, (time, ordinal) negated, the number of its segment: whatever comes after is not open.
+    marks = [(-s.newest_s, -(s.first + s.n_docs), n) for n, s in enumerate(view.index.segments)]
     heapify(marks)
     clauses, begun, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), set(), False
     while marks or any(heaps):
@@ -4327,14 +4340,15 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
         if best and (not marks or best[0] <= marks[0][:2]):
             yield -heappop(best)[1]
             continue
-        after_at, after, segment = heappop(marks)
+        after_at, after, n_segment = heappop(marks)
+        segment = view.index.segments[n_segment]
         at_s, first = segment.column("at_s", "d"), segment.first
         rows = ordinals_in(allowed[first : first + segment.n_docs])
         if is_common and first not in begun:
             begun.add(first)
             found = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row)) for row in rows))
             if found:
-                heappush(marks, (*found[-1], segment))
+                heappush(marks, (*found[-1], n_segment))
         else:
             left = set(rows)
             for n_asked, clause in enumerate(clauses):
@@ -6558,8 +6572,7 @@ def next_generation(new: Rewrite) -> None:
     new.n_bytes_before = store_bytes(log)
     for problem in () if new.accept else log.problems():
         raise new.refusal(f"{problem['file']} is {problem['problem']}", "accept")
-    disk = os.statvfs(places.memory)
-    free, needed = disk.f_bavail * disk.f_frsize, new.n_bytes_before - idle_bytes(view) // 2
+    free, needed = free_bytes(places.memory), new.n_bytes_before - idle_bytes(view) // 2
     if free < needed:
         raise StoreUnwritable(f"{places.memory}: rewriting the store needs about {size_text(needed)}, and only "
                               f"{size_text(free)} are free; nothing was changed: free some space and try again")
@@ -7398,7 +7411,8 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
         allowed = in_scope(view, scope)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-        rows = [session_data(view, name, allowed, labels) for name in newest_sessions(view, ordinals_in(allowed), limit)]
+        names = newest_sessions(view, ordinals_in(allowed), limit)
+        rows = [session_data(view, name, allowed, labels) for name in names]
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
@@ -7526,7 +7540,8 @@ def status_data(view: View) -> dict[str, Any]:
     rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
             for doc in view.alive()]
     chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    used = nlargest(5, ((uses, ordinal) for ordinal in ordinals_in(view.alive_mask()) if (uses := view.life(ordinal).uses)))
+    alive = ordinals_in(view.alive_mask())
+    used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
     places = view.log.places
     return {
         "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),

@@ -434,7 +434,7 @@ class PrivacyTest(DamageCase):
             if entry.is_file():
                 data = rlm.read_file(entry.path)
                 if entry.name.endswith(".gz"):
-                    data = b"".join(part for _, _, part, _ in rlm.ordinals_in(entry.path, 1 << 20))
+                    data = b"".join(part for _, _, part, _ in rlm.members(entry.path, 1 << 20))
                 n_files += self.SECRET in data
         return n_files
 
@@ -566,7 +566,7 @@ class FuzzTest(DamageCase):
             found |= {r["text"] for line in rlm.read_file(self.places.log(number)).split(b"\n")
                       if (r := rlm.decode_line(line)) and "text" in r and not rlm.is_altered(r)}
         for number in self.places.numbered("archive"):
-            for _, _, data, _ in rlm.ordinals_in(self.places.archive(number), 1 << 20):
+            for _, _, data, _ in rlm.members(self.places.archive(number), 1 << 20):
                 found |= {r["text"] for line in data.split(b"\n")
                           if (r := rlm.decode_line(line)) and "text" in r and not rlm.is_altered(r)}
         return found

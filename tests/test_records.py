@@ -177,8 +177,8 @@ class FoldTest(TempHome):
 
     def log(self, *records: dict[str, Any]) -> None:
         """Appends records as they are."""
-        with rlm.Writer(rlm.View(self.places)) as writer:
-            writer.records.extend(records)
+        with rlm.Lock(self.places.lock()):
+            rlm.Log(self.places).append(records)
 
     def test_every_text_comes_back_from_the_tail_the_index_and_the_archive(self) -> None:
         ids = {name: self.chunk(text) for name, text in TEXTS.items()}
