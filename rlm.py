@@ -666,25 +666,28 @@ def current_session() -> str:
 #
 #   chunk    id at project domain ticket session type tags summary entities importance sha n_bytes text
 #            (an archived chunk whose log was compacted has "place" and "archived_at" instead of "text")
-#            of a transcript also: until branch files changed commands errors sidechain uuids
+#            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
 #   insight  id at project category importance tags sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id place             its text is (also) in the archive at place = [file, member offset, line]
 #   restore  at id                   it is active again
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
+#   erase    at id session place     likewise, without a trace of the text; no later record brings it back. "place" says
+#            where it came from: {"lines": keys of a transcript's lines}, {"source": path}, {"whole": the session}
 #
 # A record is never changed; a later record with the same id replaces it. Keys and kinds that this version
 # does not know are kept. "text" comes last so that a person reading the log sees the small fields first.
 
 RECORD_VERSION = 1
 CHUNK_TYPES = ("session", "snapshot", "debug")
-MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode")
+MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
 LIVE_KINDS = ("chunk", "insight")
-KINDS = (*LIVE_KINDS, "purge")
+GONE_KINDS = ("purge", "erase")
+KINDS = (*LIVE_KINDS, *GONE_KINDS)
 EVENT_KINDS = ("use", "forget", "archive", "restore")
 TIERS = ("task", "session", "longterm", "archived", "purged")
 
@@ -838,7 +841,7 @@ def first_tier(kind: str, label: str) -> int:
 
 
 def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | None:
-    """The catalogue entry of a chunk, insight or purge record; None for an event or a record without id."""
+    """The catalogue entry of a record of one of KINDS; None for an event or a record without id."""
     kind, doc = record["k"], Doc()
     doc.id = text_field(record, "id")
     if kind not in KINDS or not doc.id:
@@ -856,7 +859,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     doc.life = Life(tier=3 if place else first_tier(kind, doc.label), place=place)
     if place:
         doc.life.moved_s = seconds_field(record, "archived_at")
-    if kind == "purge":
+    if kind in GONE_KINDS:
         doc.life.flags, doc.life.tier = PURGED, 4
     return doc
 
@@ -1963,7 +1966,7 @@ def term_bytes(term: str) -> bytes:
 def meta_terms(doc: Doc, record: Record) -> list[str]:
     """The terms under which the document is found by anything but its words."""
     terms = [BY_ID + doc.id, BY_KIND + doc.kind]
-    if doc.kind == "purge":
+    if doc.kind in GONE_KINDS:
         return terms
     terms += [BY_DIGEST + text_field(record, "sha"), BY_PROJECT + folded(doc.project)]
     terms += [BY_SESSION + doc.session] if doc.session else []
@@ -2502,7 +2505,7 @@ class View:
 
     __slots__ = ("log", "index", "index_signature", "seen", "tail", "changed", "ordinals", "digests", "numbers",
                  "stems", "dead_indexed", "postings", "n_entered", "n_tail_tokens", "n_damaged", "members", "identity",
-                 "check")
+                 "check", "erased")
 
     def __init__(self, places: Places) -> None:
         self.log = Log(places)
@@ -2510,6 +2513,7 @@ class View:
         self.identity = self.log.identity()
         self.check = 0  # of the log's last bytes that were seen
         self.members: dict[int, list[bytes]] = {}
+        self.erased: Any = None  # see erasures
         self.reset(Snapshot())
 
     def reset(self, index: Snapshot) -> None:
@@ -2573,6 +2577,8 @@ class View:
                     apply_event(self.changing(ordinal), record, first_tier(kind, label))
             return
         before = self.ordinal_of(doc.id)
+        if before >= 0 and self.kind_and_label(before)[0] == "erase":  # a log of another machine, or from a backup
+            return
         if before >= 0:
             old = self.changing(before)
             doc.life.uses, doc.life.last_use_s = old.uses, old.last_use_s
@@ -2686,7 +2692,7 @@ class View:
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
         record = self.logged_record(doc)
-        if record and (isinstance(record.get("text"), str) or doc.kind == "purge"):
+        if record and (isinstance(record.get("text"), str) or doc.kind in GONE_KINDS):
             return record
         if doc.life.place:
             return self.archived_record(doc)
@@ -5874,8 +5880,83 @@ class Writer:
                 return new_id
 
 
+# -- what was erased: it is never stored anew, whatever brings it ------------
+
+KEY_BYTES = 6  # 48 bits: two of 100,000 lines share one with a chance of 2e-5
+
+
+def uuid_key(uuid: str) -> bytes:
+    """What is kept of the UUID of a transcript's line."""
+    from hashlib import blake2b
+
+    return blake2b(uuid.encode("utf-8", "replace"), digest_size=KEY_BYTES).digest()
+
+
+def unpacked_keys(packed: object) -> list[bytes]:
+    """The keys that packed_keys packed; [] for anything else."""
+    from base64 import b64decode
+
+    try:
+        data = b64decode(packed) if isinstance(packed, str) else b""
+    except ValueError:
+        data = b""
+    return [data[i : i + KEY_BYTES] for i in range(0, len(data) - KEY_BYTES + 1, KEY_BYTES)]
+
+
+def packed_keys(keys: Iterable[bytes]) -> str:
+    """The keys as one text."""
+    from base64 import b64encode
+
+    return b64encode(b"".join(keys)).decode("ascii")
+
+
+class Erased:
+    """By what erased memories are known again: their ids, and where they came from."""
+
+    __slots__ = ("ids", "lines", "sources", "sessions")
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.ids: set[str] = set()
+        self.lines: set[bytes] = set()  # keys of transcripts' lines
+        self.sources: set[str] = set()  # imported files, or lines of such
+        self.sessions: dict[str, float] = {}  # of which something was erased: all up to that time, -1 for a part
+        for record in records:
+            place = record.get("place")
+            place = place if isinstance(place, dict) else {}
+            session, until_s = text_field(record, "session"), place.get("until")
+            self.ids.add(text_field(record, "id"))
+            self.lines.update(unpacked_keys(place.get("lines")))
+            self.sources.update(filter(None, [text_field(place, "source")]))
+            if session:
+                until_s = float(until_s) if isinstance(until_s, (int, float)) else -1.0
+                self.sessions[session] = max(self.sessions.get(session, -1.0), until_s)
+
+    def holds(self, item: Item) -> bool:
+        """Whether the item was erased: by its id, its source, its lines or its session; or may summarise what was."""
+        if text_field(item, "id") in self.ids or text_field(item, "source") in self.sources:
+            return True
+        uuids, session = item.get("uuids"), text_field(item, "session")
+        if isinstance(uuids, list) and any(uuid_key(str(uuid)) in self.lines for uuid in uuids):
+            return True
+        return session in self.sessions and (
+            item.get("type") == "snapshot" or at_of(item, "created_at") <= self.sessions[session])
+
+
+def erasures(view: View) -> Erased:
+    """What was erased from the store so far; the same object as before when that is the same."""
+    seen = view.identity, view.n_docs()
+    if view.erased is None or view.erased[0] != seen:
+        ordinals = [key >> 8 for segment in view.index.segments for key in segment.keys(BY_KIND + "erase")]
+        ordinals += [doc.ordinal for doc in view.tail if doc.kind == "erase"]
+        _, before, erased = view.erased or (seen, [-1], None)
+        if before != ordinals or erased is None:
+            erased = Erased(record for _, record in readable_records(view, ordinals, lambda: None))
+        view.erased = seen, ordinals, erased
+    return view.erased[2]  # type: ignore[no-any-return]
+
+
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
-             at_s: float, wanted_id: str = "") -> tuple[str, bool]:
+             at_s: float, wanted_id: str = "", **more: Any) -> tuple[str, bool]:
     """Queues an insight; its id, and whether it is new. The same statement in the same project is stored once."""
     text, project = redact(text), redact(project)
     text_size(text, MAX_INSIGHT_BYTES)
@@ -5885,7 +5966,7 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         return known, False
     new_id = wanted_id if writer.is_free(wanted_id) else writer.insight_id()
     writer.add("insight", id=new_id, at=stamp(at_s), project=project, category=category, importance=importance,
-               tags=list(map(redact, tags)), sha=sha, n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
+               tags=list(map(redact, tags)), **more, sha=sha, n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
     writer.fresh["insight", project, sha] = new_id
     writer.given.add(new_id)
     return new_id, True
@@ -5946,10 +6027,10 @@ def clean_tags(value: object) -> list[str]:
 class Imported:
     """What an import did, in numbers, with what it could not take and why."""
 
-    __slots__ = ("n_new", "n_known", "n_excluded", "refused")
+    __slots__ = ("n_new", "n_known", "n_excluded", "n_erased", "refused")
 
     def __init__(self) -> None:
-        self.n_new = self.n_known = self.n_excluded = 0
+        self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
         self.refused: list[str] = []
 
 
@@ -5960,13 +6041,15 @@ def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
 
 def without_secret_names(item: Item) -> Item:
     """The item with text and names redacted, before names are cut to size and an id is made of them."""
-    names = ("text", "id", "project", "ticket", "domain", "session")
+    names = ("text", "id", "project", "ticket", "domain", "session", "source")
     return {**item, **{key: redact(item[key]) for key in names if isinstance(item.get(key), str)}}
 
 
 def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
-    """Queues one item; its id, and whether it is new. UsageError when it cannot be stored."""
-    is_clean = item.get("is_clean") is True
+    """Queues one item; its id, "" when it was erased, and whether it is new. UsageError when it cannot be stored."""
+    is_clean, path = item.get("is_clean") is True, text_field(item, "path")
+    if path and not item.get("id") and not path.startswith("stdin:"):  # by which an erased one is known again
+        item = {"source": os.path.realpath(path), **item}
     if not is_clean:
         item, project = without_secret_names(item), redact(project)
     try:
@@ -5979,12 +6062,15 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
         "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": field(item, "project") or project,
         "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
     importance = choice(item.get("importance"), IMPORTANCES, 1)
+    source = {"source": item["source"]} if text_field(item, "source") else {}
+    if erasures(writer.view).holds({**item, "id": common["wanted_id"]}):
+        return "", False
     forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
     if forgotten:  # importing the same again must not bring back what was forgotten
         return forgotten.id, False
     if item["kind"] == "insight":
         return remember(writer, item["text"], category=choice(item.get("category"), CATEGORIES, 5),
-                        importance=importance, **common)
+                        importance=importance, **common, **source)
     more: dict[str, Any] = {key: item[key] for key in MORE_FIELDS if item.get(key)}
     if importance != "medium":
         more["importance"] = importance
@@ -6008,6 +6094,9 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
                 new_id, is_new = import_item(writer, item, project)
             except UsageError as error:
                 done.refused.append(f"{item.get('path') or item.get('id') or ''}: {error}")
+                continue
+            if not new_id:
+                done.n_erased += 1
                 continue
             done.n_new, done.n_known = done.n_new + is_new, done.n_known + (not is_new)
             uses = item.get("uses")
@@ -6047,7 +6136,7 @@ def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead:
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
     if doc.life.flags & PURGED:
-        raise NotFound(f"{doc.id} was purged; its text is gone")
+        raise NotFound(f"{doc.id} was {doc.kind}d; its text is gone")
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
@@ -6261,6 +6350,8 @@ def salvaged_lines(view: View, pos: Position, line: bytes, places: dict[str, lis
         if record is None or record["k"] == "archive":  # the file that this one points into is going
             continue
         ordinal = view.ordinal_of(text_field(record, "id"))
+        if record["k"] in LIVE_KINDS and ordinal >= 0 and view.doc(ordinal).kind == "erase":
+            continue
         if ordinal >= 0 and view.doc(ordinal).pos == pos + start:  # the index knew it before the damage
             yield from kept_lines(view.doc(ordinal), piece, record, places)
         else:
@@ -8085,7 +8176,6 @@ USER_WORDS_CHARS = 1_000
 # Calls without a result that are carried over; a client runs some 20 at once at most.
 MAX_PENDING = 64
 MAX_FILES, MAX_COMMANDS, MAX_ERRORS = 200, 50, 20
-KEY_BYTES = 6  # 48 bits: two of 100,000 lines share one with a chance of 2e-5
 
 # Every line that can matter holds one of these, wherever its "type" stands. Within strings the quotes are escaped, so
 # that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
@@ -8161,11 +8251,7 @@ def line_key(entry: Entry) -> bytes:
     """The identity of a line, the same in every file that repeats it; b"" when it has none."""
     # A branched session numbers its lines anew, and says where each one is from.
     uuid = string_in(dict_in(entry, "forkedFrom"), "messageUuid") or string_in(entry, "uuid")
-    if not uuid:
-        return b""
-    from hashlib import blake2b
-
-    return blake2b(uuid.encode("utf-8", "replace"), digest_size=KEY_BYTES).digest()
+    return uuid_key(uuid) if uuid else b""
 
 
 def without_tags(text: str, names: Iterable[str]) -> str:
@@ -8479,17 +8565,6 @@ def telling_entry(line: bytes) -> Entry | None:
     return parsed_line(line) if may_matter(line) else None
 
 
-def unpacked_keys(state: State) -> list[bytes]:
-    """The keys of the lines that a state knows."""
-    from base64 import b64decode
-
-    try:
-        packed = b64decode(string_in(state, "seen"))
-    except ValueError:
-        packed = b""
-    return [packed[i : i + KEY_BYTES] for i in range(0, len(packed) - KEY_BYTES + 1, KEY_BYTES)]
-
-
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
@@ -8505,7 +8580,7 @@ class Transcript:
         self.prompt = string_in(state, "prompt")  # the running prompt on one line, for turns that are continued
         # Calls without a result in blocks before this one: name, what and path by id.
         self.pending = {k: v for k, v in pending.items() if isinstance(v, list) and len(v) == 3}
-        self.keys = unpacked_keys(state)  # of the lines read so far
+        self.keys = unpacked_keys(state.get("seen"))  # of the lines read so far
         self.seen = {*known, *self.keys}
         self.entry_of = entry_of  # a line -> its object, None when it cannot matter
         self.main: Turn | None = None
@@ -8519,11 +8594,9 @@ class Transcript:
 
     def state(self, mark: Mark) -> State:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
-        from base64 import b64encode
-
         offset, n_keys, prompt, pending = mark
         return {"v": 1, "offset": offset, "first": self.first, "prompt": prompt, "pending": pending,
-                "seen": b64encode(b"".join(self.keys[:n_keys])).decode("ascii")}
+                "seen": packed_keys(self.keys[:n_keys])}
 
     def close(self) -> list[Turn]:
         """The turns of the block that was open, which ends before the current line."""
@@ -8548,7 +8621,7 @@ class Transcript:
 
 def known_keys(states: Iterable[State]) -> set[bytes]:
     """The lines that other transcripts hold already: of all those whose "first" is the same as that of a new one."""
-    return {key for state in states for key in unpacked_keys(state)}
+    return {key for state in states for key in unpacked_keys(state.get("seen"))}
 
 
 def is_said_by_client(entry: Entry) -> bool:
@@ -9259,6 +9332,26 @@ def summary_head(text: str) -> str:
     return " ".join(text[: 4 * HEAD_CHARS].split())[:HEAD_CHARS]
 
 
+def is_touched(erased: Erased, entry: Entry | None) -> bool:
+    """Whether the line was erased, or is of a session of which something was."""
+    return entry is not None and (line_key(entry) in erased.lines or any(
+        session in erased.sessions for session in sessions_of(entry)))
+
+
+def is_erased(erased: Erased, entry: Entry | None) -> bool:
+    """Whether a line of a touched transcript was erased, or may quote what was: as summaries and the client's notes."""
+    if not entry or line_key(entry) in erased.lines or entry_kind(entry) in ("", "summary"):
+        return True
+    return any(at_of(entry, "timestamp") <= erased.sessions.get(s, -1.0) for s in sessions_of(entry))
+
+
+def touches(erased: Erased, name: str, state: State) -> bool:
+    """Whether something was erased of the transcript of that name, or of those it was resumed or branched from."""
+    sessions = {each.partition("~")[0].partition(".")[0] for each in (name, *state.get("relatives", []))}
+    return bool(state.get("erased")) or not erased.ids.isdisjoint(state.get("ids", [])) or \
+        not sessions.isdisjoint(erased.sessions)
+
+
 class Saved:
     """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
 
@@ -9274,7 +9367,7 @@ class Keeper:
     """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
 
     __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "hidden", "names_by_first", "wait_s",
-                 "is_final", "hurries", "root", "folders")
+                 "is_final", "hurries", "root", "folders", "erased")
 
     def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True,
                  hurries: bool = False) -> None:
@@ -9289,6 +9382,7 @@ class Keeper:
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
         self.hurries = hurries  # leave a line to others that takes longer to read than there is time
+        self.erased = erasures(view)
         self.folders: dict[str, str] = {}  # working folders that have a secret in their path, by what is left of that
 
     def project(self, folder: str) -> str:
@@ -9348,7 +9442,9 @@ class Keeper:
         folder = string_in(entry, "cwd") if entry else ""
         if MARK in folder:  # the real one has the project's name
             self.folders[folder] = string_in(parsed_line(line) or {}, "cwd")
-        if self.is_private(entry, state):
+        if self.erased.ids and is_touched(self.erased, entry):
+            state["erased"] = True
+        if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
             return b"", None
         return clean, entry if may_matter(line) else None
 
@@ -9382,19 +9478,23 @@ class Keeper:
             n_read += 1
         return items, {**state, **after}, kept[:n_read]
 
-    def store(self, items: Sequence[Item], state: State, saved: Saved) -> None:
-        """Stores the items, and notes their ids in the state."""
+    def store(self, items: Sequence[Item], state: State, saved: Saved) -> bool:
+        """Stores the items, and notes their ids in the state; False when something was erased since they were made."""
         heads = state["heads"]
         with Writer(self.view, wait_s=self.wait_s) as writer:
+            if erasures(self.view) is not self.erased:
+                self.erased = erasures(self.view)
+                return False
             for item in items:
                 head = summary_head(item["text"]) if heads and item["type"] == "snapshot" else ""
                 if any(head.startswith(known) for known in heads):  # a short one goes on with words of the client's
                     continue
                 new_id, is_new = import_item(writer, {**item, "is_clean": True}, "default")
-                if is_new or new_id not in state["ids"]:
+                if new_id and (is_new or new_id not in state["ids"]):
                     saved.ids.append(new_id)
                     state["ids"] = [*state["ids"], new_id][-MAX_IDS:]
                     state["n_ids"] += 1
+        return True
 
     def keep(self, name: str, state: State, lines: Sequence[bytes], read: bytes, durable: bool) -> None:
         """Adds lines to the copy; they were made of what was read behind those that it holds already."""
@@ -9459,6 +9559,8 @@ class Keeper:
             state["relatives"] = self.relatives(name, line_key(entry).hex(), sessions_of(entry)) if entry else []
         if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
+        if self.erased.ids and touches(self.erased, name, state):
+            state["erased"] = True
         return state
 
     def save(self, path: str, *, name: str = "", base: int = 0, until_s: float = 1e18, durable: bool = True,
@@ -9492,7 +9594,8 @@ class Keeper:
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
-                self.store(items, after, saved)
+                if not self.store(items, after, saved):
+                    continue
                 if self.is_keeping and after["kept"] == state["offset"]:
                     self.keep(name, after, kept, data[:n_bytes], durable)
                 elif self.is_keeping and is_last:  # a shorter version of the file was read in between
@@ -9535,16 +9638,28 @@ def spooled_files(places: Places) -> list[tuple[str, str, int]]:
             if at and offset.isdecimal()]
 
 
-def sweep_drafts(places: Places) -> None:
+def is_abandoned(draft: str) -> bool:
+    """Whether the process that wrote this draft (draft_of) is no more."""
+    pid = draft.split(".")[-2].partition("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OverflowError, PermissionError):
+        return False
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def sweep_drafts(places: Places, abandoned: bool = False) -> None:
     """Removes what killed processes left of new transcripts: drafts in the spool are raw, with all their secrets.
 
-    Only after a day: a younger one may still be written. That is told by when the file itself was last changed, since
-    a draft may have got the time of the transcript.
+    Only after a day, unless *abandoned* is enough: a younger one may still be written. That is told by when the file
+    itself was last changed, since a draft may have got the time of the transcript.
     """
     for folder in (places.spool(), places.transcripts()):
         for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
             try:
-                is_old = now() - os.stat(path).st_ctime > DAY_S
+                is_old = now() - os.stat(path).st_ctime > DAY_S or (abandoned and is_abandoned(path))
             except OSError:  # its writer has just finished
                 continue
             if is_old:
@@ -9618,23 +9733,33 @@ def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
         yield split_lines(data)
 
 
+def kept_line(line: bytes) -> bytes:
+    """A line of a text file of ours as today's rules let it be kept."""
+    return redacted_line(line)[0]
+
+
+def rewrite_copy(places: Places, name: str, change: Callable[[bytes], bytes], *, dry_run: bool = False) -> int:
+    """Applies *change* to every line of a copy; how many change. Call it with the transcript's lock held."""
+    n_changed, packed = 0, []
+    for lines in kept_slices(places, name):
+        clean = [change(line) for line in lines]
+        n_changed += sum(a is not b and a != b for a, b in zip(lines, clean))
+        packed += [gzip_member(clean, PACK_LEVEL)] if any(clean) else []
+    if n_changed and not dry_run:
+        state, data = load_state(places, name), b"".join(packed)
+        mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
+        if state:  # should we be stopped in between, the next save makes the copy anew
+            save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
+        replace_file(places.transcript(name), data)
+        if state:
+            save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
+    return n_changed
+
+
 def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
     """Replaces secrets in a copy; how many lines change."""
-    n_changed, packed = 0, []
     with Lock(places.transcripts_lock(name)):
-        for lines in kept_slices(places, name):
-            clean = [redacted_line(line)[0] for line in lines]
-            n_changed += sum(a is not b and a != b for a, b in zip(lines, clean))
-            packed.append(gzip_member(clean, PACK_LEVEL))
-        if n_changed and not dry_run:
-            state, data = load_state(places, name), b"".join(packed)
-            mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
-            if state:  # should we be stopped in between, the next save makes the copy anew
-                save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
-            replace_file(places.transcript(name), data)
-            if state:
-                save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
-    return n_changed
+        return rewrite_copy(places, name, kept_line, dry_run=dry_run)
 
 
 TOLD = ("prompt", "pending", "heads", "path", "root")  # what a state quotes of its transcript
@@ -9652,10 +9777,10 @@ def scrub_state(places: Places, name: str, *, dry_run: bool) -> int:
     return clean is not told
 
 
-def scrub_file(path: str, *, dry_run: bool) -> int:
-    """Replaces secrets in a text file of ours; how many lines change."""
+def rewrite_file(path: str, change: Callable[[bytes], bytes], *, dry_run: bool = False) -> int:
+    """Applies *change* to every line of a text file of ours; how many change."""
     lines = split_lines(read_file(path).rstrip(b"\n") + b"\n")
-    clean = [redacted_line(line)[0] for line in lines]
+    clean = [change(line) for line in lines]
     n_changed = sum(a != b for a, b in zip(lines, clean))
     if n_changed and not dry_run:
         replace_file(path, b"".join(clean))
@@ -9734,6 +9859,281 @@ def original_path(places: Places, name: str) -> str:
     path = string_in(load_state(places, name, whole=False), "path")
     below = path.rpartition("/projects/")[2] if "/projects/" in path else os.path.basename(path) or name + ".jsonl"
     return os.path.join(claude_folder(), "projects", below)
+
+
+# -- erasing ------------------------------------------------------------------
+# What is erased gets a record without a word of it, and from then on nothing brings it back. Then it is taken from
+# every place that ERASED_FROM lists, from the log last: as long as the text is there, the next `forget --erase` can
+# finish one that was interrupted.
+
+LONG_LINE, SHORT_LINE, LINE_CUT = 20, 8, 200  # characters of a line by which a text is known again
+MOST_PASSAGES = 60  # that the client's files are searched for
+
+
+def in_json(text: str) -> bytes:
+    """The text as it stands within JSON."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
+
+
+def passages(texts: Iterable[str]) -> list[bytes]:
+    """The three longest lines of each text, plain and as JSON has them: where these stand, the text is quoted."""
+    found: dict[bytes, None] = {}
+    for text in texts:
+        said = (line.strip()[:LINE_CUT] for line in text.split("\n") if not line.startswith("## "))
+        lines = sorted(said, key=len, reverse=True)[:3]
+        for line in [ln for ln in lines if len(ln) >= LONG_LINE] or [ln for ln in lines[:1] if len(ln) >= SHORT_LINE]:
+            found.update({line.encode("utf-8", "surrogatepass"): None, in_json(line): None})
+    return list(found)
+
+
+def holds_any(path: str, wanted: Sequence[bytes]) -> bool:
+    """Whether one of these stands in the file, or in its name."""
+    before = os.fsencode(path)
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(4 << 20), b""):
+                data = before + block
+                if any(each in data for each in wanted):
+                    return True
+                before = block[-4 * LINE_CUT :]
+    except OSError:  # not ours, or gone
+        pass
+    return False
+
+
+def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
+    """The client's own files in which one of these stands."""
+    paths, ours = [client_servers()], (places.home, places.memory)
+    for folder, folders, names in os.walk(claude_folder()):
+        folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
+        paths += [os.path.join(folder, name) for name in sorted(names)]
+    wanted = wanted[:: len(wanted) // MOST_PASSAGES + 1]
+    return [path for path in dict.fromkeys(paths) if os.path.isfile(path) and holds_any(path, wanted)]
+
+
+def key_lists(places: Places) -> Iterator[list[bytes]]:
+    """The keys of every transcript's lines: first as they were read, then those of the copies and the originals."""
+    names = stems(places.transcripts(), ".json")
+    yield from (unpacked_keys(load_state(places, name).get("seen")) for name in names)
+    for name in names:
+        kept = (line for lines in kept_slices(places, name) for line in lines)
+        path = string_in(load_state(places, name, whole=False), "path")
+        for lines in (kept, split_lines(read_file(path))) if os.path.isfile(path) else (kept,):
+            try:
+                yield [line_key(parsed_line(line) or {}) for line in lines]
+            except Damaged:
+                continue
+
+
+def keys_between(places: Places, ends: Iterable[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], list[bytes]]:
+    """For the first and the last line of each chunk, all lines from there to there, as far as a transcript has them."""
+    missing, found = set(ends), {}
+    for keys in key_lists(places) if missing else ():
+        at = {key: i for i, key in enumerate(keys)}
+        here = {(first, last) for first, last in missing if first in at and last in at}
+        found.update({(first, last): keys[at[first] : at[last] + 1] for first, last in here})
+        missing -= here
+        if not missing:
+            break
+    return {**{pair: list(pair) for pair in missing}, **found}
+
+
+def keys_quoting(places: Places, texts: Mapping[str, str]) -> dict[str, list[bytes]]:
+    """By id, the lines of kept transcripts in which the whole of that text stands: as given to a tool."""
+    wanted = {doc_id: in_json(text.strip()) for doc_id, text in texts.items() if len(text.strip()) >= SHORT_LINE}
+    found: dict[str, list[bytes]] = {}
+    for name in kept_transcripts(places) if wanted else ():
+        try:
+            for lines in kept_slices(places, name):
+                data = b"".join(lines)
+                for doc_id in [doc_id for doc_id, each in wanted.items() if each in data]:
+                    found.setdefault(doc_id, []).extend(
+                        line_key(parsed_line(line) or {}) for line in lines if wanted[doc_id] in line)
+        except Damaged:  # told when it is to be erased from there
+            continue
+    return found
+
+
+def session_named(view: View, wanted: str) -> str:
+    """The session with that id, or the only one that begins so; NotFound when nothing of one is stored."""
+    places = view.log.places
+    names = {*stems(places.transcripts(), ".json"), *kept_transcripts(places)}
+    known = {name.partition("~")[0].partition(".")[0] for name in names}
+    known |= {view.session(ordinal) for ordinal in range(view.n_docs())}
+    found = sorted(session for session in known if wanted and session.startswith(wanted))
+    if wanted in found or len(found) == 1:
+        return wanted if wanted in found else found[0]
+    if found:
+        raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(found[:5])}")
+    raise NotFound(f"nothing of a session {one_line(wanted, 80)!r} is stored; `rlm.py sessions` names sessions")
+
+
+def memories_to_erase(view: View, ids: Collection[str], session: str, project: str,
+                      query: str) -> list[tuple[Doc, Record]]:
+    """The memories, forgotten ones too, that all of this names, and what was made of them.
+
+    That is: other parts of the same turn, and later summaries of the same conversation. *query* is words, or passages
+    in quotes, all of which stand in the memory.
+    """
+    import re
+
+    words = [folded("".join(pair)) for pair in re.findall(r'"([^"]+)"|([^\s"]+)', query)]
+    docs = [doc for doc in map(view.doc, range(view.n_docs()))
+            if doc.kind in LIVE_KINDS and not doc.life.flags & ~FORGOTTEN]
+    found: dict[str, tuple[Doc, Record]] = {}
+    for doc in docs:
+        if (ids and doc.id not in ids) or session not in ("", doc.session) or \
+                folded(project) not in ("", folded(doc.project)):
+            continue
+        try:
+            record = view.record(doc)
+        except Damaged:  # what is left of it can be erased all the same
+            record = view.logged_record(doc)
+        told = folded("\n".join([*tags_of(record), *(str(record.get(key, "")) for key in ("summary", "text"))]))
+        if all(word in told for word in words):
+            found[doc.id] = doc, record
+    said = [(doc, record["uuids"]) for doc, record in found.values() if record.get("uuids")]
+    turns = {str(uuids) for _, uuids in said}
+    begun: dict[str, float] = {}
+    for doc, _ in said:
+        begun[doc.session] = min(doc.at_s, begun.get(doc.session, doc.at_s))
+    for doc in docs:
+        if doc.session in begun and doc.id not in found:
+            record = view.logged_record(doc)
+            is_summary = doc.label == "snapshot" and ("compaction" in tags_of(record) or record.get("uuids"))
+            if (is_summary and doc.at_s >= begun[doc.session]) or str(record.get("uuids")) in turns:
+                found[doc.id] = doc, record
+    return list(found.values())
+
+
+def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> tuple[list[str], list[str]]:
+    """What holds some of these memories, or names the session, and is left alone: files of the client, other ids."""
+    marks, taken = passages(str(record.get("text", "")) for _, record in chosen), {doc.id for doc, _ in chosen}
+    named = [session] if session else []
+    named += [str(record["uuids"][0]) for _, record in chosen if record.get("uuids")]
+    files = client_files_with(view.log.places, [*(each.encode("utf-8", "replace") for each in named), *marks])
+    others = (doc.ordinal for doc in view.alive() if doc.id not in taken) if marks else ()
+    return files, [doc.id for doc, record in readable_records(view, others, lambda: None)
+                   if any(each in record["text"].encode("utf-8", "surrogatepass") for each in marks)]
+
+
+def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> None:
+    """Appends the records that keep these memories, and all of a session so far, from ever coming back."""
+    places, ends, texts = view.log.places, {}, {}
+    for doc, record in chosen:
+        uuids = record.get("uuids")
+        if isinstance(uuids, list) and len(uuids) == 2 and all(isinstance(uuid, str) for uuid in uuids):
+            ends[doc.id] = (uuid_key(uuids[0]), uuid_key(uuids[1]))
+        elif isinstance(record.get("text"), str):
+            texts[doc.id] = record["text"]
+    between, quoting = keys_between(places, ends.values()), keys_quoting(places, texts)
+    with Writer(view) as writer:
+        for doc, record in chosen:
+            if view.doc(view.ordinal_of(doc.id)).life.flags & ~FORGOTTEN:
+                continue
+            lines = between[ends[doc.id]] if doc.id in ends else quoting.get(doc.id, [])
+            place: Record = {"lines": packed_keys(lines)} if lines else {}
+            place.update({"source": record["source"]} if text_field(record, "source") else {})
+            writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
+        if session:
+            writer.add("erase", id=f"session:{session}:{now():.3f}", at=stamp(now()), session=session,
+                       place={"until": now()})
+
+
+def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """What waits there is read, but for what was erased, and the files go."""
+    places = view.log.places
+    sweep_drafts(places, abandoned=True)
+    drain_spool(Keeper(view))
+    return [path for path, _, _ in spooled_files(places)]
+
+
+def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
+    """Takes erased lines from one copy, and what its state quotes of them."""
+    copy, state = places.transcript(name), load_state(places, name)
+    is_kept = os.path.exists(copy)
+    lines = (line for lines in kept_slices(places, name) for line in lines) if is_kept else iter(())
+    if not touches(erased, name, state) and not any(is_touched(erased, parsed_line(line)) for line in lines):
+        return
+    if is_kept:
+        rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
+        state = load_state(places, name)
+        if 0 < state.get("n_packed", 0) < file_size(copy):  # what a killed writer left behind it
+            put_bytes(copy, state["n_packed"], b"")
+        if not file_size(copy) and not remove_file(copy):
+            raise StoreUnwritable(f"{copy} cannot be removed")
+    if state:
+        ids = [doc_id for doc_id in state.get("ids", []) if doc_id not in erased.ids]
+        n_ids = state.get("n_ids", 0) - len(state.get("ids", [])) + len(ids)
+        clean = {**state, "erased": True, "prompt": "", "pending": {}, "heads": [], "ids": ids, "n_ids": n_ids}
+        if clean != state:
+            save_state(places, name, clean, changed_ns(places.reading(name)))
+
+
+def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Takes erased lines from the copies and the states of transcripts; which could not be read."""
+    places, failed = view.log.places, []
+    for name in sorted({*kept_transcripts(places), *stems(places.transcripts(), ".json")}):
+        try:
+            with Lock(places.transcripts_lock(name)):
+                erase_from_transcript(places, name, erased)
+        except Damaged as error:
+            failed.append(f"{error}; `rlm.py verify --repair` mends it")
+    return failed
+
+
+def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Drops the lines of hooks.log, and of what was set aside as damaged, that name or quote an erased memory."""
+    places = view.log.places
+    for path in filter(os.path.exists, (*places.set_aside(), places.hooks_log())):
+        rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
+    return []
+
+
+def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Writes the store anew without it, archives and index too; the files that still hold it."""
+
+    def change(line: bytes) -> bytes:
+        """Drops what a damaged line holds of it."""
+        return b"" if any(each in line for each in wanted) and decode_line(line) is None else line
+
+    log, failed = view.log, []
+    if rubbish(log) or any(life.flags & REPLACED for life in view.lives()):
+        rewrite(view, wait_s=LOCK_WAIT_S, change=change)
+    sweep_index(log, lambda name, generation: is_abandoned(name) if name.endswith(".tmp") else
+                generation < log.generation())
+    old = [name for name in stems(log.places.index, "") if name.partition("-")[2][:6].isdigit() and
+           int(name.partition("-")[2][:6]) < log.generation()]
+    for path in map(log.places.archive, log.manifest["archives"]):  # one that could not be read whole has stayed
+        try:
+            ids, offset = set(), 0
+            while offset < file_size(path):
+                data, offset = read_member(path, offset, MEMBER_MAX_BYTES)
+                ids |= {text_field(decode_line(line) or {}, "id") for line in data.split(b"\n")}
+            failed += [path] if not ids.isdisjoint(erased.ids) else []
+        except Damaged as error:
+            failed.append(f"{error}; it may hold some of it: `rlm.py verify --repair`")
+    return failed + rubbish(log) + [os.path.join(log.places.index, name) for name in old]
+
+
+# A row for each place in which memories stand, or what is derived from them. It is given the view, what was erased,
+# and the ids and passages of what the log still holds of that; it says what could not be cleaned.
+ERASED_FROM: dict[str, Callable[[View, Erased, Sequence[bytes]], list[str]]] = {
+    "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files, "log": erase_from_log}
+
+
+def finish_erasing(view: View) -> list[str]:
+    """Takes what was erased from every place, also what an interrupted run left; what could not be cleaned."""
+    erased, failed = erasures(view.refresh()), []
+    gone = [i for i, life in enumerate(view.lives()) if life.flags & REPLACED and view.doc(i).id in erased.ids]
+    texts = [record.get("text", "") for _, record in readable_records(view, gone, lambda: None)]
+    wanted = [*passages(texts), *(doc_id.encode("utf-8", "surrogatepass") for doc_id in erased.ids)]
+    for what, take in ERASED_FROM.items():
+        try:
+            failed += take(view, erased, wanted)
+        except (RlmError, OSError) as error:
+            failed.append(f"{what}: {error}")
+    return failed
 
 
 # -- hooks: what each event does ---------------------------------------------
@@ -9879,6 +10279,9 @@ def on_post_compact(hook: Hook) -> str:
     if not text:
         return ""
     head = one_line(redact(text), ARGUMENT_CHARS)
+    if hook.session in erasures(hook.view()).sessions or hook.state().get("erased"):  # it may tell what was erased
+        change_state(hook, lambda state: state.update(compacted_at=now(), told=[]))
+        return ""
     if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean_text(text))):
         with Writer(hook.view(), wait_s=1.0) as writer:
             save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
@@ -12577,7 +12980,8 @@ EXAMPLES = {
     "serve": "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve",
     "remember": 'rlm.py remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm.py recall deploy --category decision",
-    "forget": "rlm.py forget i-3f9a1c20\nrlm.py forget --undo i-3f9a1c20",
+    "forget": "rlm.py forget i-3f9a1c20\nrlm.py forget --undo i-3f9a1c20\n"
+              "rlm.py forget --erase --dry-run --session 3c57c232\nrlm.py forget --erase 2026-11-21_shop_001",
     "chunk": "rlm.py chunk notes.md --tags keep,infra\nmake 2>&1 | rlm.py chunk - --chunk-type debug",
     "peek": "rlm.py peek 2026-11-21_shop_001\nrlm.py peek 2026-11-21_shop_001:10-40",
     "grep": "rlm.py grep ConnectionResetError\nrlm.py grep 'def \\w+_handler' --project shop\n"
@@ -12718,8 +13122,9 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif param.name in WORDY:
             parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:
-            parser.add_argument(param.name, help=text, metavar=param.name.upper())
+        elif param.required:  # forget --erase takes any number
+            n_given = "*" if made.name == "rlm_forget" else None
+            parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
         elif param.type == "bool":
             import argparse
 
@@ -12733,6 +13138,12 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     if made.name == "rlm_forget":
         parser.add_argument("--undo", action="store_true", help="bring it back")
+        parser.add_argument("--erase", action="store_true",
+                            help="delete for good, from every place it was put, what these name (together):")
+        parser.add_argument("--session", default="", help="with --erase: all of a conversation")
+        parser.add_argument("--project", default="", help="with --erase: all of a project")
+        parser.add_argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')")
+        parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
 
 
 def add_install_arguments(parser: Any, name: str) -> None:
@@ -12834,8 +13245,80 @@ def content_of(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def is_yes(question: str) -> bool:
+    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    said = sys.stdin.readline()
+    if not said:
+        raise RlmError("no answer; nothing was changed")
+    return said.strip().lower() in ("y", "yes")
+
+
+MOST_LISTED = 100
+
+
+def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
+                verb: str) -> str:
+    """What is or would be erased, and what else holds it."""
+    lines = [f"{doc.id} · {local_day(doc.at_s)} · {one_line(str(record.get('summary') or record.get('text', '')))}"
+             for doc, record in chosen[:MOST_LISTED]]
+    lines += [f"… and {len(chosen) - MOST_LISTED:,} more"] if len(chosen) > MOST_LISTED else []
+    also = f", and all else of session {session}" if session else ""
+    lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
+    if quoting:
+        more = f" … and {len(quoting) - 10:,} more" if len(quoting) > 10 else ""
+        lines.append(f"Other memories hold lines of it, and stay unless you name them: {', '.join(quoting[:10])}{more}")
+    if files:
+        lines += ["Claude Code's own files that hold some of it; rlm never changes these:", *(f"  {f}" for f in files)]
+    return "\n".join(lines)
+
+
+def erase_command(call: Call, options: Any) -> int:
+    """Deletes memories for good, shown first; 1 when something could not be cleaned, or the person said no."""
+    places, wanted_ids = call.store.places, options.insight_id
+    if not (wanted_ids or options.session or options.project or options.query.strip()):
+        raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
+    view = View(places).refresh()
+    if not options.dry_run:
+        drain_spool(Keeper(view))  # what nobody has read yet is to be found too
+    known = [doc_id for doc_id in wanted_ids if doc_id in erasures(view).ids]
+    ids = {find_id(view, doc_id, dead=True).id for doc_id in wanted_ids if doc_id not in known}
+    session = session_named(view, options.session) if options.session else ""
+    chosen = memories_to_erase(view, ids, session, options.project, options.query) \
+        if ids or not wanted_ids else []
+    whole = session if session and not (wanted_ids or options.project or options.query) else ""
+    files, quoting = still_holding(view, chosen, whole)
+    if (chosen or whole) and not (options.dry_run or options.yes):
+        print_note(erased_text(chosen, whole, files, quoting, "To be erased"))
+        if not sys.stdin.isatty():
+            raise UsageError("nothing was erased: add --yes to do it, or --dry-run to look only")
+        if not is_yes("Go on? This cannot be undone. [y/N]"):
+            print_note("Nothing was erased.")
+            return 1
+    failed: list[str] = []
+    if not options.dry_run:
+        erase(view, chosen, whole)
+        failed = finish_erasing(view)
+    text = erased_text(chosen, whole, files, quoting, "Would be erased" if options.dry_run else "Erased") \
+        if chosen or whole else "Erased already." if known else "Nothing matches; nothing was erased."
+    data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
+            "failed": failed, "done": not options.dry_run}
+    print_answer(Answer(text, data), options.json)
+    for problem in failed:
+        print_note(f"rlm: could not be cleaned: {problem}")
+    if failed:
+        print_note("rlm: mend that, then run the same command again")
+    return 1 if failed else 0
+
+
 def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     """Runs a tool from the command line; the exit code."""
+    if made.name == "rlm_forget":
+        if options.erase:
+            return erase_command(call, options)
+        if options.session or options.project or options.query or options.yes or len(options.insight_id) != 1:
+            raise UsageError("forget takes one id; with --erase any number, --session, --project or --query")
+        options.insight_id = options.insight_id[0]
     arguments = {param.name: getattr(options, param.name) for param in made.params}
     for name in WORDY:
         if isinstance(arguments.get(name), list):
@@ -12902,6 +13385,8 @@ def import_command(call: Call, options: Any) -> int:
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
+    if done.n_erased:
+        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm.py chunk FILE` stores a text again."
     print_answer(Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
                                "refused": done.refused}), options.json)
     return 1 if done.refused else 0
@@ -12986,6 +13471,17 @@ def compact_command(call: Call, options: Any) -> int:
     return 0
 
 
+def stored_of_excluded(places: Places) -> dict[str, int]:
+    """How many memories are stored already of each project that the setting "exclude" names."""
+    excluded = setting(places, "exclude")
+    folders = [os.path.abspath(os.path.expanduser(entry)) for entry in excluded if os.sep in entry]
+    named = [entry for entry in excluded if os.sep not in entry] + [project_of(folder) for folder in folders]
+    view = View(places).refresh()
+    counts = tally(doc.project for doc in map(view.doc, range(view.n_docs()))
+                   if doc.kind in LIVE_KINDS and not doc.life.flags & ~FORGOTTEN)
+    return {project: n for project, n in counts.items() if is_excluded(named, project)}
+
+
 def config_command(call: Call, options: Any) -> int:
     """Shows or changes settings."""
     places, key = call.store.places, options.key
@@ -13000,6 +13496,12 @@ def config_command(call: Call, options: Any) -> int:
         if not options.unset:
             changed[key] = value
         write_config(places, changed)
+    if key == "exclude" and options.value is not None:
+        from shlex import quote
+
+        for project, n in stored_of_excluded(places).items():
+            print_note(f"{counted(n, 'memory', 'memories')} of {project} stored already; "
+                       f"`rlm forget --erase --project {quote(project)}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
     text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
@@ -13027,7 +13529,7 @@ def scrub_command(call: Call, options: Any) -> int:
         except Damaged:  # the others are to be cleaned all the same
             damaged.append(name)
     call.progress(0, 0, "")
-    n_lines = sum(scrub_file(path, dry_run=dry_run) for path in files)
+    n_lines = sum(rewrite_file(path, kept_line, dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
@@ -13172,15 +13674,6 @@ def install_command(call: Call, options: Any) -> int:
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
     print_answer(answer, options.json)
     return 1 if answer.data["failures"] else 0
-
-
-def is_yes(question: str) -> bool:
-    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
-    print(question, end=" ", file=sys.stderr, flush=True)
-    said = sys.stdin.readline()
-    if not said:
-        raise RlmError("no answer; nothing was changed")
-    return said.strip().lower() in ("y", "yes")
 
 
 def deletes_data(places: Places, options: Any) -> bool:
