@@ -5966,7 +5966,8 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         return known, False
     new_id = wanted_id if writer.is_free(wanted_id) else writer.insight_id()
     writer.add("insight", id=new_id, at=stamp(at_s), project=project, category=category, importance=importance,
-               tags=list(map(redact, tags)), **more, sha=sha, n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
+               tags=list(map(redact, tags)), **more, sha=sha, n_bytes=len(text.encode("utf-8", "surrogatepass")),
+               text=text)
     writer.fresh["insight", project, sha] = new_id
     writer.given.add(new_id)
     return new_id, True
@@ -9867,7 +9868,7 @@ def original_path(places: Places, name: str) -> str:
 # finish one that was interrupted.
 
 LONG_LINE, SHORT_LINE, LINE_CUT = 20, 8, 200  # characters of a line by which a text is known again
-MOST_PASSAGES = 60  # that the client's files are searched for
+MOST_PASSAGES = 60  # of all texts, so that searching the client's files for them takes seconds
 
 
 def in_json(text: str) -> bytes:
@@ -9875,14 +9876,16 @@ def in_json(text: str) -> bytes:
     return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
 
 
-def passages(texts: Iterable[str]) -> list[bytes]:
-    """The three longest lines of each text, plain and as JSON has them: where these stand, the text is quoted."""
+def passages(texts: Sequence[str]) -> list[bytes]:
+    """The longest lines of each text, plain and as JSON has them: where these stand, the text is quoted."""
     found: dict[bytes, None] = {}
     for text in texts:
-        said = (line.strip()[:LINE_CUT] for line in text.split("\n") if not line.startswith("## "))
-        lines = sorted(said, key=len, reverse=True)[:3]
-        for line in [ln for ln in lines if len(ln) >= LONG_LINE] or [ln for ln in lines[:1] if len(ln) >= SHORT_LINE]:
-            found.update({line.encode("utf-8", "surrogatepass"): None, in_json(line): None})
+        said = {line.strip()[:LINE_CUT] for line in text.split("\n")  # but for headings and tool calls: others have them
+                if not line.startswith("## ") and not (line.startswith("- ") and " → " in line)}
+        lines = sorted(said, key=len, reverse=True)
+        for line in [ln for ln in lines if len(ln) >= LONG_LINE][: MOST_PASSAGES // len(texts) + 1] or lines[:1]:
+            if len(line) >= SHORT_LINE:
+                found.update({line.encode("utf-8", "surrogatepass"): None, in_json(line): None})
     return list(found)
 
 
@@ -9911,24 +9914,23 @@ def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
     return [path for path in dict.fromkeys(paths) if os.path.isfile(path) and holds_any(path, wanted)]
 
 
-def key_lists(places: Places) -> Iterator[list[bytes]]:
-    """The keys of every transcript's lines: first as they were read, then those of the copies and the originals."""
-    names = stems(places.transcripts(), ".json")
-    yield from (unpacked_keys(load_state(places, name).get("seen")) for name in names)
-    for name in names:
-        kept = (line for lines in kept_slices(places, name) for line in lines)
-        path = string_in(load_state(places, name, whole=False), "path")
-        for lines in (kept, split_lines(read_file(path))) if os.path.isfile(path) else (kept,):
-            try:
-                yield [line_key(parsed_line(line) or {}) for line in lines]
-            except Damaged:
-                continue
+def key_lists(places: Places, originals: Iterable[str]) -> Iterator[list[bytes]]:
+    """The keys of transcripts' lines: as they were read, then those of the copies and of the client's files."""
+    for name in stems(places.transcripts(), ".json"):
+        yield unpacked_keys(load_state(places, name).get("seen"))
+    kept = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
+    for lines in (*kept, *(split_lines(read_file(path)) for path in originals)):
+        try:
+            yield [line_key(parsed_line(line) or {}) for line in lines]
+        except Damaged:
+            continue
 
 
-def keys_between(places: Places, ends: Iterable[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], list[bytes]]:
+def keys_between(places: Places, originals: Iterable[str],
+                 ends: Iterable[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], list[bytes]]:
     """For the first and the last line of each chunk, all lines from there to there, as far as a transcript has them."""
     missing, found = set(ends), {}
-    for keys in key_lists(places) if missing else ():
+    for keys in key_lists(places, originals) if missing else ():
         at = {key: i for i, key in enumerate(keys)}
         here = {(first, last) for first, last in missing if first in at and last in at}
         found.update({(first, last): keys[at[first] : at[last] + 1] for first, last in here})
@@ -10008,7 +10010,7 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
 
 def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> tuple[list[str], list[str]]:
     """What holds some of these memories, or names the session, and is left alone: files of the client, other ids."""
-    marks, taken = passages(str(record.get("text", "")) for _, record in chosen), {doc.id for doc, _ in chosen}
+    marks, taken = passages([str(record.get("text", "")) for _, record in chosen]), {doc.id for doc, _ in chosen}
     named = [session] if session else []
     named += [str(record["uuids"][0]) for _, record in chosen if record.get("uuids")]
     files = client_files_with(view.log.places, [*(each.encode("utf-8", "replace") for each in named), *marks])
@@ -10017,8 +10019,11 @@ def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str
                    if any(each in record["text"].encode("utf-8", "surrogatepass") for each in marks)]
 
 
-def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> None:
-    """Appends the records that keep these memories, and all of a session so far, from ever coming back."""
+def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files: Iterable[str]) -> None:
+    """Appends the records that keep these memories, and all of a session so far, from ever coming back.
+
+    *files* of the client hold some of it (still_holding).
+    """
     places, ends, texts = view.log.places, {}, {}
     for doc, record in chosen:
         uuids = record.get("uuids")
@@ -10026,7 +10031,15 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> Non
             ends[doc.id] = (uuid_key(uuids[0]), uuid_key(uuids[1]))
         elif isinstance(record.get("text"), str):
             texts[doc.id] = record["text"]
-    between, quoting = keys_between(places, ends.values()), keys_quoting(places, texts)
+    taken, whole = {doc.id for doc, _ in chosen}, {session: now()} if session else {}
+    for doc, record in chosen:
+        if doc.id in ends and doc.session != session:
+            whole[doc.session] = max(whole.get(doc.session, 0.0), at_of(record, "until"), doc.at_s)
+    for doc in map(view.doc, range(view.n_docs()) if whole else ()):
+        if doc.kind == "chunk" and not doc.life.flags & ~FORGOTTEN and doc.id not in taken and doc.session != session:
+            whole.pop(doc.session, None)  # else nothing is left of it, and its copy goes whole up to there
+    originals = [path for path in files if path.endswith(".jsonl")]
+    between, quoting = keys_between(places, originals, ends.values()), keys_quoting(places, texts)
     with Writer(view) as writer:
         for doc, record in chosen:
             if view.doc(view.ordinal_of(doc.id)).life.flags & ~FORGOTTEN:
@@ -10035,9 +10048,9 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> Non
             place: Record = {"lines": packed_keys(lines)} if lines else {}
             place.update({"source": record["source"]} if text_field(record, "source") else {})
             writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
-        if session:
-            writer.add("erase", id=f"session:{session}:{now():.3f}", at=stamp(now()), session=session,
-                       place={"until": now()})
+        for name, until_s in whole.items():
+            writer.add("erase", id=f"session:{name}:{now():.3f}", at=stamp(now()), session=name,
+                       place={"until": until_s})
 
 
 def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
@@ -13297,7 +13310,7 @@ def erase_command(call: Call, options: Any) -> int:
             return 1
     failed: list[str] = []
     if not options.dry_run:
-        erase(view, chosen, whole)
+        erase(view, chosen, whole, files)
         failed = finish_erasing(view)
     text = erased_text(chosen, whole, files, quoting, "Would be erased" if options.dry_run else "Erased") \
         if chosen or whole else "Erased already." if known else "Nothing matches; nothing was erased."
