@@ -2413,16 +2413,15 @@ def log_check(log: Log, covers: Position) -> int:
     return crc_of(log.read(at, covers - at))
 
 
-def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> None:
-    """Removes the index files that *is_rubbish* says so of, given a file's name and generation."""
+def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> list[str]:
+    """Removes the index files that *is_rubbish* says so of, given a file's name and generation; those that stay."""
     try:
         names = os.listdir(log.places.index)
     except OSError:  # removed by somebody: it is a cache
-        return
-    for name in names:
-        generation = name.partition("-")[2][:6]
-        if generation.isdigit() and is_rubbish(name, int(generation)):
-            remove_file(os.path.join(log.places.index, name))
+        return []
+    found = [os.path.join(log.places.index, name) for name in names if (name.partition("-")[2][:6]).isdigit()
+             and is_rubbish(name, int(name.partition("-")[2][:6]))]
+    return [path for path in found if not remove_file(path)]
 
 
 def listing_crc(listing: Record) -> int:
@@ -5921,19 +5920,19 @@ class Erased:
         self.sources: set[str] = set()  # imported files, or lines of such
         self.sessions: dict[str, float] = {}  # of which something was erased: all up to that time, -1 for a part
         for record in records:
-            place = record.get("place")
-            place = place if isinstance(place, dict) else {}
+            place: Record = record["place"] if isinstance(record.get("place"), dict) else {}
             session, until_s = text_field(record, "session"), place.get("until")
             self.ids.add(text_field(record, "id"))
             self.lines.update(unpacked_keys(place.get("lines")))
-            self.sources.update(filter(None, [text_field(place, "source")]))
+            self.sources.add(text_field(place, "source"))
             if session:
-                until_s = float(until_s) if isinstance(until_s, (int, float)) else -1.0
+                until_s = until_s if isinstance(until_s, (int, float)) else -1.0
                 self.sessions[session] = max(self.sessions.get(session, -1.0), until_s)
 
     def holds(self, item: Item) -> bool:
         """Whether the item was erased: by its id, its source, its lines or its session; or may summarise what was."""
-        if text_field(item, "id") in self.ids or text_field(item, "source") in self.sources:
+        source = text_field(item, "source")
+        if text_field(item, "id") in self.ids or (source and source in self.sources):
             return True
         uuids, session = item.get("uuids"), text_field(item, "session")
         if isinstance(uuids, list) and any(uuid_key(str(uuid)) in self.lines for uuid in uuids):
@@ -9200,6 +9199,11 @@ def transcript_name(path: str) -> str:
     return f"{slug(name) or 'transcript'}-{digest(path)[:8]}"
 
 
+def session_of(name: str) -> str:
+    """The session of the transcript that is kept under that name."""
+    return name.partition("~")[0].partition(".")[0]
+
+
 STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids")
 STATE_LISTS = ("ids", "heads", "told", "relatives")
 STATE_TAILS = ("tail", "kept_tail")
@@ -9347,10 +9351,9 @@ def is_erased(erased: Erased, entry: Entry | None) -> bool:
 
 
 def touches(erased: Erased, name: str, state: State) -> bool:
-    """Whether something was erased of the transcript of that name, or of those it was resumed or branched from."""
-    sessions = {each.partition("~")[0].partition(".")[0] for each in (name, *state.get("relatives", []))}
-    return bool(state.get("erased")) or not erased.ids.isdisjoint(state.get("ids", [])) or \
-        not sessions.isdisjoint(erased.sessions)
+    """Whether something was erased of the transcript of that name."""
+    return bool(state.get("erased")) or session_of(name) in erased.sessions or \
+        not erased.ids.isdisjoint(state.get("ids", []))
 
 
 class Saved:
@@ -9639,28 +9642,16 @@ def spooled_files(places: Places) -> list[tuple[str, str, int]]:
             if at and offset.isdecimal()]
 
 
-def is_abandoned(draft: str) -> bool:
-    """Whether the process that wrote this draft (draft_of) is no more."""
-    pid = draft.split(".")[-2].partition("-")[0]
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, OverflowError, PermissionError):
-        return False
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def sweep_drafts(places: Places, abandoned: bool = False) -> None:
+def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
     """Removes what killed processes left of new transcripts: drafts in the spool are raw, with all their secrets.
 
-    Only after a day, unless *abandoned* is enough: a younger one may still be written. That is told by when the file
-    itself was last changed, since a draft may have got the time of the transcript.
+    Only after a day: a younger one may still be written. That is told by when the file itself was last changed, since
+    a draft may have got the time of the transcript.
     """
     for folder in (places.spool(), places.transcripts()):
         for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
             try:
-                is_old = now() - os.stat(path).st_ctime > DAY_S or (abandoned and is_abandoned(path))
+                is_old = now() - os.stat(path).st_ctime > age_s
             except OSError:  # its writer has just finished
                 continue
             if is_old:
@@ -9734,11 +9725,6 @@ def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
         yield split_lines(data)
 
 
-def kept_line(line: bytes) -> bytes:
-    """A line of a text file of ours as today's rules let it be kept."""
-    return redacted_line(line)[0]
-
-
 def rewrite_copy(places: Places, name: str, change: Callable[[bytes], bytes], *, dry_run: bool = False) -> int:
     """Applies *change* to every line of a copy; how many change. Call it with the transcript's lock held."""
     n_changed, packed = 0, []
@@ -9760,7 +9746,7 @@ def rewrite_copy(places: Places, name: str, change: Callable[[bytes], bytes], *,
 def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
     """Replaces secrets in a copy; how many lines change."""
     with Lock(places.transcripts_lock(name)):
-        return rewrite_copy(places, name, kept_line, dry_run=dry_run)
+        return rewrite_copy(places, name, lambda line: redacted_line(line)[0], dry_run=dry_run)
 
 
 TOLD = ("prompt", "pending", "heads", "path", "root")  # what a state quotes of its transcript
@@ -9880,7 +9866,7 @@ def passages(texts: Sequence[str]) -> list[bytes]:
     """The longest lines of each text, plain and as JSON has them: where these stand, the text is quoted."""
     found: dict[bytes, None] = {}
     for text in texts:
-        said = {line.strip()[:LINE_CUT] for line in text.split("\n")  # but for headings and tool calls: others have them
+        said = {line.strip()[:LINE_CUT] for line in text.split("\n")  # headings and tool calls are alike in many
                 if not line.startswith("## ") and not (line.startswith("- ") and " → " in line)}
         lines = sorted(said, key=len, reverse=True)
         for line in [ln for ln in lines if len(ln) >= LONG_LINE][: MOST_PASSAGES // len(texts) + 1] or lines[:1]:
@@ -9889,85 +9875,67 @@ def passages(texts: Sequence[str]) -> list[bytes]:
     return list(found)
 
 
-def holds_any(path: str, wanted: Sequence[bytes]) -> bool:
-    """Whether one of these stands in the file, or in its name."""
-    before = os.fsencode(path)
-    try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(4 << 20), b""):
-                data = before + block
-                if any(each in data for each in wanted):
-                    return True
-                before = block[-4 * LINE_CUT :]
-    except OSError:  # not ours, or gone
-        pass
-    return False
-
-
 def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
-    """The client's own files in which one of these stands."""
-    paths, ours = [client_servers()], (places.home, places.memory)
+    """The client's own files in which one of these stands, or in whose names."""
+    paths, ours, found = [client_servers()], (places.home, places.memory), []
     for folder, folders, names in os.walk(claude_folder()):
         folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
         paths += [os.path.join(folder, name) for name in sorted(names)]
-    wanted = wanted[:: len(wanted) // MOST_PASSAGES + 1]
-    return [path for path in dict.fromkeys(paths) if os.path.isfile(path) and holds_any(path, wanted)]
-
-
-def key_lists(places: Places, originals: Iterable[str]) -> Iterator[list[bytes]]:
-    """The keys of transcripts' lines: as they were read, then those of the copies and of the client's files."""
-    for name in stems(places.transcripts(), ".json"):
-        yield unpacked_keys(load_state(places, name).get("seen"))
-    kept = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
-    for lines in (*kept, *(split_lines(read_file(path)) for path in originals)):
+    for path in filter(os.path.isfile, dict.fromkeys(paths)):
         try:
-            yield [line_key(parsed_line(line) or {}) for line in lines]
-        except Damaged:
+            data = os.fsencode(path) + read_file(path)
+        except Damaged:  # not readable for us
             continue
+        found += [path] if any(each in data for each in wanted[:: len(wanted) // MOST_PASSAGES + 1]) else []
+    return found
 
 
-def keys_between(places: Places, originals: Iterable[str],
-                 ends: Iterable[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], list[bytes]]:
-    """For the first and the last line of each chunk, all lines from there to there, as far as a transcript has them."""
-    missing, found = set(ends), {}
-    for keys in key_lists(places, originals) if missing else ():
+def lines_of(places: Places, files: Iterable[str], chosen: Iterable[tuple[Doc, Record]]) -> dict[str, set[bytes]]:
+    """By id, the lines of transcripts that a memory was made of, or else those in which the whole of its text stands.
+
+    What is known of transcripts: the keys that were read, the copies, and those *files* of the client.
+    """
+    found: dict[str, set[bytes]] = {}
+    ends, texts = {}, {}
+    for doc, record in chosen:
+        uuids, text = record.get("uuids"), str(record.get("text", "")).strip()
+        if isinstance(uuids, list) and len(uuids) == 2:
+            ends[doc.id] = [uuid_key(str(uuid)) for uuid in uuids]
+            found[doc.id] = set(ends[doc.id])
+        elif len(text) >= SHORT_LINE:
+            texts[doc.id] = in_json(text)
+
+    def take(keys: Sequence[bytes]) -> None:
+        """Notes what stands between the ends."""
         at = {key: i for i, key in enumerate(keys)}
-        here = {(first, last) for first, last in missing if first in at and last in at}
-        found.update({(first, last): keys[at[first] : at[last] + 1] for first, last in here})
-        missing -= here
-        if not missing:
-            break
-    return {**{pair: list(pair) for pair in missing}, **found}
+        for doc_id, (first, last) in ends.items():
+            if first in at and last in at:
+                found[doc_id].update(keys[at[first] : at[last] + 1])
 
-
-def keys_quoting(places: Places, texts: Mapping[str, str]) -> dict[str, list[bytes]]:
-    """By id, the lines of kept transcripts in which the whole of that text stands: as given to a tool."""
-    wanted = {doc_id: in_json(text.strip()) for doc_id, text in texts.items() if len(text.strip()) >= SHORT_LINE}
-    found: dict[str, list[bytes]] = {}
-    for name in kept_transcripts(places) if wanted else ():
+    for name in stems(places.transcripts(), ".json"):
+        take(unpacked_keys(load_state(places, name).get("seen")))
+    copies = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
+    for lines in (*copies, *(split_lines(read_file(path)) for path in files if path.endswith(".jsonl"))):
+        keys = []
         try:
-            for lines in kept_slices(places, name):
-                data = b"".join(lines)
-                for doc_id in [doc_id for doc_id, each in wanted.items() if each in data]:
-                    found.setdefault(doc_id, []).extend(
-                        line_key(parsed_line(line) or {}) for line in lines if wanted[doc_id] in line)
-        except Damaged:  # told when it is to be erased from there
-            continue
+            for line in lines:
+                keys.append(line_key(parsed_line(line) or {}))
+                for doc_id in [doc_id for doc_id, text in texts.items() if text in line]:
+                    found.setdefault(doc_id, set()).add(keys[-1])
+        except Damaged:  # a copy; that is told when it is to be erased from there
+            pass
+        take(keys)
     return found
 
 
 def session_named(view: View, wanted: str) -> str:
-    """The session with that id, or the only one that begins so; NotFound when nothing of one is stored."""
-    places = view.log.places
-    names = {*stems(places.transcripts(), ".json"), *kept_transcripts(places)}
-    known = {name.partition("~")[0].partition(".")[0] for name in names}
+    """The session with that id, or the only one that begins so."""
+    known = set(map(session_of, stems(view.log.places.transcripts(), ".json")))
     known |= {view.session(ordinal) for ordinal in range(view.n_docs())}
-    found = sorted(session for session in known if wanted and session.startswith(wanted))
-    if wanted in found or len(found) == 1:
-        return wanted if wanted in found else found[0]
-    if found:
-        raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(found[:5])}")
-    raise NotFound(f"nothing of a session {one_line(wanted, 80)!r} is stored; `rlm.py sessions` names sessions")
+    found = [wanted] if wanted in known else [session for session in known if session.startswith(wanted)]
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} sessions begin with {one_line(wanted, 80)!r}; `rlm.py sessions` names them")
+    return found[0]
 
 
 def memories_to_erase(view: View, ids: Collection[str], session: str, project: str,
@@ -10024,30 +9992,21 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files:
 
     *files* of the client hold some of it (still_holding).
     """
-    places, ends, texts = view.log.places, {}, {}
+    lines, taken = lines_of(view.log.places, files, chosen), {doc.id for doc, _ in chosen}
+    whole: dict[str, float] = {}
     for doc, record in chosen:
-        uuids = record.get("uuids")
-        if isinstance(uuids, list) and len(uuids) == 2 and all(isinstance(uuid, str) for uuid in uuids):
-            ends[doc.id] = (uuid_key(uuids[0]), uuid_key(uuids[1]))
-        elif isinstance(record.get("text"), str):
-            texts[doc.id] = record["text"]
-    taken, whole = {doc.id for doc, _ in chosen}, {session: now()} if session else {}
-    for doc, record in chosen:
-        if doc.id in ends and doc.session != session:
+        if record.get("uuids"):
             whole[doc.session] = max(whole.get(doc.session, 0.0), at_of(record, "until"), doc.at_s)
     for doc in map(view.doc, range(view.n_docs()) if whole else ()):
-        if doc.kind == "chunk" and not doc.life.flags & ~FORGOTTEN and doc.id not in taken and doc.session != session:
+        if doc.kind == "chunk" and not doc.life.flags & ~FORGOTTEN and doc.id not in taken:
             whole.pop(doc.session, None)  # else nothing is left of it, and its copy goes whole up to there
-    originals = [path for path in files if path.endswith(".jsonl")]
-    between, quoting = keys_between(places, originals, ends.values()), keys_quoting(places, texts)
+    whole.update({session: now()} if session else {})
     with Writer(view) as writer:
         for doc, record in chosen:
-            if view.doc(view.ordinal_of(doc.id)).life.flags & ~FORGOTTEN:
-                continue
-            lines = between[ends[doc.id]] if doc.id in ends else quoting.get(doc.id, [])
-            place: Record = {"lines": packed_keys(lines)} if lines else {}
-            place.update({"source": record["source"]} if text_field(record, "source") else {})
-            writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
+            if not view.doc(view.ordinal_of(doc.id)).life.flags & ~FORGOTTEN:
+                place = {"lines": packed_keys(sorted(lines[doc.id]))} if doc.id in lines else {}
+                place.update({"source": record["source"]} if text_field(record, "source") else {})
+                writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
         for name, until_s in whole.items():
             writer.add("erase", id=f"session:{name}:{now():.3f}", at=stamp(now()), session=name,
                        place={"until": until_s})
@@ -10056,7 +10015,7 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files:
 def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """What waits there is read, but for what was erased, and the files go."""
     places = view.log.places
-    sweep_drafts(places, abandoned=True)
+    sweep_drafts(places, 60.0)
     drain_spool(Keeper(view))
     return [path for path, _, _ in spooled_files(places)]
 
@@ -10065,8 +10024,8 @@ def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     """Takes erased lines from one copy, and what its state quotes of them."""
     copy, state = places.transcript(name), load_state(places, name)
     is_kept = os.path.exists(copy)
-    lines = (line for lines in kept_slices(places, name) for line in lines) if is_kept else iter(())
-    if not touches(erased, name, state) and not any(is_touched(erased, parsed_line(line)) for line in lines):
+    if not touches(erased, name, state) and not (is_kept and any(
+            is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name) for line in lines)):
         return
     if is_kept:
         rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
@@ -10110,23 +10069,13 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
         """Drops what a damaged line holds of it."""
         return b"" if any(each in line for each in wanted) and decode_line(line) is None else line
 
-    log, failed = view.log, []
+    log = view.log
     if rubbish(log) or any(life.flags & REPLACED for life in view.lives()):
         rewrite(view, wait_s=LOCK_WAIT_S, change=change)
-    sweep_index(log, lambda name, generation: is_abandoned(name) if name.endswith(".tmp") else
-                generation < log.generation())
-    old = [name for name in stems(log.places.index, "") if name.partition("-")[2][:6].isdigit() and
-           int(name.partition("-")[2][:6]) < log.generation()]
-    for path in map(log.places.archive, log.manifest["archives"]):  # one that could not be read whole has stayed
-        try:
-            ids, offset = set(), 0
-            while offset < file_size(path):
-                data, offset = read_member(path, offset, MEMBER_MAX_BYTES)
-                ids |= {text_field(decode_line(line) or {}, "id") for line in data.split(b"\n")}
-            failed += [path] if not ids.isdisjoint(erased.ids) else []
-        except Damaged as error:
-            failed.append(f"{error}; it may hold some of it: `rlm.py verify --repair`")
-    return failed + rubbish(log) + [os.path.join(log.places.index, name) for name in old]
+    left = sweep_index(log, lambda name, generation: generation < log.generation())  # drafts too
+    # An archive of which something could not be read has stayed.
+    left += [f"{problem['file']}: {problem['problem']}; it may hold some of it" for problem in archive_problems(log)]
+    return left + rubbish(log)
 
 
 # A row for each place in which memories stand, or what is derived from them. It is given the view, what was erased,
@@ -13310,7 +13259,8 @@ def erase_command(call: Call, options: Any) -> int:
             return 1
     failed: list[str] = []
     if not options.dry_run:
-        erase(view, chosen, whole, files)
+        if chosen or whole:
+            erase(view, chosen, whole, files)
         failed = finish_erasing(view)
     text = erased_text(chosen, whole, files, quoting, "Would be erased" if options.dry_run else "Erased") \
         if chosen or whole else "Erased already." if known else "Nothing matches; nothing was erased."
@@ -13484,17 +13434,6 @@ def compact_command(call: Call, options: Any) -> int:
     return 0
 
 
-def stored_of_excluded(places: Places) -> dict[str, int]:
-    """How many memories are stored already of each project that the setting "exclude" names."""
-    excluded = setting(places, "exclude")
-    folders = [os.path.abspath(os.path.expanduser(entry)) for entry in excluded if os.sep in entry]
-    named = [entry for entry in excluded if os.sep not in entry] + [project_of(folder) for folder in folders]
-    view = View(places).refresh()
-    counts = tally(doc.project for doc in map(view.doc, range(view.n_docs()))
-                   if doc.kind in LIVE_KINDS and not doc.life.flags & ~FORGOTTEN)
-    return {project: n for project, n in counts.items() if is_excluded(named, project)}
-
-
 def config_command(call: Call, options: Any) -> int:
     """Shows or changes settings."""
     places, key = call.store.places, options.key
@@ -13512,9 +13451,12 @@ def config_command(call: Call, options: Any) -> int:
     if key == "exclude" and options.value is not None:
         from shlex import quote
 
-        for project, n in stored_of_excluded(places).items():
-            print_note(f"{counted(n, 'memory', 'memories')} of {project} stored already; "
-                       f"`rlm forget --erase --project {quote(project)}` deletes them for good")
+        named = [project_of(os.path.abspath(os.path.expanduser(entry))) if os.sep in entry else entry
+                 for entry in changed.get(key, ()) if os.sep not in entry or "*" not in entry]
+        for project, n in tally(doc.project for doc in View(places).refresh().alive()).items():
+            if is_excluded(named, project):
+                print_note(f"{counted(n, 'memory', 'memories')} of {project} stored already; "
+                           f"`rlm forget --erase --project {quote(project)}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
     text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
@@ -13542,7 +13484,7 @@ def scrub_command(call: Call, options: Any) -> int:
         except Damaged:  # the others are to be cleaned all the same
             damaged.append(name)
     call.progress(0, 0, "")
-    n_lines = sum(rewrite_file(path, kept_line, dry_run=dry_run) for path in files)
+    n_lines = sum(rewrite_file(path, lambda line: redacted_line(line)[0], dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
