@@ -9854,7 +9854,7 @@ def original_path(places: Places, name: str) -> str:
 # finish one that was interrupted.
 
 LONG_LINE, SHORT_LINE, LINE_CUT = 20, 8, 200  # characters of a line by which a text is known again
-MOST_PASSAGES = 60  # of all texts, so that searching the client's files for them takes seconds
+MOST_PASSAGES = 60  # of all texts, so that searching for them takes seconds
 
 
 def in_json(text: str) -> bytes:
@@ -9886,7 +9886,7 @@ def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
             data = os.fsencode(path) + read_file(path)
         except Damaged:  # not readable for us
             continue
-        found += [path] if any(each in data for each in wanted[:: len(wanted) // MOST_PASSAGES + 1]) else []
+        found += [path] if any(each in data for each in wanted) else []
     return found
 
 
@@ -9959,7 +9959,8 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
             record = view.record(doc)
         except Damaged:  # what is left of it can be erased all the same
             record = view.logged_record(doc)
-        told = folded("\n".join([*tags_of(record), *(str(record.get(key, "")) for key in ("summary", "text"))]))
+        told = "\n".join([*tags_of(record), *(str(record.get(key, "")) for key in ("summary", "text"))]) if words else ""
+        told = " ".join(fold(told).split())
         if all(word in told for word in words):
             found[doc.id] = doc, record
     said = [(doc, record["uuids"]) for doc, record in found.values() if record.get("uuids")]
@@ -9979,12 +9980,15 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
 def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> tuple[list[str], list[str]]:
     """What holds some of these memories, or names the session, and is left alone: files of the client, other ids."""
     marks, taken = passages([str(record.get("text", "")) for _, record in chosen]), {doc.id for doc, _ in chosen}
-    named = [session] if session else []
-    named += [str(record["uuids"][0]) for _, record in chosen if record.get("uuids")]
-    files = client_files_with(view.log.places, [*(each.encode("utf-8", "replace") for each in named), *marks])
+    marks = marks[:: len(marks) // MOST_PASSAGES + 1]
+    named = {doc.session: str(record["uuids"][0]) for doc, record in chosen if record.get("uuids")}
+    named.update({session: session} if session else {})
+    wanted = [*(each.encode("utf-8", "replace") for each in named.values()), *marks]
+    files = client_files_with(view.log.places, wanted)
     others = (doc.ordinal for doc in view.alive() if doc.id not in taken) if marks else ()
-    return files, [doc.id for doc, record in readable_records(view, others, lambda: None)
-                   if any(each in record["text"].encode("utf-8", "surrogatepass") for each in marks)]
+    texts = ((doc.id, record["text"].encode("utf-8", "surrogatepass"))
+             for doc, record in readable_records(view, others, lambda: None))
+    return files, [doc_id for doc_id, text in texts if any(each in text for each in marks)]
 
 
 def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files: Iterable[str]) -> None:
@@ -10051,6 +10055,8 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
                 erase_from_transcript(places, name, erased)
         except Damaged as error:
             failed.append(f"{error}; `rlm.py verify --repair` mends it")
+        except (RlmError, OSError) as error:
+            failed.append(f"transcript {name}: {error}")
     return failed
 
 
@@ -10067,7 +10073,7 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
 
     def change(line: bytes) -> bytes:
         """Drops what a damaged line holds of it."""
-        return b"" if any(each in line for each in wanted) and decode_line(line) is None else line
+        return b"" if decode_line(line) is None and any(each in line for each in wanted) else line
 
     log = view.log
     if rubbish(log) or any(life.flags & REPLACED for life in view.lives()):
