@@ -674,7 +674,8 @@ def current_session() -> str:
 #   restore  at id                   it is active again
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
 #   erase    at id session place     likewise, without a trace of the text; no later record brings it back. "place" says
-#            where it came from: {"lines": keys of a transcript's lines}, {"source": path}, {"whole": the session}
+#            where it came from: {"lines": keys of a transcript's lines}, {"source": path}; of a session, all of it
+#            {"until": seconds since 1970}
 #
 # A record is never changed; a later record with the same id replaces it. Keys and kinds that this version
 # does not know are kept. "text" comes last so that a person reading the log sees the small fields first.
@@ -5909,6 +5910,13 @@ def packed_keys(keys: Iterable[bytes]) -> str:
     return b64encode(b"".join(keys)).decode("ascii")
 
 
+def uuids_of(record: Record) -> list[str]:
+    """The UUIDs of the first and the last line of a transcript that a chunk was made of, [] when it does not say."""
+    uuids = record.get("uuids")
+    is_known = isinstance(uuids, list) and len(uuids) == 2 and all(isinstance(uuid, str) and uuid for uuid in uuids)
+    return list(uuids or ()) if is_known else []
+
+
 class Erased:
     """By what erased memories are known again: their ids, and where they came from."""
 
@@ -5934,9 +5942,9 @@ class Erased:
         source = text_field(item, "source")
         if text_field(item, "id") in self.ids or (source and source in self.sources):
             return True
-        uuids, session = item.get("uuids"), text_field(item, "session")
-        if isinstance(uuids, list) and any(uuid_key(str(uuid)) in self.lines for uuid in uuids):
+        if any(uuid_key(uuid) in self.lines for uuid in uuids_of(item)):
             return True
+        session = text_field(item, "session")
         return session in self.sessions and (
             item.get("type") == "snapshot" or at_of(item, "created_at") <= self.sessions[session])
 
@@ -9898,9 +9906,9 @@ def lines_of(places: Places, files: Iterable[str], chosen: Iterable[tuple[Doc, R
     found: dict[str, set[bytes]] = {}
     ends, texts = {}, {}
     for doc, record in chosen:
-        uuids, text = record.get("uuids"), str(record.get("text", "")).strip()
-        if isinstance(uuids, list) and len(uuids) == 2:
-            ends[doc.id] = [uuid_key(str(uuid)) for uuid in uuids]
+        text = str(record.get("text", "")).strip()
+        if uuids_of(record):
+            ends[doc.id] = list(map(uuid_key, uuids_of(record)))
             found[doc.id] = set(ends[doc.id])
         elif len(text) >= SHORT_LINE:
             texts[doc.id] = in_json(text)
@@ -9959,20 +9967,21 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
             record = view.record(doc)
         except Damaged:  # what is left of it can be erased all the same
             record = view.logged_record(doc)
-        told = "\n".join([*tags_of(record), *(str(record.get(key, "")) for key in ("summary", "text"))]) if words else ""
+        told = "\n".join([*tags_of(record), *(str(record.get(key, "")) for key in ("summary", "text"))])
         told = " ".join(fold(told).split())
         if all(word in told for word in words):
             found[doc.id] = doc, record
-    said = [(doc, record["uuids"]) for doc, record in found.values() if record.get("uuids")]
-    turns = {str(uuids) for _, uuids in said}
+    turns: list[list[str]] = []
     begun: dict[str, float] = {}
-    for doc, _ in said:
-        begun[doc.session] = min(doc.at_s, begun.get(doc.session, doc.at_s))
+    for doc, record in found.values():
+        if uuids_of(record):
+            turns.append(uuids_of(record))
+            begun[doc.session] = min(doc.at_s, begun.get(doc.session, doc.at_s))
     for doc in docs:
         if doc.session in begun and doc.id not in found:
             record = view.logged_record(doc)
-            is_summary = doc.label == "snapshot" and ("compaction" in tags_of(record) or record.get("uuids"))
-            if (is_summary and doc.at_s >= begun[doc.session]) or str(record.get("uuids")) in turns:
+            is_summary = doc.label == "snapshot" and ("compaction" in tags_of(record) or uuids_of(record))
+            if (is_summary and doc.at_s >= begun[doc.session]) or uuids_of(record) in turns:
                 found[doc.id] = doc, record
     return list(found.values())
 
@@ -9981,7 +9990,7 @@ def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str
     """What holds some of these memories, or names the session, and is left alone: files of the client, other ids."""
     marks, taken = passages([str(record.get("text", "")) for _, record in chosen]), {doc.id for doc, _ in chosen}
     marks = marks[:: len(marks) // MOST_PASSAGES + 1]
-    named = {doc.session: str(record["uuids"][0]) for doc, record in chosen if record.get("uuids")}
+    named = {doc.session: uuids_of(record)[0] for doc, record in chosen if uuids_of(record)}
     named.update({session: session} if session else {})
     wanted = [*(each.encode("utf-8", "replace") for each in named.values()), *marks]
     files = client_files_with(view.log.places, wanted)
@@ -9999,7 +10008,7 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files:
     lines, taken = lines_of(view.log.places, files, chosen), {doc.id for doc, _ in chosen}
     whole: dict[str, float] = {}
     for doc, record in chosen:
-        if record.get("uuids"):
+        if uuids_of(record):
             whole[doc.session] = max(whole.get(doc.session, 0.0), at_of(record, "until"), doc.at_s)
     for doc in map(view.doc, range(view.n_docs()) if whole else ()):
         if doc.kind == "chunk" and not doc.life.flags & ~FORGOTTEN and doc.id not in taken:

@@ -521,6 +521,30 @@ class FaultTest(EraseCase):
         self.ok("forget", "--erase", "--yes", doc_id)
         self.assert_gone()
 
+    def test_a_server_that_has_read_it_answers_and_writes_without_it(self) -> None:
+        (doc_id,) = self.ids()
+        client = self.client()
+        client.initialize()
+        self.assertIn(doc_id, client.text("rlm_grep", pattern=WORD))
+        self.assertIn(WORD, client.text("rlm_peek", chunk_id=doc_id))
+        self.ok("forget", "--erase", "--yes", doc_id)
+        self.assertNotIn(doc_id, client.text("rlm_grep", pattern=WORD))
+        self.assertIn("was erased", client.text("rlm_peek", chunk_id=doc_id))
+        client.text("rlm_remember", content="written afterwards é")
+        client.close()
+        self.assert_gone()
+
+    def test_of_lines_without_a_name_only_those_that_are_named_go(self) -> None:
+        session = SESSION.replace("3c", "6f")
+        turns = [line(i, f"nameless {i} {WORD if i == 2 else ''} {PADDING[i]}", session, uuid="") for i in (1, 2, 3)]
+        self.transcript(*turns, session=session)
+        self.ok("import")
+        self.ok("forget", "--erase", "--yes", *self.ids())
+        self.assertEqual((len(self.ids("nameless")), self.ids()), (2, []))
+        self.transcript(*turns, line(4, f"nameless 4 {PADDING[0]}", session, uuid=""), session=session)
+        self.ok("import")
+        self.assertEqual(len(self.ids("nameless 4")), 1)
+
     def test_two_who_import_all_the_time_do_not_bring_it_back(self) -> None:
         (doc_id,) = self.ids()
 
