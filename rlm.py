@@ -2578,6 +2578,7 @@ class View:
             return
         before = self.ordinal_of(doc.id)
         if before >= 0 and self.kind_and_label(before)[0] == "erase":  # a log of another machine, or from a backup
+            self.changing(before).flags |= REPLACED  # tells that the log holds the text again
             return
         if before >= 0:
             old = self.changing(before)
@@ -6710,6 +6711,9 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
     problems = [*file_problems(view.log), *log_problems(view.log, progress), *archive_problems(view.log)]
     problems += [{"file": os.path.basename(path), "problem": "left by an interrupted compact or archiving",
                   "repairable": True} for path in leftovers(view.log.places)]
+    erased = erasures(view).ids
+    if erased and any(life.flags & REPLACED and view.doc(i).id in erased for i, life in enumerate(view.lives())):
+        problems.append({"file": "log", "problem": "holds what was erased: run the same `forget --erase` again"})
     for doc in view.alive():
         if doc.life.tier == 3:
             try:

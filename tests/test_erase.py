@@ -166,7 +166,9 @@ class EverywhereTest(EraseCase):
             with open(self.places.log(self.places.numbered("log")[-1]), "ab") as file:
                 file.write(old_log)
             self.assertEqual(self.ids(), [])
-            self.ok("compact")
+            self.assertEqual(self.run_here("verify"), 1)
+            self.assertIn("holds what was erased", self.printed)
+            self.assertIn("Erased already.", self.ok("forget", "--erase", "--yes", doc_id))
 
         def resume() -> None:  # an older client copies the lines into the new session's file
             copied = os.path.join(os.path.dirname(self.path), OTHER.replace("4d", "5e") + ".jsonl")
@@ -447,6 +449,8 @@ class FaultTest(EraseCase):
                      for doc_id in (doc_id, archived)]
             self.assertIn(found, ([True, True], [False, False]), n)
             n_erased += not found[0]
+            if not found[0] and WORD.encode() in self.log_bytes() and not rlm.rubbish(self.view().log):
+                self.assertEqual(self.run_here("verify"), 1, n)
             self.assertEqual(self.run_here("forget", "--erase", "--yes", doc_id, archived), 0, self.said)
             self.assertFalse(WORD.encode() in self.bytes_at_home(), n)
             self.assertEqual(rlm.rubbish(self.view().log), [], n)
