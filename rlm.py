@@ -9398,7 +9398,7 @@ class Keeper:
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
         self.hurries = hurries  # leave a line to others that takes longer to read than there is time
-        self.erased = erasures(view)
+        self.erased = Erased(())  # as of when the transcript that is being saved was begun
         self.folders: dict[str, str] = {}  # working folders that have a secret in their path, by what is left of that
 
     def project(self, folder: str) -> str:
@@ -9464,6 +9464,12 @@ class Keeper:
             return b"", None
         return clean, entry if may_matter(line) else None
 
+    def rows(self, lines: Sequence[bytes], state: State) -> list[tuple[bytes, Entry | None]]:
+        """`row` of each line; of all of them once more when one shows that something was erased from among them."""
+        was_erased = state.get("erased")
+        rows = [self.row(line, state) for line in lines]
+        return rows if state.get("erased") == was_erased else [self.row(line, state) for line in lines]
+
     def items_of(self, lines: Sequence[bytes], entries: Sequence[Entry | None], state: State,
                  final: bool) -> tuple[list[Item], State]:
         """The items of lines with these objects, and the state after them."""
@@ -9483,7 +9489,7 @@ class Keeper:
         A turn that does not end in them is cut when there is no time to read *n_more* bytes from its beginning.
         """
         self.note_folders(lines, state)
-        rows = [self.row(line, state) for line in lines]
+        rows = self.rows(lines, state)
         kept, entries = [clean for clean, _ in rows], [entry for _, entry in rows]
         items, after = self.items_of(lines, entries, state, self.is_final and is_last)
         if after["offset"] == state["offset"] and not is_last and n_more > self.longest(until_s):
@@ -9527,7 +9533,7 @@ class Keeper:
                 return
             lines = split_lines(data)
             self.note_folders(lines, state)
-            self.keep(name, state, [self.row(line, state)[0] for line in lines], data, durable)
+            self.keep(name, state, [kept for kept, _ in self.rows(lines, state)], data, durable)
 
     def set_aside(self, name: str, state: State) -> None:
         """Gives the copy another name, under which it can be given back, so that the transcript begins a new one."""
@@ -9575,6 +9581,7 @@ class Keeper:
             state["relatives"] = self.relatives(name, line_key(entry).hex(), sessions_of(entry)) if entry else []
         if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
+        self.erased = erasures(self.view.refresh())
         if self.erased.ids and touches(self.erased, name, state):
             state["erased"] = True
         return state
@@ -10020,10 +10027,9 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files:
     whole.update({session: now()} if session else {})
     with Writer(view) as writer:
         for doc, record in chosen:
-            if not view.doc(view.ordinal_of(doc.id)).life.flags & ~FORGOTTEN:
-                place = {"lines": packed_keys(sorted(lines[doc.id]))} if doc.id in lines else {}
-                place.update({"source": record["source"]} if text_field(record, "source") else {})
-                writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
+            place = {"lines": packed_keys(sorted(lines[doc.id]))} if doc.id in lines else {}
+            place.update({"source": record["source"]} if text_field(record, "source") else {})
+            writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
         for name, until_s in whole.items():
             writer.add("erase", id=f"session:{name}:{now():.3f}", at=stamp(now()), session=name,
                        place={"until": until_s})

@@ -43,6 +43,7 @@ def call_of(number: int, name: str, session: str = SESSION, **given: Any) -> byt
 
 PADDING = [f"padding {i} é 日本 " * 200 for i in range(4)]  # so that each turn is a chunk
 TURNS = [
+    json.dumps({"type": "summary", "summary": f"the {WORD} plan", "leafUuid": "x"}).encode() + b"\n",
     line(1, f"first question é {PADDING[0]}"), line(2, "first answer", said_by="assistant"),
     noise(f"the {WORD} plan", type="queue-operation", operation="enqueue"),
     line(3, f"what of the {WORD} plan \"quoted\" é?\n{PADDING[1]}"),
@@ -189,6 +190,55 @@ class EverywhereTest(EraseCase):
         self.assert_others_stay()
         self.assertIn(WORD.encode(), rlm.read_file(copied))
 
+    def test_all_lines_of_it_are_known_whatever_is_left_of_its_transcript(self) -> None:
+        kept, backup = os.path.join(self.home, "kept"), os.path.join(self.home, "backup")
+        shutil.copytree(self.places.home, kept)
+        shutil.copy2(self.path, backup)
+        (doc_id,) = self.ids()
+        for ways in (("state",), ("copy",), ("original",)):  # only that is left
+            shutil.rmtree(self.places.home)
+            shutil.copytree(kept, self.places.home)
+            for way, path in (("state", self.places.reading(SESSION)), ("copy", self.places.transcript(SESSION)),
+                              ("original", self.path)):
+                if way not in ways:
+                    os.unlink(path)
+            self.ok("forget", "--erase", "--yes", doc_id)
+            shutil.copy2(backup, self.path)
+            self.forget_readings()
+            self.ok("import")
+            with self.subTest(ways):
+                self.assert_gone()
+
+    def test_of_a_turn_in_parts_all_parts_go(self) -> None:
+        session = SESSION.replace("3c", "6f")
+        self.transcript(line(1, f"tell me {WORD}parts", session),
+                        line(2, "\n".join(f"{i} long {WORD}parts" for i in range(900)), session, "assistant"),
+                        line(3, f"and then? {PADDING[0]}", session), session=session)
+        self.ok("import")
+        ids = self.ids(f"{WORD}parts")
+        self.assertGreater(len(ids), 1)
+        self.ok("forget", "--erase", "--yes", ids[1])
+        self.assert_gone(f"{WORD}parts")
+        self.assertEqual(len(self.ids("and then")), 1)
+
+    def test_what_lies_behind_the_end_of_a_copy_goes(self) -> None:
+        (doc_id,) = self.ids()
+        with open(self.places.transcript(SESSION), "ab") as file:  # left by a writer that was killed
+            file.write(rlm.gzip_member([TURNS[4]]))
+        self.ok("forget", "--erase", "--yes", doc_id)
+        self.assert_gone()
+
+    def test_a_repair_does_not_save_it_from_a_damaged_line(self) -> None:
+        (doc_id,) = self.ids()
+        (old,) = [each for each in self.log_bytes().splitlines() if f'"id":"{doc_id}"'.encode() in each]
+        self.ok("forget", "--erase", "--yes", doc_id)
+        with open(self.places.log(self.places.numbered("log")[-1]), "ab") as file:
+            file.write(b'{"v":1,"k":"us' + old + b"\n")
+        self.cli("verify", "--repair")
+        self.assertNotIn(WORD.encode(), self.log_bytes())
+        self.ok("forget", "--erase", "--yes", doc_id)  # it was set aside
+        self.assert_gone()
+
     def test_its_id_is_never_given_out_again(self) -> None:
         (doc_id,) = self.ids()
         self.ok("forget", "--erase", "--yes", doc_id)
@@ -217,7 +267,13 @@ class EverywhereTest(EraseCase):
         self.assertIn(f"{WORD}alone".encode(), self.bytes_at_home())
         self.ok("forget", "--erase", "--yes", "--query", f"so {WORD}alone")
         self.assertFalse(os.path.exists(self.places.transcript(session)))
+        with open(os.path.join(os.path.dirname(self.path), session + ".jsonl"), "ab") as file:
+            file.write(line(9, f"what was not saved yet {PADDING[0]}", session))
+        self.touch(file.name)
+        self.forget_readings()
+        self.ok("import")
         self.assert_gone(f"{WORD}alone")
+        self.assertEqual(len(self.ids("not saved yet")), 1)
 
     def test_other_forms_of_an_erased_session_stay_out(self) -> None:
         part = {"text": f"a part of the {WORD} plan", "session": OTHER, "created_at": "2026-11-21T07:01:00Z",
