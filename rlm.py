@@ -9362,12 +9362,6 @@ def is_erased(erased: Erased, entry: Entry | None) -> bool:
     return any(at_of(entry, "timestamp") <= erased.sessions.get(s, -1.0) for s in sessions_of(entry))
 
 
-def touches(erased: Erased, name: str, state: State) -> bool:
-    """Whether something was erased of the transcript of that name."""
-    return bool(state.get("erased")) or session_of(name) in erased.sessions or \
-        not erased.ids.isdisjoint(state.get("ids", []))
-
-
 class Saved:
     """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
 
@@ -9582,8 +9576,6 @@ class Keeper:
         if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
         self.erased = erasures(self.view.refresh())
-        if self.erased.ids and touches(self.erased, name, state):
-            state["erased"] = True
         return state
 
     def save(self, path: str, *, name: str = "", base: int = 0, until_s: float = 1e18, durable: bool = True,
@@ -10047,14 +10039,13 @@ def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     """Takes erased lines from one copy, and what its state quotes of them."""
     copy, state = places.transcript(name), load_state(places, name)
     is_kept = os.path.exists(copy)
-    if not touches(erased, name, state) and not (is_kept and any(
+    is_of = state.get("erased") or session_of(name) in erased.sessions or not erased.ids.isdisjoint(state.get("ids", []))
+    if not is_of and not (is_kept and any(
             is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name) for line in lines)):
         return
     if is_kept:
         rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
         state = load_state(places, name)
-        if 0 < state.get("n_packed", 0) < file_size(copy):  # what a killed writer left behind it
-            put_bytes(copy, state["n_packed"], b"")
         if not file_size(copy) and not remove_file(copy):
             raise StoreUnwritable(f"{copy} cannot be removed")
     if state:
