@@ -10039,7 +10039,8 @@ def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     """Takes erased lines from one copy, and what its state quotes of them."""
     copy, state = places.transcript(name), load_state(places, name)
     is_kept = os.path.exists(copy)
-    is_of = state.get("erased") or session_of(name) in erased.sessions or not erased.ids.isdisjoint(state.get("ids", []))
+    is_of = state.get("erased") or session_of(name) in erased.sessions or \
+        not erased.ids.isdisjoint(state.get("ids", []))
     if not is_of and not (is_kept and any(
             is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name) for line in lines)):
         return
