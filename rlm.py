@@ -6072,7 +6072,8 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
         "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
     importance = choice(item.get("importance"), IMPORTANCES, 1)
     source = {"source": item["source"]} if text_field(item, "source") else {}
-    if erasures(writer.view).holds({**item, "id": common["wanted_id"]}):
+    erased = erasures(writer.view)
+    if erased.ids and erased.holds({**item, "id": common["wanted_id"]}):
         return "", False
     forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
     if forgotten:  # importing the same again must not bring back what was forgotten
