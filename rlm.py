@@ -6050,7 +6050,7 @@ def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
 
 def without_secret_names(item: Item) -> Item:
     """The item with text and names redacted, before names are cut to size and an id is made of them."""
-    names = ("text", "id", "project", "ticket", "domain", "session", "source")
+    names = ("text", "id", "project", "ticket", "domain", "session")
     return {**item, **{key: redact(item[key]) for key in names if isinstance(item.get(key), str)}}
 
 
@@ -6071,16 +6071,16 @@ def import_item(writer: Writer, item: Item, project: str) -> tuple[str, bool]:
         "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS], "project": field(item, "project") or project,
         "at_s": at_s, "wanted_id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
     importance = choice(item.get("importance"), IMPORTANCES, 1)
-    source = {"source": item["source"]} if text_field(item, "source") else {}
-    erased = erasures(writer.view)
-    if erased.ids and erased.holds({**item, "id": common["wanted_id"]}):
+    source, erased = text_field(item, "source"), erasures(writer.view)
+    if erased.ids and erased.holds({**item, "id": common["wanted_id"], "source": redact(source)}):
         return "", False
     forgotten = same_text_in(writer.view, digest(item["text"]), item["kind"], common["project"], FORGOTTEN)
     if forgotten:  # importing the same again must not bring back what was forgotten
         return forgotten.id, False
     if item["kind"] == "insight":
+        common.update({"source": redact(source)} if source else {})
         return remember(writer, item["text"], category=choice(item.get("category"), CATEGORIES, 5),
-                        importance=importance, **common, **source)
+                        importance=importance, **common)
     more: dict[str, Any] = {key: item[key] for key in MORE_FIELDS if item.get(key)}
     if importance != "medium":
         more["importance"] = importance
