@@ -739,13 +739,16 @@ def current_session() -> str:
 #
 #   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
-#            of a transcript also: until branch files changed commands errors sidechain uuids
+#            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
 #   insight  id at project identity category importance tags sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
+#   erase    at id session place     likewise, without a trace of the text; no later record brings it back. "place" says
+#            where it came from: {"lines": keys of a transcript's lines}, {"source": path}; of a session, all of it
+#            {"until": seconds since 1970}
 #
 # "project" is a name to show, "identity" tells projects of one name apart (Project in section 3); a record without one
 # knows only the name. The project "*" is the user's own, of all projects.
@@ -756,7 +759,7 @@ def current_session() -> str:
 RECORD_VERSION = 1
 CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
-MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode")
+MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
@@ -789,7 +792,7 @@ class Kind:
 KINDS = {"chunk": Kind("type", CHUNK_TYPES, "session", 1), "insight": Kind("category", CATEGORIES, "general", 2)}
 LIVE_KINDS = tuple(KINDS)
 # What takes the place of a memory that is gone for good: its id is never given out again.
-TOMBSTONES = {"purge": PURGED}
+TOMBSTONES = {"purge": PURGED, "erase": PURGED}
 DOC_KINDS = (*KINDS, *TOMBSTONES)
 
 # What happened to a memory so far, as numbers: name -> array type code. A new number is a row here, and an event below.
@@ -2888,7 +2891,7 @@ class View:
     """
 
     __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "stems", "numbers",
-                 "n_damaged", "members", "identity", "check")
+                 "n_damaged", "members", "identity", "check", "erased")
 
     def __init__(self, places: Places, patience_bytes: int = 1 << 60) -> None:
         self.log, self.patience_bytes = Log(places), patience_bytes
@@ -2896,6 +2899,7 @@ class View:
         self.identity = self.log.identity()
         self.check = 0  # of the log's last bytes that were seen
         self.members: dict[int, list[bytes]] = {}
+        self.erased: Any = None  # see erasures
         self.reset(Snapshot())
 
     def reset(self, index: Snapshot) -> None:
@@ -2964,6 +2968,9 @@ class View:
                 EVENTS[record["k"]](self.changing(ordinal), record, birth_tier)
             return
         before = self.ordinal_of(doc.id)
+        if before >= 0 and self.value(before, "kind") == "erase":  # a log of another machine, or from a backup
+            self.changing(before).flags |= REPLACED  # tells that the log holds the text again
+            return
         if before >= 0:
             old = self.changing(before)
             doc.life.uses, doc.life.last_use_s = old.uses, old.last_use_s
@@ -5936,6 +5943,88 @@ class Writer:
         return new_id, True
 
 
+# -- what was erased: it is never stored anew, whatever brings it ------------
+
+KEY_BYTES = 6  # 48 bits: two of 100,000 lines share one with a chance of 2e-5
+
+
+def uuid_key(uuid: str) -> bytes:
+    """What is kept of the UUID of a transcript's line."""
+    from hashlib import blake2b
+
+    return blake2b(uuid.encode("utf-8", "replace"), digest_size=KEY_BYTES).digest()
+
+
+def unpacked_keys(packed: object) -> list[bytes]:
+    """The keys that packed_keys packed; [] for anything else."""
+    from base64 import b64decode
+
+    try:
+        data = b64decode(packed) if isinstance(packed, str) else b""
+    except ValueError:
+        data = b""
+    return [data[i : i + KEY_BYTES] for i in range(0, len(data) - KEY_BYTES + 1, KEY_BYTES)]
+
+
+def packed_keys(keys: Iterable[bytes]) -> str:
+    """The keys as one text."""
+    from base64 import b64encode
+
+    return b64encode(b"".join(keys)).decode("ascii")
+
+
+def uuids_of(record: Record) -> list[str]:
+    """The UUIDs of the first and the last line of a transcript that a chunk was made of, [] when it does not say."""
+    uuids = record.get("uuids")
+    is_known = isinstance(uuids, list) and len(uuids) == 2 and all(isinstance(uuid, str) and uuid for uuid in uuids)
+    return list(uuids or ()) if is_known else []
+
+
+class Erased:
+    """By what erased memories are known again: their ids, and where they came from."""
+
+    __slots__ = ("ids", "lines", "sources", "sessions")
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.ids: set[str] = set()
+        self.lines: set[bytes] = set()  # keys of transcripts' lines
+        self.sources: set[str] = set()  # imported files, or lines of such
+        self.sessions: dict[str, float] = {}  # of which something was erased: all up to that time, -1 for a part
+        for record in records:
+            place: Record = record["place"] if isinstance(record.get("place"), dict) else {}
+            session, until_s = text_field(record, "session"), place.get("until")
+            self.ids.add(text_field(record, "id"))
+            self.lines.update(unpacked_keys(place.get("lines")))
+            self.sources.add(text_field(place, "source"))
+            if session:
+                until_s = until_s if isinstance(until_s, (int, float)) else -1.0
+                self.sessions[session] = max(self.sessions.get(session, -1.0), until_s)
+
+    def holds(self, item: Item) -> bool:
+        """Whether the item was erased: by its id, its source, its lines or its session; or may summarise what was."""
+        source = text_field(item, "source")
+        if text_field(item, "id") in self.ids or (source and source in self.sources):
+            return True
+        if any(uuid_key(uuid) in self.lines for uuid in uuids_of(item)):
+            return True
+        session = text_field(item, "session")
+        return session in self.sessions and (
+            item.get("type") == "snapshot" or at_of(item, "created_at") <= self.sessions[session])
+
+
+def erasures(view: View) -> Erased:
+    """What was erased from the store so far; the same object as before when that is the same."""
+    seen = view.identity, view.n_docs()
+    if view.erased is None or view.erased[0] != seen:
+        ordinals = [s.first + row for s in view.index.segments for row in s.postings(BY_KIND + "erase").all_rows()]
+        ordinals += [doc.ordinal for doc in view.tail.docs if doc.kind == "erase"]
+        _, before, erased = view.erased or (seen, [-1], None)
+        if before != ordinals or erased is None:
+            erased = Erased(record for _, record in readable_records(view, ordinals, lambda: None))
+        view.erased = seen, ordinals, erased
+    return view.erased[2]  # type: ignore[no-any-return]
+
+
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
              at_s: float, identity: str = "") -> tuple[str, bool]:
     """Queues an insight; its id, and whether it is new.
@@ -6000,10 +6089,10 @@ def clean_tags(value: object) -> list[str]:
 class Imported:
     """What an import did, in numbers, with what it could not take and why."""
 
-    __slots__ = ("n_new", "n_known", "n_excluded", "refused")
+    __slots__ = ("n_new", "n_known", "n_excluded", "n_erased", "refused")
 
     def __init__(self) -> None:
-        self.n_new = self.n_known = self.n_excluded = 0
+        self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
         self.refused: list[str] = []
 
 
@@ -6033,10 +6122,13 @@ def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
 
 
 def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
-    """Queues one item; its id, and whether it is new. UsageError when it cannot be stored.
+    """Queues one item; its id, "" when it was erased, and whether it is new. UsageError when it cannot be stored.
 
     Importing the same again does not bring back what was forgotten.
     """
+    path, erased = text_field(item, "path"), erasures(writer.view)
+    if path and not item.get("id") and not path.startswith("stdin:"):  # by which an erased one is known again
+        item = {"source": redact(os.path.realpath(path)), **item}
     item = cleaned_items([item])[0]
     project, identity = owner_of(item, redact(project), redact(identity))
     try:
@@ -6045,6 +6137,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
                          "or seconds since 1970") from None
     tags = [plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))]
+    wanted_id = field(item, "id").replace(":", "-")  # id:10-40 are lines of an id
+    if erased.ids and erased.holds({**item, "id": wanted_id}):
+        return "", False
     kind, text, importance = item["kind"], item["text"], choice(item.get("importance"), IMPORTANCES, "medium")
     label = choice(item.get(KINDS[kind].label_field), KINDS[kind].labels, KINDS[kind].label)
     fields: dict[str, Any] = {
@@ -6053,8 +6148,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     if kind == "chunk":
         fields.update({key: field(item, key) for key in ("ticket", "domain", "session")},
                       summary=field(item, "summary", 2000), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
-    return writer.save(kind, text, at_s=at_s, wanted_id=field(item, "id").replace(":", "-"),  # id:10-40 are lines
-                       accepted_flags=FORGOTTEN, **fields)
+    elif item.get("source"):
+        fields["source"] = text_field(item, "source")
+    return writer.save(kind, text, at_s=at_s, wanted_id=wanted_id, accepted_flags=FORGOTTEN, **fields)
 
 
 def import_batch(view: View, items: Sequence[Item], project: str, done: Imported, identity: str = "") -> list[str]:
@@ -6076,6 +6172,9 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
                 new_id, is_new = import_item(writer, item, project, identity)
             except UsageError as error:
                 done.refused.append(f"{item.get('path') or item.get('id') or ''}: {error}")
+                continue
+            if not new_id:
+                done.n_erased += 1
                 continue
             done.n_new, done.n_known = done.n_new + is_new, done.n_known + (not is_new)
             uses = item.get("uses")
@@ -6115,7 +6214,7 @@ def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead:
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
     if doc.life.flags & PURGED:
-        raise NotFound(f"{doc.id} was purged; its text is gone")
+        raise NotFound(f"{doc.id} was {doc.kind}d; its text is gone")
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
@@ -6753,6 +6852,9 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
                 view.record(doc)
             except Damaged as error:
                 add(places.archive(doc.life.place >> 48), f"the text of {doc.id} is lost: {error}", True)
+    erased = erasures(view).ids
+    if erased and any(doc.life.flags & REPLACED and doc.id in erased for doc in map(view.doc, range(view.n_docs()))):
+        add(places.log(log.manifest["logs"][-1][0]), "holds what was erased: run the same `forget --erase` again")
     for path in leftovers(places):
         add(path, "left by an interrupted rewrite", True)
     for name in damaged_index(view):
@@ -8260,7 +8362,6 @@ USER_WORDS_CHARS = 1_000
 # Calls without a result that are carried over; a client runs some 20 at once at most.
 MAX_PENDING = 64
 MAX_FILES, MAX_COMMANDS, MAX_ERRORS = 200, 50, 20
-KEY_BYTES = 6  # 48 bits: two of 100,000 lines share one with a chance of 2e-5
 
 # Every line that can matter holds one of these, wherever its "type" stands. Within strings the quotes are escaped, so
 # that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
@@ -8336,11 +8437,7 @@ def line_key(entry: Entry) -> bytes:
     """The identity of a line, the same in every file that repeats it; b"" when it has none."""
     # A branched session numbers its lines anew, and says where each one is from.
     uuid = string_in(dict_in(entry, "forkedFrom"), "messageUuid") or string_in(entry, "uuid")
-    if not uuid:
-        return b""
-    from hashlib import blake2b
-
-    return blake2b(uuid.encode("utf-8", "replace"), digest_size=KEY_BYTES).digest()
+    return uuid_key(uuid) if uuid else b""
 
 
 def without_tags(text: str, names: Iterable[str]) -> str:
@@ -8654,17 +8751,6 @@ def telling_entry(line: bytes) -> Entry | None:
     return parsed_line(line) if may_matter(line) else None
 
 
-def unpacked_keys(state: State) -> list[bytes]:
-    """The keys of the lines that a state knows."""
-    from base64 import b64decode
-
-    try:
-        packed = b64decode(string_in(state, "seen"))
-    except ValueError:
-        packed = b""
-    return [packed[i : i + KEY_BYTES] for i in range(0, len(packed) - KEY_BYTES + 1, KEY_BYTES)]
-
-
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
@@ -8680,7 +8766,7 @@ class Transcript:
         self.prompt = string_in(state, "prompt")  # the running prompt on one line, for turns that are continued
         # Calls without a result in blocks before this one: name, what and path by id.
         self.pending = {k: v for k, v in pending.items() if isinstance(v, list) and len(v) == 3}
-        self.keys = unpacked_keys(state)  # of the lines read so far
+        self.keys = unpacked_keys(state.get("seen"))  # of the lines read so far
         self.seen = {*known, *self.keys}
         self.entry_of = entry_of  # a line -> its object, None when it cannot matter
         self.main: Turn | None = None
@@ -8694,11 +8780,9 @@ class Transcript:
 
     def state(self, mark: Mark) -> State:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
-        from base64 import b64encode
-
         offset, n_keys, prompt, pending = mark
         return {"v": 1, "offset": offset, "first": self.first, "prompt": prompt, "pending": pending,
-                "seen": b64encode(b"".join(self.keys[:n_keys])).decode("ascii")}
+                "seen": packed_keys(self.keys[:n_keys])}
 
     def close(self) -> list[Turn]:
         """The turns of the block that was open, which ends before the current line."""
@@ -8723,7 +8807,7 @@ class Transcript:
 
 def known_keys(states: Iterable[State]) -> set[bytes]:
     """The lines that other transcripts hold already: of all those whose "first" is the same as that of a new one."""
-    return {key for state in states for key in unpacked_keys(state)}
+    return {key for state in states for key in unpacked_keys(state.get("seen"))}
 
 
 def is_said_by_client(entry: Entry) -> bool:
@@ -9301,6 +9385,11 @@ def transcript_name(path: str) -> str:
     return f"{slug(name) or 'transcript'}-{digest(path)[:8]}"
 
 
+def session_of(name: str) -> str:
+    """The session of the transcript that is kept under that name."""
+    return name.partition("~")[0].partition(".")[0]
+
+
 STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids")
 STATE_LISTS = ("ids", "heads", "told", "relatives")
 STATE_TAILS = ("tail", "kept_tail")
@@ -9434,6 +9523,19 @@ def summary_head(text: str) -> str:
     return " ".join(text[: 4 * HEAD_CHARS].split())[:HEAD_CHARS]
 
 
+def is_touched(erased: Erased, entry: Entry | None) -> bool:
+    """Whether the line was erased, or is of a session of which something was."""
+    return entry is not None and (line_key(entry) in erased.lines or any(
+        session in erased.sessions for session in sessions_of(entry)))
+
+
+def is_erased(erased: Erased, entry: Entry | None) -> bool:
+    """Whether a line of a touched transcript was erased, or may quote what was: as summaries and the client's notes."""
+    if not entry or line_key(entry) in erased.lines or entry_kind(entry) in ("", "summary"):
+        return True
+    return any(at_of(entry, "timestamp") <= erased.sessions.get(s, -1.0) for s in sessions_of(entry))
+
+
 class Saved:
     """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
 
@@ -9449,7 +9551,7 @@ class Keeper:
     """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
 
     __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "hidden", "names_by_first", "wait_s",
-                 "is_final", "hurries", "root", "folders")
+                 "is_final", "hurries", "root", "folders", "erased")
 
     def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True,
                  hurries: bool = False) -> None:
@@ -9464,6 +9566,7 @@ class Keeper:
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
         self.hurries = hurries  # leave a line to others that takes longer to read than there is time
+        self.erased = Erased(())  # as of when the transcript that is being saved was begun
         self.folders: dict[str, str] = {}  # working folders that have a secret in their path, by what is left of that
 
     def project(self, folder: str) -> Project:
@@ -9525,9 +9628,17 @@ class Keeper:
         folder = string_in(entry, "cwd") if entry else ""
         if MARK in folder:  # the real one has the project's name
             self.folders[folder] = string_in(parsed_line(line) or {}, "cwd")
-        if self.is_private(entry, state):
+        if self.erased.ids and is_touched(self.erased, entry):
+            state["erased"] = True
+        if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
             return b"", None
         return clean, entry if may_matter(line) else None
+
+    def rows(self, lines: Sequence[bytes], state: State) -> list[tuple[bytes, Entry | None]]:
+        """`row` of each line; of all of them once more when one shows that something was erased from among them."""
+        was_erased = state.get("erased")
+        rows = [self.row(line, state) for line in lines]
+        return rows if state.get("erased") == was_erased else [self.row(line, state) for line in lines]
 
     def items_of(self, lines: Sequence[bytes], entries: Sequence[Entry | None], state: State,
                  final: bool) -> tuple[list[Item], State]:
@@ -9551,7 +9662,7 @@ class Keeper:
         A turn that does not end in them is cut when there is no time to read *n_more* bytes from its beginning.
         """
         self.note_folders(lines, state)
-        rows = [self.row(line, state) for line in lines]
+        rows = self.rows(lines, state)
         kept, entries = [clean for clean, _ in rows], [entry for _, entry in rows]
         items, after = self.items_of(lines, entries, state, self.is_final and is_last)
         if after["offset"] == state["offset"] and not is_last and n_more > self.longest(until_s):
@@ -9562,19 +9673,23 @@ class Keeper:
             n_read += 1
         return items, {**state, **after}, kept[:n_read]
 
-    def store(self, items: Sequence[Item], state: State, saved: Saved) -> None:
-        """Stores the items, and notes their ids in the state."""
+    def store(self, items: Sequence[Item], state: State, saved: Saved) -> bool:
+        """Stores the items, and notes their ids in the state; False when something was erased since they were made."""
         heads = state["heads"]
         with Writer(self.view, wait_s=self.wait_s) as writer:
+            if erasures(self.view) is not self.erased:
+                self.erased = erasures(self.view)
+                return False
             for item in items:
                 head = summary_head(item["text"]) if heads and item["type"] == "snapshot" else ""
                 if any(head.startswith(known) for known in heads):  # a short one goes on with words of the client's
                     continue
                 new_id, is_new = import_item(writer, {**item, "is_clean": True}, "default")
-                if is_new or new_id not in state["ids"]:
+                if new_id and (is_new or new_id not in state["ids"]):
                     saved.ids.append(new_id)
                     state["ids"] = [*state["ids"], new_id][-MAX_IDS:]
                     state["n_ids"] += 1
+        return True
 
     def keep(self, name: str, state: State, lines: Sequence[bytes], read: bytes, durable: bool) -> None:
         """Adds lines to the copy; they were made of what was read behind those that it holds already."""
@@ -9591,7 +9706,7 @@ class Keeper:
                 return
             lines = split_lines(data)
             self.note_folders(lines, state)
-            self.keep(name, state, [self.row(line, state)[0] for line in lines], data, durable)
+            self.keep(name, state, [kept for kept, _ in self.rows(lines, state)], data, durable)
 
     def set_aside(self, name: str, state: State) -> None:
         """Gives the copy another name, under which it can be given back, so that the transcript begins a new one."""
@@ -9639,6 +9754,7 @@ class Keeper:
             state["relatives"] = self.relatives(name, line_key(entry).hex(), sessions_of(entry)) if entry else []
         if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
+        self.erased = erasures(self.view.refresh())
         return state
 
     def save(self, path: str, *, name: str = "", base: int = 0, until_s: float = 1e18, durable: bool = True,
@@ -9672,7 +9788,8 @@ class Keeper:
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
-                self.store(items, after, saved)
+                if not self.store(items, after, saved):
+                    continue
                 if self.is_keeping and after["kept"] == state["offset"]:
                     self.keep(name, after, kept, data[:n_bytes], durable)
                 elif self.is_keeping and is_last:  # a shorter version of the file was read in between
@@ -9715,7 +9832,7 @@ def spooled_files(places: Places) -> list[tuple[str, str, int]]:
             if at and offset.isdecimal()]
 
 
-def sweep_drafts(places: Places) -> None:
+def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
     """Removes what killed processes left of new transcripts: drafts in the spool are raw, with all their secrets.
 
     Only after a day: a younger one may still be written. That is told by when the file itself was last changed, since
@@ -9724,7 +9841,7 @@ def sweep_drafts(places: Places) -> None:
     for folder in (places.spool(), places.transcripts()):
         for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
             try:
-                is_old = now() - os.stat(path).st_ctime > DAY_S
+                is_old = now() - os.stat(path).st_ctime > age_s
             except OSError:  # its writer has just finished
                 continue
             if is_old:
@@ -9798,23 +9915,28 @@ def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
         yield split_lines(data)
 
 
+def rewrite_copy(places: Places, name: str, change: Callable[[bytes], bytes], *, dry_run: bool = False) -> int:
+    """Applies *change* to every line of a copy; how many change. Call it with the transcript's lock held."""
+    n_changed, packed = 0, []
+    for lines in kept_slices(places, name):
+        clean = [change(line) for line in lines]
+        n_changed += sum(a is not b and a != b for a, b in zip(lines, clean))
+        packed += [gzip_member(clean, PACK_LEVEL)] if any(clean) else []
+    if n_changed and not dry_run:
+        state, data = load_state(places, name), b"".join(packed)
+        mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
+        if state:  # should we be stopped in between, the next save makes the copy anew
+            save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
+        replace_file(places.transcript(name), data)
+        if state:
+            save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
+    return n_changed
+
+
 def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
     """Replaces secrets in a copy; how many lines change."""
-    n_changed, packed = 0, []
     with Lock(places.transcripts_lock(name)):
-        for lines in kept_slices(places, name):
-            clean = [redacted_line(line)[0] for line in lines]
-            n_changed += sum(a is not b and a != b for a, b in zip(lines, clean))
-            packed.append(gzip_member(clean, PACK_LEVEL))
-        if n_changed and not dry_run:
-            state, data = load_state(places, name), b"".join(packed)
-            mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
-            if state:  # should we be stopped in between, the next save makes the copy anew
-                save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
-            replace_file(places.transcript(name), data)
-            if state:
-                save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
-    return n_changed
+        return rewrite_copy(places, name, lambda line: redacted_line(line)[0], dry_run=dry_run)
 
 
 TOLD = ("prompt", "pending", "heads", "path", "root")  # what a state quotes of its transcript
@@ -9832,10 +9954,10 @@ def scrub_state(places: Places, name: str, *, dry_run: bool) -> int:
     return clean is not told
 
 
-def scrub_file(path: str, *, dry_run: bool) -> int:
-    """Replaces secrets in a text file of ours; how many lines change."""
+def rewrite_file(path: str, change: Callable[[bytes], bytes], *, dry_run: bool = False) -> int:
+    """Applies *change* to every line of a text file of ours; how many change."""
     lines = split_lines(read_file(path).rstrip(b"\n") + b"\n")
-    clean = [redacted_line(line)[0] for line in lines]
+    clean = [change(line) for line in lines]
     n_changed = sum(a != b for a, b in zip(lines, clean))
     if n_changed and not dry_run:
         replace_file(path, b"".join(clean))
@@ -9914,6 +10036,265 @@ def original_path(places: Places, name: str) -> str:
     path = string_in(load_state(places, name, whole=False), "path")
     below = path.rpartition("/projects/")[2] if "/projects/" in path else os.path.basename(path) or name + ".jsonl"
     return os.path.join(claude_folder(), "projects", below)
+
+
+# -- erasing ------------------------------------------------------------------
+# What is erased gets a record without a word of it, and from then on nothing brings it back. Then it is taken from
+# every place that ERASED_FROM lists, from the log last: as long as the text is there, the next `forget --erase` can
+# finish one that was interrupted.
+
+LONG_LINE, SHORT_LINE, LINE_CUT = 20, 8, 200  # characters of a line by which a text is known again
+MOST_PASSAGES = 60  # of all texts, so that searching for them takes seconds
+
+
+def in_json(text: str) -> bytes:
+    """The text as it stands within JSON."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
+
+
+def telling_lines(texts: Sequence[str]) -> list[bytes]:
+    """The longest lines of each text, plain and as JSON has them: where these stand, the text is quoted."""
+    found: dict[bytes, None] = {}
+    for text in texts:
+        said = {line.strip()[:LINE_CUT] for line in text.split("\n")  # headings and tool calls are alike in many
+                if not line.startswith("## ") and not (line.startswith("- ") and " → " in line)}
+        lines = sorted(said, key=len, reverse=True)
+        for line in [ln for ln in lines if len(ln) >= LONG_LINE][: MOST_PASSAGES // len(texts) + 1] or lines[:1]:
+            if len(line) >= SHORT_LINE:
+                found.update({line.encode("utf-8", "surrogatepass"): None, in_json(line): None})
+    return list(found)
+
+
+def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
+    """The client's own files in which one of these stands, or in whose names."""
+    paths, ours, found = [client_servers()], (places.home, places.memory), []
+    for folder, folders, names in os.walk(claude_folder()):
+        folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
+        paths += [os.path.join(folder, name) for name in sorted(names)]
+    for path in filter(os.path.isfile, dict.fromkeys(paths)):
+        try:
+            data = os.fsencode(path) + read_file(path)
+        except Damaged:  # not readable for us
+            continue
+        found += [path] if any(each in data for each in wanted) else []
+    return found
+
+
+def lines_of(places: Places, files: Iterable[str], chosen: Iterable[tuple[Doc, Record]]) -> dict[str, set[bytes]]:
+    """By id, the lines of transcripts that a memory was made of, or else those in which the whole of its text stands.
+
+    What is known of transcripts: the keys that were read, the copies, and those *files* of the client.
+    """
+    found: dict[str, set[bytes]] = {}
+    ends, texts = {}, {}
+    for doc, record in chosen:
+        text = str(record.get("text", "")).strip()
+        if uuids_of(record):
+            ends[doc.id] = list(map(uuid_key, uuids_of(record)))
+            found[doc.id] = set(ends[doc.id])
+        elif len(text) >= SHORT_LINE:
+            texts[doc.id] = in_json(text)
+
+    def take(keys: Sequence[bytes]) -> None:
+        """Notes what stands between the ends."""
+        at = {key: i for i, key in enumerate(keys)}
+        for doc_id, (first, last) in ends.items():
+            if first in at and last in at:
+                found[doc_id].update(keys[at[first] : at[last] + 1])
+
+    for name in stems(places.transcripts(), ".json"):
+        take(unpacked_keys(load_state(places, name).get("seen")))
+    copies = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
+    for lines in (*copies, *(split_lines(read_file(path)) for path in files if path.endswith(".jsonl"))):
+        keys = []
+        try:
+            for line in lines:
+                keys.append(line_key(parsed_line(line) or {}))
+                for doc_id in [doc_id for doc_id, text in texts.items() if text in line]:
+                    found.setdefault(doc_id, set()).add(keys[-1])
+        except Damaged:  # a copy; that is told when it is to be erased from there
+            pass
+        take(keys)
+    return found
+
+
+def session_named(view: View, wanted: str) -> str:
+    """The session with that id, or the only one that begins so."""
+    known = set(map(session_of, stems(view.log.places.transcripts(), ".json")))
+    known |= {view.doc(ordinal).session for ordinal in range(view.n_docs())}
+    found = [wanted] if wanted in known else [session for session in known if session.startswith(wanted)]
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} sessions begin with {one_line(wanted, 80)!r}; `rlm.py sessions` names them")
+    return found[0]
+
+
+def memories_to_erase(view: View, ids: Collection[str], session: str, project: str,
+                      query: str) -> list[tuple[Doc, Record]]:
+    """The memories, forgotten ones too, that all of this names, and what was made of them.
+
+    That is: other parts of the same turn, and later summaries of the same conversation. *query* is words, or passages
+    in quotes, all of which stand in the memory.
+    """
+    import re
+
+    words = [folded("".join(pair)) for pair in re.findall(r'"([^"]+)"|([^\s"]+)', query)]
+    docs = [doc for doc in map(view.doc, range(view.n_docs()))
+            if doc.kind in LIVE_KINDS and not doc.life.flags & ~FORGOTTEN]
+    of_project = Projects(view).mask(project) if project else b""
+    found: dict[str, tuple[Doc, Record]] = {}
+    for doc in docs:
+        if (ids and doc.id not in ids) or session not in ("", doc.session) or \
+                (project and not of_project[doc.ordinal]):
+            continue
+        try:
+            record = view.record(doc)
+        except Damaged:  # what is left of it can be erased all the same
+            record = view.logged_record(doc)
+        told = "\n".join([*tags_of(record), *(str(record.get(key, "")) for key in ("summary", "text"))])
+        told = " ".join(fold(told).split())
+        if all(word in told for word in words):
+            found[doc.id] = doc, record
+    turns: list[list[str]] = []
+    begun: dict[str, float] = {}
+    for doc, record in found.values():
+        if uuids_of(record):
+            turns.append(uuids_of(record))
+            begun[doc.session] = min(doc.at_s, begun.get(doc.session, doc.at_s))
+    for doc in docs:
+        if doc.session in begun and doc.id not in found:
+            record = view.logged_record(doc)
+            is_summary = doc.label == "snapshot" and ("compaction" in tags_of(record) or uuids_of(record))
+            if (is_summary and doc.at_s >= begun[doc.session]) or uuids_of(record) in turns:
+                found[doc.id] = doc, record
+    return list(found.values())
+
+
+def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> tuple[list[str], list[str]]:
+    """What holds some of these memories, or names the session, and is left alone: files of the client, other ids."""
+    marks, taken = telling_lines([str(record.get("text", "")) for _, record in chosen]), {doc.id for doc, _ in chosen}
+    marks = marks[:: len(marks) // MOST_PASSAGES + 1]
+    named = {doc.session: uuids_of(record)[0] for doc, record in chosen if uuids_of(record)}
+    named.update({session: session} if session else {})
+    wanted = [*(each.encode("utf-8", "replace") for each in named.values()), *marks]
+    files = client_files_with(view.log.places, wanted)
+    others = (doc.ordinal for doc in view.alive() if doc.id not in taken) if marks else ()
+    texts = ((doc.id, record["text"].encode("utf-8", "surrogatepass"))
+             for doc, record in readable_records(view, others, lambda: None))
+    return files, [doc_id for doc_id, text in texts if any(each in text for each in marks)]
+
+
+def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files: Iterable[str]) -> None:
+    """Appends the records that keep these memories, and all of a session so far, from ever coming back.
+
+    *files* of the client hold some of it (still_holding).
+    """
+    lines, taken = lines_of(view.log.places, files, chosen), {doc.id for doc, _ in chosen}
+    whole: dict[str, float] = {}
+    for doc, record in chosen:
+        if uuids_of(record):
+            whole[doc.session] = max(whole.get(doc.session, 0.0), at_of(record, "until"), doc.at_s)
+    for doc in map(view.doc, range(view.n_docs()) if whole else ()):
+        if doc.kind == "chunk" and not doc.life.flags & ~FORGOTTEN and doc.id not in taken:
+            whole.pop(doc.session, None)  # else nothing is left of it, and its copy goes whole up to there
+    whole.update({session: now()} if session else {})
+    with Writer(view) as writer:
+        for doc, record in chosen:
+            place = {"lines": packed_keys(sorted(lines[doc.id]))} if doc.id in lines else {}
+            place.update({"source": record["source"]} if text_field(record, "source") else {})
+            writer.add("erase", id=doc.id, at=stamp(now()), session=doc.session, place=place)
+        for name, until_s in whole.items():
+            writer.add("erase", id=f"session:{name}:{now():.3f}", at=stamp(now()), session=name,
+                       place={"until": until_s})
+
+
+def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """What waits there is read, but for what was erased, and the files go."""
+    places = view.log.places
+    sweep_drafts(places, 60.0)
+    drain_spool(Keeper(view))
+    return [path for path, _, _ in spooled_files(places)]
+
+
+def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
+    """Takes erased lines from one copy, and what its state quotes of them."""
+    copy, state = places.transcript(name), load_state(places, name)
+    is_kept = os.path.exists(copy)
+    is_of = state.get("erased") or session_of(name) in erased.sessions or \
+        not erased.ids.isdisjoint(state.get("ids", []))
+    if not is_of and not (is_kept and any(
+            is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name) for line in lines)):
+        return
+    if is_kept:
+        rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
+        state = load_state(places, name)
+        if not file_size(copy) and not remove_file(copy):
+            raise StoreUnwritable(f"{copy} cannot be removed")
+    if state:
+        ids = [doc_id for doc_id in state.get("ids", []) if doc_id not in erased.ids]
+        n_ids = state.get("n_ids", 0) - len(state.get("ids", [])) + len(ids)
+        clean = {**state, "erased": True, "prompt": "", "pending": {}, "heads": [], "ids": ids, "n_ids": n_ids}
+        if clean != state:
+            save_state(places, name, clean, changed_ns(places.reading(name)))
+
+
+def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Takes erased lines from the copies and the states of transcripts; which could not be read."""
+    places, failed = view.log.places, []
+    for name in sorted({*kept_transcripts(places), *stems(places.transcripts(), ".json")}):
+        try:
+            with Lock(places.transcripts_lock(name)):
+                erase_from_transcript(places, name, erased)
+        except Damaged as error:
+            failed.append(f"{error}; `rlm.py verify --repair` mends it")
+        except (RlmError, OSError) as error:
+            failed.append(f"transcript {name}: {error}")
+    return failed
+
+
+def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Drops the lines of hooks.log, and of what was set aside as damaged, that name or quote an erased memory."""
+    places = view.log.places
+    for path in filter(os.path.exists, (*places.set_aside(), places.hooks_log())):
+        rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
+    return []
+
+
+def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Writes the store anew without it, archives and index too; the files that still hold it."""
+
+    def change(line: bytes) -> bytes:
+        """Drops what a damaged line holds of it."""
+        return b"" if decode_line(line) is None and any(each in line for each in wanted) else line
+
+    log = view.log
+    if rubbish(log) or any(view.life(n).flags & REPLACED for n in range(view.n_docs())):
+        rewrite(view, wait_s=LOCK_WAIT_S, change=change)
+    left = sweep_index(log, lambda name, generation: generation < log.generation())  # drafts too
+    # An archive of which something could not be read has stayed.
+    left += [f"{log.places.archive(number)}: {problem}; it may hold some of it" for number in log.manifest["archives"]
+             for _, _, _, problem in members(log.places.archive(number), MEMBER_MAX_BYTES) if problem]
+    return left + rubbish(log)
+
+
+# A row for each place in which memories stand, or what is derived from them. It is given the view, what was erased,
+# and the ids and passages of what the log still holds of that; it says what could not be cleaned.
+ERASED_FROM: dict[str, Callable[[View, Erased, Sequence[bytes]], list[str]]] = {
+    "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files, "log": erase_from_log}
+
+
+def finish_erasing(view: View) -> list[str]:
+    """Takes what was erased from every place, also what an interrupted run left; what could not be cleaned."""
+    erased, failed = erasures(view.refresh()), []
+    gone = [doc.ordinal for doc in map(view.doc, range(view.n_docs()))
+            if doc.life.flags & REPLACED and doc.id in erased.ids]
+    texts = [record.get("text", "") for _, record in readable_records(view, gone, lambda: None)]
+    wanted = [*telling_lines(texts), *(doc_id.encode("utf-8", "surrogatepass") for doc_id in erased.ids)]
+    for what, take in ERASED_FROM.items():
+        try:
+            failed += take(view, erased, wanted)
+        except (RlmError, OSError) as error:
+            failed.append(f"{what}: {error}")
+    return failed
 
 
 # -- hooks: what each event does ---------------------------------------------
@@ -10061,6 +10442,9 @@ def on_post_compact(hook: Hook) -> str:
     if not text:
         return ""
     head = one_line(redact(text), ARGUMENT_CHARS)
+    if hook.session in erasures(hook.view()).sessions or hook.state().get("erased"):  # it may tell what was erased
+        change_state(hook, lambda state: state.update(compacted_at=now(), told=[]))
+        return ""
     if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean_text(text))):
         with Writer(hook.view(), wait_s=1.0) as writer:
             save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
@@ -12768,7 +13152,8 @@ EXAMPLES = {
     "serve": "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve",
     "remember": 'rlm.py remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm.py recall deploy --category decision",
-    "forget": "rlm.py forget i-3f9a1c20\nrlm.py forget --undo i-3f9a1c20",
+    "forget": "rlm.py forget i-3f9a1c20\nrlm.py forget --undo i-3f9a1c20\n"
+              "rlm.py forget --erase --dry-run --session 3c57c232\nrlm.py forget --erase 2026-11-21_shop_001",
     "chunk": "rlm.py chunk notes.md --tags keep,infra\nmake 2>&1 | rlm.py chunk - --chunk-type debug",
     "peek": "rlm.py peek 2026-11-21_shop_001\nrlm.py peek 2026-11-21_shop_001:10-40",
     "grep": "rlm.py grep ConnectionResetError\nrlm.py grep 'def \\w+_handler' --project shop\n"
@@ -12910,8 +13295,9 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif param.name in WORDY:
             parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:
-            parser.add_argument(param.name, help=text, metavar=param.name.upper())
+        elif param.required:  # forget --erase takes any number
+            n_given = "*" if made.name == "rlm_forget" else None
+            parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
         elif param.type == "bool":
             import argparse
 
@@ -12925,6 +13311,12 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
         parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     if made.name == "rlm_forget":
         parser.add_argument("--undo", action="store_true", help="bring it back")
+        parser.add_argument("--erase", action="store_true",
+                            help="delete for good, from every place it was put, what these name (together):")
+        parser.add_argument("--session", default="", help="with --erase: all of a conversation")
+        parser.add_argument("--project", default="", help="with --erase: all of a project")
+        parser.add_argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')")
+        parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
 
 
 def add_install_arguments(parser: Any, name: str) -> None:
@@ -13030,8 +13422,81 @@ def content_of(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def is_yes(question: str) -> bool:
+    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    said = sys.stdin.readline()
+    if not said:
+        raise RlmError("no answer; nothing was changed")
+    return said.strip().lower() in ("y", "yes")
+
+
+MOST_LISTED = 100
+
+
+def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
+                verb: str) -> str:
+    """What is or would be erased, and what else holds it."""
+    lines = [f"{doc.id} · {local_day(doc.at_s)} · {one_line(str(record.get('summary') or record.get('text', '')))}"
+             for doc, record in chosen[:MOST_LISTED]]
+    lines += [f"… and {len(chosen) - MOST_LISTED:,} more"] if len(chosen) > MOST_LISTED else []
+    also = f", and all else of session {session}" if session else ""
+    lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
+    if quoting:
+        more = f" … and {len(quoting) - 10:,} more" if len(quoting) > 10 else ""
+        lines.append(f"Other memories hold lines of it, and stay unless you name them: {', '.join(quoting[:10])}{more}")
+    if files:
+        lines += ["Claude Code's own files that hold some of it; rlm never changes these:", *(f"  {f}" for f in files)]
+    return "\n".join(lines)
+
+
+def erase_command(call: Call, options: Any) -> int:
+    """Deletes memories for good, shown first; 1 when something could not be cleaned, or the person said no."""
+    places, wanted_ids = call.store.places, options.insight_id
+    if not (wanted_ids or options.session or options.project or options.query.strip()):
+        raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
+    view = View(places).refresh()
+    if not options.dry_run:
+        drain_spool(Keeper(view))  # what nobody has read yet is to be found too
+    known = [doc_id for doc_id in wanted_ids if doc_id in erasures(view).ids]
+    ids = {find_id(view, doc_id, dead=True).id for doc_id in wanted_ids if doc_id not in known}
+    session = session_named(view, options.session) if options.session else ""
+    chosen = memories_to_erase(view, ids, session, options.project, options.query) \
+        if ids or not wanted_ids else []
+    whole = session if session and not (wanted_ids or options.project or options.query) else ""
+    files, quoting = still_holding(view, chosen, whole)
+    if (chosen or whole) and not (options.dry_run or options.yes):
+        print_note(erased_text(chosen, whole, files, quoting, "To be erased"))
+        if not sys.stdin.isatty():
+            raise UsageError("nothing was erased: add --yes to do it, or --dry-run to look only")
+        if not is_yes("Go on? This cannot be undone. [y/N]"):
+            print_note("Nothing was erased.")
+            return 1
+    failed: list[str] = []
+    if not options.dry_run:
+        if chosen or whole:
+            erase(view, chosen, whole, files)
+        failed = finish_erasing(view)
+    text = erased_text(chosen, whole, files, quoting, "Would be erased" if options.dry_run else "Erased") \
+        if chosen or whole else "Erased already." if known else "Nothing matches; nothing was erased."
+    data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
+            "failed": failed, "done": not options.dry_run}
+    print_answer(Answer(text, data), options.json)
+    for problem in failed:
+        print_note(f"rlm: could not be cleaned: {problem}")
+    if failed:
+        print_note("rlm: mend that, then run the same command again")
+    return 1 if failed else 0
+
+
 def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     """Runs a tool from the command line; the exit code."""
+    if made.name == "rlm_forget":
+        if options.erase:
+            return erase_command(call, options)
+        if options.session or options.project or options.query or options.yes or len(options.insight_id) != 1:
+            raise UsageError("forget takes one id; with --erase any number, --session, --project or --query")
+        options.insight_id = options.insight_id[0]
     arguments = {param.name: getattr(options, param.name) for param in made.params}
     for name in WORDY:
         if isinstance(arguments.get(name), list):
@@ -13103,6 +13568,8 @@ def import_command(call: Call, options: Any) -> int:
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
+    if done.n_erased:
+        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm.py chunk FILE` stores a text again."
     print_answer(Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
                                "refused": done.refused}), options.json)
     return 1 if done.refused else 0
@@ -13263,6 +13730,18 @@ def config_command(call: Call, options: Any) -> int:
         if not options.unset:
             changed[key] = value
         write_config(places, changed)
+    if key == "exclude" and options.value is not None:
+        from collections import Counter
+        from shlex import quote
+
+        view, excluded = View(places).refresh(), changed.get(key, [])
+        folders = [path for path in map(os.path.expanduser, excluded) if os.path.isdir(path)]
+        within = {each for path in folders for each in project_at(places, os.path.abspath(path)).identities}
+        labels = Projects(view).labels()
+        for (name, identity), n in Counter((doc.project, doc.identity) for doc in view.alive()).items():
+            if identity in within or is_excluded(excluded, Project(places, name, [identity] if identity else [], "")):
+                print_note(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
+                           f"--project {quote(labels.get(identity, name))}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
     text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
@@ -13291,7 +13770,7 @@ def scrub_command(call: Call, options: Any) -> int:
         except Damaged:  # the others are to be cleaned all the same
             damaged.append(name)
     call.progress(0, 0, "")
-    n_lines = sum(scrub_file(path, dry_run=dry_run) for path in files)
+    n_lines = sum(rewrite_file(path, lambda line: redacted_line(line)[0], dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
@@ -13440,15 +13919,6 @@ def install_command(call: Call, options: Any) -> int:
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
     print_answer(answer, options.json)
     return 1 if answer.data["failures"] else 0
-
-
-def is_yes(question: str) -> bool:
-    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
-    print(question, end=" ", file=sys.stderr, flush=True)
-    said = sys.stdin.readline()
-    if not said:
-        raise RlmError("no answer; nothing was changed")
-    return said.strip().lower() in ("y", "yes")
 
 
 def deletes_data(places: Places, options: Any) -> bool:
