@@ -6525,7 +6525,7 @@ class Rewrite:
             doc = self.doc_of(record)
             if doc and doc.pos == pos + start:  # the index knew it before the damage
                 yield from self.records_of(doc, record)
-            else:
+            elif not doc or doc.kind not in TOMBSTONES:
                 yield without_place(record)
 
     def log_lines(self) -> Iterator[bytes]:
