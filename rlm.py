@@ -4639,7 +4639,7 @@ FOREIGN_WORDS = {
                      "şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 "
                      "密码 密碼 口令 비밀번호 패스워드 암호 비번 "
                      "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
-        ("token", "é:jeton окен トークン 令牌 토큰"),
+        ("token", "è:jeton окен トークン 令牌 토큰"),
         ("api_key", "clé_api clé_d'api clé_d’api clé_secr ã:chave_de_api è:chiave_api api-ключ 秘密鍵 アクセスキー "
                     " ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
     )
@@ -4647,14 +4647,15 @@ FOREIGN_WORDS = {
 }
 FOREIGN_GATES = [(next(char for char in word if char > "\x7f"), word.split(":")[-1]) for word in FOREIGN_WORDS]
 FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
-TYPED = ("log in", *(word for word in FOREIGN if word.isascii()))  # in short texts, in which such a character may miss
+# Looked for in short texts, too, in which such a character may miss.
+TYPED = ("log in", "mdp", "kennwort", "senha", "clave", "contrase", "wachtwoord", "parola", "heslo")
 MAX_TYPED = 1_500
 CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
-FLAGS = ("\ttrue\t", "\tfalse\t", "\\ttrue\\t", "\\tfalse\\t")  # of a cookie in cookies.txt
+PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
 LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
-          ":$", *FLAGS)
+          ":$", *PATHS)
 
 
 def token_clues(text: str, low: str) -> set[str]:
@@ -4687,8 +4688,7 @@ def clues(text: str) -> set[str]:
     # One character is found by memchr, thirty times as fast as a word.
     if "@" in low:
         found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
-    if "\t" in low or "\\" in low:
-        found.update(word for word in FLAGS if word in low)
+    found.update([word for word in PATHS if word[0] in low and word in low])
     if "=" in low and "psk=" in low:
         found.add("psk=")
     if "$" in low and ":$" in low:
@@ -4894,8 +4894,9 @@ PLACES = (
     # Lines of shadow and htpasswd, of cookies.txt.
     (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$"
                                             r"([^\s:\"'\\]{8,})"),
-    *((flag, "cookie", MIXED, flag, rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
-       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for flag in FLAGS),
+    *((path, "cookie", MIXED, path[:-1] + flag + path[:-1],
+       rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
+       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for path in PATHS for flag in ("true", "false")),
 )
 # The letter after the dash, how much the value must look like a password at least, the programs that have this option,
 # what is before the value.
@@ -5514,7 +5515,11 @@ def redact_value(value: object) -> object:
     texts, names, listed = texts_within(value)
     if not listed:  # in a list the next text may depend on one that is clean by itself
         texts -= CLEAN_TEXTS
-    found = clues("\n".join((*texts, *names)))
+    joined = "\n".join((*texts, *names))
+    found = clues(joined)
+    if len(joined) > MAX_TYPED:
+        short = lowered("\n".join([text for text in texts if len(text) <= MAX_TYPED]))
+        found.update([word for word in TYPED if word in short])
     for memory in (CLEAN_NAMES, CLEAN_TEXTS):
         if len(memory) >= MAX_NAMES:
             memory.clear()
@@ -5523,7 +5528,7 @@ def redact_value(value: object) -> object:
     CLEAN_NAMES.update(name for name in names if name not in JWK_NAMES and not name.lower().endswith(telling)
                        and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
     if not found.isdisjoint(PRIVATE_CLUES) or (found and listed) or not CLEAN_NAMES >= names \
-            or any(cleaned(text, found) is not text for text in texts):
+            or (found and any(cleaned(text, found) is not text for text in texts)):
         return redacted(value, "", 0, found, False)
     CLEAN_TEXTS.update(text for text in texts if len(text) < MAX_CLEAN)
     return value
