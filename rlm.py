@@ -4481,7 +4481,7 @@ STAND_IN = (
     r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
     r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
     r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
-    r"|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z"  # a tag of YAML: !vault, !Ref, !!binary
+    r"|\A\*\w+\Z|\|(?:min|max):\d|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z"  # a tag of YAML: !vault, !Ref, !!binary
     r"|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # a line of /etc/passwd
 )
 # As a whole: what code, schemas and forms give such names. Compared in lower case.
@@ -4497,7 +4497,7 @@ plaintext click enter forgot reset generate generated random copy show hide upda
 VARIABLES = frozenset("""
 arg args param val value var str string text data user input output foo bar baz name field line tmp temp prompt result
 res buf buffer test item obj node elem row col num pos idx group match part hash line word char ch file path url md sha
-utf base aes rsa int uint float ipv oauth http python py version step test page form option
+utf base aes rsa int uint float ipv oauth http python py version step test page form option link
 """.split())
 # A name that ends so is about the secret, not the secret.
 ABOUT = frozenset("""
@@ -4583,7 +4583,7 @@ def is_password(value: str, quoted: bool, env: bool) -> bool:
 
 # What a sentence says of a password that is none: 2fa-protected, an address, a version, what has no digit but one sign.
 NOT_SAID = r"\d+[A-Za-z]{0,4}(?:-[A-Za-z]+)+|[\w.+-]+@[\w.-]+\.[A-Za-z]{2,}|[A-Za-z]*[+=?~&*]+[A-Za-z=+&*]*" \
-           r"|[A-Z]{1,5}-?\d{1,5}|[\w.]+[(\[].*|[A-Za-z_]\w{2,}=.*|[-{$%(\[].*"
+           r"|[A-Z]{1,5}-?\d{1,5}|[\w.]+[(\[].*|[A-Za-z_]\w{2,}=.*|(?:min|max)\w*|[A-Z]+\d+-[a-z]+|[-{$%(\[].*"
 
 
 def is_said(value: str) -> bool:
@@ -4774,24 +4774,28 @@ KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
 FOREIGN_WORDS = {
     word.replace("_", " "): name
     for name, words in (
-        ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo hasło lösenord jelszó "
-                     "şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 비밀번호 패스워드 암호 "
+        ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo å:adgangskode "
+                     "ä:salasana hasło lösenord jelszó "
+                     "şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 "
+                     "密码 密碼 口令 비밀번호 패스워드 암호 비번 "
                      "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
-        ("token", "é:jeton окен トークン 令牌 토큰"),
-        ("api_key", "clé_api clé_d'api clé_secr ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
+        ("token", "è:jeton окен トークン 令牌 토큰"),
+        ("api_key", "clé_api clé_d'api clé_d’api clé_secr ã:chave_de_api è:chiave_api api-ключ 秘密鍵 アクセスキー "
+                    " ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
     )
     for word in words.split()
 }
 FOREIGN_GATES = [(next(char for char in word if char > "\x7f"), word.split(":")[-1]) for word in FOREIGN_WORDS]
 FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
-TYPED = ("log in", *(word for word in FOREIGN if word.isascii()))  # in short texts, in which such a character may miss
+# Looked for in short texts, too, in which such a character may miss.
+TYPED = ("log in", "mdp", "kennwort", "senha", "clave", "contrase", "wachtwoord", "parola", "heslo")
 MAX_TYPED = 1_500
 CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
-OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "-p", "-u")  # what OPTIONS and PLACES look at, behind the dash
+OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
-FLAGS = ("\ttrue\t", "\tfalse\t", "\\ttrue\\t", "\\tfalse\\t")  # of a cookie in cookies.txt
+PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
 LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
-          ":$", *FLAGS)
+          ":$", *PATHS)
 
 
 def token_clues(text: str, low: str) -> set[str]:
@@ -4824,8 +4828,7 @@ def clues(text: str) -> set[str]:
     # One character is found by memchr, thirty times as fast as a word.
     if "@" in low:
         found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
-    if "\t" in low or "\\" in low:
-        found.update(word for word in FLAGS if word in low)
+    found.update([word for word in PATHS if word[0] in low and word in low])
     if "=" in low and "psk=" in low:
         found.add("psk=")
     if "$" in low and ":$" in low:
@@ -4982,7 +4985,7 @@ def without_private(text: str, low: str, found: set[str]) -> str:
 # The clue, the kind, how much the value must look like one at least, what it begins with in lower case, the regex from
 # there. The secret is group 1.
 VALUE = r"\\*['\"]?([^\s'\"\\]{4,200})"
-ECHOED = r"\w{4} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
+ECHOED = r"\w{4,6} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
 DATABASES = "|".join(f"(?<={name})" for name in r"""
 postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
@@ -5015,8 +5018,8 @@ PLACES = (
     ("login", "password", SAID, "login", r"\w{5}" + LOGIN_PAIR),
     ("log in", "password", SAID, "log in", r"\w{3} in" + LOGIN_PAIR),
     ("cred", "password", SAID, "cred", r"\w{4}(?:ential)?s?(?!\w)" + LOGIN_PAIR),
-    (" -", "password", WORDLIKE, "echo ", ECHOED % ("", r"sudo (?:-\w{1,3} )?-S")),
-    ("pass", "password", WORDLIKE, "echo ", ECHOED % ("", r"[^\n|;&]{0,200}--password-stdin")),
+    *((" -", "password", WORDLIKE, start, ECHOED % ("", r"(?:sudo (?:-\w{1,3} )?-S|[^\n|;&]{0,200}(?:--password-stdin"
+       r"|passwd --stdin|--passphrase-fd|-pass(?:in)? stdin))")) for start in ("echo ", "printf ")),
     ("pass", "password", NOTHING, "echo ", ECHOED % (r"[\w.-]{1,40}:", r"(?:sudo )?chpasswd")),
     ("pass", "password", SAID, "openssl passwd", rf"\w{{7}} \w{{6}} (?:-\w{{1,6}} ){{0,3}}{VALUE}"),
     ("pass", "password", SAID, "htpasswd -", rf"\w{{8}} -[a-zA-Z]{{0,5}}b[a-zA-Z]{{0,5}} (?:\S{{1,200}} )??"
@@ -5031,8 +5034,9 @@ PLACES = (
     # Lines of shadow and htpasswd, of cookies.txt.
     (":$", "password-hash", NOTHING, ":$", r"(?<=[\w-]):\$(?:[1567y]|gy|2[abxy]|apr1|sha1|md5|argon2\w{1,2})\$"
                                             r"([^\s:\"'\\]{8,})"),
-    *((flag, "cookie", MIXED, flag, rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
-       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for flag in FLAGS),
+    *((path, "cookie", MIXED, path[:-1] + flag + path[:-1],
+       rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
+       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for path in PATHS for flag in ("true", "false")),
 )
 # The letter after the dash, how much the value must look like a password at least, the programs that have this option,
 # what is before the value.
@@ -5042,9 +5046,10 @@ OPTIONS = (
     ("p", SAID, r"7z\w{0,2}|rar", "-p"),
     ("p", WORDLIKE, "login", "-p[ =]?"),
     ("p", NOTHING, "sshpass", "-p ?"),
-    ("p", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|vncpasswd|svn", "-p[ =]?"),
+    ("p", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|psexec|rdesktop", "-p[ =]?"),
     ("p", SAID, "openssl", "-pass(?:in|out|word)? pass:"),
     ("kK", SAID, "openssl", "-[kK] "),
+    ("NP", SAID, "ssh-keygen", "-[NP] "),
     ("P", SAID, r"\w*zip\w*|sqlcmd|bcp|tsql|isql|ipmitool|mosquitto_\w+", "-P ?"),
     ("-", SAID, "gpg2?", "--passphrase[ =]"),
     ("-", WORDLIKE, "redis-cli", "--pass[ =]"),
@@ -5055,7 +5060,7 @@ OPTIONS = (
     ("-", NOTHING, "curl", f"--(?:proxy-)?user[ =]{USER}:"),
     ("-", SAID, "etcdctl", f"--user[ =]{USER}:"),
     ("aA", SAID, "https?|ab", f"-[aA] {USER}:"),
-    ("uU", SAID, r"smb\w+|rpcclient|lftp", f"-[uU] ?{USER}?[%,]"),
+    ("uU", SAID, r"smb\w+|rpcclient|\w*ftp", f"-[uU] ?{USER}?[%,:]"),
 )
 # What documentation says, and what databases are installed with on the developer's own machine.
 GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
@@ -5102,7 +5107,7 @@ def without_options(text: str, low: str, found: set[str]) -> str:
     """The text without the passwords that programs are given by their options."""
     pieces: list[str] = []
     done = 0
-    for dash in PATTERNS[" (?:-[pPkKaAwuU]|--[pu])"].finditer(text):
+    for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
         if at < done:
             continue
@@ -5345,14 +5350,14 @@ def long_name(text: str, start: int, name: str) -> str:
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
 LINKS = "|".join("""
-are to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là это هو هي है คือ - – — -> →
+are as to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là هو هي है คือ - – — -> →
 """.split()).replace("_", " ")
 LINKED = (
-    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?"
+    r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|['\u2019]s(?=[ ])"
     r"|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)(?:[ \t]{0,3}(?P<sign>[:：＝])"
     rf"|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|(?:re)?set to|changed to))?:?))"
 )
-SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
+SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„(]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
 
 
 SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # words are written so, not names of code
@@ -5365,7 +5370,8 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
     """
     nothing = on, on, ""
     kind, strength = promise_of(name)
-    if strength < 2 or name.lower() in PASSES - {"pw"} or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：")):
+    if strength < 2 or name.lower() in ("pass", "passes", "passe", "psk") \
+            or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")):
         return nothing
     if not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
         return nothing
@@ -5649,7 +5655,11 @@ def redact_value(value: object) -> object:
     texts, names, listed = texts_within(value)
     if not listed:  # in a list the next text may depend on one that is clean by itself
         texts -= CLEAN_TEXTS
-    found = clues("\n".join((*texts, *names)))
+    joined = "\n".join((*texts, *names))
+    found = clues(joined)
+    if len(joined) > MAX_TYPED:
+        short = lowered("\n".join([text for text in texts if len(text) <= MAX_TYPED]))
+        found.update([word for word in TYPED if word in short])
     for memory in (CLEAN_NAMES, CLEAN_TEXTS):
         if len(memory) >= MAX_NAMES:
             memory.clear()
@@ -5658,7 +5668,7 @@ def redact_value(value: object) -> object:
     CLEAN_NAMES.update(name for name in names if name not in JWK_NAMES and not name.lower().endswith(telling)
                        and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
     if not found.isdisjoint(PRIVATE_CLUES) or (found and listed) or not CLEAN_NAMES >= names \
-            or any(cleaned(text, found) is not text for text in texts):
+            or (found and any(cleaned(text, found) is not text for text in texts)):
         return redacted(value, "", 0, found, False)
     CLEAN_TEXTS.update(text for text in texts if len(text) < MAX_CLEAN)
     return value

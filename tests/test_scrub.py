@@ -55,7 +55,7 @@ class ScrubTest(StoreCase):
     def setUp(self) -> None:
         super().setUp()
         with self.unredacted():  # type: ignore[attr-defined]
-            self.id = self.chunk(f"the token is {SECRET} {HARD}", summary=f"about {SECRET}", tags=f"x,{SECRET}")
+            self.chunk_id = self.chunk(f"the token is {SECRET} {HARD}", summary=f"about {SECRET}", tags=f"x,{SECRET}")
             self.other = self.chunk("nothing to hide é")
             self.insight = self.call("rlm_remember", content=f"use {SECRET} for é").data["id"]
             archived = self.chunk(f"archived {SECRET} {HARD}")
@@ -71,7 +71,7 @@ class ScrubTest(StoreCase):
         data = json.loads(done.stdout)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertFalse(data["done"])
-        self.assertLessEqual({self.id, self.insight, self.archived}, set(data["memories"]))
+        self.assertLessEqual({self.chunk_id, self.insight, self.archived}, set(data["memories"]))
         self.assertNotIn(self.other, data["memories"])
         self.assertEqual(data["transcripts"], {SESSION: 1})
         self.assertEqual(self.bytes_at_home(), before)
@@ -85,10 +85,10 @@ class ScrubTest(StoreCase):
         after = everything(self.places)
         self.assertEqual(after.keys(), before.keys())
         self.assertEqual(after[self.other], before[self.other])
-        self.assertEqual(after[self.id][1], before[self.id][1].replace(SECRET, "[redacted:github-token]"))
+        self.assertEqual(after[self.chunk_id][1], before[self.chunk_id][1].replace(SECRET, "[redacted:github-token]"))
         self.assertEqual(after[self.archived][8], "archived")
         self.assertIn("No damage.", self.cli("verify").stdout.decode())
-        self.assertIn(self.id, self.call("rlm_search", query="the token is").text)
+        self.assertIn(self.chunk_id, self.call("rlm_search", query="the token is").text)
         self.assertEqual(self.cli("scrub").stdout, b"No secrets found.\n")
 
     def test_a_transcript_goes_on_after_its_copy_was_cleaned(self) -> None:

@@ -6,7 +6,7 @@ import base64
 import unittest
 
 from tests.support import rlm
-from tests.test_redact import ALNUM, HEX, PEM_BODY, UPPER, rnd
+from tests.test_redact import HEX, PEM_BODY, UPPER, rnd
 
 LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
 # Made up, and put together here so that no scanner takes this file for a leak.
@@ -22,7 +22,7 @@ TOLD = [
         "sudo password %s", "root pw %s", "pw: %s", "PW %s", "pwd: %s", "pass: %s", "Password - %s", "password = %s",
         "the password is now %s", "I changed the password to %s", "new password: %s", "wifi password is '%s'",
         "login with admin / %s", "log in as admin:%s", "login: admin / %s", "you can log in with bob and %s", "credentials: admin / %s",
-        "creds are root:%s", "login as root, password %s", "ssh root@10.0.0.5 password %s", "password would be %s", "the db passwd is %s",
+        "creds are root:%s", "login as root, password %s", "ssh root@10.0.0.5 password %s", "password would be %s", "the password's %s", "I set the password as %s", "the password (%s) is old", "the db passwd is %s",
         "mot de passe : %s", "Mot de passe: %s", "le mot de passe est %s", "mon mdp : %s", "mdp: %s", "le mot de passe de la base est %s",
         "Passwort: %s", "das Passwort ist %s", "mein Passwort lautet %s", "Kennwort: %s", "Das Kennwort für den Server ist %s",
         "contraseña: %s", "la contraseña es %s", "Contraseña: %s", "contrasena: %s", "la clave es %s", "clave: %s",
@@ -48,7 +48,8 @@ COMMANDS = [
     "mysql -uroot -p%s db", "mariadb -u root -p%s", "redis-cli -a %s ping", "redis-cli --pass %s", "sshpass -p %s ssh x", "cqlsh -u c -p %s",
     "echo \"%s\" | sudo -S ls", "echo bob:%s | sudo chpasswd", "curl -u bob:%s https://x.org", "curl --user bob:%s https://x.org",
     "http -a bob:%s x.org", "smbclient //s/x -U bob%%%s", "lftp -u bob,%s ftp.x.org", "ldapsearch -x -D cn=a -w %s", "ipmitool -U a -P %s power",
-    "docker login -u me -p %s r.io", "wpa_passphrase MyNet %s", "security unlock-keychain -p %s", "mosquitto_pub -u a -P %s -t x",
+    "ssh-keygen -t ed25519 -N %s -f k", "echo %s | passwd --stdin bob", "printf '%s' | sudo -S ls", "echo '%s' | gpg --passphrase-fd 0 -d f",
+    "echo %s | openssl enc -pass stdin -in a", "docker login -u me -p %s r.io", "wpa_passphrase MyNet %s", "security unlock-keychain -p %s", "mosquitto_pub -u a -P %s -t x",
     "cd /x && unzip -P %s a.zip", "nmcli dev wifi connect Net password %s", "net user bob /add; mysqladmin -u root password %s",
     "curl --proxy-user bob:%s https://x.org", "psql \"host=h password=%s\"",
 ]
@@ -156,6 +157,22 @@ a senha é obrigatória
 비밀번호: 필수
 비밀번호는 8자 이상이어야 합니다
 clé API : manquante
+password: *pw1
+'password' => 'required|min:8|regex:/[a-z0-9]/'
+password - min8chars
+password is ROT13-encoded
+pytest -k test_a1b2
+wget -P dir2026x u
+grep -P '\d{3}x' f
+unzip -p a1b2.zip f
+passwort zurücksetzen: Link1
+the password is at least 8 chars
+the password is the MD5 of user1
+creds: see 1Password item 42
+login with OAuth2/OIDC
+パスワードを忘れた場合
+密码长度为8位
+비밀번호를 잊으셨나요?
 password: !vault |
 password: !Ref DbSecret
 password: !!binary |
