@@ -4793,9 +4793,9 @@ MAX_TYPED = 1_500
 CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
-PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
+COOKIE_PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
 LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
-          ":$", *PATHS)
+          ":$", *COOKIE_PATHS)
 
 
 def token_clues(text: str, low: str) -> set[str]:
@@ -4828,7 +4828,7 @@ def clues(text: str) -> set[str]:
     # One character is found by memchr, thirty times as fast as a word.
     if "@" in low:
         found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
-    found.update([word for word in PATHS if word[0] in low and word in low])
+    found.update([word for word in COOKIE_PATHS if word[0] in low and word in low])
     if "=" in low and "psk=" in low:
         found.add("psk=")
     if "$" in low and ":$" in low:
@@ -5036,7 +5036,7 @@ PLACES = (
                                             r"([^\s:\"'\\]{8,})"),
     *((path, "cookie", MIXED, path[:-1] + flag + path[:-1],
        rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
-       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for path in PATHS for flag in ("true", "false")),
+       rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for path in COOKIE_PATHS for flag in ("true", "false")),
 )
 # The letter after the dash, how much the value must look like a password at least, the programs that have this option,
 # what is before the value.
