@@ -2350,6 +2350,28 @@ def document_terms(doc: Doc, record: Record) -> dict[str, int]:
     return words
 
 
+# -- sets of documents: a mask is a byte for each document, 255 for those that are in it ----
+
+ALIVE = b"\xff" + bytes(255)
+
+
+def ordinals_in(mask: bytes) -> list[int]:
+    """The ordinals of the documents in a mask."""
+    from itertools import compress
+
+    return list(compress(range(len(mask)), mask))
+
+
+def common(*masks: bytes | bytearray) -> bytes:
+    """The documents that are in all of the masks, which are of one length."""
+    both = int.from_bytes(masks[0], "little")
+    for mask in masks[1:]:
+        both &= int.from_bytes(mask, "little")
+    return both.to_bytes(len(masks[0]), "little")
+
+
+# -- postings ---------------------------------------------------------------
+
 # For bytes.translate: a column as a mask, and as ones.
 PRESENT, ONES = bytes([0]) + b"\xff" * 255, bytes([0]) + b"\x01" * 255
 
@@ -2385,46 +2407,28 @@ NO_POSTINGS = Postings()
 FREQUENCY_CODES = tuple(LENGTH_CLASSES * frequency_class(max(n, 1)) for n in range(9))
 
 
-def joined_columns(one: bytes | bytearray, other: bytes | bytearray) -> bytes:
-    """Two forms of a word as one column. All is done in C but where a document has both."""
-    n = len(one)
-    either = int.from_bytes(one, "little") | int.from_bytes(other, "little")
-    both = int.from_bytes(one.translate(PRESENT), "little") & int.from_bytes(other.translate(PRESENT), "little")
-    column, marks = bytearray(either.to_bytes(n, "little")), both.to_bytes(n, "little")
-    row = marks.find(255)
-    while row >= 0:
-        column[row] = joined_code(one[row], other[row])
-        row = marks.find(255, row + 1)
-    return bytes(column)
-
-
-def joined_postings(one: Postings, other: Postings, n_docs: int) -> Postings:
-    """The postings of two forms of a word as those of one word. Their rows need not be in order."""
-    if not (other.codes or other.column):
-        return one
-    if not (one.codes or one.column):
-        return other
-    if one.column or other.column:
-        return Postings(column=joined_columns(one.as_column(n_docs), other.as_column(n_docs)))
-    both = set(one.rows).intersection(other.rows)  # most texts have one form only
-    if not both:
-        return Postings([*one.rows, *other.rows], one.codes + other.codes)
-    codes = dict(zip(one.rows, one.codes))
-    for row, code in zip(other.rows, other.codes):
-        codes[row] = joined_code(codes[row], code) if row in both else code
-    return Postings(list(codes), bytes(codes.values()))
-
-
-def merged_postings(found: Iterable[Postings]) -> Postings:
-    """The postings of several terms as one list: of each document the highest code."""
+def joined_postings(found: Iterable[Postings], n_docs: int, both: Callable[[int, int], int]) -> Postings:
+    """Several terms as one: where a document has two, the code is what *both* makes of theirs. Rows in any order."""
     lists = [postings for postings in found if postings.codes or postings.column]
     if len(lists) < 2:
         return lists[0] if lists else NO_POSTINGS
-    codes: dict[int, int] = {}
-    for postings in lists:
-        for row, code in zip(postings.all_rows(), postings.codes or postings.column.replace(b"\0", b"")):
-            codes[row] = max(code, codes.get(row, 0))
-    return Postings(list(codes), bytes(codes.values()))
+    if not any(postings.column for postings in lists):
+        codes = dict(zip(lists[0].rows, lists[0].codes))
+        for postings in lists[1:]:
+            shared = codes.keys() & set(postings.rows)  # most texts have one form only
+            codes.update((row, both(codes[row], code) if row in shared else code)
+                         for row, code in zip(postings.rows, postings.codes))
+        return Postings(list(codes), bytes(codes.values()))
+    column = bytearray(lists[0].as_column(n_docs))
+    for other in (postings.as_column(n_docs) for postings in lists[1:]):  # in C but where a document has two
+        shared_rows = common(column.translate(PRESENT), other.translate(PRESENT))
+        either = int.from_bytes(column, "little") | int.from_bytes(other, "little")
+        joined, row = bytearray(either.to_bytes(n_docs, "little")), shared_rows.find(255)
+        while row >= 0:
+            joined[row] = both(column[row], other[row])
+            row = shared_rows.find(255, row + 1)
+        column = joined
+    return Postings(column=bytes(column))
 
 
 # -- segments ---------------------------------------------------------------
@@ -2601,13 +2605,14 @@ def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: 
 class Batch:
     """Documents in memory that are looked up like those of a segment, until they are written as one."""
 
-    __slots__ = ("first", "docs", "lists", "n_entered", "n_tokens", "record_of", "ordinals", "digests")
+    __slots__ = ("first", "docs", "lists", "n_entered", "n_tokens", "record_of", "ordinals", "digests", "joined")
 
     def __init__(self, first: int, record_of: Callable[[Doc], Record]) -> None:
         self.first, self.record_of = first, record_of
         self.docs: list[Doc] = []
         self.lists: dict[str, Any] = {}  # term -> array of row << 8 | code, of the first n_entered documents
         self.n_entered = self.n_tokens = 0
+        self.joined: dict[str, Postings] = {}  # stays empty: nothing is a column here
         self.ordinals: dict[str, int] = {}  # by id
         self.digests: dict[str, list[int]] = {}
 
@@ -2857,29 +2862,39 @@ def open_index(log: Log) -> Snapshot:
             continue  # another process may have published a newer one and removed these files: look again
 
 
-# -- sets of documents: a mask is a byte for each document, 255 for those that are in it ----
-
-ALIVE = b"\xff" + bytes(255)
-
-
-def ordinals_in(mask: bytes) -> list[int]:
-    """The ordinals of the documents in a mask."""
-    from itertools import compress
-
-    return list(compress(range(len(mask)), mask))
-
-
-def common(*masks: bytes) -> bytes:
-    """The documents that are in all of the masks, which are of one length."""
-    both = int.from_bytes(masks[0], "little")
-    for mask in masks[1:]:
-        both &= int.from_bytes(mask, "little")
-    return both.to_bytes(len(masks[0]), "little")
-
-
 # -- the view: index and tail as one ----------------------------------------
 
 ALL_DOCS = 1 << 60
+
+
+def archived_record(log: Log, opened: dict[int, list[bytes]], doc: Doc) -> Record:
+    """The document's record as the archive holds it. *opened*: members of archives, by place, that were read before."""
+    member, line = doc.life.place & ~4095, doc.life.place & 4095
+    if member not in opened:
+        if len(opened) >= 4:
+            opened.clear()
+        opened[member] = log.archived_lines(member)
+    record = decode_line(opened[member][line]) if line < len(opened[member]) else None
+    if record is None or text_field(record, "id") != doc.id or not isinstance(record.get("text"), str):
+        raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm.py verify`")
+    return record
+
+
+def record_of(log: Log, opened: dict[int, list[bytes]], doc: Doc) -> Record:
+    """See View.record."""
+    record = decode_line(log.read(doc.pos, doc.n_line)) or {}
+    is_whole = isinstance(record.get("text"), str) or record.get("k") in TOMBSTONES
+    if is_whole and not (doc.life.place and is_altered(record)):
+        return record
+    try:
+        if doc.life.place:  # of two copies, the one that is as it was saved
+            return archived_record(log, opened, doc)
+    except Damaged:
+        if not is_whole:
+            raise
+    if is_whole:
+        return record
+    raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm.py verify`")
 
 
 class View:
@@ -2890,8 +2905,8 @@ class View:
     are not in the index.
     """
 
-    __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "stems", "numbers",
-                 "n_damaged", "members", "identity", "check", "erased")
+    __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "numbers", "n_damaged",
+                 "members", "identity", "check", "erased")
 
     def __init__(self, places: Places, patience_bytes: int = 1 << 60) -> None:
         self.log, self.patience_bytes = Log(places), patience_bytes
@@ -2904,11 +2919,13 @@ class View:
 
     def reset(self, index: Snapshot) -> None:
         """Forgets the tail and starts from this index."""
+        from functools import partial
+
         self.index = index
         self.seen: Position = index.covers
-        self.tail = Batch(index.n_docs, self.record)
+        # Not self.record: a cycle would keep the files of a view that is done with open.
+        self.tail = Batch(index.n_docs, partial(record_of, self.log, self.members))
         self.changed: dict[int, Life] = {}  # indexed documents that records of the tail changed
-        self.stems: dict[str, list[Segment]] = {}  # a "date_project" -> the segments that have ids of it
         self.numbers: dict[str, set[str]] = {}  # a "date_project" -> what follows it in ids
         self.n_damaged = index.n_damaged
 
@@ -2935,7 +2952,7 @@ class View:
         is_cut = sizes != [entry[1] for entry in self.index.files[:-1]]
         if rewritten or is_cut or signature != self.index_signature:
             self.index_signature = signature
-            self.members = {}
+            self.members.clear()
             if rewritten or is_cut or signature != (0, 0, 0) or not self.seen:
                 self.reset(open_index(self.log) if signature != (0, 0, 0) else Snapshot())
         if self.log.generation() and (n_new := self.log.size() - self.seen) > 0:
@@ -3052,32 +3069,7 @@ class View:
 
     def record(self, doc: Doc) -> Record:
         """The document's record with its text, from the log or from the archive. Damaged when neither has it."""
-        record = self.logged_record(doc)
-        is_whole = isinstance(record.get("text"), str) or record.get("k") in TOMBSTONES
-        if is_whole and not (doc.life.place and is_altered(record)):
-            return record
-        try:
-            if doc.life.place:  # of two copies, the one that is as it was saved
-                return self.archived_record(doc)
-        except Damaged:
-            if not is_whole:
-                raise
-        if is_whole:
-            return record
-        raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm.py verify`")
-
-    def archived_record(self, doc: Doc) -> Record:
-        """The document's record as the archive holds it."""
-        member, line = doc.life.place & ~4095, doc.life.place & 4095
-        if member not in self.members:
-            if len(self.members) >= 4:
-                self.members.clear()
-            self.members[member] = self.log.archived_lines(member)
-        lines = self.members[member]
-        record = decode_line(lines[line]) if line < len(lines) else None
-        if record is None or text_field(record, "id") != doc.id or not isinstance(record.get("text"), str):
-            raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm.py verify`")
-        return record
+        return record_of(self.log, self.members, doc)
 
     # look-ups
 
@@ -3085,20 +3077,11 @@ class View:
         """The newest document with that id, -1 when there is none."""
         if doc_id in self.tail.ordinals:
             return self.tail.ordinals[doc_id]
-        parts = doc_id.split("_", 2)
-        segments = self.segments_with(f"{parts[0]}_{parts[1]}") if len(parts) == 3 else self.index.segments
-        for segment in reversed(segments):
+        for segment in reversed(self.index.segments):
             rows = segment.postings(BY_ID + doc_id).all_rows()
             if rows:
                 return int(segment.first + rows[-1])
         return -1
-
-    def segments_with(self, stem: str) -> list[Segment]:
-        """The segments that hold ids beginning with *stem*_: for today's, only the newest, however large the store."""
-        if stem not in self.stems:
-            prefix = f"{BY_ID}{stem}_"
-            self.stems[stem] = [s for s in self.index.segments if next(s.terms_from(prefix), "")]
-        return self.stems[stem]
 
     def numbers_of(self, stem: str) -> set[str]:
         """The numbers that follow *stem*_ in ids, of dead ones too."""
@@ -3106,7 +3089,7 @@ class View:
             if len(self.numbers) >= 10_000:
                 self.numbers.clear()
             prefix = f"{BY_ID}{stem}_"
-            ids = [t for part in self.segments_with(stem) for t in part.terms_from(prefix)]
+            ids = [term for segment in self.index.segments for term in segment.terms_from(prefix)]
             ids += [BY_ID + i for i in self.tail.ordinals if i.startswith(stem + "_")]
             self.numbers[stem] = {i[len(prefix) :].partition("_")[0] for i in ids}
         return self.numbers[stem]
@@ -3945,8 +3928,9 @@ class Query:
         """Adds the lists that one word reads; their weights are explained there."""
         parts, weight, word, base = self.parts, asked.weight, asked.word, asked.base
         exact = [part.postings(word) for part in parts] if not asked.is_prefix else [
-            merged_postings(map(part.postings, {word, *filter(is_hash, part.terms_from(word))})) for part in parts]
-        kin = [merged_postings(map(part.postings, asked.kin)) for part in parts]
+            joined_postings(map(part.postings, {word, *filter(is_hash, part.terms_from(word))}), part.n_docs, max)
+            for part in parts]
+        kin = [joined_postings(map(part.postings, asked.kin), part.n_docs, max) for part in parts]
         group = exact if not base else [
             self.group(part, base, one if base == word else part.postings(base)) for part, one in zip(parts, exact)]
         n_exact, n_kin, n_group = (sum(found.n_docs() for found in lists) for lists in (exact, kin, group))
@@ -3971,16 +3955,15 @@ class Query:
 
     def group(self, part: Any, base: str, one: Postings) -> Postings:
         """All forms of a stem as one list; remembered where it is a common one."""
-        if not isinstance(part, Segment):
-            return joined_postings(one, part.postings(STEM + base), part.n_docs)
-        if base in part.joined:
-            return part.joined[base]
-        joined = joined_postings(one, part.postings(STEM + base), part.n_docs)
-        if joined.column:
+        if base not in part.joined:
+            joined = joined_postings((one, part.postings(STEM + base)), part.n_docs, joined_code)
+            if not joined.column or joined is one:
+                return joined
             if len(part.joined) >= JOINED_KEPT:
                 part.joined.clear()
             part.joined[base] = joined
-        return joined
+        found: Postings = part.joined[base]
+        return found
 
     def add_nearest(self, fixed: set[str]) -> None:
         """Looks for words near the missing ones. They decide only when no memory has any word of the query."""

@@ -316,6 +316,8 @@ class FullDiskTest(TempHome):
 
     def test_a_server_goes_on_reading_when_the_disk_is_full_and_writing_when_it_is_not(self) -> None:
         with small_disk(self) as folder:
+            with open(os.path.join(folder, "in the way"), "wb") as file:
+                file.write(bytes(50_000))
             client = self.client(env={"RLM_CONTEXT_DIR": os.path.join(folder, "memory é")})
             client.initialize()
             saved, refused = [], ""
@@ -334,7 +336,7 @@ class FullDiskTest(TempHome):
             self.assertEqual(self.cli("search", "chunk", env={"RLM_CONTEXT_DIR": os.path.join(folder,
                                                                                               "memory é")}).returncode,
                                                                                               0)
-            shutil.rmtree(os.path.join(folder, "memory é", "index"), ignore_errors=True)  # room again
+            os.unlink(os.path.join(folder, "in the way"))  # room again
             self.assertFalse(client.call("rlm_remember", content="after the flood é").get("isError"))
             places = rlm.Places(memory=os.path.join(folder, "memory é"))
             found = everything(places)

@@ -671,14 +671,14 @@ class KeepingUpTest(IndexCase):
 
     def test_a_line_that_cannot_be_read_when_it_is_indexed_keeps_its_id(self) -> None:
         self.write(random.Random(2), 3, WORDS, [1.0] * len(WORDS))
-        real = rlm.View.record
+        real = rlm.record_of
 
-        def record(view: rlm.View, doc: rlm.Doc) -> rlm.Record:
+        def record_of(log: rlm.Log, opened: dict[int, list[bytes]], doc: rlm.Doc) -> rlm.Record:
             if doc.ordinal == 1:
                 raise rlm.Damaged("gone")
-            return real(view, doc)
+            return real(log, opened, doc)
 
-        with mock.patch.object(rlm.View, "record", record):
+        with mock.patch.object(rlm, "record_of", record_of):
             view = self.view()
             self.assertTrue(rlm.catch_up(view))
         self.assertEqual([view.ordinal_of(row.id) for row in self.rows], [0, 1, 2])
