@@ -2414,10 +2414,10 @@ def joined_postings(found: Iterable[Postings], n_docs: int, both: Callable[[int,
         return lists[0] if lists else NO_POSTINGS
     if not any(postings.column for postings in lists):
         codes = dict(zip(lists[0].rows, lists[0].codes))
-        for postings in lists[1:]:
-            shared = codes.keys() & set(postings.rows)  # most texts have one form only
-            codes.update((row, both(codes[row], code) if row in shared else code)
-                         for row, code in zip(postings.rows, postings.codes))
+        for postings in lists[1:]:  # most texts have one form only
+            more = dict(zip(postings.rows, postings.codes))
+            more.update([(row, both(codes[row], more[row])) for row in codes.keys() & more.keys()])
+            codes.update(more)
         return Postings(list(codes), bytes(codes.values()))
     column = bytearray(lists[0].as_column(n_docs))
     for other in (postings.as_column(n_docs) for postings in lists[1:]):  # in C but where a document has two
@@ -2537,68 +2537,69 @@ class Segment:
 
     def numbers_holding(self, part: str, limit: int = 1 << 30) -> list[int] | None:
         """The words that contain *part*, by number; None when over *limit* do."""
-        words, needle = self.vocabulary(), term_bytes(part)
-        number, counted, numbers = self.header["word_number"] - 1, 0, []
-        at = words.find(needle)
+        from bisect import bisect_right
+
+        words, needle, numbers = self.vocabulary(), term_bytes(part), []
+        offset, at = self.header["word_start"], words.find(needle)
         while at >= 0:
-            number += words.count(b"\n", counted, at)
-            numbers.append(number)
+            i = bisect_right(self.starts, offset + at) - 1
+            before = i * BLOCK_TERMS if self.starts[i] >= offset else self.header["word_number"]
+            numbers.append(before + words.count(b"\n", max(0, self.starts[i] - offset), at) - 1)
             if len(numbers) > limit:
                 return None
-            counted = words.find(b"\n", at)
-            at = words.find(needle, counted)
+            at = words.find(needle, words.find(b"\n", at))
         return numbers
 
     def plain_words(self, n_letters: int) -> bytes:
         """The words of so many ASCII letters, sorted, one per line, with a newline before the first."""
-        start, size = self.header["plain"].get(str(n_letters), (0, 0))
-        return self.read("plain_words", start, size)
+        name = f"plain_{n_letters}"
+        return self.read(name) if name in self.header["sections"] else b"\n"
 
 
 def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: dict[str, list[str]],
-                 names: Sequence[bytes], terms: Sequence[bytes], raws: list[bytes]) -> bytes:
+                 names: Sequence[bytes], postings: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A segment: magic, length of the header, header (JSON, with each section's offset and size), sections.
 
-    *terms* are in order, *raws* their postings: the rows, two bytes each, then the codes. It changes *raws*.
+    *postings*: the terms in order, each with its rows, two bytes each, followed by their codes.
     """
     from array import array
-    from bisect import bisect_left
     from itertools import accumulate
 
-    n_docs = len(names)
-    term_columns, numbers = bytearray(), array("I")
-    for number, raw in enumerate(raws):
+    n_docs, terms, samples, raws, term_columns = len(names), bytearray(b"\n"), [], bytearray(), bytearray()
+    starts, posting_starts, numbers = array("I"), array("I", [0]), array("I")
+    plain: dict[int, bytearray] = {}
+    word_number = word_start = -1
+    for number, (term, raw) in enumerate(postings):
         n = len(raw) // 3
         if n > n_docs // COLUMN_SHARE and n_docs > COLUMN_SHARE:
             term_columns += Postings(memoryview(raw)[: 2 * n].cast("H"), raw[2 * n :]).as_column(n_docs)
             numbers.append(number)
-            raws[number] = b""
-    blocks = [b"\n".join(terms[i : i + BLOCK_TERMS]) for i in range(0, len(terms), BLOCK_TERMS)]
-    starts = array("I", accumulate((len(block) + 1 for block in blocks), initial=0))
-    word_number = bisect_left(terms, FIRST_WORD)
-    of_length: dict[int, list[bytes]] = {}
-    for term in terms[word_number:]:
+            raw = b""
+        if number % BLOCK_TERMS == 0:
+            samples.append(term)
+            starts.append(len(terms) - 1)
+        if word_number < 0 and term >= FIRST_WORD:
+            word_number, word_start = number, len(terms) - 1
         if term.isalpha() and len(term) <= LONGEST_PLAIN:  # bytes are letters of ASCII only
-            of_length.setdefault(len(term), []).append(term)
-    plain_words, plain = bytearray(), {}
-    for n, words in of_length.items():
-        plain[n] = [len(plain_words), (n + 1) * len(words) + 1]
-        plain_words += b"\n" + b"\n".join(words) + b"\n"
-    sections = {
-        "samples": b"\n".join(terms[::BLOCK_TERMS]), "starts": starts.tobytes(), "column_numbers": numbers.tobytes(),
-        **columns, "name_ends": array("I", accumulate(map(len, names))).tobytes(), "names": b"".join(names),
-        "posting_starts": array("I", accumulate((len(raw) // 3 for raw in raws), initial=0)).tobytes(),
-        "postings": b"".join(raws), "term_columns": bytes(term_columns),
-        "terms": b"\n" + b"".join(block + b"\n" for block in blocks), "plain_words": bytes(plain_words)}
-    newest_s = max(array("d", columns["at_s"]), default=0.0)
-    word_start = starts[-1] if word_number == len(terms) else sum(len(term) + 1 for term in terms[:word_number])
+            words = plain.setdefault(len(term), bytearray(b"\n"))
+            words += term + b"\n"
+        terms += term + b"\n"
+        raws += raw
+        posting_starts.append(len(raws) // 3)
+    starts.append(len(terms) - 1)
+    sections: dict[str, Any] = {
+        "samples": b"\n".join(samples), "starts": starts.tobytes(), "column_numbers": numbers.tobytes(), **columns,
+        "name_ends": array("I", accumulate(map(len, names))).tobytes(), "names": b"".join(names),
+        "posting_starts": posting_starts.tobytes(), "postings": raws, "term_columns": term_columns, "terms": terms,
+        **{f"plain_{n}": words for n, words in plain.items()}}
     places, offset = {}, 0
     for name, data in sections.items():
         places[name] = [offset, len(data)]
         offset += len(data)
-    head = json.dumps({"first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": newest_s, **choices,
-                       "plain": plain, "word_number": word_number, "word_start": word_start,
-                       "sections": places}).encode("ascii")
+    head = json.dumps({
+        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
+        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1],
+        "sections": places}).encode("ascii")
     return b"".join([SEGMENT_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
 
 
@@ -2683,13 +2684,15 @@ class Batch:
         for name, known in choices.items():
             columns[name] = bytes(known.index(getattr(doc, name)) for doc in self.docs)
         names = [term_bytes("\t".join(getattr(doc, name) for name in NAMES)) for doc in self.docs]
-        terms, raws = sorted(self.lists), []
-        for term in terms:
-            raw = self.lists[term].tobytes()
-            rows = bytearray(len(raw) // 2)
-            rows[0::2], rows[1::2] = raw[1::4], raw[2::4]
-            raws.append(bytes(rows) + raw[0::4])
-        return segment_file(self.first, self.n_tokens, columns, choices, names, list(map(term_bytes, terms)), raws)
+
+        def raw(term: str) -> bytes:
+            postings: bytes = self.lists[term].tobytes()
+            rows = bytearray(len(postings) // 2)
+            rows[0::2], rows[1::2] = postings[1::4], postings[2::4]
+            return bytes(rows) + postings[0::4]
+
+        return segment_file(self.first, self.n_tokens, columns, choices, names,
+                            ((term_bytes(term), raw(term)) for term in sorted(self.lists)))
 
 
 def merged_file(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes:
@@ -2701,21 +2704,22 @@ def merged_file(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes
 
     def numbered(which: int) -> Iterator[tuple[bytes, int, int]]:
         """(term, which segment, the term's number in it), in order."""
-        terms = segments[which].read("terms")[1:-1].split(b"\n")
+        blocks = map(segments[which].block, range(len(segments[which].samples)))
+        terms = (term for block in blocks for term in block[1:-1].split(b"\n"))
         return ((term, which, number) for number, term in enumerate(terms))
 
-    terms: list[bytes] = []
-    raws: list[bytes] = []
-    for term, group in groupby(merge(*map(numbered, range(len(segments)))), key=itemgetter(0)):
-        rows = codes = b""
-        for _, which, number in group:
-            offset, found = segments[which].first - segments[0].first, segments[which].postings_at(number)
-            rows += array("H", [row + offset for row in found.all_rows()]).tobytes()
-            codes += found.codes or found.column.replace(b"\0", b"")
-        terms.append(term)
-        raws.append(rows + codes)
-        if len(terms) & 1023 == 0:
-            pause()
+    def joined() -> Iterator[tuple[bytes, bytes]]:
+        terms = groupby(merge(*map(numbered, range(len(segments)))), key=itemgetter(0))
+        for number, (term, group) in enumerate(terms):
+            rows = codes = b""
+            for _, which, number_in_it in group:
+                offset, found = segments[which].first - segments[0].first, segments[which].postings_at(number_in_it)
+                rows += array("H", [row + offset for row in found.all_rows()]).tobytes()
+                codes += found.codes or found.column.replace(b"\0", b"")
+            if number & 1023 == 0:
+                pause()
+            yield term, rows + codes
+
     columns = {name: b"".join(segment.read(name) for segment in segments) for name in COLUMNS}
     choices = {name: sorted({value for segment in segments for value in segment.header[name]}) for name in CHOICES}
     for name, known in choices.items():
@@ -2723,7 +2727,7 @@ def merged_file(segments: Sequence[Segment], pause: Callable[[], None]) -> bytes
                                  for segment in segments)
     names = [term_bytes("\t".join(segment.names(row))) for segment in segments for row in range(segment.n_docs)]
     n_tokens = sum(segment.n_tokens for segment in segments)
-    return segment_file(segments[0].first, n_tokens, columns, choices, names, terms, raws)
+    return segment_file(segments[0].first, n_tokens, columns, choices, names, joined())
 
 
 # -- what the index consists of ---------------------------------------------
@@ -3211,7 +3215,7 @@ class Builder:
     def __exit__(self, *_: object) -> None:
         if self.pid:
             self.orders.close()  # it ends when it has read all
-            self.replies.close()
+            os.close(self.replies)
             os.waitpid(self.pid, 0)
         self.lock.__exit__()
 
@@ -3259,7 +3263,7 @@ class Builder:
                     os._exit(0)
             os.close(here)
             os.close(forth)
-            self.orders, self.replies = os.fdopen(there, "w"), os.fdopen(back)
+            self.orders, self.replies = os.fdopen(there, "w"), back
         try:
             self.orders.write(f"{docs[0].ordinal} {docs[0].pos} {docs[-1].pos + docs[-1].n_line} {path}\n")
             self.orders.flush()
@@ -3272,32 +3276,32 @@ class Builder:
         """What the second process does: segments, as ordered."""
         log = self.view.log
         log.fds = {}  # of its own
-        for line in os.fdopen(orders):
-            first, start, end, path = line.rstrip("\n").split(" ", 3)
-            records: dict[int, Record] = {}  # by place, until its words are taken in
-            batch = Batch(int(first), lambda doc, records=records: records.pop(doc.pos))  # type: ignore[misc]
-            for pos, raw in log.lines(int(start)):
-                if pos >= int(end):
-                    break
-                record = decode_line(raw) or {"k": ""}
-                doc = doc_of(record, batch.first + batch.n_docs, pos, len(raw))
-                if doc is not None:
-                    records[pos] = record
-                    batch.docs.append(doc)
-                    batch.enter()
-            write_all(replies, to_json(write_cache(path, batch.packed())).encode("ascii") + b"\n")
+        with os.fdopen(orders) as file:
+            for line in file:
+                first, start, end, path = line.rstrip("\n").split(" ", 3)
+                records: dict[int, Record] = {}  # by place, until its words are taken in
+                batch = Batch(int(first), lambda doc, records=records: records.pop(doc.pos))  # type: ignore[misc]
+                for pos, raw in log.lines(int(start)):
+                    if pos >= int(end):
+                        break
+                    record = decode_line(raw) or {"k": ""}
+                    doc = doc_of(record, batch.first + batch.n_docs, pos, len(raw))
+                    if doc is not None:
+                        records[pos] = record
+                        batch.docs.append(doc)
+                        batch.enter()
+                write_all(replies, to_json(write_cache(path, batch.packed())).encode("ascii") + b"\n")
 
     def read_replies(self, wait_s: float) -> None:
         """Takes an answer of the second process, if there is one. When it has died, its segments are built here."""
         from select import select
 
         waiting = [job for job in self.jobs if not job[2]]
-        while waiting and select([self.replies], [], [], wait_s)[0]:
-            line = self.replies.readline()
-            self.fork = bool(line)
-            for docs, path, entry in waiting[: 1 if line else None]:
-                entry += from_json(line) if line else self.built(docs, path)
-            waiting, wait_s = waiting[1:] if line else [], 0.0
+        if waiting and select([self.replies], [], [], wait_s)[0]:
+            lines = os.read(self.replies, 1 << 16).splitlines()  # each was written at once, so they are whole
+            self.fork = bool(lines)
+            for n, (docs, path, entry) in enumerate(waiting[: len(lines) or None]):
+                entry += from_json(lines[n].decode("ascii")) if lines else self.built(docs, path)
 
     def publish(self) -> None:
         """Makes what was built part of the index, up to the end of what the view has seen."""
@@ -3309,7 +3313,7 @@ class Builder:
         after.files.append(write_cache(log.places.state(log.generation(), after.covers), state))
         publish(log, after)
         self.jobs, self.n_taken = [], 0
-        view.refresh()
+        view.refresh(1)  # not all that is not indexed yet: it may be a large log
 
 
 def mergeable(segments: Sequence[Segment], max_docs: int) -> tuple[int, int]:
@@ -3356,6 +3360,7 @@ def catch_up(view: View, *, wait_s: float = 0.0, max_docs: int = MERGED_MAX_DOCS
                 if free_bytes(view.log.places.memory) < view.seen - view.index.covers + INDEX_LEAVES_BYTES:
                     return False  # a cache does not take the room that memories need
                 if view.seen == view.index.covers or not view.log.identity()[0]:
+                    TERMS.clear()  # a merge has no use for it, but for the memory
                     merge(view, max_docs, pause)
                     return True
                 builder.build(final=True)

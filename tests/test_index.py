@@ -6,6 +6,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import unittest
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -557,6 +558,32 @@ class KeepingUpTest(IndexCase):
             self.assertTrue(rlm.catch_up(rebuilt))
             self.assertLess(len(rebuilt.index.segments), 4)
             self.assertEqual(self.answers(rebuilt), answers)
+
+    def test_two_processes_build_the_index_that_one_builds(self) -> None:
+        rng = random.Random(3)
+        words, weights = zipf_words(rng, 30)
+        self.write(rng, 130, words, weights)
+        self.some_events(rng)
+        answers, real = self.answers(self.view()), rlm.Builder.order
+        for dies in (False, True):
+            shutil.rmtree(self.places.index, ignore_errors=True)
+            pids: set[int] = set()
+
+            def order(builder: rlm.Builder, docs: Sequence[rlm.Doc], path: str, dies: bool = dies,
+                      pids: set[int] = pids) -> bool:
+                done = real(builder, docs, path)
+                pids.add(builder.pid)
+                if dies and len(pids) == 1:
+                    os.kill(builder.pid, signal.SIGKILL)
+                return done
+
+            with mock.patch.multiple(rlm, SEGMENT_MAX_DOCS=7, BUILT_MAX_DOCS=50), \
+                    mock.patch.object(rlm.Builder, "order", order):
+                self.assertTrue(rlm.catch_up(view := self.view(), max_docs=1, fork=True))
+            self.assertEqual(len(pids), 1)
+            self.assertGreater(len(view.index.segments), 15)
+            self.assertEqual(self.answers(view), answers)
+            self.assertEqual(self.answers(self.view()), answers)
 
     def test_a_view_that_stays_open_sees_what_others_do(self) -> None:
         rng = random.Random(5)
