@@ -3894,15 +3894,20 @@ class Wanted:
     Without *decides*, it only adds to documents that another list found.
     """
 
-    __slots__ = ("worth", "postings", "decides", "most", "low", "high")
+    __slots__ = ("worth", "postings", "decides", "most", "tables")
 
     def __init__(self, worth: list[float], postings: Sequence[Postings], decides: bool) -> None:
         self.worth, self.postings, self.decides, self.most = worth, postings, decides, max(worth)
+        self.tables: tuple[bytes, bytes] | None = None
 
-    def scale(self, scale: float) -> None:
-        """Makes the tables that translate codes to what they are worth in 1/scale: two bytes each."""
-        scaled = [int(value * scale) for value in self.worth]
-        self.low, self.high = bytes(value & 255 for value in scaled), bytes(value >> 8 for value in scaled)
+    def scaled(self, unit: float) -> tuple[bytes, bytes]:
+        """What translates a code to what it is worth in units, as two bytes: the low ones, the high ones."""
+        if self.tables is None:
+            from array import array
+
+            data = array("H", [int(value / unit) for value in self.worth]).tobytes()
+            self.tables = data[0::2], data[1::2]
+        return self.tables
 
 
 class Query:
@@ -3924,10 +3929,7 @@ class Query:
             self.look_up(asked, asked.word not in STOP_WORDS or not has_words)
         self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
         self.add_nearest({asked.word for asked in terms if asked.is_fixed})
-        scale = 65535 * 0.999 / (sum(wanted.most for wanted in self.lists) + 1e-9)
-        self.unit = 1 / scale
-        for wanted in self.lists:
-            wanted.scale(scale)
+        self.unit = (sum(wanted.most for wanted in self.lists) + 1e-9) / (65535 * 0.999)
 
     def look_up(self, asked: QueryWord, decides: bool) -> None:
         """Adds the lists that one word reads; their weights are explained there."""
@@ -3983,8 +3985,8 @@ class Query:
 # -- the best of a part -----------------------------------------------------
 
 
-def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int) -> bytes:
-    """For each row the sum of what its codes in the columns are worth, as two bytes.
+def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int, unit: float) -> bytes:
+    """For each row the sum of what its codes in the columns are worth in units, as two bytes.
 
     All is done in C: codes are translated to 16-bit weights, and those of all rows are added at once as lanes of two
     big integers.
@@ -3992,7 +3994,7 @@ def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int) 
     total = 0
     for wanted, column in columns:
         lanes = bytearray(2 * n_docs)
-        lanes[0::2], lanes[1::2] = column.translate(wanted.low), column.translate(wanted.high)
+        lanes[0::2], lanes[1::2] = map(column.translate, wanted.scaled(unit))
         total += int.from_bytes(lanes, "little")
     return total.to_bytes(2 * n_docs, "little")
 
@@ -4049,8 +4051,9 @@ def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor:
                 scores[row] = scores.get(row, 0.0) + wanted.worth[code]
     scores = {row: score for row, score in scores.items() if mask[row]}
     if wide:
-        sums = wide_sums(wide, n_docs)
-        values, unit = memoryview(sums).cast("H"), query.unit
+        unit = query.unit
+        sums = wide_sums(wide, n_docs, unit)
+        values = memoryview(sums).cast("H")
         if deciding:
             nth_best = nlargest(n_wanted, scores.values())[-1] if len(scores) >= n_wanted else 0.0
             least = max(floor, nth_best * LEAST_FACTOR) / MOST_FACTOR
@@ -4132,25 +4135,6 @@ LABEL_WEIGHT = 0.15
 LOOK = 6_000
 
 
-def pair_patterns(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Beginning of a first word -> a regex for folded text that finds what may be one of the pairs of stems.
-
-    Its groups are the rest of the first word, and the second, which is only looked at, so that it can be the first of
-    the next pair. Words are told by their beginnings: `stem` leaves the first two letters alone, and the third unless
-    the stem is short. A regex that begins with a literal is searched ten times as fast as one that begins with several.
-    """
-    import re
-
-    def head(stem: str) -> str:
-        return stem if stem in STOP_WORDS or len(stem) < 3 else stem[: 2 if len(stem) < 5 else 3]
-
-    seconds: dict[str, set[str]] = {}
-    for first, second in pairs:
-        seconds.setdefault(head(first), set()).add(re.escape(head(second)))
-    return {first: re.compile(rf"{re.escape(first)}(?<![^\W_]{re.escape(first)})([^\W_]*)[\W_]+"
-                              rf"(?=((?:{'|'.join(others)})[^\W_]*))") for first, others in seconds.items()}
-
-
 class Stems(dict[str, str]):
     """Folded word -> its stem, worked out once per query; a stop word as it is."""
 
@@ -4159,16 +4143,17 @@ class Stems(dict[str, str]):
         return found
 
 
-def adjacent(text: str, patterns: dict[str, Any], stems: Stems, idfs: dict[tuple[str, str], float],
-             norm: float) -> float:
-    """What the pairs of the query that the folded text holds are worth."""
-    places: dict[tuple[str, str], set[int]] = {}
-    for first, pattern in patterns.items():
-        for found in pattern.finditer(text) if first in text else ():
-            pair = stems[first + found[1]], stems[found[2]]
-            if pair in idfs:
-                places.setdefault(pair, set()).add(found.start())
-    return sum(idfs[pair] * len(at) / (len(at) + norm) for pair, at in places.items())
+def adjacent(text: str, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
+    """What the pairs of the query that stand next to each other in the folded text are worth."""
+    words = [word for raw in raw_tokens(text.replace("_", " ")) for word in words_of(raw)]
+    # `stem` leaves the first two letters alone, so most words need none.
+    heads = {one[:2] for pair in idfs for one in pair}
+    known = {word: stems[word] for word in set(words) if word[:2] in heads}
+    counts: dict[tuple[str, str], int] = {}
+    for first, second in zip(words, words[1:]):
+        if first in known and second in known and (pair := (known[first], known[second])) in idfs:
+            counts[pair] = counts.get(pair, 0) + 1
+    return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
 
 
 def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -> list[float]:
@@ -4185,19 +4170,19 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
     if not pairs:
         return scores
-    patterns, stems, looks = pair_patterns(pairs), Stems(), [fold(text[:LOOK]) for _, text in found]
+    stems, looks = Stems(), [fold(text[:LOOK]) for _, text in found]
     mean = sum(map(len, looks)) / len(looks) or 1.0
     for n, look in enumerate(looks):
-        scores[n] += ADJACENT * adjacent(look, patterns, stems, pairs, K1 * (1 - B + B * len(look) / mean))
+        scores[n] += ADJACENT * adjacent(look, stems, pairs, K1 * (1 - B + B * len(look) / mean))
     return scores
 
 
 # -- search -----------------------------------------------------------------
 
 
-def search(view: View, text: str, allowed: bytes, limit: int) -> Found:
-    """The *limit* best of the allowed memories, with the lines that match best."""
-    query = Query(view, text)
+def search(view: View, text: str, allowed: bytes, limit: int, query: Query | None = None) -> Found:
+    """The *limit* best of the allowed memories, with the lines that match best. *query*: the text, if looked up already."""
+    query = query or Query(view, text)
     best = ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
     found = list(readable_records(view, scores, lambda: None))
@@ -4214,10 +4199,8 @@ def search(view: View, text: str, allowed: bytes, limit: int) -> Found:
 
 def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int, floor: float) -> bytes:
     """The allowed documents that have *n_least* of the query's groups, which together weigh *floor*, as a mask."""
-    scale, parts = 65535 * 0.999 / (sum(weights) + 1e-9), []
+    unit, parts = (sum(weights) + 1e-9) / (65535 * 0.999), []
     wanted = [Wanted([0.0, *[weight] * 255], found, True) for weight, (_, found) in zip(weights, query.groups)]
-    for one in wanted:
-        one.scale(scale)
     for number, part in enumerate(query.parts):
         mask, n = allowed[part.first : part.first + part.n_docs], part.n_docs
         columns = [(one, one.postings[number].as_column(n)) for one in wanted
@@ -4225,10 +4208,10 @@ def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int
         if len(columns) < n_least or mask.find(255) < 0:
             parts.append(bytes(n))
             continue
-        sums = memoryview(wide_sums(columns, n)).cast("H")
+        sums = memoryview(wide_sums(columns, n, unit)).cast("H")
         counts = sum(int.from_bytes(column.translate(ONES), "little") for _, column in columns).to_bytes(n, "little")
         many = common(mask, counts.translate(bytes(n_least) + b"\xff" * (256 - n_least)))
-        parts.append(mask_of((row for row in ordinals_in(many) if sums[row] + len(columns) >= floor * scale), n))
+        parts.append(mask_of((row for row in ordinals_in(many) if sums[row] + len(columns) >= floor / unit), n))
     return b"".join(parts)
 
 
@@ -10585,8 +10568,8 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
     allowed = project_mask(view, hook.project)
     if 255 not in allowed:
         return []
-    query, n_docs = Query(view, " ".join(word for word, _ in words)), max(view.n_docs(), LEAST_DOCS)
-    n_with = [sum(postings.n_docs() for postings in found) for _, found in query.groups]
+    query, n_docs = Query(view, prompt[:MAX_PROMPT_CHARS]), max(view.n_docs(), LEAST_DOCS)
+    n_with = [sum(postings.n_docs() for postings in found) for _, found in query.groups[:MAX_PROMPT_WORDS]]
     weights = [inverse_frequency(n_docs, n) for n in n_with]
     total = sum(weight if n else UNKNOWN_SHARE * weight for weight, n in zip(weights, n_with))
     rare = inverse_frequency(n_docs, 1)
@@ -10597,7 +10580,7 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
         return []
     state = hook.state()
     compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
-    hits = search(view, prompt[:MAX_PROMPT_CHARS], enough, SHOWN_CHUNKS + len(told)).hits
+    hits = search(view, prompt[:MAX_PROMPT_CHARS], enough, SHOWN_CHUNKS + len(told), query).hits
     # What was said in this session since the last compaction is in front of Claude.
     return [hit for hit in hits if hit.doc.id not in told
             and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]
