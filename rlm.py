@@ -2275,6 +2275,8 @@ LARGEST_SEGMENT = 1 << 15  # a row must fit two bytes
 TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
 INDEX_LEAVES_BYTES = 1 << 20
+SINGLES_READ = 500
+FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "B": 1}
 # How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
 READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
@@ -2441,7 +2443,7 @@ class Segment:
     """
 
     __slots__ = ("path", "fd", "header", "first", "n_docs", "n_tokens", "newest_s", "origin", "columns", "samples",
-                 "starts", "column_numbers", "joined")
+                 "starts", "column_numbers", "joined", "n_singles")
 
     def __init__(self, path: str) -> None:
         self.path, self.fd = path, -1
@@ -2455,6 +2457,7 @@ class Segment:
             self.first, self.n_docs = int(self.header["first"]), int(self.header["n_docs"])
             self.n_tokens, self.newest_s = int(self.header["n_tokens"]), float(self.header["newest_s"])
             self.columns: dict[str, Any] = {}
+            self.n_singles = 0
             self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
             self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
             self.column_numbers = self.column("column_numbers", "I")
@@ -2480,17 +2483,25 @@ class Segment:
             self.columns[name] = memoryview(self.read(name)).cast(form)  # type: ignore[call-overload]
         return self.columns[name]
 
+    def number(self, name: str, form: str, row: int) -> Any:
+        """One entry of a column. A cold command needs few, and reads just these; whoever needs many keeps the column."""
+        self.n_singles += 1
+        if name in self.columns or self.n_singles > SINGLES_READ:
+            return self.column(name, form)[row]
+        size = FORM_BYTES[form]
+        return memoryview(self.read(name, row * size, size)).cast(form)[0]  # type: ignore[call-overload]
+
     def value(self, name: str, row: int) -> Any:
         """A document's entry in one of COLUMNS or CHOICES."""
         if name in COLUMNS:
-            return self.column(name, COLUMNS[name])[row]
-        return self.header[name][self.column(name, "B")[row]]
+            return self.number(name, COLUMNS[name], row)
+        return self.header[name][self.number(name, "B", row)]
 
     def names(self, row: int) -> list[str]:
         """A document's NAMES."""
-        ends = self.column("name_ends", "I")
-        start = ends[row - 1] if row else 0
-        return self.read("names", start, ends[row] - start).decode("utf-8", "surrogatepass").split("\t")
+        start = self.number("name_ends", "I", row - 1) if row else 0
+        end = self.number("name_ends", "I", row)
+        return self.read("names", start, end - start).decode("utf-8", "surrogatepass").split("\t")
 
     # Terms have numbers, in their order. A block is a newline and its terms, each followed by a newline.
 
@@ -2839,7 +2850,7 @@ def index_from(log: Log, read: bytes) -> Snapshot:
     snapshot.n_docs, snapshot.n_damaged = ends[-1], int(current["n_damaged"])
     data, at = memoryview(read_file(checked_cache(folder, snapshot.files[-1]))), 0
     for name, form in STATE.items():
-        size = snapshot.n_docs * (8 if form == "Q" else 4 if form == "I" else 1)
+        size = snapshot.n_docs * FORM_BYTES[form]
         snapshot.state[name] = data[at : at + size].cast(form)  # type: ignore[call-overload]
         at += size
     if at != len(data):
@@ -3863,7 +3874,11 @@ LEAST_FACTOR, MOST_FACTOR = 0.95, 1.1
 
 def factors(part: Any) -> Callable[[int], float]:
     """By what a row's score is multiplied before the best are chosen, within LEAST_FACTOR and MOST_FACTOR."""
-    return lambda row: IMPORTANCE_FACTOR[part.value("importance", row)]
+    if isinstance(part, Batch):
+        return lambda row: IMPORTANCE_FACTOR[part.docs[row].importance]
+    table = [IMPORTANCE_FACTOR[name] for name in part.header["importance"]]
+    column = part.column("importance", "B")
+    return lambda row: table[column[row]]
 
 
 # -- words that are not there -----------------------------------------------
@@ -4145,13 +4160,16 @@ class Stems(dict[str, str]):
 
 def adjacent(text: str, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
     """What the pairs of the query that stand next to each other in the folded text are worth."""
-    words = [word for raw in raw_tokens(text.replace("_", " ")) for word in words_of(raw)]
+    words = raw_tokens(text.replace("_", " "))
+    if not text.isascii():
+        words = [word for raw in words for word in words_of(raw)]
     # `stem` leaves the first two letters alone, so most words need none.
     heads = {one[:2] for pair in idfs for one in pair}
     known = {word: stems[word] for word in set(words) if word[:2] in heads}
     counts: dict[tuple[str, str], int] = {}
-    for first, second in zip(words, words[1:]):
-        if first in known and second in known and (pair := (known[first], known[second])) in idfs:
+    stemmed = list(map(known.get, words))
+    for pair in zip(stemmed, stemmed[1:]):
+        if pair in idfs:
             counts[pair] = counts.get(pair, 0) + 1
     return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
 
@@ -7092,7 +7110,7 @@ def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
                                     "archived" if doc.life.tier == 3 else "",
-                                    "altered on disk" if record and is_altered(record) else ""]))
+                                    "altered on disk" if record and "c" in record else ""]))
 
 
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
@@ -13988,6 +14006,37 @@ def keep_up(store: Store) -> None:
             catch_up(view)
 
 
+class PlainOptions:
+    """The arguments of a tool that only reads, told without argparse, whose import takes as long as a search."""
+
+    json = False
+
+    def __init__(self, made: Tool, words: Sequence[str]) -> None:
+        """ValueError for anything but words, --json and --name VALUE: argparse knows the rest."""
+        self.command = command_name(made)
+        known, required = {param.name: param for param in made.params}, [p.name for p in made.params if p.required]
+        values: dict[str, Any] = {param.name: param.default for param in made.params}
+        bare, left = [], list(words)
+        while left:
+            word = left.pop(0)
+            if not word.startswith("-"):
+                bare.append(word)
+            elif word == "--json":
+                self.json = True
+            else:
+                param = known[word[2:].replace("-", "_")] if word.startswith("--") else None
+                if param is None or param.required or param.type == "bool" or not left or left[0].startswith("-"):
+                    raise ValueError(word)
+                values[param.name] = int(left.pop(0)) if param.type == "int" else left.pop(0)
+        places = required or [name for name in known if name in WORDY]
+        if not made.reads_only or len(places) > 1 or bool(places) != bool(bare) or (
+                len(bare) > 1 and places[0] not in WORDY):
+            raise ValueError("argparse knows")
+        for name in places:
+            values[name] = bare if name in WORDY else bare[0]
+        vars(self).update(values)
+
+
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
@@ -14007,16 +14056,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = list(sys.argv[1:] if argv is None else argv)
         if arguments and arguments[0] in TOOLS:  # messages name tools; their names work here too
             arguments[0] = command_name(TOOLS[arguments[0]])
-        named = arguments[0] if arguments and arguments[0] in {*COMMANDS, *commands()} else ""
-        parser = build_parser(named)
         try:
-            options = parser.parse_args(arguments)
-        finally:
-            sys.stdout.flush()  # --help and --version end here
-        if options.command:
-            return run_command(options)
-        parser.print_help()
-        return 0
+            options: Any = PlainOptions(commands()[arguments[0]], arguments[1:])
+        except (KeyError, ValueError, IndexError):
+            parser = build_parser(arguments[0] if arguments and arguments[0] in {*COMMANDS, *commands()} else "")
+            try:
+                options = parser.parse_args(arguments)
+            finally:
+                sys.stdout.flush()  # --help and --version end here
+            if not options.command:
+                parser.print_help()
+                return 0
+        code = run_command(options)
+        if argv is None and isinstance(options, PlainOptions):
+            sys.stdout.flush()
+            os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
+        return code
     except RlmError as error:
         print_note(f"rlm: {error}")
         return error.exit_code
