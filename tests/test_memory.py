@@ -257,19 +257,21 @@ class TextTest(TempHome):
         token = "ghp_" + "Zx8Kq2Lm5Np7Rt9Vw1By3Cd4Ef6Gh0Jk8sQ2"
         os.environ["CLAUDE_CODE_SESSION_ID"] = token
         self.addCleanup(os.environ.pop, "CLAUDE_CODE_SESSION_ID", None)
-        ids = [self.chunk("text é", project=token, ticket=token, domain=token, tags=token)]
+        self.chunk("text é", project=token, ticket=token, domain=token, tags=token)
         with mock.patch.dict(os.environ, {"RLM_PROJECT": token}):
-            ids += [self.chunk("here"), self.call("rlm_remember", content="a fact é").data["id"]]
+            self.chunk("here")
+            self.call("rlm_remember", content="a fact é")
         items = [{"kind": kind, "text": f"{kind} é", "id": f"{token}_{kind}", "project": token, "ticket": f"a {token}",
                   "domain": token, "session": token, "tags": [token]} for kind in ("chunk", "insight")]
         items += [{"kind": "chunk", "text": "no project", "id": "x" * 180 + "." + token}]
-        with rlm.Writer(self.view()) as writer:
-            ids += [rlm.import_item(writer, item, token)[0] for item in items]
-            self.assertFalse(rlm.import_item(writer, items[0], token)[1])
+        done = rlm.Imported()
+        rlm.import_batch(self.view(), [*items, items[0]], token, done)
+        self.assertEqual((done.n_new, done.n_known, done.refused), (3, 1, []))
+        ids = [doc.id for doc in self.view().alive()]
         self.assertNotIn(token[4:20].encode(), self.log_bytes())
         self.assertIn(b'"project":"[redacted:github-token]"', self.log_bytes())
         self.assertNotIn(token[4:20], "".join(ids))
-        self.assertEqual([rlm.find_id(self.view(), i).id for i in ids], ids)
+        self.assertEqual(len(ids), 6)
 
 
 class EntityTest(TempHome):
