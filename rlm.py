@@ -5692,9 +5692,8 @@ EXTENSIONS = (
     "|plist|pm|png|po|pptx?|prisma|properties|proto|ps1|pyc|pyi?|pyx|r|rb|rs|rst|sass|sbt|scala|scss|sh|sln|sol|sql"
     "|sqlite3?|srt|svelte|svg|swift|tar|tex|tf|tfvars|tgz|toml|tsv|tsx?|ttf|txt|v|vb|vim|vue|wasm|wav|webp|xlsx?|xml"
     "|xsd|ya?ml|zig|zip|zsh")
-FILE_NAMES = (
-    r"Dockerfile|Makefile|Jenkinsfile|Vagrantfile|Rakefile|Gemfile|Procfile|Justfile|\.gitignore|\.gitattributes"
-    r"|\.dockerignore|\.editorconfig|\.env|\.bashrc|\.zshrc|\.profile|\.npmrc|\.vimrc")
+FILE_NAMES = (r"(?:Docker|Gem|Jenkins|Just|Make|Proc|Rake|Vagrant)file"
+              r"|\.(?:(?:docker|git)ignore|gitattributes|editorconfig|env|profile|(?:bash|npm|vim|zsh)rc)")
 # Written like files, but products, attributes (self.c) and endings.
 NOT_FILES = (r"(?i:node|vue|next|nuxt|react|three|d3|express|chart|angular)\.js|(?:docs|crates)\.rs|\.tar\."
              r"|(?:self|this|args|ctx|req|res|\w)\.\w\Z")
@@ -5840,8 +5839,6 @@ def project_to_write(view: View, wanted: str) -> Project:
 class Writer:
     """One commit: what will be appended, and the ids given out in it. For `with Writer(view) as writer`."""
 
-    __slots__ = ("view", "lock", "records", "fresh", "given", "durable")
-
     def __init__(self, view: View, *, durable: bool = True, wait_s: float = LOCK_WAIT_S) -> None:
         self.view = view
         self.lock = Lock(view.log.places.lock(), wait_s)
@@ -5889,19 +5886,12 @@ class Writer:
         taken.add(f"{n:03d}")
         return "_".join(filter(None, [f"{stem}_{n:03d}", slug(fields["ticket"]), slug(fields["domain"])]))
 
-    def known(self, kind: str, project: str, identity: str, sha: str, accepted_flags: int) -> str:
-        """The id under which the same text is stored, alive or dead for an accepted reason; "" when it is not."""
-        docs = map(self.view.doc, self.view.same_text(sha))
-        return self.fresh.get((kind, identity or project, sha)) or next(
-            (doc.id for doc in docs if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
-                doc.identity == identity if doc.identity and identity else doc.project == project)), "")
-
     def save(self, kind: str, text: str, *, at_s: float, project: str, identity: str = "", wanted_id: str = "",
              accepted_flags: int = 0, is_clean: bool = False, **fields: Any) -> tuple[str, bool]:
         """Queues a memory; its id, and whether it is new. UsageError when it is empty or too long.
 
-        The same text of that kind in the same project is stored once. Secrets are replaced in all fields, unless
-        *is_clean* says that this was done.
+        The same text of that kind in the same project is stored once, be it alive or dead for an accepted reason.
+        Secrets are replaced in all fields, unless *is_clean* says that this was done.
         """
         fields = {"project": project, "identity": identity, "domain": "", "ticket": "", "type": "", "tags": [],
                   "summary": "", "session": "", **fields}
@@ -5915,7 +5905,11 @@ class Writer:
         if n_bytes > MAX_BYTES[kind]:
             instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
-        known = self.known(kind, project, identity, sha, accepted_flags)
+        key = kind, identity or project, sha
+        known = self.fresh.get(key) or next(
+            (doc.id for doc in map(self.view.doc, self.view.same_text(sha))
+             if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
+                doc.identity == identity if doc.identity and identity else doc.project == project)), "")
         if known:
             return known, False
         new_id = wanted_id
@@ -5931,7 +5925,7 @@ class Writer:
             if fields.get("importance") == "medium":
                 del fields["importance"]
         self.add(kind, id=new_id, at=stamp(at_s), **fields, sha=sha, n_bytes=n_bytes, text=text)
-        self.fresh[kind, identity or project, sha] = new_id
+        self.fresh[key] = new_id
         self.given.add(new_id)
         return new_id, True
 
@@ -5998,8 +5992,6 @@ def uuids_of(record: Record) -> list[str]:
 class Erased:
     """By what erased memories are known again: their ids, and where they came from."""
 
-    __slots__ = ("ids", "lines", "sources", "sessions")
-
     def __init__(self, records: Iterable[Record]) -> None:
         self.ids: set[str] = set()
         self.lines: set[bytes] = set()  # keys of transcripts' lines
@@ -6058,8 +6050,6 @@ def clean_tags(value: object) -> list[str]:
 
 class Imported:
     """What an import did, in numbers, with what it could not take and why."""
-
-    __slots__ = ("n_new", "n_known", "n_excluded", "n_erased", "refused")
 
     def __init__(self) -> None:
         self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
@@ -6266,10 +6256,8 @@ def purge_record(doc: Doc, record: Record, now_s: float) -> Record:
 
 
 def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) -> int:
-    """Marks the documents as purged, but for those used or brought back since they were chosen; how many.
-
-    *flags* is what they were then: archived and never used, or FORGOTTEN. `rewrite` takes their text off the disk.
-    """
+    """Marks them as purged, if they still are archived and unused, or of these *flags*; how many. `rewrite` takes
+    their text off the disk."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
             if doc.life.flags == flags and (flags or (doc.life.tier == ARCHIVED and not doc.life.uses)):
@@ -6297,11 +6285,8 @@ def reserve(log: Log, prefix: str) -> int:
 
 
 class Rewrite:
-    """The store's next generation under way, and what was done.
-
-    `write_archive` comes first: it finds out what the archives hold, and adopts what no readable line of the log names.
-    `log_lines` follow. Of two copies of a text, the one that is as it was saved counts.
-    """
+    """The store's next generation under way, and what was done. Of two copies of a text, the one that is as it was
+    saved counts. `write_archive` comes first: it adopts what no readable line of the log names."""
 
     def __init__(self, view: View, repair: bool, accept: bool, check: Callable[[], None],
                  change: Callable[[bytes], bytes]) -> None:
@@ -6470,8 +6455,8 @@ class Rewrite:
             if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
                 if record is not None and "c" in record and not self.accept and not self.has_copy(record):
                     number, start = self.log.file_at(pos)
-                    line_name = f"{self.log.places.log(number)}: the line at byte {pos - start:,}"
-                    raise self.refusal(f"{line_name} is not what was written", "accept")
+                    raise self.refusal(f"{self.log.places.log(number)}: the line at byte {pos - start:,} is not what "
+                                       "was written", "accept")
                 self.n_damaged += bool(line.strip())
                 if line.strip() and self.repair:
                     self.aside.append(line)
@@ -6533,11 +6518,8 @@ def rubbish(log: Log) -> list[str]:
 
 
 def sweep(log: Log) -> None:
-    """Removes the files of older generations. StoreUnwritable when one of them stays.
-
-    Call it with the rewrite lock held. It takes the store's lock, so that nobody's new files are taken for old ones.
-    """
-    with Lock(log.places.lock()):
+    """Removes the files of older generations; StoreUnwritable when one stays. Call it with the rewrite lock held."""
+    with Lock(log.places.lock()):  # else somebody's new file would be taken for an old one
         log.refresh()
         left = sweep_index(log, lambda name, n: n < log.generation() and not name.endswith(".tmp"))
         # Last: as long as they are there, a purge that was stopped here shows.
@@ -6626,12 +6608,11 @@ def rewrite(view: View, *, repair: bool = False, accept: bool = False, check: Ca
             wait_s: float = 0.0, change: Callable[[bytes], bytes] = lambda line: line) -> Rewrite:
     """Makes the next generation of the store: without superseded records, archived texts only in the archive.
 
-    New files are written and synced beside the old ones, and indexed; then, under the lock, what was appended
-    meanwhile is copied and the manifest swapped. An interruption at any instant leaves the old or the new
-    generation whole; files that belong to neither are removed by the next run. Damaged when bytes are missing or a
-    record was altered, unless *accept* says that what is there is the truth; also when a part of an archive is damaged,
-    unless *repair* says to go on without it. With *repair*, damaged bytes are set aside in a file. *change* is applied
-    to every line. StoreBusy when another rewrite takes longer than *wait_s*.
+    New files are written, synced and indexed beside the old ones; then, under the lock, what was appended meanwhile is
+    copied and the manifest swapped: an interruption at any instant leaves the old or the new generation whole. Damaged
+    when bytes are missing or a record was altered, unless *accept* says that what is there is the truth; also when a
+    part of an archive is damaged, unless *repair* says to go on without it, with damaged bytes set aside in a file.
+    *change* is applied to every line. StoreBusy when another rewrite takes longer than *wait_s*.
     """
     log, new = view.refresh().log, Rewrite(view, repair, accept, check, change)
     if not log.generation() and not log.places.drafts():
@@ -6658,9 +6639,9 @@ def scrubbed_line(line: bytes) -> bytes:
     record = decode_line(line)
     if record is None:
         text = line.decode("utf-8", "surrogateescape")
-        clean_line = redact(text).encode("utf-8", "surrogateescape")
-        return line if clean_line == line else clean_line
-    clean: Any = redact_value(record)
+        clean: Any = redact(text)
+        return line if clean is text else clean.encode("utf-8", "surrogateescape")
+    clean = redact_value(record)
     if clean is record:
         return line
     if isinstance(clean.get("text"), str) and clean["text"] != record["text"]:
@@ -6671,15 +6652,12 @@ def scrubbed_line(line: bytes) -> bytes:
 
 
 def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) -> dict[str, int]:
-    """The memories that hold something to be replaced, by id ("" for what has none), with how much.
-
-    Damaged when there may be more in a part of an archive that cannot be read.
-    """
+    """The memories that hold something to be replaced, by id ("" for what has none), with how much. Damaged when there
+    may be more in a part of an archive that cannot be read."""
     def lines() -> Iterator[bytes]:
-        for _, line in view.log.lines(0):
-            yield line + b"\n"
-        for number in view.log.manifest["archives"]:
-            for _, _, data, problem in members(view.log.places.archive(number), MEMBER_MAX_BYTES):
+        yield from (line + b"\n" for _, line in view.log.lines(0))
+        for path in map(view.log.places.archive, view.log.manifest["archives"]):
+            for _, _, data, problem in members(path, MEMBER_MAX_BYTES):
                 if problem:
                     raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
                 yield from data.splitlines(keepends=True)
