@@ -5940,11 +5940,12 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
 
     The same statement again takes on another category or importance, unless these are the usual ones, and more tags.
     """
-    known, is_new = writer.save("insight", text, category=category, importance=importance, tags=list(tags), **fields)
+    clean: Any = redact_value(list(tags))
+    known, is_new = writer.save("insight", text, category=category, importance=importance, tags=clean, **fields)
     ordinal = -1 if is_new else writer.view.ordinal_of(known)
     if ordinal >= 0:
         record = writer.view.record(writer.view.doc(ordinal))
-        new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *map(redact, tags)]))}
+        new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
         new["category"] = category if category != KINDS["insight"].label else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
         if new != {"tags": [], **record}:
@@ -6209,16 +6210,16 @@ class Retention:
 def retention_plan(view: View, now_s: float) -> Retention:
     """What a retention run would do to the store now."""
     view.tail.enter()  # tells which texts of the tail hold an immune word
-    plan, places = Retention(), view.log.places
-    tagged = {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
-    limit_days = {3: setting(places, "purge_after_days")}
-    archive_days, immune_uses = setting(places, "archive_after_days"), setting(places, "immune_uses")
+    plan, tagged = Retention(), {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
+    archive_days, purge_days, immune_uses = (
+        setting(view.log.places, key) for key in ("archive_after_days", "purge_after_days", "immune_uses"))
     for doc in newest(view, ordinals_in(in_scope(view, Scope(kind="chunk")))):
         life, archived = doc.life, doc.life.tier == ARCHIVED
+        since_s, limit_days = (life.moved_s, purge_days) if archived else (doc.at_s, archive_days)
         why = "importance critical" if doc.importance == "critical" else "tag" if doc.ordinal in tagged else \
             "keyword in the text" if doc.facts & IMMUNE_TEXT else \
             f"{life.uses} uses" if life.uses >= immune_uses > 0 else ""
-        if now_s - (life.moved_s if archived else doc.at_s) < limit_days.get(life.tier, archive_days) * DAY_S:
+        if now_s - since_s < limit_days * DAY_S:
             plan.n_recent += 1
         elif why:
             plan.immune.append((doc, why))
@@ -6452,11 +6453,11 @@ class Rewrite:
             if pos >= self.view.seen:
                 break
             record = decode_line(line)
+            if record and "c" in record and not (self.accept or self.has_copy(record)):
+                number, start = self.log.file_at(pos)
+                raise self.refusal(f"{self.log.places.log(number)}: the line at byte {pos - start:,} is not what "
+                                   "was written", "accept")
             if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
-                if record is not None and "c" in record and not self.accept and not self.has_copy(record):
-                    number, start = self.log.file_at(pos)
-                    raise self.refusal(f"{self.log.places.log(number)}: the line at byte {pos - start:,} is not what "
-                                       "was written", "accept")
                 self.n_damaged += bool(line.strip())
                 if line.strip() and self.repair:
                     self.aside.append(line)
