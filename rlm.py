@@ -6183,7 +6183,7 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
     """Not waited for: losing the last second's counts hurts nobody."""
     with Writer(view, durable=False, wait_s=wait_s) as writer:
         for doc_id, n in uses.items():
-            writer.add("use", at=int(now()), id=doc_id, n=n)
+            writer.add("use", at=int(now()), id=doc_id, n=n if n > 1 else "")
 
 
 # ============================================================================
