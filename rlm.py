@@ -5888,11 +5888,9 @@ class Writer:
 
     def save(self, kind: str, text: str, *, at_s: float, project: str, identity: str = "", wanted_id: str = "",
              accepted_flags: int = 0, is_clean: bool = False, **fields: Any) -> tuple[str, bool]:
-        """Queues a memory; its id, and whether it is new. UsageError when it is empty or too long.
-
-        The same text of that kind in the same project is stored once, be it alive or dead for an accepted reason.
-        Secrets are replaced in all fields, unless *is_clean* says that this was done.
-        """
+        """Queues a memory; its id, and whether it is new. UsageError when it is empty or too long. The same text of
+        that kind in the same project is stored once, be it alive or dead for an accepted reason. Secrets are replaced
+        in all fields, unless *is_clean* says that this was done."""
         fields = {"project": project, "identity": identity, "domain": "", "ticket": "", "type": "", "tags": [],
                   "summary": "", "session": "", **fields}
         if not is_clean:  # before an id is made of them
@@ -5936,10 +5934,8 @@ def save_chunk(writer: Writer, text: str, *, chunk_type: str, **fields: Any) -> 
 
 def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str],
              **fields: Any) -> tuple[str, bool]:
-    """Queues an insight; its id, and whether it is new.
-
-    The same statement again takes on another category or importance, unless these are the usual ones, and more tags.
-    """
+    """Queues an insight; its id, and whether it is new. The same statement again takes on another category or
+    importance, unless these are the usual ones, and more tags."""
     clean: Any = redact_value(list(tags))
     known, is_new = writer.save("insight", text, category=category, importance=importance, tags=clean, **fields)
     ordinal = -1 if is_new else writer.view.ordinal_of(known)
@@ -6080,10 +6076,8 @@ def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
 
 
 def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
-    """Queues an item without secrets; its id, "" when it was erased, and whether it is new.
-
-    Importing the same again does not bring back what was forgotten. UsageError when it cannot be stored.
-    """
+    """Queues an item without secrets; its id, "" when it was erased, and whether it is new. What was forgotten is not
+    brought back. UsageError when it cannot be stored."""
     path, erased = text_field(item, "path"), erasures(writer.view)
     item = {**item, "id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
@@ -6141,10 +6135,8 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
 
 
 def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead: bool = False) -> Doc:
-    """The document with that id or with the only id that begins so.
-
-    NotFound when there is none, naming near ones; with *dead*, forgotten documents are found too.
-    """
+    """The document with that id or with the only id that begins so; with *dead*, a forgotten one too. NotFound when
+    there is none, naming near ones."""
     wanted = wanted.strip()
     if not wanted or len(wanted) > MAX_FIELD_CHARS or plain(wanted) != wanted:
         raise UsageError(f"{one_line(wanted, 60)!r} is no id; ids look like 2026-11-21_project_001 or i-3f9a1c20")
@@ -6360,9 +6352,8 @@ class Rewrite:
                     if problem and line and not has_text:  # what comes of the damage is for people to look at
                         self.aside.append(line)
                         self.unsound.add(doc_id)
-                    if not doc_id or (is_altered(record) if doc else not has_text):
-                        continue
-                    if "c" in record and place in named:  # its id was altered: the log knows whose text it is
+                    has_other_id = "c" in record and place in named  # the log knows whose text it is
+                    if not doc_id or has_other_id or (is_altered(record) if doc else not has_text):
                         continue
                     if doc_id in taken or (doc and wanted.get(doc_id) != place):
                         self.copies.setdefault(doc_id, place)
@@ -6713,10 +6704,8 @@ def line_problem(line: bytes) -> Record:
 
 
 def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Record]:
-    """Everything that is wrong with the store, as {"file", "problem"} and where known "line", "byte", "n_bytes".
-
-    "repairable" ones are those that `rewrite` with *repair* ends; with *accept* it takes the others as they are.
-    """
+    """Everything that is wrong with the store, as {"file", "problem"} and where known "line", "byte", "n_bytes". Those
+    that are "repairable" a `rewrite` with *repair* ends; with *accept* it takes the others as they are."""
     log, places = view.log, view.log.places
     problems: list[Record] = []
 
