@@ -5681,9 +5681,8 @@ EXTENSIONS = (
     "|plist|pm|png|po|pptx?|prisma|properties|proto|ps1|pyc|pyi?|pyx|r|rb|rs|rst|sass|sbt|scala|scss|sh|sln|sol|sql"
     "|sqlite3?|srt|svelte|svg|swift|tar|tex|tf|tfvars|tgz|toml|tsv|tsx?|ttf|txt|v|vb|vim|vue|wasm|wav|webp|xlsx?|xml"
     "|xsd|ya?ml|zig|zip|zsh")
-FILE_NAMES = (
-    r"Dockerfile|Makefile|Jenkinsfile|Vagrantfile|Rakefile|Gemfile|Procfile|Justfile|\.gitignore|\.gitattributes"
-    r"|\.dockerignore|\.editorconfig|\.env|\.bashrc|\.zshrc|\.profile|\.npmrc|\.vimrc")
+FILE_NAMES = (r"(?:Docker|Gem|Jenkins|Just|Make|Proc|Rake|Vagrant)file"
+              r"|\.(?:(?:docker|git)ignore|gitattributes|editorconfig|env|profile|(?:bash|npm|vim|zsh)rc)")
 # Written like files, but products, attributes (self.c) and endings.
 NOT_FILES = (r"(?i:node|vue|next|nuxt|react|three|d3|express|chart|angular)\.js|(?:docs|crates)\.rs|\.tar\."
              r"|(?:self|this|args|ctx|req|res|\w)\.\w\Z")
@@ -5738,36 +5737,29 @@ ENTITIES = (
 )
 
 
-def entity_names(kind: str, found: Any) -> list[str]:
-    """The names in a match; what only looks like a file, a version or a ticket is none."""
-    import re
-
-    name: str = found[found.lastindex or 0].strip()
-    if kind == "modules":
-        return [part.split()[0] for part in name.split(",")]
-    if kind == "files":
-        file = name.replace("\\", "/").rpartition("/")[2]
-        is_file = re.fullmatch(rf".*[^.]\.(?i:{EXTENSIONS})|{FILE_NAMES}", file) and not re.match(NOT_FILES, file)
-        return [name] if is_file else []
-    if kind == "versions":
-        before = found.string[max(0, found.start() - 14) : found.start()]
-        named = re.search(VERSIONED, before)
-        if named:
-            return [(named[1] or "") + name]
-        return [] if name.count(".") < 2 or before[-1:].isalnum() or re.match(DATE_OR_ADDRESS, name) else [name]
-    return [] if kind == "tickets" and re.match(NOT_TICKETS, name) else [name]
-
-
 def extract_entities(text: str) -> dict[str, list[str]]:
     """The names in the text by kind, each once, in the order of each way to write it. Linear time: 2 MB in half
-    a second."""
+    a second. What only looks like a file, a version or a ticket is none."""
     import re
 
     kinds: dict[str, dict[str, None]] = {}
     for kind, regex in ENTITIES:
         for found in re.finditer(regex, text):
-            names = (name for name in entity_names(kind, found) if len(name) <= MAX_NAME_CHARS)
-            kinds.setdefault(kind, {}).update(dict.fromkeys(names))
+            name = found[found.lastindex or 0].strip()
+            names = [part.split()[0] for part in name.split(",")] if kind == "modules" else [name]
+            if kind == "files":
+                file = name.replace("\\", "/").rpartition("/")[2]
+                if not re.fullmatch(rf".*[^.]\.(?i:{EXTENSIONS})|{FILE_NAMES}", file) or re.match(NOT_FILES, file):
+                    continue
+            elif kind == "versions":
+                before = text[max(0, found.start() - 14) : found.start()]
+                named = re.search(VERSIONED, before)
+                if not named and (name.count(".") < 2 or before[-1:].isalnum() or re.match(DATE_OR_ADDRESS, name)):
+                    continue
+                names = [(named[1] or "") + name if named else name]
+            elif kind == "tickets" and re.match(NOT_TICKETS, name):
+                continue
+            kinds.setdefault(kind, {}).update(dict.fromkeys(name for name in names if len(name) <= MAX_NAME_CHARS))
         if kind == "urls" and kinds:
             text = re.sub(regex, " ", text)  # a path or a version inside a URL is not one of its own
     return {kind: list(names) for kind, names in kinds.items() if names}
@@ -5779,17 +5771,6 @@ MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
 MAX_TAGS = 32
 
 
-def text_size(text: str, kind: str) -> int:
-    """The size of a memory's text in UTF-8. UsageError when it is empty or too large."""
-    if text.strip() in ("", PRIVATE):
-        raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
-    n_bytes = len(text.encode("utf-8", "surrogatepass"))
-    if n_bytes > MAX_BYTES[kind]:
-        instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
-        raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
-    return n_bytes
-
-
 def name_field(what: str, value: str) -> str:
     """A project, domain or ticket as it is stored. UsageError when it is too long."""
     name = redact(plain(value))
@@ -5799,7 +5780,6 @@ def name_field(what: str, value: str) -> str:
 
 
 def tags_field(tags: str) -> list[str]:
-    """The tags as they are stored. UsageError when there are too many."""
     names = [name_field("a tag", tag) for tag in split_tags(tags)]
     if len(names) > MAX_TAGS:
         raise UsageError(f"{len(names)} tags; at most {MAX_TAGS} are accepted")
@@ -5807,7 +5787,7 @@ def tags_field(tags: str) -> list[str]:
 
 
 def one_of(what: str, value: str, choices: Sequence[str]) -> str:
-    """The value in lower case when it is one of the choices. UsageError that lists them otherwise."""
+    """The value in lower case. UsageError that lists the choices when it is none of them."""
     wanted = value.strip().lower()
     if wanted not in choices:
         raise UsageError(f"{what} must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
@@ -5816,11 +5796,8 @@ def one_of(what: str, value: str, choices: Sequence[str]) -> str:
 
 def auto_summary(text: str) -> str:
     """The first line that says something: no rule, fence or front matter mark; without heading marks."""
-    for line in text[:4000].split("\n"):
-        words = line.strip().lstrip("#>*-=~`+|/ \t")
-        if sum(c.isalnum() for c in words) >= 3:
-            return plain(one_line(words))
-    return plain(one_line(text))
+    lines = (line.strip().lstrip("#>*-=~`+|/ \t") for line in text[:4000].split("\n"))
+    return plain(one_line(next((line for line in lines if sum(c.isalnum() for c in line) >= 3), text)))
 
 
 # -- saving -----------------------------------------------------------------
@@ -5851,8 +5828,6 @@ def project_to_write(view: View, wanted: str) -> Project:
 class Writer:
     """One commit: what will be appended, and the ids given out in it. For `with Writer(view) as writer`."""
 
-    __slots__ = ("view", "lock", "records", "fresh", "given", "durable")
-
     def __init__(self, view: View, *, durable: bool = True, wait_s: float = LOCK_WAIT_S) -> None:
         self.view = view
         self.lock = Lock(view.log.places.lock(), wait_s)
@@ -5877,69 +5852,91 @@ class Writer:
         finally:
             self.lock.__exit__()
 
-    def add(self, kind: str, **fields: Any) -> Record:
+    def add(self, kind: str, **fields: Any) -> None:
         """Queues a record of that kind, without its empty fields; "text" is given last."""
         told = {key: value for key, value in fields.items() if value not in ("", [])}
-        record = {"v": RECORD_VERSION, "k": kind, **told}
-        self.records.append(record)
-        return record
+        self.records.append({"v": RECORD_VERSION, "k": kind, **told})
 
     def is_free(self, new_id: str) -> bool:
-        """Whether no record, stored or queued, has that id."""
         return bool(new_id) and new_id not in self.given and self.view.ordinal_of(new_id) < 0
 
-    def new_id(self, kind: str, at_s: float, project: str, ticket: str, domain: str) -> str:
+    def new_id(self, kind: str, at_s: float, fields: Record) -> str:
         """A chunk's is {date}_{project}_{number}[_{ticket}][_{domain}]; a number is never given out twice."""
         new_id = ""
         if kind != "chunk":
             while not self.is_free(new_id):
                 new_id = "i-" + os.urandom(4).hex()
             return new_id
-        stem = f"{local_day(at_s)}_{slug(project) or 'project'}"
+        stem = f"{local_day(at_s)}_{slug(fields['project']) or 'project'}"
         taken = self.view.numbers_of(stem)
         n = len(taken) + 1
         while f"{n:03d}" in taken:
             n += 1
         taken.add(f"{n:03d}")
-        return "_".join(filter(None, [f"{stem}_{n:03d}", slug(ticket), slug(domain)]))
+        return "_".join(filter(None, [f"{stem}_{n:03d}", slug(fields["ticket"]), slug(fields["domain"])]))
 
-    def known(self, kind: str, project: str, identity: str, sha: str, accepted_flags: int = 0) -> str:
-        """The id under which the same text is stored, alive or dead for an accepted reason; "" when it is not."""
-        if (kind, identity or project, sha) in self.fresh:
-            return self.fresh[kind, identity or project, sha]
-        docs = map(self.view.doc, self.view.same_text(sha))
-        return next((doc.id for doc in docs if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
-            doc.identity == identity if doc.identity and identity else doc.project == project)), "")
-
-    def save(self, kind: str, text: str, *, project: str, identity: str = "", at_s: float, wanted_id: str = "",
-             accepted_flags: int = 0, **fields: Any) -> tuple[str, bool]:
-        """Queues a memory of which no field holds a secret; its id, and whether it is new.
-
-        The same text of that kind in the same project is stored once. UsageError when it is empty or too long.
-        """
-        n_bytes, sha = text_size(text, kind), digest(text)
-        known = self.known(kind, project, identity, sha, accepted_flags)
+    def save(self, kind: str, text: str, *, at_s: float, project: str, identity: str = "", wanted_id: str = "",
+             accepted_flags: int = 0, is_clean: bool = False, **fields: Any) -> tuple[str, bool]:
+        """Queues a memory; its id, and whether it is new. UsageError when it is empty or too long. The same text of
+        that kind in the same project is stored once, be it alive or dead for an accepted reason. Secrets are replaced
+        in all fields, unless *is_clean* says that this was done."""
+        fields = {"project": project, "identity": identity, "domain": "", "ticket": "", "type": "", "tags": [],
+                  "summary": "", "session": "", **fields}
+        if not is_clean:  # before an id is made of them
+            clean: Any = redact_value(fields)
+            text, fields = redact(text), clean
+            project, identity = fields["project"], fields["identity"]
+        if text.strip() in ("", PRIVATE):
+            raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
+        n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
+        if n_bytes > MAX_BYTES[kind]:
+            instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+            raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
+        key = kind, identity or project, sha
+        known = self.fresh.get(key) or next(
+            (doc.id for doc in map(self.view.doc, self.view.same_text(sha))
+             if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
+                doc.identity == identity if doc.identity and identity else doc.project == project)), "")
         if known:
             return known, False
-        ticket, domain = fields.pop("ticket", ""), fields.pop("domain", "")
         new_id = wanted_id
         if not self.is_free(wanted_id):
-            new_id = self.new_id(kind, at_s, project, ticket, domain)
+            new_id = self.new_id(kind, at_s, fields)
         elif wanted_id.count("_") > 1:  # a number that was given out elsewhere
             day, name, number = wanted_id.split("_", 3)[:3]
             self.view.numbers_of(f"{day}_{name}").add(number)
         if kind == "chunk":
-            session = fields.pop("session", "") or redact(current_session())
-            fields = {"domain": domain, "ticket": ticket, **fields,
-                      "summary": fields.get("summary") or auto_summary(text),
-                      "session": session or made_up_session(local_day(at_s), project, domain)}
+            fields["summary"] = plain(fields["summary"])[:2000] or auto_summary(text)
+            fields["session"] = fields["session"] or redact(current_session()) or \
+                made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
-        self.add(kind, id=new_id, at=stamp(at_s), project=project, identity=identity, **fields, sha=sha,
-                 n_bytes=n_bytes, text=text)
-        self.fresh[kind, identity or project, sha] = new_id
+        self.add(kind, id=new_id, at=stamp(at_s), **fields, sha=sha, n_bytes=n_bytes, text=text)
+        self.fresh[key] = new_id
         self.given.add(new_id)
         return new_id, True
+
+
+def save_chunk(writer: Writer, text: str, *, chunk_type: str, **fields: Any) -> tuple[str, bool]:
+    return writer.save("chunk", text, type=chunk_type, **fields)
+
+
+def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str],
+             **fields: Any) -> tuple[str, bool]:
+    """Queues an insight; its id, and whether it is new. The same statement again takes on another category or
+    importance, unless these are the usual ones, and more tags."""
+    clean: Any = redact_value(list(tags))
+    known, is_new = writer.save("insight", text, category=category, importance=importance, tags=clean, **fields)
+    ordinal = -1 if is_new else writer.view.ordinal_of(known)
+    if ordinal >= 0:
+        record = writer.view.record(writer.view.doc(ordinal))
+        new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
+        new["category"] = category if category != KINDS["insight"].label else record.get("category", category)
+        new["importance"] = importance if importance != "medium" else record.get("importance", importance)
+        if new != {"tags": [], **record}:
+            new["text"] = new.pop("text")
+            writer.records.append(new)
+    return known, is_new
 
 
 # -- what was erased: it is never stored anew, whatever brings it ------------
@@ -5954,6 +5951,12 @@ def uuid_key(uuid: str) -> bytes:
     return blake2b(uuid.encode("utf-8", "replace"), digest_size=KEY_BYTES).digest()
 
 
+def packed_keys(keys: Iterable[bytes]) -> str:
+    from base64 import b64encode
+
+    return b64encode(b"".join(keys)).decode("ascii")
+
+
 def unpacked_keys(packed: object) -> list[bytes]:
     """The keys that packed_keys packed; [] for anything else."""
     from base64 import b64decode
@@ -5965,13 +5968,6 @@ def unpacked_keys(packed: object) -> list[bytes]:
     return [data[i : i + KEY_BYTES] for i in range(0, len(data) - KEY_BYTES + 1, KEY_BYTES)]
 
 
-def packed_keys(keys: Iterable[bytes]) -> str:
-    """The keys as one text."""
-    from base64 import b64encode
-
-    return b64encode(b"".join(keys)).decode("ascii")
-
-
 def uuids_of(record: Record) -> list[str]:
     """The UUIDs of the first and the last line of a transcript that a chunk was made of, [] when it does not say."""
     uuids = record.get("uuids")
@@ -5981,8 +5977,6 @@ def uuids_of(record: Record) -> list[str]:
 
 class Erased:
     """By what erased memories are known again: their ids, and where they came from."""
-
-    __slots__ = ("ids", "lines", "sources", "sessions")
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.ids: set[str] = set()
@@ -6001,14 +5995,10 @@ class Erased:
 
     def holds(self, item: Item) -> bool:
         """Whether the item was erased: by its id, its source, its lines or its session; or may summarise what was."""
-        source = text_field(item, "source")
-        if text_field(item, "id") in self.ids or (source and source in self.sources):
-            return True
-        if any(uuid_key(uuid) in self.lines for uuid in uuids_of(item)):
-            return True
-        session = text_field(item, "session")
-        return session in self.sessions and (
-            item.get("type") == "snapshot" or at_of(item, "created_at") <= self.sessions[session])
+        source, session = text_field(item, "source"), text_field(item, "session")
+        return text_field(item, "id") in self.ids or (source != "" and source in self.sources) \
+            or any(uuid_key(uuid) in self.lines for uuid in uuids_of(item)) or (session in self.sessions and (
+                item.get("type") == "snapshot" or at_of(item, "created_at") <= self.sessions[session]))
 
 
 def erasures(view: View) -> Erased:
@@ -6018,46 +6008,10 @@ def erasures(view: View) -> Erased:
         ordinals = [s.first + row for s in view.index.segments for row in s.postings(BY_KIND + "erase").all_rows()]
         ordinals += [doc.ordinal for doc in view.tail.docs if doc.kind == "erase"]
         _, before, erased = view.erased or (seen, [-1], None)
-        if before != ordinals or erased is None:
+        if before != ordinals:
             erased = Erased(record for _, record in readable_records(view, ordinals, lambda: None))
         view.erased = seen, ordinals, erased
     return view.erased[2]  # type: ignore[no-any-return]
-
-
-def remember(writer: Writer, text: str, *, category: str, importance: str, tags: Sequence[str], project: str,
-             at_s: float, identity: str = "") -> tuple[str, bool]:
-    """Queues an insight; its id, and whether it is new.
-
-    The same statement again takes on another category or importance, unless these are the usual ones, and more tags.
-    """
-    text, project, identity, tags = redact(text), redact(project), redact(identity), list(map(redact, tags))
-    known, is_new = writer.save("insight", text, category=category, importance=importance, tags=tags, project=project,
-                                identity=identity, at_s=at_s)
-    ordinal = -1 if is_new else writer.view.ordinal_of(known)
-    if ordinal < 0:
-        return known, is_new
-    record = writer.view.record(writer.view.doc(ordinal))
-    new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *tags]))}
-    new["category"] = category if category != KINDS["insight"].label else record.get("category", category)
-    new["importance"] = importance if importance != "medium" else record.get("importance", importance)
-    if new != {"tags": [], **record}:
-        new["text"] = new.pop("text")
-        writer.records.append(new)
-    return known, False
-
-
-def save_chunk(writer: Writer, text: str, *, summary: str, tags: Sequence[str], project: str, ticket: str, domain: str,
-               chunk_type: str, at_s: float, identity: str = "", is_clean: bool = False, session: str = "",
-               **more: Any) -> tuple[str, bool]:
-    """Queues a chunk; its id, and whether it is new.
-
-    Secrets are replaced in all fields, unless *is_clean* says that this was done.
-    """
-    fields: Any = {"project": project, "identity": identity, "type": chunk_type, "tags": list(tags),
-                   "ticket": ticket, "domain": domain, "session": session, "summary": plain(summary)[:2000], **more}
-    if not is_clean:  # before an id is made of them
-        text, fields = redact(text), redact_value(fields)
-    return writer.save("chunk", text, at_s=at_s, **fields)
 
 
 # -- items: memories as plain dicts -----------------------------------------
@@ -6070,25 +6024,18 @@ ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket",
 
 
 def clean_text(value: object) -> str:
-    """`value` when it is a string ('' otherwise), with lone surrogates replaced by '?'.
-
-    JSON can spell half a character ("\\ud800"), which no UTF-8 file can hold afterwards.
-    """
+    """The string, "" for anything else; "?" for each half of a character, which no UTF-8 file can hold afterwards."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""
 
 
 def clean_tags(value: object) -> list[str]:
     """The tags of a JSON list or of a header's "a, b" as stripped, non-empty strings."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list):
-        return []
-    return [tag for tag in (clean_text(part).strip() for part in parts) if tag]
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return list(filter(None, (clean_text(part).strip() for part in parts)))
 
 
 class Imported:
     """What an import did, in numbers, with what it could not take and why."""
-
-    __slots__ = ("n_new", "n_known", "n_excluded", "n_erased", "refused")
 
     def __init__(self) -> None:
         self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
@@ -6102,16 +6049,13 @@ def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
 
 def cleaned_items(items: Sequence[Item]) -> list[Item]:
     """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
-    dirty = [item for item in items if item["kind"] != "damaged" and item.get("is_clean") is not True]
-    found = clues("\n".join(item["text"] for item in dirty))
-    done: list[Item] = []
-    for item in items:
-        if item["kind"] != "damaged" and item.get("is_clean") is not True:
-            rest = redact_value({key: value for key, value in item.items() if key != "text" and value})
-            assert isinstance(rest, dict)
-            item = {**rest, "text": cleaned(item["text"], found), "is_clean": True}
-        done.append(item)
-    return done
+    found = clues("\n".join(item["text"] for item in items if item["kind"] != "damaged"))
+
+    def clean(item: Item) -> Item:
+        rest: Any = redact_value({key: value for key, value in item.items() if key != "text" and value})
+        return {**rest, "text": cleaned(item["text"], found)}
+
+    return [item if item["kind"] == "damaged" else clean(item) for item in items]
 
 
 def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
@@ -6121,35 +6065,30 @@ def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
 
 
 def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
-    """Queues one item; its id, "" when it was erased, and whether it is new. UsageError when it cannot be stored.
-
-    Importing the same again does not bring back what was forgotten.
-    """
+    """Queues an item without secrets; its id, "" when it was erased, and whether it is new. What was forgotten is not
+    brought back. UsageError when it cannot be stored."""
     path, erased = text_field(item, "path"), erasures(writer.view)
-    if path and not item.get("id") and not path.startswith("stdin:"):  # by which an erased one is known again
+    item = {**item, "id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
+    if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
         item = {"source": redact(os.path.realpath(path)), **item}
-    item = cleaned_items([item])[0]
-    project, identity = owner_of(item, redact(project), redact(identity))
     try:
         at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
                          "or seconds since 1970") from None
-    tags = [plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))]
-    wanted_id = field(item, "id").replace(":", "-")  # id:10-40 are lines of an id
-    if erased.ids and erased.holds({**item, "id": wanted_id}):
+    if erased.ids and erased.holds(item):
         return "", False
-    kind, text, importance = item["kind"], item["text"], choice(item.get("importance"), IMPORTANCES, "medium")
-    label = choice(item.get(KINDS[kind].label_field), KINDS[kind].labels, KINDS[kind].label)
+    kind, (project, identity) = KINDS[item["kind"]], owner_of(item, project, identity)
+    tags = filter(None, (plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))))
     fields: dict[str, Any] = {
-        "project": project, "identity": identity, KINDS[kind].label_field: label, "importance": importance,
-        "tags": list(dict.fromkeys(filter(None, tags)))[:MAX_TAGS]}
-    if kind == "chunk":
+        kind.label_field: choice(item.get(kind.label_field), kind.labels, kind.label),
+        "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
+        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source")}
+    if item["kind"] == "chunk":
         fields.update({key: field(item, key) for key in ("ticket", "domain", "session")},
-                      summary=field(item, "summary", 2000), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
-    elif item.get("source"):
-        fields["source"] = text_field(item, "source")
-    return writer.save(kind, text, at_s=at_s, wanted_id=wanted_id, accepted_flags=FORGOTTEN, **fields)
+                      summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
+    return writer.save(item["kind"], item["text"], at_s=at_s, project=project, identity=identity, is_clean=True,
+                       wanted_id=item["id"], accepted_flags=FORGOTTEN, **fields)
 
 
 def import_batch(view: View, items: Sequence[Item], project: str, done: Imported, identity: str = "") -> list[str]:
@@ -6172,10 +6111,9 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
             except UsageError as error:
                 done.refused.append(f"{item.get('path') or item.get('id') or ''}: {error}")
                 continue
-            if not new_id:
-                done.n_erased += 1
-                continue
-            done.n_new, done.n_known = done.n_new + is_new, done.n_known + (not is_new)
+            done.n_erased += not new_id
+            done.n_new += is_new
+            done.n_known += new_id != "" and not is_new
             uses = item.get("uses")
             if is_new and type(uses) is int and uses > 0:
                 last_s = at_of({"at": item.get("last_used") or item.get("created_at") or 0})
@@ -6185,20 +6123,9 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
     return archived
 
 
-def nearby_ids(view: View, wanted: str) -> str:
-    """A hint for an unknown id: ids with the same beginning, "" when there are none."""
-    for n_chars in (len(wanted) - 2, len(wanted) // 2, 10):
-        matches = view.ids_from(wanted[:n_chars], 3) if n_chars >= 3 else []
-        if matches:
-            return f"; near it: {', '.join(matches)}"
-    return "; rlm_list_chunks and rlm_search show ids"
-
-
 def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead: bool = False) -> Doc:
-    """The document with that id or with the only id that begins so.
-
-    NotFound when there is none, naming near ones; with *dead*, forgotten documents are found too.
-    """
+    """The document with that id or with the only id that begins so; with *dead*, a forgotten one too. NotFound when
+    there is none, naming near ones."""
     wanted = wanted.strip()
     if not wanted or len(wanted) > MAX_FIELD_CHARS or plain(wanted) != wanted:
         raise UsageError(f"{one_line(wanted, 60)!r} is no id; ids look like 2026-11-21_project_001 or i-3f9a1c20")
@@ -6209,7 +6136,10 @@ def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead:
             more = ", …" if len(matches) > 5 else ""
             raise UsageError(f"{wanted} is the beginning of several ids: {', '.join(matches[:5])}{more}")
         if not matches:
-            raise NotFound(f"nothing has the id {wanted}{nearby_ids(view, wanted)}")
+            starts = [wanted[:n_chars] for n_chars in (len(wanted) - 2, len(wanted) // 2, 10) if n_chars >= 3]
+            near = next(filter(None, (view.ids_from(start, 3) for start in starts)), [])
+            hint = f"near it: {', '.join(near)}" if near else "rlm_list_chunks and rlm_search show ids"
+            raise NotFound(f"nothing has the id {wanted}; {hint}")
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
     if doc.life.flags & PURGED:
@@ -6231,18 +6161,17 @@ def forget(writer: Writer, wanted: str, *, undo: bool) -> tuple[Doc, bool]:
 
 
 def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -> None:
-    """Appends an access record for each id. Not waited for: losing the last second's counts hurts nobody."""
-    at_s = int(now())
+    """Not waited for: losing the last second's counts hurts nobody."""
     with Writer(view, durable=False, wait_s=wait_s) as writer:
         for doc_id, n in uses.items():
-            writer.add("use", at=at_s, id=doc_id, **({"n": n} if n > 1 else {}))
+            writer.add("use", at=int(now()), id=doc_id, n=n if n > 1 else "")
 
 
 # ============================================================================
 # 12. Lifecycle
 # ============================================================================
-# Retention: active -> archived -> purged. `plan_retention` decides and is pure; `carry_out` does it. `rewrite` makes
-# the next generation of the store's files, without what later records superseded.
+# Retention: active -> archived -> purged. `retention_plan` decides; `carry_out` does it. `rewrite` makes the next
+# generation of the store's files, without what later records superseded.
 
 MEMBER_MAX_LINES = 48
 MEMBER_CLOSE_BYTES = 1 << 20
@@ -6259,51 +6188,34 @@ class Retention:
         self.n_recent = self.n_used = 0
 
 
-def immunity(doc: Doc, kept_keys: set[int], immune_uses: int) -> str:
-    """Why the chunk is never archived or purged, "" when it may be."""
-    if doc.importance == "critical":
-        return "importance critical"
-    if doc.ordinal in kept_keys:
-        return "tag"
-    if doc.facts & IMMUNE_TEXT:
-        return "keyword in the text"
-    return f"{doc.life.uses} uses" if doc.life.uses >= immune_uses > 0 else ""
-
-
-def plan_retention(docs: Iterable[Doc], kept_keys: set[int], now_s: float, *, archive_after_days: int,
-                   purge_after_days: int, immune_uses: int) -> Retention:
-    """What to do with these chunks now. *kept_keys*: those with a tag that protects them."""
-    plan = Retention()
-    for doc in docs:
-        archived = doc.life.tier == 3
-        limit_days = purge_after_days if archived else archive_after_days
-        since_s = doc.life.moved_s if archived else doc.at_s
+def retention_plan(view: View, now_s: float) -> Retention:
+    """What a retention run would do to the store now."""
+    view.tail.enter()  # tells which texts of the tail hold an immune word
+    plan, tagged = Retention(), {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
+    archive_days, purge_days, immune_uses = (
+        setting(view.log.places, key) for key in ("archive_after_days", "purge_after_days", "immune_uses"))
+    for doc in newest(view, ordinals_in(in_scope(view, Scope(kind="chunk")))):
+        life, archived = doc.life, doc.life.tier == ARCHIVED
+        since_s, limit_days = (life.moved_s, purge_days) if archived else (doc.at_s, archive_days)
+        why = "importance critical" if doc.importance == "critical" else "tag" if doc.ordinal in tagged else \
+            "keyword in the text" if doc.facts & IMMUNE_TEXT else \
+            f"{life.uses} uses" if life.uses >= immune_uses > 0 else ""
         if now_s - since_s < limit_days * DAY_S:
             plan.n_recent += 1
-            continue
-        why = immunity(doc, kept_keys, immune_uses)
-        if why:
+        elif why:
             plan.immune.append((doc, why))
-        elif doc.life.uses:
+        elif life.uses:
             plan.n_used += 1
         else:
             (plan.purge if archived else plan.archive).append(doc)
     return plan
 
 
-def retention_plan(view: View, now_s: float) -> Retention:
-    """What a retention run would do to the store now."""
-    view.tail.enter()  # tells which texts of the tail hold an immune word
-    settings = {key: setting(view.log.places, key) for key in ("archive_after_days", "purge_after_days", "immune_uses")}
-    kept_keys = {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
-    return plan_retention(newest(view, ordinals_in(in_scope(view, Scope(kind="chunk")))), kept_keys, now_s, **settings)
-
-
 def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
     """Marks the chunks as archived; how many. `rewrite` takes their texts out of the log."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
-            if not doc.is_dead() and doc.life.tier != 3:
+            if not doc.is_dead() and doc.life.tier != ARCHIVED:
                 writer.add("archive", id=doc.id, at=stamp(now_s))
         return len(writer.records)
 
@@ -6311,12 +6223,12 @@ def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
 def restore(writer: Writer, wanted: str) -> tuple[Doc, bool]:
     """Queues what makes an archived chunk active again; the chunk, and whether it was archived."""
     doc = find_id(writer.view, wanted, kinds=("chunk",))
-    if doc.life.tier != 3:
-        return doc, False
-    writer.view.record(doc)  # Damaged when there is nothing to restore
-    writer.add("restore", id=doc.id, at=stamp(now()))
-    writer.add("use", at=int(now()), id=doc.id)  # else the next retention run would archive it again
-    return doc, True
+    was_archived = doc.life.tier == ARCHIVED
+    if was_archived:
+        writer.view.record(doc)  # Damaged when there is nothing to restore
+        writer.add("restore", id=doc.id, at=stamp(now()))
+        writer.add("use", at=int(now()), id=doc.id)  # else the next retention run would archive it again
+    return doc, was_archived
 
 
 def purge_record(doc: Doc, record: Record, now_s: float) -> Record:
@@ -6326,33 +6238,23 @@ def purge_record(doc: Doc, record: Record, now_s: float) -> Record:
 
 
 def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) -> int:
-    """Marks the documents as purged, but for those used or brought back since they were chosen; how many.
-
-    *flags* is what they were then: archived and never used, or FORGOTTEN. `rewrite` takes their text off the disk.
-    """
+    """Marks them as purged, if they still are archived and unused, or of these *flags*; how many. `rewrite` takes
+    their text off the disk."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
-            if doc.life.flags == flags and (flags or (doc.life.tier == 3 and not doc.life.uses)):
+            if doc.life.flags == flags and (flags or (doc.life.tier == ARCHIVED and not doc.life.uses)):
                 writer.records.append(purge_record(doc, view.logged_record(doc), now_s))
         return len(writer.records)
 
 
 # -- the next generation ----------------------------------------------------
 
-
-def needs_archive(doc: Doc) -> bool:
-    """Whether the document's text is to be in the next generation's archive; also when it is only forgotten."""
-    return doc.kind == "chunk" and doc.life.tier == 3 and not doc.life.flags & ~FORGOTTEN
+OF_STUB = ("place", "archived_at")  # what a stub has instead of its text
 
 
 def is_nameless(record: Record) -> bool:
     """Whether it is a document without an id, which nobody can ever see."""
     return record["k"] in DOC_KINDS and not text_field(record, "id")
-
-
-def without_place(record: Record) -> Record:
-    """The record without what a stub has instead of its text."""
-    return without_keys(record, "place", "archived_at")
 
 
 def reserve(log: Log, prefix: str) -> int:
@@ -6365,11 +6267,8 @@ def reserve(log: Log, prefix: str) -> int:
 
 
 class Rewrite:
-    """The store's next generation under way, and what was done.
-
-    `write_archive` comes first: it finds out what the archives hold, and adopts what no readable line of the log names.
-    `log_lines` follow. Of two copies of a text, the one that is as it was saved counts.
-    """
+    """The store's next generation under way, and what was done. Of two copies of a text, the one that is as it was
+    saved counts. `write_archive` comes first: it adopts what no readable line of the log names."""
 
     def __init__(self, view: View, repair: bool, accept: bool, check: Callable[[], None],
                  change: Callable[[bytes], bytes]) -> None:
@@ -6416,11 +6315,13 @@ class Rewrite:
                 found = {}
         if (not found or is_altered(found)) and doc.id in self.copies:
             found = self.archived(self.copies[doc.id])
-        return without_place(found)
+        return without_keys(found, *OF_STUB)
 
     def archived_lines(self) -> Iterator[tuple[bytes, str]]:
         """(line, id) of every text for the new archive."""
-        taken: set[str] = set()
+        docs, taken = map(self.view.doc, range(self.view.n_docs())), set()
+        wanted = {doc.id: doc.life.place for doc in docs  # also what is only forgotten
+                  if doc.kind == "chunk" and doc.life.tier == ARCHIVED and not doc.life.flags & ~FORGOTTEN}
         named = {self.view.life(n).place for n in range(self.view.n_docs())}
         for number in reversed(self.log.manifest["archives"]):  # of two orphans with one id, the newer counts
             path = self.log.places.archive(number)
@@ -6431,34 +6332,30 @@ class Rewrite:
                 if problem:
                     from base64 import b64encode
 
-                    with open(path, "rb") as file:
-                        file.seek(begin)
-                        packed = b64encode(file.read(end - begin))
+                    packed = b64encode(read_file(path)[begin:end])
                     self.aside.append(b"%b, byte %d, in base64: %b" % (os.path.basename(path).encode(), begin, packed))
                 for i, line in enumerate(data.split(b"\n")):
-                    record, place = decode_line(line), place_of([number, begin, i])
-                    doc, doc_id = self.doc_of(record) if record else None, text_field(record or {}, "id")
-                    has_text = record is not None and isinstance(record.get("text"), str) and \
-                        not is_altered(without_keys(record, "c"))
+                    record, place = decode_line(line) or {}, place_of([number, begin, i])
+                    doc, doc_id = self.doc_of(record), text_field(record, "id")
+                    has_text = isinstance(record.get("text"), str) and not is_altered(without_keys(record, "c"))
                     if problem and line and not has_text:  # what comes of the damage is for people to look at
                         self.aside.append(line)
                         self.unsound.add(doc_id)
-                    if not record or not doc_id or (is_altered(record) if doc else not has_text):
+                    has_other_id = "c" in record and place in named  # the log knows whose text it is
+                    if not doc_id or has_other_id or (is_altered(record) if doc else not has_text):
                         continue
-                    if "c" in record and place in named:  # its id was altered: the log knows whose text it is
-                        continue
-                    if doc_id in taken or (doc and not (needs_archive(doc) and doc.life.place == place)):
+                    if doc_id in taken or (doc and wanted.get(doc_id) != place):
                         self.copies.setdefault(doc_id, place)
                         continue
                     self.orphans += [] if doc else [without_keys(record, "text")]
                     taken.add(doc_id)
                     yield checked_line(line) if "c" not in record else encode_record(record), doc_id
-        for doc in map(self.view.doc, range(self.view.n_docs())):
-            if needs_archive(doc) and doc.id not in taken:
-                self.check()
-                record = self.accepted(self.best_copy(doc))
-                if record and "c" not in record:
-                    yield encode_record(record), doc.id
+        for doc_id in wanted:
+            doc = self.doc_of({"id": doc_id}) if doc_id not in taken else None
+            self.check()
+            record = self.accepted(self.best_copy(doc)) if doc else {}
+            if record and "c" not in record:
+                yield encode_record(record), doc_id
 
     def write_archive(self) -> int:
         """Writes the new archive, durably; its number."""
@@ -6494,7 +6391,7 @@ class Rewrite:
         life = doc.life
         self.written.add(doc.ordinal)
         if doc.id in self.places:
-            stub = without_keys(record, "text", "place", "archived_at")
+            stub = without_keys(record, "text", *OF_STUB)
             yield {**stub, "place": self.places[doc.id], "archived_at": stamp(life.moved_s)}
         elif doc.kind != "chunk" or "text" in record:
             yield record
@@ -6525,7 +6422,7 @@ class Rewrite:
             if doc and doc.pos == pos + start:  # the index knew it before the damage
                 yield from self.records_of(doc, record)
             elif not doc or doc.kind not in TOMBSTONES:
-                yield without_place(record)
+                yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
@@ -6536,11 +6433,11 @@ class Rewrite:
             if pos >= self.view.seen:
                 break
             record = decode_line(line)
+            if record and "c" in record and not (self.accept or self.has_copy(record)):
+                number, start = self.log.file_at(pos)
+                raise self.refusal(f"{self.log.places.log(number)}: the line at byte {pos - start:,} is not what "
+                                   "was written", "accept")
             if record is None or ("c" in record and not self.accept) or (self.repair and is_nameless(record)):
-                if record is not None and "c" in record and not self.accept and not self.has_copy(record):
-                    number, start = self.log.file_at(pos)
-                    line_name = f"{self.log.places.log(number)}: the line at byte {pos - start:,}"
-                    raise self.refusal(f"{line_name} is not what was written", "accept")
                 self.n_damaged += bool(line.strip())
                 if line.strip() and self.repair:
                     self.aside.append(line)
@@ -6559,7 +6456,7 @@ class Rewrite:
             elif doc:
                 self.n_dropped += 1
             elif record["k"] in EVENTS:  # of a memory whose line is damaged: its new place is another
-                yield encode_record(without_place(record))
+                yield encode_record(without_keys(record, *OF_STUB))
             else:  # a kind that a newer rlm writes
                 yield checked_line(line)
         for ordinal in range(self.view.n_docs()):
@@ -6571,8 +6468,7 @@ class Rewrite:
 
     def write_log(self) -> list[list[int]]:
         """Writes the new log files, durably; the manifest's entries for them."""
-        entries: list[list[int]] = [[reserve(self.log, "log"), 0]]
-        size = 0
+        entries, size = [[reserve(self.log, "log"), 0]], 0
         for batch in runs_of(map(self.change, self.log_lines()), len, 1 << 20, min(4 << 20, LOG_ROLL_BYTES)):
             if size >= LOG_ROLL_BYTES:
                 entries.append([reserve(self.log, "log"), entries[-1][1] + size])
@@ -6583,25 +6479,16 @@ class Rewrite:
         return entries
 
 
-def purge_forgotten(view: View, now_s: float) -> None:
-    """Purges what was forgotten longer ago than `forget --undo` is promised to work."""
-    old = [doc for doc in map(view.doc, range(view.n_docs()))
-           if doc.life.flags == FORGOTTEN and now_s - doc.life.moved_s > FORGOTTEN_KEPT_DAYS * DAY_S]
-    if old:
-        purge_docs(view, old, now_s, FORGOTTEN)
-
-
 def store_bytes(log: Log) -> int:
     """Bytes of the store's log and archive files."""
-    paths = [log.places.log(n) for n, _ in log.manifest["logs"]] + \
-        [log.places.archive(n) for n in log.manifest["archives"]]
+    paths = [*(log.places.log(n) for n, _ in log.manifest["logs"]), *map(log.places.archive, log.manifest["archives"])]
     return sum(max(0, file_size(path)) for path in paths)
 
 
 def idle_bytes(view: View) -> int:
     """Bytes of the log's lines that a rewrite takes out of it, or of whose texts it makes an archive."""
     return sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
-               if doc.life.tier >= 3 or doc.life.flags & (REPLACED | PURGED))
+               if doc.life.tier >= ARCHIVED or doc.life.flags & (REPLACED | PURGED))
 
 
 def rubbish(log: Log) -> list[str]:
@@ -6612,11 +6499,8 @@ def rubbish(log: Log) -> list[str]:
 
 
 def sweep(log: Log) -> None:
-    """Removes the files of older generations. StoreUnwritable when one of them stays.
-
-    Call it with the rewrite lock held. It takes the store's lock, so that nobody's new files are taken for old ones.
-    """
-    with Lock(log.places.lock()):
+    """Removes the files of older generations; StoreUnwritable when one stays. Call it with the rewrite lock held."""
+    with Lock(log.places.lock()):  # else somebody's new file would be taken for an old one
         log.refresh()
         left = sweep_index(log, lambda name, n: n < log.generation() and not name.endswith(".tmp"))
         # Last: as long as they are there, a purge that was stopped here shows.
@@ -6649,10 +6533,9 @@ def leftovers(places: Places, remove: bool = False, wait_s: float = 0.0) -> list
 
 def damaged_index(view: View) -> list[str]:
     """The names of the index's files that are not what was written, whatever their size and time say."""
-    folder = view.log.places.index
-    names = [os.path.basename(str(name)) for name, *_ in view.index.files]
-    there = [(name, read_file(os.path.join(folder, name))) for name in names]
-    return [name for (name, data), (*_, crc) in zip(there, view.index.files) if data and crc_of(data) != crc]
+    there = ((str(name), crc, read_file(os.path.join(view.log.places.index, os.path.basename(str(name)))))
+             for name, *_, crc in view.index.files)
+    return [os.path.basename(name) for name, crc, data in there if data and crc_of(data) != crc]
 
 
 def without_damaged_index(view: View, is_doubted: bool = False) -> View:
@@ -6674,7 +6557,11 @@ def next_generation(new: Rewrite) -> None:
     if free < needed:
         raise StoreUnwritable(f"{places.memory}: rewriting the store needs about {size_text(needed)}, and only "
                               f"{size_text(free)} are free; nothing was changed: free some space and try again")
-    purge_forgotten(view, now())
+    since_s = now() - FORGOTTEN_KEPT_DAYS * DAY_S
+    old = [doc for doc in map(view.doc, range(view.n_docs()))
+           if doc.life.flags == FORGOTTEN and doc.life.moved_s < since_s]
+    if old:
+        purge_docs(view, old, now(), FORGOTTEN)
     manifest, covered, archive = log.manifest, view.seen, new.write_archive()
     listed = {**manifest, "generation": manifest["generation"] + 1, "archives": [archive] if new.places else [],
               "logs": new.write_log()}
@@ -6702,12 +6589,11 @@ def rewrite(view: View, *, repair: bool = False, accept: bool = False, check: Ca
             wait_s: float = 0.0, change: Callable[[bytes], bytes] = lambda line: line) -> Rewrite:
     """Makes the next generation of the store: without superseded records, archived texts only in the archive.
 
-    New files are written and synced beside the old ones, and indexed; then, under the lock, what was appended
-    meanwhile is copied and the manifest swapped. An interruption at any instant leaves the old or the new
-    generation whole; files that belong to neither are removed by the next run. Damaged when bytes are missing or a
-    record was altered, unless *accept* says that what is there is the truth; also when a part of an archive is damaged,
-    unless *repair* says to go on without it. With *repair*, damaged bytes are set aside in a file. *change* is applied
-    to every line. StoreBusy when another rewrite takes longer than *wait_s*.
+    New files are written, synced and indexed beside the old ones; then, under the lock, what was appended meanwhile is
+    copied and the manifest swapped: an interruption at any instant leaves the old or the new generation whole. Damaged
+    when bytes are missing or a record was altered, unless *accept* says that what is there is the truth; also when a
+    part of an archive is damaged, unless *repair* says to go on without it, with damaged bytes set aside in a file.
+    *change* is applied to every line. StoreBusy when another rewrite takes longer than *wait_s*.
     """
     log, new = view.refresh().log, Rewrite(view, repair, accept, check, change)
     if not log.generation() and not log.places.drafts():
@@ -6734,12 +6620,11 @@ def scrubbed_line(line: bytes) -> bytes:
     record = decode_line(line)
     if record is None:
         text = line.decode("utf-8", "surrogateescape")
-        clean_line = redact(text).encode("utf-8", "surrogateescape")
-        return line if clean_line == line else clean_line
+        clean: Any = redact(text)
+        return line if clean is text else clean.encode("utf-8", "surrogateescape")
     clean = redact_value(record)
     if clean is record:
         return line
-    assert isinstance(clean, dict)
     if isinstance(clean.get("text"), str) and clean["text"] != record["text"]:
         text = clean["text"]
         clean.update(sha=digest(text), n_bytes=len(text.encode("utf-8", "surrogatepass")))
@@ -6748,15 +6633,12 @@ def scrubbed_line(line: bytes) -> bytes:
 
 
 def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) -> dict[str, int]:
-    """The memories that hold something to be replaced, by id ("" for what has none), with how much.
-
-    Damaged when there may be more in a part of an archive that cannot be read.
-    """
+    """The memories that hold something to be replaced, by id ("" for what has none), with how much. Damaged when there
+    may be more in a part of an archive that cannot be read."""
     def lines() -> Iterator[bytes]:
-        for _, line in view.log.lines(0):
-            yield line + b"\n"
-        for number in view.log.manifest["archives"]:
-            for _, _, data, problem in members(view.log.places.archive(number), MEMBER_MAX_BYTES):
+        yield from (line + b"\n" for _, line in view.log.lines(0))
+        for path in map(view.log.places.archive, view.log.manifest["archives"]):
+            for _, _, data, problem in members(path, MEMBER_MAX_BYTES):
                 if problem:
                     raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
                 yield from data.splitlines(keepends=True)
@@ -6811,10 +6693,8 @@ def line_problem(line: bytes) -> Record:
 
 
 def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Record]:
-    """Everything that is wrong with the store, as {"file", "problem"} and where known "line", "byte", "n_bytes".
-
-    "repairable" ones are those that `rewrite` with *repair* ends; with *accept* it takes the others as they are.
-    """
+    """Everything that is wrong with the store, as {"file", "problem"} and where known "line", "byte", "n_bytes". Those
+    that are "repairable" a `rewrite` with *repair* ends; with *accept* it takes the others as they are."""
     log, places = view.log, view.log.places
     problems: list[Record] = []
 
@@ -9683,7 +9563,7 @@ class Keeper:
                 head = summary_head(item["text"]) if heads and item["type"] == "snapshot" else ""
                 if any(head.startswith(known) for known in heads):  # a short one goes on with words of the client's
                     continue
-                new_id, is_new = import_item(writer, {**item, "is_clean": True}, "default")
+                new_id, is_new = import_item(writer, item, "default")
                 if new_id and (is_new or new_id not in state["ids"]):
                     saved.ids.append(new_id)
                     state["ids"] = [*state["ids"], new_id][-MAX_IDS:]

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -15,7 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, TempHome, ended, everything, forked, rlm
+from tests.support import HARD, ended, everything, forked, rlm
+from tests.test_damage import DamageCase
 
 DAY = rlm.DAY_S
 START = 1.8e9  # the tests' own clock; no change to summer time is near
@@ -28,25 +28,17 @@ def run(store: rlm.Store, name: str, **arguments: Any) -> str:
     return answer.text + (answer.verbatim or "")
 
 
-class LifeCase(TempHome):
-    """Tests with a clock of their own, in self.now_s. Nobody waits for the disk."""
+class LifeCase(DamageCase):
+    """Tests with a clock of their own, in self.now_s."""
 
     def setUp(self) -> None:
         super().setUp()
         self.now_s = START
         self.attic = tempfile.mkdtemp(prefix="rlm test é ")  # for copies: the home is rlm's alone
         self.addCleanup(shutil.rmtree, self.attic, ignore_errors=True)
-        for name, value in (("now", lambda: self.now_s), ("sync", lambda _: None), ("sync_folder", lambda _: None)):
-            patch = mock.patch.object(rlm, name, value)
-            patch.start()
-            self.addCleanup(patch.stop)
-
-    def main(self, *arguments: str) -> tuple[int, str]:
-        """Runs a command in this process; exit code and what it printed."""
-        out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = rlm.main(list(arguments))
-        return code, out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+        patch = mock.patch.object(rlm, "now", lambda: self.now_s)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def doc(self, doc_id: str) -> rlm.Doc:
         """The catalogue entry as a new process sees it."""
@@ -60,16 +52,6 @@ class LifeCase(TempHome):
     def compact(self, **options: Any) -> rlm.Rewrite:
         """Rewrites the store as a new process would."""
         return rlm.rewrite(self.view(), **options)
-
-    def archive(self, *doc_ids: str) -> None:
-        """Archives these chunks whatever their age."""
-        view = self.view()
-        self.assertEqual(rlm.archive_docs(view, [view.doc(view.ordinal_of(i)) for i in doc_ids], self.now_s),
-                         len(doc_ids))
-
-    def problems(self) -> list[dict[str, Any]]:
-        """What verify finds."""
-        return rlm.verify(self.view(), lambda *_: None)
 
     def on_disk(self) -> bytes:
         """Every byte of every file below the home, packed ones also unpacked, names included."""
@@ -120,19 +102,13 @@ class RuleTest(LifeCase):
             code, out = self.main(*command)
             self.assertEqual((code, self.log_bytes()), (0, before), out)
 
-    def test_one_use_keeps_a_chunk_active(self) -> None:
-        used = self.chunk(HARD)
-        self.call("rlm_peek", chunk_id=used)
+    def test_one_use_keeps_a_chunk_active_and_three_make_it_immune(self) -> None:
+        used, often = self.chunk(HARD), self.chunk("used often é")
+        for chunk_id in (used, often, often, often):
+            self.call("rlm_peek", chunk_id=chunk_id)
         self.now_s += 400 * DAY
         plan = self.preview()
-        self.assertEqual((plan["archive"], plan["n_used"], plan["immune"]), ([], 1, {}))
-
-    def test_three_uses_make_a_chunk_immune(self) -> None:
-        used = self.chunk(HARD)
-        for _ in range(3):
-            self.call("rlm_peek", chunk_id=used)
-        self.now_s += 400 * DAY
-        self.assertEqual(self.preview()["immune"], {used: "3 uses"})
+        self.assertEqual((plan["archive"], plan["n_used"], plan["immune"]), ([], 1, {often: "3 uses"}))
 
     def test_each_protecting_tag_word_and_importance_makes_a_chunk_immune(self) -> None:
         ids = {}
@@ -344,7 +320,7 @@ class ArchiveTest(LifeCase):
                 self.assertEqual(len(self.call("rlm_search", query="chunk with", limit=100).data["hits"]) > 0,
                                  readable > 0)
                 self.call("rlm_grep", pattern="unique")
-                self.assertIn(os.path.basename(path), [p["file"] for p in self.problems()])
+                self.assertIn(os.path.basename(path), [p["file"] for p in rlm.verify(self.view(), lambda *_: None)])
                 self.assertEqual(self.main("verify")[0], 1)
                 with self.assertRaisesRegex(rlm.Damaged, "nothing was changed: put a backup back"):
                     self.compact()
@@ -367,7 +343,8 @@ class ArchiveTest(LifeCase):
             with self.assertRaises(rlm.Damaged):
                 self.call("rlm_restore", chunk_id=doc_id)
             self.assertEqual([h["id"] for h in self.call("rlm_grep", pattern="an?other|bomb").data["hits"]], [other])
-            self.assertEqual([p["file"] for p in self.problems()][0], os.path.basename(self.places.archive(number)))
+            self.assertEqual(rlm.verify(self.view(), lambda *_: None)[0]["file"],
+                             os.path.basename(self.places.archive(number)))
             done = self.compact(repair=True)
             self.assertEqual((done.n_kept, done.lost, self.problems()), (2, [doc_id], []))
 
@@ -762,7 +739,7 @@ class InterruptionTest(LifeCase):
                 self.chunk(f"second {HARD}")
                 self.assertEqual([value[1] for value in everything(self.places).values()], [*texts, f"second {HARD}"])
                 self.compact()
-                self.assertEqual([p["problem"] for p in self.problems() if p["problem"] != "damaged: no record"], [])
+                self.assertEqual([p for p in self.problems() if p != "damaged: no record"], [])
 
     def test_an_indexing_that_ends_anywhere_changes_no_answer(self) -> None:
         for i in range(4):  # the next makes it merge

@@ -257,19 +257,21 @@ class TextTest(TempHome):
         token = "ghp_" + "Zx8Kq2Lm5Np7Rt9Vw1By3Cd4Ef6Gh0Jk8sQ2"
         os.environ["CLAUDE_CODE_SESSION_ID"] = token
         self.addCleanup(os.environ.pop, "CLAUDE_CODE_SESSION_ID", None)
-        ids = [self.chunk("text é", project=token, ticket=token, domain=token, tags=token)]
+        self.chunk("text é", project=token, ticket=token, domain=token, tags=token)
         with mock.patch.dict(os.environ, {"RLM_PROJECT": token}):
-            ids += [self.chunk("here"), self.call("rlm_remember", content="a fact é").data["id"]]
+            self.chunk("here")
+            self.call("rlm_remember", content="a fact é")
         items = [{"kind": kind, "text": f"{kind} é", "id": f"{token}_{kind}", "project": token, "ticket": f"a {token}",
                   "domain": token, "session": token, "tags": [token]} for kind in ("chunk", "insight")]
         items += [{"kind": "chunk", "text": "no project", "id": "x" * 180 + "." + token}]
-        with rlm.Writer(self.view()) as writer:
-            ids += [rlm.import_item(writer, item, token)[0] for item in items]
-            self.assertFalse(rlm.import_item(writer, items[0], token)[1])
+        done = rlm.Imported()
+        rlm.import_batch(self.view(), [*items, items[0]], token, done)
+        self.assertEqual((done.n_new, done.n_known, done.refused), (3, 1, []))
+        ids = [doc.id for doc in self.view().alive()]
         self.assertNotIn(token[4:20].encode(), self.log_bytes())
         self.assertIn(b'"project":"[redacted:github-token]"', self.log_bytes())
         self.assertNotIn(token[4:20], "".join(ids))
-        self.assertEqual([rlm.find_id(self.view(), i).id for i in ids], ids)
+        self.assertEqual(len(ids), 6)
 
 
 class EntityTest(TempHome):
@@ -399,83 +401,60 @@ class ProjectTest(TempHome):
         with open(os.path.join(self.folder(folder), ".git"), "w", encoding="utf-8") as file:
             file.write(f"gitdir: {target}\n")
 
+    def name(self) -> str:
+        return str(rlm.current_project(self.places).name)
+
     def test_rlm_project_wins_over_everything(self) -> None:
         self.folder("repo é", ".git")
         self.folder("repo é")
-        os.environ["RLM_PROJECT"] = " my\tproject\n"
-        self.assertEqual(rlm.current_project(self.places).name, "my project")
-        os.environ["RLM_PROJECT"] = " \n "
-        self.assertEqual(rlm.current_project(self.places).name, "repo é")
+        for said, name in ((" my\tproject\n", "my project"), (" \n ", "repo é")):
+            os.environ["RLM_PROJECT"] = said
+            self.assertEqual(self.name(), name)
 
-    def test_a_repository_and_all_folders_in_it_have_its_name(self) -> None:
-        self.folder("repo é", ".git")
-        self.folder("repo é")
-        self.assertEqual(rlm.current_project(self.places).name, "repo é")
-        self.folder("repo é", "src", "deep 日本")
-        self.assertEqual(rlm.current_project(self.places).name, "repo é")
+    def test_a_folder_has_the_name_of_the_innermost_repository_that_it_is_in_else_its_own(self) -> None:
         self.folder("repo é", ".git", "hooks")
-        self.assertEqual(rlm.current_project(self.places).name, "repo é")
-
-    def test_a_repository_in_a_repository_has_a_name_of_its_own(self) -> None:
         self.folder("outer", ".git")
         self.folder("outer", "inner", ".git")
-        self.folder("outer", "inner", "src")
-        self.assertEqual(rlm.current_project(self.places).name, "inner")
+        for folder, name in (("repo é", "repo é"), ("repo é/src/deep 日本", "repo é"), ("repo é/.git/hooks", "repo é"),
+                             ("outer/inner/src", "inner"), ("notes 日本", "notes 日本")):
+            self.folder(folder)
+            self.assertEqual(self.name(), name, folder)
 
-    def test_a_worktree_has_the_name_of_the_main_repository(self) -> None:
-        for target in (f"{self.home}/repo/.git/worktrees/fix", "../repo/.git/worktrees/fix"):
-            with self.subTest(target=target):
-                self.git_file("fix-branch", target)
-                self.assertEqual(rlm.current_project(self.places).name, "repo")
-                self.folder("fix-branch", "src")
-                self.assertEqual(rlm.current_project(self.places).name, "repo")
-        self.git_file("repo/inside", "../.git/worktrees/inside")
-        self.assertEqual(rlm.current_project(self.places).name, "repo")
-
-    def test_a_main_repository_below_a_folder_called_worktrees_keeps_its_name(self) -> None:
-        self.git_file("worktrees/fix", f"{self.home}/worktrees/repo/.git/worktrees/fix")
-        self.assertEqual(rlm.current_project(self.places).name, "repo")
-
-    def test_a_worktree_of_a_bare_repository_has_that_repositorys_name(self) -> None:
-        self.git_file("main", f"{self.home}/shop.git/worktrees/main")
-        self.assertEqual(rlm.current_project(self.places).name, "shop")
-        self.git_file("main2", f"{self.home}/bare/worktrees/main2")
-        self.assertEqual(rlm.current_project(self.places).name, "bare")
-        self.git_file("shop2/main", f"{self.home}/shop2/.bare/worktrees/main")
-        self.assertEqual(rlm.current_project(self.places).name, "shop2")
-
-    def test_a_submodule_has_a_name_of_its_own(self) -> None:
+    def test_a_worktree_has_the_name_of_the_main_repository_and_a_submodule_its_own(self) -> None:
         self.folder("repo", ".git")
-        self.git_file("repo/libs/parser", "../../.git/modules/libs/parser")
-        self.assertEqual(rlm.current_project(self.places).name, "parser")
-        self.git_file("wt/parser", f"{self.home}/repo/.git/worktrees/wt/modules/parser")
-        self.assertEqual(rlm.current_project(self.places).name, "parser")
-
-    def test_a_git_file_that_says_nothing_leaves_the_folders_name(self) -> None:
-        for target in ("", "nonsense", "\0\xff" * 100):
-            self.git_file("odd", target)
-            self.assertEqual(rlm.current_project(self.places).name, "odd")
-
-    def test_outside_a_repository_it_is_the_folders_name(self) -> None:
-        self.folder("notes 日本")
-        self.assertEqual(rlm.current_project(self.places).name, "notes 日本")
+        for folder, target, name in (
+                ("fix-branch", f"{self.home}/repo/.git/worktrees/fix", "repo"),
+                ("fix-branch", "../repo/.git/worktrees/fix", "repo"),
+                ("repo/inside", "../.git/worktrees/inside", "repo"),
+                ("worktrees/fix", f"{self.home}/worktrees/repo/.git/worktrees/fix", "repo"),
+                ("main", f"{self.home}/shop.git/worktrees/main", "shop"),  # of bare repositories
+                ("main2", f"{self.home}/bare/worktrees/main2", "bare"),
+                ("shop2/main", f"{self.home}/shop2/.bare/worktrees/main", "shop2"),
+                ("repo/libs/parser", "../../.git/modules/libs/parser", "parser"),
+                ("wt/parser", f"{self.home}/repo/.git/worktrees/wt/modules/parser", "parser"),
+                ("odd", "", "odd"), ("odd", "nonsense", "odd"), ("odd", "\0\xff" * 100, "odd")):
+            with self.subTest(folder=folder, target=target):
+                self.git_file(folder, target)
+                self.assertEqual(self.name(), name)
+                self.folder(folder, "src")
+                self.assertEqual(self.name(), name)
 
     def test_the_folder_that_claude_code_names_wins_over_the_present_one(self) -> None:
         self.folder("elsewhere")
         os.environ["CLAUDE_PROJECT_DIR"] = self.folder("repo", ".git")[: -len("/.git")]
         self.folder("elsewhere")
-        self.assertEqual(rlm.current_project(self.places).name, "repo")
+        self.assertEqual(self.name(), "repo")
 
     def test_a_folder_that_is_gone_and_the_root_are_called_default(self) -> None:
         gone = tempfile.mkdtemp(dir=self.home)
         os.chdir(gone)
         os.rmdir(gone)
         self.assertRaises(OSError, os.getcwd)  # it did land
-        self.assertEqual(rlm.current_project(self.places).name, "default")
+        self.assertEqual(self.name(), "default")
         self.assertIn("_default_001", self.chunk("saved all the same é"))
         os.chdir("/")
         if not os.path.lexists("/.git"):
-            self.assertEqual(rlm.current_project(self.places).name, "default")
+            self.assertEqual(self.name(), "default")
 
     @unittest.skipUnless(shutil.which("git"), "needs git")
     def test_it_is_the_same_with_everything_git_itself_makes(self) -> None:
@@ -495,7 +474,7 @@ class ProjectTest(TempHome):
         found = {}
         for folder in names:
             os.chdir(os.path.join(self.home, folder))
-            found[folder] = rlm.current_project(self.places).name
+            found[folder] = self.name()
         self.assertEqual(found, names)
 
 
