@@ -953,7 +953,7 @@ def first_tier(kind: str, label: str) -> int:
 
 def made_up_session(day: str, project: str, domain: str) -> str:
     """The name under which chunks without a session are listed."""
-    return "_".join(filter(None, [day, slug(project), slug(domain)]))
+    return "_".join(filter(None, [day, slug(project), domain and slug(domain)]))
 
 
 def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | None:
@@ -6047,13 +6047,19 @@ def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
     return text_field(item, key)[:limit]
 
 
+CLEAN_FIELDS = Memo(redact)  # projects, sessions: the same in many items
+AS_IS = ("kind", "path", "created_at", "text")  # what is not stored as it is, or looked at by itself
+SOURCES = Memo(lambda path: redact(os.path.realpath(path)))
+
+
 def cleaned_items(items: Sequence[Item]) -> list[Item]:
     """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
     found = clues("\n".join(item["text"] for item in items if item["kind"] != "damaged"))
 
     def clean(item: Item) -> Item:
-        rest: Any = redact_value({key: value for key, value in item.items() if key != "text" and value})
-        return {**rest, "text": cleaned(item["text"], found)}
+        names = {key: CLEAN_FIELDS[value] for key, value in item.items() if isinstance(value, str) and key not in AS_IS}
+        rest: Any = redact_value({key: value for key, value in item.items() if key not in names and key not in AS_IS})
+        return {**item, **names, **rest, "text": cleaned(item["text"], found)}
 
     return [item if item["kind"] == "damaged" else clean(item) for item in items]
 
@@ -6070,7 +6076,8 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     path, erased = text_field(item, "path"), erasures(writer.view)
     item = {**item, "id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
-        item = {"source": redact(os.path.realpath(path)), **item}
+        file, _, line = path.rpartition(":")
+        item = {"source": f"{SOURCES[file]}:{line}" if line.isdecimal() else SOURCES[path], **item}
     try:
         at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
     except (ValueError, OverflowError, OSError):
