@@ -1709,7 +1709,7 @@ class Log:
 # a comment is the change in nDCG@10, in points.
 
 # Changes when the same text would give other terms or codes: an index made by another version is rebuilt.
-WORDS_VERSION = 2
+WORDS_VERSION = 3
 # A longer key (base64, a Japanese sentence) is not worth a place in a cache: it will hardly come again.
 CACHED_LENGTH = 40
 # A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
@@ -2033,7 +2033,7 @@ def words_of(raw: str) -> list[str]:
     """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
     raw = bare(raw)
     if raw.isascii():
-        return [raw] if raw.isalnum() else re.findall(ASCII_WORDS, raw)
+        return [raw] if raw.isalnum() or "." in raw else re.findall(ASCII_WORDS, raw)
     return re.findall(RUNS, raw)
 
 
@@ -2045,8 +2045,8 @@ def compounds(raw: str) -> list[str]:
 
 
 def identifier_parts(word: str) -> list[str]:
-    """The folded parts of an identifier; nothing for a plain word or a hash."""
-    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
+    """The folded parts of an identifier; nothing for a plain word, a hash or a version, whose numbers are tokens."""
+    if "." in word or (word.isalpha() and (word.islower() or word.isupper() or word.istitle())):
         return []
     folded, found = fold(word), list(map(fold, re.findall(PARTS, word)))
     return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
@@ -2092,10 +2092,13 @@ TERMS = Memo(token_terms)
 
 
 def named_tokens(text: str) -> list[str]:
-    """raw_tokens, with "dotnet" for each .NET besides its letters."""
+    """raw_tokens, with "dotnet" for each .NET besides its letters, and versions and addresses besides their numbers."""
     if ".NET" in text or ".net" in text:
         text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
-    return raw_tokens(text)
+    found = raw_tokens(text)
+    if re.search(r"\.\d+\.\d", text):  # most texts have none, and this is looked for at the speed of a single "."
+        found += re.findall(r"[0-9]+(?:\.[0-9]+){2,}", text)  # else 10.0.0.8 is any text with a 10, a 0 and an 8
+    return found
 
 
 def count_terms(text: str) -> dict[str, int]:
@@ -6457,7 +6460,7 @@ class Rewrite:
                 line = encode_record(record)
             doc = self.doc_of(record) if record["k"] in (*DOC_KINDS, *EVENTS) else None
             if doc and record["k"] in DOC_KINDS and doc.pos == pos:
-                self.n_kept += 1
+                self.n_kept += not doc.life.flags & (REPLACED | PURGED)  # of the others the tombstones are
                 for kept in self.records_of(doc, record):
                     yield checked_line(line) if kept is record else encode_record(kept)
             elif doc:
@@ -10557,7 +10560,7 @@ def doctor_answer(hook: Hook) -> str:
     """What doctor wants to hear: that this hook runs and can read the store. Nothing is stored or logged."""
     try:
         setting(hook.places, "exclude")
-        n_docs = hook.view().n_docs() if os.path.exists(hook.places.manifest()) else 0
+        n_docs = hook.view().alive_mask().count(255) if os.path.exists(hook.places.manifest()) else 0
     except (OSError, RlmError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{DOCTOR_ANSWER} {__version__} with {counted(n_docs, 'memory', 'memories')}"
@@ -12920,7 +12923,7 @@ def store_checks(places: Places) -> list[Check]:
                    f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
     try:
         view = View(places).refresh()
-        n_docs, is_read = view.n_docs(), store_bytes(view.log) < DOCTOR_READS_BYTES
+        n_docs, is_read = view.alive_mask().count(255), store_bytes(view.log) < DOCTOR_READS_BYTES
         found = verify(view, lambda *_: None) if is_read else [*view.log.problems()]
         problems = [f"{problem['file']}: {problem['problem']}" for problem in found[:3]]
         problems += [counted(view.n_damaged, "damaged line")] if view.n_damaged and not is_read else []
@@ -13363,8 +13366,9 @@ def erase_command(call: Call, options: Any) -> int:
         if chosen or whole:
             erase(view, chosen, whole, files)
         failed = finish_erasing(view)
-    text = erased_text(chosen, whole, files, quoting, "Would be erased" if options.dry_run else "Erased") \
-        if chosen or whole else "Erased already." if known else "Nothing matches; nothing was erased."
+    verb = "Would be erased" if options.dry_run else "Not yet erased" if failed else "Erased"
+    text = erased_text(chosen, whole, files, quoting, verb) if chosen or whole else \
+        "Nothing matches; nothing was erased." if not known else f"{verb} for good." if failed else "Erased already."
     data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
             "failed": failed, "done": not options.dry_run}
     print_answer(Answer(text, data), options.json)
@@ -13529,8 +13533,10 @@ def verify_command(call: Call, options: Any) -> int:
     problems += copies
     left = sum("repaired" not in problem for problem in problems)
     summary = f"{counted(len(problems), 'problem')}, {left} left." if problems else "No damage."
-    if left and not (repair or accept):
-        summary += " `rlm.py verify --repair` sets damaged bytes aside; --accept takes as it is what somebody changed."
+    if left and not repair:
+        summary += " `rlm.py verify --repair` sets damaged bytes aside;"
+    if left and not accept:
+        summary += " --accept takes as it is what somebody changed or cut."
     print_answer(Answer("\n".join([*map(problem_text, problems), *filter(None, [refused]), summary]),
                         {"problems": problems, "n_left": left}), options.json)
     return 1 if left else 0

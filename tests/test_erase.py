@@ -135,6 +135,16 @@ class EverywhereTest(EraseCase):
         self.assertEqual(peeked.returncode, 1)
         self.assertIn(f"{doc_id} was erased", peeked.stderr.decode())
 
+    def test_what_could_not_be_cleaned_is_not_called_erased(self) -> None:
+        (doc_id,) = self.ids()
+        with mock.patch.dict(rlm.ERASED_FROM, log=mock.Mock(side_effect=rlm.StoreUnwritable("the disk is full"))):
+            for _ in range(2):
+                self.assertEqual(self.run_here("forget", "--erase", "--yes", doc_id), 1)
+                self.assertIn("Not yet erased for good", self.printed)
+        self.assertIn("Erased already.", self.ok("forget", "--erase", "--yes", doc_id))
+        self.assertEqual(self.run_here("compact", "--json"), 0)
+        self.assertEqual(json.loads(self.printed)["n_kept"], self.view().alive_mask().count(255))
+
     def test_the_record_of_it_says_where_it_was_and_holds_no_word_and_no_digest(self) -> None:
         (doc_id,) = self.ids()
         sha = self.view().record(rlm.find_id(self.view(), doc_id))["sha"]

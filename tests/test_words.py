@@ -125,6 +125,15 @@ class MeetingTest(unittest.TestCase):
             1234567 | 12345678 rows
             """, False)
 
+    def test_a_version_or_an_address_is_a_word_and_none_that_looks_like_it_takes_its_place(self) -> None:
+        for name in ("10.0.0.8", "2.3.1", "2026.11.28"):
+            for text in (f"since v{name}-rc1 of it", f"({name})", f"http://{name}:8080/x", f"pkg=={name}\n"):
+                self.assertEqual(rlm.count_terms(text)[name], 1, text)
+            (word,) = [w for w in rlm.query_terms(f"v{name}") if w.word == name]
+            self.assertTrue(word.is_fixed)
+        self.assertNotIn("10.0.0.8", rlm.count_terms("10 of 0 and 8; 10.0.0.80, 110.0.0.8, 10.0 0.8"))
+        self.assert_met("v2 | release v2.3.1")
+
     def test_words_of_one_root_meet_and_look_alikes_do_not(self) -> None:
         pairs = """deploy/deployment auth/authentication require/requirement pay/payment fail/failure failed/failure
             easy/easily config/configuration db/database parse/parser log/logger remove/removal store/storage
@@ -187,6 +196,11 @@ class ClosenessTest(FindCase):
 
     def test_a_ticket_as_a_whole_comes_before_its_number_alone(self) -> None:
         self.assert_order("SHOP-499", "fixes SHOP-499 for good", "shop of 499 things", "error 499, again 499 and 499")
+
+    def test_a_version_as_a_whole_comes_before_its_numbers_and_an_absent_one_is_named(self) -> None:
+        self.add(["10 of 0 and 8 were the 2, 3 and 1 of it, 10 and 8"])
+        self.assert_order("10.0.0.8", "the host at 10.0.0.8 of us", "10 of 0 and 8, and again 10, 0, 8")
+        self.assertRegex(self.call("rlm_search", query="10.0.0.9").text, r"no memory has .*10\.0\.0\.9")
 
     def test_a_language_comes_before_its_letter(self) -> None:
         self.assert_order("C++ engine", "the engine is in C++ now", "the engine of C is here")
