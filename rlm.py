@@ -818,6 +818,19 @@ def encode_record(record: Record) -> bytes:
         return checked_line(json.dumps(record, separators=compact).encode("ascii"))
 
 
+def digest(text: str) -> str:
+    """The text's identity: the first 128 bits of its SHA-256, in hex."""
+    from hashlib import sha256
+
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def is_altered(record: Record) -> bool:
+    """Whether the record, as `decode_line` gave it, or its text is not what was saved: by its checksum, by its sha."""
+    text, sha = record.get("text"), record.get("sha")
+    return "c" in record or (isinstance(text, str) and isinstance(sha, str) and digest(text) != sha)
+
+
 def decode_line(line: bytes) -> Record | None:
     """The record on that line, None when the bytes are no record. It has a "c" only if the line was altered."""
     from zlib import crc32
@@ -832,20 +845,9 @@ def decode_line(line: bytes) -> Record | None:
         del record["c"]
     elif line[3:6] == b'":"' and line[14:16] == b'",' and not line[6:14].strip(b"0123456789abcdef"):
         record["c"] = ""  # also when the damage is in the name of the checksum
+    elif is_altered(record):  # written before lines had checksums
+        record["c"] = ""
     return record
-
-
-def digest(text: str) -> str:
-    """The text's identity: the first 128 bits of its SHA-256, in hex."""
-    from hashlib import sha256
-
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def is_altered(record: Record) -> bool:
-    """Whether the record, as `decode_line` gave it, or its text is not what was saved: by its checksum, by its sha."""
-    text, sha = record.get("text"), record.get("sha")
-    return "c" in record or (isinstance(text, str) and isinstance(sha, str) and digest(text) != sha)
 
 
 def at_of(record: Record, key: str = "at") -> float:
@@ -2487,7 +2489,7 @@ class Segment:
         return self.columns[name]
 
     def number(self, name: str, form: str, row: int) -> Any:
-        """One entry of a column. A cold command needs few, and reads just these; whoever needs many keeps the column."""
+        """One entry of a column. A cold command needs few and reads just these; who needs many keeps the column."""
         self.n_singles += 1
         if name in self.columns or self.n_singles > SINGLES_READ:
             return self.column(name, form)[row]
@@ -3942,9 +3944,12 @@ class Query:
         self.missing: dict[str, list[str]] = {}
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
         terms = query_terms(text)
-        has_words = any(asked.word not in STOP_WORDS for asked in terms)
+        # Of a script without blanks, a single character tells too little where there are pairs.
+        has_pairs = any(is_unspaced(asked.word[0]) and len(asked.word) > 1 for asked in terms)
+        tells = {asked.word for asked in terms if asked.word not in STOP_WORDS and not (
+            has_pairs and len(asked.word) == 1 and is_unspaced(asked.word))}
         for asked in terms:
-            self.look_up(asked, asked.word not in STOP_WORDS or not has_words)
+            self.look_up(asked, not tells or asked.word in tells)
         self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
         self.add_nearest({asked.word for asked in terms if asked.is_fixed})
         self.unit = (sum(wanted.most for wanted in self.lists) + 1e-9) / (65535 * 0.999)
@@ -3963,7 +3968,7 @@ class Query:
         self.idfs[base or word] = inverse_frequency(self.n_docs, n_group) * (1.0 if base else weight)
         if word not in STOP_WORDS:
             self.groups.append((word, group))
-            if not (n_group or n_exact or n_kin):
+            if decides and not (n_group or n_exact or n_kin):
                 self.missing[word] = []
         self.want(weight * KIN_WEIGHT * inverse_frequency(self.n_docs, n_kin), kin, decides)
         if not base:
@@ -4202,7 +4207,7 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 
 
 def search(view: View, text: str, allowed: bytes, limit: int, query: Query | None = None) -> Found:
-    """The *limit* best of the allowed memories, with the lines that match best. *query*: the text, if looked up already."""
+    """The *limit* best of the allowed memories, with their best lines. *query*: the text, if looked up already."""
     query = query or Query(view, text)
     best = ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
@@ -6699,7 +6704,7 @@ def line_problem(line: bytes) -> Record:
         return {"problem": f"altered: this {kind} {name} is not what was written", "repairable": "place" in record}
     if is_nameless(record):
         return {"problem": f"a {kind} without an id", "repairable": True}
-    return {"problem": f"the text of {name} is not what was saved"} if kind in KINDS and is_altered(record) else {}
+    return {}
 
 
 def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Record]:
@@ -6735,7 +6740,8 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
                 found = line_problem(line)
                 if found:
                     add(places.archive(number), f"member at byte {begin}: {found['problem']}", line=i + 1)
-    for doc in map(view.doc, range(view.n_docs())):
+    rotten = damaged_index(view)
+    for doc in map(view.doc, range(0 if rotten else view.n_docs())):  # else places would be those that it tells
         if doc.life.place and not doc.life.flags & ~FORGOTTEN:
             try:
                 view.record(doc)
@@ -6746,7 +6752,7 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
         add(places.log(log.manifest["logs"][-1][0]), "holds what was erased: run the same `forget --erase` again")
     for path in leftovers(places):
         add(path, "left by an interrupted rewrite", True)
-    for name in damaged_index(view):
+    for name in rotten:
         add(os.path.join(places.index, name), "damaged part of the index, which is a cache", True)
     if problems:
         log.check_current()  # else files that a rewrite has just removed would be called missing
@@ -7056,6 +7062,8 @@ def nothing_found(view: View, query: str, project: str) -> str:
     """What to try instead of a query without results: words of the store, other projects."""
     nothing = f"Nothing matches {one_line(query, 80)!r}"
     if not any(view.alive_mask()):
+        if next(view.log.problems(), None):
+            return nothing + ": the log has lost all or some of it; `rlm.py verify` tells what."
         return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
     found = search(view, query[:MAX_PATTERN_CHARS], view.alive_mask(), 20)
     hints = [missing_text(found.missing)] if found.missing else []

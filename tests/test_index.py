@@ -79,7 +79,9 @@ def brute_force(rows: Sequence[Row], query: str) -> dict[int, float]:
     counted = [row for row in rows if row.counts_in_statistics]
     weights = rlm.code_weights(sum(row.n_tokens for row in counted) / max(1, len(rows)))
     terms = rlm.query_terms(query)
-    tells = {asked.word for asked in terms if asked.word not in rlm.STOP_WORDS}
+    pairs = [asked for asked in terms if len(asked.word) == 2 and rlm.is_unspaced(asked.word[0])]
+    tells = {asked.word for asked in terms if asked.word not in rlm.STOP_WORDS and not (
+        pairs and len(asked.word) == 1 and rlm.is_unspaced(asked.word))}
     every = {term for row in counted for term in row.terms}
 
     def idf(*terms: str) -> float:
