@@ -2774,7 +2774,7 @@ def checked_cache(folder: str, entry: list[Any]) -> str:
     """The path of an index file that is what was written. Damaged otherwise.
 
     A file with the size and time it was written with is believed; the CRC costs 0.4 ms per MB and is computed only
-    for a copied store or a touched file. When it fits, the entry gets the file's time.
+    for a copied store or a touched file.
     """
     name, n_bytes, mtime_ns, crc = entry
     path = os.path.join(folder, os.path.basename(str(name)))
@@ -2784,7 +2784,6 @@ def checked_cache(folder: str, entry: list[Any]) -> str:
         raise Damaged(f"{path}: {error.strerror}") from None
     if stat.st_size != n_bytes or (stat.st_mtime_ns != mtime_ns and crc_of(read_file(path)) != crc):
         raise Damaged(f"{path} is not the file that was written")
-    entry[2] = stat.st_mtime_ns
     return path
 
 
@@ -2808,44 +2807,25 @@ def sweep_index(log: Log, is_rubbish: Callable[[str, int], bool]) -> list[str]:
     return [path for path in paths if not remove_file(path)]
 
 
-def listing_crc(listing: Record) -> int:
-    """A digit that flips on the disk would otherwise go unnoticed."""
-    return crc_of(to_json(listing).encode("utf-8", "surrogatepass"))
-
-
 def publish(log: Log, snapshot: Snapshot) -> None:
     """Makes the snapshot's files the index that readers open, and removes those it no longer needs."""
     current = log.places.current(log.generation())
-    listing = {"v": INDEX_VERSION, "words": WORDS_VERSION, "store": log.identity()[0], "covers": snapshot.covers,
-               "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files}
-    replace_file(current, json.dumps({**listing, "crc": listing_crc(listing)}).encode("ascii"))
+    replace_file(current, encode_record({
+        "k": "index", "v": INDEX_VERSION, "words": WORDS_VERSION, "store": log.identity()[0], "covers": snapshot.covers,
+        "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files}))
     kept = {entry[0] for entry in snapshot.files} | {os.path.basename(current)}
     # Drafts are made with the index lock held, as now: those that are there belong to killed processes.
     sweep_index(log, lambda name, n: name.endswith(".tmp") or (n == log.generation() and name not in kept))
 
 
-def publish_times(log: Log, snapshot: Snapshot, read: bytes) -> None:
-    """Notes the files' new times, so that a copied store is checked byte by byte only once; gives up when it cannot.
-
-    *read* is what the snapshot was opened from: nothing is noted when somebody has published another since.
-    """
-    try:
-        with Lock(log.places.index_lock(), 0.0):
-            if read_file(log.places.current(log.generation())) == read:
-                publish(log, snapshot)
-    except RlmError:
-        pass
-
-
 def index_from(log: Log, read: bytes) -> Snapshot:
     """The index that current-N.json, as read, describes. Damaged, or an error of decoding, when it is in doubt."""
-    folder, snapshot, current = log.places.index, Snapshot(), from_json(read.decode("ascii"))
-    if not isinstance(current, dict) or current.pop("crc") != listing_crc(current):
+    folder, snapshot, current = log.places.index, Snapshot(), decode_line(read)
+    if current is None or "c" in current:
         raise Damaged("the listing was changed after it was written")
     if [current["v"], current["store"], current["words"]] != [INDEX_VERSION, log.identity()[0], WORDS_VERSION]:
         raise Damaged("another store's, or an older rlm's")
     snapshot.covers, snapshot.files = int(current["covers"]), current["files"]
-    times = [entry[2] for entry in snapshot.files]
     if not 0 <= snapshot.covers <= log.size() or current["check"] != log_check(log, snapshot.covers):
         raise Damaged("the log is not the one that was indexed")
     snapshot.segments = [Segment(checked_cache(folder, entry)) for entry in snapshot.files[:-1]]
@@ -2860,8 +2840,6 @@ def index_from(log: Log, read: bytes) -> Snapshot:
         at += size
     if at != len(data):
         raise Damaged("the state is of other documents")
-    if times != [entry[2] for entry in snapshot.files]:
-        publish_times(log, snapshot, read)
     return snapshot
 
 

@@ -616,7 +616,7 @@ class KeepingUpTest(IndexCase):
                 with self.subTest(name=name, how=how):
                     path = os.path.join(self.places.index, name)
                     data = rlm.read_file(path)
-                    changed = {"empty": b"", "cut": data[:-1], "foreign": b"\0" * len(data),
+                    changed = {"empty": b"", "cut": data[:-2], "foreign": b"\0" * len(data),
                                "changed": data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]}.get(how)
                     written_ns = os.stat(path).st_mtime_ns
                     os.unlink(path)
@@ -641,16 +641,16 @@ class KeepingUpTest(IndexCase):
             self.write(random.Random(seed), 5, WORDS, [1.0] * len(WORDS))
             self.catch_up(1)
         path = self.places.current(1)
-        good = json.loads(rlm.read_file(path))
+        good = rlm.decode_line(rlm.read_file(path)) or {}
         for key, value in (("v", 99), ("words", 99), ("store", "é"), ("covers", 1), ("covers", -1), ("covers", 1e400),
                            ("check", 0), ("files", []), ("files", "x"), ("files", [[1]]), ("files", good["files"][1:]),
                            ("files", good["files"][:1] + good["files"][2:]), ("n_damaged", None)):
-            rlm.replace_file(path, json.dumps({**good, key: value}).encode())
+            rlm.replace_file(path, rlm.encode_record({**good, key: value}))
             self.assertEqual(self.view().index.n_docs, 0, (key, value))
         for data in (b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000):
             rlm.replace_file(path, data)
             self.assertEqual(self.view().index.n_docs, 0, data[:9])
-        rlm.replace_file(path, json.dumps(good).encode())
+        rlm.replace_file(path, rlm.encode_record(good))
         self.assertEqual(self.view().index.n_docs, 10)
 
     def test_a_log_put_back_from_a_backup_is_noticed(self) -> None:
@@ -666,16 +666,12 @@ class KeepingUpTest(IndexCase):
         self.assertEqual([doc.id for doc in view.tail.docs], [row.id for row in self.rows])
         self.assertEqual(self.catch_up().index.n_docs, 25)
 
-    def test_a_copied_index_is_summed_up_once_and_then_believed(self) -> None:
+    def test_a_copied_index_is_summed_up_and_believed(self) -> None:
         self.write(random.Random(2), 10, WORDS, [1.0] * len(WORDS))
         self.catch_up()
         for name in os.listdir(self.places.index):
             os.utime(os.path.join(self.places.index, name), ns=(5, 5))
-        for n_sums in (2, 0):  # of a segment and the state
-            with mock.patch.object(rlm, "read_file", side_effect=rlm.read_file) as read_file:
-                self.assertEqual(self.view().index.n_docs, 10)
-            read = [call.args[0] for call in read_file.call_args_list]
-            self.assertEqual(sum(path.endswith(".idx") for path in read), n_sums // 2)
+        self.assertEqual(self.view().index.n_docs, 10)
 
     def test_an_index_replaced_while_it_is_opened_is_opened_again(self) -> None:
         rng = random.Random(4)
@@ -844,6 +840,8 @@ class LookupTest(TempHome):
                 steps: list[str] = []
                 for n in range(60):
                     operation = rng.choices(list(weighted), list(weighted.values()))[0] if n > 8 else "chunk"
+                    if n_store == 0 and 20 <= n < 20 + len(weighted):  # each at least once
+                        operation = list(weighted)[n - 20]
                     done[operation] += 1
                     steps.append(operation)
                     view = rng.choice((self.long_lived, self.view())).refresh()
