@@ -4452,17 +4452,21 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
 
 
-class Patterns(dict[str, "re.Pattern[str]"]):
-    """Source of a regex -> the regex, compiled when first asked for."""
+class Memo(dict["Any", "Any"]):
+    """Argument -> what a function makes of it, when first asked for; never more than MAX_KNOWN at a time."""
 
-    def __missing__(self, source: str) -> re.Pattern[str]:
-        import re
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
 
-        self[source] = pattern = re.compile(source)
-        return pattern
+    def __missing__(self, argument: Any) -> Any:
+        if len(self) >= MAX_KNOWN:  # a text can hold any number of names
+            self.clear()
+        self[argument] = made = self.function(argument)
+        return made
 
 
-PATTERNS = Patterns()
+MAX_KNOWN = 4096
+PATTERNS = Memo(lambda source: re.compile(source))
 PRIVATE = "[private]"
 MARK = "[redacted:"
 
@@ -4814,7 +4818,7 @@ def token_clues(text: str, low: str) -> set[str]:
     return found
 
 
-def clues(text: str) -> set[str]:
+def clues(text: str, is_typed: bool) -> set[str]:
     """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none.
 
     What is found in several texts joined with newlines serves for each of them, see cleaned.
@@ -4838,7 +4842,7 @@ def clues(text: str) -> set[str]:
     if not text.isascii() and (words := [word for char, word in FOREIGN_GATES if char in text]):
         small = lowered(text)
         found.update(word for word in words if word in small)
-    if len(text) <= MAX_TYPED:
+    if is_typed:
         found.update([word for word in TYPED if word in low])
     return found | token_clues(raw.decode("latin-1"), low)
 
@@ -4929,8 +4933,8 @@ def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
     return "".join([*pieces, text[done:]]) if spans else text
 
 
-def block_spans(text: str) -> list[tuple[int, int, str]]:
-    """Where the text has PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
+def without_blocks(text: str) -> str:
+    """The text without PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
     mark = MARK + "private-key]"
     spans = [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)] \
         if "Private-Lines: " in text else []
@@ -4951,7 +4955,7 @@ def block_spans(text: str) -> list[tuple[int, int, str]]:
         if end > done:
             apart.append((max(start, done), end, mark))
             done = end
-    return apart
+    return without_spans(text, apart)
 
 
 PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
@@ -4973,11 +4977,10 @@ def private_spans(text: str) -> tuple[list[tuple[int, int, str]], int]:
     return spans, start if depth else -1
 
 
-def without_private(text: str, low: str, found: set[str]) -> str:
-    """The text without private keys and what was marked as private, up to its end when nothing closes the mark."""
+def without_private(text: str, to_the_end: bool = True) -> str:
+    """The text without what was marked as private; when nothing closes the last mark, up to the end of the text."""
     spans, unclosed = private_spans(text)
-    text = without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
-    return without_spans(text, block_spans(text))
+    return without_spans(text, [*spans, (unclosed, len(text), PRIVATE)] if unclosed >= 0 and to_the_end else spans)
 
 
 # -- by place -----------------------------------------------------------------
@@ -5154,12 +5157,10 @@ PASSES = frozenset(("pass", "passe", "pw", "psk", "mdp", "storepass", "keypass",
 ENDINGS = tuple(word + s for word in (*PASSWORDS, "key", "token", "secret", "pass", "credential") for s in ("", "s")) \
           + ("passe", "psk", "mdp")
 ONLY_AFTER = {"passe": ("de", "palavra"), "psk": ("", "wpa", "wifi", "wlan", "security")}  # else no password
-SECRET_NAMES: dict[str, tuple[str, int]] = {}
-MAX_NAMES = 4096  # a text can hold any number of names
 
 
 def judged(name: str) -> tuple[str, int]:
-    """(kind, strength) of a name, see promise_of."""
+    """What a name promises of its value: (kind, 3 a password, 2 a secret, 1 perhaps one, 0 nothing)."""
     words = [word.lower() for word in PATTERNS[SEGMENT].findall(name)]
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in TRAILERS):
         words.pop()
@@ -5187,14 +5188,7 @@ def judged(name: str) -> tuple[str, int]:
     return kind, min(strength, 1) if single != word else strength
 
 
-def promise_of(name: str) -> tuple[str, int]:
-    """What a name promises of its value: (kind, 3 a password, 2 a secret, 1 perhaps one, 0 nothing)."""
-    found = SECRET_NAMES.get(name)
-    if found is None:
-        if len(SECRET_NAMES) >= MAX_NAMES:
-            SECRET_NAMES.clear()
-        found = SECRET_NAMES[name] = judged(name)
-    return found
+PROMISES = Memo(judged)
 
 
 def is_secret(value: str, quoted: bool, env: bool) -> bool:
@@ -5215,7 +5209,7 @@ def is_secret(value: str, quoted: bool, env: bool) -> bool:
 
 def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     """The kind of secret that the value is under that name; "" when it is none."""
-    kind, strength = promise_of(name)
+    kind, strength = PROMISES[name]
     low = value.lower()
     if not strength or low == name.lower() or (len(name) > 5 and name.lower() in low) or value.startswith(MARK):
         return ""
@@ -5336,7 +5330,7 @@ def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) ->
     if name != name.upper() or "." in name:
         return False
     other = sign.strip() == ":" or bool(found["entry"]) or bool(found["blank"] and found["quote"])
-    return sign == "=" or (other and promise_of(name)[1] == 3)
+    return sign == "=" or (other and PROMISES[name][1] == 3)
 
 
 def long_name(text: str, start: int, name: str) -> str:
@@ -5369,7 +5363,7 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
     is_label: the name is a word of a language, and no sign after it was looked at yet.
     """
     nothing = on, on, ""
-    kind, strength = promise_of(name)
+    kind, strength = PROMISES[name]
     if strength < 2 or name.lower() in ("pass", "passes", "passe", "psk") \
             or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")):
         return nothing
@@ -5403,14 +5397,14 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     """(start, end, kind, where to look on) of what is given to the name that holds the word there; kind "" if none."""
     start = name_start(text, at)
     name_found = PATTERNS[NAME].match(text, start)
-    if word in FOREIGN and (name_found is None or not promise_of(name_found[0])[1]):
+    if word in FOREIGN and (name_found is None or not PROMISES[name_found[0]][1]):
         on = at + len(word)
         return (*told(text, on, FOREIGN[word], True), on)
     if name_found is None:
         return at, at, "", at + 1
     name, on = name_found[0].strip("-."), name_found.end()
     full_name = long_name(text, start, name)
-    if not promise_of(full_name)[1]:
+    if not PROMISES[full_name][1]:
         return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
@@ -5458,7 +5452,7 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
 # -- all of it ----------------------------------------------------------------
 
 RULES = (
-    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
+    (lambda text, low, found: without_blocks(without_private(text)), PRIVATE_CLUES), (without_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
     (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
@@ -5475,7 +5469,7 @@ def without_secrets(text: str, low: str, found: set[str]) -> str:
                 continue
             new = rule(clean, low, found)
             if new is not clean and new != clean:  # places in low must be places in the text
-                clean, low, found = new, lowered(new), clues(new)
+                clean, low, found = new, lowered(new), clues(new, len(new) <= MAX_TYPED)
         # Where secrets stood glued together, one is seen only when the other is gone.
         if clean == before or not PATTERNS[GLUED].search(clean):
             break
@@ -5484,55 +5478,33 @@ def without_secrets(text: str, low: str, found: set[str]) -> str:
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    is_short = len(text) <= MAX_TYPED  # clues left the words of TYPED out, if this text was one of many
-    if not (found or is_short) or len(text) < 8:
-        return text
-    if len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier():
+    if not found or len(text) < 8:
         return text
     low = lowered(text)
     here = {word for word in found if word in low}
-    if is_short:
-        here.update([word for word in TYPED if word in low])
     return without_secrets(text, low, here) if here else text
 
 
 def redact(text: str) -> str:
     """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
-    found = clues(text) if len(text) >= 8 else None
-    return without_secrets(text, lowered(text), found) if found else text
+    return cleaned(text, clues(text, len(text) <= MAX_TYPED)) if len(text) >= 8 else text
 
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
-MAX_CLEAN = 80  # longer texts are seldom seen again
-CLEAN_TEXTS: set[str] = set()  # short ones
-CLEAN_NAMES: set[str] = set()  # of dict entries; they promise nothing either
 HEADERS = ("authorization", "cookie")  # what the names of headers end with whose values only redact can judge
 HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secret
 JWK_NAMES = ("d", "p", "q", "dp", "dq", "qi", "k", "kty")  # the private parts of a key in JSON, and what tells that
 
 
-def texts_within(value: object) -> tuple[set[str], set[str], bool]:
-    """(the texts in a value, the names in its dicts that are not known as clean, whether a list holds texts)."""
-    listed = False
-    texts: set[str] = set()
-    names: set[str] = set()
-    level = [value]
-    while level:
-        below: list[object] = []
-        for item in level:
-            if isinstance(item, str):
-                texts.add(item)
-            elif isinstance(item, dict):
-                if not CLEAN_NAMES.issuperset(item):
-                    for key, inner in item.items():
-                        if isinstance(key, str):
-                            (names if isinstance(inner, (str, dict, list)) else texts).add(key)
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-                listed = listed or (len(item) > 1 and isinstance(item[0], str))
-        level = below
-    return texts, names - CLEAN_NAMES, listed
+def told_by(name: object) -> int:
+    """Whether the name of a dict's entry holds a secret (2), tells something of its value (1) or neither (0)."""
+    if not isinstance(name, str):
+        return 0
+    return 2 if redact(name) != name else int(name in JWK_NAMES or name.lower().endswith((*HEADERS, "value"))
+                                              or PROMISES[name][1] > 0)
+
+
+TOLD_BY = Memo(told_by)
 
 
 def without_spread(items: list[object]) -> list[object]:
@@ -5545,12 +5517,9 @@ def without_spread(items: list[object]) -> list[object]:
     joined = SEPARATOR.join(texts.values())
     if len(texts) < 2 or joined.count(SEPARATOR) >= len(texts):
         return items
-    spans, unclosed = private_spans(joined)
-    # Of a patch it may end in a later one; elsewhere each text ends it.
-    if unclosed >= 0 and all(text[:1] in ("+", "-", " ", "\\") for text in texts.values()):
-        spans.append((unclosed, len(joined), PRIVATE))
-    clean = without_spans(joined, spans)
-    clean = without_spans(clean, block_spans(clean))
+    # Of a patch a block may end in a later one; elsewhere each text ends it.
+    is_patch = all(text[:1] in ("+", "-", " ", "\\") for text in texts.values())
+    clean = without_blocks(without_private(joined, is_patch))
     items = items[:]
     for place, text in zip(texts, clean.split(SEPARATOR)):
         item = items[place]
@@ -5573,9 +5542,9 @@ def printed(text: str) -> str:
 
 def name_given(value: dict[object, object], key: object, outer: str) -> str:
     """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
-    if not isinstance(key, str):
+    if not isinstance(key, str) or not (outer or TOLD_BY[key]):
         return ""
-    if outer.lower() in HOLDERS and not promise_of(key)[1]:
+    if outer.lower() in HOLDERS and not PROMISES[key][1]:
         return "" if (PATTERNS[SEGMENT].findall(key) or [""])[-1].lower() in ABOUT else outer[:-1]
     if key in JWK_NAMES[:-1] and "kty" in value:
         return "private_key"
@@ -5598,32 +5567,17 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def without_arguments(items: list[object], new: list[object]) -> list[object]:
-    """The new items of a list without what the old ones before them speak of: ["--password", "hunter2"]."""
+def redacted_list(value: list[object], name: str, depth: int, found: set[str], tool: bool) -> list[object]:
+    """What redacted makes of a list: what an item names may be in the next, too: ["--password", "hunter2"]."""
+    items = value if found.isdisjoint(PRIVATE_CLUES) else without_spread(value)
+    new = [redacted(item, name, depth, found, tool) for item in items]
     for place, (before, item) in enumerate(zip(items, items[1:]), 1):
-        if not isinstance(before, str) or not isinstance(item, str) or new[place] != item or len(before) > MAX_CLEAN:
-            continue
-        name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
-        if (is_header or promise_of(name)[1]) and PATTERNS[NAME].fullmatch(name):
-            if is_header or (not item.startswith("-") and texture(item) >= MIXED):
-                new[place] = under_name(name, item)
-    return items if all(after is before for after, before in zip(new, items)) else new
-
-
-def with_values(value: dict[object, object], new: list[object], found: set[str]) -> dict[object, object]:
-    """A dict with these values and without secrets in its keys, a number after those that are the same then."""
-    keys = [cleaned(key, found) if isinstance(key, str) else key for key in value]
-    if all(after is before for after, before in zip((*keys, *new), (*value, *value.values()))):
-        return value
-    pairs: dict[object, object] = {}
-    numbers: dict[object, int] = {}
-    for key, item in zip(keys, new):
-        free = key
-        while free in pairs:
-            numbers[key] = numbers.get(key, 1) + 1
-            free = f"{key} {numbers[key]}"
-        pairs[free] = item
-    return pairs
+        if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
+            label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
+            if (is_header or (PROMISES[label][1] and not item.startswith("-") and texture(item) >= MIXED)) \
+                    and PATTERNS[NAME].fullmatch(label):
+                new[place] = under_name(label, item)
+    return value if all(after is before for after, before in zip(new, value)) else new
 
 
 def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) -> object:
@@ -5636,15 +5590,17 @@ def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) 
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
     if isinstance(value, list):
-        items = value if found.isdisjoint(PRIVATE_CLUES) else without_spread(value)
-        new = without_arguments(items, [redacted(item, name, depth + 1, found, tool) for item in items])
-        return value if new == value else new
+        return redacted_list(value, name, depth + 1, found, tool)
     is_private = not found.isdisjoint(PRIVATE_CLUES)
     tool = tool or (is_private and value.get("type") == "tool_result")
-    return with_values(value, [
-        redacted(item, "" if key in CLEAN_NAMES and not name else name_given(value, key, name), depth + 1, found,
-                 tool or (is_private and key == "toolUseResult"))
-        for key, item in value.items()], found)
+    pairs: dict[object, object] = {}
+    for key, item in value.items():
+        free = clean = redact(key) if TOLD_BY[key] > 1 else key
+        while free in pairs:
+            free = f"{clean} {len(pairs) + 1}"
+        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found,
+                               tool or (is_private and key == "toolUseResult"))
+    return value if all(pairs.get(key, pairs) is item for key, item in value.items()) else pairs
 
 
 def redact_value(value: object) -> object:
@@ -5652,26 +5608,23 @@ def redact_value(value: object) -> object:
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
-    texts, names, listed = texts_within(value)
-    if not listed:  # in a list the next text may depend on one that is clean by itself
-        texts -= CLEAN_TEXTS
-    joined = "\n".join((*texts, *names))
-    found = clues(joined)
-    if len(joined) > MAX_TYPED:
-        short = lowered("\n".join([text for text in texts if len(text) <= MAX_TYPED]))
-        found.update([word for word in TYPED if word in short])
-    for memory in (CLEAN_NAMES, CLEAN_TEXTS):
-        if len(memory) >= MAX_NAMES:
-            memory.clear()
-    # Names that say something of what stands under them are looked at each time.
-    telling = (*HEADERS, "value")
-    CLEAN_NAMES.update(name for name in names if name not in JWK_NAMES and not name.lower().endswith(telling)
-                       and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
-    if not found.isdisjoint(PRIVATE_CLUES) or (found and listed) or not CLEAN_NAMES >= names \
-            or (found and any(cleaned(text, found) is not text for text in texts)):
-        return redacted(value, "", 0, found, False)
-    CLEAN_TEXTS.update(text for text in texts if len(text) < MAX_CLEAN)
-    return value
+    texts: set[str] = set()
+    level, is_told = [value], False
+    while level:
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, str):
+                texts.add(item)
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, dict):
+                below += item.values()
+                for key, inner in item.items():
+                    if tells := TOLD_BY[key]:
+                        is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
+        level = below
+    found = clues("\n".join(texts), True)
+    return redacted(value, "", 0, found, False) if found or is_told else value
 
 
 # ============================================================================
@@ -6114,7 +6067,7 @@ def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
 def cleaned_items(items: Sequence[Item]) -> list[Item]:
     """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
     dirty = [item for item in items if item["kind"] != "damaged" and item.get("is_clean") is not True]
-    found = clues("\n".join(item["text"] for item in dirty))
+    found = clues("\n".join(item["text"] for item in dirty), True)
     done: list[Item] = []
     for item in items:
         if item["kind"] != "damaged" and item.get("is_clean") is not True:
