@@ -4615,90 +4615,65 @@ def replaced_at(
 
 # -- by shape -----------------------------------------------------------------
 
-# Kind, what it begins with, how it goes on (the vendors' documented formats, a little wider where they are open). The
-# secret is group 1 where there is one. Longer prefixes before shorter ones that they contain; " ;" ends an entry.
+# How a token goes on, and by its kind what it may begin with (the vendors' formats, some a little wider). The secret is
+# group 1 where there is one; " ;" ends an entry. Of two prefixes the longer is tried first.
 VENDORS = r"""
-aws-access-key AKIA ASIA [A-Z0-9]{16}(?![A-Za-z0-9/+]) ; google-api-key AIza [\w-]{30,45} ;
-google-oauth ya29. [\w.-]{20,} ; google-oauth GOCSPX- [\w-]{20,} ; github-token ghp_ gho_ ghu_ ghr_ [A-Za-z0-9]{30,} ;
-github-token ghs_ [A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} ; github-token github_pat_ \w{22,} ;
-gitlab-token glpat- glrt- [\w-]{20,}(?:\.[\w-]+)* ; gitlab-token gldt- glptt- glcbt- gloas- glagent- [\w-]{20,} ;
-gitlab-token glft- glsoat- glimt- glffct- glrtr- [\w-]{20,} ; gitlab-token GR1348941 [\w-]{20,} ;
-slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- [\w-]{10,} ; slack-token xoxd- [\w%-]{10,} ;
-slack-token xoxe. [\w.-]{10,} ; slack-token xapp- \d-[\w-]{10,} ;
-slack-webhook hooks.slack.com/ (?:services|workflows|triggers)/([\w/-]{20,}) ;
-discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ; teams-webhook .webhook.office.com/ \w+/([\w@/-]{60,}) ;
-stripe-key sk_live_ sk_test_ rk_live_ rk_test_ [A-Za-z0-9]{10,} ; stripe-key whsec_ [A-Za-z0-9+/=]{16,} ;
-anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; langfuse-key sk-lf- [0-9a-f-]{36} ;
-openai-key sk- [\w-]{20,} ;
-huggingface-token hf_ [A-Za-z0-9]{30,} ; npm-token npm_ [A-Za-z0-9]{36,} ; pypi-token pypi- [\w-]{50,} ;
-docker-token dckr_pat_ dckr_oat_ [\w-]{20,} ; digitalocean-token dop_v1_ doo_v1_ dor_v1_ [0-9a-f]{40,} ;
-sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- xsmtpsib- [0-9a-f]{40,}(?:-\w+)? ;
-mailgun-key key- [0-9a-f]{32}(?![A-Za-z0-9-]) ; telegram-token :AA (?<=[0-9]{8}:AA)[\w-]{30,40} ;
-databricks-token dapi [0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9]) ; shopify-token shpat_ shpca_ shppa_ shpss_ [0-9a-fA-F]{32} ;
-linear-key lin_api_ lin_oauth_ [A-Za-z0-9]{30,} ; notion-token ntn_ [A-Za-z0-9]{40,} ;
-notion-token secret_ [A-Za-z0-9]{43}(?![A-Za-z0-9]) ; vault-token hvs. hvb. hvr. [\w-]{20,} ;
-doppler-token dp. (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} ;
-age-key AGE-SECRET-KEY- [A-Z0-9]{40,} ; groq-key gsk_ [A-Za-z0-9]{40,} ; xai-key xai- [A-Za-z0-9]{60,} ;
-perplexity-key pplx- [A-Za-z0-9]{40,} ; replicate-token r8_ [A-Za-z0-9]{36,} ; supabase-key sbp_ [0-9a-f]{40} ;
-supabase-key sb_secret_ [\w-]{20,} ; grafana-token glsa_ [A-Za-z0-9]{32}_[0-9a-fA-F]{8} ;
-grafana-token glc_ [A-Za-z0-9+/]{32,}={0,2} ; grafana-token eyJrIjoi [A-Za-z0-9]{60,}={0,2}(?!\.) ;
-newrelic-key NRAK- [A-Z0-9]{27} ; newrelic-key NRII- NRIQ- NRAL- [\w-]{30,} ;
-postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; figma-token figd_ figu_ figo_ [\w-]{38,} ;
-sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ; runpod-key rpa_ [A-Z0-9]{40,} ;
-tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
-rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
-fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; fly-token fo1_ [\w-]{43} ; atlassian-token ATCTT3 [\w=-]{60,} ;
-bitbucket-token ATBB [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; heroku-key HRKU- AA[\w-]{50,} ;
-terraform-token .atlasv1. (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} ;
-sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ; sourcegraph-token slk_ sgd_ [0-9a-f]{64} ;
-circleci-token CCIPAT_ CCIPRJ_ [A-Za-z0-9]{22}_[0-9a-f]{40} ; sonar-token squ_ sqp_ sqa_ [0-9a-f]{40} ;
-pinecone-key pcsk_ [A-Za-z0-9]{4,8}_[A-Za-z0-9]{50,} ; nvidia-key nvapi- [\w-]{60,} ;
-langsmith-key lsv2_pt_ lsv2_sk_ [0-9a-f]{32}_[0-9a-f]{10} ; pulumi-token pul- [0-9a-f]{40}(?![A-Za-z0-9]) ;
-square-token sq0atp- sq0csp- [\w-]{22,} ; square-token EAAA [\w-]{56,64}(?![\w+/=-]) ;
-dynatrace-token dt0c01. dt0s01. dt0s16. [A-Z0-9]{8,24}\.[A-Z0-9]{64} ;
-mapbox-token eyJ (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} ; onepassword-token ops_ eyJ[\w+/=-]{100,} ;
-onepassword-key A3- [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} ;
-aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; aws-mws-token amzn.mws. [0-9a-f-]{36} ;
-jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ; jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ;
-crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; buildkite-token bkua_ bkct_ bkaj_ [0-9a-f]{40} ;
-facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ; instagram-token IGQV [\w-]{100,} ;
-dropbox-token sl. (?:u\.)?[\w-]{50,} ; hubspot-token pat- [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} ;
-google-refresh-token 1//0 [\w-]{35,} ; google-api-key AQ. Ab[\w-]{40,} ; nuget-key oy2 [a-z0-9]{43}(?![A-Za-z0-9]) ;
-adobe-secret p8e- [A-Za-z0-9-]{28,} ; alibaba-key LTAI [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) ;
-tencent-key AKID (?=[A-Za-z]*[0-9])[A-Za-z0-9]{32}(?![A-Za-z0-9]) ; contentful-token CFPAT- [\w-]{40,} ;
-plaid-token access- (?:sandbox|development|production)-[0-9a-f-]{36} ; prefect-key pnu_ pnb_ [A-Za-z0-9]{36} ;
-readme-key rdme_ [a-z0-9]{60,} ; shippo-token shippo_live_ shippo_test_ [0-9a-f]{40} ;
-typeform-token tfp_ [\w.=-]{40,} ; duffel-token duffel_live_ duffel_test_ [\w=-]{40,} ;
-easypost-key EZAK EZTK [A-Za-z0-9]{54} ; frameio-token fio-u- [\w=-]{60,} ;
-flutterwave-key FLWSECK- FLWSECK_TEST- [A-Za-z0-9-]{12,} ; lob-key live_ [0-9a-f]{35}(?!\w) ;
-harness-token pat. sat. [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} ; infracost-key ico- [A-Za-z0-9]{32} ;
-openshift-token sha256~ [\w-]{43} ; scalingo-token tk-us- tk-eu- [\w-]{48} ; yandex-key AQVN [\w-]{35,40} ;
-yandex-key YC (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) ; yandex-token t1. [\w-]+=*\.[\w-]{80,}=* ;
-yandex-token y0_ [\w-]{50,} ; cloudflare-key v1.0- [0-9a-f]{24}-[0-9a-f]{100,} ;
-resend-key re_ (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} ; tavily-key tvly- [\w-]{20,} ;
-firecrawl-key fc- [0-9a-f]{32}(?!\w) ; fireworks-key fw_ (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} ;
-neon-key napi_ [a-z0-9]{40,} ; posthog-key phx_ [\w-]{40,} ; razorpay-key rzp_live_ rzp_test_ [A-Za-z0-9]{14} ;
-apify-token apify_api_ [A-Za-z0-9]{30,} ; together-key tgp_v1_ [\w-]{40,} ; cerebras-key csk- [a-z0-9]{40,} ;
-vercel-token vercel_blob_rw_ [A-Za-z0-9]+_[A-Za-z0-9]{20,} ; vercel-token vcp_ vck_ vci_ vca_ vcr_ [A-Za-z0-9]{40,} ;
-infisical-token st. [0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? ; octopus-key API- [A-Z0-9]{25,32}(?![\w-]) ;
-clojars-token CLOJARS_ [0-9a-f]{60} ; trello-token ATTA [0-9a-f]{64} ; render-key rnd_ [A-Za-z0-9]{28,} ;
-authress-key sc_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
-launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ;
-elastic-key essu_ [A-Za-z0-9+/=]{40,} ; nylas-key nyk_v0_ [A-Za-z0-9]{40,} ; jina-key jina_ [A-Za-z0-9]{50,} ;
-voyage-key pa- (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) ; logfire-token pylf_v1_ [a-z]{2}_[A-Za-z0-9]{40,} ;
-mailersend-key mlsn. [0-9a-f]{60,} ; stytch-secret secret-live- secret-test- [\w=-]{36,} ;
-packagist-token packagist_ [a-z]{3}_[0-9a-f]{60,} ; aiven-password AVNS_ [\w-]{15,} ;
-datastax-token AstraCS: \w+:[0-9a-f]{64} ;
-cockroach-key CCDB1_ [A-Za-z0-9]{22}_[A-Za-z0-9]{40} ; atlas-secret mdb_sa_sk_ [\w-]{40} ;
-baidu-key bce-v3/ ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} ; salesforce-token 00D [A-Za-z0-9]{12,15}![\w.]{80,} ;
-paypal-token access_token$production$ [a-z0-9]{13,}\$[0-9a-f]{32} ; polar-token polar_oat_ [A-Za-z0-9]{30,} ;
-rootly-key rootly_ [0-9a-f]{60,} ; zuplo-key zpka_ [0-9a-f]{32}_[0-9a-f]{8} ; wakatime-key waka_ [0-9a-f-]{36} ;
-intra42-secret s-s4t2ud- s-s4t2af- [0-9a-f]{64} ; checkly-key cu_ [0-9a-f]{32}(?!\w) ; pubnub-key sec-c- [\w=-]{36,} ;
-trigger-key tr_dev_ tr_prod_ [A-Za-z0-9]{20,} ; dnsimple-token dnsimple_a_ dnsimple_u_ [A-Za-z0-9]{30,} ;
-valtown-token vtwn_ [A-Za-z0-9]{20,} ; pangea-token pts_ [a-z0-9]{32}(?!\w) ; settlemint-token sm_aat_ sm_pat_ \w{16,} ;
-private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} ;
-login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
-jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
+[A-Za-z0-9]{30,} github-token=ghp_,gho_,ghu_,ghr_,ghs_ huggingface-token=hf_ npm-token=npm_ groq-key=gsk_ xai-key=xai-
+linear-key=lin_api_,lin_oauth_ notion-token=ntn_ age-key=AGE-SECRET-KEY- perplexity-key=pplx- replicate-token=r8_
+netlify-token=nfp_ runpod-key=rpa_ apify-token=apify_api_ neon-key=napi_ cerebras-key=csk- nylas-key=nyk_v0_
+vercel-token=vcp_,vck_,vci_,vca_,vcr_ jina-key=jina_ readme-key=rdme_ infracost-key=ico- easypost-key=EZAK,EZTK
+prefect-key=pnu_,pnb_ polar-token=polar_oat_ dnsimple-token=dnsimple_a_,dnsimple_u_ jfrog-token=cmVmdGtuOjAxO ;
+[A-Za-z0-9]{20,} trigger-key=tr_dev_,tr_prod_ valtown-token=vtwn_ render-key=rnd_ ; [A-Za-z0-9]{10,}
+stripe-key=sk_live_,sk_test_,rk_live_,rk_test_ razorpay-key=rzp_live_,rzp_test_ ; [\w-]{10,}
+slack-token=xoxb-,xoxp-,xoxa-,xoxr-,xoxs-,xoxo- slack-token=xoxc-,xoxe-,xapp- aiven-password=AVNS_
+anthropic-key=sk-ant- flutterwave-key=FLWSECK-,FLWSECK_TEST- ; [\w.%-]{10,} slack-token=xoxd-,xoxe. ;
+[\w-]{20,}(?:\.[\w-]+)* google-oauth=GOCSPX-,ya29. openrouter-key=sk-or- openai-key=sk- vault-token=hvs.,hvb.,hvr.
+gitlab-token=glpat-,glrt-,gldt-,glptt-,glcbt-,gloas- gitlab-token=glagent-,glft-,glsoat-,glimt-,glffct-,glrtr-
+gitlab-token=GR1348941 docker-token=dckr_pat_,dckr_oat_ supabase-key=sb_secret_ tavily-key=tvly-
+github-token=github_pat_ square-token=sq0atp-,sq0csp- settlemint-token=sm_aat_,sm_pat_ ; [\w-]{30,}
+google-api-key=AIza google-refresh-token=1//0 newrelic-key=NRII-,NRIQ-,NRAL- yandex-key=AQVN
+figma-token=figd_,figu_,figo_ contentful-token=CFPAT- adobe-secret=p8e- ; [\w-]{40,} posthog-key=phx_
+together-key=tgp_v1_ atlas-secret=mdb_sa_sk_ fly-token=fo1_ openshift-token=sha256~ scalingo-token=tk-us-,tk-eu-
+google-api-key=AQ.Ab pypi-token=pypi- heroku-key=HRKU-AA nvidia-key=nvapi- ; [\w-]{50,} yandex-token=y0_
+dropbox-token=sl.,sl.u. ; [\w-]{100,} instagram-token=IGQV facebook-token=EAAC,EAAM ; [\w.=-]{30,}
+atlassian-token=ATATT3,ATCTT3 frameio-token=fio-u- duffel-token=duffel_live_,duffel_test_
+planetscale-token=pscale_tkn_,pscale_pw_,pscale_oauth_ ; [\w.=-]{36,} stytch-secret=secret-live-,secret-test-
+pubnub-key=sec-c- typeform-token=tfp_ ; [A-Za-z0-9+/=]{16,} stripe-key=whsec_
+login-url=cG9zdGdyZX,bXlzcWw6Ly,bW9uZ29kYi,cmVkaXM,YW1xcD ; [A-Za-z0-9+/=]{32,} grafana-token=glc_ elastic-key=essu_
+aws-bedrock-key=ABSK ; [\w+/=-]{40,} sentry-token=sntrys_ fly-token=fm2_ onepassword-token=ops_eyJ ;
+[0-9a-fA-F]{32,}(?:-\w+)?(?![\w-]) mailgun-key=key- databricks-token=dapi pulumi-token=pul- lob-key=live_
+checkly-key=cu_ firecrawl-key=fc- brevo-key=xkeysib-,xsmtpsib- mailersend-key=mlsn. supabase-key=sbp_
+digitalocean-token=dop_v1_,doo_v1_,dor_v1_ shopify-token=shpat_,shpca_,shppa_,shpss_ sentry-token=sntryu_
+rubygems-key=rubygems_ buildkite-token=bkua_,bkct_,bkaj_ trello-token=ATTA sourcegraph-token=slk_,sgd_
+sonar-token=squ_,sqp_,sqa_ shippo-token=shippo_live_,shippo_test_ rootly-key=rootly_ clojars-token=CLOJARS_
+intra42-secret=s-s4t2ud-,s-s4t2af- ; [0-9a-f-]{36} langfuse-key=sk-lf- aws-mws-token=amzn.mws. wakatime-key=waka_
+plaid-token=access-sandbox-,access-development-,access-production- ; [0-9a-f]{24}-[0-9a-f]{34,} postman-key=PMAK-
+cloudflare-key=v1.0- ; (?=\w{40})[A-Za-z0-9]{2,32}_[A-Za-z0-9]{8,} grafana-token=glsa_ circleci-token=CCIPAT_,CCIPRJ_
+pinecone-key=pcsk_ langsmith-key=lsv2_pt_,lsv2_sk_ cockroach-key=CCDB1_ vercel-token=vercel_blob_rw_ zuplo-key=zpka_
+logfire-token=pylf_v1_ packagist-token=packagist_ ; [A-Z0-9]{16}(?![A-Za-z0-9/+]) aws-access-key=AKIA,ASIA ;
+[A-Z0-9]{25,32}(?![\w-]) octopus-key=API- newrelic-key=NRAK- ; [A-Za-z0-9]{32}(?![A-Za-z0-9]) tencent-key=AKID
+crates-token=cio bitbucket-token=ATBB pangea-token=pts_ ; [A-Za-z0-9]{43}(?![A-Za-z0-9]) notion-token=secret_
+nuget-key=oy2 ; [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) alibaba-key=LTAI ; [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/])
+jfrog-key=AKCp ; [\w-]{56,64}(?![\w+/=-]) square-token=EAAA ; (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,}
+fireworks-key=fw_ ; (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} resend-key=re_ ;
+(?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) voyage-key=pa- ; (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) yandex-key=YC ;
+[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} github-token=ghs_ ; (?:services|workflows|triggers)/([\w/-]{20,})
+slack-webhook=hooks.slack.com/ ; \d{10,20}/([\w-]{40,}) discord-webhook=/api/webhooks/ ; \w+/([\w@/-]{60,})
+teams-webhook=.webhook.office.com/ ; [\w-]{16,64}\.[\w-]{16,64} sendgrid-key=SG. ; (?<=[0-9]{8}:AA)[\w-]{30,40}
+telegram-token=:AA ; (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} doppler-token=dp. ;
+[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} tailscale-key=tskey- ; (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,}
+terraform-token=.atlasv1. ; (?:\w{5,16}_)?[0-9a-f]{40} sourcegraph-token=sgp_ ; [A-Z0-9]{8,24}\.[A-Z0-9]{64}
+dynatrace-token=dt0c01.,dt0s01.,dt0s16. ; [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}
+onepassword-key=A3- ; [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} hubspot-token=pat- ; [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20}
+harness-token=pat.,sat. ; [\w-]+=*\.[\w-]{80,}=* yandex-token=t1. ;
+[0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? infisical-token=st. ;
+[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} authress-key=sc_,scauth_,authress_ ;
+[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} launchdarkly-key=sdk-,api- ; \w+:[0-9a-f]{64}
+datastax-token=AstraCS: ; ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} baidu-key=bce-v3/ ; [A-Za-z0-9]{12,15}![\w.]{80,}
+salesforce-token=00D ; [a-z0-9]{13,}\$[0-9a-f]{32} paypal-token=access_token$production$ ;
+B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} private-key=LS0tLS1CRUdJTi ;
+[A-Za-z0-9]{60,}={0,2}(?!\.) grafana-token=eyJrIjoi ; (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} mapbox-token=eyJ ;
+[\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3} jwt=eyJ
 """
 PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:" \
          r"([^\s:\"'\\]{4,200})(?=\\|$)"
@@ -4723,11 +4698,8 @@ NAMED_VENDORS = (
 AWS_KEY = MARK + "aws-access-key]"
 AWS_PAIR = r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?" \
            r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
-SHORTEST_RUN = 18  # no vendor issues anything shorter
-SHORTEST_SOLID = 20  # the same for those without a sign in them
-GATES: dict[str, list[tuple[str, str]]] = {}  # see vendors
-PREFIXES: dict[str, list[tuple[int, str, str, str]]] = {}  # prefix in lower case -> (order, kind, prefix, the rest)
-RUN_CHARS: list[bytes] = []  # what long_runs translates with, once it was needed
+RUN_CHARS = bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32 for code in range(256))
+SHORTEST_RUN = b"a" * 18  # no vendor issues anything shorter
 
 
 def pieces_of(text: str) -> list[str]:
@@ -4735,39 +4707,42 @@ def pieces_of(text: str) -> list[str]:
     return text.replace("_", "-").replace(".", "-").split("-")
 
 
-def vendors() -> dict[str, list[tuple[str, str]]]:
-    """Gate -> (prefix in lower case, prefix) of VENDORS.
+def vendor_tables() -> tuple[dict[str, list[str]], dict[str, list[tuple[str, str, str]]]]:
+    """(gate -> prefixes, prefix in lower case -> its rows (prefix, kind, how it goes on)) of VENDORS.
 
-    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most;
-    "solid" that of a token without any sign, "" that of the others.
+    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most.
     """
-    if not PREFIXES:
-        gates: dict[str, list[tuple[str, str]]] = {}
-        rows: dict[str, list[tuple[int, str, str, str]]] = {}
-        for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
-            for prefix in prefixes:
+    gates: dict[str, list[str]] = {}
+    rows: dict[str, list[tuple[str, str, str]]] = {}
+    for rest, *owners in map(str.split, VENDORS.split(" ;")):
+        for kind, prefixes in (owner.split("=") for owner in owners):
+            for prefix in prefixes.split(","):
                 end = pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." else ""
-                solid = prefix.isalnum() and rest.startswith(("[A-Z0-9]{", "[A-Za-z0-9]{", "[0-9a-f]{", "[a-z0-9]{"))
-                gates.setdefault(end if len(end) > 1 else "solid" if solid else "", []).append((prefix.lower(), prefix))
-                rows.setdefault(prefix.lower(), []).append((len(rows), kind, prefix, rest))
-        GATES.update(gates)  # at once: another thread may ask meanwhile
-        PREFIXES.update(rows)
-    return GATES
+                gates.setdefault(end if len(end) > 1 else "", []).append(prefix)
+                rows.setdefault(prefix.lower(), []).append((prefix, kind, rest))
+    return gates, rows
 
 
-def long_runs(text: str) -> str:
-    """What of the text, one byte a character, is long enough for a token: its runs of letters, digits and others."""
-    if not RUN_CHARS:
-        RUN_CHARS.append(bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32
-                               for code in range(256)))
-    shape, run = text.encode("latin-1").translate(RUN_CHARS[0]) + b" ", b"a" * SHORTEST_RUN
-    runs = []
-    at = shape.find(run)
+GATES, TOKENS = vendor_tables()
+
+
+def token_clues(text: str, low: str) -> set[str]:
+    """The vendors' prefixes and names in the text, one byte a character, where something follows that may be a token."""
+    # Only in runs of letters, digits and others that are long enough for one.
+    shape, runs = text.encode("latin-1").translate(RUN_CHARS) + b" ", []
+    at = shape.find(SHORTEST_RUN)
     while at >= 0:
         end = shape.find(b" ", at)
         runs.append(text[at:end])
-        at = shape.find(run, end)
-    return "_".join(runs)
+        at = shape.find(SHORTEST_RUN, end)
+    if not runs:
+        return set()
+    # One pass over the pieces between signs, where each of 200 prefixes would need its own.
+    joined = "_".join(runs)
+    ends = {piece[-3:] for piece in pieces_of(joined)}
+    ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
+    found = {prefix.lower() for end in (ends & GATES.keys()) | {""} for prefix in GATES.get(end, ()) if prefix in joined}
+    return found.union([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
 
 
 # What the names of secrets contain.
@@ -4800,22 +4775,6 @@ PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
 COOKIE_PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
 LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
           ":$", *COOKIE_PATHS)
-
-
-def token_clues(text: str, low: str) -> set[str]:
-    """The vendors' prefixes and names in the text, in lower case, where something follows that may be a token."""
-    runs = long_runs(text)
-    if not runs:
-        return set()
-    # One pass over the pieces between signs, where each of 200 prefixes would need its own.
-    pieces, gates = pieces_of(runs), vendors()
-    ends = {piece[-3:] for piece in pieces}
-    ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
-    solid = " ".join([piece for piece in pieces if len(piece) >= SHORTEST_SOLID])
-    found = {word for end in (ends & gates.keys()) | {""} for word, prefix in gates[end] if prefix in runs}
-    found.update([word for word, prefix in gates["solid"] if prefix in solid])
-    found.update([name for _, name, part, _ in NAMED_VENDORS if part in runs and (name == part or name in low)])
-    return found
 
 
 def clues(text: str, is_typed: bool) -> set[str]:
@@ -4896,7 +4855,8 @@ def without_tokens(text: str, low: str, found: set[str]) -> str:
     """The text without what vendors issue, known by its prefix or by a name in the text."""
     from functools import partial
 
-    for _, kind, prefix, rest in sorted([row for word in found & PREFIXES.keys() for row in PREFIXES[word]]):
+    rows = [row for word in found & TOKENS.keys() for row in TOKENS[word]]
+    for prefix, kind, rest in sorted(rows, key=lambda row: -len(row[0])):
         if prefix in text:
             text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
     patterns = [(kind, pattern) for kind, name, _, pattern in NAMED_VENDORS if name in found]
