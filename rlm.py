@@ -4452,21 +4452,15 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
 
 
-class Memo(dict["Any", "Any"]):
-    """Argument -> what a function makes of it, when first asked for; never more than MAX_KNOWN at a time."""
+class Patterns(dict[str, "re.Pattern[str]"]):
+    """Source of a regex -> the regex, compiled when first asked for."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-
-    def __missing__(self, argument: Any) -> Any:
-        if len(self) >= MAX_KNOWN:  # a text can hold any number of names
-            self.clear()
-        self[argument] = made = self.function(argument)
-        return made
+    def __missing__(self, source: str) -> re.Pattern[str]:
+        self[source] = pattern = re.compile(source)
+        return pattern
 
 
-MAX_KNOWN = 4096
-PATTERNS = Memo(lambda source: re.compile(source))
+PATTERNS = Patterns()
 PRIVATE = "[private]"
 MARK = "[redacted:"
 
@@ -4595,22 +4589,36 @@ def is_said(value: str) -> bool:
     return is_password(value, False, False) and not PATTERNS[NOT_SAID].fullmatch(value)
 
 
-def replaced_at(
-    text: str, low: str, start: str, pattern: str, replacement: Callable[[str, re.Match[str]], str], kind: str
-) -> str:
-    """The text with the replacement(kind, match) of each match of the pattern that begins with start, as found in low.
+SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank for \s
 
-    To look for a literal in the text in lower case (low) is far faster than to let a regex ignore case.
+
+def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
+    """The text without these spans (start, end, what stands there instead), in order; the same object if none.
+
+    What stands there does so in each of several texts that separators join. A span may reach into the next.
     """
     pieces: list[str] = []
-    done, at = 0, low.find(start)
+    done = 0
+    for start, end, mark in spans:
+        if end > done:
+            pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, max(start, done), end)]
+            done = end
+    return "".join([*pieces, text[done:]]) if spans else text
+
+
+def matches_at(text: str, low: str, start: str, pattern: str) -> Iterator[re.Match[str]]:
+    """Matches of the pattern, which begins with *start* where that is given; low is the text in lower case.
+
+    To look for a literal in the text in lower case is far faster than to let a regex ignore case.
+    """
+    if not start:
+        yield from PATTERNS[pattern].finditer(text)
+    at = low.find(start) if start else -1
     while at >= 0:
         match = PATTERNS[pattern].match(text, at)
-        if match and (new := replacement(kind, match)) != match[0]:
-            pieces += [text[done:at], new]
-            done = match.end()
+        if match:
+            yield match
         at = low.find(start, match.end() if match else at + len(start))
-    return "".join([*pieces, text[done:]]) if pieces else text
 
 
 # -- by shape -----------------------------------------------------------------
@@ -4695,9 +4703,6 @@ NAMED_VENDORS = (
     ("private-key", "kty", "", r"[\"'](?:d|p|q|dp|dq|qi|k)\\{0,15}[\"']\s?:\s{0,4}\\{0,15}[\"']([\w-]{20,})"),
     ("kubernetes-secret", "kind: secret", "", r"(?:\n|\\n)[ ]{1,8}[\w.-]{1,80}: ([A-Za-z0-9+/]{8,}={0,2})(?=\s|\\)"),
 )
-AWS_KEY = MARK + "aws-access-key]"
-AWS_PAIR = r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?" \
-           r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
 RUN_CHARS = bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32 for code in range(256))
 SHORTEST_RUN = b"a" * 18  # no vendor issues anything shorter
 
@@ -4707,27 +4712,25 @@ def pieces_of(text: str) -> list[str]:
     return text.replace("_", "-").replace(".", "-").split("-")
 
 
-def vendor_tables() -> tuple[dict[str, list[str]], dict[str, list[tuple[str, str, str]]]]:
-    """(gate -> prefixes, prefix in lower case -> its rows (prefix, kind, how it goes on)) of VENDORS.
-
-    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most.
-    """
-    gates: dict[str, list[str]] = {}
-    rows: dict[str, list[tuple[str, str, str]]] = {}
-    for rest, *owners in map(str.split, VENDORS.split(" ;")):
-        for kind, prefixes in (owner.split("=") for owner in owners):
-            for prefix in prefixes.split(","):
-                end = pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." else ""
-                gates.setdefault(end if len(end) > 1 else "", []).append(prefix)
-                rows.setdefault(prefix.lower(), []).append((prefix, kind, rest))
-    return gates, rows
+def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """Key -> the values of all pairs with it."""
+    groups: dict[str, list[Any]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
-GATES, TOKENS = vendor_tables()
+TOKENS = [(n_row - 1_000 * len(prefix), kind, NOTHING, prefix, rest)  # as in ROWS
+          for n_row, (rest, *owners) in enumerate(map(str.split, VENDORS.split(" ;")))
+          for kind, prefixes in (owner.split("=") for owner in owners) for prefix in prefixes.split(",")]
+# What a prefix that ends with a sign (ghp_, sk-ant-) has before that, three characters at most -> such prefixes. The
+# others, and those that have less, are at "".
+GATES = grouped((pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." and prefix[-3:-2].isalnum() else "", prefix)
+                for _, _, _, prefix, _ in TOKENS)
 
 
 def token_clues(text: str, low: str) -> set[str]:
-    """The vendors' prefixes and names in the text, one byte a character, where something follows that may be a token."""
+    """The vendors' prefixes and names in the text, one byte a character, where what follows may be a token."""
     # Only in runs of letters, digits and others that are long enough for one.
     shape, runs = text.encode("latin-1").translate(RUN_CHARS) + b" ", []
     at = shape.find(SHORTEST_RUN)
@@ -4741,7 +4744,7 @@ def token_clues(text: str, low: str) -> set[str]:
     joined = "_".join(runs)
     ends = {piece[-3:] for piece in pieces_of(joined)}
     ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
-    found = {prefix.lower() for end in (ends & GATES.keys()) | {""} for prefix in GATES.get(end, ()) if prefix in joined}
+    found = {prefix.lower() for end in {"", *ends} & GATES.keys() for prefix in GATES[end] if prefix in joined}
     return found.union([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
 
 
@@ -4773,8 +4776,6 @@ CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "pr
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
 COOKIE_PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
-LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
-          ":$", *COOKIE_PATHS)
 
 
 def clues(text: str, is_typed: bool) -> set[str]:
@@ -4833,36 +4834,24 @@ def decoded(value: str) -> bytes:
         return b""
 
 
-def marked(kind: str, match: re.Match[str]) -> str:
-    """The match with its secret (group 1, or all of it) replaced by the kind, or as it is when that is a stand-in."""
-    group = 1 if match.re.groups else 0
-    secret = match[group]
-    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)) \
-            or (kind == "password" and secret.lower() in NOT_VALUES):
-        return match[0]
-    if kind == "login-url":  # as in a Secret of Kubernetes: in base64, with a password
-        head, _, rest = decoded(secret).partition(b"://")
-        login, at, _ = rest.partition(b"@")
-        if not (head and at and b":" in login):
-            return match[0]
-    if kind == "kubernetes-secret" and (len(secret) % 4 or not decoded(secret).decode("latin-1").isprintable()):
-        return match[0]
-    start, end = match.start(group) - match.start(), match.end(group) - match.start()
-    return match[0][:start] + MARK + kind + "]" + match[0][end:]
+CHECKS: dict[str, Callable[[str], bool]] = {  # what a secret must be besides, by its kind
+    "openai-key": is_random,
+    "password": lambda secret: secret.lower() not in NOT_VALUES,
+    "basic-auth": lambda secret: b":" in decoded(secret),
+    "login-url": lambda secret: bool(PATTERNS["[^:]+://[^@:]*:[^@]*@"].match(decoded(secret).decode("latin-1"))),
+    "kubernetes-secret": lambda secret: not len(secret) % 4 and decoded(secret).decode("latin-1").isprintable(),
+}
+# What documentation says, and what databases are installed with on the developer's own machine.
+GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
+                 r"|(\w+):\1@(?:localhost|127\.0\.0\.1|\w+)(?![\w.-]))"
 
 
-def without_tokens(text: str, low: str, found: set[str]) -> str:
-    """The text without what vendors issue, known by its prefix or by a name in the text."""
-    from functools import partial
-
-    rows = [row for word in found & TOKENS.keys() for row in TOKENS[word]]
-    for prefix, kind, rest in sorted(rows, key=lambda row: -len(row[0])):
-        if prefix in text:
-            text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
-    patterns = [(kind, pattern) for kind, name, _, pattern in NAMED_VENDORS if name in found]
-    for kind, pattern in [*patterns, ("aws-secret-key", AWS_PAIR)] if AWS_KEY in text else patterns:
-        text = PATTERNS[pattern].sub(partial(marked, kind), text)
-    return text
+def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
+    """Is what a rule of that kind found (group 1, or all of the match) believable as a secret?"""
+    secret = match[match.re.groups and 1]
+    looks = is_said(secret) if least == SAID else not least or texture(secret) >= least
+    return looks and not is_stand_in(secret) and CHECKS.get(kind, bool)(secret) \
+        and not PATTERNS[GENERIC_LOGINS].match(match.string, match.start())
 
 
 # -- key blocks, files of passwords, and what the user marked ------------------
@@ -4877,20 +4866,6 @@ LINE_ENDS = r"(?:[\s\"',>|]|\\{1,15}[nr]|[0-9]{1,6}\u2192){1,12}"
 BLOCK_TAIL = rf"(?:[A-Za-z0-9+/]{{32,76}}{LINE_ENDS})+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{LINE_ENDS})?\Z"
 MAX_TAIL = 4_096
 PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
-SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank for \s
-
-
-def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """The text without these spans (start, end, what stands there instead), in order; the same object if none.
-
-    What stands there does so in each of several texts that separators join.
-    """
-    pieces: list[str] = []
-    done = 0
-    for start, end, mark in spans:
-        pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, start, end)]
-        done = end
-    return "".join([*pieces, text[done:]]) if spans else text
 
 
 def without_blocks(text: str) -> str:
@@ -4900,22 +4875,14 @@ def without_blocks(text: str) -> str:
         if "Private-Lines: " in text else []
     heads = [head.span() for head in PATTERNS[BLOCK].finditer(text)] if "BEGIN " in text else []
     for (start, begin), (limit, _) in zip(heads, [*heads[1:], (len(text), 0)]):
-        closing = PATTERNS[BLOCK_END].search(text, begin, limit)
-        body_end = closing.start() if closing else PATTERNS[BLOCK_BODY].match(text, begin, limit).end()  # type: ignore
-        if PATTERNS[BASE64_LINE].search(text, begin, body_end):
-            spans.append((start, closing.end() if closing else body_end, mark))
-    first = heads[0][0] if heads else len(text)
-    closing = PATTERNS[BLOCK_END].search(text, 0, first)  # of a block whose head was cut off
+        closing = PATTERNS[BLOCK_END].search(text, begin, limit) or PATTERNS[BLOCK_BODY].match(text, begin, limit)
+        if closing and PATTERNS[BASE64_LINE].search(text, begin, closing.end()):
+            spans.append((start, closing.end(), mark))
+    closing = PATTERNS[BLOCK_END].search(text, 0, heads[0][0] if heads else len(text))  # the head was cut off
     tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - MAX_TAIL) : closing.start()])
     if closing and tail:
         spans.append((closing.start() - len(tail[0]), closing.end(), mark))
-    apart: list[tuple[int, int, str]] = []
-    done = 0
-    for start, end, mark in sorted(spans):  # one without its end may reach into the next
-        if end > done:
-            apart.append((max(start, done), end, mark))
-            done = end
-    return without_spans(text, apart)
+    return without_spans(text, sorted(spans))
 
 
 PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
@@ -4945,8 +4912,8 @@ def without_private(text: str, to_the_end: bool = True) -> str:
 
 # -- by place -----------------------------------------------------------------
 
-# The clue, the kind, how much the value must look like one at least, what it begins with in lower case, the regex from
-# there. The secret is group 1.
+# The clue ("": always), the kind, how much the value must look like one, what it begins with in lower case, the regex
+# from there. The secret is group 1.
 VALUE = r"\\*['\"]?([^\s'\"\\]{4,200})"
 ECHOED = r"\w{4,6} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
@@ -4958,6 +4925,9 @@ LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{
              r"([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
 TAB = r"(?:\t|\\t)"
 PLACES = (
+    ("", "aws-secret-key", NOTHING, MARK + "aws-access-key]",
+     r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
+     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
     ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
                                         r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
     ("://", "password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
@@ -5025,65 +4995,51 @@ OPTIONS = (
     ("aA", SAID, "https?|ab", f"-[aA] {USER}:"),
     ("uU", SAID, r"smb\w+|rpcclient|\w*ftp", f"-[uU] ?{USER}?[%,:]"),
 )
-# What documentation says, and what databases are installed with on the developer's own machine.
-GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
-                 r"|(\w+):\1@(?:localhost|127\.0\.0\.1|\w+)(?![\w.-]))"
-
-
-def placed(least: int, kind: str, match: re.Match[str]) -> str:
-    """The match of one of PLACES as marked gives it, but only where the value is believable there."""
-    if kind == "basic-auth" and b":" not in decoded(match[1]):
-        return match[0]
-    believable = is_said(match[1]) if least == SAID else not least or texture(match[1]) >= least
-    if not believable or PATTERNS[GENERIC_LOGINS].match(match.string, match.start()):
-        return match[0]
-    return marked(kind, match)
-
-
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
+# Clue -> (order, kind, least, start, the regex); that of a vendor's token, with an order below 0, goes on behind start.
+ROWS = grouped([
+    *((row[3].lower(), row) for row in TOKENS),
+    *((name, (n, kind, NOTHING, "", pattern)) for n, (kind, name, _, pattern) in enumerate(NAMED_VENDORS)),
+    *((clue, (n, *place)) for n, (clue, *place) in enumerate(PLACES, 100)),
+])
 
 
-def without_cookies(kind: str, match: re.Match[str]) -> str:
-    """A cookie header without the values of the cookies that let somebody in."""
-    def clean(cookie: re.Match[str]) -> str:
-        stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
-        return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
-
-    return PATTERNS[COOKIE].sub(clean, match[0])
-
-
-def without_logins(text: str, low: str, found: set[str]) -> str:
-    """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
-    from functools import partial
-
-    places = [place for place in PLACES if place[0] in found]
-    present = {start for start in {place[3] for place in places} if start in low}
-    for _, kind, least, start, pattern in places:
-        replacement = without_cookies if kind == "cookies" else partial(placed, least)
-        if start in present and (new := replaced_at(text, low, start, pattern, replacement, kind)) is not text:
-            text, low = new, lowered(new)
+def without_known(text: str, low: str, found: set[str]) -> str:
+    """The text without what vendors issue, passwords in URLs, authorization headers, cookies and the like."""
+    for order, kind, least, start, pattern in sorted(row for clue in {"", *found} & ROWS.keys() for row in ROWS[clue]):
+        matches = matches_at(text, low, start.lower(), begins(start) + pattern if order < 0 else pattern)
+        if kind == "cookies":
+            spans = [(*cookie.span(2), MARK + "cookie]") for match in matches
+                     for cookie in PATTERNS[COOKIE].finditer(text, *match.span())
+                     if texture(cookie[2]) >= MIXED and PATTERNS[LETS_IN].search(cookie[1])]
+        else:
+            spans = [(*match.span(match.re.groups and 1), f"{MARK}{kind}]") for match in matches
+                     if is_secret_at(match, kind, least)]
+        if spans:
+            text = without_spans(text, spans)
+            low = lowered(text)
     return text
 
 
 def without_options(text: str, low: str, found: set[str]) -> str:
     """The text without the passwords that programs are given by their options."""
-    pieces: list[str] = []
-    done = 0
+    spans: list[tuple[int, int, str]] = []
+    clean, done, mark = "", 0, MARK + "password]"
     for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
         if at < done:
             continue
-        before = ("".join(pieces[-6:]) + text[max(done, at - 200) : at])[-200:]
+        before = (clean + text[max(done, at - 200) : at])[-200:]  # clean: a secret is no program
         command = PATTERNS[r"[\n|;&]"].split(before)[-1]
         for letters, least, programs, option in OPTIONS:
             match = PATTERNS[option + VALUE].match(text, at) if text[at + 1] in letters else None
-            if match and PATTERNS[f"(?:{programs}) "].search(command):
-                if (new := placed(least, "password", match)) != match[0]:
-                    pieces += [text[done:at], new]
-                    done = match.end()
-                    break
-    return "".join([*pieces, text[done:]]) if pieces else text
+            if match and PATTERNS[f"(?:{programs}) "].search(command) and is_secret_at(match, "password", least):
+                start, done = match.span(1)
+                spans.append((start, done, mark))
+                clean = before + text[at:start] + mark
+                break
+    return without_spans(text, spans)
 
 
 # -- by name ------------------------------------------------------------------
@@ -5397,23 +5353,22 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
         while at >= 0:
             places.append((at, word))
             at = low.find(word, at + len(word))
-    pieces: list[str] = []
-    done = after = 0
+    spans: list[tuple[int, int, str]] = []
+    after = 0
     for at, word in sorted(places):
-        if at < after:
-            continue
-        start, end, kind, after = assigned(text, at, word)
-        if kind and start >= done:
-            pieces += [text[done:start], MARK, kind, "]"]
-            done = after = end
-    return "".join([*pieces, text[done:]]) if pieces else text
+        if at >= after:
+            start, end, kind, after = assigned(text, at, word)
+            if kind and (not spans or start >= spans[-1][1]):
+                spans.append((start, end, f"{MARK}{kind}]"))
+                after = end
+    return without_spans(text, spans)
 
 
 # -- all of it ----------------------------------------------------------------
 
 RULES = (
-    (lambda text, low, found: without_blocks(without_private(text)), PRIVATE_CLUES), (without_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
-    (without_assigned, (*KEYWORDS, *FOREIGN)),
+    (lambda text, low, found: without_blocks(without_private(text)), PRIVATE_CLUES), (without_known, ()),
+    (without_options, (" -",)), (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
 MAX_LOOKS = 8  # two do for any text that was not made to need more
@@ -5447,7 +5402,8 @@ def cleaned(text: str, found: set[str]) -> str:
 
 def redact(text: str) -> str:
     """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
-    return cleaned(text, clues(text, len(text) <= MAX_TYPED)) if len(text) >= 8 else text
+    found = clues(text, len(text) <= MAX_TYPED) if len(text) >= 8 else None
+    return without_secrets(text, lowered(text), found) if found else text
 
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
@@ -5456,12 +5412,10 @@ HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secre
 JWK_NAMES = ("d", "p", "q", "dp", "dq", "qi", "k", "kty")  # the private parts of a key in JSON, and what tells that
 
 
-def told_by(name: object) -> int:
+def told_by(name: str) -> int:
     """Whether the name of a dict's entry holds a secret (2), tells something of its value (1) or neither (0)."""
-    if not isinstance(name, str):
-        return 0
-    return 2 if redact(name) != name else int(name in JWK_NAMES or name.lower().endswith((*HEADERS, "value"))
-                                              or PROMISES[name][1] > 0)
+    tells = name in JWK_NAMES or name.lower().endswith((*HEADERS, "value")) or PROMISES[name][1]
+    return 2 if redact(name) != name else int(bool(tells))
 
 
 TOLD_BY = Memo(told_by)
@@ -5500,9 +5454,9 @@ def printed(text: str) -> str:
     return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, rest) if opened else text
 
 
-def name_given(value: dict[object, object], key: object, outer: str) -> str:
+def name_given(value: dict[str, object], key: str, outer: str) -> str:
     """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
-    if not isinstance(key, str) or not (outer or TOLD_BY[key]):
+    if not (outer or TOLD_BY[key]):
         return ""
     if outer.lower() in HOLDERS and not PROMISES[key][1]:
         return "" if (PATTERNS[SEGMENT].findall(key) or [""])[-1].lower() in ABOUT else outer[:-1]
@@ -5527,20 +5481,17 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def redacted_list(value: list[object], name: str, depth: int, found: set[str], tool: bool) -> list[object]:
-    """What redacted makes of a list: what an item names may be in the next, too: ["--password", "hunter2"]."""
-    items = value if found.isdisjoint(PRIVATE_CLUES) else without_spread(value)
-    new = [redacted(item, name, depth, found, tool) for item in items]
+def without_arguments(items: list[object], new: list[object]) -> None:
+    """Takes out of the new items of a list what the old ones before them speak of: ["--password", "hunter2"]."""
     for place, (before, item) in enumerate(zip(items, items[1:]), 1):
         if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
-            label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
-            if (is_header or (PROMISES[label][1] and not item.startswith("-") and texture(item) >= MIXED)) \
-                    and PATTERNS[NAME].fullmatch(label):
-                new[place] = under_name(label, item)
-    return value if all(after is before for after, before in zip(new, value)) else new
+            name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
+            if (is_header or (PROMISES[name][1] and not item.startswith("-") and texture(item) >= MIXED)) \
+                    and PATTERNS[NAME].fullmatch(name):
+                new[place] = under_name(name, item)
 
 
-def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) -> object:
+def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
     """What redact_value makes of a value that lies so deep under that name; tool: it is what a tool printed."""
     if isinstance(value, str):
         clean = cleaned(printed(value) if tool else value, found)
@@ -5549,11 +5500,14 @@ def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) 
         return value
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
-    if isinstance(value, list):
-        return redacted_list(value, name, depth + 1, found, tool)
     is_private = not found.isdisjoint(PRIVATE_CLUES)
+    if isinstance(value, list):
+        items = without_spread(value) if is_private else value
+        new = [redacted(item, name, depth + 1, found, tool) for item in items]
+        without_arguments(items, new)
+        return value if all(after is before for after, before in zip(new, value)) else new
     tool = tool or (is_private and value.get("type") == "tool_result")
-    pairs: dict[object, object] = {}
+    pairs: dict[str, object] = {}
     for key, item in value.items():
         free = clean = redact(key) if TOLD_BY[key] > 1 else key
         while free in pairs:
@@ -5563,15 +5517,16 @@ def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) 
     return value if all(pairs.get(key, pairs) is item for key, item in value.items()) else pairs
 
 
-def redact_value(value: object) -> object:
+def redact_value(value: Any) -> Any:
     """The value with redact done to every string in it, keys too; a string under a secret's name is judged by that.
 
     Dicts and lists are copied where something in them changes; without secrets the same object comes back.
     """
     texts: set[str] = set()
-    level, is_told = [value], False
+    level: list[Any] = [value]
+    is_told = False
     while level:
-        below: list[object] = []
+        below: list[Any] = []
         for item in level:
             if isinstance(item, str):
                 texts.add(item)
