@@ -4521,7 +4521,7 @@ WORDS = r"[A-Za-z]+(?:[ _./:+?!|-]+[A-Za-z]+)*[ _./:-]*\d{0,2}[.?!:;]?"
 CODE = r"[A-Za-z_$][\w$]*(?:(?:\??\.|::|->)[A-Za-z_$][\w$]*)+[?!]?"
 STEMS = r"(?i)pass|pwd|token|secret|cred|key|auth"
 VISIBLE = r"(?:[!-\[\]-~]|\\(?!u(?!00)[0-9a-f]{4}))+"  # no blank, nothing but ASCII, not escaped either
-UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+HEX_OR_UUID = r"[0-9a-fA-F]*|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 SEGMENT = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
 
 NOTHING, WORDLIKE, MIXED, RANDOM, SAID = range(5)
@@ -4555,28 +4555,23 @@ def texture(value: str) -> int:
     return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
 
 
+NO_PASSWORDS = VARIABLES | NOT_VALUES | ABOUT
+
+
 def is_password(value: str, quoted: bool, env: bool) -> bool:
     """Is it believable as the value of a name that means a password?"""
-    if len(value) < 4:
-        return False
-    look = texture(value)
+    look = texture(value) if len(value) >= 4 else NOTHING
     if look >= MIXED:
         return True
     if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
-        return not is_stand_in(value) or env
-    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
-        return False
-    if env:
-        return True
-    words = [word.lower() for word in PATTERNS["[A-Za-z]+"].findall(value)]
-    if PATTERNS[STEMS].search(value) or PATTERNS[TECHNICAL].fullmatch(value):
-        return False
-    if not (VARIABLES | NOT_VALUES | ABOUT).isdisjoint(words):
-        return False
-    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
-        return True
-    # Not "Passwort", the label of a field. But correct-horse-9.
-    return quoted and value.islower() and (value.isalpha() or (len(words) > 1 and value[-1].isdigit()))
+        return env or not is_stand_in(value)
+    words = {word.lower() for word in PATTERNS["[A-Za-z]+"].findall(value)}
+    if look == NOTHING or env or PATTERNS[STEMS].search(value) or PATTERNS[TECHNICAL].fullmatch(value) \
+            or not NO_PASSWORDS.isdisjoint(words):
+        return env and look != NOTHING
+    # hunter2, or in quotes correct-horse-9, but not "Passwort", the label of a field
+    return bool(PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value)) \
+        or (quoted and value.islower() and (value.isalpha() or (len(words) > 1 and value[-1].isdigit())))
 
 
 # What a sentence says of a password that is none: 2fa-protected, an address, a version, what has no digit but one sign.
@@ -4772,10 +4767,13 @@ FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
 # Looked for in short texts, too, in which such a character may miss.
 TYPED = ("log in", "mdp", "kennwort", "senha", "clave", "contrase", "wachtwoord", "parola", "heslo")
 MAX_TYPED = 1_500
-CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
-OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
+CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login")
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
 COOKIE_PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
+# Looked for where the first is: one character is found by memchr, thirty times as fast as a word.
+GATED = (("private", PRIVATE_CLUES), ("@", ("://", "thin:", "sqlplus")), ("=", KEYWORDS[-1:]), ("$", (":$",)),
+         *((path[0], (path,)) for path in COOKIE_PATHS))
+OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 
 
 def clues(text: str, is_typed: bool) -> set[str]:
@@ -4786,17 +4784,7 @@ def clues(text: str, is_typed: bool) -> set[str]:
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
-    if "private" in found:
-        found.remove("private")
-        found.update(word for word in PRIVATE_CLUES if word in low)
-    # One character is found by memchr, thirty times as fast as a word.
-    if "@" in low:
-        found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
-    found.update([word for word in COOKIE_PATHS if word[0] in low and word in low])
-    if "=" in low and "psk=" in low:
-        found.add("psk=")
-    if "$" in low and ":$" in low:
-        found.add(":$")
+    found.update([word for gate, words in GATED if gate in low for word in words if word in low])
     if any(head.startswith(OPTION_STARTS) for head in {piece[:2] for piece in low.split(" -")[1:]}):
         found.add(" -")
     if not text.isascii() and (words := [word for char, word in FOREIGN_GATES if char in text]):
@@ -4812,8 +4800,6 @@ def begins(prefix: str) -> str:
 
     The look behind follows the prefix: a regex that begins with a literal is searched for ten times as fast.
     """
-    import re
-
     fixed = re.escape(prefix)
     if not prefix[0].isalnum():
         return fixed
@@ -5109,18 +5095,15 @@ PROMISES = Memo(judged)
 
 def is_secret(value: str, quoted: bool, env: bool) -> bool:
     """Is it believable as the value of a name that means a token, a secret or a key?"""
-    look = texture(value)
-    if len(value) < 6 or look == NOTHING:
-        return False
-    if look == RANDOM:
-        return True
+    look = texture(value) if len(value) >= 6 else NOTHING
+    if look in (NOTHING, RANDOM):
+        return look == RANDOM
+    has_stem = bool(PATTERNS[STEMS].search(value))
     if env:  # my_api_key stands for one, supersecret is one
-        return look == MIXED or not PATTERNS[STEMS].search(value) or (value.islower() and value.isalpha())
-    digits = sum(char.isdigit() for char in value)
-    if look == WORDLIKE or (not quoted and PATTERNS[STEMS].search(value)):
-        return False
-    segments = len(PATTERNS[SEGMENT].findall(value))
-    return digits >= 4 or (len(value) >= 8 and digits >= 2 and segments >= 3) or (len(value) >= 16 and digits >= 2)
+        return look == MIXED or not has_stem or (value.islower() and value.isalpha())
+    digits, segments = sum(map(str.isdigit, value)), PATTERNS[SEGMENT].findall(value)
+    return look == MIXED and (quoted or not has_stem) \
+        and (digits >= 4 or (digits >= 2 and (len(value) >= 16 or (len(value) >= 8 and len(segments) >= 3))))
 
 
 def judge(name: str, value: str, quoted: bool, env: bool) -> str:
@@ -5129,13 +5112,11 @@ def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     low = value.lower()
     if not strength or low == name.lower() or (len(name) > 5 and name.lower() in low) or value.startswith(MARK):
         return ""
-    if strength == 3:
-        return kind if is_password(value, quoted, env) else ""
-    if strength == 2:
-        return kind if is_secret(value, quoted, env) else ""
-    # A name like "key" mostly means something else.
-    plain = PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value)
-    return kind if not plain and len(value) >= 20 and texture(value) == RANDOM else ""
+    if strength > 1:
+        is_one = (is_password if strength == 3 else is_secret)(value, quoted, env)
+    else:  # a name like "key" mostly means something else
+        is_one = len(value) >= 20 and texture(value) == RANDOM and not PATTERNS[HEX_OR_UUID].fullmatch(value)
+    return kind if is_one else ""
 
 
 # What lies between a name and its value; the groups tell in which language.
@@ -5156,7 +5137,6 @@ ASSIGNMENT = (
 )
 NAME = r"[A-Za-z0-9_.-]{1,80}(?![A-Za-z0-9_.-])"
 NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
-CALLS = ("(", "[", "{", "<")
 # Functions that take a secret: x.password("..."), setApiKey("..."), PASSWORD('...') of SQL.
 CALLED = r"(?i:.*\.(?:password|passwd|passphrase|secret_?key|api_?key|(?:access_?|auth_?)token)" \
          r"|(?:.*\.)?(?:set|with)_?\w+)|PASSWORD"
@@ -5166,7 +5146,6 @@ SETTERS = r"(?:\b|(?<=\\[nrt]))(?:set(?:env|x)|ENV|set(?: -\w{1,4})+|(?:config|c
 ENTRIES = r"<(?:entry|string|property|param|item|setting) (?:key|name|id)=\\*[\"']\Z"  # and X in ...="password">X<
 PROPERTIES = r"(?i)(?:spring|quarkus|micronaut|server|jdbc|hibernate|javax?|jakarta|datasource|database|db|mail|ldap" \
              r"|kafka|sasl|ssl|management)\.[\w.-]+"
-COMPARISONS = ("==", "===", "!=", "!==")
 BARE = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]{1,400}"
 BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
 MAX_BARE = 400  # so much is looked at; a secret may be longer
@@ -5189,16 +5168,12 @@ def quoted_end(text: str, start: int, quote: str) -> int:
 def bare_end(text: str, start: int, env: bool) -> int:
     """Where the value ends that begins at start without a quote; start when it goes on as an expression."""
     bare = PATTERNS[BARE].match(text, start)
-    if bare is None:
+    if bare is None or PATTERNS[r" ?[(\[{<]"].match(text, bare.end()):
         return start
     end = bare.end()
-    if text[end : end + 1] in ("(", "[", "{", "<", " ") and text[end : end + 2].strip()[:1] in CALLS:
-        return start
     if env and (line := PATTERNS[BARE_LINE].match(text, start)):  # a shell takes all of the word
         end = line.end() if text[line.end() : line.end() + 1] in ("", "\n", "\r", "\\", "\x1b") else end
-    while end > start and text[end - 1] in ".:?!" and end - start > 1:
-        end -= 1
-    return end
+    return start + max(1, len(text[start:end].rstrip(".:?!")))
 
 
 def name_start(text: str, at: int) -> int:
@@ -5215,47 +5190,33 @@ def name_start(text: str, at: int) -> int:
 
 def value_place(text: str, found: re.Match[str], start: int, sign: str, env: bool) -> tuple[int, int]:
     """(start, end) of the value that is given to the name that starts at start; the same twice when there is none."""
-    at, quote = found.end(), found["quote"]
-    none = at, at
-    if (found["pair"] or found["blank"]) and text[at : at + 1] == "-":  # ["--password", "--verbose"]
-        return none
-    if found["blank"] and (quote or "")[-1:] == "`":  # prose: you can pass `x=1`
-        return none
+    at, quote = found.end(), found["quote"] or ""
     before = text[max(0, start - 100) : start]
     if found["call"]:
         is_set = bool(PATTERNS[CALLED].fullmatch(text, start, found.start()))
     elif found["tag"]:
         is_set = before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
-    else:  # as an option or by a command
-        is_set = not found["blank"] or text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before))
+    elif found["pair"]:  # not ["--password", "--verbose"]
+        is_set = bool(quote) and text[at : at + 1] != "-"
+    elif found["blank"]:  # as an option or by a command, not as in prose: you can pass `x=1`
+        is_set = text[at : at + 1] != "-" and quote[-1:] != "`" \
+            and (text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before)))
+    else:
+        is_set = bool(quote) or sign.strip() not in ("==", "===", "!=", "!==")
     if not is_set:
-        return none
-    if quote:
-        return at, max(at, quoted_end(text, at, quote))
-    if found["pair"] or sign.strip() in COMPARISONS:
-        return none
-    return at, max(at, text.find("<", at, at + MAX_BARE)) if found["tag"] else bare_end(text, at, env)
+        return at, at
+    if found["tag"] and not quote:
+        return at, max(at, text.find("<", at, at + MAX_BARE))
+    return at, max(at, quoted_end(text, at, quote)) if quote else bare_end(text, at, env)
 
 
 def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) -> bool:
     """Is it NAME=value of a shell, NAME: value of a compose file, PASSWORD 'value' of SQL, or ;name=value; ?"""
-    if sign == "=" and text[start - 1 : start] == ";" and not found["quote"]:
-        return True
-    if sign == "=" and "." in name and PATTERNS[PROPERTIES].fullmatch(name):
-        return True
-    if name != name.upper() or "." in name:
-        return False
-    other = sign.strip() == ":" or bool(found["entry"]) or bool(found["blank"] and found["quote"])
-    return sign == "=" or (other and PROMISES[name][1] == 3)
-
-
-def long_name(text: str, start: int, name: str) -> str:
-    """The name with the words before it, where blanks join them: the "Secret Access" of "Secret Access Key: ..."."""
-    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret", "passe"):
-        return name
-    before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
-    escaped = before is not None and text[before.start() - 1 : before.start()] == "\\" and before[0][0] in "nrt"
-    return before[0][escaped:] + name if before else name
+    if name == name.upper() and "." not in name:
+        other = sign.strip() == ":" or bool(found["entry"]) or bool(found["blank"] and found["quote"])
+        return sign == "=" or (other and PROMISES[name][1] == 3)
+    return sign == "=" and ((text[start - 1 : start] == ";" and not found["quote"])
+                            or ("." in name and bool(PATTERNS[PROPERTIES].fullmatch(name))))
 
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
@@ -5319,7 +5280,11 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     if name_found is None:
         return at, at, "", at + 1
     name, on = name_found[0].strip("-."), name_found.end()
-    full_name = long_name(text, start, name)
+    full_name = name
+    if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
+        words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z|(?<=\\[nrt])[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(
+            text, max(0, start - 24), start)
+        full_name = words[0] + name if words else name
     if not PROMISES[full_name][1]:
         return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
