@@ -4487,9 +4487,9 @@ NOT_VALUES = frozenset("""
 none null nil undefined true false yes no on off str string bytes bytearray int integer bool boolean float number char
 chararray object any optional unknown never void self this required optional nullable hidden masked encrypted hashed
 unset empty missing invalid valid default text varchar input prompt file stdin env auto static dynamic inherit basic
-bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token
-tokens key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired
-plaintext click enter forgot reset generate generated random copy show hide update 1password keepassxc
+bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token tokens
+key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired plaintext click
+enter forgot reset generate generated random copy show hide update 1password keepassxc
 """.split())
 # Names that variables have, with or without a number: password = arg1 is code, password: hunter2 is not.
 VARIABLES = frozenset("""
@@ -4507,8 +4507,7 @@ handler callback provider manager service store reader writer parser factory hel
 option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
 disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
 mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
-cloak info data metadata fingerprint thumbprint fpr hasher hashers
-per rate cost costs price bytes bits
+cloak info data metadata fingerprint thumbprint fpr hasher hashers per rate cost costs price bytes bits
 """.split())
 TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps|rfc|pkcs|argon|[bs]crypt" \
             r"|pbkdf|windows|python|java|postgres|mysql|ec|s|k|v)-?\d+[a-z_-]{0,12}"
@@ -4752,10 +4751,8 @@ FOREIGN_WORDS = {
     word.replace("_", " "): name
     for name, words in (
         ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo å:adgangskode "
-                     "ä:salasana hasło lösenord jelszó "
-                     "şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 "
-                     "密码 密碼 口令 비밀번호 패스워드 암호 비번 "
-                     "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
+                     "ä:salasana hasło lösenord jelszó şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 "
+                     "비밀번호 패스워드 암호 비번 كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "è:jeton окен トークン 令牌 토큰"),
         ("api_key", "clé_api clé_d'api clé_d’api clé_secr ã:chave_de_api è:chiave_api api-ключ 秘密鍵 アクセスキー "
                     " ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
@@ -4847,7 +4844,6 @@ BLOCK_END = r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
 # Lines of base64 with what may stand around them: escapes, quotes, line numbers, diff signs, headers. For a block whose
 # end was cut off.
 BLOCK_BODY = r"(?:[\s\\\"'+>|,]|[0-9]{1,6}(?:\u2192|\t)|[A-Z][A-Za-z-]{2,20}: [^\n\\]{0,80}|[A-Za-z0-9+/=]{16,})*"
-BASE64_LINE = r"[A-Za-z0-9+/]{32}"
 LINE_ENDS = r"(?:[\s\"',>|]|\\{1,15}[nr]|[0-9]{1,6}\u2192){1,12}"
 BLOCK_TAIL = rf"(?:[A-Za-z0-9+/]{{32,76}}{LINE_ENDS})+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{LINE_ENDS})?\Z"
 MAX_TAIL = 4_096
@@ -4862,7 +4858,7 @@ def without_blocks(text: str) -> str:
     heads = [head.span() for head in PATTERNS[BLOCK].finditer(text)] if "BEGIN " in text else []
     for (start, begin), (limit, _) in zip(heads, [*heads[1:], (len(text), 0)]):
         closing = PATTERNS[BLOCK_END].search(text, begin, limit) or PATTERNS[BLOCK_BODY].match(text, begin, limit)
-        if closing and PATTERNS[BASE64_LINE].search(text, begin, closing.end()):
+        if closing and PATTERNS["[A-Za-z0-9+/]{32}"].search(text, begin, closing.end()):
             spans.append((start, closing.end(), mark))
     closing = PATTERNS[BLOCK_END].search(text, 0, heads[0][0] if heads else len(text))  # the head was cut off
     tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - MAX_TAIL) : closing.start()])
@@ -4905,10 +4901,10 @@ ECHOED = r"\w{4,6} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
 DATABASES = "|".join(f"(?<={name})" for name in r"""
 postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
-LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
 LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?" \
              r"[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)" \
              r"([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+IDENTIFIED_BY = r" (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"
 TAB = r"(?:\t|\\t)"
 PLACES = (
     ("", "aws-secret-key", NOTHING, MARK + "aws-access-key]",
@@ -4923,15 +4919,12 @@ PLACES = (
     ("auth", "basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
     ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])?"
                                                               r" {0,3}(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("auth", "basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
-    ("auth", "basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
+    ("auth", "basic-auth", NOTHING, "auth", r"\w{4}\\{0,15}\"\s?:\s?\\{0,15}\"([A-Za-z0-9+/]{8,}=*)[\\\"]"),
     ("auth", "basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
-    ("auth", "password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
-    ("auth", "password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
-    ("identified ", "password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) "
-                                                        r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
-    ("identified ", "password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) "
-                                                      r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("auth", "password", MIXED, "auth", r"\w{4}=?\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],"
+                                        r"\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"),
+    ("identified ", "password", NOTHING, "identified ", "IDENTIFIED" + IDENTIFIED_BY),
+    ("identified ", "password", MIXED, "identified ", r"\w{10}" + IDENTIFIED_BY),
     ("login", "password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
                                              r"([^\s\"\\]{1,200})"),
     ("login", "password", SAID, "login", r"\w{5}" + LOGIN_PAIR),
@@ -4965,20 +4958,15 @@ OPTIONS = (
     ("p", SAID, r"7z\w{0,2}|rar", "-p"),
     ("p", WORDLIKE, "login", "-p[ =]?"),
     ("p", NOTHING, "sshpass", "-p ?"),
-    ("p", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|psexec|rdesktop", "-p[ =]?"),
-    ("p", SAID, "openssl", "-pass(?:in|out|word)? pass:"),
-    ("kK", SAID, "openssl", "-[kK] "),
+    ("pw", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|psexec|rdesktop", "(?:-p[ =]?|-w )"),
+    ("pkK", SAID, "openssl", "(?:-pass(?:in|out|word)? pass:|-[kK] )"),
     ("NP", SAID, "ssh-keygen", "-[NP] "),
     ("P", SAID, r"\w*zip\w*|sqlcmd|bcp|tsql|isql|ipmitool|mosquitto_\w+", "-P ?"),
     ("-", SAID, "gpg2?", "--passphrase[ =]"),
-    ("-", WORDLIKE, "redis-cli", "--pass[ =]"),
-    ("a", WORDLIKE, "redis-cli", "-a "),
+    ("-a", WORDLIKE, "redis-cli", "(?:--pass[ =]|-a )"),
     ("w", WORDLIKE, r"ldap\w*", "-w ?"),
-    ("w", SAID, "security", "-w "),
-    ("u", NOTHING, "curl", f"-u[ =]?{USER}:"),
-    ("-", NOTHING, "curl", f"--(?:proxy-)?user[ =]{USER}:"),
-    ("-", SAID, "etcdctl", f"--user[ =]{USER}:"),
-    ("aA", SAID, "https?|ab", f"-[aA] {USER}:"),
+    ("-u", NOTHING, "curl", f"(?:-u[ =]?|--(?:proxy-)?user[ =]){USER}:"),
+    ("-aA", SAID, "https?|ab|etcdctl", f"(?:-[aA] |--user[ =]){USER}:"),
     ("uU", SAID, r"smb\w+|rpcclient|\w*ftp", f"-[uU] ?{USER}?[%,:]"),
 )
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
@@ -4991,8 +4979,9 @@ ROWS = grouped([
 ])
 
 
-def without_known(text: str, low: str, found: set[str]) -> str:
+def without_known(text: str, found: set[str]) -> str:
     """The text without what vendors issue, passwords in URLs, authorization headers, cookies and the like."""
+    low = lowered(text)
     for order, kind, least, start, pattern in sorted(row for clue in {"", *found} & ROWS.keys() for row in ROWS[clue]):
         matches = matches_at(text, low, start.lower(), begins(start) + pattern if order < 0 else pattern)
         if kind == "cookies":
@@ -5008,7 +4997,7 @@ def without_known(text: str, low: str, found: set[str]) -> str:
     return text
 
 
-def without_options(text: str, low: str, found: set[str]) -> str:
+def without_options(text: str, found: set[str]) -> str:
     """The text without the passwords that programs are given by their options."""
     spans: list[tuple[int, int, str]] = []
     clean, done, mark = "", 0, MARK + "password]"
@@ -5032,8 +5021,8 @@ def without_options(text: str, low: str, found: set[str]) -> str:
 
 # What may follow the keyword without changing what the name means.
 TRAILERS = frozenset("""
-prod production dev development test testing staging stage live old new base main default primary secondary backup rw
-ro plain raw text plaintext value str string here b64 base64 root admin user v local ci current
+prod production dev development test testing staging stage live old new base main default primary secondary backup rw ro
+plain raw text plaintext value str string here b64 base64 root admin user v local ci current
 """.split())
 # The word before "key" that makes it one nobody should see, or one that is no secret.
 STRONG_KEYS = frozenset("""
@@ -5046,9 +5035,9 @@ PLAIN_KEYS = frozenset("""
 public pub primary foreign cache sort partition hash object s3 row lookup group index unique composite candidate
 translation i18n locale message react query param header dict map json yaml config setting settings registry hot short
 arrow enter escape tab shift control ctrl meta function any press idempotency dedupe dedup routing shard range order
-data item entry field column table record document doc node local parent child sibling type category host known
-keyboard event state store redis blob file path url attribute attr property prop mapping step task job issue jira sonar
-feature flag topic kafka trusted trust verification verify verifying natural surrogate
+data item entry field column table record document doc node local parent child sibling type category host known keyboard
+event state store redis blob file path url attribute attr property prop mapping step task job issue jira sonar feature
+flag topic kafka trusted trust verification verify verifying natural surrogate
 """.split())
 GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
@@ -5150,13 +5139,12 @@ BARE = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]{1,400}"
 BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
 MAX_BARE = 400  # so much is looked at; a secret may be longer
 BARE_LINE = r"[^\s\x1b\"'`\\]{1,400}"
-QUOTES = r"(\\{0,15})([\"'`])|\n"
 MAX_QUOTED = 16_384
 
 
 def quoted_end(text: str, start: int, quote: str) -> int:
     """Where the string ends that this quote (with its backslashes) opened before start; -1 when it does not."""
-    for found in PATTERNS[QUOTES].finditer(text, start, start + MAX_QUOTED):
+    for found in PATTERNS[r"(\\{0,15})([\"'`])|\n"].finditer(text, start, start + MAX_QUOTED):
         if not found[2]:
             return -1
         # More backslashes than the opening quote has: a quote within the string. Fewer: the text around it ends.
@@ -5229,8 +5217,6 @@ LINKED = (
     rf"|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|(?:re)?set to|changed to))?:?))"
 )
 SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„(]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
-
-
 SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # words are written so, not names of code
 
 
@@ -5239,35 +5225,32 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
 
     is_label: the name is a word of a language, and no sign after it was looked at yet.
     """
-    nothing = on, on, ""
     kind, strength = PROMISES[name]
     if strength < 2 or name.lower() in ("pass", "passes", "passe", "psk") \
-            or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")):
-        return nothing
-    if not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
-        return nothing
-    link, blank = PATTERNS[LINKED].match(text, on), PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on)
+            or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")) \
+            or not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
+        return on, on, ""
     # "password X" first: in "use password X to log in" the link comes later.
-    for linked, before in ((False, blank), (True, link)):
+    for is_linked, source in ((False, r"[^\W\d_]{0,6}?(?=[ ])"), (True, LINKED)):
+        before = PATTERNS[source].match(text, on)
         found = PATTERNS[SPOKEN_VALUE].match(text, before.end()) if before else None
-        if before is None or found is None or not (linked or PATTERNS[SPOKEN].fullmatch(name)):
+        if before is None or found is None or not (is_linked or PATTERNS[SPOKEN].fullmatch(name)):
             continue
-        about = (before["about"] or "").split() if linked else []
-        if (linked and before["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
+        link = before.groupdict("")
+        about = link.get("about", "").split()
+        if (is_linked and link["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
             continue
         value = found["value"].rstrip(".,;:)]}?")
-        start, quoted = found.start("value"), bool(found["quote"])
         if strength == 2:
-            good = bool(judge(name, value, quoted, False)) and (linked or texture(value) == RANDOM)
+            good = bool(judge(name, value, bool(found["quote"]), False)) and (is_linked or texture(value) == RANDOM)
         elif value.isdigit():
-            good = linked and not about and is_said(value)
+            good = is_linked and not about and is_said(value)
         else:
-            quoted = quoted and linked and bool(before["sign"] or before["is"])
-            good = (is_said(value) and (linked or bool(PATTERNS["[0-9]"].search(value)))) \
-                or (quoted and is_password(value, True, False))
+            good = (is_said(value) and (is_linked or bool(PATTERNS["[0-9]"].search(value)))) \
+                or (is_linked and bool(found["quote"] and (link["sign"] or link["is"])) and is_password(value, True, False))
         if good and not value.startswith(MARK):
-            return start, start + len(value), kind
-    return nothing
+            return found.start("value"), found.start("value") + len(value), kind
+    return on, on, ""
 
 
 def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
@@ -5282,8 +5265,7 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     name, on = name_found[0].strip("-."), name_found.end()
     full_name = name
     if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
-        words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z|(?<=\\[nrt])[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(
-            text, max(0, start - 24), start)
+        words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
         full_name = words[0] + name if words else name
     if not PROMISES[full_name][1]:
         return at, at, "", on
@@ -5310,9 +5292,9 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     return (*told(text, on, full_name, False), on)
 
 
-def without_assigned(text: str, low: str, found: set[str]) -> str:
-    """The text without the values given to names of secrets; low is the text in lower case."""
-    places = []
+def without_assigned(text: str, found: set[str]) -> str:
+    """The text without the values given to names of secrets."""
+    low, places = lowered(text), []
     for word in found.intersection((*KEYWORDS, *FOREIGN)):
         at = low.find(word)
         while at >= 0:
@@ -5331,25 +5313,24 @@ def without_assigned(text: str, low: str, found: set[str]) -> str:
 
 # -- all of it ----------------------------------------------------------------
 
-RULES = (
-    (lambda text, low, found: without_blocks(without_private(text)), PRIVATE_CLUES), (without_known, ()),
+RULES: tuple[tuple[Callable[[str, set[str]], str], Sequence[str]], ...] = (
+    (lambda text, found: without_blocks(without_private(text)), PRIVATE_CLUES), (without_known, ()),
     (without_options, (" -",)), (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
 MAX_LOOKS = 8  # two do for any text that was not made to need more
 
 
-def without_secrets(text: str, low: str, found: set[str]) -> str:
-    """What redact makes of the text; low is it in lower case, found the clues in it; the same object if nothing."""
+def without_secrets(text: str, found: set[str]) -> str:
+    """What redact makes of the text, in which these clues were found; the same object if nothing."""
     clean = text
-    for _ in range(MAX_LOOKS if found else 0):
+    for _ in range(MAX_LOOKS):
         before = clean
         for rule, words in RULES:
-            if words and found.isdisjoint(words):
-                continue
-            new = rule(clean, low, found)
-            if new is not clean and new != clean:  # places in low must be places in the text
-                clean, low, found = new, lowered(new), clues(new, len(new) <= MAX_TYPED)
+            if not words or not found.isdisjoint(words):
+                new = rule(clean, found)
+                found = found if new is clean else clues(new, len(new) <= MAX_TYPED)
+                clean = new
         # Where secrets stood glued together, one is seen only when the other is gone.
         if clean == before or not PATTERNS[GLUED].search(clean):
             break
@@ -5358,17 +5339,15 @@ def without_secrets(text: str, low: str, found: set[str]) -> str:
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    if not found or len(text) < 8:
-        return text
-    low = lowered(text)
+    low = lowered(text) if found and len(text) >= 8 else ""
     here = {word for word in found if word in low}
-    return without_secrets(text, low, here) if here else text
+    return without_secrets(text, here) if here else text
 
 
 def redact(text: str) -> str:
     """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
     found = clues(text, len(text) <= MAX_TYPED) if len(text) >= 8 else None
-    return without_secrets(text, lowered(text), found) if found else text
+    return without_secrets(text, found) if found else text
 
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
