@@ -4444,12 +4444,11 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # ============================================================================
 # 10. Redact
 # ============================================================================
-# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Four ways to know a secret: by its shape (a
-# vendor's prefix, a key block), by where it stands (URL, header, cookie, option), by the name that it is given
-# (API_KEY=...), by what a sentence says (the password is ...). All work on plain text and on text escaped into JSON any
-# number of times, because tool output nests. Nearly all text holds no secret: clues() looks for a few words with plain
-# searches, about a microsecond each for 2 KB. Only the rules whose words it found run; only they import re and compile.
-# What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
+# Text -> the text with "[redacted:KIND]" where a secret stood. It is known by its shape (a vendor's prefix, a key
+# block), by where it stands (URL, header, cookie, option), by the name that it is given (API_KEY=...), or by what a
+# sentence says (the password is ...), in plain text and in JSON escaped any number of times: tool output nests.
+# Nearly all text holds no secret: clues() looks for a few words with plain searches, about a microsecond each for 2 KB,
+# and only the rules whose words it found run. What only stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays.
 
 
 class Patterns(dict[str, "re.Pattern[str]"]):
@@ -4475,12 +4474,11 @@ def lowered(text: str) -> str:
 
 # Anywhere in the value. Each is too unlikely in a random one to cost a real secret.
 STAND_IN = (
-    r"(?i)example|\byour|your[-_]|your\w{0,9}(?:key|token|secret|pass)|(?-i:x{4}|X{4})|\*\*\*|\.\.\."
-    r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
-    r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
-    r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
-    r"|\A\*\w+\Z|\|(?:min|max):\d|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z"  # a tag of YAML: !vault, !Ref, !!binary
-    r"|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # a line of /etc/passwd
+    r"(?i)example|\byour|your[-_]|your\w{0,9}(?:key|token|secret|pass)|(?-i:x{4}|X{4})|\*\*\*|\.\.\.|\u2026|redacted"
+    r"|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy|\[private|insert[-_ ]|\btodo\b|<[^>]*>"
+    r"|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z"
+    r"|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):|\A\*\w+\Z|\|(?:min|max):\d"
+    r"|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # YAML's !vault, !Ref; a line of /etc/passwd
 )
 # As a whole: what code, schemas and forms give such names. Compared in lower case.
 NOT_VALUES = frozenset("""
@@ -4587,27 +4585,22 @@ SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank f
 
 
 def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """The text without these spans (start, end, what stands there instead), in order; the same object if none.
-
-    What stands there does so in each of several texts that separators join. A span may reach into the next.
-    """
+    """The text with the mark of each of these spans (start, end, mark) instead, in order; the same object if none."""
     pieces: list[str] = []
     done = 0
     for start, end, mark in spans:
         if end > done:
+            # One in each of several texts that separators join. A span may reach into the next.
             pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, max(start, done), end)]
             done = end
     return "".join([*pieces, text[done:]]) if spans else text
 
 
 def matches_at(text: str, low: str, start: str, pattern: str) -> Iterator[re.Match[str]]:
-    """Matches of the pattern, which begins with *start* where that is given; low is the text in lower case.
-
-    To look for a literal in the text in lower case is far faster than to let a regex ignore case.
-    """
+    """Matches of the pattern that begin with start; low is the text in lower case. Anywhere if start is empty."""
     if not start:
         yield from PATTERNS[pattern].finditer(text)
-    at = low.find(start) if start else -1
+    at = low.find(start) if start else -1  # far faster than a regex that ignores case
     while at >= 0:
         match = PATTERNS[pattern].match(text, at)
         if match:
@@ -4701,11 +4694,6 @@ RUN_CHARS = bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+
 SHORTEST_RUN = b"a" * 18  # no vendor issues anything shorter
 
 
-def pieces_of(text: str) -> list[str]:
-    """The parts of the text between the signs that prefixes end with."""
-    return text.replace("_", "-").replace(".", "-").split("-")
-
-
 def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     """Key -> the values of all pairs with it."""
     groups: dict[str, list[Any]] = {}
@@ -4717,29 +4705,9 @@ def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
 TOKENS = [(n_row - 1_000 * len(prefix), kind, NOTHING, prefix, rest)  # as in ROWS
           for n_row, (rest, *owners) in enumerate(map(str.split, VENDORS.split(" ;")))
           for kind, prefixes in (owner.split("=") for owner in owners) for prefix in prefixes.split(",")]
-# What a prefix that ends with a sign (ghp_, sk-ant-) has before that, three characters at most -> such prefixes. The
-# others, and those that have less, are at "".
-GATES = grouped((pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." and prefix[-3:-2].isalnum() else "", prefix)
+# What prefixes that end with a sign (ghp_, sk-ant-) have before that, two or three characters -> these; "" -> others.
+GATES = grouped((prefix[-4:-1].lstrip("-_.") if prefix[-1] in "-_." and prefix[-3:-1].isalnum() else "", prefix)
                 for _, _, _, prefix, _ in TOKENS)
-
-
-def token_clues(text: str, low: str) -> set[str]:
-    """The vendors' prefixes and names in the text, one byte a character, where what follows may be a token."""
-    # Only in runs of letters, digits and others that are long enough for one.
-    shape, runs = text.encode("latin-1").translate(RUN_CHARS) + b" ", []
-    at = shape.find(SHORTEST_RUN)
-    while at >= 0:
-        end = shape.find(b" ", at)
-        runs.append(text[at:end])
-        at = shape.find(SHORTEST_RUN, end)
-    if not runs:
-        return set()
-    # One pass over the pieces between signs, where each of 200 prefixes would need its own.
-    joined = "_".join(runs)
-    ends = {piece[-3:] for piece in pieces_of(joined)}
-    ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
-    found = {prefix.lower() for end in {"", *ends} & GATES.keys() for prefix in GATES[end] if prefix in joined}
-    return found.union([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
 
 
 # What the names of secrets contain.
@@ -4748,16 +4716,14 @@ KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
 # letter of a word that its alphabet capitalises; _ is a blank. Before the colon a character that most texts in the
 # language have: in texts without it a word is not looked for. Of words with characters beyond ASCII it is the first.
 FOREIGN_WORDS = {
-    word.replace("_", " "): name
-    for name, words in (
+    word.replace("_", " "): name for name, words in (
         ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo å:adgangskode "
                      "ä:salasana hasło lösenord jelszó şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 "
                      "비밀번호 패스워드 암호 비번 كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "è:jeton окен トークン 令牌 토큰"),
         ("api_key", "clé_api clé_d'api clé_d’api clé_secr ã:chave_de_api è:chiave_api api-ключ 秘密鍵 アクセスキー "
                     " ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
-    )
-    for word in words.split()
+    ) for word in words.split()
 }
 FOREIGN_GATES = [(next(char for char in word if char > "\x7f"), word.split(":")[-1]) for word in FOREIGN_WORDS]
 FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
@@ -4774,10 +4740,7 @@ OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # wh
 
 
 def clues(text: str, is_typed: bool) -> set[str]:
-    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none.
-
-    What is found in several texts joined with newlines serves for each of them, see cleaned.
-    """
+    """The words in the text, in lower case, where a rule may find something; of joined texts they serve for each."""
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
@@ -4789,40 +4752,48 @@ def clues(text: str, is_typed: bool) -> set[str]:
         found.update(word for word in words if word in small)
     if is_typed:
         found.update([word for word in TYPED if word in low])
-    return found | token_clues(raw.decode("latin-1"), low)
+    # Tokens are looked for in runs of letters, digits and others that are long enough for one.
+    plain, shape, runs = raw.decode("latin-1"), raw.translate(RUN_CHARS) + b" ", []
+    at = shape.find(SHORTEST_RUN)
+    while at >= 0:
+        end = shape.find(b" ", at)
+        runs.append(plain[at:end])
+        at = shape.find(SHORTEST_RUN, end)
+    if runs:
+        # One pass over the pieces between signs, where each of 200 prefixes would need its own.
+        joined = "_".join(runs)
+        ends = {piece[-3:] for piece in joined.replace("_", "-").replace(".", "-").split("-")}
+        ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
+        gates = {"", *ends} & GATES.keys()
+        found.update([prefix.lower() for gate in gates for prefix in GATES[gate] if prefix in joined])
+        found.update([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
+    return found
 
 
 def begins(prefix: str) -> str:
-    """A regex for the prefix where it begins a word; after \\n and other escapes of JSON, URLs and terminals, too.
-
-    The look behind follows the prefix: a regex that begins with a literal is searched for ten times as fast.
-    """
+    """A regex for the prefix where it begins a word; after \\n and other escapes of JSON, URLs and terminals, too."""
     fixed = re.escape(prefix)
-    if not prefix[0].isalnum():
-        return fixed
-    # An alternative each: Python wants look-behinds of a fixed width.
-    escapes = (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9\[]m", r"\\u[0-9a-f]{4}")
-    widths = "|".join(f"(?<={escape}{fixed})" for escape in escapes)
-    return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})"
+    # An alternative each: Python wants look-behinds of a fixed width. They follow it: a regex that begins with a
+    # literal is searched for ten times as fast.
+    widths = "|".join(f"(?<={escape}{fixed})"
+                      for escape in (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9\[]m", r"\\u[0-9a-f]{4}"))
+    return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})" if prefix[0].isalnum() else fixed
 
 
-def decoded(value: str) -> bytes:
-    """What the value is in base64; nothing when it is none."""
-    from binascii import Error, a2b_base64
+def decoded(value: str) -> str:
+    """What the value is in base64, whole groups of it, one character a byte."""
+    from binascii import a2b_base64
 
-    value = value.rstrip("=")
-    try:
-        return a2b_base64(value[: len(value) - (len(value) % 4 == 1)] + "===")
-    except Error:
-        return b""
+    value = value.rstrip("=").replace("-", "+").replace("_", "/")
+    return a2b_base64(value[: len(value) // 4 * 4]).decode("latin-1")
 
 
 CHECKS: dict[str, Callable[[str], bool]] = {  # what a secret must be besides, by its kind
     "openai-key": is_random,
     "password": lambda secret: secret.lower() not in NOT_VALUES,
-    "basic-auth": lambda secret: b":" in decoded(secret),
-    "login-url": lambda secret: bool(PATTERNS["[^:]+://[^@:]*:[^@]*@"].match(decoded(secret).decode("latin-1"))),
-    "kubernetes-secret": lambda secret: not len(secret) % 4 and decoded(secret).decode("latin-1").isprintable(),
+    "basic-auth": lambda secret: ":" in decoded(secret),
+    "login-url": lambda secret: bool(PATTERNS["[^:]+://[^@:]*:[^@]*@"].match(decoded(secret))),
+    "kubernetes-secret": lambda secret: not len(secret) % 4 and decoded(secret).isprintable(),
 }
 # What documentation says, and what databases are installed with on the developer's own machine.
 GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
@@ -4870,26 +4841,16 @@ def without_blocks(text: str) -> str:
 PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
 
 
-def private_spans(text: str) -> tuple[list[tuple[int, int, str]], int]:
-    """(where the text has what stands between <private> and </private>, nested or not; where the last opens that
-    nothing closes, or -1)."""
+def private_spans(text: str, to_the_end: bool = True) -> list[tuple[int, int, str]]:
+    """Where the text has what stands between <private> and </private>, nested or not, or after one never closed."""
     spans = []
     depth, start = 0, -1
     for tag in PATTERNS[PRIVATE_TAG].finditer(text) if "<" in text else ():
-        if not tag[1]:
-            start = start if depth else tag.start()
-            depth += 1
-        elif depth:
-            depth -= 1
-            if not depth:
-                spans.append((start, tag.end(), PRIVATE))
-    return spans, start if depth else -1
-
-
-def without_private(text: str, to_the_end: bool = True) -> str:
-    """The text without what was marked as private; when nothing closes the last mark, up to the end of the text."""
-    spans, unclosed = private_spans(text)
-    return without_spans(text, [*spans, (unclosed, len(text), PRIVATE)] if unclosed >= 0 and to_the_end else spans)
+        start = start if depth else tag.start()
+        if tag[1] and depth == 1:
+            spans.append((start, tag.end(), PRIVATE))
+        depth = max(0, depth + (-1 if tag[1] else 1))
+    return [*spans, (start, len(text), PRIVATE)] if depth and to_the_end else spans
 
 
 # -- by place -----------------------------------------------------------------
@@ -4962,7 +4923,6 @@ OPTIONS = (
     ("pkK", SAID, "openssl", "(?:-pass(?:in|out|word)? pass:|-[kK] )"),
     ("NP", SAID, "ssh-keygen", "-[NP] "),
     ("P", SAID, r"\w*zip\w*|sqlcmd|bcp|tsql|isql|ipmitool|mosquitto_\w+", "-P ?"),
-    ("-", SAID, "gpg2?", "--passphrase[ =]"),
     ("-a", WORDLIKE, "redis-cli", "(?:--pass[ =]|-a )"),
     ("w", WORDLIKE, r"ldap\w*", "-w ?"),
     ("-u", NOTHING, "curl", f"(?:-u[ =]?|--(?:proxy-)?user[ =]){USER}:"),
@@ -5082,29 +5042,26 @@ def judged(name: str) -> tuple[str, int]:
 PROMISES = Memo(judged)
 
 
-def is_secret(value: str, quoted: bool, env: bool) -> bool:
-    """Is it believable as the value of a name that means a token, a secret or a key?"""
-    look = texture(value) if len(value) >= 6 else NOTHING
-    if look in (NOTHING, RANDOM):
-        return look == RANDOM
-    has_stem = bool(PATTERNS[STEMS].search(value))
-    if env:  # my_api_key stands for one, supersecret is one
-        return look == MIXED or not has_stem or (value.islower() and value.isalpha())
-    digits, segments = sum(map(str.isdigit, value)), PATTERNS[SEGMENT].findall(value)
-    return look == MIXED and (quoted or not has_stem) \
-        and (digits >= 4 or (digits >= 2 and (len(value) >= 16 or (len(value) >= 8 and len(segments) >= 3))))
-
-
 def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     """The kind of secret that the value is under that name; "" when it is none."""
     kind, strength = PROMISES[name]
     low = value.lower()
     if not strength or low == name.lower() or (len(name) > 5 and name.lower() in low) or value.startswith(MARK):
         return ""
-    if strength > 1:
-        is_one = (is_password if strength == 3 else is_secret)(value, quoted, env)
-    else:  # a name like "key" mostly means something else
-        is_one = len(value) >= 20 and texture(value) == RANDOM and not PATTERNS[HEX_OR_UUID].fullmatch(value)
+    if strength == 3:
+        return kind if is_password(value, quoted, env) else ""
+    look = texture(value) if len(value) >= 6 else NOTHING
+    if strength == 1:  # a name like "key" mostly means something else
+        return kind if look == RANDOM and len(value) >= 20 and not PATTERNS[HEX_OR_UUID].fullmatch(value) else ""
+    if look in (NOTHING, RANDOM):
+        return kind if look == RANDOM else ""
+    has_stem = bool(PATTERNS[STEMS].search(value))
+    if env:  # my_api_key stands for one, supersecret is one
+        is_one = look == MIXED or not has_stem or (value.islower() and value.isalpha())
+    else:
+        digits, n_segments = sum(map(str.isdigit, value)), len(PATTERNS[SEGMENT].findall(value))
+        is_one = look == MIXED and (quoted or not has_stem) \
+            and (digits >= 4 or (digits >= 2 and (len(value) >= 16 or (len(value) >= 8 and n_segments >= 3))))
     return kind if is_one else ""
 
 
@@ -5112,8 +5069,7 @@ def judge(name: str, value: str, quoted: bool, env: bool) -> str:
 ESCAPE = r"(?:\x1b|\\{1,15}u001b)\[[0-9;]{0,20}[mK]"  # a colour of a terminal
 GAP = rf"(?:[ \t]|{ESCAPE}){{0,60}}"
 ASSIGNMENT = (
-    r"(?:"
-    rf"(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
+    rf"(?:(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
     rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=：＝]){GAP}"
     r"(?:[|>][+-]?[ \t]{0,9}(?:\r?\n|(?:\\{1,15}r)?\\{1,15}n)[ \t]{1,40}"  # a block of YAML
     r"|\{[^{}]{0,200}?\\{0,15}[\"'][Vv]alue\\{0,15}[\"'][ \t]?:[ \t]?)?)"  # {"password": {"value": "..."}}
@@ -5140,28 +5096,6 @@ BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
 MAX_BARE = 400  # so much is looked at; a secret may be longer
 BARE_LINE = r"[^\s\x1b\"'`\\]{1,400}"
 MAX_QUOTED = 16_384
-
-
-def quoted_end(text: str, start: int, quote: str) -> int:
-    """Where the string ends that this quote (with its backslashes) opened before start; -1 when it does not."""
-    for found in PATTERNS[r"(\\{0,15})([\"'`])|\n"].finditer(text, start, start + MAX_QUOTED):
-        if not found[2]:
-            return -1
-        # More backslashes than the opening quote has: a quote within the string. Fewer: the text around it ends.
-        if len(found[1]) < len(quote) and (found[2] == quote[-1] or len(found[1]) < len(quote) - 1):
-            return found.start()
-    return -1
-
-
-def bare_end(text: str, start: int, env: bool) -> int:
-    """Where the value ends that begins at start without a quote; start when it goes on as an expression."""
-    bare = PATTERNS[BARE].match(text, start)
-    if bare is None or PATTERNS[r" ?[(\[{<]"].match(text, bare.end()):
-        return start
-    end = bare.end()
-    if env and (line := PATTERNS[BARE_LINE].match(text, start)):  # a shell takes all of the word
-        end = line.end() if text[line.end() : line.end() + 1] in ("", "\n", "\r", "\\", "\x1b") else end
-    return start + max(1, len(text[start:end].rstrip(".:?!")))
 
 
 def name_start(text: str, at: int) -> int:
@@ -5191,11 +5125,20 @@ def value_place(text: str, found: re.Match[str], start: int, sign: str, env: boo
             and (text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before)))
     else:
         is_set = bool(quote) or sign.strip() not in ("==", "===", "!=", "!==")
-    if not is_set:
-        return at, at
-    if found["tag"] and not quote:
+    bare = PATTERNS[BARE].match(text, at)
+    if is_set and quote:
+        for end in PATTERNS[r"(\\{0,15})([\"'`])|\n"].finditer(text, at, at + MAX_QUOTED):
+            # More backslashes than the opening quote has: a quote within the string. Fewer: the text around it ends.
+            if not end[2] or (len(end[1]) < len(quote) and (end[2] == quote[-1] or len(end[1]) < len(quote) - 1)):
+                return at, end.start() if end[2] else at
+    elif is_set and found["tag"]:
         return at, max(at, text.find("<", at, at + MAX_BARE))
-    return at, max(at, quoted_end(text, at, quote)) if quote else bare_end(text, at, env)
+    elif is_set and bare and not PATTERNS[r" ?[(\[{<]"].match(text, bare.end()):  # else it goes on as an expression
+        word = PATTERNS[BARE_LINE].match(text, at) if env else None  # a shell takes all of the word
+        is_all = word and text[word.end() : word.end() + 1] in ("", "\n", "\r", "\\", "\x1b")
+        value = word[0] if word and is_all else bare[0]
+        return at, at + max(1, len(value.rstrip(".:?!")))
+    return at, at
 
 
 def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) -> bool:
@@ -5221,10 +5164,7 @@ SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # wo
 
 
 def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
-    """(start, end, kind) of the value that words give to the name that ends before on; kind "" if none.
-
-    is_label: the name is a word of a language, and no sign after it was looked at yet.
-    """
+    """(start, end, kind) of what words give to the name, or label in some language, before on; kind "" if none."""
     kind, strength = PROMISES[name]
     if strength < 2 or name.lower() in ("pass", "passes", "passe", "psk") \
             or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")) \
@@ -5247,7 +5187,7 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
             good = is_linked and not about and is_said(value)
         else:
             good = (is_said(value) and (is_linked or bool(PATTERNS["[0-9]"].search(value)))) \
-                or (is_linked and bool(found["quote"] and (link["sign"] or link["is"])) and is_password(value, True, False))
+                or bool(is_linked and found["quote"] and link["sign"] + link["is"] and is_password(value, True, False))
         if good and not value.startswith(MARK):
             return found.start("value"), found.start("value") + len(value), kind
     return on, on, ""
@@ -5314,7 +5254,7 @@ def without_assigned(text: str, found: set[str]) -> str:
 # -- all of it ----------------------------------------------------------------
 
 RULES: tuple[tuple[Callable[[str, set[str]], str], Sequence[str]], ...] = (
-    (lambda text, found: without_blocks(without_private(text)), PRIVATE_CLUES), (without_known, ()),
+    (lambda text, found: without_blocks(without_spans(text, private_spans(text))), PRIVATE_CLUES), (without_known, ()),
     (without_options, (" -",)), (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
@@ -5356,20 +5296,13 @@ HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secre
 JWK_NAMES = ("d", "p", "q", "dp", "dq", "qi", "k", "kty")  # the private parts of a key in JSON, and what tells that
 
 
-def told_by(name: str) -> int:
-    """Whether the name of a dict's entry holds a secret (2), tells something of its value (1) or neither (0)."""
-    tells = name in JWK_NAMES or name.lower().endswith((*HEADERS, "value")) or PROMISES[name][1]
-    return 2 if redact(name) != name else int(bool(tells))
-
-
-TOLD_BY = Memo(told_by)
+# A name in a dict -> 2: it holds a secret; 1: it tells something of its value; 0: neither.
+TOLD_BY = Memo(lambda name: 2 if redact(name) != name else int(
+    name in JWK_NAMES or name.lower().endswith((*HEADERS, "value")) or PROMISES[name][1] > 0))
 
 
 def without_spread(items: list[object]) -> list[object]:
-    """A list without the keys and the private blocks that begin in one of its texts and end in another.
-
-    So do the lines of a patch and the blocks of a message.
-    """
+    """A list without the keys and private blocks that begin in one of its texts and end in another, as in a patch."""
     texts = {place: text for place, item in enumerate(items)
              if isinstance(text := item.get("text") if isinstance(item, dict) else item, str)}
     joined = SEPARATOR.join(texts.values())
@@ -5377,7 +5310,7 @@ def without_spread(items: list[object]) -> list[object]:
         return items
     # Of a patch a block may end in a later one; elsewhere each text ends it.
     is_patch = all(text[:1] in ("+", "-", " ", "\\") for text in texts.values())
-    clean = without_blocks(without_private(joined, is_patch))
+    clean = without_blocks(without_spans(joined, private_spans(joined, is_patch)))
     items = items[:]
     for place, text in zip(texts, clean.split(SEPARATOR)):
         item = items[place]
@@ -5386,16 +5319,14 @@ def without_spread(items: list[object]) -> list[object]:
 
 
 def printed(text: str) -> str:
-    """What a tool printed, with PRIVATE for each <private> that is a word of a line and is never closed.
-
-    macOS's log shows such for hidden values, and documentation speaks of it. At the beginning of a line it is a block.
-    """
-    start = private_spans(text)[1]
+    """What a tool printed, with PRIVATE for each <private> within a line that is never closed: macOS prints such."""
+    spans = private_spans(text)
+    start = spans[-1][0] if spans and spans != private_spans(text, False) else -1
+    # At the beginning of a line it is a block.
     if start < 0 or PATTERNS[r"(?:\A|\n|\\n)[ \t\d\u2192>|+-]*\Z"].search(text, max(0, start - 40), start):
         return text
-    rest = text[start:]
-    opened = all(not tag[1] for tag in PATTERNS[PRIVATE_TAG].finditer(rest))
-    return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, rest) if opened else text
+    is_open = all(not tag[1] for tag in PATTERNS[PRIVATE_TAG].finditer(text, start))
+    return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, text[start:]) if is_open else text
 
 
 def name_given(value: dict[str, object], key: str, outer: str) -> str:
@@ -5425,16 +5356,6 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def without_arguments(items: list[object], new: list[object]) -> None:
-    """Takes out of the new items of a list what the old ones before them speak of: ["--password", "hunter2"]."""
-    for place, (before, item) in enumerate(zip(items, items[1:]), 1):
-        if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
-            name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
-            if (is_header or (PROMISES[name][1] and not item.startswith("-") and texture(item) >= MIXED)) \
-                    and PATTERNS[NAME].fullmatch(name):
-                new[place] = under_name(name, item)
-
-
 def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
     """What redact_value makes of a value that lies so deep under that name; tool: it is what a tool printed."""
     if isinstance(value, str):
@@ -5448,7 +5369,12 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
     if isinstance(value, list):
         items = without_spread(value) if is_private else value
         new = [redacted(item, name, depth + 1, found, tool) for item in items]
-        without_arguments(items, new)
+        for place, (before, item) in enumerate(zip(items, items[1:]), 1):  # ["--password", "hunter2"]
+            if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
+                label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
+                if (is_header or (PROMISES[label][1] and not item.startswith("-") and texture(item) >= MIXED)) \
+                        and PATTERNS[NAME].fullmatch(label):
+                    new[place] = under_name(label, item)
         return value if all(after is before for after, before in zip(new, value)) else new
     tool = tool or (is_private and value.get("type") == "tool_result")
     pairs: dict[str, object] = {}
@@ -5462,10 +5388,7 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
 
 
 def redact_value(value: Any) -> Any:
-    """The value with redact done to every string in it, keys too; a string under a secret's name is judged by that.
-
-    Dicts and lists are copied where something in them changes; without secrets the same object comes back.
-    """
+    """The value with every string in it redacted, by its name, too, where it has one; the same object if nothing."""
     texts: set[str] = set()
     level: list[Any] = [value]
     is_told = False
