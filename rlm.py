@@ -4489,12 +4489,6 @@ bearer name value values word words field fields literal pass password passwd pa
 key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired plaintext click
 enter forgot reset generate generated random copy show hide update 1password keepassxc
 """.split())
-# Names that variables have, with or without a number: password = arg1 is code, password: hunter2 is not.
-VARIABLES = frozenset("""
-arg args param val value var str string text data user input output foo bar baz name field line tmp temp prompt result
-res buf buffer test item obj node elem row col num pos idx group match part hash line word char ch file path url md sha
-utf base aes rsa int uint float ipv oauth http python py version step test page form option link
-""".split())
 # A name that ends so is about the secret, not the secret.
 ABOUT = frozenset("""
 id ids name names type types count counts len length size sizes limit limits max min budget usage used total num number
@@ -4506,6 +4500,11 @@ option opt opts arg args param params header headers prefix suffix sep separator
 disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
 mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
 cloak info data metadata fingerprint thumbprint fpr hasher hashers per rate cost costs price bytes bits
+""".split())
+# Names that variables have, too, with or without a number: password = arg1 is code, password: hunter2 is not.
+NO_PASSWORDS = NOT_VALUES | ABOUT | frozenset("""
+val var output foo bar baz line tmp temp result res buf buffer test item obj node elem row col pos group match part line
+ch md sha utf base aes rsa uint ipv oauth http python py step test page form link
 """.split())
 TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps|rfc|pkcs|argon|[bs]crypt" \
             r"|pbkdf|windows|python|java|postgres|mysql|ec|s|k|v)-?\d+[a-z_-]{0,12}"
@@ -4548,11 +4547,7 @@ def texture(value: str) -> int:
         return NOTHING
     if PATTERNS[WORDS].fullmatch(value) or PATTERNS[TECHNICAL].fullmatch(value):
         return WORDLIKE
-    letters = PATTERNS["[A-Za-z]"].search(value)
-    return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
-
-
-NO_PASSWORDS = VARIABLES | NOT_VALUES | ABOUT
+    return MIXED if PATTERNS["[A-Za-z]"].search(value) and PATTERNS["[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
 
 
 def is_password(value: str, quoted: bool, env: bool) -> bool:
@@ -4695,7 +4690,6 @@ SHORTEST_RUN = b"a" * 18  # no vendor issues anything shorter
 
 
 def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
-    """Key -> the values of all pairs with it."""
     groups: dict[str, list[Any]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
@@ -4712,14 +4706,13 @@ GATES = grouped((prefix[-4:-1].lstrip("-_.") if prefix[-1] in "-_." and prefix[-
 
 # What the names of secrets contain.
 KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
-# What labels of other languages contain that have none of those, and the name that stands for each. Without the first
-# letter of a word that its alphabet capitalises; _ is a blank. Before the colon a character that most texts in the
-# language have: in texts without it a word is not looked for. Of words with characters beyond ASCII it is the first.
+# What labels of other languages contain, but for capitalised first letters (_ is a blank), by the name they stand for.
+# Before the colon a character without which a text is in another language; else it is the first beyond ASCII.
 FOREIGN_WORDS = {
     word.replace("_", " "): name for name, words in (
         ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo å:adgangskode "
-                     "ä:salasana hasło lösenord jelszó şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 密码 密碼 口令 "
-                     "비밀번호 패스워드 암호 비번 كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
+                     "ä:salasana hasło lösenord jelszó şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 "
+                     "密码 密碼 口令 비밀번호 패스워드 암호 비번 كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "è:jeton окен トークン 令牌 토큰"),
         ("api_key", "clé_api clé_d'api clé_d’api clé_secr ã:chave_de_api è:chiave_api api-ключ 秘密鍵 アクセスキー "
                     " ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
@@ -4812,27 +4805,24 @@ def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
 
 BLOCK = r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
 BLOCK_END = r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
-# Lines of base64 with what may stand around them: escapes, quotes, line numbers, diff signs, headers. For a block whose
-# end was cut off.
+# For a block whose end was cut off: base64 with escapes, quotes, line numbers, diff signs and headers around the lines.
 BLOCK_BODY = r"(?:[\s\\\"'+>|,]|[0-9]{1,6}(?:\u2192|\t)|[A-Z][A-Za-z-]{2,20}: [^\n\\]{0,80}|[A-Za-z0-9+/=]{16,})*"
 LINE_ENDS = r"(?:[\s\"',>|]|\\{1,15}[nr]|[0-9]{1,6}\u2192){1,12}"
 BLOCK_TAIL = rf"(?:[A-Za-z0-9+/]{{32,76}}{LINE_ENDS})+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{LINE_ENDS})?\Z"
-MAX_TAIL = 4_096
 PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
 
 
 def without_blocks(text: str) -> str:
     """The text without PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
     mark = MARK + "private-key]"
-    spans = [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)] \
-        if "Private-Lines: " in text else []
+    spans = [(*found.span(1), " " + mark) for found in matches_at(text, text, "Private-Lines: ", PUTTY_LINES)]
     heads = [head.span() for head in PATTERNS[BLOCK].finditer(text)] if "BEGIN " in text else []
     for (start, begin), (limit, _) in zip(heads, [*heads[1:], (len(text), 0)]):
         closing = PATTERNS[BLOCK_END].search(text, begin, limit) or PATTERNS[BLOCK_BODY].match(text, begin, limit)
         if closing and PATTERNS["[A-Za-z0-9+/]{32}"].search(text, begin, closing.end()):
             spans.append((start, closing.end(), mark))
     closing = PATTERNS[BLOCK_END].search(text, 0, heads[0][0] if heads else len(text))  # the head was cut off
-    tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - MAX_TAIL) : closing.start()])
+    tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - 4_096) : closing.start()])
     if closing and tail:
         spans.append((closing.start() - len(tail[0]), closing.end(), mark))
     return without_spans(text, sorted(spans))
@@ -4865,21 +4855,22 @@ postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql or
 LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?" \
              r"[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)" \
              r"([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+LOGIN = r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:"
+NO_EXAMPLE = r"(?!example\.|[\w.-]{0,60}\.example\b)"
 IDENTIFIED_BY = r" (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"
 TAB = r"(?:\t|\\t)"
 PLACES = (
     ("", "aws-secret-key", NOTHING, MARK + "aws-access-key]",
      r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
      r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
-    ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
-                                        r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("://", "password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
-                                         r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("://", "password", NOTHING, "://", rf"{LOGIN}([^\s/?#\"'<>\\`]{{1,200}})@{NO_EXAMPLE}"),
+    ("://", "password", WORDLIKE, "://",
+     rf"(?:{DATABASES}){LOGIN}(?!\d{{1,5}}[/?])([^\s@\"'<>\\`]{{4,200}})@{NO_EXAMPLE}"),
     ("://", "token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
     ("bearer", "bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
     ("auth", "basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
-    ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])?"
-                                                              r" {0,3}(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "token", MIXED, "authorization", AUTHORIZATION +
+     r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
     ("auth", "basic-auth", NOTHING, "auth", r"\w{4}\\{0,15}\"\s?:\s?\\{0,15}\"([A-Za-z0-9+/]{8,}=*)[\\\"]"),
     ("auth", "basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
     ("auth", "password", MIXED, "auth", r"\w{4}=?\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],"
@@ -5003,8 +4994,7 @@ GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
 PASSWORDS = ("password", "passwd", "passphrase", "passcode", "pwd", "passwort", "passord", "kennwort", "senha",
              "contrasena", "wachtwoord", "motdepasse")
-PASSES = frozenset(("pass", "passe", "pw", "psk", "mdp", "storepass", "keypass", "userpass", "dbpass", "rootpass",
-                    "adminpass"))
+PASSES = frozenset("pass passe pw psk mdp storepass keypass userpass dbpass rootpass adminpass".split())
 ENDINGS = tuple(word + s for word in (*PASSWORDS, "key", "token", "secret", "pass", "credential") for s in ("", "s")) \
           + ("passe", "psk", "mdp")
 ONLY_AFTER = {"passe": ("de", "palavra"), "psk": ("", "wpa", "wifi", "wlan", "security")}  # else no password
@@ -5091,23 +5081,11 @@ SETTERS = r"(?:\b|(?<=\\[nrt]))(?:set(?:env|x)|ENV|set(?: -\w{1,4})+|(?:config|c
 ENTRIES = r"<(?:entry|string|property|param|item|setting) (?:key|name|id)=\\*[\"']\Z"  # and X in ...="password">X<
 PROPERTIES = r"(?i)(?:spring|quarkus|micronaut|server|jdbc|hibernate|javax?|jakarta|datasource|database|db|mail|ldap" \
              r"|kafka|sasl|ssl|management)\.[\w.-]+"
-BARE = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]{1,400}"
-BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
 MAX_BARE = 400  # so much is looked at; a secret may be longer
+BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
+BARE = BARE_REST[:-1] + "{1,400}"
 BARE_LINE = r"[^\s\x1b\"'`\\]{1,400}"
 MAX_QUOTED = 16_384
-
-
-def name_start(text: str, at: int) -> int:
-    """Where the name begins that holds a keyword at that place."""
-    before = text[max(0, at - 60) : at]
-    start = at - (len(before) - len(before.rstrip(NAME_CHARS)))
-    if text[start - 1 : start] in ("[", ";"):  # a colour's code
-        head = text.rfind("[", max(0, start - 20), start)
-        escape = PATTERNS[r"\[[0-9;]*[mK]"].match(text, head, at) if head > 0 else None
-        return escape.end() if escape and text.endswith(("\x1b", "u001b"), 0, head) else start
-    # In \nAPI_KEY=... the n belongs to the escape.
-    return start + 1 if start < at and text[start - 1 : start] == "\\" and text[start] in "nrt" else start
 
 
 def value_place(text: str, found: re.Match[str], start: int, sign: str, env: bool) -> tuple[int, int]:
@@ -5151,9 +5129,8 @@ def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) ->
 
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
-LINKS = "|".join("""
-are as to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là هو هي है คือ - – — -> →
-""".split()).replace("_", " ")
+LINKS = "are|as|to|(?:will|would) be|est|sera|était|ist|lautet|war|es|era|será|è|é|foi|jest|är|er|este|là|هو|هي|है" \
+        "|คือ|->?|–|—|→"
 LINKED = (
     r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|['\u2019]s(?=[ ])"
     r"|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)(?:[ \t]{0,3}(?P<sign>[:：＝])"
@@ -5195,7 +5172,14 @@ def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
 
 def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     """(start, end, kind, where to look on) of what is given to the name that holds the word there; kind "" if none."""
-    start = name_start(text, at)
+    before = text[max(0, at - 60) : at]
+    start = at - len(before) + len(before.rstrip(NAME_CHARS))
+    if text[start - 1 : start] in ("[", ";"):  # a colour's code
+        head = text.rfind("[", max(0, start - 20), start)
+        escape = PATTERNS[r"\[[0-9;]*[mK]"].match(text, head, at) if head > 0 else None
+        start = escape.end() if escape and text.endswith(("\x1b", "u001b"), 0, head) else start
+    elif start < at and text[start - 1 : start] == "\\" and text[start] in "nrt":
+        start += 1  # in \nAPI_KEY=... the n belongs to the escape
     name_found = PATTERNS[NAME].match(text, start)
     if word in FOREIGN and (name_found is None or not PROMISES[name_found[0]][1]):
         on = at + len(word)

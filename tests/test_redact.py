@@ -10,9 +10,6 @@ import random
 import string
 import time
 import unittest
-from collections.abc import Iterator
-from typing import Any
-from unittest import mock
 
 from tests.support import rlm
 
