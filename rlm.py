@@ -4605,65 +4605,64 @@ def matches_at(text: str, low: str, start: str, pattern: str) -> Iterator[re.Mat
 
 # -- by shape -----------------------------------------------------------------
 
-# How a token goes on, and by its kind what it may begin with (the vendors' formats, some a little wider). The secret is
-# group 1 where there is one; " ;" ends an entry. Of two prefixes the longer is tried first.
+# How a token goes on, then each kind that does, with what it may begin with (vendors' formats, some a little wider). The
+# secret is group 1 where there is one. Of two prefixes the longer is tried first.
 VENDORS = r"""
-[A-Za-z0-9]{30,} github-token=ghp_,gho_,ghu_,ghr_,ghs_ huggingface-token=hf_ npm-token=npm_ groq-key=gsk_ xai-key=xai-
-linear-key=lin_api_,lin_oauth_ notion-token=ntn_ age-key=AGE-SECRET-KEY- perplexity-key=pplx- replicate-token=r8_
-netlify-token=nfp_ runpod-key=rpa_ apify-token=apify_api_ neon-key=napi_ cerebras-key=csk- nylas-key=nyk_v0_
-vercel-token=vcp_,vck_,vci_,vca_,vcr_ jina-key=jina_ readme-key=rdme_ infracost-key=ico- easypost-key=EZAK,EZTK
-prefect-key=pnu_,pnb_ polar-token=polar_oat_ dnsimple-token=dnsimple_a_,dnsimple_u_ jfrog-token=cmVmdGtuOjAxO ;
-[A-Za-z0-9]{20,} trigger-key=tr_dev_,tr_prod_ valtown-token=vtwn_ render-key=rnd_ ; [A-Za-z0-9]{10,}
-stripe-key=sk_live_,sk_test_,rk_live_,rk_test_ razorpay-key=rzp_live_,rzp_test_ ; [\w-]{10,}
-slack-token=xoxb-,xoxp-,xoxa-,xoxr-,xoxs-,xoxo- slack-token=xoxc-,xoxe-,xapp- aiven-password=AVNS_
-anthropic-key=sk-ant- flutterwave-key=FLWSECK-,FLWSECK_TEST- ; [\w.%-]{10,} slack-token=xoxd-,xoxe. ;
-[\w-]{20,}(?:\.[\w-]+)* google-oauth=GOCSPX-,ya29. openrouter-key=sk-or- openai-key=sk- vault-token=hvs.,hvb.,hvr.
-gitlab-token=glpat-,glrt-,gldt-,glptt-,glcbt-,gloas- gitlab-token=glagent-,glft-,glsoat-,glimt-,glffct-,glrtr-
-gitlab-token=GR1348941 docker-token=dckr_pat_,dckr_oat_ supabase-key=sb_secret_ tavily-key=tvly-
-github-token=github_pat_ square-token=sq0atp-,sq0csp- settlemint-token=sm_aat_,sm_pat_ ; [\w-]{30,}
-google-api-key=AIza google-refresh-token=1//0 newrelic-key=NRII-,NRIQ-,NRAL- yandex-key=AQVN
-figma-token=figd_,figu_,figo_ contentful-token=CFPAT- adobe-secret=p8e- ; [\w-]{40,} posthog-key=phx_
-together-key=tgp_v1_ atlas-secret=mdb_sa_sk_ fly-token=fo1_ openshift-token=sha256~ scalingo-token=tk-us-,tk-eu-
-google-api-key=AQ.Ab pypi-token=pypi- heroku-key=HRKU-AA nvidia-key=nvapi- ; [\w-]{50,} yandex-token=y0_
-dropbox-token=sl.,sl.u. ; [\w-]{100,} instagram-token=IGQV facebook-token=EAAC,EAAM ; [\w.=-]{30,}
-atlassian-token=ATATT3,ATCTT3 frameio-token=fio-u- duffel-token=duffel_live_,duffel_test_
-planetscale-token=pscale_tkn_,pscale_pw_,pscale_oauth_ ; [\w.=-]{36,} stytch-secret=secret-live-,secret-test-
-pubnub-key=sec-c- typeform-token=tfp_ ; [A-Za-z0-9+/=]{16,} stripe-key=whsec_
-login-url=cG9zdGdyZX,bXlzcWw6Ly,bW9uZ29kYi,cmVkaXM,YW1xcD ; [A-Za-z0-9+/=]{32,} grafana-token=glc_ elastic-key=essu_
-aws-bedrock-key=ABSK ; [\w+/=-]{40,} sentry-token=sntrys_ fly-token=fm2_ onepassword-token=ops_eyJ ;
-[0-9a-fA-F]{32,}(?:-\w+)?(?![\w-]) mailgun-key=key- databricks-token=dapi pulumi-token=pul- lob-key=live_
-checkly-key=cu_ firecrawl-key=fc- brevo-key=xkeysib-,xsmtpsib- mailersend-key=mlsn. supabase-key=sbp_
-digitalocean-token=dop_v1_,doo_v1_,dor_v1_ shopify-token=shpat_,shpca_,shppa_,shpss_ sentry-token=sntryu_
-rubygems-key=rubygems_ buildkite-token=bkua_,bkct_,bkaj_ trello-token=ATTA sourcegraph-token=slk_,sgd_
-sonar-token=squ_,sqp_,sqa_ shippo-token=shippo_live_,shippo_test_ rootly-key=rootly_ clojars-token=CLOJARS_
-intra42-secret=s-s4t2ud-,s-s4t2af- ; [0-9a-f-]{36} langfuse-key=sk-lf- aws-mws-token=amzn.mws. wakatime-key=waka_
-plaid-token=access-sandbox-,access-development-,access-production- ; [0-9a-f]{24}-[0-9a-f]{34,} postman-key=PMAK-
-cloudflare-key=v1.0- ; (?=\w{40})[A-Za-z0-9]{2,32}_[A-Za-z0-9]{8,} grafana-token=glsa_ circleci-token=CCIPAT_,CCIPRJ_
-pinecone-key=pcsk_ langsmith-key=lsv2_pt_,lsv2_sk_ cockroach-key=CCDB1_ vercel-token=vercel_blob_rw_ zuplo-key=zpka_
-logfire-token=pylf_v1_ packagist-token=packagist_ ; [A-Z0-9]{16}(?![A-Za-z0-9/+]) aws-access-key=AKIA,ASIA ;
-[A-Z0-9]{25,32}(?![\w-]) octopus-key=API- newrelic-key=NRAK- ; [A-Za-z0-9]{32}(?![A-Za-z0-9]) tencent-key=AKID
-crates-token=cio bitbucket-token=ATBB pangea-token=pts_ ; [A-Za-z0-9]{43}(?![A-Za-z0-9]) notion-token=secret_
-nuget-key=oy2 ; [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) alibaba-key=LTAI ; [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/])
-jfrog-key=AKCp ; [\w-]{56,64}(?![\w+/=-]) square-token=EAAA ; (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,}
-fireworks-key=fw_ ; (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} resend-key=re_ ;
-(?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) voyage-key=pa- ; (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) yandex-key=YC ;
-[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} github-token=ghs_ ; (?:services|workflows|triggers)/([\w/-]{20,})
-slack-webhook=hooks.slack.com/ ; \d{10,20}/([\w-]{40,}) discord-webhook=/api/webhooks/ ; \w+/([\w@/-]{60,})
-teams-webhook=.webhook.office.com/ ; [\w-]{16,64}\.[\w-]{16,64} sendgrid-key=SG. ; (?<=[0-9]{8}:AA)[\w-]{30,40}
-telegram-token=:AA ; (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} doppler-token=dp. ;
-[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} tailscale-key=tskey- ; (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,}
-terraform-token=.atlasv1. ; (?:\w{5,16}_)?[0-9a-f]{40} sourcegraph-token=sgp_ ; [A-Z0-9]{8,24}\.[A-Z0-9]{64}
-dynatrace-token=dt0c01.,dt0s01.,dt0s16. ; [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}
-onepassword-key=A3- ; [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} hubspot-token=pat- ; [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20}
-harness-token=pat.,sat. ; [\w-]+=*\.[\w-]{80,}=* yandex-token=t1. ;
-[0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? infisical-token=st. ;
-[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} authress-key=sc_,scauth_,authress_ ;
-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} launchdarkly-key=sdk-,api- ; \w+:[0-9a-f]{64}
-datastax-token=AstraCS: ; ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} baidu-key=bce-v3/ ; [A-Za-z0-9]{12,15}![\w.]{80,}
-salesforce-token=00D ; [a-z0-9]{13,}\$[0-9a-f]{32} paypal-token=access_token$production$ ;
-B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} private-key=LS0tLS1CRUdJTi ;
-[A-Za-z0-9]{60,}={0,2}(?!\.) grafana-token=eyJrIjoi ; (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} mapbox-token=eyJ ;
-[\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3} jwt=eyJ
+[A-Za-z0-9]{30,} | github-token ghp_ gho_ ghu_ ghr_ ghs_ | huggingface-token hf_ | npm-token npm_ | groq-key gsk_ |
+xai-key xai- | linear-key lin_api_ lin_oauth_ | notion-token ntn_ | age-key AGE-SECRET-KEY- | perplexity-key pplx- |
+replicate-token r8_ | netlify-token nfp_ | runpod-key rpa_ | apify-token apify_api_ | neon-key napi_ | cerebras-key csk-
+| nylas-key nyk_v0_ | vercel-token vcp_ vck_ vci_ vca_ vcr_ | jina-key jina_ | readme-key rdme_ | infracost-key ico- |
+easypost-key EZAK EZTK | prefect-key pnu_ pnb_ | polar-token polar_oat_ | dnsimple-token dnsimple_a_ dnsimple_u_ |
+jfrog-token cmVmdGtuOjAxO ; [A-Za-z0-9]{20,} | trigger-key tr_dev_ tr_prod_ | valtown-token vtwn_ | render-key rnd_ ;
+[A-Za-z0-9]{10,} | stripe-key sk_live_ sk_test_ rk_live_ rk_test_ | razorpay-key rzp_live_ rzp_test_ ; [\w-]{10,} |
+slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- xapp- | aiven-password AVNS_ | anthropic-key sk-ant- |
+flutterwave-key FLWSECK- FLWSECK_TEST- ; [\w.%-]{10,} | slack-token xoxd- xoxe. ; [\w-]{20,}(?:\.[\w-]+)* | google-oauth
+GOCSPX- ya29. | openrouter-key sk-or- | openai-key sk- | vault-token hvs. hvb. hvr. | gitlab-token glpat- glrt- gldt-
+glptt- glcbt- gloas- glagent- glft- glsoat- glimt- glffct- glrtr- GR1348941 | docker-token dckr_pat_ dckr_oat_ |
+supabase-key sb_secret_ | tavily-key tvly- | github-token github_pat_ | square-token sq0atp- sq0csp- | settlemint-token
+sm_aat_ sm_pat_ ; [\w-]{30,} | google-api-key AIza | google-refresh-token 1//0 | newrelic-key NRII- NRIQ- NRAL- |
+yandex-key AQVN | figma-token figd_ figu_ figo_ | contentful-token CFPAT- | adobe-secret p8e- ; [\w-]{40,} | posthog-key
+phx_ | together-key tgp_v1_ | atlas-secret mdb_sa_sk_ | fly-token fo1_ | openshift-token sha256~ | scalingo-token tk-us-
+tk-eu- | google-api-key AQ.Ab | pypi-token pypi- | heroku-key HRKU-AA | nvidia-key nvapi- ; [\w-]{50,} | yandex-token
+y0_ | dropbox-token sl. sl.u. ; [\w-]{100,} | instagram-token IGQV | facebook-token EAAC EAAM ; [\w.=-]{30,} |
+atlassian-token ATATT3 ATCTT3 | frameio-token fio-u- | duffel-token duffel_live_ duffel_test_ | planetscale-token
+pscale_tkn_ pscale_pw_ pscale_oauth_ ; [\w.=-]{36,} | stytch-secret secret-live- secret-test- | pubnub-key sec-c- |
+typeform-token tfp_ ; [A-Za-z0-9+/=]{16,} | stripe-key whsec_ | login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM
+YW1xcD ; [A-Za-z0-9+/=]{32,} | grafana-token glc_ | elastic-key essu_ | aws-bedrock-key ABSK ; [\w+/=-]{40,} |
+sentry-token sntrys_ | fly-token fm2_ | onepassword-token ops_eyJ ; [0-9a-fA-F]{32,}(?:-\w+)?(?![\w-]) | mailgun-key
+key- | databricks-token dapi | pulumi-token pul- | lob-key live_ | checkly-key cu_ | firecrawl-key fc- | brevo-key
+xkeysib- xsmtpsib- | mailersend-key mlsn. | supabase-key sbp_ | digitalocean-token dop_v1_ doo_v1_ dor_v1_ |
+shopify-token shpat_ shpca_ shppa_ shpss_ | sentry-token sntryu_ | rubygems-key rubygems_ | buildkite-token bkua_ bkct_
+bkaj_ | trello-token ATTA | sourcegraph-token slk_ sgd_ | sonar-token squ_ sqp_ sqa_ | shippo-token shippo_live_
+shippo_test_ | rootly-key rootly_ | clojars-token CLOJARS_ | intra42-secret s-s4t2ud- s-s4t2af- ; [0-9a-f-]{36} |
+langfuse-key sk-lf- | aws-mws-token amzn.mws. | wakatime-key waka_ | plaid-token access-sandbox- access-development-
+access-production- ; [0-9a-f]{24}-[0-9a-f]{34,} | postman-key PMAK- | cloudflare-key v1.0- ;
+(?=\w{40})[A-Za-z0-9]{2,32}_[A-Za-z0-9]{8,} | grafana-token glsa_ | circleci-token CCIPAT_ CCIPRJ_ | pinecone-key pcsk_
+| langsmith-key lsv2_pt_ lsv2_sk_ | cockroach-key CCDB1_ | vercel-token vercel_blob_rw_ | zuplo-key zpka_ |
+logfire-token pylf_v1_ | packagist-token packagist_ ; [A-Z0-9]{16}(?![A-Za-z0-9/+]) | aws-access-key AKIA ASIA ;
+[A-Z0-9]{25,32}(?![\w-]) | octopus-key API- | newrelic-key NRAK- ; [A-Za-z0-9]{32}(?![A-Za-z0-9]) | tencent-key AKID |
+crates-token cio | bitbucket-token ATBB | pangea-token pts_ ; [A-Za-z0-9]{43}(?![A-Za-z0-9]) | notion-token secret_ |
+nuget-key oy2 ; [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) | alibaba-key LTAI ; [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) | jfrog-key
+AKCp ; [\w-]{56,64}(?![\w+/=-]) | square-token EAAA ; (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} | fireworks-key fw_ ;
+(?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} | resend-key re_ ; (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) | voyage-key
+pa- ; (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) | yandex-key YC ; [0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} |
+github-token ghs_ ; (?:services|workflows|triggers)/([\w/-]{20,}) | slack-webhook hooks.slack.com/ ;
+\d{10,20}/([\w-]{40,}) | discord-webhook /api/webhooks/ ; \w+/([\w@/-]{60,}) | teams-webhook .webhook.office.com/ ;
+[\w-]{16,64}\.[\w-]{16,64} | sendgrid-key SG. ; (?<=[0-9]{8}:AA)[\w-]{30,40} | telegram-token :AA ;
+(?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} | doppler-token dp. ;
+[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} | tailscale-key tskey- ; (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} |
+terraform-token .atlasv1. ; (?:\w{5,16}_)?[0-9a-f]{40} | sourcegraph-token sgp_ ; [A-Z0-9]{8,24}\.[A-Z0-9]{64} |
+dynatrace-token dt0c01. dt0s01. dt0s16. ; [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} |
+onepassword-key A3- ; [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} | hubspot-token pat- ; [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} |
+harness-token pat. sat. ; [\w-]+=*\.[\w-]{80,}=* | yandex-token t1. ;
+[0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? | infisical-token st. ;
+[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} | authress-key sc_ scauth_ authress_ ;
+[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} | launchdarkly-key sdk- api- ; \w+:[0-9a-f]{64} |
+datastax-token AstraCS: ; ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} | baidu-key bce-v3/ ; [A-Za-z0-9]{12,15}![\w.]{80,} |
+salesforce-token 00D ; [a-z0-9]{13,}\$[0-9a-f]{32} | paypal-token access_token$production$ ;
+B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} | private-key LS0tLS1CRUdJTi ;
+[A-Za-z0-9]{60,}={0,2}(?!\.) | grafana-token eyJrIjoi ; (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} | mapbox-token eyJ ;
+[\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3} | jwt eyJ
 """
 PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:" \
          r"([^\s:\"'\\]{4,200})(?=\\|$)"
@@ -4697,8 +4696,8 @@ def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
 
 
 TOKENS = [(n_row - 1_000 * len(prefix), kind, NOTHING, prefix, rest)  # as in ROWS
-          for n_row, (rest, *owners) in enumerate(map(str.split, VENDORS.split(" ;")))
-          for kind, prefixes in (owner.split("=") for owner in owners) for prefix in prefixes.split(",")]
+          for n_row, (rest, *owners) in enumerate(row.split(" | ") for row in " ".join(VENDORS.split()).split(" ; "))
+          for kind, *prefixes in map(str.split, owners) for prefix in prefixes]
 # What prefixes that end with a sign (ghp_, sk-ant-) have before that, two or three characters -> these; "" -> others.
 GATES = grouped((prefix[-4:-1].lstrip("-_.") if prefix[-1] in "-_." and prefix[-3:-1].isalnum() else "", prefix)
                 for _, _, _, prefix, _ in TOKENS)
