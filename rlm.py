@@ -4605,8 +4605,8 @@ def matches_at(text: str, low: str, start: str, pattern: str) -> Iterator[re.Mat
 
 # -- by shape -----------------------------------------------------------------
 
-# How a token goes on, then each kind that does, with what it may begin with (vendors' formats, some a little wider). The
-# secret is group 1 where there is one. Of two prefixes the longer is tried first.
+# How a token goes on, then each kind that does, with what it may begin with (vendors' formats, some a little wider).
+# The secret is group 1 where there is one. Of two prefixes the longer is tried first.
 VENDORS = r"""
 [A-Za-z0-9]{30,} | github-token ghp_ gho_ ghu_ ghr_ ghs_ | huggingface-token hf_ | npm-token npm_ | groq-key gsk_ |
 xai-key xai- | linear-key lin_api_ lin_oauth_ | notion-token ntn_ | age-key AGE-SECRET-KEY- | perplexity-key pplx- |
