@@ -4419,20 +4419,17 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # ============================================================================
 # 10. Redact
 # ============================================================================
-# Text -> the text with "[redacted:KIND]" where a secret stood; pure. Four ways to know a secret: by its shape (a
-# vendor's prefix, a key block), by where it stands (URL, header, cookie, option), by the name that it is given
-# (API_KEY=...), by what a sentence says (the password is ...). All work on plain text and on text escaped into JSON any
-# number of times, because tool output nests. Nearly all text holds no secret: clues() looks for a few words with plain
-# searches, about a microsecond each for 2 KB. Only the rules whose words it found run; only they import re and compile.
-# What stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays: documentation is worth remembering.
+# Text -> the text with "[redacted:KIND]" where a secret stood. It is known by its shape (a vendor's prefix, a key
+# block), by where it stands (URL, header, cookie, option), by the name that it is given (API_KEY=...), or by what a
+# sentence says (the password is ...), in plain text and in JSON escaped any number of times: tool output nests.
+# Nearly all text holds no secret: clues() looks for a few words with plain searches, about a microsecond each for 2 KB,
+# and only the rules whose words it found run. What only stands for a secret (EXAMPLE, <token>, ${TOKEN}) stays.
 
 
 class Patterns(dict[str, "re.Pattern[str]"]):
     """Source of a regex -> the regex, compiled when first asked for."""
 
     def __missing__(self, source: str) -> re.Pattern[str]:
-        import re
-
         self[source] = pattern = re.compile(source)
         return pattern
 
@@ -4452,27 +4449,20 @@ def lowered(text: str) -> str:
 
 # Anywhere in the value. Each is too unlikely in a random one to cost a real secret.
 STAND_IN = (
-    r"(?i)example|\byour|your[-_]|your\w{0,9}(?:key|token|secret|pass)|(?-i:x{4}|X{4})|\*\*\*|\.\.\."
-    r"|\u2026|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy"
-    r"|redacted|\[private|insert[-_ ]|\btodo\b|<[^>]*>|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv"
-    r"|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):"
-    r"|\A\*\w+\Z|\|(?:min|max):\d|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z"  # a tag of YAML: !vault, !Ref, !!binary
-    r"|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # a line of /etc/passwd
+    r"(?i)example|\byour|your[-_]|your\w{0,9}(?:key|token|secret|pass)|(?-i:x{4}|X{4})|\*\*\*|\.\.\.|\u2026|redacted"
+    r"|change[-_ ]?(?:me|it|this)|replace[-_ ]?(?:me|with)|placeholder|dummy|\[private|insert[-_ ]|\btodo\b|<[^>]*>"
+    r"|\$\(|\$\{|\{\w*\}|\{\{|%\(|%[sdrv]\b|process\.env|environ|getenv|\Aenv[.:]|import\.meta|\A\$[a-z_]|\A%\w+%\Z"
+    r"|\Asecrets?\.\w|://|\Aarn:|\A(?:op|ssm|vault):|\A\*\w+\Z|\|(?:min|max):\d"
+    r"|\A!!?[a-z][a-z_/.-]*(?:::\w+)*\Z|\A[\w-]+:[x*!]{0,2}:\d+:\d+:"  # YAML's !vault, !Ref; a line of /etc/passwd
 )
 # As a whole: what code, schemas and forms give such names. Compared in lower case.
 NOT_VALUES = frozenset("""
 none null nil undefined true false yes no on off str string bytes bytearray int integer bool boolean float number char
 chararray object any optional unknown never void self this required optional nullable hidden masked encrypted hashed
 unset empty missing invalid valid default text varchar input prompt file stdin env auto static dynamic inherit basic
-bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token
-tokens key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired
-plaintext click enter forgot reset generate generated random copy show hide update 1password keepassxc
-""".split())
-# Names that variables have, with or without a number: password = arg1 is code, password: hunter2 is not.
-VARIABLES = frozenset("""
-arg args param val value var str string text data user input output foo bar baz name field line tmp temp prompt result
-res buf buffer test item obj node elem row col num pos idx group match part hash line word char ch file path url md sha
-utf base aes rsa int uint float ipv oauth http python py version step test page form option link
+bearer name value values word words field fields literal pass password passwd passphrase pwd secret secrets token tokens
+key keys credential credentials apikey api_key api-key username user login email incorrect wrong expired plaintext click
+enter forgot reset generate generated random copy show hide update 1password keepassxc
 """.split())
 # A name that ends so is about the secret, not the secret.
 ABOUT = frozenset("""
@@ -4484,8 +4474,12 @@ handler callback provider manager service store reader writer parser factory hel
 option opt opts arg args param params header headers prefix suffix sep separator delimiter placeholder required enabled
 disabled valid validator validation check checker strength rotation usages algorithm alg curve ops scope scopes kind
 mode source src ref reference arn binding event press down up board pad stroke word words frame chain ring pair space
-cloak info data metadata fingerprint thumbprint fpr hasher hashers
-per rate cost costs price bytes bits
+cloak info data metadata fingerprint thumbprint fpr hasher hashers per rate cost costs price bytes bits
+""".split())
+# Names that variables have, too, with or without a number: password = arg1 is code, password: hunter2 is not.
+NO_PASSWORDS = NOT_VALUES | ABOUT | frozenset("""
+val var output foo bar baz line tmp temp result res buf buffer test item obj node elem row col pos group match part line
+ch md sha utf base aes rsa uint ipv oauth http python py step test page form link
 """.split())
 TECHNICAL = r"(?i)(?:sha|md|utf|base|aes|rsa|oauth|ed|u?int|float|ipv|iso|x|hmac|hs|rs|es|ps|rfc|pkcs|argon|[bs]crypt" \
             r"|pbkdf|windows|python|java|postgres|mysql|ec|s|k|v)-?\d+[a-z_-]{0,12}"
@@ -4498,7 +4492,7 @@ WORDS = r"[A-Za-z]+(?:[ _./:+?!|-]+[A-Za-z]+)*[ _./:-]*\d{0,2}[.?!:;]?"
 CODE = r"[A-Za-z_$][\w$]*(?:(?:\??\.|::|->)[A-Za-z_$][\w$]*)+[?!]?"
 STEMS = r"(?i)pass|pwd|token|secret|cred|key|auth"
 VISIBLE = r"(?:[!-\[\]-~]|\\(?!u(?!00)[0-9a-f]{4}))+"  # no blank, nothing but ASCII, not escaped either
-UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+HEX_OR_UUID = r"[0-9a-fA-F]*|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 SEGMENT = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
 
 NOTHING, WORDLIKE, MIXED, RANDOM, SAID = range(5)
@@ -4528,32 +4522,23 @@ def texture(value: str) -> int:
         return NOTHING
     if PATTERNS[WORDS].fullmatch(value) or PATTERNS[TECHNICAL].fullmatch(value):
         return WORDLIKE
-    letters = PATTERNS["[A-Za-z]"].search(value)
-    return MIXED if letters and PATTERNS[r"[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
+    return MIXED if PATTERNS["[A-Za-z]"].search(value) and PATTERNS["[0-9!@#$%^&*?~+=]"].search(value) else WORDLIKE
 
 
 def is_password(value: str, quoted: bool, env: bool) -> bool:
     """Is it believable as the value of a name that means a password?"""
-    if len(value) < 4:
-        return False
-    look = texture(value)
+    look = texture(value) if len(value) >= 4 else NOTHING
     if look >= MIXED:
         return True
     if PATTERNS[r"[0-9]{4,}"].fullmatch(value):
-        return not is_stand_in(value) or env
-    if look < WORDLIKE or not PATTERNS["[!-~]+"].fullmatch(value):
-        return False
-    if env:
-        return True
-    words = [word.lower() for word in PATTERNS["[A-Za-z]+"].findall(value)]
-    if PATTERNS[STEMS].search(value) or PATTERNS[TECHNICAL].fullmatch(value):
-        return False
-    if not (VARIABLES | NOT_VALUES | ABOUT).isdisjoint(words):
-        return False
-    if PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value):  # hunter2
-        return True
-    # Not "Passwort", the label of a field. But correct-horse-9.
-    return quoted and value.islower() and (value.isalpha() or (len(words) > 1 and value[-1].isdigit()))
+        return env or not is_stand_in(value)
+    words = {word.lower() for word in PATTERNS["[A-Za-z]+"].findall(value)}
+    if look == NOTHING or env or PATTERNS[STEMS].search(value) or PATTERNS[TECHNICAL].fullmatch(value) \
+            or not NO_PASSWORDS.isdisjoint(words):
+        return env and look != NOTHING
+    # hunter2, or in quotes correct-horse-9, but not "Passwort", the label of a field
+    return bool(PATTERNS[r"[A-Za-z]{3,}[0-9]{1,4}"].fullmatch(value)) \
+        or (quoted and value.islower() and (value.isalpha() or (len(words) > 1 and value[-1].isdigit())))
 
 
 # What a sentence says of a password that is none: 2fa-protected, an address, a version, what has no digit but one sign.
@@ -4566,110 +4551,93 @@ def is_said(value: str) -> bool:
     return is_password(value, False, False) and not PATTERNS[NOT_SAID].fullmatch(value)
 
 
-def replaced_at(
-    text: str, low: str, start: str, pattern: str, replacement: Callable[[str, re.Match[str]], str], kind: str
-) -> str:
-    """The text with the replacement(kind, match) of each match of the pattern that begins with start, as found in low.
+SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank for \s
 
-    To look for a literal in the text in lower case (low) is far faster than to let a regex ignore case.
-    """
+
+def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
+    """The text with the mark of each of these spans (start, end, mark) instead, in order; the same object if none."""
     pieces: list[str] = []
-    done, at = 0, low.find(start)
+    done = 0
+    for start, end, mark in spans:
+        if end > done:
+            # One in each of several texts that separators join. A span may reach into the next.
+            pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, max(start, done), end)]
+            done = end
+    return "".join([*pieces, text[done:]]) if spans else text
+
+
+def matches_at(text: str, low: str, start: str, pattern: str) -> Iterator[re.Match[str]]:
+    """Matches of the pattern that begin with start; low is the text in lower case. Anywhere if start is empty."""
+    if not start:
+        yield from PATTERNS[pattern].finditer(text)
+    at = low.find(start) if start else -1  # far faster than a regex that ignores case
     while at >= 0:
         match = PATTERNS[pattern].match(text, at)
-        if match and (new := replacement(kind, match)) != match[0]:
-            pieces += [text[done:at], new]
-            done = match.end()
+        if match:
+            yield match
         at = low.find(start, match.end() if match else at + len(start))
-    return "".join([*pieces, text[done:]]) if pieces else text
 
 
 # -- by shape -----------------------------------------------------------------
 
-# Kind, what it begins with, how it goes on (the vendors' documented formats, a little wider where they are open). The
-# secret is group 1 where there is one. Longer prefixes before shorter ones that they contain; " ;" ends an entry.
+# How a token goes on, then each kind that does, with what it may begin with (vendors' formats, some a little wider).
+# The secret is group 1 where there is one. Of two prefixes the longer is tried first.
 VENDORS = r"""
-aws-access-key AKIA ASIA [A-Z0-9]{16}(?![A-Za-z0-9/+]) ; google-api-key AIza [\w-]{30,45} ;
-google-oauth ya29. [\w.-]{20,} ; google-oauth GOCSPX- [\w-]{20,} ; github-token ghp_ gho_ ghu_ ghr_ [A-Za-z0-9]{30,} ;
-github-token ghs_ [A-Za-z0-9]{30,}|[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} ; github-token github_pat_ \w{22,} ;
-gitlab-token glpat- glrt- [\w-]{20,}(?:\.[\w-]+)* ; gitlab-token gldt- glptt- glcbt- gloas- glagent- [\w-]{20,} ;
-gitlab-token glft- glsoat- glimt- glffct- glrtr- [\w-]{20,} ; gitlab-token GR1348941 [\w-]{20,} ;
-slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- [\w-]{10,} ; slack-token xoxd- [\w%-]{10,} ;
-slack-token xoxe. [\w.-]{10,} ; slack-token xapp- \d-[\w-]{10,} ;
-slack-webhook hooks.slack.com/ (?:services|workflows|triggers)/([\w/-]{20,}) ;
-discord-webhook /api/webhooks/ \d{10,20}/([\w-]{40,}) ; teams-webhook .webhook.office.com/ \w+/([\w@/-]{60,}) ;
-stripe-key sk_live_ sk_test_ rk_live_ rk_test_ [A-Za-z0-9]{10,} ; stripe-key whsec_ [A-Za-z0-9+/=]{16,} ;
-anthropic-key sk-ant- [\w-]{16,} ; openrouter-key sk-or- [\w-]{20,} ; langfuse-key sk-lf- [0-9a-f-]{36} ;
-openai-key sk- [\w-]{20,} ;
-huggingface-token hf_ [A-Za-z0-9]{30,} ; npm-token npm_ [A-Za-z0-9]{36,} ; pypi-token pypi- [\w-]{50,} ;
-docker-token dckr_pat_ dckr_oat_ [\w-]{20,} ; digitalocean-token dop_v1_ doo_v1_ dor_v1_ [0-9a-f]{40,} ;
-sendgrid-key SG. [\w-]{16,64}\.[\w-]{16,64} ; brevo-key xkeysib- xsmtpsib- [0-9a-f]{40,}(?:-\w+)? ;
-mailgun-key key- [0-9a-f]{32}(?![A-Za-z0-9-]) ; telegram-token :AA (?<=[0-9]{8}:AA)[\w-]{30,40} ;
-databricks-token dapi [0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9]) ; shopify-token shpat_ shpca_ shppa_ shpss_ [0-9a-fA-F]{32} ;
-linear-key lin_api_ lin_oauth_ [A-Za-z0-9]{30,} ; notion-token ntn_ [A-Za-z0-9]{40,} ;
-notion-token secret_ [A-Za-z0-9]{43}(?![A-Za-z0-9]) ; vault-token hvs. hvb. hvr. [\w-]{20,} ;
-doppler-token dp. (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} ;
-age-key AGE-SECRET-KEY- [A-Z0-9]{40,} ; groq-key gsk_ [A-Za-z0-9]{40,} ; xai-key xai- [A-Za-z0-9]{60,} ;
-perplexity-key pplx- [A-Za-z0-9]{40,} ; replicate-token r8_ [A-Za-z0-9]{36,} ; supabase-key sbp_ [0-9a-f]{40} ;
-supabase-key sb_secret_ [\w-]{20,} ; grafana-token glsa_ [A-Za-z0-9]{32}_[0-9a-fA-F]{8} ;
-grafana-token glc_ [A-Za-z0-9+/]{32,}={0,2} ; grafana-token eyJrIjoi [A-Za-z0-9]{60,}={0,2}(?!\.) ;
-newrelic-key NRAK- [A-Z0-9]{27} ; newrelic-key NRII- NRIQ- NRAL- [\w-]{30,} ;
-postman-key PMAK- [0-9a-f]{24}-[0-9a-f]{34} ; figma-token figd_ figu_ figo_ [\w-]{38,} ;
-sentry-token sntrys_ [A-Za-z0-9_=+/]{40,} ; sentry-token sntryu_ [0-9a-f]{64} ; runpod-key rpa_ [A-Z0-9]{40,} ;
-tailscale-key tskey- [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} ; planetscale-token pscale_ (?:tkn|pw|oauth)_[\w.=-]{30,} ;
-rubygems-key rubygems_ [0-9a-f]{48} ; netlify-token nfp_ [A-Za-z0-9]{36,} ; atlassian-token ATATT3 [\w=-]{60,} ;
-fly-token fm2_ [A-Za-z0-9+/=_-]{60,} ; fly-token fo1_ [\w-]{43} ; atlassian-token ATCTT3 [\w=-]{60,} ;
-bitbucket-token ATBB [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; heroku-key HRKU- AA[\w-]{50,} ;
-terraform-token .atlasv1. (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} ;
-sourcegraph-token sgp_ (?:\w{5,16}_)?[0-9a-f]{40} ; sourcegraph-token slk_ sgd_ [0-9a-f]{64} ;
-circleci-token CCIPAT_ CCIPRJ_ [A-Za-z0-9]{22}_[0-9a-f]{40} ; sonar-token squ_ sqp_ sqa_ [0-9a-f]{40} ;
-pinecone-key pcsk_ [A-Za-z0-9]{4,8}_[A-Za-z0-9]{50,} ; nvidia-key nvapi- [\w-]{60,} ;
-langsmith-key lsv2_pt_ lsv2_sk_ [0-9a-f]{32}_[0-9a-f]{10} ; pulumi-token pul- [0-9a-f]{40}(?![A-Za-z0-9]) ;
-square-token sq0atp- sq0csp- [\w-]{22,} ; square-token EAAA [\w-]{56,64}(?![\w+/=-]) ;
-dynatrace-token dt0c01. dt0s01. dt0s16. [A-Z0-9]{8,24}\.[A-Z0-9]{64} ;
-mapbox-token eyJ (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} ; onepassword-token ops_ eyJ[\w+/=-]{100,} ;
-onepassword-key A3- [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} ;
-aws-bedrock-key ABSK [A-Za-z0-9+/]{100,}={0,2} ; aws-mws-token amzn.mws. [0-9a-f-]{36} ;
-jfrog-key AKCp [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) ; jfrog-token cmVmdGtuOjAxO [A-Za-z0-9]{40,} ;
-crates-token cio [A-Za-z0-9]{32}(?![A-Za-z0-9]) ; buildkite-token bkua_ bkct_ bkaj_ [0-9a-f]{40} ;
-facebook-token EAA [CM][A-Za-z0-9]{100,}(?![A-Za-z0-9+/=]) ; instagram-token IGQV [\w-]{100,} ;
-dropbox-token sl. (?:u\.)?[\w-]{50,} ; hubspot-token pat- [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} ;
-google-refresh-token 1//0 [\w-]{35,} ; google-api-key AQ. Ab[\w-]{40,} ; nuget-key oy2 [a-z0-9]{43}(?![A-Za-z0-9]) ;
-adobe-secret p8e- [A-Za-z0-9-]{28,} ; alibaba-key LTAI [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) ;
-tencent-key AKID (?=[A-Za-z]*[0-9])[A-Za-z0-9]{32}(?![A-Za-z0-9]) ; contentful-token CFPAT- [\w-]{40,} ;
-plaid-token access- (?:sandbox|development|production)-[0-9a-f-]{36} ; prefect-key pnu_ pnb_ [A-Za-z0-9]{36} ;
-readme-key rdme_ [a-z0-9]{60,} ; shippo-token shippo_live_ shippo_test_ [0-9a-f]{40} ;
-typeform-token tfp_ [\w.=-]{40,} ; duffel-token duffel_live_ duffel_test_ [\w=-]{40,} ;
-easypost-key EZAK EZTK [A-Za-z0-9]{54} ; frameio-token fio-u- [\w=-]{60,} ;
-flutterwave-key FLWSECK- FLWSECK_TEST- [A-Za-z0-9-]{12,} ; lob-key live_ [0-9a-f]{35}(?!\w) ;
-harness-token pat. sat. [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} ; infracost-key ico- [A-Za-z0-9]{32} ;
-openshift-token sha256~ [\w-]{43} ; scalingo-token tk-us- tk-eu- [\w-]{48} ; yandex-key AQVN [\w-]{35,40} ;
-yandex-key YC (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) ; yandex-token t1. [\w-]+=*\.[\w-]{80,}=* ;
-yandex-token y0_ [\w-]{50,} ; cloudflare-key v1.0- [0-9a-f]{24}-[0-9a-f]{100,} ;
-resend-key re_ (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} ; tavily-key tvly- [\w-]{20,} ;
-firecrawl-key fc- [0-9a-f]{32}(?!\w) ; fireworks-key fw_ (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} ;
-neon-key napi_ [a-z0-9]{40,} ; posthog-key phx_ [\w-]{40,} ; razorpay-key rzp_live_ rzp_test_ [A-Za-z0-9]{14} ;
-apify-token apify_api_ [A-Za-z0-9]{30,} ; together-key tgp_v1_ [\w-]{40,} ; cerebras-key csk- [a-z0-9]{40,} ;
-vercel-token vercel_blob_rw_ [A-Za-z0-9]+_[A-Za-z0-9]{20,} ; vercel-token vcp_ vck_ vci_ vca_ vcr_ [A-Za-z0-9]{40,} ;
-infisical-token st. [0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? ; octopus-key API- [A-Z0-9]{25,32}(?![\w-]) ;
-clojars-token CLOJARS_ [0-9a-f]{60} ; trello-token ATTA [0-9a-f]{64} ; render-key rnd_ [A-Za-z0-9]{28,} ;
-authress-key sc_ scauth_ authress_ [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} ;
-launchdarkly-key sdk- api- [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} ;
-elastic-key essu_ [A-Za-z0-9+/=]{40,} ; nylas-key nyk_v0_ [A-Za-z0-9]{40,} ; jina-key jina_ [A-Za-z0-9]{50,} ;
-voyage-key pa- (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) ; logfire-token pylf_v1_ [a-z]{2}_[A-Za-z0-9]{40,} ;
-mailersend-key mlsn. [0-9a-f]{60,} ; stytch-secret secret-live- secret-test- [\w=-]{36,} ;
-packagist-token packagist_ [a-z]{3}_[0-9a-f]{60,} ; aiven-password AVNS_ [\w-]{15,} ;
-datastax-token AstraCS: \w+:[0-9a-f]{64} ;
-cockroach-key CCDB1_ [A-Za-z0-9]{22}_[A-Za-z0-9]{40} ; atlas-secret mdb_sa_sk_ [\w-]{40} ;
-baidu-key bce-v3/ ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} ; salesforce-token 00D [A-Za-z0-9]{12,15}![\w.]{80,} ;
-paypal-token access_token$production$ [a-z0-9]{13,}\$[0-9a-f]{32} ; polar-token polar_oat_ [A-Za-z0-9]{30,} ;
-rootly-key rootly_ [0-9a-f]{60,} ; zuplo-key zpka_ [0-9a-f]{32}_[0-9a-f]{8} ; wakatime-key waka_ [0-9a-f-]{36} ;
-intra42-secret s-s4t2ud- s-s4t2af- [0-9a-f]{64} ; checkly-key cu_ [0-9a-f]{32}(?!\w) ; pubnub-key sec-c- [\w=-]{36,} ;
-trigger-key tr_dev_ tr_prod_ [A-Za-z0-9]{20,} ; dnsimple-token dnsimple_a_ dnsimple_u_ [A-Za-z0-9]{30,} ;
-valtown-token vtwn_ [A-Za-z0-9]{20,} ; pangea-token pts_ [a-z0-9]{32}(?!\w) ; settlemint-token sm_aat_ sm_pat_ \w{16,} ;
-private-key LS0tLS1CRUdJTi B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} ;
-login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM YW1xcD [A-Za-z0-9+/]{16,}={0,2} ;
-jwt eyJ [\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3}
+[A-Za-z0-9]{30,} | github-token ghp_ gho_ ghu_ ghr_ ghs_ | huggingface-token hf_ | npm-token npm_ | groq-key gsk_ |
+xai-key xai- | linear-key lin_api_ lin_oauth_ | notion-token ntn_ | age-key AGE-SECRET-KEY- | perplexity-key pplx- |
+replicate-token r8_ | netlify-token nfp_ | runpod-key rpa_ | apify-token apify_api_ | neon-key napi_ | cerebras-key csk-
+| nylas-key nyk_v0_ | vercel-token vcp_ vck_ vci_ vca_ vcr_ | jina-key jina_ | readme-key rdme_ | infracost-key ico- |
+easypost-key EZAK EZTK | prefect-key pnu_ pnb_ | polar-token polar_oat_ | dnsimple-token dnsimple_a_ dnsimple_u_ |
+jfrog-token cmVmdGtuOjAxO ; [A-Za-z0-9]{20,} | trigger-key tr_dev_ tr_prod_ | valtown-token vtwn_ | render-key rnd_ ;
+[A-Za-z0-9]{10,} | stripe-key sk_live_ sk_test_ rk_live_ rk_test_ | razorpay-key rzp_live_ rzp_test_ ; [\w-]{10,} |
+slack-token xoxb- xoxp- xoxa- xoxr- xoxs- xoxo- xoxc- xoxe- xapp- | aiven-password AVNS_ | anthropic-key sk-ant- |
+flutterwave-key FLWSECK- FLWSECK_TEST- ; [\w.%-]{10,} | slack-token xoxd- xoxe. ; [\w-]{20,}(?:\.[\w-]+)* | google-oauth
+GOCSPX- ya29. | openrouter-key sk-or- | openai-key sk- | vault-token hvs. hvb. hvr. | gitlab-token glpat- glrt- gldt-
+glptt- glcbt- gloas- glagent- glft- glsoat- glimt- glffct- glrtr- GR1348941 | docker-token dckr_pat_ dckr_oat_ |
+supabase-key sb_secret_ | tavily-key tvly- | github-token github_pat_ | square-token sq0atp- sq0csp- | settlemint-token
+sm_aat_ sm_pat_ ; [\w-]{30,} | google-api-key AIza | google-refresh-token 1//0 | newrelic-key NRII- NRIQ- NRAL- |
+yandex-key AQVN | figma-token figd_ figu_ figo_ | contentful-token CFPAT- | adobe-secret p8e- ; [\w-]{40,} | posthog-key
+phx_ | together-key tgp_v1_ | atlas-secret mdb_sa_sk_ | fly-token fo1_ | openshift-token sha256~ | scalingo-token tk-us-
+tk-eu- | google-api-key AQ.Ab | pypi-token pypi- | heroku-key HRKU-AA | nvidia-key nvapi- ; [\w-]{50,} | yandex-token
+y0_ | dropbox-token sl. sl.u. ; [\w-]{100,} | instagram-token IGQV | facebook-token EAAC EAAM ; [\w.=-]{30,} |
+atlassian-token ATATT3 ATCTT3 | frameio-token fio-u- | duffel-token duffel_live_ duffel_test_ | planetscale-token
+pscale_tkn_ pscale_pw_ pscale_oauth_ ; [\w.=-]{36,} | stytch-secret secret-live- secret-test- | pubnub-key sec-c- |
+typeform-token tfp_ ; [A-Za-z0-9+/=]{16,} | stripe-key whsec_ | login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM
+YW1xcD ; [A-Za-z0-9+/=]{32,} | grafana-token glc_ | elastic-key essu_ | aws-bedrock-key ABSK ; [\w+/=-]{40,} |
+sentry-token sntrys_ | fly-token fm2_ | onepassword-token ops_eyJ ; [0-9a-fA-F]{32,}(?:-\w+)?(?![\w-]) | mailgun-key
+key- | databricks-token dapi | pulumi-token pul- | lob-key live_ | checkly-key cu_ | firecrawl-key fc- | brevo-key
+xkeysib- xsmtpsib- | mailersend-key mlsn. | supabase-key sbp_ | digitalocean-token dop_v1_ doo_v1_ dor_v1_ |
+shopify-token shpat_ shpca_ shppa_ shpss_ | sentry-token sntryu_ | rubygems-key rubygems_ | buildkite-token bkua_ bkct_
+bkaj_ | trello-token ATTA | sourcegraph-token slk_ sgd_ | sonar-token squ_ sqp_ sqa_ | shippo-token shippo_live_
+shippo_test_ | rootly-key rootly_ | clojars-token CLOJARS_ | intra42-secret s-s4t2ud- s-s4t2af- ; [0-9a-f-]{36} |
+langfuse-key sk-lf- | aws-mws-token amzn.mws. | wakatime-key waka_ | plaid-token access-sandbox- access-development-
+access-production- ; [0-9a-f]{24}-[0-9a-f]{34,} | postman-key PMAK- | cloudflare-key v1.0- ;
+(?=\w{40})[A-Za-z0-9]{2,32}_[A-Za-z0-9]{8,} | grafana-token glsa_ | circleci-token CCIPAT_ CCIPRJ_ | pinecone-key pcsk_
+| langsmith-key lsv2_pt_ lsv2_sk_ | cockroach-key CCDB1_ | vercel-token vercel_blob_rw_ | zuplo-key zpka_ |
+logfire-token pylf_v1_ | packagist-token packagist_ ; [A-Z0-9]{16}(?![A-Za-z0-9/+]) | aws-access-key AKIA ASIA ;
+[A-Z0-9]{25,32}(?![\w-]) | octopus-key API- | newrelic-key NRAK- ; [A-Za-z0-9]{32}(?![A-Za-z0-9]) | tencent-key AKID |
+crates-token cio | bitbucket-token ATBB | pangea-token pts_ ; [A-Za-z0-9]{43}(?![A-Za-z0-9]) | notion-token secret_ |
+nuget-key oy2 ; [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) | alibaba-key LTAI ; [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) | jfrog-key
+AKCp ; [\w-]{56,64}(?![\w+/=-]) | square-token EAAA ; (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} | fireworks-key fw_ ;
+(?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} | resend-key re_ ; (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) | voyage-key
+pa- ; (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) | yandex-key YC ; [0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} |
+github-token ghs_ ; (?:services|workflows|triggers)/([\w/-]{20,}) | slack-webhook hooks.slack.com/ ;
+\d{10,20}/([\w-]{40,}) | discord-webhook /api/webhooks/ ; \w+/([\w@/-]{60,}) | teams-webhook .webhook.office.com/ ;
+[\w-]{16,64}\.[\w-]{16,64} | sendgrid-key SG. ; (?<=[0-9]{8}:AA)[\w-]{30,40} | telegram-token :AA ;
+(?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} | doppler-token dp. ;
+[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} | tailscale-key tskey- ; (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} |
+terraform-token .atlasv1. ; (?:\w{5,16}_)?[0-9a-f]{40} | sourcegraph-token sgp_ ; [A-Z0-9]{8,24}\.[A-Z0-9]{64} |
+dynatrace-token dt0c01. dt0s01. dt0s16. ; [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} |
+onepassword-key A3- ; [a-z]{2}[0-9]-[0-9A-Fa-f-]{36} | hubspot-token pat- ; [\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20} |
+harness-token pat. sat. ; [\w-]+=*\.[\w-]{80,}=* | yandex-token t1. ;
+[0-9a-f-]{24,36}\.[0-9a-f]{32,}(?:\.[0-9a-f]{20,})? | infisical-token st. ;
+[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[\w+/=-]{30,} | authress-key sc_ scauth_ authress_ ;
+[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12} | launchdarkly-key sdk- api- ; \w+:[0-9a-f]{64} |
+datastax-token AstraCS: ; ALTAK-[A-Za-z0-9]{21}/[0-9a-f]{40} | baidu-key bce-v3/ ; [A-Za-z0-9]{12,15}![\w.]{80,} |
+salesforce-token 00D ; [a-z0-9]{13,}\$[0-9a-f]{32} | paypal-token access_token$production$ ;
+B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} | private-key LS0tLS1CRUdJTi ;
+[A-Za-z0-9]{60,}={0,2}(?!\.) | grafana-token eyJrIjoi ; (?<=sk\.eyJ)[\w-]{20,}\.[\w-]{20,} | mapbox-token eyJ ;
+[\w-]{8,}\.eyJ?[\w-]{6,}(?:\.[\w-]*){1,3} | jwt eyJ
 """
 PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:" \
          r"([^\s:\"'\\]{4,200})(?=\\|$)"
@@ -4691,303 +4659,198 @@ NAMED_VENDORS = (
     ("private-key", "kty", "", r"[\"'](?:d|p|q|dp|dq|qi|k)\\{0,15}[\"']\s?:\s{0,4}\\{0,15}[\"']([\w-]{20,})"),
     ("kubernetes-secret", "kind: secret", "", r"(?:\n|\\n)[ ]{1,8}[\w.-]{1,80}: ([A-Za-z0-9+/]{8,}={0,2})(?=\s|\\)"),
 )
-AWS_KEY = MARK + "aws-access-key]"
-AWS_PAIR = r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?" \
-           r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
-SHORTEST_RUN = 18  # no vendor issues anything shorter
-SHORTEST_SOLID = 20  # the same for those without a sign in them
-GATES: dict[str, list[tuple[str, str]]] = {}  # see vendors
-PREFIXES: dict[str, list[tuple[int, str, str, str]]] = {}  # prefix in lower case -> (order, kind, prefix, the rest)
-RUN_CHARS: list[bytes] = []  # what long_runs translates with, once it was needed
+RUN_CHARS = bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32 for code in range(256))
+SHORTEST_RUN = b"a" * 18  # no vendor issues anything shorter
 
 
-def pieces_of(text: str) -> list[str]:
-    """The parts of the text between the signs that prefixes end with."""
-    return text.replace("_", "-").replace(".", "-").split("-")
+def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
-def vendors() -> dict[str, list[tuple[str, str]]]:
-    """Gate -> (prefix in lower case, prefix) of VENDORS.
-
-    The gate of a prefix that ends with a sign (ghp_, sk-ant-) is what it has before that, three characters at most;
-    "solid" that of a token without any sign, "" that of the others.
-    """
-    if not PREFIXES:
-        gates: dict[str, list[tuple[str, str]]] = {}
-        rows: dict[str, list[tuple[int, str, str, str]]] = {}
-        for kind, *prefixes, rest in map(str.split, VENDORS.split(" ;")):
-            for prefix in prefixes:
-                end = pieces_of(prefix[:-1])[-1][-3:] if prefix[-1] in "-_." else ""
-                solid = prefix.isalnum() and rest.startswith(("[A-Z0-9]{", "[A-Za-z0-9]{", "[0-9a-f]{", "[a-z0-9]{"))
-                gates.setdefault(end if len(end) > 1 else "solid" if solid else "", []).append((prefix.lower(), prefix))
-                rows.setdefault(prefix.lower(), []).append((len(rows), kind, prefix, rest))
-        GATES.update(gates)  # at once: another thread may ask meanwhile
-        PREFIXES.update(rows)
-    return GATES
-
-
-def long_runs(text: str) -> str:
-    """What of the text, one byte a character, is long enough for a token: its runs of letters, digits and others."""
-    if not RUN_CHARS:
-        RUN_CHARS.append(bytes(97 if code > 127 or chr(code).isalnum() or chr(code) in "_./%+=:~-$!*" else 32
-                               for code in range(256)))
-    shape, run = text.encode("latin-1").translate(RUN_CHARS[0]) + b" ", b"a" * SHORTEST_RUN
-    runs = []
-    at = shape.find(run)
-    while at >= 0:
-        end = shape.find(b" ", at)
-        runs.append(text[at:end])
-        at = shape.find(run, end)
-    return "_".join(runs)
+TOKENS = [(n_row - 1_000 * len(prefix), kind, NOTHING, prefix, rest)  # as in ROWS
+          for n_row, (rest, *owners) in enumerate(row.split(" | ") for row in " ".join(VENDORS.split()).split(" ; "))
+          for kind, *prefixes in map(str.split, owners) for prefix in prefixes]
+# What prefixes that end with a sign (ghp_, sk-ant-) have before that, two or three characters -> these; "" -> others.
+GATES = grouped((prefix[-4:-1].lstrip("-_.") if prefix[-1] in "-_." and prefix[-3:-1].isalnum() else "", prefix)
+                for _, _, _, prefix, _ in TOKENS)
 
 
 # What the names of secrets contain.
 KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
-# What labels of other languages contain that have none of those, and the name that stands for each. Without the first
-# letter of a word that its alphabet capitalises; _ is a blank. Before the colon a character that most texts in the
-# language have: in texts without it a word is not looked for. Of words with characters beyond ASCII it is the first.
+# What labels of other languages contain, but for capitalised first letters (_ is a blank), by the name they stand for.
+# Before the colon a character without which a text is in another language; else it is the first beyond ASCII.
 FOREIGN_WORDS = {
-    word.replace("_", " "): name
-    for name, words in (
+    word.replace("_", " "): name for name, words in (
         ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo å:adgangskode "
-                     "ä:salasana hasło lösenord jelszó "
-                     "şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 "
-                     "密码 密碼 口令 비밀번호 패스워드 암호 비번 "
-                     "كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
+                     "ä:salasana hasło lösenord jelszó şifre ароль АРОЛЬ ωδικό パスワード パスフレーズ 暗証番号 "
+                     "密码 密碼 口令 비밀번호 패스워드 암호 비번 كلمة_المرور كلمة_السر סיסמ पासवर्ड รหัสผ่าน ật_khẩu"),
         ("token", "è:jeton окен トークン 令牌 토큰"),
         ("api_key", "clé_api clé_d'api clé_d’api clé_secr ã:chave_de_api è:chiave_api api-ключ 秘密鍵 アクセスキー "
                     " ü:api-schl люч_api apiキー api_キー 密钥 密鑰 api_키 api키 비밀키"),
-    )
-    for word in words.split()
+    ) for word in words.split()
 }
 FOREIGN_GATES = [(next(char for char in word if char > "\x7f"), word.split(":")[-1]) for word in FOREIGN_WORDS]
 FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
 # Looked for in short texts, too, in which such a character may miss.
 TYPED = ("log in", "mdp", "kennwort", "senha", "clave", "contrase", "wachtwoord", "parola", "heslo")
 MAX_TYPED = 1_500
-CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login", "private")
-OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
+CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login")
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
 COOKIE_PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
-LOGINS = ("://", "auth", "bearer", "cookie", "identified ", "login", "log in", "cred", "pass", " -", "thin:", "sqlplus",
-          ":$", *COOKIE_PATHS)
+# Looked for where the first is: one character is found by memchr, thirty times as fast as a word.
+GATED = (("private", PRIVATE_CLUES), ("@", ("://", "thin:", "sqlplus")), ("=", KEYWORDS[-1:]), ("$", (":$",)),
+         *((path[0], (path,)) for path in COOKIE_PATHS))
+OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 
 
-def token_clues(text: str, low: str) -> set[str]:
-    """The vendors' prefixes and names in the text, in lower case, where something follows that may be a token."""
-    runs = long_runs(text)
-    if not runs:
-        return set()
-    # One pass over the pieces between signs, where each of 200 prefixes would need its own.
-    pieces, gates = pieces_of(runs), vendors()
-    ends = {piece[-3:] for piece in pieces}
-    ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
-    solid = " ".join([piece for piece in pieces if len(piece) >= SHORTEST_SOLID])
-    found = {word for end in (ends & gates.keys()) | {""} for word, prefix in gates[end] if prefix in runs}
-    found.update([word for word, prefix in gates["solid"] if prefix in solid])
-    found.update([name for _, name, part, _ in NAMED_VENDORS if part in runs and (name == part or name in low)])
-    return found
-
-
-def clues(text: str) -> set[str]:
-    """The words and prefixes in the text, in lower case, that a rule may find something at; most texts have none.
-
-    What is found in several texts joined with newlines serves for each of them, see cleaned.
-    """
+def clues(text: str, is_typed: bool) -> set[str]:
+    """The words in the text, in lower case, where a rule may find something; of joined texts they serve for each."""
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
-    if "private" in found:
-        found.remove("private")
-        found.update(word for word in PRIVATE_CLUES if word in low)
-    # One character is found by memchr, thirty times as fast as a word.
-    if "@" in low:
-        found.update(word for word in ("://", "thin:", "sqlplus") if word in low)
-    found.update([word for word in COOKIE_PATHS if word[0] in low and word in low])
-    if "=" in low and "psk=" in low:
-        found.add("psk=")
-    if "$" in low and ":$" in low:
-        found.add(":$")
+    found.update([word for gate, words in GATED if gate in low for word in words if word in low])
     if any(head.startswith(OPTION_STARTS) for head in {piece[:2] for piece in low.split(" -")[1:]}):
         found.add(" -")
     if not text.isascii() and (words := [word for char, word in FOREIGN_GATES if char in text]):
         small = lowered(text)
         found.update(word for word in words if word in small)
-    if len(text) <= MAX_TYPED:
+    if is_typed:
         found.update([word for word in TYPED if word in low])
-    return found | token_clues(raw.decode("latin-1"), low)
+    # Tokens are looked for in runs of letters, digits and others that are long enough for one.
+    plain, shape, runs = raw.decode("latin-1"), raw.translate(RUN_CHARS) + b" ", []
+    at = shape.find(SHORTEST_RUN)
+    while at >= 0:
+        end = shape.find(b" ", at)
+        runs.append(plain[at:end])
+        at = shape.find(SHORTEST_RUN, end)
+    if runs:
+        # One pass over the pieces between signs, where each of 200 prefixes would need its own.
+        joined = "_".join(runs)
+        ends = {piece[-3:] for piece in joined.replace("_", "-").replace(".", "-").split("-")}
+        ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
+        gates = {"", *ends} & GATES.keys()
+        found.update([prefix.lower() for gate in gates for prefix in GATES[gate] if prefix in joined])
+        found.update([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
+    return found
 
 
 def begins(prefix: str) -> str:
-    """A regex for the prefix where it begins a word; after \\n and other escapes of JSON, URLs and terminals, too.
-
-    The look behind follows the prefix: a regex that begins with a literal is searched for ten times as fast.
-    """
-    import re
-
+    """A regex for the prefix where it begins a word; after \\n and other escapes of JSON, URLs and terminals, too."""
     fixed = re.escape(prefix)
-    if not prefix[0].isalnum():
-        return fixed
-    # An alternative each: Python wants look-behinds of a fixed width.
-    escapes = (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9\[]m", r"\\u[0-9a-f]{4}")
-    widths = "|".join(f"(?<={escape}{fixed})" for escape in escapes)
-    return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})"
+    # An alternative each: Python wants look-behinds of a fixed width. They follow it: a regex that begins with a
+    # literal is searched for ten times as fast.
+    widths = "|".join(f"(?<={escape}{fixed})"
+                      for escape in (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9\[]m", r"\\u[0-9a-f]{4}"))
+    return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})" if prefix[0].isalnum() else fixed
 
 
-def decoded(value: str) -> bytes:
-    """What the value is in base64; nothing when it is none."""
-    from binascii import Error, a2b_base64
+def decoded(value: str) -> str:
+    """What the value is in base64, whole groups of it, one character a byte."""
+    from binascii import a2b_base64
 
-    value = value.rstrip("=")
-    try:
-        return a2b_base64(value[: len(value) - (len(value) % 4 == 1)] + "===")
-    except Error:
-        return b""
+    value = value.rstrip("=").replace("-", "+").replace("_", "/")
+    return a2b_base64(value[: len(value) // 4 * 4]).decode("latin-1")
 
 
-def marked(kind: str, match: re.Match[str]) -> str:
-    """The match with its secret (group 1, or all of it) replaced by the kind, or as it is when that is a stand-in."""
-    group = 1 if match.re.groups else 0
-    secret = match[group]
-    if is_stand_in(secret) or (kind == "openai-key" and not is_random(secret)) \
-            or (kind == "password" and secret.lower() in NOT_VALUES):
-        return match[0]
-    if kind == "login-url":  # as in a Secret of Kubernetes: in base64, with a password
-        head, _, rest = decoded(secret).partition(b"://")
-        login, at, _ = rest.partition(b"@")
-        if not (head and at and b":" in login):
-            return match[0]
-    if kind == "kubernetes-secret" and (len(secret) % 4 or not decoded(secret).decode("latin-1").isprintable()):
-        return match[0]
-    start, end = match.start(group) - match.start(), match.end(group) - match.start()
-    return match[0][:start] + MARK + kind + "]" + match[0][end:]
+CHECKS: dict[str, Callable[[str], bool]] = {  # what a secret must be besides, by its kind
+    "openai-key": is_random,
+    "password": lambda secret: secret.lower() not in NOT_VALUES,
+    "basic-auth": lambda secret: ":" in decoded(secret),
+    "login-url": lambda secret: bool(PATTERNS["[^:]+://[^@:]*:[^@]*@"].match(decoded(secret))),
+    "kubernetes-secret": lambda secret: not len(secret) % 4 and decoded(secret).isprintable(),
+}
+# What documentation says, and what databases are installed with on the developer's own machine.
+GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
+                 r"|(\w+):\1@(?:localhost|127\.0\.0\.1|\w+)(?![\w.-]))"
 
 
-def without_tokens(text: str, low: str, found: set[str]) -> str:
-    """The text without what vendors issue, known by its prefix or by a name in the text."""
-    from functools import partial
-
-    for _, kind, prefix, rest in sorted([row for word in found & PREFIXES.keys() for row in PREFIXES[word]]):
-        if prefix in text:
-            text = replaced_at(text, text, prefix, f"{begins(prefix)}(?:{rest})", marked, kind)
-    patterns = [(kind, pattern) for kind, name, _, pattern in NAMED_VENDORS if name in found]
-    for kind, pattern in [*patterns, ("aws-secret-key", AWS_PAIR)] if AWS_KEY in text else patterns:
-        text = PATTERNS[pattern].sub(partial(marked, kind), text)
-    return text
+def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
+    """Is what a rule of that kind found (group 1, or all of the match) believable as a secret?"""
+    secret = match[match.re.groups and 1]
+    looks = is_said(secret) if least == SAID else not least or texture(secret) >= least
+    return looks and not is_stand_in(secret) and CHECKS.get(kind, bool)(secret) \
+        and not PATTERNS[GENERIC_LOGINS].match(match.string, match.start())
 
 
 # -- key blocks, files of passwords, and what the user marked ------------------
 
 BLOCK = r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
 BLOCK_END = r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
-# Lines of base64 with what may stand around them: escapes, quotes, line numbers, diff signs, headers. For a block whose
-# end was cut off.
+# For a block whose end was cut off: base64 with escapes, quotes, line numbers, diff signs and headers around the lines.
 BLOCK_BODY = r"(?:[\s\\\"'+>|,]|[0-9]{1,6}(?:\u2192|\t)|[A-Z][A-Za-z-]{2,20}: [^\n\\]{0,80}|[A-Za-z0-9+/=]{16,})*"
-BASE64_LINE = r"[A-Za-z0-9+/]{32}"
 LINE_ENDS = r"(?:[\s\"',>|]|\\{1,15}[nr]|[0-9]{1,6}\u2192){1,12}"
 BLOCK_TAIL = rf"(?:[A-Za-z0-9+/]{{32,76}}{LINE_ENDS})+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{LINE_ENDS})?\Z"
-MAX_TAIL = 4_096
 PUTTY_LINES = r"Private-Lines: \d{1,4}((?:(?:\s|\\[nr]){1,4}[A-Za-z0-9+/=]{4,64}(?![\w-]))+)"
-SEPARATOR = "\x1f"  # between the texts of a list, see without_spread; a blank for \s
 
 
-def without_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """The text without these spans (start, end, what stands there instead), in order; the same object if none.
-
-    What stands there does so in each of several texts that separators join.
-    """
-    pieces: list[str] = []
-    done = 0
-    for start, end, mark in spans:
-        pieces += [text[done:start], mark, (SEPARATOR + mark) * text.count(SEPARATOR, start, end)]
-        done = end
-    return "".join([*pieces, text[done:]]) if spans else text
-
-
-def block_spans(text: str) -> list[tuple[int, int, str]]:
-    """Where the text has PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
+def without_blocks(text: str) -> str:
+    """The text without PEM, SSH, PGP and PuTTY private keys; public ones, certificates and mere headers stay."""
     mark = MARK + "private-key]"
-    spans = [(*found.span(1), " " + mark) for found in PATTERNS[PUTTY_LINES].finditer(text)] \
-        if "Private-Lines: " in text else []
+    spans = [(*found.span(1), " " + mark) for found in matches_at(text, text, "Private-Lines: ", PUTTY_LINES)]
     heads = [head.span() for head in PATTERNS[BLOCK].finditer(text)] if "BEGIN " in text else []
     for (start, begin), (limit, _) in zip(heads, [*heads[1:], (len(text), 0)]):
-        closing = PATTERNS[BLOCK_END].search(text, begin, limit)
-        body_end = closing.start() if closing else PATTERNS[BLOCK_BODY].match(text, begin, limit).end()  # type: ignore
-        if PATTERNS[BASE64_LINE].search(text, begin, body_end):
-            spans.append((start, closing.end() if closing else body_end, mark))
-    first = heads[0][0] if heads else len(text)
-    closing = PATTERNS[BLOCK_END].search(text, 0, first)  # of a block whose head was cut off
-    tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - MAX_TAIL) : closing.start()])
+        closing = PATTERNS[BLOCK_END].search(text, begin, limit) or PATTERNS[BLOCK_BODY].match(text, begin, limit)
+        if closing and PATTERNS["[A-Za-z0-9+/]{32}"].search(text, begin, closing.end()):
+            spans.append((start, closing.end(), mark))
+    closing = PATTERNS[BLOCK_END].search(text, 0, heads[0][0] if heads else len(text))  # the head was cut off
+    tail = closing and PATTERNS[BLOCK_TAIL].search(text[max(0, closing.start() - 4_096) : closing.start()])
     if closing and tail:
         spans.append((closing.start() - len(tail[0]), closing.end(), mark))
-    apart: list[tuple[int, int, str]] = []
-    done = 0
-    for start, end, mark in sorted(spans):  # one without its end may reach into the next
-        if end > done:
-            apart.append((max(start, done), end, mark))
-            done = end
-    return apart
+    return without_spans(text, sorted(spans))
 
 
 PRIVATE_TAG = r"<[ \t]?(/?)[ \t]?[Pp][Rr][Ii][Vv][Aa][Tt][Ee][ \t]?>"
 
 
-def private_spans(text: str) -> tuple[list[tuple[int, int, str]], int]:
-    """(where the text has what stands between <private> and </private>, nested or not; where the last opens that
-    nothing closes, or -1)."""
+def private_spans(text: str, to_the_end: bool = True) -> list[tuple[int, int, str]]:
+    """Where the text has what stands between <private> and </private>, nested or not, or after one never closed."""
     spans = []
     depth, start = 0, -1
     for tag in PATTERNS[PRIVATE_TAG].finditer(text) if "<" in text else ():
-        if not tag[1]:
-            start = start if depth else tag.start()
-            depth += 1
-        elif depth:
-            depth -= 1
-            if not depth:
-                spans.append((start, tag.end(), PRIVATE))
-    return spans, start if depth else -1
-
-
-def without_private(text: str, low: str, found: set[str]) -> str:
-    """The text without private keys and what was marked as private, up to its end when nothing closes the mark."""
-    spans, unclosed = private_spans(text)
-    text = without_spans(text, spans if unclosed < 0 else [*spans, (unclosed, len(text), PRIVATE)])
-    return without_spans(text, block_spans(text))
+        start = start if depth else tag.start()
+        if tag[1] and depth == 1:
+            spans.append((start, tag.end(), PRIVATE))
+        depth = max(0, depth + (-1 if tag[1] else 1))
+    return [*spans, (start, len(text), PRIVATE)] if depth and to_the_end else spans
 
 
 # -- by place -----------------------------------------------------------------
 
-# The clue, the kind, how much the value must look like one at least, what it begins with in lower case, the regex from
-# there. The secret is group 1.
+# The clue ("": always), the kind, how much the value must look like one, what it begins with in lower case, the regex
+# from there. The secret is group 1.
 VALUE = r"\\*['\"]?([^\s'\"\\]{4,200})"
 ECHOED = r"\w{4,6} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
 DATABASES = "|".join(f"(?<={name})" for name in r"""
 postgres postgresql mysql mariadb redis rediss mongodb \+srv amqp amqps mssql oracle clickhouse""".split())
-LOGIN_ARGUMENTS = r"\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"
 LOGIN_PAIR = r"(?=[\s:])[^\n:/]{0,30}?(?:\b(?:with|as|using|is|are)\b|:)[^\n:/]{0,24}?" \
              r"[\"'`]?(?<![\w.@+-])(?!redacted:|\d)[\w.@+-]{2,60}[\"'`]?(?::| ?/ ?| and |,? pass\w* )[\"'`]?(?!/)" \
              r"([^\s'\"\\`,;()<>]{4,200}?)(?=[.,;:)!]{0,2}(?:[\s'\"\\`,;()<>]|\Z))"
+LOGIN = r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:"
+NO_EXAMPLE = r"(?!example\.|[\w.-]{0,60}\.example\b)"
+IDENTIFIED_BY = r" (?i:with [\w']{1,40} )?(?i:by) \\*['\"]([^'\"\\\n]{4,200})\\*['\"]"
 TAB = r"(?:\t|\\t)"
 PLACES = (
-    ("://", "password", NOTHING, "://", r"://[^\s/?#:@\"'<>\\`|\[\]]{0,80}:([^\s/?#\"'<>\\`]{1,200})"
-                                        r"@(?!example\.|[\w.-]{0,60}\.example\b)"),
-    ("://", "password", WORDLIKE, "://", rf"(?:{DATABASES})://[^\s/?#:@\"'<>\\`|\[\]]{{0,80}}:(?!\d{{1,5}}[/?])"
-                                         r"([^\s@\"'<>\\`]{4,200})@(?!example\.|[\w.-]{0,60}\.example\b)"),
+    ("", "aws-secret-key", NOTHING, MARK + "aws-access-key]",
+     r"\[redacted:aws-access-key\][\s\\nt,:;|\"']{1,12}(?:[A-Za-z_]{0,24}[\s\"'\\:=]{1,8})?"
+     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"),
+    ("://", "password", NOTHING, "://", rf"{LOGIN}([^\s/?#\"'<>\\`]{{1,200}})@{NO_EXAMPLE}"),
+    ("://", "password", WORDLIKE, "://",
+     rf"(?:{DATABASES}){LOGIN}(?!\d{{1,5}}[/?])([^\s@\"'<>\\`]{{4,200}})@{NO_EXAMPLE}"),
     ("://", "token", RANDOM, "://", r"://([A-Za-z0-9_-]{20,200})@(?!example\.)"),
     ("bearer", "bearer", MIXED, "bearer", r"\w{6}(?: |%20|\+){1,3}([A-Za-z0-9._~+/-]{8,}=*)"),
     ("auth", "basic-auth", NOTHING, "authorization", AUTHORIZATION + r"(?i:basic) {1,3}([A-Za-z0-9+/_-]{6,}=*)"),
-    ("auth", "token", MIXED, "authorization", AUTHORIZATION + r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])?"
-                                                              r" {0,3}(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
-    ("auth", "basic-auth", NOTHING, "auth\"", r"\w{4}\"\s?:\s?\"([A-Za-z0-9+/]{8,}=*)\""),
-    ("auth", "basic-auth", NOTHING, "auth\\", r"\w{4}\\{1,15}\"\s?:\s?\\{1,15}\"([A-Za-z0-9+/]{8,}=*)\\"),
+    ("auth", "token", MIXED, "authorization", AUTHORIZATION +
+     r"(?i:(?:token|apikey|bot|key|splunk|negotiate)[ =])? {0,3}(?!AWS4-)([A-Za-z0-9._~+/-]{8,}=*)"),
+    ("auth", "basic-auth", NOTHING, "auth", r"\w{4}\\{0,15}\"\s?:\s?\\{0,15}\"([A-Za-z0-9+/]{8,}=*)[\\\"]"),
     ("auth", "basic-auth", NOTHING, "_auth", r"_\w{4}\s?=\s?\"?([A-Za-z0-9+/]{8,}=*)(?![\w.])"),
-    ("auth", "password", MIXED, "auth(", r"\w{4}" + LOGIN_ARGUMENTS),
-    ("auth", "password", MIXED, "auth=(", r"\w{4}=" + LOGIN_ARGUMENTS),
-    ("identified ", "password", NOTHING, "identified ", r"IDENTIFIED (?i:with [\w']{1,40} )?(?i:by) "
-                                                        r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
-    ("identified ", "password", MIXED, "identified ", r"\w{10} (?i:with [\w']{1,40} )?(?i:by) "
-                                                      r"\\*['\"]([^'\"\\\n]{4,200})\\*['\"]"),
+    ("auth", "password", MIXED, "auth", r"\w{4}=?\(\s?\\*['\"][^'\"\\\n]{1,80}\\*['\"],"
+                                        r"\s?\\*['\"]([^\s'\"\\\n]{4,200})\\*['\"]\s?\)"),
+    ("identified ", "password", NOTHING, "identified ", "IDENTIFIED" + IDENTIFIED_BY),
+    ("identified ", "password", MIXED, "identified ", r"\w{10}" + IDENTIFIED_BY),
     ("login", "password", NOTHING, "login ", r"(?:(?<!\w)|(?<=\\[nrt]))\w{5} \S{1,80}?(?:\s|\\[nrt]){1,8}password "
                                              r"([^\s\"\\]{1,200})"),
     ("login", "password", SAID, "login", r"\w{5}" + LOGIN_PAIR),
@@ -5021,89 +4884,70 @@ OPTIONS = (
     ("p", SAID, r"7z\w{0,2}|rar", "-p"),
     ("p", WORDLIKE, "login", "-p[ =]?"),
     ("p", NOTHING, "sshpass", "-p ?"),
-    ("p", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|psexec|rdesktop", "-p[ =]?"),
-    ("p", SAID, "openssl", "-pass(?:in|out|word)? pass:"),
-    ("kK", SAID, "openssl", "-[kK] "),
+    ("pw", SAID, r"mongo\w*|cqlsh|security|influx\w*|beeline|evil-winrm|psexec|rdesktop", "(?:-p[ =]?|-w )"),
+    ("pkK", SAID, "openssl", "(?:-pass(?:in|out|word)? pass:|-[kK] )"),
     ("NP", SAID, "ssh-keygen", "-[NP] "),
     ("P", SAID, r"\w*zip\w*|sqlcmd|bcp|tsql|isql|ipmitool|mosquitto_\w+", "-P ?"),
-    ("-", SAID, "gpg2?", "--passphrase[ =]"),
-    ("-", WORDLIKE, "redis-cli", "--pass[ =]"),
-    ("a", WORDLIKE, "redis-cli", "-a "),
+    ("-a", WORDLIKE, "redis-cli", "(?:--pass[ =]|-a )"),
     ("w", WORDLIKE, r"ldap\w*", "-w ?"),
-    ("w", SAID, "security", "-w "),
-    ("u", NOTHING, "curl", f"-u[ =]?{USER}:"),
-    ("-", NOTHING, "curl", f"--(?:proxy-)?user[ =]{USER}:"),
-    ("-", SAID, "etcdctl", f"--user[ =]{USER}:"),
-    ("aA", SAID, "https?|ab", f"-[aA] {USER}:"),
+    ("-u", NOTHING, "curl", f"(?:-u[ =]?|--(?:proxy-)?user[ =]){USER}:"),
+    ("-aA", SAID, "https?|ab|etcdctl", f"(?:-[aA] |--user[ =]){USER}:"),
     ("uU", SAID, r"smb\w+|rpcclient|\w*ftp", f"-[uU] ?{USER}?[%,:]"),
 )
-# What documentation says, and what databases are installed with on the developer's own machine.
-GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|passwd|pass|pwd|bar)@" \
-                 r"|(\w+):\1@(?:localhost|127\.0\.0\.1|\w+)(?![\w.-]))"
-
-
-def placed(least: int, kind: str, match: re.Match[str]) -> str:
-    """The match of one of PLACES as marked gives it, but only where the value is believable there."""
-    if kind == "basic-auth" and b":" not in decoded(match[1]):
-        return match[0]
-    believable = is_said(match[1]) if least == SAID else not least or texture(match[1]) >= least
-    if not believable or PATTERNS[GENERIC_LOGINS].match(match.string, match.start()):
-        return match[0]
-    return marked(kind, match)
-
-
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
+# Clue -> (order, kind, least, start, the regex); that of a vendor's token, with an order below 0, goes on behind start.
+ROWS = grouped([
+    *((row[3].lower(), row) for row in TOKENS),
+    *((name, (n, kind, NOTHING, "", pattern)) for n, (kind, name, _, pattern) in enumerate(NAMED_VENDORS)),
+    *((clue, (n, *place)) for n, (clue, *place) in enumerate(PLACES, 100)),
+])
 
 
-def without_cookies(kind: str, match: re.Match[str]) -> str:
-    """A cookie header without the values of the cookies that let somebody in."""
-    def clean(cookie: re.Match[str]) -> str:
-        stays = texture(cookie[2]) < MIXED or not PATTERNS[LETS_IN].search(cookie[1])
-        return cookie[0] if stays else cookie[1] + "=" + MARK + "cookie]"
-
-    return PATTERNS[COOKIE].sub(clean, match[0])
-
-
-def without_logins(text: str, low: str, found: set[str]) -> str:
-    """The text without passwords in URLs, authorization headers and cookies; low is the text in lower case."""
-    from functools import partial
-
-    places = [place for place in PLACES if place[0] in found]
-    present = {start for start in {place[3] for place in places} if start in low}
-    for _, kind, least, start, pattern in places:
-        replacement = without_cookies if kind == "cookies" else partial(placed, least)
-        if start in present and (new := replaced_at(text, low, start, pattern, replacement, kind)) is not text:
-            text, low = new, lowered(new)
+def without_known(text: str, found: set[str]) -> str:
+    """The text without what vendors issue, passwords in URLs, authorization headers, cookies and the like."""
+    low = lowered(text)
+    for order, kind, least, start, pattern in sorted(row for clue in {"", *found} & ROWS.keys() for row in ROWS[clue]):
+        matches = matches_at(text, low, start.lower(), begins(start) + pattern if order < 0 else pattern)
+        if kind == "cookies":
+            spans = [(*cookie.span(2), MARK + "cookie]") for match in matches
+                     for cookie in PATTERNS[COOKIE].finditer(text, *match.span())
+                     if texture(cookie[2]) >= MIXED and PATTERNS[LETS_IN].search(cookie[1])]
+        else:
+            spans = [(*match.span(match.re.groups and 1), f"{MARK}{kind}]") for match in matches
+                     if is_secret_at(match, kind, least)]
+        if spans:
+            text = without_spans(text, spans)
+            low = lowered(text)
     return text
 
 
-def without_options(text: str, low: str, found: set[str]) -> str:
+def without_options(text: str, found: set[str]) -> str:
     """The text without the passwords that programs are given by their options."""
-    pieces: list[str] = []
-    done = 0
+    spans: list[tuple[int, int, str]] = []
+    clean, done, mark = "", 0, MARK + "password]"
     for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
         if at < done:
             continue
-        before = ("".join(pieces[-6:]) + text[max(done, at - 200) : at])[-200:]
+        before = (clean + text[max(done, at - 200) : at])[-200:]  # clean: a secret is no program
         command = PATTERNS[r"[\n|;&]"].split(before)[-1]
         for letters, least, programs, option in OPTIONS:
             match = PATTERNS[option + VALUE].match(text, at) if text[at + 1] in letters else None
-            if match and PATTERNS[f"(?:{programs}) "].search(command):
-                if (new := placed(least, "password", match)) != match[0]:
-                    pieces += [text[done:at], new]
-                    done = match.end()
-                    break
-    return "".join([*pieces, text[done:]]) if pieces else text
+            if match and PATTERNS[f"(?:{programs}) "].search(command) and is_secret_at(match, "password", least):
+                start, done = match.span(1)
+                spans.append((start, done, mark))
+                clean = before + text[at:start] + mark
+                break
+    return without_spans(text, spans)
 
 
 # -- by name ------------------------------------------------------------------
 
 # What may follow the keyword without changing what the name means.
 TRAILERS = frozenset("""
-prod production dev development test testing staging stage live old new base main default primary secondary backup rw
-ro plain raw text plaintext value str string here b64 base64 root admin user v local ci current
+prod production dev development test testing staging stage live old new base main default primary secondary backup rw ro
+plain raw text plaintext value str string here b64 base64 root admin user v local ci current
 """.split())
 # The word before "key" that makes it one nobody should see, or one that is no secret.
 STRONG_KEYS = frozenset("""
@@ -5116,25 +4960,22 @@ PLAIN_KEYS = frozenset("""
 public pub primary foreign cache sort partition hash object s3 row lookup group index unique composite candidate
 translation i18n locale message react query param header dict map json yaml config setting settings registry hot short
 arrow enter escape tab shift control ctrl meta function any press idempotency dedupe dedup routing shard range order
-data item entry field column table record document doc node local parent child sibling type category host known
-keyboard event state store redis blob file path url attribute attr property prop mapping step task job issue jira sonar
-feature flag topic kafka trusted trust verification verify verifying natural surrogate
+data item entry field column table record document doc node local parent child sibling type category host known keyboard
+event state store redis blob file path url attribute attr property prop mapping step task job issue jira sonar feature
+flag topic kafka trusted trust verification verify verifying natural surrogate
 """.split())
 GLUED_KEYS = tuple(word + "key" for word in STRONG_KEYS if len(word) > 2)
 PAGING = frozenset(("next", "page", "continuation", "cursor", "sync", "special", "eos", "bos", "pad", "unk", "mask"))
 PASSWORDS = ("password", "passwd", "passphrase", "passcode", "pwd", "passwort", "passord", "kennwort", "senha",
              "contrasena", "wachtwoord", "motdepasse")
-PASSES = frozenset(("pass", "passe", "pw", "psk", "mdp", "storepass", "keypass", "userpass", "dbpass", "rootpass",
-                    "adminpass"))
+PASSES = frozenset("pass passe pw psk mdp storepass keypass userpass dbpass rootpass adminpass".split())
 ENDINGS = tuple(word + s for word in (*PASSWORDS, "key", "token", "secret", "pass", "credential") for s in ("", "s")) \
           + ("passe", "psk", "mdp")
 ONLY_AFTER = {"passe": ("de", "palavra"), "psk": ("", "wpa", "wifi", "wlan", "security")}  # else no password
-SECRET_NAMES: dict[str, tuple[str, int]] = {}
-MAX_NAMES = 4096  # a text can hold any number of names
 
 
 def judged(name: str) -> tuple[str, int]:
-    """(kind, strength) of a name, see promise_of."""
+    """What a name promises of its value: (kind, 3 a password, 2 a secret, 1 perhaps one, 0 nothing)."""
     words = [word.lower() for word in PATTERNS[SEGMENT].findall(name)]
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in TRAILERS):
         words.pop()
@@ -5162,53 +5003,37 @@ def judged(name: str) -> tuple[str, int]:
     return kind, min(strength, 1) if single != word else strength
 
 
-def promise_of(name: str) -> tuple[str, int]:
-    """What a name promises of its value: (kind, 3 a password, 2 a secret, 1 perhaps one, 0 nothing)."""
-    found = SECRET_NAMES.get(name)
-    if found is None:
-        if len(SECRET_NAMES) >= MAX_NAMES:
-            SECRET_NAMES.clear()
-        found = SECRET_NAMES[name] = judged(name)
-    return found
-
-
-def is_secret(value: str, quoted: bool, env: bool) -> bool:
-    """Is it believable as the value of a name that means a token, a secret or a key?"""
-    look = texture(value)
-    if len(value) < 6 or look == NOTHING:
-        return False
-    if look == RANDOM:
-        return True
-    if env:  # my_api_key stands for one, supersecret is one
-        return look == MIXED or not PATTERNS[STEMS].search(value) or (value.islower() and value.isalpha())
-    digits = sum(char.isdigit() for char in value)
-    if look == WORDLIKE or (not quoted and PATTERNS[STEMS].search(value)):
-        return False
-    segments = len(PATTERNS[SEGMENT].findall(value))
-    return digits >= 4 or (len(value) >= 8 and digits >= 2 and segments >= 3) or (len(value) >= 16 and digits >= 2)
+PROMISES = Memo(judged)
 
 
 def judge(name: str, value: str, quoted: bool, env: bool) -> str:
     """The kind of secret that the value is under that name; "" when it is none."""
-    kind, strength = promise_of(name)
+    kind, strength = PROMISES[name]
     low = value.lower()
     if not strength or low == name.lower() or (len(name) > 5 and name.lower() in low) or value.startswith(MARK):
         return ""
     if strength == 3:
         return kind if is_password(value, quoted, env) else ""
-    if strength == 2:
-        return kind if is_secret(value, quoted, env) else ""
-    # A name like "key" mostly means something else.
-    plain = PATTERNS[UUID].fullmatch(value) or PATTERNS[r"[0-9a-fA-F]*"].fullmatch(value)
-    return kind if not plain and len(value) >= 20 and texture(value) == RANDOM else ""
+    look = texture(value) if len(value) >= 6 else NOTHING
+    if strength == 1:  # a name like "key" mostly means something else
+        return kind if look == RANDOM and len(value) >= 20 and not PATTERNS[HEX_OR_UUID].fullmatch(value) else ""
+    if look in (NOTHING, RANDOM):
+        return kind if look == RANDOM else ""
+    has_stem = bool(PATTERNS[STEMS].search(value))
+    if env:  # my_api_key stands for one, supersecret is one
+        is_one = look == MIXED or not has_stem or (value.islower() and value.isalpha())
+    else:
+        digits, n_segments = sum(map(str.isdigit, value)), len(PATTERNS[SEGMENT].findall(value))
+        is_one = look == MIXED and (quoted or not has_stem) \
+            and (digits >= 4 or (digits >= 2 and (len(value) >= 16 or (len(value) >= 8 and n_segments >= 3))))
+    return kind if is_one else ""
 
 
 # What lies between a name and its value; the groups tell in which language.
 ESCAPE = r"(?:\x1b|\\{1,15}u001b)\[[0-9;]{0,20}[mK]"  # a colour of a terminal
 GAP = rf"(?:[ \t]|{ESCAPE}){{0,60}}"
 ASSIGNMENT = (
-    r"(?:"
-    rf"(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
+    rf"(?:(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
     rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=：＝]){GAP}"
     r"(?:[|>][+-]?[ \t]{0,9}(?:\r?\n|(?:\\{1,15}r)?\\{1,15}n)[ \t]{1,40}"  # a block of YAML
     r"|\{[^{}]{0,200}?\\{0,15}[\"'][Vv]alue\\{0,15}[\"'][ \t]?:[ \t]?)?)"  # {"password": {"value": "..."}}
@@ -5221,7 +5046,6 @@ ASSIGNMENT = (
 )
 NAME = r"[A-Za-z0-9_.-]{1,80}(?![A-Za-z0-9_.-])"
 NAME_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
-CALLS = ("(", "[", "{", "<")
 # Functions that take a secret: x.password("..."), setApiKey("..."), PASSWORD('...') of SQL.
 CALLED = r"(?i:.*\.(?:password|passwd|passphrase|secret_?key|api_?key|(?:access_?|auth_?)token)" \
          r"|(?:.*\.)?(?:set|with)_?\w+)|PASSWORD"
@@ -5231,161 +5055,117 @@ SETTERS = r"(?:\b|(?<=\\[nrt]))(?:set(?:env|x)|ENV|set(?: -\w{1,4})+|(?:config|c
 ENTRIES = r"<(?:entry|string|property|param|item|setting) (?:key|name|id)=\\*[\"']\Z"  # and X in ...="password">X<
 PROPERTIES = r"(?i)(?:spring|quarkus|micronaut|server|jdbc|hibernate|javax?|jakarta|datasource|database|db|mail|ldap" \
              r"|kafka|sasl|ssl|management)\.[\w.-]+"
-COMPARISONS = ("==", "===", "!=", "!==")
-BARE = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]{1,400}"
-BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
 MAX_BARE = 400  # so much is looked at; a secret may be longer
+BARE_REST = r"[^\s\x1b\"'`\\,;&|<>(){}\[\]]+"
+BARE = BARE_REST[:-1] + "{1,400}"
 BARE_LINE = r"[^\s\x1b\"'`\\]{1,400}"
-QUOTES = r"(\\{0,15})([\"'`])|\n"
 MAX_QUOTED = 16_384
-
-
-def quoted_end(text: str, start: int, quote: str) -> int:
-    """Where the string ends that this quote (with its backslashes) opened before start; -1 when it does not."""
-    for found in PATTERNS[QUOTES].finditer(text, start, start + MAX_QUOTED):
-        if not found[2]:
-            return -1
-        # More backslashes than the opening quote has: a quote within the string. Fewer: the text around it ends.
-        if len(found[1]) < len(quote) and (found[2] == quote[-1] or len(found[1]) < len(quote) - 1):
-            return found.start()
-    return -1
-
-
-def bare_end(text: str, start: int, env: bool) -> int:
-    """Where the value ends that begins at start without a quote; start when it goes on as an expression."""
-    bare = PATTERNS[BARE].match(text, start)
-    if bare is None:
-        return start
-    end = bare.end()
-    if text[end : end + 1] in ("(", "[", "{", "<", " ") and text[end : end + 2].strip()[:1] in CALLS:
-        return start
-    if env and (line := PATTERNS[BARE_LINE].match(text, start)):  # a shell takes all of the word
-        end = line.end() if text[line.end() : line.end() + 1] in ("", "\n", "\r", "\\", "\x1b") else end
-    while end > start and text[end - 1] in ".:?!" and end - start > 1:
-        end -= 1
-    return end
-
-
-def name_start(text: str, at: int) -> int:
-    """Where the name begins that holds a keyword at that place."""
-    before = text[max(0, at - 60) : at]
-    start = at - (len(before) - len(before.rstrip(NAME_CHARS)))
-    if text[start - 1 : start] in ("[", ";"):  # a colour's code
-        head = text.rfind("[", max(0, start - 20), start)
-        escape = PATTERNS[r"\[[0-9;]*[mK]"].match(text, head, at) if head > 0 else None
-        return escape.end() if escape and text.endswith(("\x1b", "u001b"), 0, head) else start
-    # In \nAPI_KEY=... the n belongs to the escape.
-    return start + 1 if start < at and text[start - 1 : start] == "\\" and text[start] in "nrt" else start
 
 
 def value_place(text: str, found: re.Match[str], start: int, sign: str, env: bool) -> tuple[int, int]:
     """(start, end) of the value that is given to the name that starts at start; the same twice when there is none."""
-    at, quote = found.end(), found["quote"]
-    none = at, at
-    if (found["pair"] or found["blank"]) and text[at : at + 1] == "-":  # ["--password", "--verbose"]
-        return none
-    if found["blank"] and (quote or "")[-1:] == "`":  # prose: you can pass `x=1`
-        return none
+    at, quote = found.end(), found["quote"] or ""
     before = text[max(0, start - 100) : start]
     if found["call"]:
         is_set = bool(PATTERNS[CALLED].fullmatch(text, start, found.start()))
     elif found["tag"]:
         is_set = before[-1:] in ("<", ":") if found["tag"] == ">" else bool(PATTERNS[ENTRIES].search(before))
-    else:  # as an option or by a command
-        is_set = not found["blank"] or text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before))
-    if not is_set:
-        return none
-    if quote:
-        return at, max(at, quoted_end(text, at, quote))
-    if found["pair"] or sign.strip() in COMPARISONS:
-        return none
-    return at, max(at, text.find("<", at, at + MAX_BARE)) if found["tag"] else bare_end(text, at, env)
+    elif found["pair"]:  # not ["--password", "--verbose"]
+        is_set = bool(quote) and text[at : at + 1] != "-"
+    elif found["blank"]:  # as an option or by a command, not as in prose: you can pass `x=1`
+        is_set = text[at : at + 1] != "-" and quote[-1:] != "`" \
+            and (text.startswith("-", start) or bool(quote or PATTERNS[SETTERS].search(before)))
+    else:
+        is_set = bool(quote) or sign.strip() not in ("==", "===", "!=", "!==")
+    bare = PATTERNS[BARE].match(text, at)
+    if is_set and quote:
+        for end in PATTERNS[r"(\\{0,15})([\"'`])|\n"].finditer(text, at, at + MAX_QUOTED):
+            # More backslashes than the opening quote has: a quote within the string. Fewer: the text around it ends.
+            if not end[2] or (len(end[1]) < len(quote) and (end[2] == quote[-1] or len(end[1]) < len(quote) - 1)):
+                return at, end.start() if end[2] else at
+    elif is_set and found["tag"]:
+        return at, max(at, text.find("<", at, at + MAX_BARE))
+    elif is_set and bare and not PATTERNS[r" ?[(\[{<]"].match(text, bare.end()):  # else it goes on as an expression
+        word = PATTERNS[BARE_LINE].match(text, at) if env else None  # a shell takes all of the word
+        is_all = word and text[word.end() : word.end() + 1] in ("", "\n", "\r", "\\", "\x1b")
+        value = word[0] if word and is_all else bare[0]
+        return at, at + max(1, len(value.rstrip(".:?!")))
+    return at, at
 
 
 def is_env(text: str, found: re.Match[str], name: str, start: int, sign: str) -> bool:
     """Is it NAME=value of a shell, NAME: value of a compose file, PASSWORD 'value' of SQL, or ;name=value; ?"""
-    if sign == "=" and text[start - 1 : start] == ";" and not found["quote"]:
-        return True
-    if sign == "=" and "." in name and PATTERNS[PROPERTIES].fullmatch(name):
-        return True
-    if name != name.upper() or "." in name:
-        return False
-    other = sign.strip() == ":" or bool(found["entry"]) or bool(found["blank"] and found["quote"])
-    return sign == "=" or (other and promise_of(name)[1] == 3)
-
-
-def long_name(text: str, start: int, name: str) -> str:
-    """The name with the words before it, where blanks join them: the "Secret Access" of "Secret Access Key: ..."."""
-    if text[start - 1 : start] != " " or name.lower() not in ("key", "token", "secret", "passe"):
-        return name
-    before = PATTERNS[r"[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
-    escaped = before is not None and text[before.start() - 1 : before.start()] == "\\" and before[0][0] in "nrt"
-    return before[0][escaped:] + name if before else name
+    if name == name.upper() and "." not in name:
+        other = sign.strip() == ":" or bool(found["entry"]) or bool(found["blank"] and found["quote"])
+        return sign == "=" or (other and PROMISES[name][1] == 3)
+    return sign == "=" and ((text[start - 1 : start] == ";" and not found["quote"])
+                            or ("." in name and bool(PATTERNS[PROPERTIES].fullmatch(name))))
 
 
 # What a sentence has between "password" and its value: for the staging database, and a word that links the two.
-LINKS = "|".join("""
-are as to will_be would_be est sera était ist lautet war es era será è é foi jest är er este là هو هي है คือ - – — -> →
-""".split()).replace("_", " ")
+LINKS = "are|as|to|(?:will|would) be|est|sera|était|ist|lautet|war|es|era|será|è|é|foi|jest|är|er|este|là|هو|هي|है" \
+        "|คือ|->?|–|—|→"
 LINKED = (
     r"[^\W\d_]{0,6}?(?:[ ]?[はがを是为為은는이가을를]、?|['\u2019]s(?=[ ])"
     r"|(?P<about>(?:[ ]\(?(?:[^\s:：=,;!?\"'`()<>\[\]{}|*]|'(?=\w)){1,40}\)?){0,6}?)(?:[ \t]{0,3}(?P<sign>[:：＝])"
     rf"|[ \t]{{1,3}}(?:(?P<is>is|was)|{LINKS})(?=[\s:])(?:[ ](?:now|still|(?:re)?set to|changed to))?:?))"
 )
 SPOKEN_VALUE = r"[ \t]{0,4}(?P<quote>[\"'`「『«“„(]?)(?P<value>[!#-&(-;=?-\[\]-_a-z{-~]{4,200})"
-
-
 SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # words are written so, not names of code
 
 
 def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
-    """(start, end, kind) of the value that words give to the name that ends before on; kind "" if none.
-
-    is_label: the name is a word of a language, and no sign after it was looked at yet.
-    """
-    nothing = on, on, ""
-    kind, strength = promise_of(name)
+    """(start, end, kind) of what words give to the name, or label in some language, before on; kind "" if none."""
+    kind, strength = PROMISES[name]
     if strength < 2 or name.lower() in ("pass", "passes", "passe", "psk") \
-            or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")):
-        return nothing
-    if not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
-        return nothing
-    link, blank = PATTERNS[LINKED].match(text, on), PATTERNS[r"[^\W\d_]{0,6}?(?=[ ])"].match(text, on)
+            or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")) \
+            or not PATTERNS["[0-9\"'`「『«“„@#$%^&*]"].search(text, on, on + 300):
+        return on, on, ""
     # "password X" first: in "use password X to log in" the link comes later.
-    for linked, before in ((False, blank), (True, link)):
+    for is_linked, source in ((False, r"[^\W\d_]{0,6}?(?=[ ])"), (True, LINKED)):
+        before = PATTERNS[source].match(text, on)
         found = PATTERNS[SPOKEN_VALUE].match(text, before.end()) if before else None
-        if before is None or found is None or not (linked or PATTERNS[SPOKEN].fullmatch(name)):
+        if before is None or found is None or not (is_linked or PATTERNS[SPOKEN].fullmatch(name)):
             continue
-        about = (before["about"] or "").split() if linked else []
-        if (linked and before["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
+        link = before.groupdict("")
+        about = link.get("about", "").split()
+        if (is_linked and link["sign"] and not about and not is_label) or (about and about[0].lower() in ABOUT):
             continue
         value = found["value"].rstrip(".,;:)]}?")
-        start, quoted = found.start("value"), bool(found["quote"])
         if strength == 2:
-            good = bool(judge(name, value, quoted, False)) and (linked or texture(value) == RANDOM)
+            good = bool(judge(name, value, bool(found["quote"]), False)) and (is_linked or texture(value) == RANDOM)
         elif value.isdigit():
-            good = linked and not about and is_said(value)
+            good = is_linked and not about and is_said(value)
         else:
-            quoted = quoted and linked and bool(before["sign"] or before["is"])
-            good = (is_said(value) and (linked or bool(PATTERNS["[0-9]"].search(value)))) \
-                or (quoted and is_password(value, True, False))
+            good = (is_said(value) and (is_linked or bool(PATTERNS["[0-9]"].search(value)))) \
+                or bool(is_linked and found["quote"] and link["sign"] + link["is"] and is_password(value, True, False))
         if good and not value.startswith(MARK):
-            return start, start + len(value), kind
-    return nothing
+            return found.start("value"), found.start("value") + len(value), kind
+    return on, on, ""
 
 
 def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     """(start, end, kind, where to look on) of what is given to the name that holds the word there; kind "" if none."""
-    start = name_start(text, at)
+    before = text[max(0, at - 60) : at]
+    start = at - len(before) + len(before.rstrip(NAME_CHARS))
+    if text[start - 1 : start] in ("[", ";"):  # a colour's code
+        head = text.rfind("[", max(0, start - 20), start)
+        escape = PATTERNS[r"\[[0-9;]*[mK]"].match(text, head, at) if head > 0 else None
+        start = escape.end() if escape and text.endswith(("\x1b", "u001b"), 0, head) else start
+    elif start < at and text[start - 1 : start] == "\\" and text[start] in "nrt":
+        start += 1  # in \nAPI_KEY=... the n belongs to the escape
     name_found = PATTERNS[NAME].match(text, start)
-    if word in FOREIGN and (name_found is None or not promise_of(name_found[0])[1]):
+    if word in FOREIGN and (name_found is None or not PROMISES[name_found[0]][1]):
         on = at + len(word)
         return (*told(text, on, FOREIGN[word], True), on)
     if name_found is None:
         return at, at, "", at + 1
     name, on = name_found[0].strip("-."), name_found.end()
-    full_name = long_name(text, start, name)
-    if not promise_of(full_name)[1]:
+    full_name = name
+    if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
+        words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
+        full_name = words[0] + name if words else name
+    if not PROMISES[full_name][1]:
         return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
@@ -5410,47 +5190,45 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     return (*told(text, on, full_name, False), on)
 
 
-def without_assigned(text: str, low: str, found: set[str]) -> str:
-    """The text without the values given to names of secrets; low is the text in lower case."""
-    places = []
+def without_assigned(text: str, found: set[str]) -> str:
+    """The text without the values given to names of secrets."""
+    low, places = lowered(text), []
     for word in found.intersection((*KEYWORDS, *FOREIGN)):
         at = low.find(word)
         while at >= 0:
             places.append((at, word))
             at = low.find(word, at + len(word))
-    pieces: list[str] = []
-    done = after = 0
+    spans: list[tuple[int, int, str]] = []
+    after = 0
     for at, word in sorted(places):
-        if at < after:
-            continue
-        start, end, kind, after = assigned(text, at, word)
-        if kind and start >= done:
-            pieces += [text[done:start], MARK, kind, "]"]
-            done = after = end
-    return "".join([*pieces, text[done:]]) if pieces else text
+        if at >= after:
+            start, end, kind, after = assigned(text, at, word)
+            if kind and (not spans or start >= spans[-1][1]):
+                spans.append((start, end, f"{MARK}{kind}]"))
+                after = end
+    return without_spans(text, spans)
 
 
 # -- all of it ----------------------------------------------------------------
 
-RULES = (
-    (without_private, PRIVATE_CLUES), (without_tokens, ()), (without_logins, LOGINS), (without_options, (" -",)),
-    (without_assigned, (*KEYWORDS, *FOREIGN)),
+RULES: tuple[tuple[Callable[[str, set[str]], str], Sequence[str]], ...] = (
+    (lambda text, found: without_blocks(without_spans(text, private_spans(text))), PRIVATE_CLUES), (without_known, ()),
+    (without_options, (" -",)), (without_assigned, (*KEYWORDS, *FOREIGN)),
 )
 GLUED = r"\[(?:redacted:[a-z0-9-]+|private)\][\w.=:@+/-]|\[(?<=[\w.+/-]\[)(?:redacted:|private\])"
 MAX_LOOKS = 8  # two do for any text that was not made to need more
 
 
-def without_secrets(text: str, low: str, found: set[str]) -> str:
-    """What redact makes of the text; low is it in lower case, found the clues in it; the same object if nothing."""
+def without_secrets(text: str, found: set[str]) -> str:
+    """What redact makes of the text, in which these clues were found; the same object if nothing."""
     clean = text
-    for _ in range(MAX_LOOKS if found else 0):
+    for _ in range(MAX_LOOKS):
         before = clean
         for rule, words in RULES:
-            if words and found.isdisjoint(words):
-                continue
-            new = rule(clean, low, found)
-            if new is not clean and new != clean:  # places in low must be places in the text
-                clean, low, found = new, lowered(new), clues(new)
+            if not words or not found.isdisjoint(words):
+                new = rule(clean, found)
+                found = found if new is clean else clues(new, len(new) <= MAX_TYPED)
+                clean = new
         # Where secrets stood glued together, one is seen only when the other is gone.
         if clean == before or not PATTERNS[GLUED].search(clean):
             break
@@ -5459,73 +5237,38 @@ def without_secrets(text: str, low: str, found: set[str]) -> str:
 
 def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
-    is_short = len(text) <= MAX_TYPED  # clues left the words of TYPED out, if this text was one of many
-    if not (found or is_short) or len(text) < 8:
-        return text
-    if len(text) < SHORTEST_RUN and text.isascii() and text.isidentifier():
-        return text
-    low = lowered(text)
+    low = lowered(text) if found and len(text) >= 8 else ""
     here = {word for word in found if word in low}
-    if is_short:
-        here.update([word for word in TYPED if word in low])
-    return without_secrets(text, low, here) if here else text
+    return without_secrets(text, here) if here else text
 
 
 def redact(text: str) -> str:
     """The text with [redacted:KIND] for every secret and [private] for what was marked so; the same object if none."""
-    found = clues(text) if len(text) >= 8 else None
-    return without_secrets(text, lowered(text), found) if found else text
+    found = clues(text, len(text) <= MAX_TYPED) if len(text) >= 8 else None
+    return without_secrets(text, found) if found else text
 
 
 MAX_DEPTH = 150  # deeper than tool output nests, and three frames each are less than the interpreter allows
-MAX_CLEAN = 80  # longer texts are seldom seen again
-CLEAN_TEXTS: set[str] = set()  # short ones
-CLEAN_NAMES: set[str] = set()  # of dict entries; they promise nothing either
 HEADERS = ("authorization", "cookie")  # what the names of headers end with whose values only redact can judge
 HOLDERS = ("secrets", "passwords")  # names of dicts whose entries are all secret
 JWK_NAMES = ("d", "p", "q", "dp", "dq", "qi", "k", "kty")  # the private parts of a key in JSON, and what tells that
 
 
-def texts_within(value: object) -> tuple[set[str], set[str], bool]:
-    """(the texts in a value, the names in its dicts that are not known as clean, whether a list holds texts)."""
-    listed = False
-    texts: set[str] = set()
-    names: set[str] = set()
-    level = [value]
-    while level:
-        below: list[object] = []
-        for item in level:
-            if isinstance(item, str):
-                texts.add(item)
-            elif isinstance(item, dict):
-                if not CLEAN_NAMES.issuperset(item):
-                    for key, inner in item.items():
-                        if isinstance(key, str):
-                            (names if isinstance(inner, (str, dict, list)) else texts).add(key)
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-                listed = listed or (len(item) > 1 and isinstance(item[0], str))
-        level = below
-    return texts, names - CLEAN_NAMES, listed
+# A name in a dict -> 2: it holds a secret; 1: it tells something of its value; 0: neither.
+TOLD_BY = Memo(lambda name: 2 if redact(name) != name else int(
+    name in JWK_NAMES or name.lower().endswith((*HEADERS, "value")) or PROMISES[name][1] > 0))
 
 
 def without_spread(items: list[object]) -> list[object]:
-    """A list without the keys and the private blocks that begin in one of its texts and end in another.
-
-    So do the lines of a patch and the blocks of a message.
-    """
+    """A list without the keys and private blocks that begin in one of its texts and end in another, as in a patch."""
     texts = {place: text for place, item in enumerate(items)
              if isinstance(text := item.get("text") if isinstance(item, dict) else item, str)}
     joined = SEPARATOR.join(texts.values())
     if len(texts) < 2 or joined.count(SEPARATOR) >= len(texts):
         return items
-    spans, unclosed = private_spans(joined)
-    # Of a patch it may end in a later one; elsewhere each text ends it.
-    if unclosed >= 0 and all(text[:1] in ("+", "-", " ", "\\") for text in texts.values()):
-        spans.append((unclosed, len(joined), PRIVATE))
-    clean = without_spans(joined, spans)
-    clean = without_spans(clean, block_spans(clean))
+    # Of a patch a block may end in a later one; elsewhere each text ends it.
+    is_patch = all(text[:1] in ("+", "-", " ", "\\") for text in texts.values())
+    clean = without_blocks(without_spans(joined, private_spans(joined, is_patch)))
     items = items[:]
     for place, text in zip(texts, clean.split(SEPARATOR)):
         item = items[place]
@@ -5534,23 +5277,21 @@ def without_spread(items: list[object]) -> list[object]:
 
 
 def printed(text: str) -> str:
-    """What a tool printed, with PRIVATE for each <private> that is a word of a line and is never closed.
-
-    macOS's log shows such for hidden values, and documentation speaks of it. At the beginning of a line it is a block.
-    """
-    start = private_spans(text)[1]
+    """What a tool printed, with PRIVATE for each <private> within a line that is never closed: macOS prints such."""
+    spans = private_spans(text)
+    start = spans[-1][0] if spans and spans != private_spans(text, False) else -1
+    # At the beginning of a line it is a block.
     if start < 0 or PATTERNS[r"(?:\A|\n|\\n)[ \t\d\u2192>|+-]*\Z"].search(text, max(0, start - 40), start):
         return text
-    rest = text[start:]
-    opened = all(not tag[1] for tag in PATTERNS[PRIVATE_TAG].finditer(rest))
-    return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, rest) if opened else text
+    is_open = all(not tag[1] for tag in PATTERNS[PRIVATE_TAG].finditer(text, start))
+    return text[:start] + PATTERNS[PRIVATE_TAG].sub(PRIVATE, text[start:]) if is_open else text
 
 
-def name_given(value: dict[object, object], key: object, outer: str) -> str:
+def name_given(value: dict[str, object], key: str, outer: str) -> str:
     """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
-    if not isinstance(key, str):
+    if not (outer or TOLD_BY[key]):
         return ""
-    if outer.lower() in HOLDERS and not promise_of(key)[1]:
+    if outer.lower() in HOLDERS and not PROMISES[key][1]:
         return "" if (PATTERNS[SEGMENT].findall(key) or [""])[-1].lower() in ABOUT else outer[:-1]
     if key in JWK_NAMES[:-1] and "kty" in value:
         return "private_key"
@@ -5573,35 +5314,7 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def without_arguments(items: list[object], new: list[object]) -> list[object]:
-    """The new items of a list without what the old ones before them speak of: ["--password", "hunter2"]."""
-    for place, (before, item) in enumerate(zip(items, items[1:]), 1):
-        if not isinstance(before, str) or not isinstance(item, str) or new[place] != item or len(before) > MAX_CLEAN:
-            continue
-        name, is_header = before.strip("-"), before.lower().endswith(HEADERS)
-        if (is_header or promise_of(name)[1]) and PATTERNS[NAME].fullmatch(name):
-            if is_header or (not item.startswith("-") and texture(item) >= MIXED):
-                new[place] = under_name(name, item)
-    return items if all(after is before for after, before in zip(new, items)) else new
-
-
-def with_values(value: dict[object, object], new: list[object], found: set[str]) -> dict[object, object]:
-    """A dict with these values and without secrets in its keys, a number after those that are the same then."""
-    keys = [cleaned(key, found) if isinstance(key, str) else key for key in value]
-    if all(after is before for after, before in zip((*keys, *new), (*value, *value.values()))):
-        return value
-    pairs: dict[object, object] = {}
-    numbers: dict[object, int] = {}
-    for key, item in zip(keys, new):
-        free = key
-        while free in pairs:
-            numbers[key] = numbers.get(key, 1) + 1
-            free = f"{key} {numbers[key]}"
-        pairs[free] = item
-    return pairs
-
-
-def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) -> object:
+def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
     """What redact_value makes of a value that lies so deep under that name; tool: it is what a tool printed."""
     if isinstance(value, str):
         clean = cleaned(printed(value) if tool else value, found)
@@ -5610,43 +5323,48 @@ def redacted(value: object, name: str, depth: int, found: set[str], tool: bool) 
         return value
     if depth > MAX_DEPTH:
         return MARK + "too-deep]"
-    if isinstance(value, list):
-        items = value if found.isdisjoint(PRIVATE_CLUES) else without_spread(value)
-        new = without_arguments(items, [redacted(item, name, depth + 1, found, tool) for item in items])
-        return value if new == value else new
     is_private = not found.isdisjoint(PRIVATE_CLUES)
+    if isinstance(value, list):
+        items = without_spread(value) if is_private else value
+        new = [redacted(item, name, depth + 1, found, tool) for item in items]
+        for place, (before, item) in enumerate(zip(items, items[1:]), 1):  # ["--password", "hunter2"]
+            if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
+                label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
+                if (is_header or (PROMISES[label][1] and not item.startswith("-") and texture(item) >= MIXED)) \
+                        and PATTERNS[NAME].fullmatch(label):
+                    new[place] = under_name(label, item)
+        return value if all(after is before for after, before in zip(new, value)) else new
     tool = tool or (is_private and value.get("type") == "tool_result")
-    return with_values(value, [
-        redacted(item, "" if key in CLEAN_NAMES and not name else name_given(value, key, name), depth + 1, found,
-                 tool or (is_private and key == "toolUseResult"))
-        for key, item in value.items()], found)
+    pairs: dict[str, object] = {}
+    for key, item in value.items():
+        free = clean = redact(key) if TOLD_BY[key] > 1 else key
+        while free in pairs:
+            free = f"{clean} {len(pairs) + 1}"
+        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found,
+                               tool or (is_private and key == "toolUseResult"))
+    return value if all(pairs.get(key, pairs) is item for key, item in value.items()) else pairs
 
 
-def redact_value(value: object) -> object:
-    """The value with redact done to every string in it, keys too; a string under a secret's name is judged by that.
-
-    Dicts and lists are copied where something in them changes; without secrets the same object comes back.
-    """
-    texts, names, listed = texts_within(value)
-    if not listed:  # in a list the next text may depend on one that is clean by itself
-        texts -= CLEAN_TEXTS
-    joined = "\n".join((*texts, *names))
-    found = clues(joined)
-    if len(joined) > MAX_TYPED:
-        short = lowered("\n".join([text for text in texts if len(text) <= MAX_TYPED]))
-        found.update([word for word in TYPED if word in short])
-    for memory in (CLEAN_NAMES, CLEAN_TEXTS):
-        if len(memory) >= MAX_NAMES:
-            memory.clear()
-    # Names that say something of what stands under them are looked at each time.
-    telling = (*HEADERS, "value")
-    CLEAN_NAMES.update(name for name in names if name not in JWK_NAMES and not name.lower().endswith(telling)
-                       and (not found or (not promise_of(name)[1] and cleaned(name, found) is name)))
-    if not found.isdisjoint(PRIVATE_CLUES) or (found and listed) or not CLEAN_NAMES >= names \
-            or (found and any(cleaned(text, found) is not text for text in texts)):
-        return redacted(value, "", 0, found, False)
-    CLEAN_TEXTS.update(text for text in texts if len(text) < MAX_CLEAN)
-    return value
+def redact_value(value: Any) -> Any:
+    """The value with every string in it redacted, by its name, too, where it has one; the same object if nothing."""
+    texts: set[str] = set()
+    level: list[Any] = [value]
+    is_told = False
+    while level:
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                texts.add(item)
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, dict):
+                below += item.values()
+                for key, inner in item.items():
+                    if tells := TOLD_BY[key]:
+                        is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
+        level = below
+    found = clues("\n".join(texts), True)
+    return redacted(value, "", 0, found, False) if found or is_told else value
 
 
 # ============================================================================
@@ -6040,7 +5758,7 @@ SOURCES = Memo(lambda path: redact(os.path.realpath(path)))
 
 def cleaned_items(items: Sequence[Item]) -> list[Item]:
     """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
-    found = clues("\n".join(item["text"] for item in items if item["kind"] != "damaged"))
+    found = clues("\n".join(item["text"] for item in items if item["kind"] != "damaged"), True)
 
     def clean(item: Item) -> Item:
         names = {key: CLEAN_FIELDS[value] for key, value in item.items() if isinstance(value, str) and key not in AS_IS}

@@ -266,7 +266,7 @@ class AsWrittenTest(unittest.TestCase):
 
     def test_clues_of_a_batch_serve_for_each_of_its_texts(self) -> None:
         texts = [text for text, _ in shapes()] + LOOK_ALIKES
-        found = rlm.clues("\n".join(texts))
+        found = rlm.clues("\n".join(texts), True)
         self.assertEqual([rlm.cleaned(text, found) for text in texts], [rlm.redact(text) for text in texts])
 
 
