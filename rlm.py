@@ -1709,7 +1709,7 @@ class Log:
 # a comment is the change in nDCG@10, in points.
 
 # Changes when the same text would give other terms or codes: an index made by another version is rebuilt.
-WORDS_VERSION = 2
+WORDS_VERSION = 3
 # A longer key (base64, a Japanese sentence) is not worth a place in a cache: it will hardly come again.
 CACHED_LENGTH = 40
 # A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
@@ -1733,6 +1733,7 @@ class Memo(dict[str, "Any"]):
 
 # -- folding -----------------------------------------------------------------
 
+ASCII = bytes(range(128))
 # Letters that Unicode does not take apart but a reader does (oeuvre, Lodz), or that are one letter in other places of a
 # word (Arabic, Hebrew); hyphens. Dotless i: re.IGNORECASE takes it for i.
 LETTERS = str.maketrans(dict(zip("ıøłđىیکةךםןףץ‐‑־œæ", [*"ioldييكهכמנפצ---", "oe", "ae"])))
@@ -1745,30 +1746,33 @@ UNSEEN = (r"[\u00ad\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u061c\u0640\u064b-\u0
 def fold_char(char: str) -> str:
     """One character without case and accents; "" for an accent that stands alone and for what nobody sees."""
     # casefold before decomposing: U+0345 is itself a combining mark, but its case partner is a letter (iota).
-    lower = char.casefold()
     # Full- and half-width forms are the same letters to a reader.
-    parts = unicodedata.normalize("NFKD", lower) if char >= "\uff00" else unicodedata.normalize("NFD", lower)
+    parts = unicodedata.normalize("NFKD" if char >= "\uff00" else "NFD", char.casefold())
     return unicodedata.normalize("NFC", re.sub(UNSEEN, "", parts.casefold())).translate(LETTERS)
 
 
 FOLDS = Memo(fold_char)
 
 
-def fold(text: str) -> str:
-    """The text without case and accents, character by character, so that a folded part is a part of the folded text."""
-    if text.isascii():
-        return text.lower()
-    # A text has few distinct characters outside ASCII: replacing each is some ten times faster than str.translate.
-    for char in set(text):
-        if char > "\x7f" and (folded := FOLDS[char]) != char:
-            text = text.replace(char, folded)
-    return text.lower()
+def beyond_ascii(text: str) -> str:
+    """The characters of the text that are outside ASCII."""
+    return text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
+
+
+def fold(text: str, keeps_case: bool = False) -> str:
+    """The text without accents and case, character by character, so that a folded part is a part of the folded text."""
+    if not text.isascii():
+        # A text has few distinct characters outside ASCII: replacing each is some ten times faster than str.translate.
+        for char in set(beyond_ascii(text)):
+            if (folded := FOLDS[char]) != char:
+                text = text.replace(char, folded.upper() if keeps_case and char.isupper() else folded)
+    return text if keeps_case else text.lower()
 
 
 # -- stemming ----------------------------------------------------------------
 
 # The commonest forms that no rule reaches, as base:form/form: what did she buy / I bought.
-IRREGULAR_TEXT = """
+IRREGULAR = {form: base for base, _, forms in (entry.partition(":") for entry in """
 be:being beat:beaten become:became begin:began/begun bend:bent bind:bound bite:bit/bitten blow:blew/blown
 break:broke/broken bring:brought build:built buy:bought catch:caught choose:chose/chosen come:came deal:dealt
 dig:dug draw:drew/drawn dream:dreamt drink:drank/drunk drive:drove/driven eat:ate/eaten fall:fell/fallen
@@ -1782,32 +1786,29 @@ strike:struck swear:swore/sworn swim:swam/swum take:took/taken teach:taught tear
 think:thought throw:threw/thrown understand:understood wake:woke/woken wear:wore/worn win:won
 write:wrote/written child:children man:men woman:women foot:feet tooth:teeth mouse:mice person:people wife:wives
 knife:knives shelf:shelves half:halves index:indices/indexes oeil:yeux matrix:matrices vertex:vertices
-analysis:analyses criterion:criteria embed:embedding
-"""
-IRREGULAR = {
-    form: entry.partition(":")[0] for entry in IRREGULAR_TEXT.split() for form in entry.partition(":")[2].split("/")
-}
+analysis:analyses criterion:criteria embed:embedding agree:agreed free:freed
+guarantee:guaranteed
+""".split()) for form in forms.split("/")}
 VOWELS = frozenset("aeiouy")
 DOUBLES = frozenset(("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt"))
 
 # Ending -> what takes its place, applied when the ending lies behind the first syllable. English and French.
 DERIVED = dict(entry.split(":") for entry in """
-tional:tion enci:ence anci:ance abli:able ibli:ible entli:ent antli:ant izer:ize ization:ize iser:ize isation:ize
-isateur:ize ational:ate ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous
-ousness:ous iveness:ive iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic
-logi:log logie:log ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive
-eusement:eu alement:al iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
+tional:tion enci:ence anci:ance abli:able ibli:ible izer:ize ization:ize iser:ize isation:ize isateur:ize ational:ate
+ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous ousness:ous iveness:ive
+iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic logi:log logie:log
+ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive eusement:eu alement:al
+iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
 """.split())
 # Endings that go when they lie behind the second syllable.
-LOOSE = frozenset((
-    "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ism", "ate", "iti", "ous", "ive",
-    "ize", "ise", "tion", "sion", "ative", "ite", "isme", "ale", "ere", "ante", "ente",
-))
+LOOSE = dict.fromkeys("""
+al ance ence er ic able ible ant ement ment ent ism ate iti ous ive ize ise ion ative ite isme ale ere ante ente
+""".split(), "")
+for table in (DERIVED, LOOSE):  # most words end in none: one look at two letters spares them seven
+    table.update({end[-2:]: end[-2:] for end in table if end[-2:] not in table})
 LI_AFTER = frozenset("cdeghkmnrt")
-# Most words end in none of these: a look at two letters spares them seven.
-DERIVED_TAILS, LOOSE_TAILS = {end[-2:] for end in DERIVED} | {"li"}, {end[-2:] for end in LOOSE}
-# A syllable ends after a consonant that follows a vowel.
-SYLLABLES = "[^aeiouy]*[aeiouy]+[^aeiouy]([^aeiouy]*[aeiouy]+[^aeiouy])?"
+# The first two, or the whole word for those that it lacks: they end after a consonant that follows a vowel.
+SYLLABLES = "([^aeiouy]*[aeiouy]+[^aeiouy]|.*)([^aeiouy]*[aeiouy]+[^aeiouy]|.*)"
 SHORT = "(?:^[aeiouy][^aeiouy]|[^aeiouy][aeiouy][^aeiouywx])$"  # a short last syllable, as in "hop"
 # First and last character of a script, endings that go (twice, as in "problem|em"), what goes at the beginning then.
 # Russian and Ukrainian nouns, adjectives and verbs; articles, prepositions and plurals of Arabic and Hebrew. Folded.
@@ -1822,12 +1823,10 @@ LIGHT_STEMS = (
 )
 
 
-def syllables(word: str) -> tuple[int, int]:
+def syllable_ends(word: str) -> tuple[int, int]:
     """Where the first and the second syllable of a word end."""
     match = re.match(SYLLABLES, word)
-    if not match:
-        return len(word), len(word)
-    return (match.start(1), match.end()) if match[1] else (match.end(), len(word))
+    return (match.end(1), match.end(2)) if match else (0, 0)
 
 
 def singular(word: str) -> str:
@@ -1840,61 +1839,48 @@ def singular(word: str) -> str:
 
 
 def without_tense(word: str) -> str:
-    """The word without -ed, -ing, -edly, -ingly."""
-    end = next((end for end in ("ingly", "edly", "ing", "ed") if word.endswith(end)), "")
-    base = word.removesuffix(end)
-    if not end or VOWELS.isdisjoint(base):
+    """The word without -ed or -ing."""
+    base = word.removesuffix("ing" if word.endswith("ing") else "ed")
+    if base == word or VOWELS.isdisjoint(base) or word.endswith("eed"):
         return word
-    if end[0] == "e" and base.endswith("e"):  # agreed, proceed
-        return base + "e" if syllables(word)[0] < len(base) else word
-    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllables(base)[0] >= len(base)):
+    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllable_ends(base)[0] >= len(base)):
         return base + "e"
     return base[:-1] if len(base) > 3 and base[-2:] in DOUBLES else base
 
 
-def derived(word: str) -> str:
-    """The word with one ending of DERIVED replaced, if that lies behind the first syllable."""
-    if word[-2:] not in DERIVED_TAILS:
-        return word
-    first = syllables(word)[0]
-    for size in range(min(8, len(word) - first), 1, -1):
-        new = DERIVED.get(word[-size:])
-        if new is not None:
-            return word[:-size] + new
-    if word.endswith("li") and len(word) - 2 >= first and word[-3] in LI_AFTER:
-        return word[:-2]
-    return word
-
-
-def trimmed(word: str) -> str:
-    """The word without a loose ending behind its second syllable, a silent e or the second of two l."""
-    first, second = syllables(word)
-    for size in range(min(5, len(word)) if word[-2:] in LOOSE_TAILS else 0, 1, -1):
-        if word[-size:] in LOOSE:
-            cut = 3 if word[-size:] in ("tion", "sion") else size  # only the -ion goes: the t belongs to the stem
-            word = word[:-cut] if len(word) - cut >= second else word
-            break
-    if word[-1] == "e" and (second < len(word) or (first < len(word) and not re.search(SHORT, word[:-1]))):
-        return word[:-1]
-    return word[:-1] if word.endswith("ll") and second < len(word) else word
+def replaced(word: str, endings: Mapping[str, str], syllable: int) -> str:
+    """The word with its longest ending of the table replaced, if that lies behind the first (0) or second syllable."""
+    size = min(8, len(word)) if word[-2:] in endings else 0
+    while size and word[-size:] not in endings:
+        size -= 1
+    is_behind = size and len(word) - size >= syllable_ends(word)[syllable]
+    return word[:-size] + endings[word[-size:]] if is_behind else word
 
 
 def stem(word: str) -> str:
     """What a word (folded) shares with its other forms; the word itself when that is all of it or the language is not
     known. English and French, lightly Russian, Ukrainian, Arabic and Hebrew."""
-    if word in IRREGULAR:
-        return stem(IRREGULAR[word])
+    word = IRREGULAR.get(word, word)
     if len(word) < 3 or len(word) > 30 or not word.isalpha():
         return word
     if not word.isascii():
-        for first, last, endings, beginnings in LIGHT_STEMS:
-            if first <= word[0] <= last:
+        for first_char, last_char, endings, beginnings in LIGHT_STEMS:
+            if first_char <= word[0] <= last_char:
                 return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
         return word
-    word = without_tense(singular(word))
+    word = singular(word)
+    if word.endswith("ly") and word[-3:-2] in LI_AFTER and len(word) - 2 >= syllable_ends(word)[0]:
+        word = word[:-2]
+    word = without_tense(word)
     if word[-1] == "y" and len(word) > 2 and word[-2] not in VOWELS:
         word = word[:-1] + "i"
-    return trimmed(derived(derived(word)))  # twice: -fulness, -isations, -iveness leave another ending behind
+    # Twice: -fulness, -isations, -iveness leave another ending behind.
+    word = replaced(replaced(replaced(word, DERIVED, 0), DERIVED, 0), LOOSE, 1)
+    if word[-1] not in "el":
+        return word
+    first, second = syllable_ends(word)
+    is_silent = second < len(word) or (word[-1] == "e" and first < len(word) and not re.search(SHORT, word[:-1]))
+    return word[:-1] if is_silent and word.endswith(("e", "ll")) else word
 
 
 # -- roots -------------------------------------------------------------------
@@ -1909,7 +1895,7 @@ stat/statist temp/temporari/tmp cert/certif/certifi cred/credenti permit/permiss
 dev/develop prod/production ref/refer k8s/kubernet js/javascript ts/typescript postgr/postgresql/pg mongo/mongodb
 c++/cpp c#/csharp use/usag/usabl/useless receiv/receipt/recept choos/choic maintain/mainten explain/explan safe/safeti
 stabl/stabil simpl/simpli/simplic/simplifi/simplif grow/growth long/length wide/width deep/depth strong/strength
-high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succe/success
+high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succeed/success
 agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli automat/autom
 replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
 decid/decis divid/divis provid/provis exclud/exclus includ/inclus conclud/conclus expand/expans extend/extens
@@ -1984,7 +1970,7 @@ UNSPACED = (
 # A Korean noun of one syllable makes a pair with its particle: the noun alone is looked for, too.
 PARTICLES = frozenset("은는이가을를에의로도와과만")
 C_SHARP = r"(?<!\w)[A-Za-z](?:\+\+|#)(?![A-Za-z])"  # C++, C# and F# are no C and F
-ASCII_WORDS = C_SHARP + r"|\w+"
+ASCII_WORDS = C_SHARP + r"|\w+"  # several times faster than RUNS
 # Other words, too: runs of one of the scripts above, words in others (vowel signs are letters in those of India).
 RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
                  rf"(?:(?![{''.join(chars for chars, *_ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
@@ -1999,7 +1985,11 @@ MAX_JOINED = 9
 
 
 def raw_tokens(text: str) -> list[str]:
-    """The text cut at blanks and most of ASCII punctuation, case kept; a token may still hold other punctuation."""
+    """The text cut at blanks and most of ASCII punctuation, without accents but with case."""
+    if ".NET" in text or ".net" in text:  # besides the letters in it
+        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+    if not text.isascii():
+        text = fold(unicodedata.normalize("NFC", text), keeps_case=True)
     # Some eight times faster than re.findall(r"\w+"): no Python-level work per character.
     return text.encode("utf-8", "replace").translate(BLANKS).decode().split()
 
@@ -2008,94 +1998,61 @@ def raw_tokens(text: str) -> list[str]:
 PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
 
 
-def is_unspaced(char: str) -> bool:
-    """Is it of a script that is indexed in short pieces, or an emoji?"""
-    return char > "\x7f" and bool(PIECE_LENGTHS[char])
-
-
 def is_hash(word: str) -> bool:
     """Is it (folded) hexadecimal, as the name of a commit or a digest is, in full or cut short?"""
     return len(word) > 6 and not word.isalpha() and not word.isdigit() and set("0123456789abcdef").issuperset(word)
 
 
-def bare(raw: str) -> str:
-    """A raw token without accents but with its case."""
-    if raw.isascii():
-        return raw
-    raw = unicodedata.normalize("NFC", raw)
-    for char in set(raw):
-        if char > "\x7f":
-            raw = raw.replace(char, FOLDS[char].upper() if char.isupper() else FOLDS[char])
-    return raw
-
-
 def words_of(raw: str) -> list[str]:
-    """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
-    raw = bare(raw)
-    if raw.isascii():
-        return [raw] if raw.isalnum() else re.findall(ASCII_WORDS, raw)
-    return re.findall(RUNS, raw)
+    """The words of one of raw_tokens; runs of an unspaced script on their own."""
+    return re.findall(ASCII_WORDS if raw.isascii() else RUNS, raw)
 
 
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
-    pairs = re.findall(COMPOUND, fold(bare(raw))) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    pairs = re.findall(COMPOUND, fold(raw)) if "-" in raw or "_" in raw else ()
     return [a + b for a, b in pairs if (b not in STOP_WORDS or b in VERB_ENDS)
             and ("_" not in raw or len(a + b) <= MAX_JOINED)]
 
 
 def identifier_parts(word: str) -> list[str]:
     """The folded parts of an identifier; nothing for a plain word or a hash."""
-    if word.isalpha() and (word.islower() or word.isupper() or word.istitle()):
-        return []
     folded, found = fold(word), list(map(fold, re.findall(PARTS, word)))
     return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
 
 
 def exact_terms(word: str, is_asked: bool = False) -> list[str]:
     """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
-    if not is_unspaced(word[0]):
+    lengths = PIECE_LENGTHS[word[0]]
+    if not lengths:
         return [fold(word), *identifier_parts(word)]
-    lengths = PIECE_LENGTHS[word[0]][is_asked]
-    return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
+    return [word[i : i + n] for n in lengths[is_asked] for i in range(len(word) - n + 1)] or [word]
 
 
 def form_terms(word: str) -> tuple[str, ...]:
     """STEM + stem, for a word (folded) that is not its own stem, and ROOT + root, if it has one."""
-    if word in STOP_WORDS:
-        return ()
-    base = stem(word)
+    base = word if word in STOP_WORDS else stem(word)
     from_root = root(base)
-    return (*((STEM + base,) if base != word else ()), *((ROOT + from_root,) if from_root else ()))
+    return (STEM + base,) * (base != word) + (ROOT + from_root,) * bool(from_root)
 
 
 FORMS = Memo(form_terms)
 
 
 def token_terms(raw: str) -> tuple[str, ...]:
-    """Every term that one raw token counts for."""
-    raw = bare(raw)
-    if raw.isalpha() and raw.isascii() and (raw.islower() or raw.isupper() or raw.istitle()):
-        word = raw.lower()
-        return (word, *FORMS[word])
-    found: list[str] = []
+    """Every term that one of raw_tokens counts for."""
+    if raw.isascii() and raw.isalpha() and (raw.islower() or raw.istitle()):  # as most are
+        return (raw.lower(), *FORMS[raw.lower()])
+    found = compounds(raw)
     for word in words_of(raw):
         exact = exact_terms(word)
         found += exact
-        # An identifier's parts have forms; the whole of it has none.
-        for part in exact[1:] or exact:
+        for part in exact[1:] or exact:  # an identifier's parts have forms, the whole of it has none
             found += FORMS[part]
-    return (*found, *compounds(raw))
+    return tuple(found)
 
 
 TERMS = Memo(token_terms)
-
-
-def named_tokens(text: str) -> list[str]:
-    """raw_tokens, with "dotnet" for each .NET besides its letters."""
-    if ".NET" in text or ".net" in text:
-        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
-    return raw_tokens(text)
 
 
 def count_terms(text: str) -> dict[str, int]:
@@ -2103,7 +2060,7 @@ def count_terms(text: str) -> dict[str, int]:
     from collections import Counter
     from itertools import chain
 
-    return Counter(chain.from_iterable(map(TERMS.__getitem__, named_tokens(text))))
+    return Counter(chain.from_iterable(map(TERMS.__getitem__, raw_tokens(text))))
 
 
 # -- scores ------------------------------------------------------------------
@@ -2148,17 +2105,8 @@ def joined_code(a: int, b: int) -> int:
 
 def code_weights(avg_dl: float) -> list[float]:
     """For each code the saturated tf, 0 <= weight < 1, at this average length."""
-    out = [0.0]
-    for tf in FREQUENCY_VALUES:
-        for dl in range(LENGTH_CLASSES):
-            out.append(tf / (tf + K1 * (1 - B + B * FIRST_LENGTH * 2 ** (dl / 4) / (avg_dl or 1.0))))
-    return out
-
-
-def as_one(a: float, b: float) -> float:
-    """The weight of a text that holds two forms of a word, from the weight of each: as if the tf were added."""
-    # tf/(tf+K) is a; so tf/K is a/(1-a), and K, the same for both, cancels. Plain a + b costs 0.3-0.7 (code 1.3-2.3).
-    return (a + b - 2 * a * b) / (1 - a * b)
+    lengths = [FIRST_LENGTH * 2 ** (n / 4) / (avg_dl or 1.0) for n in range(LENGTH_CLASSES)]
+    return [0.0, *(tf / (tf + K1 * (1 - B + B * length)) for tf in FREQUENCY_VALUES for length in lengths)]
 
 
 def inverse_frequency(n_texts: int, df: int) -> float:
@@ -2175,8 +2123,8 @@ def fragments(literal: str) -> list[str]:
     A text that contains the literal in any case has for each of them a term that contains it.
     """
     found: list[str] = []
-    for word in (fold(word).rstrip("+#") for raw in raw_tokens(literal) for word in words_of(raw)):
-        found += [word[i : i + 2] for i in range(len(word) - 1)] if is_unspaced(word[0]) and len(word) > 1 else [word]
+    for word in (fold(word).rstrip("+#") for raw in raw_tokens(literal.replace(".", " ")) for word in words_of(raw)):
+        found += [word[i : i + 2] for i in range(len(word) - 1)] if PIECE_LENGTHS[word[0]] and len(word) > 1 else [word]
     return found
 
 
@@ -2185,10 +2133,10 @@ class QueryWord:
 
     With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
 
-        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list)  and
-        weight * EXACT_WEIGHT * idf(df(word)) * word list,
+        weight * idf(group) * group list, the group being base and STEM + base (see joined_postings),  and
+        weight * EXACT_WEIGHT * idf(word) * word list,
 
-    or where base is "" of weight * idf(df(word)) * word list alone; and of
+    or where base is "" of weight * idf(word) * word list alone; and of
 
         weight * KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
 
@@ -2203,11 +2151,10 @@ class QueryWord:
         self.weight = 0.0  # of all its occurrences
         self.is_prefix = is_hash(word) or (len(word) > 6 and word.isdigit())
         self.is_fixed = is_fixed  # of an identifier, a ticket, a number: no word that looks like it may take its place
-        self.base = "" if self.is_prefix or word in STOP_WORDS or is_unspaced(word[0]) else stem(word)
-        self.kin: list[str] = []  # terms of its relatives; most are in no text
-        if is_hash(word):
-            self.kin += [word[:n] for n in range(7, min(13, len(word)))]
-        elif self.base:
+        self.base = "" if self.is_prefix or word in STOP_WORDS or PIECE_LENGTHS[word[0]] else stem(word)
+        # Terms of its relatives; most are in no text.
+        self.kin = [word[:n] for n in range(7, min(13, len(word)))] if is_hash(word) else []
+        if self.base:
             from_root = root(self.base)
             relatives = [w for w in KIN.get(word) or KIN.get(self.base) or [] if w not in (word, self.base)]
             relatives += [from_root, from_root + "e"] if from_root else []
@@ -2219,16 +2166,15 @@ def query_terms(query: str) -> list[QueryWord]:
     """The distinct words of the query, in its order."""
     found: dict[str, QueryWord] = {}
     before = ""  # the word before, when it tells something and is no part of another
-    for raw in named_tokens(query):
+    for raw in raw_tokens(query):
         words = words_of(raw)
         is_fixed = any(c.isdigit() or c == "_" for c in raw) or any(map(identifier_parts, words))
         for term in [term for word in words for term in exact_terms(word, True)] + compounds(raw):
-            if term not in found:
-                found[term] = QueryWord(term, is_fixed)
-            found[term].weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+            asked = found.setdefault(term, QueryWord(term, is_fixed))
+            asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
         for run in [run for run in words if run[1:] in PARTICLES]:
             found[run].kin.append(run[0])
-        word = fold(words[0]) if len(words) == 1 and words[0].isalpha() and not is_unspaced(words[0][0]) else ""
+        word = fold(raw) if words == [raw] and raw.isalpha() and not PIECE_LENGTHS[raw[0]] else ""
         if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
             found[before].kin.append(before + word)  # file name is filename
         before = word if word not in STOP_WORDS else ""
@@ -2237,10 +2183,9 @@ def query_terms(query: str) -> list[QueryWord]:
 
 def query_steps(query: str) -> list[str]:
     """The stems of the query's words in reading order, parts for whole identifiers; stop words as they are, no CJK."""
-    found = []
-    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_unspaced(w[0])):
-        found += [w if w in STOP_WORDS else stem(w) for w in identifier_parts(word) or [fold(word)]]
-    return found
+    words = [word for raw in raw_tokens(query) for word in words_of(raw) if not PIECE_LENGTHS[word[0]]]
+    parts = [part for word in words for part in identifier_parts(word) or [fold(word)]]
+    return [part if part in STOP_WORDS else stem(part) for part in parts]
 
 
 def speaker(text: str) -> list[str]:
@@ -3754,7 +3699,6 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
 PASSAGE_CHARS = 1 << 12
 # So many lines with a word of the query are compared, for each word: a word in more of them tells little.
 MOST_LINES_PER_WORD = 256
-ASCII = bytes(range(128))
 # Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
@@ -3765,8 +3709,8 @@ def visible(text: str) -> str:
 
     if text.isascii():
         return text
-    beyond = text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
-    return unicodedata.normalize("NFC", re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond) else text)
+    seen = re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond_ascii(text)) else text
+    return unicodedata.normalize("NFC", seen)
 
 
 def passages(text: str) -> Iterator[tuple[int, str]]:
