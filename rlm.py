@@ -3454,16 +3454,16 @@ class Projects:
     __slots__ = ("view", "known", "names", "owners")
 
     def __init__(self, view: View) -> None:
+        from collections import Counter
+
         places, self.view = view.log.places, view
         self.names, joined = project_settings(places)
         # (identity, folded name) of each; identity "" for memories that know only a name.
-        terms = sorted(view.terms_from(BY_PROJECT))
-        self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
+        terms = (term.partition("\t") for term in sorted(view.terms_from(BY_PROJECT)))
+        self.known = [(each, name) for each, _, name in terms]
         # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
-        bearers: dict[str, list[str]] = {}
-        for each, name in self.known:
-            bearers.setdefault(name, []).extend([each] if each else [])
-        shared = {each for found in bearers.values() if len(found) > 1 for each in found}
+        n_bearers = Counter(name for each, name in self.known if each)
+        shared = {each for each, name in self.known if each and n_bearers[name] > 1}
         folders = first_commits(places)
         self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
         for path in [each for each in (*shared, *folders) if os.path.isabs(each) and os.path.isdir(each)]:
@@ -3593,11 +3593,10 @@ def required_words(pattern: str, flags: int) -> list[list[str]]:
 
     [] says nothing is known, of an invalid regex too. r"def (get|set)_\\w+" gives [["def "], ["get", "set"]].
     """
-    import importlib
     import warnings
 
     try:
-        parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+        parser: Any = getattr(re, "_parser", None) or __import__("sre_parse")  # as Python 3.11 calls it, and older ones
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return clauses_of(parser.parse(pattern, flags))
@@ -3705,8 +3704,6 @@ INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\u
 
 def visible(text: str) -> str:
     """The text as a reader sees it: accents composed, nothing invisible. It has the same lines."""
-    import re
-
     if text.isascii():
         return text
     seen = re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond_ascii(text)) else text
@@ -3724,22 +3721,19 @@ def passages(text: str) -> Iterator[tuple[int, str]]:
         number, start = number + text.count("\n", start, end + 1), end + 1
 
 
-def cutout(line: str, at: int, width: int) -> str:
+def cutout(line: str, at: int) -> str:
     """The part of a long line around that character, with ellipses; the whole line when it fits."""
     line = line.rstrip("\r")
-    if len(line) <= width:
-        return line
-    start = max(0, min(at - width // 3, len(line) - width))
-    return ("…" if start else "") + line[start : start + width] + ("…" if start + width < len(line) else "")
+    start = max(0, min(at - SNIPPET_CHARS // 3, len(line) - SNIPPET_CHARS))
+    end = start + SNIPPET_CHARS
+    return "…" * (start > 0) + line[start:end] + "…" * (end < len(line))
 
 
-def window(line: str, needles: Iterable[str], width: int) -> str:
+def window(line: str, needles: Iterable[str]) -> str:
     """The part of a long line around the first needle (folded); the whole line when it fits."""
-    if len(line) <= width:
-        return cutout(line, 0, width)
     line_folded = fold(line)  # may be a little longer or shorter than the line
     at = min((i for i in map(line_folded.find, needles) if i >= 0), default=0)
-    return cutout(line, at * len(line) // max(1, len(line_folded)), width)
+    return cutout(line, at * len(line) // max(1, len(line_folded)))
 
 
 def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[tuple[int, str]]:
@@ -3752,11 +3746,10 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
             at = folded.find(needle)
             while at >= 0 and left[needle]:
                 left[needle] -= 1
-                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at)
+                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at) % (len(folded) + 1)
                 if start not in found:
-                    line = folded[start : end if end >= 0 else len(folded)]
-                    found[start] = -sum(each in line for each in needles)
-                at = folded.find(needle, end) if end >= 0 else -1
+                    found[start] = -sum(each in folded[start:end] for each in needles)
+                at = folded.find(needle, end)
         lines = passage.split("\n") if found else []
         for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
             i = folded.count("\n", 0, start)
@@ -3764,7 +3757,7 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
         best = sorted(best)[:SNIPPET_LINES]
         if len(best) == SNIPPET_LINES and best[-1][0] == -len(needles):
             break
-    return sorted((number, window(line, needles, SNIPPET_CHARS)) for _, number, line in best)
+    return sorted((number, window(line, needles)) for _, number, line in best)
 
 
 # -- search -----------------------------------------------------------------
@@ -3773,11 +3766,15 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
 def search_needles(query: str) -> list[str]:
     """What to look for in a text's lines to show why it matches: the query's words cut to what their forms share."""
     words = [w for w in fragments(query) if w not in STOP_WORDS] or fragments(query)
-    needles = []
-    for word in words:
-        stemmed = stem(word)
-        needles.append(stemmed if word.startswith(stemmed) else os.path.commonprefix([word, stemmed]) or word)
-    return list(dict.fromkeys(n for n in needles if n))
+    shared = {word: os.path.commonprefix([word, stem(word)]) for word in words}
+    return list(dict.fromkeys(prefix if len(prefix) > 2 else word for word, prefix in shared.items()))
+
+
+def kin_needles(query: str, text: str) -> list[str]:
+    """What to look for in a text without any of search_needles: those of its words for which the search found it."""
+    wanted = {term for asked in query_terms(query) if asked.word not in STOP_WORDS
+              for term in (asked.word, asked.base, STEM + asked.base, *asked.kin)}
+    return list({fold(raw) for raw in raw_tokens(text) if not wanted.isdisjoint(TERMS[raw])})
 
 
 # -- ranked search ----------------------------------------------------------
@@ -4095,8 +4092,6 @@ def pair_patterns(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     the next pair. Words are told by their beginnings: `stem` leaves the first two letters alone, and the third unless
     the stem is short. A regex that begins with a literal is searched ten times as fast as one that begins with several.
     """
-    import re
-
     def head(stem: str) -> str:
         return stem if stem in STOP_WORDS or len(stem) < 3 else stem[: 2 if len(stem) < 5 else 3]
 
@@ -4164,7 +4159,8 @@ def search(view: View, text: str, allowed: bytes, limit: int) -> Found:
     hits.sort(key=lambda hit: -hit.score)
     needles = [near for words in query.missing.values() for near in words] if query.is_guess else search_needles(text)
     for hit in hits[:limit]:
-        hit.lines = best_lines(passages(hit.record["text"]), needles)
+        source = hit.record["text"]
+        hit.lines = best_lines(passages(source), needles) or best_lines(passages(source), kin_needles(text, source))
     return Found(hits[:limit], query.missing, query.is_guess)
 
 
@@ -4207,8 +4203,6 @@ MAX_QUICK_CHARS = 200
 
 def as_python(token: str) -> str:
     """A token of a regex in Python's words: [[:space:]] and its like, borders of words."""
-    import re
-
     if token in WORD_BORDERS or token[0] != "[":
         return WORD_BORDERS.get(token, token)
     token = f"[{token}]" if re.fullmatch(r"\[:\w+:\]", token) else token  # a common slip
@@ -4217,7 +4211,6 @@ def as_python(token: str) -> str:
 
 def compiled(pattern: str) -> tuple[Any, bool]:
     """The pattern as a case-insensitive regex, and whether it had to be taken literally because it is none."""
-    import re
     import warnings
 
     if not pattern:
@@ -4239,8 +4232,6 @@ def is_quick(regex: Any) -> bool:
     Without repeats, and without alternatives whose ways to match multiply, a search takes at most as many steps per
     character as the pattern is long.
     """
-    import re
-
     signs = set(re.sub(r"\\.", "", regex.pattern))
     runs_away = signs & set("*+?{") or {"(", "|"} <= signs or len(regex.pattern) > MAX_QUICK_CHARS
     return not runs_away and bool(required_words(regex.pattern, regex.flags))
@@ -4254,8 +4245,6 @@ def first_match(regex: Any, text: str) -> Any:
 
 def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> tuple[list[tuple[int, str]], int]:
     """The first *limit* lines of the passages that match, as (number, part around the match), and how many match."""
-    import re
-
     shown: list[tuple[int, str]] = []
     n_found, is_alone = 0, re.search(SEES_LINE_ENDS, regex.pattern)
     for first, passage in text:
@@ -4263,7 +4252,7 @@ def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> t
             for number, line in enumerate(passage.split("\n"), first):
                 match = first_match(regex, line)
                 if match and n_found < limit:
-                    shown.append((number, cutout(match.string, match.start(), SNIPPET_CHARS)))
+                    shown.append((number, cutout(match.string, match.start())))
                 n_found += bool(match)
     return shown, n_found
 
@@ -4277,39 +4266,33 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
     A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others. When
     many documents of the one before were found, its newest are given as they are: reading is faster than asking.
     """
-    from heapq import heapify, heappop, heappush, nsmallest
+    from heapq import heapify, heappop, merge, nsmallest
 
     allowed = common(in_scope(view, scope), view.mask([BY_KIND + "chunk"]))
-    heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail.docs if allowed[doc.ordinal]]]
-    heapify(heaps[0])
-    # Behind a mark, (time, ordinal) negated, the number of its segment: whatever comes after is not open.
-    marks = [(-s.newest_s, -(s.first + s.n_docs), n) for n, s in enumerate(view.index.segments)]
-    heapify(marks)
-    clauses, begun, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), set(), False
-    while marks or any(heaps):
-        best = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=[])
-        if best and (not marks or best[0] <= marks[0][:2]):
-            yield -heappop(best)[1]
-            continue
-        after_at, after, n_segment = heappop(marks)
-        segment = view.index.segments[n_segment]
-        at_s, first = segment.column("at_s", "d"), segment.first
-        rows = ordinals_in(allowed[first : first + segment.n_docs])
-        if is_common and first not in begun:
-            begun.add(first)
-            found = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row)) for row in rows))
-            if found:
-                heappush(marks, (*found[-1], n_segment))
-        else:
-            left = set(rows)
-            for n_asked, clause in enumerate(clauses):
-                if left and (not n_asked or len(left) > FEW_DOCS):
-                    options = [rows_holding(segment, literal) for literal in clause]
-                    left = left if None in options else left.intersection(set().union(*filter(None, options)))
-            is_common = len(left) > segment.n_docs // COMMON_SHARE
-            found = [(-at_s[row], -(first + row)) for row in left]
-        heaps.append([pair for pair in found if pair > (after_at, after)])
-        heapify(heaps[-1])
+    clauses, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), False
+
+    def found_in(segment: Segment) -> Iterator[tuple[float, int, bool]]:
+        """(time, ordinal), both negated, and whether it is a document: the first is a mark to wait at."""
+        nonlocal is_common
+        first, at_s = segment.first, segment.column("at_s", "d")
+        yield -segment.newest_s, -(first + segment.n_docs), False
+        left = set(ordinals_in(allowed[first : first + segment.n_docs]))
+        early = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row), True) for row in left)) if is_common else []
+        yield from early
+        left.difference_update(-ordinal - first for _, ordinal, _ in early)
+        for n_asked, clause in enumerate(clauses):
+            if left and (not n_asked or len(left) > FEW_DOCS):
+                options = [rows_holding(segment, literal) for literal in clause]
+                left = left if None in options else left.intersection(set().union(*filter(None, options)))
+        is_common = len(left) > segment.n_docs // COMMON_SHARE
+        heap = [(-at_s[row], -(first + row), True) for row in left]
+        heapify(heap)
+        while heap:
+            yield heappop(heap)
+
+    in_tail = sorted((-doc.at_s, -doc.ordinal, True) for doc in view.tail.docs if allowed[doc.ordinal])
+    found = merge(in_tail, *map(found_in, view.index.segments))
+    return (-ordinal for _, ordinal, is_doc in found if is_doc)
 
 
 def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[], None]) -> tuple[list[Hit], bool, str]:
@@ -4318,8 +4301,6 @@ def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[],
     Returns the hits, whether there are more than *limit*, and a note on how the pattern was read, where it may have
     been meant otherwise. *check* is called between documents and may raise to stop.
     """
-    import re
-
     regex, is_literal = compiled(pattern)
     note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text." if is_literal else ""
     hits: list[Hit] = []
@@ -4340,7 +4321,7 @@ def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int,
     """The shown lines, each with the line before and after it: (number, text, whether it matches), each once."""
     lines, wanted = text.split("\n"), dict(shown)
     numbers = sorted({n for number in wanted for n in (number - 1, number, number + 1) if 0 < n <= len(lines)})
-    return [(n, wanted.get(n) or window(lines[n - 1], (), SNIPPET_CHARS), n in wanted) for n in numbers]
+    return [(n, wanted.get(n) or cutout(lines[n - 1], 0), n in wanted) for n in numbers]
 
 
 # -- fuzzy grep -------------------------------------------------------------
@@ -4378,7 +4359,7 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
         if found and doc.kind == "chunk":
             best = sorted(found)[:GREP_LINES_PER_CHUNK]
             needles = set().union(*variants)
-            shown = sorted((number, window(line, needles, SNIPPET_CHARS)) for _, number, line in best)
+            shown = sorted((number, window(line, needles)) for _, number, line in best)
             score = round(100 * (1 - best[0][0] / sum(map(len, words))), 1)
             hits.append(Hit(doc, score, record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)
