@@ -3365,14 +3365,13 @@ def split_tags(tags: str) -> list[str]:
 
 def day_bound(name: str, text: str, n_days_after: int) -> float:
     """The moment a date filter means: a day's beginning, with *n_days_after* its end; a time as it is. 0.0 for ""."""
-    if not text.strip():
-        return 0.0
+    text = text.strip()
     try:
-        if len(text.strip()) == 10:
-            year, month, day = (int(part) for part in text.strip().split("-"))
-            epoch_of(text.strip())  # refuses 2026-02-30, which mktime would take for March 2
-            return max(1.0, time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1)))
-        return max(1.0, epoch_of(text) + n_days_after * 0.001)
+        at_s = epoch_of(text) + n_days_after * 0.001 if text else 0.0
+        if len(text) == 10:
+            year, month, day = map(int, text.split("-"))
+            at_s = time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1))
+        return max(1.0, at_s) if text else 0.0
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"{name} takes a date such as 2026-11-21 or a time such as 2026-11-21T08:30, "
                          f"not {one_line(repr(text), 60)}") from None
@@ -3385,15 +3384,13 @@ class Scope:
 
     def __init__(self, *, kind: str = "", project: str = "", domain: str = "", tags: str = "", entity: str = "",
                  date_from: str = "", date_to: str = "", category: str = "", importance: str = "") -> None:
-        self.kind = kind
-        self.project, self.domain, self.entity = plain(project), folded(domain), folded(entity)
+        self.kind, self.project, self.domain, self.entity = kind, plain(project), folded(domain), folded(entity)
         self.tags = [folded(t) for t in split_tags(tags)]
         self.from_s = day_bound("date_from", date_from, 0)
         self.until_s = day_bound("date_to", date_to, 1)
         if self.from_s and self.until_s and self.from_s >= self.until_s:
             raise UsageError(f"date_from {date_from} is after date_to {date_to}")
-        self.label = category
-        self.importance = importance
+        self.label, self.importance = category, importance
 
 
 # -- scope ------------------------------------------------------------------
@@ -3568,20 +3565,15 @@ def clauses_of(nodes: Any) -> list[list[str]]:
     """
     found: list[list[str]] = []
     run = ""
-    for op, argument in [*nodes, (None, None)]:
-        name = str(op)
-        if name == "LITERAL":
+    for op, argument in [*((str(op), argument) for op, argument in nodes), ("END", None)]:
+        if op == "LITERAL":
             run += chr(argument)
-            continue
-        if name in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
-            continue
-        found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
-        run = ""
-        if name == "SUBPATTERN":
-            found += clauses_of(argument[3])
-        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT") and argument[0]:
-            found += clauses_of(argument[2])
-        elif name == "BRANCH":
+        elif op not in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
+            found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
+            run = ""
+        if op == "SUBPATTERN" or (op.endswith("_REPEAT") and argument[0]):
+            found += clauses_of(argument[-1])
+        elif op == "BRANCH":
             each = [max(clauses_of(branch), key=lambda clause: min(map(len, clause)), default=[])
                     for branch in argument[1]]
             found += [sum(each, [])] if all(each) else []
@@ -3627,21 +3619,18 @@ def edits_between(masks: Mapping[str, int], n_letters: int, other: str, limit: i
     """
     full, last = (1 << n_letters) - 1, 1 << (n_letters - 1)
     rises, falls, diagonal, before, distance = full, 0, 0, 0, n_letters
-    left = len(other)
-    for letter in other:
+    for n_after, letter in zip(range(len(other) - 1, -1, -1), other):
         same = masks.get(letter, 0)
         swapped = ((~diagonal & same) << 1) & before
         diagonal = (((same & rises) + rises) ^ rises) | same | falls | swapped
         grows = falls | (full & ~(diagonal | rises))
         shrinks = diagonal & rises
-        left -= 1
         distance += 1 if grows & last else -1 if shrinks & last else 0
-        if distance - left > limit:  # it can shrink by one per letter at most
+        if distance - n_after > limit:  # it can shrink by one per letter at most
             return limit + 1
         grows = (grows << 1) | 1
         rises = full & ((shrinks << 1) | ~(diagonal | grows))
-        falls = grows & diagonal & full
-        before = same
+        falls, before = grows & diagonal & full, same
     return distance
 
 
@@ -3673,11 +3662,9 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
     """
     if not word or not word.isprintable():
         return []
-    n_letters, masks, near = len(word), dict.fromkeys(word, 0), []
-    if n_letters > 2 * max_edits + 1:
-        terms = lines_with_piece(word, terms, max_edits)
-    for place, letter in enumerate(word):
-        masks[letter] |= 1 << place
+    n_letters, near = len(word), []
+    masks = {letter: sum(1 << i for i in range(n_letters) if word[i] == letter) for letter in set(word)}
+    terms = lines_with_piece(word, terms, max_edits) if n_letters > 2 * max_edits + 1 else terms
     # Every letter of a term that the word has not takes an edit of its own, and the reverse. Deleting the word's
     # letters from all terms at once is ten times faster than looking at each. A letter is counted by its first byte.
     raw = word.encode()
@@ -3686,10 +3673,8 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
         if len(raw.translate(None, term + LATER_BYTES)) <= max_edits:
             other = term.decode(errors="replace")
             if abs(len(other) - n_letters) <= max_edits and other >= " ":
-                edits = edits_between(masks, n_letters, other, max_edits)
-                if edits <= max_edits:
-                    near.append((edits, other))
-    return sorted(near)
+                near.append((edits_between(masks, n_letters, other, max_edits), other))
+    return sorted(pair for pair in near if pair[0] <= max_edits)
 
 
 # -- lines that answer ------------------------------------------------------
@@ -3712,12 +3697,10 @@ def visible(text: str) -> str:
 
 def passages(text: str) -> Iterator[tuple[int, str]]:
     """The text's lines, whichever way they end, in passages: (number of its first line, from 1; lines)."""
-    text, number, start = text.replace("\r\n", "\n") if "\r" in text else text, 1, 0
-    while True:
-        end = text.find("\n", start + PASSAGE_CHARS)
-        yield number, text[start : end if end >= 0 else len(text)]
-        if end < 0:
-            return
+    text, number, start = text.replace("\r\n", "\n") + "\n", 1, 0
+    while start < len(text):
+        end = text.find("\n", min(start + PASSAGE_CHARS, len(text) - 1))
+        yield number, text[start:end]
         number, start = number + text.count("\n", start, end + 1), end + 1
 
 
@@ -4327,12 +4310,6 @@ def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int,
 # -- fuzzy grep -------------------------------------------------------------
 
 
-def fuzzy_variants(view: View, word: str, n_edits: int) -> dict[str, int]:
-    """The words of the store within *n_edits* of *word* (folded), with their distance."""
-    blobs = [part.vocabulary() for part in view.parts()]
-    return {term: edits for blob in blobs for edits, term in near_terms(word, blob, n_edits)}
-
-
 def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: int,
                check: Callable[[], None]) -> tuple[list[Hit], bool]:
     """The chunks with a line that holds every word of *pattern*, typos allowed; the closest first.
@@ -4344,21 +4321,21 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
     words = list(dict.fromkeys(fragments(pattern)))
     if not words or len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"a fuzzy pattern takes one word or more, {MAX_PATTERN_CHARS:,} characters at most")
-    variants = [fuzzy_variants(view, word, allowed_edits(word, threshold)) for word in words]
-    allowed, absent = common(in_scope(view, scope), *map(view.mask, variants)), 1 << 20
+    blobs, asked = [part.vocabulary() for part in view.parts()], [(w, allowed_edits(w, threshold)) for w in words]
+    variants = [{term: n for blob in blobs for n, term in near_terms(word, blob, most)} for word, most in asked]
+    chunks = view.mask([BY_KIND + "chunk"])
+    allowed, absent = common(in_scope(view, scope), chunks, *map(view.mask, variants)), 1 << 20
     hits: list[Hit] = []
     newest_first = (doc.ordinal for doc in newest(view, ordinals_in(allowed)))
     for doc, record in readable_records(view, newest_first, check):
         found = []  # (edits, number, line)
         for number, line in enumerate(record["text"].split("\n"), 1):
             here = count_terms(line).keys()
-            edits = sum(min((accepted[word] for word in here & accepted.keys()), default=absent)
-                        for accepted in variants)
+            edits = sum(min(map(near.__getitem__, here & near.keys()), default=absent) for near in variants)
             if edits < absent:
                 found.append((edits, number, line))
-        if found and doc.kind == "chunk":
-            best = sorted(found)[:GREP_LINES_PER_CHUNK]
-            needles = set().union(*variants)
+        if found:
+            best, needles = sorted(found)[:GREP_LINES_PER_CHUNK], set().union(*variants)
             shown = sorted((number, window(line, needles)) for _, number, line in best)
             score = round(100 * (1 - best[0][0] / sum(map(len, words))), 1)
             hits.append(Hit(doc, score, record, shown, len(found)))
