@@ -3351,8 +3351,6 @@ SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
 MAX_TERMS_PER_FRAGMENT = 3000
-COMMON_SHARE = 32  # what one of so many documents has, or more, is found sooner by reading
-NEWEST_READ = 64  # so many of the newest documents of a segment
 FEW_DOCS = 16  # of a segment: reading them is faster than asking the vocabulary for one more word
 MAX_PATTERN_CHARS = 2000
 MAX_QUERY_CHARS = 8000  # looking up so many words takes tenths of a second, and nobody else is answered meanwhile
@@ -3440,11 +3438,6 @@ def naming(view: View, name: str, allowed: bytes) -> bytes:
     return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
 
 
-def is_bare_name(identity: str) -> bool:
-    """Whether no more is known of a project than its name: of an older memory, or because RLM_PROJECT gave it."""
-    return not identity or identity.startswith("name:")
-
-
 class Projects:
     """The projects that a store has memories of, as of now."""
 
@@ -3496,13 +3489,14 @@ class Projects:
     def own_mask(self, project: Project) -> bytes:
         """The documents that are surely the project's, or the user's own ("*").
 
-        Those that know only a name are its own where no other project has the name, or where the user joined it.
+        Those that know only a name (older ones, or RLM_PROJECT gave it) are its own where no other project has the
+        name, or where the user joined it.
         """
         own = set(project.identities)
-        others = {name for each, name in self.known if each not in own and not is_bare_name(each)}
-        names = set(map(folded, project.names)) - others
-        names |= {folded(each[5:]) for each in project.identities[1:] if is_bare_name(each)} | {"*"}
-        return self.mask_of(lambda each, name: each in own or (name in names and is_bare_name(each)))
+        bare = {each for each in (*own, *dict(self.known)) if not each or each.startswith("name:")}
+        names = set(map(folded, project.names)) - {name for each, name in self.known if each not in own | bare}
+        names |= {folded(each[5:]) for each in bare.intersection(project.identities[1:])} | {"*"}
+        return self.mask_of(lambda each, name: each in own or (name in names and each in bare))
 
     def labels(self) -> dict[str, str]:
         """How to show the projects that were renamed (that name) or share one (owner/name), by identity."""
@@ -4246,28 +4240,22 @@ def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> t
 def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> Iterator[int]:
     """The chunks in scope that may hold one literal of every clause, as ordinals, newest first.
 
-    A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others. When
-    many documents of the one before were found, its newest are given as they are: reading is faster than asking.
+    A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others.
     """
-    from heapq import heapify, heappop, merge, nsmallest
+    from heapq import heapify, heappop, merge
 
     allowed = common(in_scope(view, scope), view.mask([BY_KIND + "chunk"]))
-    clauses, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), False
+    clauses = sorted(clauses, key=lambda clause: -min(map(len, clause)))
 
     def found_in(segment: Segment) -> Iterator[tuple[float, int, bool]]:
         """(time, ordinal), both negated, and whether it is a document: the first is a mark to wait at."""
-        nonlocal is_common
         first, at_s = segment.first, segment.column("at_s", "d")
         yield -segment.newest_s, -(first + segment.n_docs), False
         left = set(ordinals_in(allowed[first : first + segment.n_docs]))
-        early = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row), True) for row in left)) if is_common else []
-        yield from early
-        left.difference_update(-ordinal - first for _, ordinal, _ in early)
         for n_asked, clause in enumerate(clauses):
             if left and (not n_asked or len(left) > FEW_DOCS):
                 options = [rows_holding(segment, literal) for literal in clause]
                 left = left if None in options else left.intersection(set().union(*filter(None, options)))
-        is_common = len(left) > segment.n_docs // COMMON_SHARE
         heap = [(-at_s[row], -(first + row), True) for row in left]
         heapify(heap)
         while heap:
