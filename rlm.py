@@ -1724,9 +1724,9 @@ class Memo(dict[str, "Any"]):
 
     def __missing__(self, key: str) -> Any:
         found = self.function(key)
+        if len(self) >= CACHE_SIZE:
+            self.clear()
         if len(key) <= CACHED_LENGTH:
-            if len(self) >= CACHE_SIZE:
-                self.clear()
             self[key] = found
         return found
 
@@ -1829,15 +1829,6 @@ def syllable_ends(word: str) -> tuple[int, int]:
     return (match.end(1), match.end(2)) if match else (0, 0)
 
 
-def singular(word: str) -> str:
-    """The word without the -s, -es, -ies, -x or -aux of a plural."""
-    if word.endswith("aux") and len(word) > 4:
-        return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
-    if word[-1] != "s" or word.endswith(("ss", "us", "is")) or VOWELS.isdisjoint(word[:-2]):
-        return word
-    return word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
-
-
 def without_tense(word: str) -> str:
     """The word without -ed or -ing."""
     base = word.removesuffix("ing" if word.endswith("ing") else "ed")
@@ -1868,7 +1859,10 @@ def stem(word: str) -> str:
             if first_char <= word[0] <= last_char:
                 return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
         return word
-    word = singular(word)
+    if word.endswith("aux") and len(word) > 4:  # a plural
+        word = word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    elif word[-1] == "s" and not word.endswith(("ss", "us", "is")) and not VOWELS.isdisjoint(word[:-2]):
+        word = word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
     if word.endswith("ly") and word[-3:-2] in LI_AFTER and len(word) - 2 >= syllable_ends(word)[0]:
         word = word[:-2]
     word = without_tense(word)
@@ -2031,9 +2025,9 @@ def exact_terms(word: str, is_asked: bool = False) -> list[str]:
 
 def form_terms(word: str) -> tuple[str, ...]:
     """STEM + stem, for a word (folded) that is not its own stem, and ROOT + root, if it has one."""
-    base = word if word in STOP_WORDS else stem(word)
+    base = "" if word in STOP_WORDS else stem(word)
     from_root = root(base)
-    return (STEM + base,) * (base != word) + (ROOT + from_root,) * bool(from_root)
+    return (STEM + base,) * (base not in ("", word)) + (ROOT + from_root,) * bool(from_root)
 
 
 FORMS = Memo(form_terms)
@@ -2077,14 +2071,12 @@ STOP_WEIGHT = 0.3
 KIN_WEIGHT = 0.15
 # A posting is one byte: 5 classes of tf times 51 of length. 32 lengths in steps of 1.41 cost 0.3-0.5 points against
 # exact lengths, 51 in steps of 1.19 cost 0.1; 5 classes of tf cost 0.2 against 7 at most, since tf saturates early.
+# The byte is 1 + 51 * class of tf + class of length; 0 is left for "not in this text".
 FREQUENCY_VALUES = (1.0, 2.0, 3.0, 5.0, 12.0)
 LENGTH_CLASSES = 51
+# What a frequency of 0 to 8 or more adds to a posting's code.
+FREQUENCY_CODES = tuple(LENGTH_CLASSES * n for n in (0, 0, 1, 2, 3, 3, 3, 3, 4))
 FIRST_LENGTH = 4.0  # the shortest length told apart; the longest is 4 * 2 ** 12.5, some 23,000
-
-
-def frequency_class(tf: int) -> int:
-    """0..4 for the number of times a term occurs: 1, 2, 3, 4 to 7, more."""
-    return tf - 1 if tf < 4 else 3 if tf < 8 else 4
 
 
 def length_class(n: int) -> int:
@@ -2092,15 +2084,10 @@ def length_class(n: int) -> int:
     return min(LENGTH_CLASSES - 1, max(0, round(4 * math.log2(max(n, 1) / FIRST_LENGTH))))
 
 
-def posting_code(frequency: int, length: int) -> int:
-    """The byte 1..255 of a posting, from frequency_class and length_class; 0 is left for "not in this text"."""
-    return 1 + frequency * LENGTH_CLASSES + length
-
-
 def joined_code(a: int, b: int) -> int:
     """The code of a text that holds two forms of a word, from the code of each: their frequencies are added."""
     tf = FREQUENCY_VALUES[(a - 1) // LENGTH_CLASSES] + FREQUENCY_VALUES[(b - 1) // LENGTH_CLASSES]
-    return posting_code(frequency_class(int(tf)), (a - 1) % LENGTH_CLASSES)
+    return 1 + FREQUENCY_CODES[min(int(tf), 8)] + (a - 1) % LENGTH_CLASSES
 
 
 def code_weights(avg_dl: float) -> list[float]:
@@ -2131,14 +2118,11 @@ def fragments(literal: str) -> list[str]:
 class QueryWord:
     """A word of a query, and what is looked up for it.
 
-    With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
+    With each list a text -> code_weights(...)[code], a text's score is the sum over the query's words of weight times
 
-        weight * idf(group) * group list, the group being base and STEM + base (see joined_postings),  and
-        weight * EXACT_WEIGHT * idf(word) * word list,
-
-    or where base is "" of weight * idf(word) * word list alone; and of
-
-        weight * KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
+        idf(group) * group list, the group being base and STEM + base (see joined_postings): nothing where base is "",
+        idf(word) * word list, times EXACT_WEIGHT where there is a base,  and
+        KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
 
     Where is_prefix, "word list" stands for the highest of the lists of the word and of every term that begins with it
     and is_hash: a commit is found by its first digits.
@@ -2326,8 +2310,6 @@ class Postings:
 
 
 NO_POSTINGS = Postings()
-# What a frequency of 0 to 8 or more adds to a posting's code.
-FREQUENCY_CODES = tuple(LENGTH_CLASSES * frequency_class(max(n, 1)) for n in range(9))
 
 
 def joined_columns(one: bytes | bytearray, other: bytes | bytearray) -> bytes:
@@ -2575,7 +2557,7 @@ class Batch:
             except Damaged:  # it stays findable by id; verify reports it
                 record = {}
             terms = document_terms(doc, record)
-            base = row << 8 | posting_code(0, length_class(doc.n_tokens))
+            base = row << 8 | 1 + length_class(doc.n_tokens)
             for term, n in terms.items():
                 posting = base + FREQUENCY_CODES[n if n < 8 else 8]
                 if term in lists:
@@ -3395,7 +3377,6 @@ class Scope:
 
 
 def mask_of(ordinals: Iterable[int], n_docs: int) -> bytes:
-    """The documents as a mask."""
     mask = bytearray(n_docs)
     for ordinal in ordinals:
         mask[ordinal] = 255
@@ -3519,12 +3500,9 @@ class Projects:
 
 def in_scope(view: View, scope: Scope) -> bytes:
     """The documents that answers may hold and that pass the filters, as a mask."""
-    masks = [view.alive_mask()]
-    if scope.project:
-        masks.append(Projects(view).mask(scope.project))
-    for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain), *((BY_TAG, tag) for tag in scope.tags)):
-        if name:
-            masks.append(view.mask([prefix + name]))
+    masks = [view.alive_mask(), *(view.mask([BY_TAG + tag]) for tag in scope.tags)]
+    masks += [view.mask([prefix + name]) for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain)) if name]
+    masks += [Projects(view).mask(scope.project)] if scope.project else []
     if scope.from_s or scope.until_s:
         until_s = scope.until_s or 1e18
         times = (at_s for part in view.parts() for at_s in part.column("at_s", "d"))
@@ -3544,8 +3522,7 @@ def newest(view: View, ordinals: Sequence[int], limit: int = 1 << 30) -> Iterato
 
     times: dict[int, Any] = {part.first: part.column("at_s", "d") for part in view.parts()}
     timed = [(times[part.first][o - part.first], o) for o in ordinals for part in (view.part_of(o),)]
-    ordered = nlargest(limit, timed) if limit < len(timed) else sorted(timed, reverse=True)
-    return (view.doc(ordinal) for _, ordinal in ordered)
+    return (view.doc(ordinal) for _, ordinal in nlargest(limit, timed))
 
 
 # -- what every match of a regex contains -----------------------------------
@@ -3606,10 +3583,9 @@ def edits_between(masks: Mapping[str, int], n_letters: int, other: str, limit: i
     """Fewest edits between a word and another, neither empty; limit + 1 when it takes more.
 
     masks: for each letter of the word its places, as bits. An edit inserts, deletes or replaces a letter, or swaps two
-    neighbours; no part is edited twice (optimal string alignment). A column of the table of distances per letter of
-    `other`, held as bits: rises and falls say where it grows or shrinks by one from a row to the next, diagonal where
-    it equals its upper left neighbour. Source: Hyyro 2003, "A bit-vector algorithm for computing Levenshtein and
-    Damerau edit distances", figure 7.
+    neighbours; no part is edited twice (optimal string alignment). Columns of the table of distances are held as bits:
+    where they grow or shrink by one from a row to the next, and where they equal their upper left neighbour. Source:
+    Hyyro 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances", figure 7.
     """
     full, last = (1 << n_letters) - 1, 1 << (n_letters - 1)
     rises, falls, diagonal, before, distance = full, 0, 0, 0, n_letters
@@ -3725,7 +3701,8 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
                 left[needle] -= 1
                 start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at) % (len(folded) + 1)
                 if start not in found:
-                    found[start] = -sum(each in folded[start:end] for each in needles)
+                    line = folded[start:end]
+                    found[start] = -sum(each in line for each in needles)
                 at = folded.find(needle, end)
         lines = passage.split("\n") if found else []
         for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
@@ -4222,16 +4199,12 @@ def first_match(regex: Any, text: str) -> Any:
 
 def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> tuple[list[tuple[int, str]], int]:
     """The first *limit* lines of the passages that match, as (number, part around the match), and how many match."""
-    shown: list[tuple[int, str]] = []
-    n_found, is_alone = 0, re.search(SEES_LINE_ENDS, regex.pattern)
+    found, is_alone = [], re.search(SEES_LINE_ENDS, regex.pattern)
     for first, passage in text:
         if is_alone or first_match(regex, passage):  # most texts do not match: one search is faster than fifty
-            for number, line in enumerate(passage.split("\n"), first):
-                match = first_match(regex, line)
-                if match and n_found < limit:
-                    shown.append((number, cutout(match.string, match.start())))
-                n_found += bool(match)
-    return shown, n_found
+            matches = ((n, first_match(regex, line)) for n, line in enumerate(passage.split("\n"), first))
+            found += [(n, match) for n, match in matches if match]
+    return [(n, cutout(match.string, match.start())) for n, match in found[:limit]], len(found)
 
 
 # -- grep -------------------------------------------------------------------
