@@ -3412,9 +3412,8 @@ def naming(view: View, name: str, allowed: bytes) -> bytes:
     ordinals = [doc.ordinal for doc in view.tail.docs if allowed[doc.ordinal]]
     for segment in view.index.segments:
         rows = rows_holding(segment, name)
-        every = range(segment.first, segment.first + segment.n_docs)
-        named = every if rows is None else (segment.first + row for row in rows)
-        ordinals += sorted(ordinal for ordinal in named if allowed[ordinal])
+        named = (segment.first + row for row in (range(segment.n_docs) if rows is None else sorted(rows)))
+        ordinals += filter(allowed.__getitem__, named)
     found = readable_records(view, ordinals, lambda: None)
     return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
 
@@ -3491,11 +3490,10 @@ class Projects:
 
     def shared_note(self, wanted: str) -> str:
         """What to tell when several projects are called so, else "": that all of them were searched."""
-        found, labels = [each for each in self.named(wanted) if each] if wanted.strip() else [], self.labels()
-        if len(found) < 2:
-            return ""
+        found, labels = list(filter(None, self.named(wanted) if wanted.strip() else [])), self.labels()
         names = ", ".join(sorted(labels.get(each, each) for each in found))
-        return f"{one_line(wanted, 60)} is the name of {len(found)} projects, and all were searched: {names}"
+        note = f"{one_line(wanted, 60)} is the name of {len(found)} projects, and all were searched: {names}"
+        return note if len(found) > 1 else ""
 
 
 def in_scope(view: View, scope: Scope) -> bytes:
