@@ -1726,15 +1726,16 @@ class Memo(dict[str, "Any"]):
 
     def __missing__(self, key: str) -> Any:
         found = self.function(key)
+        if len(self) >= CACHE_SIZE:
+            self.clear()
         if len(key) <= CACHED_LENGTH:
-            if len(self) >= CACHE_SIZE:
-                self.clear()
             self[key] = found
         return found
 
 
 # -- folding -----------------------------------------------------------------
 
+ASCII = bytes(range(128))
 # Letters that Unicode does not take apart but a reader does (oeuvre, Lodz), or that are one letter in other places of a
 # word (Arabic, Hebrew); hyphens. Dotless i: re.IGNORECASE takes it for i.
 LETTERS = str.maketrans(dict(zip("ıøłđىیکةךםןףץ‐‑־œæ", [*"ioldييكهכמנפצ---", "oe", "ae"])))
@@ -1747,30 +1748,33 @@ UNSEEN = (r"[\u00ad\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u061c\u0640\u064b-\u0
 def fold_char(char: str) -> str:
     """One character without case and accents; "" for an accent that stands alone and for what nobody sees."""
     # casefold before decomposing: U+0345 is itself a combining mark, but its case partner is a letter (iota).
-    lower = char.casefold()
     # Full- and half-width forms are the same letters to a reader.
-    parts = unicodedata.normalize("NFKD", lower) if char >= "\uff00" else unicodedata.normalize("NFD", lower)
+    parts = unicodedata.normalize("NFKD" if char >= "\uff00" else "NFD", char.casefold())
     return unicodedata.normalize("NFC", re.sub(UNSEEN, "", parts.casefold())).translate(LETTERS)
 
 
 FOLDS = Memo(fold_char)
 
 
-def fold(text: str) -> str:
-    """The text without case and accents, character by character, so that a folded part is a part of the folded text."""
-    if text.isascii():
-        return text.lower()
-    # A text has few distinct characters outside ASCII: replacing each is some ten times faster than str.translate.
-    for char in set(text):
-        if char > "\x7f" and (folded := FOLDS[char]) != char:
-            text = text.replace(char, folded)
-    return text.lower()
+def beyond_ascii(text: str) -> str:
+    """The characters of the text that are outside ASCII."""
+    return text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
+
+
+def fold(text: str, keeps_case: bool = False) -> str:
+    """The text without accents and case, character by character, so that a folded part is a part of the folded text."""
+    if not text.isascii():
+        # A text has few distinct characters outside ASCII: replacing each is some ten times faster than str.translate.
+        for char in set(beyond_ascii(text)):
+            if (folded := FOLDS[char]) != char:
+                text = text.replace(char, folded.upper() if keeps_case and char.isupper() else folded)
+    return text if keeps_case else text.lower()
 
 
 # -- stemming ----------------------------------------------------------------
 
 # The commonest forms that no rule reaches, as base:form/form: what did she buy / I bought.
-IRREGULAR_TEXT = """
+IRREGULAR = {form: base for base, _, forms in (entry.partition(":") for entry in """
 be:being beat:beaten become:became begin:began/begun bend:bent bind:bound bite:bit/bitten blow:blew/blown
 break:broke/broken bring:brought build:built buy:bought catch:caught choose:chose/chosen come:came deal:dealt
 dig:dug draw:drew/drawn dream:dreamt drink:drank/drunk drive:drove/driven eat:ate/eaten fall:fell/fallen
@@ -1784,32 +1788,29 @@ strike:struck swear:swore/sworn swim:swam/swum take:took/taken teach:taught tear
 think:thought throw:threw/thrown understand:understood wake:woke/woken wear:wore/worn win:won
 write:wrote/written child:children man:men woman:women foot:feet tooth:teeth mouse:mice person:people wife:wives
 knife:knives shelf:shelves half:halves index:indices/indexes oeil:yeux matrix:matrices vertex:vertices
-analysis:analyses criterion:criteria embed:embedding
-"""
-IRREGULAR = {
-    form: entry.partition(":")[0] for entry in IRREGULAR_TEXT.split() for form in entry.partition(":")[2].split("/")
-}
+analysis:analyses criterion:criteria embed:embedding agree:agreed free:freed
+guarantee:guaranteed
+""".split()) for form in forms.split("/")}
 VOWELS = frozenset("aeiouy")
 DOUBLES = frozenset(("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt"))
 
 # Ending -> what takes its place, applied when the ending lies behind the first syllable. English and French.
 DERIVED = dict(entry.split(":") for entry in """
-tional:tion enci:ence anci:ance abli:able ibli:ible entli:ent antli:ant izer:ize ization:ize iser:ize isation:ize
-isateur:ize ational:ate ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous
-ousness:ous iveness:ive iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic
-logi:log logie:log ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive
-eusement:eu alement:al iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
+tional:tion enci:ence anci:ance abli:able ibli:ible izer:ize ization:ize iser:ize isation:ize isateur:ize ational:ate
+ation:ate ator:ate ateur:ate atrice:ate alism:al aliti:al alli:al fulness:ful ousli:ous ousness:ous iveness:ive
+iviti:ive biliti:ble fulli:ful lessli:less icalli:ic alize:al alise:al icate:ic iciti:ic ical:ic logi:log logie:log
+ivite:ive alite:al bilite:ble icite:ic ique:ic amment:ant emment:ent ellement:el ivement:ive eusement:eu alement:al
+iquement:ic eux:eu euse:eu eur:eu trice:teu enne:en elle:el if:ive ful: ness:
 """.split())
 # Endings that go when they lie behind the second syllable.
-LOOSE = frozenset((
-    "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ism", "ate", "iti", "ous", "ive",
-    "ize", "ise", "tion", "sion", "ative", "ite", "isme", "ale", "ere", "ante", "ente",
-))
+LOOSE = dict.fromkeys("""
+al ance ence er ic able ible ant ement ment ent ism ate iti ous ive ize ise ion ative ite isme ale ere ante ente
+""".split(), "")
+for table in (DERIVED, LOOSE):  # most words end in none: one look at two letters spares them seven
+    table.update({end[-2:]: end[-2:] for end in table if end[-2:] not in table})
 LI_AFTER = frozenset("cdeghkmnrt")
-# Most words end in none of these: a look at two letters spares them seven.
-DERIVED_TAILS, LOOSE_TAILS = {end[-2:] for end in DERIVED} | {"li"}, {end[-2:] for end in LOOSE}
-# A syllable ends after a consonant that follows a vowel.
-SYLLABLES = "[^aeiouy]*[aeiouy]+[^aeiouy]([^aeiouy]*[aeiouy]+[^aeiouy])?"
+# The first two, or the whole word for those that it lacks: they end after a consonant that follows a vowel.
+SYLLABLES = "([^aeiouy]*[aeiouy]+[^aeiouy]|.*)([^aeiouy]*[aeiouy]+[^aeiouy]|.*)"
 SHORT = "(?:^[aeiouy][^aeiouy]|[^aeiouy][aeiouy][^aeiouywx])$"  # a short last syllable, as in "hop"
 # First and last character of a script, endings that go (twice, as in "problem|em"), what goes at the beginning then.
 # Russian and Ukrainian nouns, adjectives and verbs; articles, prepositions and plurals of Arabic and Hebrew. Folded.
@@ -1824,79 +1825,58 @@ LIGHT_STEMS = (
 )
 
 
-def syllables(word: str) -> tuple[int, int]:
+def syllable_ends(word: str) -> tuple[int, int]:
     """Where the first and the second syllable of a word end."""
     match = re.match(SYLLABLES, word)
-    if not match:
-        return len(word), len(word)
-    return (match.start(1), match.end()) if match[1] else (match.end(), len(word))
-
-
-def singular(word: str) -> str:
-    """The word without the -s, -es, -ies, -x or -aux of a plural."""
-    if word.endswith("aux") and len(word) > 4:
-        return word[:-1] if word.endswith("eaux") else word[:-2] + "l"
-    if word[-1] != "s" or word.endswith(("ss", "us", "is")) or VOWELS.isdisjoint(word[:-2]):
-        return word
-    return word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
+    return (match.end(1), match.end(2)) if match else (0, 0)
 
 
 def without_tense(word: str) -> str:
-    """The word without -ed, -ing, -edly, -ingly."""
-    end = next((end for end in ("ingly", "edly", "ing", "ed") if word.endswith(end)), "")
-    base = word.removesuffix(end)
-    if not end or VOWELS.isdisjoint(base):
+    """The word without -ed or -ing."""
+    base = word.removesuffix("ing" if word.endswith("ing") else "ed")
+    if base == word or VOWELS.isdisjoint(base) or word.endswith("eed"):
         return word
-    if end[0] == "e" and base.endswith("e"):  # agreed, proceed
-        return base + "e" if syllables(word)[0] < len(base) else word
-    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllables(base)[0] >= len(base)):
+    if base.endswith(("at", "bl", "iz")) or (re.search(SHORT, base) and syllable_ends(base)[0] >= len(base)):
         return base + "e"
     return base[:-1] if len(base) > 3 and base[-2:] in DOUBLES else base
 
 
-def derived(word: str) -> str:
-    """The word with one ending of DERIVED replaced, if that lies behind the first syllable."""
-    if word[-2:] not in DERIVED_TAILS:
-        return word
-    first = syllables(word)[0]
-    for size in range(min(8, len(word) - first), 1, -1):
-        new = DERIVED.get(word[-size:])
-        if new is not None:
-            return word[:-size] + new
-    if word.endswith("li") and len(word) - 2 >= first and word[-3] in LI_AFTER:
-        return word[:-2]
-    return word
-
-
-def trimmed(word: str) -> str:
-    """The word without a loose ending behind its second syllable, a silent e or the second of two l."""
-    first, second = syllables(word)
-    for size in range(min(5, len(word)) if word[-2:] in LOOSE_TAILS else 0, 1, -1):
-        if word[-size:] in LOOSE:
-            cut = 3 if word[-size:] in ("tion", "sion") else size  # only the -ion goes: the t belongs to the stem
-            word = word[:-cut] if len(word) - cut >= second else word
-            break
-    if word[-1] == "e" and (second < len(word) or (first < len(word) and not re.search(SHORT, word[:-1]))):
-        return word[:-1]
-    return word[:-1] if word.endswith("ll") and second < len(word) else word
+def replaced(word: str, endings: Mapping[str, str], syllable: int) -> str:
+    """The word with its longest ending of the table replaced, if that lies behind the first (0) or second syllable."""
+    size = min(8, len(word)) if word[-2:] in endings else 0
+    while size and word[-size:] not in endings:
+        size -= 1
+    is_behind = size and len(word) - size >= syllable_ends(word)[syllable]
+    return word[:-size] + endings[word[-size:]] if is_behind else word
 
 
 def stem(word: str) -> str:
     """What a word (folded) shares with its other forms; the word itself when that is all of it or the language is not
     known. English and French, lightly Russian, Ukrainian, Arabic and Hebrew."""
-    if word in IRREGULAR:
-        return stem(IRREGULAR[word])
+    word = IRREGULAR.get(word, word)
     if len(word) < 3 or len(word) > 30 or not word.isalpha():
         return word
     if not word.isascii():
-        for first, last, endings, beginnings in LIGHT_STEMS:
-            if first <= word[0] <= last:
+        for first_char, last_char, endings, beginnings in LIGHT_STEMS:
+            if first_char <= word[0] <= last_char:
                 return re.sub(beginnings, "", re.sub(endings, "", re.sub(endings, "", word)))
         return word
-    word = without_tense(singular(word))
+    if word.endswith("aux") and len(word) > 4:  # a plural
+        word = word[:-1] if word.endswith("eaux") else word[:-2] + "l"
+    elif word[-1] == "s" and not word.endswith(("ss", "us", "is")) and not VOWELS.isdisjoint(word[:-2]):
+        word = word[:-2] if word.endswith("sses") or (word.endswith("ies") and len(word) > 4) else word[:-1]
+    if word.endswith("ly") and word[-3:-2] in LI_AFTER and len(word) - 2 >= syllable_ends(word)[0]:
+        word = word[:-2]
+    word = without_tense(word)
     if word[-1] == "y" and len(word) > 2 and word[-2] not in VOWELS:
         word = word[:-1] + "i"
-    return trimmed(derived(derived(word)))  # twice: -fulness, -isations, -iveness leave another ending behind
+    # Twice: -fulness, -isations, -iveness leave another ending behind.
+    word = replaced(replaced(replaced(word, DERIVED, 0), DERIVED, 0), LOOSE, 1)
+    if word[-1] not in "el":
+        return word
+    first, second = syllable_ends(word)
+    is_silent = second < len(word) or (word[-1] == "e" and first < len(word) and not re.search(SHORT, word[:-1]))
+    return word[:-1] if is_silent and word.endswith(("e", "ll")) else word
 
 
 # -- roots -------------------------------------------------------------------
@@ -1911,7 +1891,7 @@ stat/statist temp/temporari/tmp cert/certif/certifi cred/credenti permit/permiss
 dev/develop prod/production ref/refer k8s/kubernet js/javascript ts/typescript postgr/postgresql/pg mongo/mongodb
 c++/cpp c#/csharp use/usag/usabl/useless receiv/receipt/recept choos/choic maintain/mainten explain/explan safe/safeti
 stabl/stabil simpl/simpli/simplic/simplifi/simplif grow/growth long/length wide/width deep/depth strong/strength
-high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succe/success
+high/height weigh/weight prove/proof believ/belief lose/loss sell/sale speak/speech know/knowledg succeed/success
 agre/agreement privat/privaci accur/accuraci frequent/frequenc latent/latenc enter/entri assembl/assembli automat/autom
 replic/replica occur/occurr bug/buggi noise/noisi risk/riski full/fulli debug/debugg format/formatt analyz/analysis
 decid/decis divid/divis provid/provis exclud/exclus includ/inclus conclud/conclus expand/expans extend/extens
@@ -1986,7 +1966,7 @@ UNSPACED = (
 # A Korean noun of one syllable makes a pair with its particle: the noun alone is looked for, too.
 PARTICLES = frozenset("은는이가을를에의로도와과만")
 C_SHARP = r"(?<!\w)[A-Za-z](?:\+\+|#)(?![A-Za-z])"  # C++, C# and F# are no C and F
-ASCII_WORDS = C_SHARP + r"|\w+"
+ASCII_WORDS = C_SHARP + r"|\w+"  # several times faster than RUNS
 # Other words, too: runs of one of the scripts above, words in others (vowel signs are letters in those of India).
 RUNS = "|".join([*(f"[{chars}]+" for chars, *_ in UNSPACED), C_SHARP,
                  rf"(?:(?![{''.join(chars for chars, *_ in UNSPACED)}])[\w\u0900-\u0963\u0966-\u0dff])+"])
@@ -2001,18 +1981,20 @@ MAX_JOINED = 9
 
 
 def raw_tokens(text: str) -> list[str]:
-    """The text cut at blanks and most of ASCII punctuation, case kept; a token may still hold other punctuation."""
+    """The text cut at blanks and most of ASCII punctuation, without accents but with case; then its versions whole."""
+    if ".NET" in text or ".net" in text:  # besides the letters in it
+        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
+    if not text.isascii():
+        text = fold(unicodedata.normalize("NFC", text), keeps_case=True)
     # Some eight times faster than re.findall(r"\w+"): no Python-level work per character.
-    return text.encode("utf-8", "replace").translate(BLANKS).decode().split()
+    found = text.encode("utf-8", "replace").translate(BLANKS).decode().split()
+    if re.search(r"\.\d+\.\d", text):  # most texts have none, and this is looked for at the speed of a single "."
+        found += re.findall(r"[0-9]+(?:\.[0-9]+){2,}", text)  # else 10.0.0.8 is any text with a 10, a 0 and an 8
+    return found
 
 
 # Character -> those two lengths; () where words have blanks.
 PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
-
-
-def is_unspaced(char: str) -> bool:
-    """Is it of a script that is indexed in short pieces, or an emoji?"""
-    return char > "\x7f" and bool(PIECE_LENGTHS[char])
 
 
 def is_hash(word: str) -> bool:
@@ -2020,87 +2002,57 @@ def is_hash(word: str) -> bool:
     return len(word) > 6 and not word.isalpha() and not word.isdigit() and set("0123456789abcdef").issuperset(word)
 
 
-def bare(raw: str) -> str:
-    """A raw token without accents but with its case."""
-    if raw.isascii():
-        return raw
-    raw = unicodedata.normalize("NFC", raw)
-    for char in set(raw):
-        if char > "\x7f":
-            raw = raw.replace(char, FOLDS[char].upper() if char.isupper() else FOLDS[char])
-    return raw
-
-
 def words_of(raw: str) -> list[str]:
-    """The words of one raw token, without accents, with case; runs of an unspaced script on their own."""
-    raw = bare(raw)
-    if raw.isascii():
-        return [raw] if raw.isalnum() or "." in raw else re.findall(ASCII_WORDS, raw)
-    return re.findall(RUNS, raw)
+    """The words of one of raw_tokens; runs of an unspaced script on their own."""
+    return [raw] if "." in raw else re.findall(ASCII_WORDS if raw.isascii() else RUNS, raw)
 
 
 def compounds(raw: str) -> list[str]:
     """The folded wholes of what a raw token writes as two words: "rerun" for re-run, "shop499" for SHOP-499."""
-    pairs = re.findall(COMPOUND, fold(bare(raw))) if not raw.isascii() or "-" in raw or "_" in raw else ()
+    pairs = re.findall(COMPOUND, fold(raw)) if "-" in raw or "_" in raw else ()
     return [a + b for a, b in pairs if (b not in STOP_WORDS or b in VERB_ENDS)
             and ("_" not in raw or len(a + b) <= MAX_JOINED)]
 
 
 def identifier_parts(word: str) -> list[str]:
     """The folded parts of an identifier; nothing for a plain word, a hash or a version, whose numbers are tokens."""
-    if "." in word or (word.isalpha() and (word.islower() or word.isupper() or word.istitle())):
-        return []
     folded, found = fold(word), list(map(fold, re.findall(PARTS, word)))
-    return [] if len(found) > MAX_PARTS or found == [folded] or word[-1] in "+#" or is_hash(folded) else found
+    is_one = found == [folded] or len(found) > MAX_PARTS or word[-1] in "+#" or "." in word or is_hash(folded)
+    return [] if is_one else found
 
 
 def exact_terms(word: str, is_asked: bool = False) -> list[str]:
     """The terms under which a word of words_of is found as written: itself and its parts, or the pieces of a run."""
-    if not is_unspaced(word[0]):
+    lengths = PIECE_LENGTHS[word[0]]
+    if not lengths:
         return [fold(word), *identifier_parts(word)]
-    lengths = PIECE_LENGTHS[word[0]][is_asked]
-    return [word[i : i + n] for n in lengths for i in range(len(word) - n + 1)] or [word]
+    return [word[i : i + n] for n in lengths[is_asked] for i in range(len(word) - n + 1)] or [word]
 
 
 def form_terms(word: str) -> tuple[str, ...]:
     """STEM + stem, for a word (folded) that is not its own stem, and ROOT + root, if it has one."""
-    if word in STOP_WORDS:
-        return ()
-    base = stem(word)
+    base = "" if word in STOP_WORDS else stem(word)
     from_root = root(base)
-    return (*((STEM + base,) if base != word else ()), *((ROOT + from_root,) if from_root else ()))
+    return (STEM + base,) * (base not in ("", word)) + (ROOT + from_root,) * bool(from_root)
 
 
 FORMS = Memo(form_terms)
 
 
 def token_terms(raw: str) -> tuple[str, ...]:
-    """Every term that one raw token counts for."""
-    raw = bare(raw)
-    if raw.isalpha() and raw.isascii() and (raw.islower() or raw.isupper() or raw.istitle()):
-        word = raw.lower()
-        return (word, *FORMS[word])
-    found: list[str] = []
+    """Every term that one of raw_tokens counts for."""
+    if raw.isascii() and raw.isalpha() and (raw.islower() or raw.istitle()):  # as most are
+        return (raw.lower(), *FORMS[raw.lower()])
+    found = compounds(raw)
     for word in words_of(raw):
         exact = exact_terms(word)
         found += exact
-        # An identifier's parts have forms; the whole of it has none.
-        for part in exact[1:] or exact:
+        for part in exact[1:] or exact:  # an identifier's parts have forms, the whole of it has none
             found += FORMS[part]
-    return (*found, *compounds(raw))
+    return tuple(found)
 
 
 TERMS = Memo(token_terms)
-
-
-def named_tokens(text: str) -> list[str]:
-    """raw_tokens, with "dotnet" for each .NET besides its letters, and versions and addresses besides their numbers."""
-    if ".NET" in text or ".net" in text:
-        text = re.sub(r"\.NET\b|(?<!\w)\.net\b", " dotnet net", text)
-    found = raw_tokens(text)
-    if re.search(r"\.\d+\.\d", text):  # most texts have none, and this is looked for at the speed of a single "."
-        found += re.findall(r"[0-9]+(?:\.[0-9]+){2,}", text)  # else 10.0.0.8 is any text with a 10, a 0 and an 8
-    return found
 
 
 def count_terms(text: str) -> dict[str, int]:
@@ -2108,7 +2060,7 @@ def count_terms(text: str) -> dict[str, int]:
     from collections import Counter
     from itertools import chain
 
-    return Counter(chain.from_iterable(map(TERMS.__getitem__, named_tokens(text))))
+    return Counter(chain.from_iterable(map(TERMS.__getitem__, raw_tokens(text))))
 
 
 # -- scores ------------------------------------------------------------------
@@ -2125,14 +2077,12 @@ STOP_WEIGHT = 0.3
 KIN_WEIGHT = 0.15
 # A posting is one byte: 5 classes of tf times 51 of length. 32 lengths in steps of 1.41 cost 0.3-0.5 points against
 # exact lengths, 51 in steps of 1.19 cost 0.1; 5 classes of tf cost 0.2 against 7 at most, since tf saturates early.
+# The byte is 1 + 51 * class of tf + class of length; 0 is left for "not in this text".
 FREQUENCY_VALUES = (1.0, 2.0, 3.0, 5.0, 12.0)
 LENGTH_CLASSES = 51
+# What a frequency of 0 to 8 or more adds to a posting's code.
+FREQUENCY_CODES = tuple(LENGTH_CLASSES * n for n in (0, 0, 1, 2, 3, 3, 3, 3, 4))
 FIRST_LENGTH = 4.0  # the shortest length told apart; the longest is 4 * 2 ** 12.5, some 23,000
-
-
-def frequency_class(tf: int) -> int:
-    """0..4 for the number of times a term occurs: 1, 2, 3, 4 to 7, more."""
-    return tf - 1 if tf < 4 else 3 if tf < 8 else 4
 
 
 def length_class(n: int) -> int:
@@ -2140,30 +2090,16 @@ def length_class(n: int) -> int:
     return min(LENGTH_CLASSES - 1, max(0, round(4 * math.log2(max(n, 1) / FIRST_LENGTH))))
 
 
-def posting_code(frequency: int, length: int) -> int:
-    """The byte 1..255 of a posting, from frequency_class and length_class; 0 is left for "not in this text"."""
-    return 1 + frequency * LENGTH_CLASSES + length
-
-
 def joined_code(a: int, b: int) -> int:
     """The code of a text that holds two forms of a word, from the code of each: their frequencies are added."""
     tf = FREQUENCY_VALUES[(a - 1) // LENGTH_CLASSES] + FREQUENCY_VALUES[(b - 1) // LENGTH_CLASSES]
-    return posting_code(frequency_class(int(tf)), (a - 1) % LENGTH_CLASSES)
+    return 1 + FREQUENCY_CODES[min(int(tf), 8)] + (a - 1) % LENGTH_CLASSES
 
 
 def code_weights(avg_dl: float) -> list[float]:
     """For each code the saturated tf, 0 <= weight < 1, at this average length."""
-    out = [0.0]
-    for tf in FREQUENCY_VALUES:
-        for dl in range(LENGTH_CLASSES):
-            out.append(tf / (tf + K1 * (1 - B + B * FIRST_LENGTH * 2 ** (dl / 4) / (avg_dl or 1.0))))
-    return out
-
-
-def as_one(a: float, b: float) -> float:
-    """The weight of a text that holds two forms of a word, from the weight of each: as if the tf were added."""
-    # tf/(tf+K) is a; so tf/K is a/(1-a), and K, the same for both, cancels. Plain a + b costs 0.3-0.7 (code 1.3-2.3).
-    return (a + b - 2 * a * b) / (1 - a * b)
+    lengths = [FIRST_LENGTH * 2 ** (n / 4) / (avg_dl or 1.0) for n in range(LENGTH_CLASSES)]
+    return [0.0, *(tf / (tf + K1 * (1 - B + B * length)) for tf in FREQUENCY_VALUES for length in lengths)]
 
 
 def inverse_frequency(n_texts: int, df: int) -> float:
@@ -2180,22 +2116,19 @@ def fragments(literal: str) -> list[str]:
     A text that contains the literal in any case has for each of them a term that contains it.
     """
     found: list[str] = []
-    for word in (fold(word).rstrip("+#") for raw in raw_tokens(literal) for word in words_of(raw)):
-        found += [word[i : i + 2] for i in range(len(word) - 1)] if is_unspaced(word[0]) and len(word) > 1 else [word]
+    for word in (fold(word).rstrip("+#") for raw in raw_tokens(literal.replace(".", " ")) for word in words_of(raw)):
+        found += [word[i : i + 2] for i in range(len(word) - 1)] if PIECE_LENGTHS[word[0]] and len(word) > 1 else [word]
     return found
 
 
 class QueryWord:
     """A word of a query, and what is looked up for it.
 
-    With each list a text -> code_weights(...)[code], a text's score is the sum, over all words of the query, of
+    With each list a text -> code_weights(...)[code], a text's score is the sum over the query's words of weight times
 
-        weight * idf(df(base) + df(STEM + base)) * as_one(base list, STEM + base list)  and
-        weight * EXACT_WEIGHT * idf(df(word)) * word list,
-
-    or where base is "" of weight * idf(df(word)) * word list alone; and of
-
-        weight * KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
+        idf(group) * group list, the group being base and STEM + base (see joined_postings): nothing where base is "",
+        idf(word) * word list, times EXACT_WEIGHT where there is a base,  and
+        KIN_WEIGHT * idf(number of texts in any of the kin lists) * the highest of the kin lists.
 
     Where is_prefix, "word list" stands for the highest of the lists of the word and of every term that begins with it
     and is_hash: a commit is found by its first digits.
@@ -2208,11 +2141,10 @@ class QueryWord:
         self.weight = 0.0  # of all its occurrences
         self.is_prefix = is_hash(word) or (len(word) > 6 and word.isdigit())
         self.is_fixed = is_fixed  # of an identifier, a ticket, a number: no word that looks like it may take its place
-        self.base = "" if self.is_prefix or word in STOP_WORDS or is_unspaced(word[0]) else stem(word)
-        self.kin: list[str] = []  # terms of its relatives; most are in no text
-        if is_hash(word):
-            self.kin += [word[:n] for n in range(7, min(13, len(word)))]
-        elif self.base:
+        self.base = "" if self.is_prefix or word in STOP_WORDS or PIECE_LENGTHS[word[0]] else stem(word)
+        # Terms of its relatives; most are in no text.
+        self.kin = [word[:n] for n in range(7, min(13, len(word)))] if is_hash(word) else []
+        if self.base:
             from_root = root(self.base)
             relatives = [w for w in KIN.get(word) or KIN.get(self.base) or [] if w not in (word, self.base)]
             relatives += [from_root, from_root + "e"] if from_root else []
@@ -2224,16 +2156,15 @@ def query_terms(query: str) -> list[QueryWord]:
     """The distinct words of the query, in its order."""
     found: dict[str, QueryWord] = {}
     before = ""  # the word before, when it tells something and is no part of another
-    for raw in named_tokens(query):
+    for raw in raw_tokens(query):
         words = words_of(raw)
         is_fixed = any(c.isdigit() or c == "_" for c in raw) or any(map(identifier_parts, words))
         for term in [term for word in words for term in exact_terms(word, True)] + compounds(raw):
-            if term not in found:
-                found[term] = QueryWord(term, is_fixed)
-            found[term].weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
+            asked = found.setdefault(term, QueryWord(term, is_fixed))
+            asked.weight += STOP_WEIGHT if term in STOP_WORDS else 1.0
         for run in [run for run in words if run[1:] in PARTICLES]:
             found[run].kin.append(run[0])
-        word = fold(words[0]) if len(words) == 1 and words[0].isalpha() and not is_unspaced(words[0][0]) else ""
+        word = fold(raw) if words == [raw] and raw.isalpha() and not PIECE_LENGTHS[raw[0]] else ""
         if before and word and (word not in STOP_WORDS or word in VERB_ENDS):
             found[before].kin.append(before + word)  # file name is filename
         before = word if word not in STOP_WORDS else ""
@@ -2242,10 +2173,9 @@ def query_terms(query: str) -> list[QueryWord]:
 
 def query_steps(query: str) -> list[str]:
     """The stems of the query's words in reading order, parts for whole identifiers; stop words as they are, no CJK."""
-    found = []
-    for word in (w for raw in raw_tokens(query) for w in words_of(raw) if not is_unspaced(w[0])):
-        found += [w if w in STOP_WORDS else stem(w) for w in identifier_parts(word) or [fold(word)]]
-    return found
+    words = [word for raw in raw_tokens(query) for word in words_of(raw) if not PIECE_LENGTHS[word[0]]]
+    parts = [part for word in words for part in identifier_parts(word) or [fold(word)]]
+    return [part if part in STOP_WORDS else stem(part) for part in parts]
 
 
 def speaker(text: str) -> list[str]:
@@ -2410,8 +2340,6 @@ class Postings:
 
 
 NO_POSTINGS = Postings()
-# What a frequency of 0 to 8 or more adds to a posting's code.
-FREQUENCY_CODES = tuple(LENGTH_CLASSES * frequency_class(max(n, 1)) for n in range(9))
 
 
 def joined_postings(found: Iterable[Postings], n_docs: int, both: Callable[[int, int], int]) -> Postings:
@@ -2652,7 +2580,7 @@ class Batch:
             except Damaged:  # it stays findable by id; verify reports it
                 record = {}
             terms = document_terms(doc, record)
-            base = row << 8 | posting_code(0, length_class(doc.n_tokens))
+            base = row << 8 | 1 + length_class(doc.n_tokens)
             for term, n in terms.items():
                 posting = base + FREQUENCY_CODES[n if n < 8 else 8]
                 if term in lists:
@@ -3388,8 +3316,6 @@ SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
 MAX_TERMS_PER_FRAGMENT = 3000
-COMMON_SHARE = 32  # what one of so many documents has, or more, is found sooner by reading
-NEWEST_READ = 64  # so many of the newest documents of a segment
 FEW_DOCS = 16  # of a segment: reading them is faster than asking the vocabulary for one more word
 MAX_PATTERN_CHARS = 2000
 MAX_QUERY_CHARS = 8000  # looking up so many words takes tenths of a second, and nobody else is answered meanwhile
@@ -3402,14 +3328,13 @@ def split_tags(tags: str) -> list[str]:
 
 def day_bound(name: str, text: str, n_days_after: int) -> float:
     """The moment a date filter means: a day's beginning, with *n_days_after* its end; a time as it is. 0.0 for ""."""
-    if not text.strip():
-        return 0.0
+    text = text.strip()
     try:
-        if len(text.strip()) == 10:
-            year, month, day = (int(part) for part in text.strip().split("-"))
-            epoch_of(text.strip())  # refuses 2026-02-30, which mktime would take for March 2
-            return max(1.0, time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1)))
-        return max(1.0, epoch_of(text) + n_days_after * 0.001)
+        at_s = epoch_of(text) + n_days_after * 0.001 if text else 0.0
+        if len(text) == 10:
+            year, month, day = map(int, text.split("-"))
+            at_s = time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1))
+        return max(1.0, at_s) if text else 0.0
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"{name} takes a date such as 2026-11-21 or a time such as 2026-11-21T08:30, "
                          f"not {one_line(repr(text), 60)}") from None
@@ -3422,22 +3347,19 @@ class Scope:
 
     def __init__(self, *, kind: str = "", project: str = "", domain: str = "", tags: str = "", entity: str = "",
                  date_from: str = "", date_to: str = "", category: str = "", importance: str = "") -> None:
-        self.kind = kind
-        self.project, self.domain, self.entity = plain(project), folded(domain), folded(entity)
+        self.kind, self.project, self.domain, self.entity = kind, plain(project), folded(domain), folded(entity)
         self.tags = [folded(t) for t in split_tags(tags)]
         self.from_s = day_bound("date_from", date_from, 0)
         self.until_s = day_bound("date_to", date_to, 1)
         if self.from_s and self.until_s and self.from_s >= self.until_s:
             raise UsageError(f"date_from {date_from} is after date_to {date_to}")
-        self.label = category
-        self.importance = importance
+        self.label, self.importance = category, importance
 
 
 # -- scope ------------------------------------------------------------------
 
 
 def mask_of(ordinals: Iterable[int], n_docs: int) -> bytes:
-    """The documents as a mask."""
     mask = bytearray(n_docs)
     for ordinal in ordinals:
         mask[ordinal] = 255
@@ -3473,16 +3395,10 @@ def naming(view: View, name: str, allowed: bytes) -> bytes:
     ordinals = [doc.ordinal for doc in view.tail.docs if allowed[doc.ordinal]]
     for segment in view.index.segments:
         rows = rows_holding(segment, name)
-        every = range(segment.first, segment.first + segment.n_docs)
-        named = every if rows is None else (segment.first + row for row in rows)
-        ordinals += sorted(ordinal for ordinal in named if allowed[ordinal])
+        named = (segment.first + row for row in (range(segment.n_docs) if rows is None else sorted(rows)))
+        ordinals += filter(allowed.__getitem__, named)
     found = readable_records(view, ordinals, lambda: None)
     return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
-
-
-def is_bare_name(identity: str) -> bool:
-    """Whether no more is known of a project than its name: of an older memory, or because RLM_PROJECT gave it."""
-    return not identity or identity.startswith("name:")
 
 
 class Projects:
@@ -3491,16 +3407,16 @@ class Projects:
     __slots__ = ("view", "known", "names", "owners")
 
     def __init__(self, view: View) -> None:
+        from collections import Counter
+
         places, self.view = view.log.places, view
         self.names, joined = project_settings(places)
         # (identity, folded name) of each; identity "" for memories that know only a name.
-        terms = sorted(view.terms_from(BY_PROJECT))
-        self.known = [(term.partition("\t")[0], term.partition("\t")[2]) for term in terms]
+        terms = (term.partition("\t") for term in sorted(view.terms_from(BY_PROJECT)))
+        self.known = [(each, name) for each, _, name in terms]
         # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
-        bearers: dict[str, list[str]] = {}
-        for each, name in self.known:
-            bearers.setdefault(name, []).extend([each] if each else [])
-        shared = {each for found in bearers.values() if len(found) > 1 for each in found}
+        n_bearers = Counter(name for each, name in self.known if each)
+        shared = {each for each, name in self.known if each and n_bearers[name] > 1}
         folders = first_commits(places)
         self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
         for path in [each for each in (*shared, *folders) if os.path.isabs(each) and os.path.isdir(each)]:
@@ -3536,13 +3452,14 @@ class Projects:
     def own_mask(self, project: Project) -> bytes:
         """The documents that are surely the project's, or the user's own ("*").
 
-        Those that know only a name are its own where no other project has the name, or where the user joined it.
+        Those that know only a name (older ones, or RLM_PROJECT gave it) are its own where no other project has the
+        name, or where the user joined it.
         """
         own = set(project.identities)
-        others = {name for each, name in self.known if each not in own and not is_bare_name(each)}
-        names = set(map(folded, project.names)) - others
-        names |= {folded(each[5:]) for each in project.identities[1:] if is_bare_name(each)} | {"*"}
-        return self.mask_of(lambda each, name: each in own or (name in names and is_bare_name(each)))
+        bare = {each for each in (*own, *dict(self.known)) if not each or each.startswith("name:")}
+        names = set(map(folded, project.names)) - {name for each, name in self.known if each not in own | bare}
+        names |= {folded(each[5:]) for each in bare.intersection(project.identities[1:])} | {"*"}
+        return self.mask_of(lambda each, name: each in own or (name in names and each in bare))
 
     def labels(self) -> dict[str, str]:
         """How to show the projects that were renamed (that name) or share one (owner/name), by identity."""
@@ -3556,21 +3473,17 @@ class Projects:
 
     def shared_note(self, wanted: str) -> str:
         """What to tell when several projects are called so, else "": that all of them were searched."""
-        found, labels = [each for each in self.named(wanted) if each] if wanted.strip() else [], self.labels()
-        if len(found) < 2:
-            return ""
+        found, labels = list(filter(None, self.named(wanted) if wanted.strip() else [])), self.labels()
         names = ", ".join(sorted(labels.get(each, each) for each in found))
-        return f"{one_line(wanted, 60)} is the name of {len(found)} projects, and all were searched: {names}"
+        note = f"{one_line(wanted, 60)} is the name of {len(found)} projects, and all were searched: {names}"
+        return note if len(found) > 1 else ""
 
 
 def in_scope(view: View, scope: Scope) -> bytes:
     """The documents that answers may hold and that pass the filters, as a mask."""
-    masks = [view.alive_mask()]
-    if scope.project:
-        masks.append(Projects(view).mask(scope.project))
-    for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain), *((BY_TAG, tag) for tag in scope.tags)):
-        if name:
-            masks.append(view.mask([prefix + name]))
+    masks = [view.alive_mask(), *(view.mask([BY_TAG + tag]) for tag in scope.tags)]
+    masks += [view.mask([prefix + name]) for prefix, name in ((BY_KIND, scope.kind), (BY_DOMAIN, scope.domain)) if name]
+    masks += [Projects(view).mask(scope.project)] if scope.project else []
     if scope.from_s or scope.until_s:
         until_s = scope.until_s or 1e18
         times = (at_s for part in view.parts() for at_s in part.column("at_s", "d"))
@@ -3590,8 +3503,7 @@ def newest(view: View, ordinals: Sequence[int], limit: int = 1 << 30) -> Iterato
 
     times: dict[int, Any] = {part.first: part.column("at_s", "d") for part in view.parts()}
     timed = [(times[part.first][o - part.first], o) for o in ordinals for part in (view.part_of(o),)]
-    ordered = nlargest(limit, timed) if limit < len(timed) else sorted(timed, reverse=True)
-    return (view.doc(ordinal) for _, ordinal in ordered)
+    return (view.doc(ordinal) for _, ordinal in nlargest(limit, timed))
 
 
 # -- what every match of a regex contains -----------------------------------
@@ -3605,20 +3517,15 @@ def clauses_of(nodes: Any) -> list[list[str]]:
     """
     found: list[list[str]] = []
     run = ""
-    for op, argument in [*nodes, (None, None)]:
-        name = str(op)
-        if name == "LITERAL":
+    for op, argument in [*((str(op), argument) for op, argument in nodes), ("END", None)]:
+        if op == "LITERAL":
             run += chr(argument)
-            continue
-        if name in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
-            continue
-        found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
-        run = ""
-        if name == "SUBPATTERN":
-            found += clauses_of(argument[3])
-        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT") and argument[0]:
-            found += clauses_of(argument[2])
-        elif name == "BRANCH":
+        elif op not in ("AT", "ASSERT", "ASSERT_NOT"):  # these have no width: their neighbours touch
+            found += [[run]] if max(map(len, fragments(run)), default=0) > 1 else []
+            run = ""
+        if op == "SUBPATTERN" or (op.endswith("_REPEAT") and argument[0]):
+            found += clauses_of(argument[-1])
+        elif op == "BRANCH":
             each = [max(clauses_of(branch), key=lambda clause: min(map(len, clause)), default=[])
                     for branch in argument[1]]
             found += [sum(each, [])] if all(each) else []
@@ -3630,11 +3537,10 @@ def required_words(pattern: str, flags: int) -> list[list[str]]:
 
     [] says nothing is known, of an invalid regex too. r"def (get|set)_\\w+" gives [["def "], ["get", "set"]].
     """
-    import importlib
     import warnings
 
     try:
-        parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+        parser: Any = getattr(re, "_parser", None) or __import__("sre_parse")  # as Python 3.11 calls it, and older ones
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return clauses_of(parser.parse(pattern, flags))
@@ -3658,28 +3564,24 @@ def edits_between(masks: Mapping[str, int], n_letters: int, other: str, limit: i
     """Fewest edits between a word and another, neither empty; limit + 1 when it takes more.
 
     masks: for each letter of the word its places, as bits. An edit inserts, deletes or replaces a letter, or swaps two
-    neighbours; no part is edited twice (optimal string alignment). A column of the table of distances per letter of
-    `other`, held as bits: rises and falls say where it grows or shrinks by one from a row to the next, diagonal where
-    it equals its upper left neighbour. Source: Hyyro 2003, "A bit-vector algorithm for computing Levenshtein and
-    Damerau edit distances", figure 7.
+    neighbours; no part is edited twice (optimal string alignment). Columns of the table of distances are held as bits:
+    where they grow or shrink by one from a row to the next, and where they equal their upper left neighbour. Source:
+    Hyyro 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances", figure 7.
     """
     full, last = (1 << n_letters) - 1, 1 << (n_letters - 1)
     rises, falls, diagonal, before, distance = full, 0, 0, 0, n_letters
-    left = len(other)
-    for letter in other:
+    for n_after, letter in zip(range(len(other) - 1, -1, -1), other):
         same = masks.get(letter, 0)
         swapped = ((~diagonal & same) << 1) & before
         diagonal = (((same & rises) + rises) ^ rises) | same | falls | swapped
         grows = falls | (full & ~(diagonal | rises))
         shrinks = diagonal & rises
-        left -= 1
         distance += 1 if grows & last else -1 if shrinks & last else 0
-        if distance - left > limit:  # it can shrink by one per letter at most
+        if distance - n_after > limit:  # it can shrink by one per letter at most
             return limit + 1
         grows = (grows << 1) | 1
         rises = full & ((shrinks << 1) | ~(diagonal | grows))
-        falls = grows & diagonal & full
-        before = same
+        falls, before = grows & diagonal & full, same
     return distance
 
 
@@ -3711,11 +3613,9 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
     """
     if not word or not word.isprintable():
         return []
-    n_letters, masks, near = len(word), dict.fromkeys(word, 0), []
-    if n_letters > 2 * max_edits + 1:
-        terms = lines_with_piece(word, terms, max_edits)
-    for place, letter in enumerate(word):
-        masks[letter] |= 1 << place
+    n_letters, near = len(word), []
+    masks = {letter: sum(1 << i for i in range(n_letters) if word[i] == letter) for letter in set(word)}
+    terms = lines_with_piece(word, terms, max_edits) if n_letters > 2 * max_edits + 1 else terms
     # Every letter of a term that the word has not takes an edit of its own, and the reverse. Deleting the word's
     # letters from all terms at once is ten times faster than looking at each. A letter is counted by its first byte.
     raw = word.encode()
@@ -3724,10 +3624,8 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
         if len(raw.translate(None, term + LATER_BYTES)) <= max_edits:
             other = term.decode(errors="replace")
             if abs(len(other) - n_letters) <= max_edits and other >= " ":
-                edits = edits_between(masks, n_letters, other, max_edits)
-                if edits <= max_edits:
-                    near.append((edits, other))
-    return sorted(near)
+                near.append((edits_between(masks, n_letters, other, max_edits), other))
+    return sorted(pair for pair in near if pair[0] <= max_edits)
 
 
 # -- lines that answer ------------------------------------------------------
@@ -3736,48 +3634,40 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
 PASSAGE_CHARS = 1 << 12
 # So many lines with a word of the query are compared, for each word: a word in more of them tells little.
 MOST_LINES_PER_WORD = 256
-ASCII = bytes(range(128))
 # Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
 
 def visible(text: str) -> str:
     """The text as a reader sees it: accents composed, nothing invisible. It has the same lines."""
-    import re
-
     if text.isascii():
         return text
-    beyond = text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
-    return unicodedata.normalize("NFC", re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond) else text)
+    seen = re.sub(INVISIBLE, "", text) if re.search(INVISIBLE, beyond_ascii(text)) else text
+    return unicodedata.normalize("NFC", seen)
 
 
 def passages(text: str) -> Iterator[tuple[int, str]]:
     """The text's lines, whichever way they end, in passages: (number of its first line, from 1; lines)."""
-    text, number, start = text.replace("\r\n", "\n") if "\r" in text else text, 1, 0
-    while True:
-        end = text.find("\n", start + PASSAGE_CHARS)
-        yield number, text[start : end if end >= 0 else len(text)]
-        if end < 0:
-            return
+    text, number, start = text.replace("\r\n", "\n") + "\n", 1, 0
+    while start < len(text):
+        end = text.find("\n", min(start + PASSAGE_CHARS, len(text) - 1))
+        yield number, text[start:end]
         number, start = number + text.count("\n", start, end + 1), end + 1
 
 
-def cutout(line: str, at: int, width: int) -> str:
+def cutout(line: str, at: int) -> str:
     """The part of a long line around that character, with ellipses; the whole line when it fits."""
     line = line.rstrip("\r")
-    if len(line) <= width:
-        return line
-    start = max(0, min(at - width // 3, len(line) - width))
-    return ("…" if start else "") + line[start : start + width] + ("…" if start + width < len(line) else "")
+    start = max(0, min(at - SNIPPET_CHARS // 3, len(line) - SNIPPET_CHARS))
+    end = start + SNIPPET_CHARS
+    return "…" * (start > 0) + line[start:end] + "…" * (end < len(line))
 
 
-def window(line: str, needles: Iterable[str], width: int) -> str:
+def window(line: str, needles: Iterable[str]) -> str:
     """The part of a long line around the first needle (folded); the whole line when it fits."""
-    if len(line) <= width:
-        return cutout(line, 0, width)
     line_folded = fold(line)  # may be a little longer or shorter than the line
     at = min((i for i in map(line_folded.find, needles) if i >= 0), default=0)
-    return cutout(line, at * len(line) // max(1, len(line_folded)), width)
+    return cutout(line, at * len(line) // max(1, len(line_folded)))
 
 
 def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[tuple[int, str]]:
@@ -3790,11 +3680,11 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
             at = folded.find(needle)
             while at >= 0 and left[needle]:
                 left[needle] -= 1
-                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at)
+                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at) % (len(folded) + 1)
                 if start not in found:
-                    line = folded[start : end if end >= 0 else len(folded)]
+                    line = folded[start:end]
                     found[start] = -sum(each in line for each in needles)
-                at = folded.find(needle, end) if end >= 0 else -1
+                at = folded.find(needle, end)
         lines = passage.split("\n") if found else []
         for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
             i = folded.count("\n", 0, start)
@@ -3802,7 +3692,7 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
         best = sorted(best)[:SNIPPET_LINES]
         if len(best) == SNIPPET_LINES and best[-1][0] == -len(needles):
             break
-    return sorted((number, window(line, needles, SNIPPET_CHARS)) for _, number, line in best)
+    return sorted((number, window(line, needles)) for _, number, line in best)
 
 
 # -- search -----------------------------------------------------------------
@@ -3811,11 +3701,15 @@ def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[
 def search_needles(query: str) -> list[str]:
     """What to look for in a text's lines to show why it matches: the query's words cut to what their forms share."""
     words = [w for w in fragments(query) if w not in STOP_WORDS] or fragments(query)
-    needles = []
-    for word in words:
-        stemmed = stem(word)
-        needles.append(stemmed if word.startswith(stemmed) else os.path.commonprefix([word, stemmed]) or word)
-    return list(dict.fromkeys(n for n in needles if n))
+    shared = {word: os.path.commonprefix([word, stem(word)]) for word in words}
+    return list(dict.fromkeys(prefix if len(prefix) > 2 else word for word, prefix in shared.items()))
+
+
+def kin_needles(query: str, text: str) -> list[str]:
+    """What to look for in a text without any of search_needles: those of its words for which the search found it."""
+    wanted = {term for asked in query_terms(query) if asked.word not in STOP_WORDS
+              for term in (asked.word, asked.base, STEM + asked.base, *asked.kin)}
+    return list({fold(raw) for raw in raw_tokens(text) if not wanted.isdisjoint(TERMS[raw])})
 
 
 # -- ranked search ----------------------------------------------------------
@@ -3922,10 +3816,9 @@ class Query:
         self.missing: dict[str, list[str]] = {}
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
         terms = query_terms(text)
-        # Of a script without blanks, a single character tells too little where there are pairs.
-        has_pairs = any(is_unspaced(asked.word[0]) and len(asked.word) > 1 for asked in terms)
-        tells = {asked.word for asked in terms if asked.word not in STOP_WORDS and not (
-            has_pairs and len(asked.word) == 1 and is_unspaced(asked.word))}
+        pieces = [asked.word for asked in terms if PIECE_LENGTHS[asked.word[0]]]
+        singles = {piece for piece in pieces if len(piece) == 1} if max(map(len, pieces), default=0) > 1 else set()
+        tells = {asked.word for asked in terms} - STOP_WORDS - singles  # a single character tells little beside pairs
         for asked in terms:
             self.look_up(asked, not tells or asked.word in tells)
         self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
@@ -4197,7 +4090,8 @@ def search(view: View, text: str, allowed: bytes, limit: int, query: Query | Non
     hits.sort(key=lambda hit: -hit.score)
     needles = [near for words in query.missing.values() for near in words] if query.is_guess else search_needles(text)
     for hit in hits[:limit]:
-        hit.lines = best_lines(passages(hit.record["text"]), needles)
+        source = hit.record["text"]
+        hit.lines = best_lines(passages(source), needles) or best_lines(passages(source), kin_needles(text, source))
     return Found(hits[:limit], query.missing, query.is_guess)
 
 
@@ -4238,8 +4132,6 @@ MAX_QUICK_CHARS = 200
 
 def as_python(token: str) -> str:
     """A token of a regex in Python's words: [[:space:]] and its like, borders of words."""
-    import re
-
     if token in WORD_BORDERS or token[0] != "[":
         return WORD_BORDERS.get(token, token)
     token = f"[{token}]" if re.fullmatch(r"\[:\w+:\]", token) else token  # a common slip
@@ -4248,7 +4140,6 @@ def as_python(token: str) -> str:
 
 def compiled(pattern: str) -> tuple[Any, bool]:
     """The pattern as a case-insensitive regex, and whether it had to be taken literally because it is none."""
-    import re
     import warnings
 
     if not pattern:
@@ -4270,8 +4161,6 @@ def is_quick(regex: Any) -> bool:
     Without repeats, and without alternatives whose ways to match multiply, a search takes at most as many steps per
     character as the pattern is long.
     """
-    import re
-
     signs = set(re.sub(r"\\.", "", regex.pattern))
     runs_away = signs & set("*+?{") or {"(", "|"} <= signs or len(regex.pattern) > MAX_QUICK_CHARS
     return not runs_away and bool(required_words(regex.pattern, regex.flags))
@@ -4285,18 +4174,12 @@ def first_match(regex: Any, text: str) -> Any:
 
 def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> tuple[list[tuple[int, str]], int]:
     """The first *limit* lines of the passages that match, as (number, part around the match), and how many match."""
-    import re
-
-    shown: list[tuple[int, str]] = []
-    n_found, is_alone = 0, re.search(SEES_LINE_ENDS, regex.pattern)
+    found, is_alone = [], re.search(SEES_LINE_ENDS, regex.pattern)
     for first, passage in text:
         if is_alone or first_match(regex, passage):  # most texts do not match: one search is faster than fifty
-            for number, line in enumerate(passage.split("\n"), first):
-                match = first_match(regex, line)
-                if match and n_found < limit:
-                    shown.append((number, cutout(match.string, match.start(), SNIPPET_CHARS)))
-                n_found += bool(match)
-    return shown, n_found
+            matches = ((n, first_match(regex, line)) for n, line in enumerate(passage.split("\n"), first))
+            found += [(n, match) for n, match in matches if match]
+    return [(n, cutout(match.string, match.start())) for n, match in found[:limit]], len(found)
 
 
 # -- grep -------------------------------------------------------------------
@@ -4305,42 +4188,30 @@ def matching_lines(text: Iterable[tuple[int, str]], regex: Any, limit: int) -> t
 def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> Iterator[int]:
     """The chunks in scope that may hold one literal of every clause, as ordinals, newest first.
 
-    A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others. When
-    many documents of the one before were found, its newest are given as they are: reading is faster than asking.
+    A segment is asked only when its newest document may be the next: whoever wants ten seldom needs the others.
     """
-    from heapq import heapify, heappop, heappush, nsmallest
+    from heapq import heapify, heappop, merge
 
     allowed = common(in_scope(view, scope), view.mask([BY_KIND + "chunk"]))
-    heaps = [[(-doc.at_s, -doc.ordinal) for doc in view.tail.docs if allowed[doc.ordinal]]]
-    heapify(heaps[0])
-    # Behind a mark, (time, ordinal) negated, the number of its segment: whatever comes after is not open.
-    marks = [(-s.newest_s, -(s.first + s.n_docs), n) for n, s in enumerate(view.index.segments)]
-    heapify(marks)
-    clauses, begun, is_common = sorted(clauses, key=lambda clause: -min(map(len, clause))), set(), False
-    while marks or any(heaps):
-        best = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=[])
-        if best and (not marks or best[0] <= marks[0][:2]):
-            yield -heappop(best)[1]
-            continue
-        after_at, after, n_segment = heappop(marks)
-        segment = view.index.segments[n_segment]
-        at_s, first = segment.column("at_s", "d"), segment.first
-        rows = ordinals_in(allowed[first : first + segment.n_docs])
-        if is_common and first not in begun:
-            begun.add(first)
-            found = nsmallest(NEWEST_READ, ((-at_s[row], -(first + row)) for row in rows))
-            if found:
-                heappush(marks, (*found[-1], n_segment))
-        else:
-            left = set(rows)
-            for n_asked, clause in enumerate(clauses):
-                if left and (not n_asked or len(left) > FEW_DOCS):
-                    options = [rows_holding(segment, literal) for literal in clause]
-                    left = left if None in options else left.intersection(set().union(*filter(None, options)))
-            is_common = len(left) > segment.n_docs // COMMON_SHARE
-            found = [(-at_s[row], -(first + row)) for row in left]
-        heaps.append([pair for pair in found if pair > (after_at, after)])
-        heapify(heaps[-1])
+    clauses = sorted(clauses, key=lambda clause: -min(map(len, clause)))
+
+    def found_in(segment: Segment) -> Iterator[tuple[float, int, bool]]:
+        """(time, ordinal), both negated, and whether it is a document: the first is a mark to wait at."""
+        first, at_s = segment.first, segment.column("at_s", "d")
+        yield -segment.newest_s, -(first + segment.n_docs), False
+        left = set(ordinals_in(allowed[first : first + segment.n_docs]))
+        for n_asked, clause in enumerate(clauses):
+            if left and (not n_asked or len(left) > FEW_DOCS):
+                options = [rows_holding(segment, literal) for literal in clause]
+                left = left if None in options else left.intersection(set().union(*filter(None, options)))
+        heap = [(-at_s[row], -(first + row), True) for row in left]
+        heapify(heap)
+        while heap:
+            yield heappop(heap)
+
+    in_tail = sorted((-doc.at_s, -doc.ordinal, True) for doc in view.tail.docs if allowed[doc.ordinal])
+    found = merge(in_tail, *map(found_in, view.index.segments))
+    return (-ordinal for _, ordinal, is_doc in found if is_doc)
 
 
 def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[], None]) -> tuple[list[Hit], bool, str]:
@@ -4349,8 +4220,6 @@ def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[],
     Returns the hits, whether there are more than *limit*, and a note on how the pattern was read, where it may have
     been meant otherwise. *check* is called between documents and may raise to stop.
     """
-    import re
-
     regex, is_literal = compiled(pattern)
     note = f"{one_line(repr(pattern))} is no valid regex; searched as plain text." if is_literal else ""
     hits: list[Hit] = []
@@ -4371,16 +4240,10 @@ def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int,
     """The shown lines, each with the line before and after it: (number, text, whether it matches), each once."""
     lines, wanted = text.split("\n"), dict(shown)
     numbers = sorted({n for number in wanted for n in (number - 1, number, number + 1) if 0 < n <= len(lines)})
-    return [(n, wanted.get(n) or window(lines[n - 1], (), SNIPPET_CHARS), n in wanted) for n in numbers]
+    return [(n, wanted.get(n) or cutout(lines[n - 1], 0), n in wanted) for n in numbers]
 
 
 # -- fuzzy grep -------------------------------------------------------------
-
-
-def fuzzy_variants(view: View, word: str, n_edits: int) -> dict[str, int]:
-    """The words of the store within *n_edits* of *word* (folded), with their distance."""
-    blobs = [part.vocabulary() for part in view.parts()]
-    return {term: edits for blob in blobs for edits, term in near_terms(word, blob, n_edits)}
 
 
 def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: int,
@@ -4394,22 +4257,22 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
     words = list(dict.fromkeys(fragments(pattern)))
     if not words or len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(f"a fuzzy pattern takes one word or more, {MAX_PATTERN_CHARS:,} characters at most")
-    variants = [fuzzy_variants(view, word, allowed_edits(word, threshold)) for word in words]
-    allowed, absent = common(in_scope(view, scope), *map(view.mask, variants)), 1 << 20
+    blobs, asked = [part.vocabulary() for part in view.parts()], [(w, allowed_edits(w, threshold)) for w in words]
+    variants = [{term: n for blob in blobs for n, term in near_terms(word, blob, most)} for word, most in asked]
+    chunks = view.mask([BY_KIND + "chunk"])
+    allowed, absent = common(in_scope(view, scope), chunks, *map(view.mask, variants)), 1 << 20
     hits: list[Hit] = []
     newest_first = (doc.ordinal for doc in newest(view, ordinals_in(allowed)))
     for doc, record in readable_records(view, newest_first, check):
         found = []  # (edits, number, line)
         for number, line in enumerate(record["text"].split("\n"), 1):
             here = count_terms(line).keys()
-            edits = sum(min((accepted[word] for word in here & accepted.keys()), default=absent)
-                        for accepted in variants)
+            edits = sum(min(map(near.__getitem__, here & near.keys()), default=absent) for near in variants)
             if edits < absent:
                 found.append((edits, number, line))
-        if found and doc.kind == "chunk":
-            best = sorted(found)[:GREP_LINES_PER_CHUNK]
-            needles = set().union(*variants)
-            shown = sorted((number, window(line, needles, SNIPPET_CHARS)) for _, number, line in best)
+        if found:
+            best, needles = sorted(found)[:GREP_LINES_PER_CHUNK], set().union(*variants)
+            shown = sorted((number, window(line, needles)) for _, number, line in best)
             score = round(100 * (1 - best[0][0] / sum(map(len, words))), 1)
             hits.append(Hit(doc, score, record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)

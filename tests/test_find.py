@@ -146,11 +146,9 @@ class GrepTest(FindCase):
             for pattern in [p for p in PATTERNS if p] + words + [random_pattern(rng) for _ in range(150)]:
                 if not pattern:
                     continue
-                with mock.patch.multiple(rlm, PASSAGE_CHARS=rng.choice((1, 20, rlm.PASSAGE_CHARS)),
-                                         COMMON_SHARE=rng.choice((1, 8, 999)), NEWEST_READ=rng.choice((1, 5))):
+                with mock.patch.object(rlm, "PASSAGE_CHARS", rng.choice((1, 20, rlm.PASSAGE_CHARS))):
                     n_hits += self.assert_greps(view, pattern, order)
-                with mock.patch.object(rlm, "COMMON_SHARE", 1):
-                    read = list(rlm.candidates(view, rlm.Scope(), rlm.required_words(pattern, re.IGNORECASE)))
+                read = list(rlm.candidates(view, rlm.Scope(), rlm.required_words(pattern, re.IGNORECASE)))
                 n_narrowed += len(read) < len(order) // 2
             self.assertGreater(n_hits, 400)
             self.assertGreater(n_narrowed, 30)
@@ -386,7 +384,7 @@ class FuzzyTest(FindCase):
                                             for _ in range(6))))
                 if rng.random() < 0.6:
                     self.index()
-            for _ in range(30):
+            for _ in range(60):
                 asked = [w[: rng.randrange(1, len(w))] + rng.choice("xe") + w[rng.randrange(1, len(w)) :]
                          for w in rng.sample(words, rng.choice((1, 2)))]
                 threshold = rng.choice((60, 80, 90, 100))

@@ -79,9 +79,9 @@ def brute_force(rows: Sequence[Row], query: str) -> dict[int, float]:
     counted = [row for row in rows if row.counts_in_statistics]
     weights = rlm.code_weights(sum(row.n_tokens for row in counted) / max(1, len(rows)))
     terms = rlm.query_terms(query)
-    pairs = [asked for asked in terms if len(asked.word) == 2 and rlm.is_unspaced(asked.word[0])]
-    tells = {asked.word for asked in terms if asked.word not in rlm.STOP_WORDS and not (
-        pairs and len(asked.word) == 1 and rlm.is_unspaced(asked.word))}
+    pieces = {asked.word for asked in terms if rlm.PIECE_LENGTHS[asked.word[0]]}
+    single = {piece for piece in pieces if len(piece) == 1 and any(len(other) == 2 for other in pieces)}
+    tells = {asked.word for asked in terms} - rlm.STOP_WORDS - single
     every = {term for row in counted for term in row.terms}
 
     def idf(*terms: str) -> float:
@@ -89,7 +89,7 @@ def brute_force(rows: Sequence[Row], query: str) -> dict[int, float]:
 
     def code(row: Row, *terms: str) -> int:
         n = max((row.terms[term] for term in terms), default=0)
-        return rlm.posting_code(rlm.frequency_class(n), rlm.length_class(row.n_tokens)) if n else 0
+        return 1 + rlm.FREQUENCY_CODES[min(n, 8)] + rlm.length_class(row.n_tokens) if n else 0
 
     scores: dict[int, float] = {}
     decided: set[int] = set()
@@ -330,7 +330,7 @@ class RankTest(IndexCase):
     def test_code_zero_is_worth_nothing_and_every_posting_has_another(self) -> None:
         for average in (0.0, 1.0, 250.0, 1e6):
             self.assertEqual(rlm.code_weights(average)[0], 0.0)
-        codes = {rlm.posting_code(rlm.frequency_class(n), rlm.length_class(length))
+        codes = {1 + rlm.FREQUENCY_CODES[min(n, 8)] + rlm.length_class(length)
                  for n in (1, 2, 3, 5, 100, 1 << 20) for length in (0, 1, 7, 300, 1 << 30)}
         self.assertTrue(0 < min(codes) <= max(codes) < len(rlm.code_weights(1.0)) <= 256)
 

@@ -1007,10 +1007,10 @@ class LimitTest(McpTest):
 
     def test_a_pasted_text_as_query_is_not_looked_up_word_by_word(self) -> None:
         self.chunk(HARD)
-        counting = ("real, seen = rlm.fuzzy_variants, []\ndef fuzzy_variants(*details):\n    seen.append(1)\n"
+        counting = ("real, seen = rlm.nearest_words, []\ndef nearest_words(*details):\n    seen.append(1)\n"
                     "    if len(seen) > 50: raise rlm.RlmError('too many')\n    return real(*details)\n"
-                    "rlm.fuzzy_variants = fuzzy_variants")
-        query = " ".join(f"unknown{i}é" for i in range(500))
+                    "rlm.nearest_words = nearest_words")
+        query = " ".join(f"unknown{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(500))
         text = self.sized(self.session(patch=counting), "rlm_recall", query=query)
         self.assertIn("Nothing matches", text)
 

@@ -194,6 +194,15 @@ class ClosenessTest(FindCase):
         self.assert_order("3f2a9bc of", "commit 3f2a9bc1d4e5f60718293a4b5c6d7e8f90a1b2c3 of us")
         self.assertIn("3f2a9bc1", self.call("rlm_search", query="3f2a9bc of").data["hits"][0]["lines"][0]["text"])
 
+    def test_a_hit_by_another_form_or_a_relative_shows_the_line_that_made_it_one(self) -> None:
+        rows = (("rerun", "please re-run it"), ("db", "the Database is full"), ("ran", "they run é daily"),
+                ("k8s", "a kubernetes node"), ("file name", "any filename é"), ("décision", "he decided so"),
+                ("utf8", "all UTF_8 files"), ("값은", "서버 값이 없다"))
+        ids = self.add([f"intro é {n}\n{line}\nthe rest" for n, (_, line) in enumerate(rows)])
+        for (query, line), wanted in zip(rows, ids):
+            found = {hit.doc.id: hit.lines for hit in rlm.search(self.view(), query, self.view().alive_mask(), 50).hits}
+            self.assertEqual(found[wanted], [(2, line)], query)
+
     def test_a_ticket_as_a_whole_comes_before_its_number_alone(self) -> None:
         self.assert_order("SHOP-499", "fixes SHOP-499 for good", "shop of 499 things", "error 499, again 499 and 499")
 
