@@ -377,8 +377,6 @@ class Places:
         self.index = os.path.join(self.memory, "index")
 
     def __getattr__(self, name: str) -> Callable[..., str]:
-        if name not in PATHS:
-            raise AttributeError(name)
         folder, pattern = PATHS[name]
         return lambda *values: os.path.join(getattr(self, folder), pattern.format(*values))
 
@@ -394,9 +392,9 @@ class Places:
 
     def numbered(self, kind: str) -> list[int]:
         """The numbers of the files log-N or archive-N that are there, ascending; a copy by another name is none."""
-        names, path_of = set(listing(self.memory)), self.__getattr__(kind)
-        digits = {n[len(kind) + 1 : len(kind) + 7] for n in names if n.startswith(kind + "-")}
-        return sorted(int(d) for d in digits if d.isdecimal() and os.path.basename(path_of(int(d))) in names)
+        paths, path_of = self.found(kind + "-", ""), self.__getattr__(kind)
+        numbers = ((os.path.basename(path)[len(kind) + 1 :][:6], path) for path in paths)
+        return [int(digits) for digits, path in numbers if digits.isdecimal() and path == path_of(int(digits))]
 
 
 STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
@@ -526,9 +524,13 @@ def small_text(path: str, n_chars: int = 1 << 20) -> str:
 
 def repository(folder: str) -> tuple[str, str]:
     """The top and the git folder of the repository around the folder, of a worktree the main one's; "" outside."""
+    if not os.path.isdir(folder):  # above one that is gone, a repository may be anything: dotfiles in the home folder
+        return "", ""
+    start = folder
     while not os.path.exists(git := os.path.join(folder, ".git")):
         if os.path.dirname(folder) == folder:
-            return "", ""
+            real = os.path.realpath(start)
+            return repository(real) if real != start else ("", "")
         folder = os.path.dirname(folder)
     if os.path.isdir(git):
         return folder, git
@@ -618,15 +620,8 @@ class Project:
 
 
 def project_at(places: Places, folder: str) -> Project:
-    """The project of a folder: of the git repository around it, else of the folder itself.
-
-    It is known by the repository's origin, else by its first commit where git was asked, else by its path.
-    """
-    top = git = ""
-    if os.path.isdir(folder):  # above one that is gone, a repository may be anything: dotfiles in the home folder
-        top, git = repository(folder)
-        if not top:
-            top, git = repository(os.path.realpath(folder))
+    """A folder's project, known by its repository's origin, by its first commit where git was asked, or by its path."""
+    top, git = repository(folder)
     path = path_forms(top or folder)[0] if folder else ""
     name = os.path.basename((top or folder).rstrip("/"))
     name = name[:-4] if top == git and name.endswith(".git") else name
@@ -952,21 +947,16 @@ def ensure_folder(path: str) -> None:
 
 def sync(fd: int) -> None:
     """Returns when the file's bytes are on the disk itself (macOS keeps them in the drive's cache otherwise)."""
-    try:
-        fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC", -1))
-    except OSError:  # not every system and file system knows it
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None or tried(None, fcntl.fcntl, fd, full) is None:  # not every file system knows it
         os.fsync(fd)
 
 
 def sync_folder(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError:  # it may not be read, or is on a network that cannot do that; the file itself was synced
-        pass
+    fd = tried(-1, os.open, path, os.O_RDONLY)  # it may be written but not read
+    if fd >= 0:
+        tried(None, os.fsync, fd)  # some network file systems cannot; the file itself was synced
+        os.close(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -1064,18 +1054,15 @@ def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = Tr
     try:
         with Writing(path):
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
+            with open(fd, "wb", 0):
                 for block in [data] if isinstance(data, bytes) else data:
                     write_all(fd, block)
-                if mode != 0o600:
-                    os.fchmod(fd, mode)
+                os.fchmod(fd, mode)
                 if mtime_ns >= 0:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
                 if durable:
                     sync(fd)
                 stat = os.fstat(fd)
-            finally:
-                os.close(fd)
             os.replace(draft, path)
             if durable:
                 sync_folder(os.path.dirname(path))
@@ -1092,7 +1079,7 @@ def write_config(places: Places, changed: dict[str, Any]) -> None:
 
 def learn_first_commit(places: Places, folder: str) -> None:
     """Asks git for the first commit of a repository without an origin, once, and notes it: hooks only read it."""
-    top, git = repository(folder) if os.path.isdir(folder) else ("", "")
+    top, git = repository(folder)
     path, known = path_forms(top)[0] if top else "", string_map(places.projects())
     if not top or path in known or origin_url(git) or os.path.exists(os.path.join(git, "shallow")):
         return
@@ -1127,14 +1114,9 @@ def write_lines(path: str, lines: Iterable[bytes]) -> int:
 def link_file(path: str, name: str) -> bool:
     """Gives the file a second name, which costs nothing and makes no second copy of a secret; False when it cannot."""
     draft = draft_of(name)
-    try:
-        os.link(path, draft)
-        os.replace(draft, name)
-        return True
-    except OSError:
-        return False
-    finally:  # a rename between two names of one file does nothing
-        remove_file(draft)
+    is_linked = tried(False, os.link, path, draft) is None and tried(False, os.replace, draft, name) is None
+    remove_file(draft)  # a rename between two names of one file does nothing
+    return is_linked
 
 
 def replace_through(path: str, data: bytes) -> None:
@@ -1218,9 +1200,10 @@ def inflated(path: str, offset: int, max_bytes: int, form: int = 31, n_block: in
                 end, problem = end + len(block), "" if block else "is cut off"
                 data += inflate.decompress(block, max_bytes - len(data) + 1)
                 if len(data) > max_bytes:
-                    return b"", offset, f"unpacks to over {max_bytes:,} bytes"
+                    data, problem = bytearray(), f"unpacks to over {max_bytes:,} bytes"
     except (OSError, zlib.error) as error:
         problem = f"cannot be read ({error})"
+    problem = problem and f"{path}: the archive member at byte {offset} {problem}"
     return bytes(data), end - len(inflate.unused_data), problem
 
 
@@ -1228,7 +1211,7 @@ def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
     """What the gzip member at *offset* holds, and the offset behind it. Damaged when it is no whole one, or a bomb."""
     data, end, problem = inflated(path, offset, max_bytes)
     if problem:
-        raise Damaged(f"{path}: the archive member at byte {offset} {problem}")
+        raise Damaged(problem)
     return data, end
 
 
@@ -1248,11 +1231,8 @@ def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
         data, end, problem = inflated(path, offset, max_bytes)
         if problem:
             whole, data = whole or read_file(path), salvaged_member(path, offset, max_bytes)
-            end = whole.find(GZIP_MAGIC, offset + 1)
-            while end >= 0 and not salvaged_member(path, end, max_bytes).startswith(b'{"'):
-                end = whole.find(GZIP_MAGIC, end + 1)
-            end = len(whole) if end < 0 else end
-            problem = f"{path}: the archive member at byte {offset} {problem}"
+            starts = (found.start() for found in re.compile(GZIP_MAGIC).finditer(whole, offset + 1))
+            end = next((at for at in starts if salvaged_member(path, at, max_bytes).startswith(b'{"')), len(whole))
         yield offset, end, data, problem
         offset = end
 
@@ -1462,12 +1442,10 @@ class Log:
     def acknowledge(self, number: int, n_bytes: int, n_lost: int = 0) -> None:
         """Notes that so much of that log file was promised to be there. Call it with the lock held."""
         line = checked_line(b'{"v":1,"k":"ack","log":%d,"n_bytes":%d,"n_lost":%d}' % (number, n_bytes, n_lost))
-        try:
-            fd = os.open(self.places.lock(), os.O_WRONLY | NO_LINKS)
-            os.pwrite(fd, line, 0)
+        fd = tried(-1, os.open, self.places.lock(), os.O_WRONLY | NO_LINKS)
+        if fd >= 0:
+            tried(None, os.pwrite, fd, line, 0)  # without this note the commit itself is safe
             os.close(fd)
-        except OSError:  # the commit itself is safe
-            pass
 
     def problems(self) -> Iterator[Record]:
         """Every listed file that is not there, or shorter than it was."""
@@ -9384,7 +9362,7 @@ class Keeper:
         if (root, folder) not in self.projects:
             project_of = current_project if here in (folder, root) else project_at
             is_below = bool(root) and folder.startswith(root + os.sep)
-            folder_of_it = root if is_below and not (os.path.isdir(folder) and repository(folder)[0]) else folder
+            folder_of_it = root if is_below and not repository(folder)[0] else folder
             if not self.hurries:
                 learn_first_commit(self.places, folder_of_it)
             self.projects[root, folder] = clean_project(project_of(self.places, folder_of_it))
