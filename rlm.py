@@ -505,12 +505,6 @@ def is_like(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
-def is_below(folder: str, above: str) -> bool:
-    """Whether the folder is that one, or lies in it: by its own path or by the one without links, of both."""
-    return os.path.isabs(folder) and any(is_like(os.path.join(path, ""), os.path.join(top, "*"))
-                                         for top in path_forms(above) for path in path_forms(folder))
-
-
 # -- projects ---------------------------------------------------------------
 
 
@@ -650,12 +644,15 @@ def current_project(places: Places, folder: str = "") -> Project:
 
 def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> bool:
     """Whether the setting "exclude" names the project, or the folder or one above it."""
+    # A folder by its own path and by the one without links.
+    folders = [os.path.join(form, "") for each in (folder, *project.identities) if excluded and os.path.isabs(each)
+               for form in path_forms(each)]
     for entry in excluded:
         path = os.path.expanduser(entry)
-        if os.sep in path and any(is_below(each, os.path.abspath(path)) for each in (folder, *project.identities)):
-            return True
+        tops = path_forms(os.path.abspath(path)) if os.sep in path else []
         names = [*project.names, *(each for each in project.identities if os.sep in entry or os.sep not in each)]
-        if any(is_like("/" + looks(name), "*/" + looks(entry)) for name in names):
+        if any(is_like(each, os.path.join(top, "*")) for each in folders for top in tops) or \
+                any(is_like("/" + looks(name), "*/" + looks(entry)) for name in names):
             return True
     return False
 
