@@ -236,8 +236,7 @@ def clip(text: str, limit: int, rest: str) -> str:
         return text
     note = f"\n[cut: {len(text):,} characters in all, {{shown:,}} shown; {rest}]"
     room = max(limit - len(note) - 12, limit // 2)
-    cut = text.rfind("\n", room // 2, room)
-    shown = cut if cut > 0 else room
+    shown = max(text.rfind("\n", room // 2, room), 0) or room
     return text[:shown] + note.format(shown=shown)
 
 
@@ -807,16 +806,10 @@ class Life:
 
     __slots__ = tuple(STATE)
 
-    place: int
-    uses: int
-    last_use_s: int
-    moved_s: int
-    flags: int
-    tier: int
-
-    def __init__(self, **numbers: int) -> None:
-        for name in STATE:
-            setattr(self, name, numbers.get(name, 0))
+    def __init__(self, place: int = 0, uses: int = 0, last_use_s: int = 0, moved_s: int = 0, flags: int = 0,
+                 tier: int = 0) -> None:
+        self.place, self.uses, self.last_use_s = place, uses, last_use_s
+        self.moved_s, self.flags, self.tier = moved_s, flags, tier
 
 
 class Doc:
@@ -1459,13 +1452,12 @@ class Log:
     def archived_lines(self, place: int) -> list[bytes]:
         """The lines of the archive member that holds that place, of a damaged one those before the damage."""
         path, offset = self.places.archive(place >> 48), place >> 12 & (1 << 36) - 1
-        try:
-            data = read_member(path, offset, MEMBER_MAX_BYTES)[0]
-        except Damaged:
+        data, _, problem = inflated(path, offset, MEMBER_MAX_BYTES)
+        if problem:
             self.check_current()
             data = salvaged_member(path, offset, MEMBER_MAX_BYTES)
             if b"\n" not in data:
-                raise
+                raise Damaged(problem)
         return data.split(b"\n")[:-1]
 
 
