@@ -431,7 +431,7 @@ def read_config(places: Places) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, TypeError, OSError, RecursionError) as error:
-        raise UsageError(f"{places.config()} is no JSON object ({error}); mend it or remove it") from None
+        raise UsageError(f"{places.config()} cannot be read as a JSON object ({error}); mend it or remove it") from None
 
 
 def checked_setting(key: str, value: object) -> object:
@@ -1047,7 +1047,8 @@ def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = Tr
             with open(fd, "wb", 0):
                 for block in [data] if isinstance(data, bytes) else data:
                     write_all(fd, block)
-                os.fchmod(fd, mode)
+                if mode != 0o600:  # not every file system lets us
+                    os.fchmod(fd, mode)
                 if mtime_ns >= 0:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
                 if durable:
