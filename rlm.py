@@ -75,7 +75,6 @@ if TYPE_CHECKING:
     import signal
     import unicodedata
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from mmap import mmap
     from typing import Any
 
     Record = dict[str, Any]  # one line of the log; the shapes are in section 4
@@ -154,10 +153,6 @@ class TimedOut(RlmError):
     """A search took longer than its deadline and was stopped."""
 
 
-class ClientFileError(RlmError):
-    """A configuration file of the client cannot be changed as it is; nothing was changed."""
-
-
 # ============================================================================
 # 2. Small tools
 # ============================================================================
@@ -189,9 +184,17 @@ def epoch_of(text: object) -> float:
         iso = iso[:-1] + "+00:00"
     head, dot, rest = iso.partition(".")
     if dot:  # Python 3.9 reads only three or six digits of a second
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        iso = f"{head}.{(digits + '000000')[:6]}{rest[len(digits):]}"
+        offset = rest.lstrip("0123456789")
+        iso = f"{head}.{(rest[: len(rest) - len(offset)] + '000000')[:6]}{offset}"
     return datetime.fromisoformat(iso).timestamp()
+
+
+def tried(default: Any, function: Callable[..., Any], *arguments: object) -> Any:
+    """What the function gives, the default when the system refuses."""
+    try:
+        return function(*arguments)
+    except OSError:
+        return default
 
 
 def local_day(epoch_s: float) -> str:
@@ -207,20 +210,17 @@ def age_text(seconds: float) -> str:
 
 
 def size_text(n_bytes: int) -> str:
-    """A size for people: 812 B, 4.2 KB, 61 MB."""
-    if n_bytes < 1000:
-        return f"{n_bytes} B"
-    size, unit = next((n_bytes / n, unit) for n, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")) if n_bytes >= n)
-    return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}"
+    for unit_bytes, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if n_bytes >= unit_bytes:
+            return f"{n_bytes / unit_bytes:.{int(n_bytes < 10 * unit_bytes)}f} {unit}"
+    return f"{n_bytes} B"
 
 
 def counted(n: int, noun: str, nouns: str = "") -> str:
-    """A number with its noun: 1 chunk, 2 chunks, 3 memories."""
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
 def line_count(text: str) -> int:
-    """How many lines the text has; a line end at the end begins no further line."""
     return text.count("\n") + (not text.endswith("\n")) if text else 0
 
 
@@ -236,8 +236,7 @@ def clip(text: str, limit: int, rest: str) -> str:
         return text
     note = f"\n[cut: {len(text):,} characters in all, {{shown:,}} shown; {rest}]"
     room = max(limit - len(note) - 12, limit // 2)
-    cut = text.rfind("\n", room // 2, room)
-    shown = cut if cut > 0 else room
+    shown = max(text.rfind("\n", room // 2, room), 0) or room
     return text[:shown] + note.format(shown=shown)
 
 
@@ -249,26 +248,20 @@ def plain(name: str) -> str:
 
 
 def slug(name: str, limit: int = 40) -> str:
-    """The name as part of an id: letters, digits, dots and dashes (other scripts stay); "" when nothing is left.
-
-    The underscore separates the parts of an id, so it becomes a dash like everything else.
-    """
+    """The name as part of an id, whose parts "_" separates: letters of any script, digits, dots, dashes; may be ""."""
     kept = "".join(c if c.isalnum() or c in ".-" else "-" for c in name[: limit * 4])
     return "-".join(filter(None, kept.split("-")))[:limit].strip(".-")
 
 
 def json_functions() -> tuple[Callable[[str], Any], Callable[[Any], str]]:
-    """What json.loads and json.dumps do, without json: importing that costs more than a whole hook with nothing to do.
-
-    They are made of its two functions in C. Those are private names of the library, so there is a way without them.
-    """
+    """json.loads and json.dumps, made of its functions in C: importing json costs more than all else in a hook."""
 
     class Rules:
         strict, object_hook, object_pairs_hook = True, None, None
         parse_float, parse_int, parse_constant = float, int, float
 
     try:
-        import _json
+        import _json  # private to the library, so there is a way without it
 
         c: Any = _json  # its stub knows only what json itself uses
         scan = c.make_scanner(Rules)
@@ -312,10 +305,10 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
+SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def environment(name: str) -> str:
-    """The variable's value, "" when unset."""
     return os.environ.get(name, "")
 
 
@@ -325,7 +318,6 @@ def folder_in(name: str) -> str:
 
 
 def user_home() -> str:
-    """The user's home folder. StoreUnwritable when there is none."""
     home = os.path.expanduser("~")
     if not os.path.isabs(home) or home == os.sep:
         raise StoreUnwritable("HOME is not set to a folder, so there is no place for the memory; set HOME or RLM_HOME")
@@ -334,17 +326,13 @@ def user_home() -> str:
 
 def claude_folder(project: str = "") -> str:
     """Claude Code's configuration folder: the user's, or that of a project's folder."""
-    if project:
-        return os.path.join(project, ".claude")
-    return folder_in("CLAUDE_CONFIG_DIR") or os.path.join(user_home(), ".claude")
+    moved = "" if project else folder_in("CLAUDE_CONFIG_DIR")
+    return moved or os.path.join(project or user_home(), ".claude")
 
 
 def listing(folder: str) -> list[str]:
     """The names in the folder, sorted; [] when there is no such folder."""
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
+    return sorted(tried([], os.listdir, folder))
 
 
 # How a file is asked for, e.g. places.log(3): its folder, and its name there, which comes from numbers and from
@@ -376,8 +364,6 @@ PATHS = {
 class Places:
     """Every path of one store: PATHS by their names, and these."""
 
-    __slots__ = ("home", "memory", "index")
-
     def __init__(self, home: str = "", memory: str = "") -> None:
         moved = folder_in("RLM_CONTEXT_DIR")
         try:
@@ -390,13 +376,10 @@ class Places:
         self.index = os.path.join(self.memory, "index")
 
     def __getattr__(self, name: str) -> Callable[..., str]:
-        if name not in PATHS:
-            raise AttributeError(name)
         folder, pattern = PATHS[name]
         return lambda *values: os.path.join(getattr(self, folder), pattern.format(*values))
 
     def damaged(self, when_s: float) -> str:
-        """Where `verify --repair` puts bytes that are no records."""
         return os.path.join(self.memory, time.strftime("damaged-%Y%m%d-%H%M%S.txt", time.gmtime(when_s)))
 
     def transcripts_lock(self, name: str) -> str:
@@ -404,22 +387,13 @@ class Places:
         return os.path.join(self.transcripts(), f"lock-{sum(name.encode('ascii')) % 16:02d}")
 
     def found(self, start: str, end: str) -> list[str]:
-        """The files in memory/ whose names begin and end so."""
         return [os.path.join(self.memory, n) for n in listing(self.memory) if n.startswith(start) and n.endswith(end)]
-
-    def set_aside(self) -> list[str]:
-        """The files in which `verify --repair` put damaged bytes."""
-        return self.found("damaged-", ".txt")
-
-    def drafts(self) -> list[str]:
-        """Manifests that were being written: those of killed processes, for whoever holds the lock."""
-        return self.found("manifest.json.", ".tmp")
 
     def numbered(self, kind: str) -> list[int]:
         """The numbers of the files log-N or archive-N that are there, ascending; a copy by another name is none."""
-        names, path_of = set(listing(self.memory)), self.__getattr__(kind)
-        digits = {n[len(kind) + 1 : len(kind) + 7] for n in names if n.startswith(kind + "-")}
-        return sorted(int(d) for d in digits if d.isdecimal() and os.path.basename(path_of(int(d))) in names)
+        paths, path_of = self.found(kind + "-", ""), self.__getattr__(kind)
+        numbers = ((os.path.basename(path)[len(kind) + 1 :][:6], path) for path in paths)
+        return [int(digits) for digits, path in numbers if digits.isdecimal() and path == path_of(int(digits))]
 
 
 STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
@@ -428,23 +402,16 @@ STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.j
 
 
 def client_settings(project: str = "") -> str:
-    """The settings file with the hooks: the user's, or that of a project's folder."""
     return os.path.join(claude_folder(project), "settings.json")
 
 
 def client_servers(project: str = "") -> str:
-    """The file in which the client looks for MCP servers."""
     if project:
         return os.path.join(project, ".mcp.json")
-    return os.path.join(claude_folder() if environment("CLAUDE_CONFIG_DIR") else user_home(), ".claude.json")
-
-
-def skill_file(name: str, project: str = "") -> str:
-    return os.path.join(claude_folder(project), "skills", name, "SKILL.md")
+    return os.path.join(folder_in("CLAUDE_CONFIG_DIR") or user_home(), ".claude.json")
 
 
 def launcher_file() -> str:
-    """The command `rlm`."""
     return os.path.join(user_home(), ".local", "bin", "rlm")
 
 
@@ -460,14 +427,11 @@ def read_config(places: Places) -> dict[str, Any]:
     """What the user changed, {} when nothing. UsageError when config.json is not a JSON object."""
     try:
         with open(places.config(), encoding="utf-8") as file:
-            changed = from_json(file.read())
+            return {**from_json(file.read())}
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, OSError, RecursionError) as error:
-        raise UsageError(f"{places.config()} cannot be read ({error}); mend it or remove it") from None
-    if not isinstance(changed, dict):
-        raise UsageError(f"{places.config()} must hold a JSON object; mend it or remove it")
-    return changed
+    except (ValueError, TypeError, OSError, RecursionError) as error:
+        raise UsageError(f"{places.config()} cannot be read as a JSON object ({error}); mend it or remove it") from None
 
 
 def checked_setting(key: str, value: object) -> object:
@@ -476,22 +440,22 @@ def checked_setting(key: str, value: object) -> object:
         raise UsageError(f"no setting {one_line(key, 60)!r}; there are: {', '.join(SETTINGS)}")
     default, word = SETTINGS[key][0], str(value).strip().lower()
     if isinstance(default, list):
-        names = value.split(",") if isinstance(value, str) else value
+        names, wanted = value.split(",") if isinstance(value, str) else value, "names separated by commas"
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
-        raise UsageError(f"{key} takes names separated by commas")
-    if isinstance(default, bool):
-        if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-            return word in ("true", "yes", "on", "1")
-        raise UsageError(f"{key} takes on or off, not {one_line(repr(value), 60)}")
-    try:
-        number = type(default)(float(word))
-    except (ValueError, OverflowError):
-        number = -1
-    if isinstance(value, bool) or not 0 <= number < 1e9 or number != float(word):
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise UsageError(f"{key} takes {kind} from 0 to 1e9, not {one_line(repr(value), 60)}")
-    return number
+    elif isinstance(default, bool):
+        wanted = "on or off"
+        if word in SWITCH:
+            return SWITCH[word]
+    else:
+        wanted = f"a {'whole ' * isinstance(default, int)}number from 0 to 1e9"
+        try:
+            number = type(default)(float(word))
+            if 0 <= number < 1e9 and number == float(word):
+                return number
+        except (ValueError, OverflowError):
+            pass
+    raise UsageError(f"{key} takes {wanted}, not {one_line(repr(value), 60)}")
 
 
 def setting(places: Places, key: str) -> Any:
@@ -507,8 +471,7 @@ def setting(places: Places, key: str) -> Any:
 
 
 def composed(text: str) -> str:
-    """The text in Unicode's composed form: a Mac may write é as e and an accent."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)  # a Mac may write é as e and an accent
 
 
 def looks(name: str) -> str:
@@ -519,46 +482,32 @@ def looks(name: str) -> str:
 def ignores_case(path: str) -> bool:
     """Whether case does not matter to the file system there: asked of what is nearest above, exists and has letters."""
     folder, name = os.path.split(path)
-    if name.swapcase() != name and os.path.lexists(path):
-        try:
-            return os.path.samestat(os.lstat(path), os.lstat(os.path.join(folder, name.swapcase())))
-        except OSError:
-            return False
+    other = os.path.join(folder, name.swapcase())
+    if other != path and os.path.lexists(path):
+        return os.path.lexists(other) and os.path.samestat(os.lstat(path), os.lstat(other))
     return folder != path and ignores_case(folder)
 
 
 def path_forms(path: str) -> list[str]:
     """The path without links, and as it is, in a form in which paths that name one place are equal."""
-    try:
-        forms = [os.path.realpath(path), path]
-    except ValueError:  # a NUL: no file is called so
-        forms = [path, path]
+    forms = [os.path.realpath(path.replace("\0", "?")), path]  # no file has a NUL in its name
     return list(map(looks if ignores_case(forms[0]) else composed, forms))
 
 
 def is_like(name: str, pattern: str) -> bool:
     """Whether the name is the pattern, in which * stands for anything and ? for any character."""
-    if "*" not in pattern and "?" not in pattern:
-        return name == pattern
+    head, star, tail = pattern.partition("*")
+    if "*" not in tail and "?" not in pattern:
+        return name.startswith(head) and name.endswith(tail) and len(name) >= len(pattern) - 1 if star else name == head
     from fnmatch import fnmatchcase  # brings re along
 
     return fnmatchcase(name, pattern.replace("[", "[[]"))
-
-
-def is_below(folder: str, above: str) -> bool:
-    """Whether the folder is that one, or lies in it: by its own path or by the one without links, of both."""
-    if not os.path.isabs(folder):
-        return False
-    below, tops = ([form.rstrip(os.sep) + os.sep for form in path_forms(path)] for path in (folder, above))
-    return any(is_like(path, top + "*") if "*" in top or "?" in top else path.startswith(top)
-               for path in below for top in tops)
 
 
 # -- projects ---------------------------------------------------------------
 
 
 def small_text(path: str, n_chars: int = 1 << 20) -> str:
-    """What one of git's files begins with, "" when it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(n_chars)
@@ -568,39 +517,36 @@ def small_text(path: str, n_chars: int = 1 << 20) -> str:
 
 def repository(folder: str) -> tuple[str, str]:
     """The top and the git folder of the repository around the folder, of a worktree the main one's; "" outside."""
-    while True:
-        git = os.path.join(folder, ".git")
-        if os.path.isdir(git):
-            return folder, git
-        if os.path.isfile(git):
-            git = os.path.normpath(os.path.join(folder, small_text(git).partition("gitdir:")[2].strip()))
-            main, worktree, name = git.rpartition("/worktrees/")
-            common = small_text(os.path.join(git, "commondir")).strip()
-            if common:
-                main = os.path.normpath(os.path.join(git, common))
-            elif not worktree or "/" in name:  # a submodule
-                return folder, git
-            # <top>/.git, <bare>.git or <top>/.bare
-            return (os.path.dirname(main) if os.path.basename(main).startswith(".") else main), main
+    if not os.path.isdir(folder):  # above one that is gone, a repository may be anything: dotfiles in the home folder
+        return "", ""
+    start = folder
+    while not os.path.exists(git := os.path.join(folder, ".git")):
         if os.path.dirname(folder) == folder:
-            return "", ""
+            real = os.path.realpath(start)
+            return repository(real) if real != start else ("", "")
         folder = os.path.dirname(folder)
+    if os.path.isdir(git):
+        return folder, git
+    git = os.path.normpath(os.path.join(folder, small_text(git).partition("gitdir:")[2].strip()))
+    main, worktree, name = git.rpartition("/worktrees/")
+    common = small_text(os.path.join(git, "commondir")).strip()
+    if common:
+        main = os.path.normpath(os.path.join(git, common))
+    elif not worktree or "/" in name:  # a submodule
+        return folder, git
+    # <top>/.git, <bare>.git or <top>/.bare
+    return (os.path.dirname(main) if os.path.basename(main).startswith(".") else main), main
 
 
 def origin_url(git: str) -> str:
-    """The URL of the repository's origin, "" when it has none."""
     section = ""
-    for line in small_text(os.path.join(git, "config")).split("\n"):
-        line = line.strip()
+    for line in map(str.strip, small_text(os.path.join(git, "config")).split("\n")):
         if line.startswith("["):
             section, _, line = line[1:].partition("]")
-        key, _, value = line.partition("=")
-        if key.strip().lower() == "url" and section.lower().replace('"', "").replace(".", " ").split() == [
-                "remote", "origin"]:
-            value = value.strip()
-            if value.startswith('"'):
-                return value[1:].partition('"')[0].replace("\\\\", "\\")
-            return value.partition("#")[0].partition(";")[0].strip()
+        key, _, value = map(str.strip, line.partition("="))
+        if key.lower() == "url" and section.lower().replace('"', "").replace(".", " ").split() == ["remote", "origin"]:
+            bare = value.partition("#")[0].partition(";")[0].strip()
+            return value[1:].partition('"')[0] if value.startswith('"') else bare
     return ""
 
 
@@ -637,32 +583,24 @@ def remote_identity(url: str, top: str) -> str:
     return plain(looks("/".join(filter(None, [host, *path.split("/")])))) if host else path
 
 
-def string_map(value: object) -> dict[str, str]:
-    """What is a string in a JSON object, {} when it is none."""
-    return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
-
-
-def first_commits(places: Places) -> dict[str, str]:
-    """The first commits of repositories without an origin, by their folders, as far as git was asked."""
+def string_map(path: str, *keys: str) -> dict[str, str]:
+    """The strings in the JSON object of a file, or in the one at these keys of it; {} when there is none."""
     try:
-        return string_map(from_json(small_text(places.projects())))
-    except (ValueError, RecursionError):
+        value = from_json(small_text(path))
+        for key in keys:
+            value = value[key]
+        return {key: text for key, text in value.items() if isinstance(text, str)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 
-def project_settings(places: Places) -> tuple[dict[str, str], dict[str, str]]:
+def project_settings(places: Places) -> list[dict[str, str]]:
     """What the user said of projects: names to show, by identity; and which identity each joined one counts as."""
-    try:
-        said = read_config(places).get("projects")
-    except UsageError:  # whoever needs settings will say so
-        said = {}
-    return (string_map(said.get("names")), string_map(said.get("joined"))) if isinstance(said, dict) else ({}, {})
+    return [string_map(places.config(), "projects", key) for key in ("names", "joined")]
 
 
 class Project:
     """Whose a memory is. Two projects may have the same name, never the same identity."""
-
-    __slots__ = ("name", "identity", "found_by", "names", "identities")
 
     def __init__(self, places: Places, name: str, identities: Sequence[str], found_by: str) -> None:
         """*identities*: the best first, then those by which older memories of it may be known."""
@@ -675,19 +613,12 @@ class Project:
 
 
 def project_at(places: Places, folder: str) -> Project:
-    """The project of a folder: of the git repository around it, else of the folder itself.
-
-    It is known by the repository's origin, else by its first commit where git was asked, else by its path.
-    """
-    top = git = ""
-    if os.path.isdir(folder):  # above one that is gone, a repository may be anything: dotfiles in the home folder
-        top, git = repository(folder)
-        if not top:
-            top, git = repository(os.path.realpath(folder))
+    """A folder's project, known by its repository's origin, by its first commit where git was asked, or by its path."""
+    top, git = repository(folder)
     path = path_forms(top or folder)[0] if folder else ""
     name = os.path.basename((top or folder).rstrip("/"))
     name = name[:-4] if top == git and name.endswith(".git") else name
-    commits, url = (first_commits(places), origin_url(git)) if git else ({}, "")
+    commits, url = (string_map(places.projects()), origin_url(git)) if git else ({}, "")
     commit = commits.get(path) or logged_first_commit(git) if git else ""
     clones = [other for other in commits if commits[other] == commit and other != path]
     if url and any(map(os.path.isdir, clones)):  # made from one template: whose the older memories are is not known
@@ -698,11 +629,8 @@ def project_at(places: Places, folder: str) -> Project:
 
 
 def current_folder() -> str:
-    """The folder we work in, "" when it is gone."""
-    try:
-        return os.path.abspath(environment("CLAUDE_PROJECT_DIR") or os.getcwd())
-    except OSError:
-        return ""
+    here = environment("CLAUDE_PROJECT_DIR") or tried("", os.getcwd)
+    return os.path.abspath(here) if here else ""
 
 
 def current_project(places: Places, folder: str = "") -> Project:
@@ -715,21 +643,17 @@ def current_project(places: Places, folder: str = "") -> Project:
 
 def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> bool:
     """Whether the setting "exclude" names the project, or the folder or one above it."""
+    # A folder by its own path and by the one without links.
+    folders = [os.path.join(form, "") for each in (folder, *project.identities) if excluded and os.path.isabs(each)
+               for form in path_forms(each)]
     for entry in excluded:
-        path, wanted = os.path.expanduser(entry), looks(entry)
-        if os.sep in path and any(is_below(each, os.path.abspath(path)) for each in (folder, *project.identities)):
-            return True
+        path = os.path.expanduser(entry)
+        tops = path_forms(os.path.abspath(path)) if os.sep in path else []
         names = [*project.names, *(each for each in project.identities if os.sep in entry or os.sep not in each)]
-        is_pattern = "*" in entry or "?" in entry
-        if any(is_like("/" + looks(name), "*/" + wanted) if is_pattern else ("/" + looks(name)).endswith("/" + wanted)
-               for name in names):
+        if any(is_like(each, os.path.join(top, "*")) for each in folders for top in tops) or \
+                any(is_like("/" + looks(name), "*/" + looks(entry)) for name in names):
             return True
     return False
-
-
-def current_session() -> str:
-    """The Claude Code conversation we serve, "" outside one."""
-    return plain(environment("CLAUDE_CODE_SESSION_ID"))
 
 
 # ============================================================================
@@ -778,29 +702,24 @@ IMMUNE_WORDS = ("DECISION:", "IMPORTANT:", "CRITICAL:", "A RETENIR:", "À RETENI
 IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 
 
-
-class Kind:
-    """A kind of memory: the field that holds its label, the labels, the one meant by default, the tier it starts in."""
-
-    __slots__ = ("label_field", "labels", "label", "tier")
-
-    def __init__(self, label_field: str, labels: Sequence[str], label: str, tier: int) -> None:
-        self.label_field, self.labels, self.label, self.tier = label_field, labels, label, tier
-
-
-# A new kind of memory is a row here. Files hold the names, so the order does not matter.
-KINDS = {"chunk": Kind("type", CHUNK_TYPES, "session", 1), "insight": Kind("category", CATEGORIES, "general", 2)}
-LIVE_KINDS = tuple(KINDS)
+# A new kind of memory is a row here: the field that holds its label, the labels, the one meant by default, the tier it
+# starts in. Files hold the names, so the order does not matter.
+KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2)}
 # What takes the place of a memory that is gone for good: its id is never given out again.
 TOMBSTONES = {"purge": PURGED, "erase": PURGED}
 DOC_KINDS = (*KINDS, *TOMBSTONES)
 
-# What happened to a memory so far, as numbers: name -> array type code. A new number is a row here, and an event below.
+# What happened to a memory so far, as numbers: name -> array type code. A new number is a row here and in Life. "place"
+# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten.
 STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B"}
-# What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind.
+# What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
+# the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
+# 1..255 for whose turn of a dialogue it is; "label" is a chunk's type or an insight's category.
 COLUMNS = {"at_s": "d", "pos": "Q", "n_line": "I", "n_bytes": "I", "n_tokens": "I", "facts": "B", "speaker": "B"}
 CHOICES = ("kind", "label", "importance")
 NAMES = ("id", "project", "identity", "domain", "ticket", "session")
+
+
 def checked_line(line: bytes) -> bytes:
     """A JSON object with its checksum in front, as one line; a line that has one stays as it is."""
     from zlib import crc32
@@ -811,11 +730,8 @@ def checked_line(line: bytes) -> bytes:
 
 def encode_record(record: Record) -> bytes:
     """The record as one line of UTF-8 with checksum and newline; escapes only where UTF-8 has no form (surrogates)."""
-    compact, record = (",", ":"), {key: value for key, value in record.items() if key != "c"}
-    try:
-        return checked_line(json.dumps(record, ensure_ascii=False, separators=compact).encode("utf-8"))
-    except UnicodeEncodeError:
-        return checked_line(json.dumps(record, separators=compact).encode("ascii"))
+    text = json.dumps({k: v for k, v in record.items() if k != "c"}, ensure_ascii=False, separators=(",", ":"))
+    return checked_line(text.encode("utf-8", "backslashreplace"))
 
 
 def digest(text: str) -> str:
@@ -864,7 +780,6 @@ def seconds_field(record: Record, key: str = "at") -> int:
 
 
 def without_keys(record: Record, *keys: str) -> Record:
-    """A copy of the record that lacks these fields."""
     return {key: value for key, value in record.items() if key not in keys}
 
 
@@ -875,7 +790,6 @@ def text_field(record: Record, key: str) -> str:
 
 
 def tags_of(record: Record) -> list[str]:
-    """The record's tags."""
     tags = record.get("tags")
     return [t for t in tags if isinstance(t, str)] if isinstance(tags, list) else []
 
@@ -889,26 +803,15 @@ def place_of(value: object) -> int:
     return 0
 
 
-def place_parts(place: int) -> list[int]:
-    """The archive's file number, the member's offset in it, the line in the member."""
-    return [place >> 48, place >> 12 & (1 << 36) - 1, place & 4095]
-
-
 class Life:
     """What happened to one document so far: the part of its state that later records change."""
 
     __slots__ = tuple(STATE)
 
-    place: int  # in the archive, see place_of; 0: its text is in the log
-    uses: int
-    last_use_s: int
-    moved_s: int  # when it came to this tier or was forgotten, 0 for the tier it was born in
-    flags: int
-    tier: int
-
-    def __init__(self, **numbers: int) -> None:
-        for name in STATE:
-            setattr(self, name, numbers.get(name, 0))
+    def __init__(self, place: int = 0, uses: int = 0, last_use_s: int = 0, moved_s: int = 0, flags: int = 0,
+                 tier: int = 0) -> None:
+        self.place, self.uses, self.last_use_s = place, uses, last_use_s
+        self.moved_s, self.flags, self.tier = moved_s, flags, tier
 
 
 class Doc:
@@ -916,28 +819,11 @@ class Doc:
 
     __slots__ = ("ordinal", *COLUMNS, *CHOICES, *NAMES, "life")
 
-    ordinal: int
-    at_s: float
-    pos: Position
-    n_line: int  # bytes of its line in the log
-    n_bytes: int  # bytes of its text
-    n_tokens: int  # words of its text, known once it is indexed
-    facts: int
-    speaker: int  # 1..255 for whose turn of a dialogue the text is, 0 when it is none
-    kind: str
-    label: str  # a chunk's type, an insight's category
-    importance: str
-    id: str
-    project: str
-    identity: str  # of the project, "" when only its name is known
-    domain: str
-    ticket: str
-    session: str
     life: Life
 
-    def is_dead(self) -> bool:
-        """Forgotten, replaced by a later record, or gone for good."""
-        return self.life.flags != 0
+    if TYPE_CHECKING:  # what the tables say
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def tier(self) -> str:
         return TIERS[self.life.tier]
@@ -950,12 +836,11 @@ def choice(value: object, choices: Sequence[str], default: str) -> str:
 
 def first_tier(kind: str, label: str) -> int:
     """The tier a new document starts in; a debug note belongs to a task."""
-    return 0 if label == "debug" else KINDS[kind].tier if kind in KINDS else GONE
+    return 0 if label == "debug" else KINDS[kind][3] if kind in KINDS else GONE
 
 
 def made_up_session(day: str, project: str, domain: str) -> str:
-    """The name under which chunks without a session are listed."""
-    return "_".join(filter(None, [day, slug(project), domain and slug(domain)]))
+    return "_".join(filter(None, [day, slug(project), slug(domain)]))
 
 
 def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | None:
@@ -967,8 +852,8 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     doc.ordinal, doc.pos, doc.n_line, doc.kind, doc.at_s = ordinal, pos, n_line, kind, at_of(record)
     for name in NAMES[1:]:
         setattr(doc, name, text_field(record, name))
-    known = KINDS.get(kind, KINDS["chunk"])
-    doc.label = choice(record.get(known.label_field), known.labels, known.label)
+    label_field, labels, label, _ = KINDS.get(kind, KINDS["chunk"])
+    doc.label = choice(record.get(label_field), labels, label)
     doc.importance = choice(record.get("importance"), IMPORTANCES, "medium")
     doc.n_tokens = doc.speaker = 0
     is_made_up = doc.session == made_up_session(doc.session[:10], doc.project, doc.domain)
@@ -981,34 +866,24 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     return doc
 
 
-# -- events -------------------------------------------------------------------
+EVENTS = ("use", "forget", "archive", "restore")
 
 
-def fold_use(life: Life, record: Record, birth_tier: int) -> None:
-    n = record.get("n", 1)
-    life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
-    life.last_use_s = max(life.last_use_s, seconds_field(record))
-
-
-def fold_forget(life: Life, record: Record, birth_tier: int) -> None:
-    undo = record.get("undo") is True
-    life.flags = life.flags & ~FORGOTTEN if undo else life.flags | FORGOTTEN
-    life.moved_s = life.moved_s if undo else seconds_field(record)
-
-
-def fold_archive(life: Life, record: Record, birth_tier: int) -> None:
-    life.place = place_of(record.get("place")) or life.place  # an older rlm wrote the archive at once
-    life.tier, life.moved_s = max(life.tier, ARCHIVED), seconds_field(record)
-
-
-def fold_restore(life: Life, record: Record, birth_tier: int) -> None:
-    if life.tier == ARCHIVED:
-        life.tier, life.moved_s = birth_tier, seconds_field(record)
-
-
-# What a later record does to the state of the memory that its "id" names; malformed fields change nothing.
-EVENTS: dict[str, Callable[[Life, Record, int], None]] = {
-    "use": fold_use, "forget": fold_forget, "archive": fold_archive, "restore": fold_restore}
+def fold_event(life: Life, record: Record, birth_tier: int) -> None:
+    """Changes the state of the memory that the event's "id" names; malformed fields change nothing."""
+    event, at_s, n = record["k"], seconds_field(record), record.get("n", 1)
+    if event == "use":
+        life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
+        life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "forget" and record.get("undo") is True:
+        life.flags &= ~FORGOTTEN
+    elif event == "forget":
+        life.flags, life.moved_s = life.flags | FORGOTTEN, at_s
+    elif event == "archive":
+        life.place = place_of(record.get("place")) or life.place  # an older rlm wrote the archive at once
+        life.tier, life.moved_s = max(life.tier, ARCHIVED), at_s
+    elif life.tier == ARCHIVED:
+        life.tier, life.moved_s = birth_tier, at_s
 
 
 # ============================================================================
@@ -1026,22 +901,13 @@ WRITE_ERRORS = {
     "ENOTDIR": "a file is in the way of a folder: move it, or set RLM_HOME to another folder",
     "ELOOP": "a link is in the way, and rlm writes through none: remove it, or set RLM_HOME to another folder",
     "EROFS": "the file system is read-only: make it writable, or set RLM_HOME to a folder that is",
-    "EACCES": "permission denied: make it writable for you, or set RLM_HOME to a folder that is",
+    "EACCES": "permission denied: make it readable and writable for you, or set RLM_HOME to a folder that is",
     "EPERM": "not permitted: make it writable for you, or set RLM_HOME to a folder that is",
 }
 
 
-def unwritable(path: str, error: OSError) -> StoreUnwritable:
-    """The error for a write that failed, with what to do about it."""
-    from errno import errorcode
-
-    return StoreUnwritable(f"{path}: {WRITE_ERRORS.get(errorcode.get(error.errno or 0, ''), error.strerror or error)}")
-
-
 class Writing:
     """A `with` block in which an OSError becomes StoreUnwritable, naming *path* and what to do."""
-
-    __slots__ = ("path",)
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -1051,7 +917,10 @@ class Writing:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, OSError):
-            raise unwritable(self.path, error) from None
+            from errno import errorcode
+
+            advice = WRITE_ERRORS.get(errorcode.get(error.errno or 0, ""), error.strerror or error)
+            raise StoreUnwritable(f"{self.path}: {advice}") from None
 
 
 def ensure_folder(path: str) -> None:
@@ -1060,36 +929,25 @@ def ensure_folder(path: str) -> None:
         return
     if os.path.dirname(path) != path:  # os.makedirs would make the parents readable for everyone
         ensure_folder(os.path.dirname(path))
-    try:
-        os.mkdir(path, 0o700)
-    except OSError as error:
-        if not os.path.isdir(path):  # else another process was faster
-            raise unwritable(path, error) from None
+    with Writing(path):
+        try:
+            os.mkdir(path, 0o700)
+        except OSError:
+            if not os.path.isdir(path):  # else another process was faster
+                raise
 
 
 def sync(fd: int) -> None:
     """Returns when the file's bytes are on the disk itself (macOS keeps them in the drive's cache otherwise)."""
     full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        try:
-            fcntl.fcntl(fd, full)
-            return
-        except OSError:  # not every file system knows it
-            pass
-    os.fsync(fd)
+    if full is None or tried(None, fcntl.fcntl, fd, full) is None:  # not every file system knows it
+        os.fsync(fd)
 
 
 def sync_folder(path: str) -> None:
-    """Makes a new or renamed file in the folder survive a power loss."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:  # it may be written but not read
-        return
-    try:
-        os.fsync(fd)
-    except OSError:  # some network file systems cannot; the file itself was synced
-        pass
-    finally:
+    fd = tried(-1, os.open, path, os.O_RDONLY)  # it may be written but not read
+    if fd >= 0:
+        tried(None, os.fsync, fd)  # some network file systems cannot; the file itself was synced
         os.close(fd)
 
 
@@ -1107,12 +965,8 @@ class Lock:
     `compact` puts a new one into its place. StoreBusy when another holds it for *wait_s* seconds.
     """
 
-    __slots__ = ("path", "wait_s", "fd")
-
     def __init__(self, path: str, wait_s: float = LOCK_WAIT_S) -> None:
-        self.path = path
-        self.wait_s = wait_s
-        self.fd = -1
+        self.path, self.wait_s, self.fd = path, wait_s, -1
 
     def __enter__(self) -> Lock:
         ensure_folder(os.path.dirname(self.path))
@@ -1160,10 +1014,7 @@ def append_bytes(path: str, data: bytes, *, durable: bool = True, heal: bool = F
                 if durable:
                     sync(fd)
             except OSError:
-                try:
-                    os.ftruncate(fd, size)
-                except OSError:  # a disk in that state: what is torn is healed by the next write
-                    pass
+                tried(None, os.ftruncate, fd, size)  # should that fail too, the next write heals what is torn
                 raise
             if size == 0 and durable:
                 sync_folder(os.path.dirname(path))
@@ -1184,11 +1035,8 @@ def draft_of(path: str) -> str:
 
 def remove_file(path: str) -> bool:
     """Removes the file if it is there; whether it is gone. A cache that cannot be removed is only untidy."""
-    try:
-        os.unlink(path)
-    except OSError:
-        return not os.path.lexists(path)
-    return True
+    tried(None, os.unlink, path)
+    return not os.path.lexists(path)
 
 
 def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = True, mtime_ns: int = -1,
@@ -1198,18 +1046,16 @@ def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = Tr
     try:
         with Writing(path):
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
+            with open(fd, "wb", 0):
                 for block in [data] if isinstance(data, bytes) else data:
                     write_all(fd, block)
-                if mode != 0o600:
+                if mode != 0o600:  # not every file system lets us
                     os.fchmod(fd, mode)
                 if mtime_ns >= 0:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
                 if durable:
                     sync(fd)
                 stat = os.fstat(fd)
-            finally:
-                os.close(fd)
             os.replace(draft, path)
             if durable:
                 sync_folder(os.path.dirname(path))
@@ -1226,8 +1072,8 @@ def write_config(places: Places, changed: dict[str, Any]) -> None:
 
 def learn_first_commit(places: Places, folder: str) -> None:
     """Asks git for the first commit of a repository without an origin, once, and notes it: hooks only read it."""
-    top, git = repository(folder) if os.path.isdir(folder) else ("", "")
-    path, known = path_forms(top)[0] if top else "", first_commits(places)
+    top, git = repository(folder)
+    path, known = path_forms(top)[0] if top else "", string_map(places.projects())
     if not top or path in known or origin_url(git) or os.path.exists(os.path.join(git, "shallow")):
         return
     import subprocess
@@ -1251,50 +1097,26 @@ def project_here(places: Places) -> Project:
 
 def write_lines(path: str, lines: Iterable[bytes]) -> int:
     """Writes a new file of these lines, complete or not at all; how many."""
-    n_lines = 0
+    from itertools import count
 
-    def counted_lines() -> Iterator[bytes]:
-        nonlocal n_lines
-        for line in lines:
-            n_lines += 1
-            yield line
-
-    replace_file(path, counted_lines())
-    return n_lines
+    numbers = count()
+    replace_file(path, (line for line, _ in zip(lines, numbers)))  # takes a number when it has a line
+    return next(numbers)
 
 
 def link_file(path: str, name: str) -> bool:
-    """Gives the file a second name, which costs nothing and makes no second copy of a secret; False when it cannot.
-
-    What is appended to the file shows up under both names, and either may be removed.
-    """
+    """Gives the file a second name, which costs nothing and makes no second copy of a secret; False when it cannot."""
     draft = draft_of(name)
-    try:
-        os.link(path, draft)
-        os.replace(draft, name)
-        return True
-    except OSError:
-        return False
-    finally:  # a rename between two names of one file does nothing
-        remove_file(draft)
-
-
-def copy_file(path: str, name: str, offset: int = 0) -> None:
-    """Makes a new file of the file's bytes from *offset* on, complete or not at all."""
-    with Writing(name), open(path, "rb") as source:
-        source.seek(offset)
-        replace_file(name, iter(lambda: source.read(1 << 20), b""))
+    is_linked = tried(False, os.link, path, draft) is None and tried(False, os.replace, draft, name) is None
+    remove_file(draft)  # a rename between two names of one file does nothing
+    return is_linked
 
 
 def replace_through(path: str, data: bytes) -> None:
     """Replaces the file that *path* names or links to; an existing one keeps its permissions."""
     target = os.path.realpath(path)  # people link their settings into a repository
-    try:
-        mode = os.stat(target).st_mode & 0o7777
-    except OSError:
-        mode = 0o600
     ensure_folder(os.path.dirname(target))
-    replace_file(target, data, mode=mode)
+    replace_file(target, data, mode=os.stat(target).st_mode & 0o7777 if os.path.exists(target) else 0o600)
 
 
 def rename_file(path: str, new_path: str) -> None:
@@ -1306,14 +1128,9 @@ def remove_folder(path: str, whole: bool = False) -> bool:
     """Removes the folder if it is empty, or *whole*; whether it is gone. A link to one, made by the user, stays."""
     import shutil
 
-    if os.path.islink(path):
-        return False
     if whole:
         shutil.rmtree(path, ignore_errors=True)
-    try:
-        os.rmdir(path)
-    except OSError:  # not empty, or not there
-        pass
+    tried(None, os.rmdir, path)
     return not os.path.lexists(path)
 
 
@@ -1328,38 +1145,24 @@ def read_file(path: str) -> bytes:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from None
 
 
-def mapped(path: str) -> mmap:
-    """The file as bytes that are read when they are looked at. Damaged when it cannot be read, or is empty."""
-    from mmap import ACCESS_READ, mmap
-
-    try:
-        with open(path, "rb") as file:
-            return mmap(file.fileno(), 0, access=ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise Damaged(f"{path} cannot be read: {error}") from None
-
-
 def file_signature(path: str) -> tuple[int, int, int]:
-    """What differs when a file was replaced or written to. OSError when there is none."""
-    stat = os.stat(path)
+    """What differs when a file was replaced or written to; zeros when there is none. OSError when nobody can tell."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return 0, 0, 0
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def free_bytes(path: str) -> int:
     """What the disk of that file or folder has room for; without an answer, plenty."""
-    try:
-        disk = os.statvfs(path)
-    except OSError:
-        return 1 << 60
-    return disk.f_bavail * disk.f_frsize
+    disk = tried(None, os.statvfs, path)
+    return disk.f_bavail * disk.f_frsize if disk else 1 << 60
 
 
 def file_size(path: str) -> int:
     """Bytes of the file, -1 when there is none: another process may have removed it a moment ago."""
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return -1
+    return int(tried(-1, os.path.getsize, path))
 
 
 def stems(folder: str, suffix: str = "") -> list[str]:
@@ -1381,32 +1184,27 @@ def inflated(path: str, offset: int, max_bytes: int, form: int = 31, n_block: in
     """
     import zlib
 
-    inflate, parts, n_bytes, n_read, problem = zlib.decompressobj(form), [], 0, 0, ""
+    inflate, data, end, problem = zlib.decompressobj(form), bytearray(), offset, ""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            while not inflate.eof:
+            while not inflate.eof and not problem:
                 block = file.read(n_block)
-                if not block:
-                    problem = "is cut off"
-                    break
-                n_read += len(block)
-                while block and not inflate.eof:
-                    parts.append(inflate.decompress(block, max_bytes - n_bytes + 1))
-                    n_bytes += len(parts[-1])
-                    if n_bytes > max_bytes:
-                        return b"", offset, f"unpacks to over {max_bytes:,} bytes"
-                    block = inflate.unconsumed_tail
+                end, problem = end + len(block), "" if block else "is cut off"
+                data += inflate.decompress(block, max_bytes - len(data) + 1)
+                if len(data) > max_bytes:
+                    data, problem = bytearray(), f"unpacks to over {max_bytes:,} bytes"
     except (OSError, zlib.error) as error:
         problem = f"cannot be read ({error})"
-    return b"".join(parts), offset + n_read - len(inflate.unused_data), problem
+    problem = problem and f"{path}: the archive member at byte {offset} {problem}"
+    return bytes(data), end - len(inflate.unused_data), problem
 
 
 def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
     """What the gzip member at *offset* holds, and the offset behind it. Damaged when it is no whole one, or a bomb."""
     data, end, problem = inflated(path, offset, max_bytes)
     if problem:
-        raise Damaged(f"{path}: the archive member at byte {offset} {problem}")
+        raise Damaged(problem)
     return data, end
 
 
@@ -1423,16 +1221,12 @@ def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
     """
     offset, whole = 0, b""
     while offset < file_size(path):
-        try:
-            data, end = read_member(path, offset, max_bytes)
-            yield offset, end, data, ""
-        except Damaged as error:
-            whole = whole or read_file(path)
-            end = whole.find(GZIP_MAGIC, offset + 1)
-            while end >= 0 and not salvaged_member(path, end, max_bytes).startswith(b'{"'):
-                end = whole.find(GZIP_MAGIC, end + 1)
-            end = len(whole) if end < 0 else end
-            yield offset, end, salvaged_member(path, offset, max_bytes), str(error)
+        data, end, problem = inflated(path, offset, max_bytes)
+        if problem:
+            whole, data = whole or read_file(path), salvaged_member(path, offset, max_bytes)
+            starts = (found.start() for found in re.compile(GZIP_MAGIC).finditer(whole, offset + 1))
+            end = next((at for at in starts if salvaged_member(path, at, max_bytes).startswith(b'{"')), len(whole))
+        yield offset, end, data, problem
         offset = end
 
 
@@ -1479,11 +1273,8 @@ def load_manifest(path: str) -> Record:
 
 
 def stand_in_manifest(places: Places) -> Record:
-    """What is read when there is no sound manifest: every file, in the order of their numbers. No "store".
-
-    Folding files of two generations one after the other gives the same state as the newer alone, because a later
-    record with the same id replaces an earlier one.
-    """
+    """What is read when there is no sound manifest: every file, in the order of their numbers. No "store"."""
+    # Two generations one after the other fold to the newer one's state: a later record replaces one of the same id.
     logs, start = [], 0
     for number in places.numbered("log"):
         logs.append([number, start])
@@ -1499,12 +1290,9 @@ class Log:
     log is that of another generation than the published one.
     """
 
-    __slots__ = ("places", "manifest", "signature", "fds", "given")
-
     def __init__(self, places: Places, given: Record | None = None) -> None:
-        self.places = places
+        self.places, self.given = places, given is not None
         self.manifest: Record = given or {}
-        self.given = given is not None
         self.signature: tuple[int, int, int] = (0, 0, 0)
         self.fds: dict[int, int] = {}
 
@@ -1513,21 +1301,13 @@ class Log:
             os.close(fd)
         self.fds = {}
 
-    def __del__(self) -> None:
-        self.close()  # a server makes views of its own for long work
+    __del__ = close  # a server makes views of its own for long work
 
     def refresh(self) -> None:
-        """Reads the manifest if it changed."""
         if self.given:
             return
-        try:
+        with Writing(self.places.memory):
             signature = file_signature(self.places.manifest())
-        except FileNotFoundError:
-            signature = (0, 0, 0)
-        except NotADirectoryError as error:
-            raise unwritable(self.places.memory, error) from None
-        except OSError as error:
-            raise StoreUnwritable(f"{self.places.manifest()} cannot be read: {error.strerror}") from None
         if signature != self.signature or not self.manifest:
             try:
                 manifest = load_manifest(self.places.manifest())
@@ -1541,7 +1321,6 @@ class Log:
         return str(self.manifest.get("store", "")), self.generation()
 
     def generation(self) -> int:
-        """Counts the rewrites of the store; 0 before the first write."""
         return int(self.manifest.get("generation", 0))
 
     def ensure(self) -> None:
@@ -1551,7 +1330,7 @@ class Log:
             old = read_file(self.places.manifest())
             if old:
                 append_bytes(self.places.damaged(now()), old + b"\n")
-            for path in self.places.drafts():  # of a first write that was killed
+            for path in self.places.found("manifest.json.", ".tmp"):  # of a first write that was killed
                 remove_file(path)
             found = stand_in_manifest(self.places)
             self.replace_manifest({**found, "store": os.urandom(8).hex(), "generation": 1,
@@ -1567,13 +1346,12 @@ class Log:
     def fd(self, number: int) -> int:
         """An open file descriptor of that log file for reading, -1 when it does not exist yet."""
         if number not in self.fds:
-            try:
-                self.fds[number] = os.open(self.places.log(number), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                self.check_current()
-                return -1
-            except OSError as error:
-                raise StoreUnwritable(f"{self.places.log(number)} cannot be read: {error.strerror}") from None
+            with Writing(self.places.log(number)):
+                try:
+                    self.fds[number] = os.open(self.places.log(number), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    self.check_current()
+                    return -1
         return self.fds[number]
 
     def check_current(self) -> None:
@@ -1584,11 +1362,11 @@ class Log:
             raise Superseded("the store was rewritten while it was read: try again")
 
     def file_at(self, pos: Position) -> tuple[int, int]:
-        """The number of the file that holds that position, and the position of its first byte."""
+        """The number of the file with that position, and the position of its first byte."""
         return next((n, s) for n, s in reversed(self.manifest["logs"]) if s <= pos)
 
     def read(self, pos: Position, n_bytes: int) -> bytes:
-        """The bytes at that position, never across a file border; fewer when the file ends before."""
+        """The bytes there, never across a file border; fewer when the file ends before."""
         number, start = self.file_at(pos)
         fd = self.fd(number)
         return os.pread(fd, n_bytes, pos - start) if fd >= 0 else b""
@@ -1606,19 +1384,17 @@ class Log:
         logs = self.manifest["logs"]
         for i, (_, start) in enumerate(logs):
             end = logs[i + 1][1] if i + 1 < len(logs) else self.size()
-            at = max(pos, start)
+            at, want = max(pos, start), n_block
             while at < end:
-                want = min(n_block, end - at)
-                block = self.read(at, want)
+                block = self.read(at, min(want, end - at))
                 cut = block.rfind(b"\n") + 1
-                while not cut and len(block) == want and at + want < end:  # a line longer than a block
-                    want = min(want * 4, end - at)
-                    block = self.read(at, want)
-                    cut = block.rfind(b"\n") + 1
-                if not cut:
+                if cut:
+                    yield at, block[:cut]
+                    at, want = at + cut, n_block
+                elif len(block) < want:
                     break
-                yield at, block[:cut]
-                at += cut
+                else:  # a line longer than a block
+                    want *= 4
 
     def lines(self, pos: Position) -> Iterator[tuple[Position, bytes]]:
         """From that position on, every whole line without its newline, and where it begins."""
@@ -1628,16 +1404,14 @@ class Log:
                 at += len(line) + 1
 
     def append(self, records: Sequence[Record], *, durable: bool = True) -> tuple[Position, list[int]]:
-        """Appends the records in one commit: all are on the disk when this returns. Call it with the lock held.
-
-        Where the first begins, and the bytes of each line with its newline.
-        """
+        """Appends the records in one commit, with the lock held: where the first begins, the bytes of each line."""
         self.ensure()
         (_, n_lost), lines = self.acknowledged(), list(map(encode_record, records))
         number, start = self.manifest["logs"][-1]
-        if self.size() - start >= LOG_ROLL_BYTES:
-            number = self.roll()
-            start = self.manifest["logs"][-1][1]
+        if self.size() - start >= LOG_ROLL_BYTES:  # no file grows without bound
+            append_bytes(self.places.log(number), b"", heal=True)
+            number, start = max([number, *self.places.numbered("log")]) + 1, self.size()
+            self.replace_manifest({**self.manifest, "logs": [*self.manifest["logs"], [number, start]]})
         data = b"".join(lines)
         begin = append_bytes(self.places.log(number), data, durable=durable, heal=True)
         if durable or n_lost:  # what was not waited for may be gone after a power loss
@@ -1661,12 +1435,10 @@ class Log:
     def acknowledge(self, number: int, n_bytes: int, n_lost: int = 0) -> None:
         """Notes that so much of that log file was promised to be there. Call it with the lock held."""
         line = checked_line(b'{"v":1,"k":"ack","log":%d,"n_bytes":%d,"n_lost":%d}' % (number, n_bytes, n_lost))
-        try:
-            fd = os.open(self.places.lock(), os.O_WRONLY | NO_LINKS)
-            os.pwrite(fd, line, 0)
+        fd = tried(-1, os.open, self.places.lock(), os.O_WRONLY | NO_LINKS)
+        if fd >= 0:
+            tried(None, os.pwrite, fd, line, 0)  # without this note the commit itself is safe
             os.close(fd)
-        except OSError:  # the commit itself is safe
-            pass
 
     def problems(self) -> Iterator[Record]:
         """Every listed file that is not there, or shorter than it was."""
@@ -1680,25 +1452,15 @@ class Log:
             if problem:
                 yield {"file": os.path.basename(path), "problem": problem, "repairable": False}
 
-    def roll(self) -> int:
-        """Starts a new log file, so that no file grows without bound; returns its number."""
-        number, _ = self.manifest["logs"][-1]
-        append_bytes(self.places.log(number), b"", heal=True)
-        number = max([number, *self.places.numbered("log")]) + 1
-        self.replace_manifest({**self.manifest, "logs": [*self.manifest["logs"], [number, self.size()]]})
-        return int(number)
-
     def archived_lines(self, place: int) -> list[bytes]:
         """The lines of the archive member that holds that place, of a damaged one those before the damage."""
-        number, offset, _ = place_parts(place)
-        path = self.places.archive(number)
-        try:
-            data = read_member(path, offset, MEMBER_MAX_BYTES)[0]
-        except Damaged:
+        path, offset = self.places.archive(place >> 48), place >> 12 & (1 << 36) - 1
+        data, _, problem = inflated(path, offset, MEMBER_MAX_BYTES)
+        if problem:
             self.check_current()
             data = salvaged_member(path, offset, MEMBER_MAX_BYTES)
             if b"\n" not in data:
-                raise
+                raise Damaged(problem)
         return data.split(b"\n")[:-1]
 
 
@@ -2908,7 +2670,7 @@ class View:
             ordinal = self.ordinal_of(text_field(record, "id")) if record["k"] in EVENTS else -1
             if ordinal >= 0:
                 birth_tier = first_tier(self.value(ordinal, "kind"), self.value(ordinal, "label"))
-                EVENTS[record["k"]](self.changing(ordinal), record, birth_tier)
+                fold_event(self.changing(ordinal), record, birth_tier)
             return
         before = self.ordinal_of(doc.id)
         if before >= 0 and self.value(before, "kind") == "erase":  # a log of another machine, or from a backup
@@ -3417,7 +3179,7 @@ class Projects:
         # What counts as another project: a folder as its repository, by any identity it had; what the user joined.
         n_bearers = Counter(name for each, name in self.known if each)
         shared = {each for each, name in self.known if each and n_bearers[name] > 1}
-        folders = first_commits(places)
+        folders = string_map(places.projects())
         self.owners = {path: f"commit:{commit}" for path, commit in folders.items()}
         for path in [each for each in (*shared, *folders) if os.path.isabs(each) and os.path.isdir(each)]:
             if path in shared or self.owners[path] in shared:
@@ -5474,7 +5236,7 @@ class Writer:
             self.view.numbers_of(f"{day}_{name}").add(number)
         if kind == "chunk":
             fields["summary"] = plain(fields["summary"])[:2000] or auto_summary(text)
-            fields["session"] = fields["session"] or redact(current_session()) or \
+            fields["session"] = fields["session"] or redact(plain(environment("CLAUDE_CODE_SESSION_ID"))) or \
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
@@ -5498,7 +5260,7 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
     if ordinal >= 0:
         record = writer.view.record(writer.view.doc(ordinal))
         new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
-        new["category"] = category if category != KINDS["insight"].label else record.get("category", category)
+        new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
@@ -5652,10 +5414,11 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
                          "or seconds since 1970") from None
     if erased.ids and erased.holds(item):
         return "", False
-    kind, (project, identity) = KINDS[item["kind"]], owner_of(item, project, identity)
+    label_field, labels, label, _ = KINDS[item["kind"]]
+    project, identity = owner_of(item, project, identity)
     tags = filter(None, (plain(tag)[:MAX_FIELD_CHARS] for tag in clean_tags(item.get("tags"))))
     fields: dict[str, Any] = {
-        kind.label_field: choice(item.get(kind.label_field), kind.labels, kind.label),
+        label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source")}
     if item["kind"] == "chunk":
@@ -5697,9 +5460,11 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
     return archived
 
 
-def find_id(view: View, wanted: str, *, kinds: Sequence[str] = LIVE_KINDS, dead: bool = False) -> Doc:
-    """The document with that id or with the only id that begins so; with *dead*, a forgotten one too. NotFound when
-    there is none, naming near ones."""
+def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), dead: bool = False) -> Doc:
+    """The document with that id or with the only id that begins so.
+
+    NotFound when there is none, naming near ones; with *dead*, forgotten documents are found too.
+    """
     wanted = wanted.strip()
     if not wanted or len(wanted) > MAX_FIELD_CHARS or plain(wanted) != wanted:
         raise UsageError(f"{one_line(wanted, 60)!r} is no id; ids look like 2026-11-21_project_001 or i-3f9a1c20")
@@ -5789,7 +5554,7 @@ def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
     """Marks the chunks as archived; how many. `rewrite` takes their texts out of the log."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
-            if not doc.is_dead() and doc.life.tier != ARCHIVED:
+            if not doc.life.flags and doc.life.tier != ARCHIVED:
                 writer.add("archive", id=doc.id, at=stamp(now_s))
         return len(writer.records)
 
@@ -6068,8 +5833,9 @@ def idle_bytes(view: View) -> int:
 def rubbish(log: Log) -> list[str]:
     """Files that an interrupted rewrite left: in no manifest."""
     logs, archives = {n for n, _ in log.manifest["logs"]}, log.manifest["archives"]
-    return [log.places.log(n) for n in log.places.numbered("log") if n not in logs] + \
-        [log.places.archive(n) for n in log.places.numbered("archive") if n not in archives] + log.places.drafts()
+    return [*(log.places.log(n) for n in log.places.numbered("log") if n not in logs),
+            *(log.places.archive(n) for n in log.places.numbered("archive") if n not in archives),
+            *log.places.found("manifest.json.", ".tmp")]
 
 
 def sweep(log: Log) -> None:
@@ -6170,7 +5936,7 @@ def rewrite(view: View, *, repair: bool = False, accept: bool = False, check: Ca
     *change* is applied to every line. StoreBusy when another rewrite takes longer than *wait_s*.
     """
     log, new = view.refresh().log, Rewrite(view, repair, accept, check, change)
-    if not log.generation() and not log.places.drafts():
+    if not log.generation() and not log.places.found("manifest.json.", ".tmp"):
         return new
     with Lock(log.places.rewrite_lock(), wait_s):
         with Lock(log.places.lock()):
@@ -9034,7 +8800,7 @@ class Keeper:
         if (root, folder) not in self.projects:
             project_of = current_project if here in (folder, root) else project_at
             is_below = bool(root) and folder.startswith(root + os.sep)
-            folder_of_it = root if is_below and not (os.path.isdir(folder) and repository(folder)[0]) else folder
+            folder_of_it = root if is_below and not repository(folder)[0] else folder
             if not self.hurries:
                 learn_first_commit(self.places, folder_of_it)
             self.projects[root, folder] = clean_project(project_of(self.places, folder_of_it))
@@ -9278,7 +9044,9 @@ def put_aside(places: Places, path: str) -> None:
         save_state(places, name, {"v": 1, "offset": 0, "kept": 0, "path": redact(path)}, 0)
     if not link_file(path, places.spooled(name, 0)):
         offset = load_state(places, name, whole=False).get("offset", 0)
-        copy_file(path, places.spooled(name, offset), offset)
+        with open(path, "rb") as source:
+            source.seek(offset)
+            replace_file(places.spooled(name, offset), iter(lambda: source.read(1 << 20), b""))
 
 
 def spooled_files(places: Places) -> list[tuple[str, str, int]]:
@@ -9595,7 +9363,7 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
 
     words = [folded("".join(pair)) for pair in re.findall(r'"([^"]+)"|([^\s"]+)', query)]
     docs = [doc for doc in map(view.doc, range(view.n_docs()))
-            if doc.kind in LIVE_KINDS and not doc.life.flags & ~FORGOTTEN]
+            if doc.kind in KINDS and not doc.life.flags & ~FORGOTTEN]
     of_project = Projects(view).mask(project) if project else b""
     found: dict[str, tuple[Doc, Record]] = {}
     for doc in docs:
@@ -9710,7 +9478,7 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
 def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Drops the lines of hooks.log, and of what was set aside as damaged, that name or quote an erased memory."""
     places = view.log.places
-    for path in filter(os.path.exists, (*places.set_aside(), places.hooks_log())):
+    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log())):
         rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
@@ -11564,16 +11332,16 @@ def json_drop(text: str, path: Sequence[Any]) -> str:
 
 
 def client_object(path: str, text: str, *keys: str) -> Any:
-    """The object that the file holds, or what it holds at these keys, None when absent. ClientFileError otherwise."""
+    """The object that the file holds, or what it holds at these keys, None when absent. RlmError otherwise."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ClientFileError(f"{path} is not valid JSON ({error}); nothing was changed: mend it, then try again") \
+        raise RlmError(f"{path} is not valid JSON ({error}); nothing was changed: mend it, then try again") \
             from None
     for n in range(len(keys) + 1):
         if not isinstance(value, dict):
             where = f'"{keys[n - 1]}"' if n else "the file"
-            raise ClientFileError(f"{path}: {where} must be a JSON object; nothing was changed: mend it and try again")
+            raise RlmError(f"{path}: {where} must be a JSON object; nothing was changed: mend it and try again")
         if n == len(keys):
             break
         if keys[n] not in value:
@@ -11583,9 +11351,9 @@ def client_object(path: str, text: str, *keys: str) -> Any:
 
 
 def client_list(path: str, name: str, value: Any) -> list[Any]:
-    """The value. ClientFileError when it is no array."""
+    """The value. RlmError when it is no array."""
     if not isinstance(value, list):
-        raise ClientFileError(f"{path}: \"{name}\" must be a JSON array; nothing was changed: mend it, then try again")
+        raise RlmError(f"{path}: \"{name}\" must be a JSON array; nothing was changed: mend it, then try again")
     return value
 
 
@@ -11594,19 +11362,19 @@ def client_text(path: str, raw: bytes) -> tuple[str, str]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ClientFileError(f"{path} is not UTF-8 ({error}); nothing was changed: mend it, then try again") from None
+        raise RlmError(f"{path} is not UTF-8 ({error}); nothing was changed: mend it, then try again") from None
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     return mark, text[len(mark) :] if text[len(mark) :].strip() else "{}\n"
 
 
 def client_data(path: str) -> Record:
-    """The object that a file of the client holds, {} when there is no file. ClientFileError when it is broken."""
+    """The object that a file of the client holds, {} when there is no file. RlmError when it is broken."""
     data: Record = client_object(path, client_text(path, read_file(path))[1])
     return data
 
 
 def edited(path: str, raw: bytes, edit: Edit) -> bytes:
-    """The file's bytes after the edit, *raw* itself when that changes nothing. ClientFileError when it is broken."""
+    """The file's bytes after the edit, *raw* itself when that changes nothing. RlmError when it is broken."""
     mark, text = client_text(path, raw)
     client_object(path, text)
     changed = edit(path, text)
@@ -11624,13 +11392,13 @@ def nearest_folder(path: str) -> str:
 
 
 def check_writable(path: str) -> None:
-    """ClientFileError when the file is read-only: whoever made it so did it on purpose."""
+    """RlmError when the file is read-only: whoever made it so did it on purpose."""
     target = os.path.realpath(path)
     folder = nearest_folder(target)
     read_only = os.path.exists(target) and not os.stat(target).st_mode & 0o200
     if read_only or not os.access(folder, os.W_OK | os.X_OK):
         what = target if read_only else folder
-        raise ClientFileError(f"{what} is read-only, so {path} cannot be changed; nothing was changed: "
+        raise RlmError(f"{what} is read-only, so {path} cannot be changed; nothing was changed: "
                               f"make it writable (chmod u+w), then try again")
 
 
@@ -11732,7 +11500,7 @@ def with_server(home: str, wanted: Record) -> Edit:
     def edit(path: str, text: str) -> str:
         old = (client_object(path, text, "mcpServers") or {}).get(SERVER_NAME, {})
         if old and not is_our_server(old, home):
-            raise ClientFileError(
+            raise RlmError(
                 f"{path} has another server named {SERVER_NAME}; nothing was changed: remove it with "
                 f"`claude mcp remove {SERVER_NAME}`, or give it another name, then try again")
         env = old.get("env") if isinstance(old.get("env"), dict) else {}
@@ -11918,7 +11686,7 @@ def file_step(path: str, data: bytes, record: Record, mode: int = 0o600, keep: b
 
 
 def client_step(path: str, edits: Sequence[Edit], what: str, note: Record) -> Step:
-    """Changes a file of the client. ClientFileError when it is broken or read-only."""
+    """Changes a file of the client. RlmError when it is broken or read-only."""
     def edit(path: str, text: str) -> str:
         for change in edits:
             text = change(path, text)
@@ -11936,7 +11704,8 @@ def skill_steps(record: Record, project: str) -> list[Step]:
     folder = os.path.join(os.path.dirname(PROGRAM), "skills")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     sources = {name: os.path.join(folder, name, "SKILL.md") for name in names}
-    steps = [file_step(skill_file(name, project), read_file(path), record, 0o644, keep=True)
+    skills = os.path.join(claude_folder(project), "skills")
+    steps = [file_step(os.path.join(skills, name, "SKILL.md"), read_file(path), record, 0o644, keep=True)
              for name, path in sources.items() if os.path.isfile(path)]
     return steps or [Step("skip", folder, "no skills here; they need the whole folder of rlm, not rlm.py alone")]
 
@@ -12071,7 +11840,7 @@ def carry_change(step: Step, record: Record, save: Callable[[], None]) -> None:
         if read_file(step.path) == raw:
             replace_through(step.path, new)
             return
-    raise ClientFileError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
+    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
 
 
 def carry_restore(step: Step, record: Record, save: Callable[[], None]) -> None:
@@ -12088,7 +11857,7 @@ def carry_restore(step: Step, record: Record, save: Callable[[], None]) -> None:
             elif new != raw:
                 replace_through(step.path, new)
             return
-    raise ClientFileError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
+    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
 
 
 def carry_compile(step: Step, record: Record, save: Callable[[], None]) -> None:
@@ -13215,7 +12984,7 @@ def scrub_command(call: Call, options: Any) -> int:
     n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
-    files = [path for path in (*places.set_aside(), places.hooks_log()) if os.path.exists(path)]
+    files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
     if not dry_run:
         drain_spool(Keeper(view))
         if memories:

@@ -352,7 +352,7 @@ class RepairTest(DamageCase):
         lost = texts.keys() - after.keys()
         (line,) = [line for line in out.splitlines() if "texts that are lost" in line]
         self.assertEqual([doc_id in line for doc_id in lost], [True] * len(lost))
-        (aside,) = self.places.set_aside()
+        (aside,) = self.places.found("damaged-", ".txt")
         self.assertIn(base64.b64encode(data), rlm.read_file(aside))
         self.assertEqual(self.main("compact")[0], 0)
         with self.assertRaises(rlm.NotFound):

@@ -303,7 +303,8 @@ class AppendTest(Folder):
             with mock.patch.object(os, "open", side_effect=OSError(number, os.strerror(number))), \
                     self.assertRaisesRegex(rlm.StoreUnwritable, words):
                 rlm.append_bytes(self.path(), b"x\n")
-        self.assertIn("Input/output", str(rlm.unwritable("/x", OSError(errno.EIO, "Input/output error"))))
+        with self.assertRaisesRegex(rlm.StoreUnwritable, "Input/output"), rlm.Writing("/x"):
+            raise OSError(errno.EIO, "Input/output error")
 
 
 class ReplaceTest(Folder):

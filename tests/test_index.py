@@ -821,7 +821,7 @@ class LookupTest(TempHome):
             text = self.model[i]["text"]
             same = {j for j, e in self.model.items() if e["text"] == text and not self.flags(j)}
             found = [view.doc(o) for o in view.same_text(rlm.digest(text))]
-            self.assertEqual({doc.id for doc in found if not doc.is_dead()}, same)
+            self.assertEqual({doc.id for doc in found if not doc.life.flags}, same)
             if self.model[i]["kind"] == "chunk":
                 day, project, number = i.split("_")[:3]
                 numbers = {j.split("_")[2] for j in self.model if j.startswith(f"{day}_{project}_")}

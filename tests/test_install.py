@@ -308,7 +308,7 @@ class InstallTest(InstallCase):
     def assert_refused(self, part: str, *arguments: str) -> None:
         """Installing fails with a message that holds *part* and what to do, and leaves every file alone."""
         before = self.files()
-        with self.assertRaises(rlm.ClientFileError) as caught:
+        with self.assertRaises(rlm.RlmError) as caught:
             self.run_command("install", *arguments)
         self.assertIn(part, str(caught.exception))
         self.assertRegex(str(caught.exception), "nothing was changed: .* try again")
@@ -887,7 +887,7 @@ class UninstallTest(InstallCase):
         self.install()
         self.put(self.settings, "{")
         before = self.files()
-        with self.assertRaises(rlm.ClientFileError):
+        with self.assertRaises(rlm.RlmError):
             self.run_command("uninstall", "--all")
         self.assertEqual(self.files(), before)
 
