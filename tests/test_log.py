@@ -592,7 +592,7 @@ class IndexTest(LogCase):
         expected, kept = self.answers(), self.keep()
         for name in self.names():
             size = os.path.getsize(os.path.join(kept, name))
-            for n_bytes in sorted({0, 1, 7, 8, 15, 16, 17, size // 3, size // 2, size - 9, size - 2})  # a listing without its newline is whole:
+            for n_bytes in sorted({0, 1, 7, 8, 15, 16, 17, size // 3, size // 2, size - 9, size - 2}):  # one without its newline is whole
                 with self.subTest(name, n_bytes=n_bytes):
                     self.put_back(kept)
                     path = os.path.join(self.places.index, name)
