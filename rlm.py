@@ -3740,11 +3740,14 @@ def is_talk(view: View, ordinal: int) -> bool:
 def lent_scores(view: View, best: Sequence[tuple[float, int]], allowed: bytes) -> dict[int, float]:
     """By ordinal, what short documents get from those of the *best* that are near them in their session."""
     lent: dict[int, float] = {}
+    sessions: dict[int, str] = {}
 
     def session(ordinal: int) -> str:
         """"" for what neither lends nor gets anything. Insights have no session."""
-        is_short = view.value(ordinal, "n_tokens") <= LEND_TOKENS
-        return view.names(ordinal)[NAMES.index("session")] if is_short and is_talk(view, ordinal) else ""
+        if ordinal not in sessions:
+            is_short = view.value(ordinal, "n_tokens") <= LEND_TOKENS
+            sessions[ordinal] = view.names(ordinal)[NAMES.index("session")] if is_short and is_talk(view, ordinal) else ""
+        return sessions[ordinal]
 
     for score, ordinal in best:
         own = session(ordinal)
