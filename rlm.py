@@ -3745,8 +3745,8 @@ def lent_scores(view: View, best: Sequence[tuple[float, int]], allowed: bytes) -
     def session(ordinal: int) -> str:
         """"" for what neither lends nor gets anything. Insights have no session."""
         if ordinal not in sessions:
-            is_short = view.value(ordinal, "n_tokens") <= LEND_TOKENS
-            sessions[ordinal] = view.names(ordinal)[NAMES.index("session")] if is_short and is_talk(view, ordinal) else ""
+            lends = view.value(ordinal, "n_tokens") <= LEND_TOKENS and is_talk(view, ordinal)
+            sessions[ordinal] = view.names(ordinal)[NAMES.index("session")] if lends else ""
         return sessions[ordinal]
 
     for score, ordinal in best:
@@ -3999,13 +3999,6 @@ def grep(view: View, pattern: str, scope: Scope, limit: int, check: Callable[[],
     if escaped and not hits and not note:
         note = f"Read as a Python regex, in which {escaped} are plain characters (and signs without the backslash)."
     return hits, False, note
-
-
-def with_context(text: str, shown: Sequence[tuple[int, str]]) -> list[tuple[int, str, bool]]:
-    """The shown lines, each with the line before and after it: (number, text, whether it matches), each once."""
-    lines, wanted = text.split("\n"), dict(shown)
-    numbers = sorted({n for number in wanted for n in (number - 1, number, number + 1) if 0 < n <= len(lines)})
-    return [(n, wanted.get(n) or cutout(lines[n - 1], 0), n in wanted) for n in numbers]
 
 
 # -- fuzzy grep -------------------------------------------------------------
@@ -6590,8 +6583,9 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str,
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
         head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)}{score}"
-        shown = [f"  {'>' if matches else ' '} {n}: {text}" for n, text, matches in
-                 with_context(hit.record["text"], hit.lines)]
+        lines, found = hit.record["text"].split("\n"), dict(hit.lines)
+        numbers = sorted({n for line in found for n in (line - 1, line, line + 1) if 0 < n <= len(lines)})
+        shown = [f"  {'>' if n in found else ' '} {n}: {found.get(n) or cutout(lines[n - 1], 0)}" for n in numbers]
         rest = hit.n_lines - len(hit.lines)
         parts.append("\n".join([head, *shown, *([f"    +{counted(rest, 'more line')} in it"] if rest else [])]))
     if more:

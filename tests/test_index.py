@@ -1,7 +1,6 @@
 """The index answers as the texts themselves would, however they came into it."""
 from __future__ import annotations
 
-import json
 import math
 import os
 import random

@@ -101,11 +101,16 @@ class LayoutTest(unittest.TestCase):
         functions = [node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)]
         self.assertEqual([f.name for f in functions if n_lines(f) > MAX_FUNCTION_LINES], [])
 
+    def test_small_functions_with_one_caller_do_not_become_more(self) -> None:
+        small = {node.name for node in TREE.body if isinstance(node, ast.FunctionDef) and n_lines(node) <= SMALL_LINES}
+        found = small & names_with_one_caller()
+        self.assertLessEqual(len(found), MAX_SMALL_WITH_ONE_CALLER, sorted(found))
+
     def test_what_a_name_does_not_say_a_docstring_says(self) -> None:
         functions = [node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)]
         nested = {inner for f in functions for inner in ast.walk(f) if inner is not f}
         outer = [f for f in functions if f not in nested and not f.name.startswith("__")]
-        bare = [f.name for f in outer if not ast.get_docstring(f) and (f.end_lineno or 0) - f.lineno >= 12]
+        bare = [f.name for f in outer if not ast.get_docstring(f) and n_lines(f) > MAX_UNTOLD_LINES]
         self.assertEqual(bare, [])
 
     def test_only_the_floor_for_it_reads_the_environment(self) -> None:
