@@ -3530,13 +3530,14 @@ MAX_MISSING_WORDS = 10  # of a query; each costs about a millisecond, and a past
 
 def nearest_words(parts: Sequence[Any], word: str) -> list[tuple[int, str]]:
     """Words of the store that somebody may have meant: (edits, word), the nearest first."""
-    n_edits = 1 if len(word) < 8 else 2
     if len(word) < 4 or not (word.isascii() and word.isalpha()):
         return []
-    found = {term: edits for part in parts for n in range(len(word) - n_edits, len(word) + n_edits + 1)
-             for edits, term in near_terms(word, part.plain_words(n), n_edits) if term not in STOP_WORDS}
-    near = sorted((edits, term) for term, edits in found.items())
-    return [pair for pair in near if pair[0] == near[0][0]][:MAX_NEAR_WORDS]
+    for n_edits in range(1, 2 if len(word) < 8 else 3):
+        found = {pair for part in parts for n in range(len(word) - n_edits, len(word) + n_edits + 1)
+                 for pair in near_terms(word, part.plain_words(n), n_edits) if pair[1] not in STOP_WORDS}
+        if found:
+            return sorted(found)[:MAX_NEAR_WORDS]
+    return []
 
 
 # -- a query, looked up ------------------------------------------------------
