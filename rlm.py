@@ -3490,18 +3490,6 @@ class Hit:
         self.n_lines = n_lines or len(lines)  # how many match
 
 
-class Found:
-    """What a search found. *missing*: words that no memory has, each with the nearest that some have.
-
-    When *is_guess*, no memory has any of the words, and the hits are those of the nearest words.
-    """
-
-    __slots__ = ("hits", "missing", "is_guess")
-
-    def __init__(self, hits: list[Hit], missing: dict[str, list[str]], is_guess: bool) -> None:
-        self.hits, self.missing, self.is_guess = hits, missing, is_guess
-
-
 # How many of the best lend score to their neighbours, and how many are read and looked at again.
 LENDERS = 200
 RERANKED = 20
@@ -3568,15 +3556,15 @@ class Wanted:
 class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
-    __slots__ = ("n_docs", "view", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit")
+    __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
-        self.view, self.parts, self.n_docs = view, view.parts(), view.n_docs()
+        self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
         self.lists: list[Wanted] = []
         self.idfs: dict[str, float] = {}
-        self.missing: dict[str, list[str]] = {}
+        self.missing: dict[str, list[str]] = {}  # words that no memory has, each with the nearest that some have
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
         terms = query_terms(text)
         pieces = [asked.word for asked in terms if PIECE_LENGTHS[asked.word[0]]]
@@ -3584,6 +3572,7 @@ class Query:
         tells = {asked.word for asked in terms} - STOP_WORDS - singles  # a single character tells little beside pairs
         for asked in terms:
             self.look_up(asked, not tells or asked.word in tells)
+        # Whether no memory has any of the words, and the hits are those of the nearest words.
         self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
         self.add_nearest({asked.word for asked in terms if asked.is_fixed})
         self.unit = (sum(wanted.most for wanted in self.lists) + 1e-9) / (65535 * 0.999)
@@ -3843,12 +3832,11 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
-def search(view: View, text: str, allowed: bytes, limit: int, query: Query | None = None) -> Found:
-    """The *limit* best of the allowed memories, with their best lines. *query*: the text, if looked up already."""
-    query = query or Query(view, text)
-    best = ranked(query, allowed, max(limit, RERANKED))
+def search(query: Query, allowed: bytes, limit: int) -> list[Hit]:
+    """The *limit* best of the allowed memories, with their best lines."""
+    text, best = query.text, ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
-    found = list(readable_records(view, scores, lambda: None))
+    found = list(readable_records(query.view, scores, lambda: None))
     looked_at = found[:RERANKED]
     again = rerank(text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
     scores.update((doc.ordinal, score) for (doc, _), score in zip(looked_at, again))
@@ -3858,7 +3846,7 @@ def search(view: View, text: str, allowed: bytes, limit: int, query: Query | Non
     for hit in hits[:limit]:
         source = hit.record["text"]
         hit.lines = best_lines(passages(source), needles) or best_lines(passages(source), kin_needles(text, source))
-    return Found(hits[:limit], query.missing, query.is_guess)
+    return hits[:limit]
 
 
 def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int, floor: float) -> bytes:
@@ -6380,20 +6368,20 @@ def missing_text(missing: dict[str, list[str]]) -> str:
     return f"no memory has {', '.join(words)}" if words else ""
 
 
-def nothing_found(view: View, query: str, project: str) -> str:
+def nothing_found(query: Query, project: str) -> str:
     """What to try instead of a query without results: words of the store, other projects."""
-    nothing = f"Nothing matches {one_line(query, 80)!r}"
+    view, nothing = query.view, f"Nothing matches {one_line(query.text, 80)!r}"
     if not any(view.alive_mask()):
         if next(view.log.problems(), None):
             return nothing + ": the log has lost all or some of it; `rlm.py verify` tells what."
         return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
-    found = search(view, query[:MAX_PATTERN_CHARS], view.alive_mask(), 20)
-    hints = [missing_text(found.missing)] if found.missing else []
+    hints = [missing_text(query.missing)] if query.missing else []
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
-        others = dict.fromkeys(labels.get(hit.doc.identity, hit.doc.project) for hit in found.hits
-                               if not found.is_guess and not own[hit.doc.ordinal])
+        hits = [] if query.is_guess else search(query, view.alive_mask(), 20)
+        others = dict.fromkeys(labels.get(hit.doc.identity, hit.doc.project) for hit in hits
+                               if not own[hit.doc.ordinal])
         if others:
             hints.append("found in other projects: " + ", ".join(list(others)[:5]))
         elif 255 not in own:
@@ -6460,12 +6448,13 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         allowed = in_scope(view, scope)
         n_all = allowed.count(255)
         if query.strip():
-            hits = search(view, query, allowed, limit)
-            found = [] if hits.is_guess else [(hit.doc, hit.record) for hit in hits.hits]
+            asked = Query(view, query)
+            found = [] if asked.is_guess else [(hit.doc, hit.record) for hit in search(asked, allowed, limit)]
+            hint = "" if found else nothing_found(asked, project)
         else:
             docs = newest(view, ordinals_in(allowed), limit)
             found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
-        hint = "" if found else nothing_found(view, query, project) if query.strip() else "No insights there."
+            hint = "" if found else "No insights there."
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
     text = "\n\n".join(insight_text(doc, record, now(), labels) for doc, record in found) or hint
@@ -6631,7 +6620,7 @@ class Deadline:
 def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answer:
     """The answer; one without hits says what would match, and one about a name of several projects says that."""
     if not answer.data["hits"]:
-        hint = nothing_found(view, pattern, project)
+        hint = nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project)
         answer.text, answer.data["hint"] = f"{answer.text}\n{hint}".strip(), hint
     return noted(Projects(view).shared_note(project), answer)
 
@@ -6672,18 +6661,19 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     scope, limit = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                          kind="" if include_insights else "chunk"), checked_limit(limit)
     with call.store.reading() as view:
-        found = search(view, query, in_scope(view, scope), limit)
-        hint = nothing_found(view, query, project) if not found.hits else missing_text(found.missing)
+        asked = Query(view, query)
+        hits = search(asked, in_scope(view, scope), limit)
+        hint = missing_text(asked.missing) if hits else nothing_found(asked, project)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-    lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(found.hits, 1)]
-    if found.is_guess and lines:
+    lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(hits, 1)]
+    if asked.is_guess and lines:
         hint = f"Nothing matches {one_line(query, 80)!r}: {hint}. What has the nearest words, as a guess:"
         lines.insert(0, hint)
     elif hint:
         lines.append(f"({hint})" if lines else hint)
-    data = {"hits": [hit_data(hit) for hit in found.hits], **({"guess": True} if found.is_guess and found.hits else {}),
-            **({"missing": found.missing} if found.missing else {}), **({"hint": hint} if hint else {})}
+    data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
+            **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
     return noted(note, Answer("\n".join(lines), data))
 
 
@@ -9821,7 +9811,7 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
         return []
     state = hook.state()
     compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
-    hits = search(view, prompt[:MAX_PROMPT_CHARS], enough, SHOWN_CHUNKS + len(told), query).hits
+    hits = search(query, enough, SHOWN_CHUNKS + len(told))
     # What was said in this session since the last compaction is in front of Claude.
     return [hit for hit in hits if hit.doc.id not in told
             and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]

@@ -154,6 +154,13 @@ class ArgumentTest(ToolCase):
 
 
 class InsightTest(ToolCase):
+    def test_only_an_empty_recall_has_a_hint(self) -> None:
+        self.assertIn("hint", self.call("rlm_recall").data)
+        self.assertIn("hint", self.call("rlm_recall", query="deploy").data)
+        self.call("rlm_remember", content="We deploy on Tuesdays")
+        for query in ("", "deploy"):
+            self.assertNotIn("hint", self.call("rlm_recall", query=query).data, query)
+
     def test_every_category_and_importance_is_stored_and_shown(self) -> None:
         for i, category in enumerate(CATEGORIES):
             importance = ("low", "medium", "high", "critical")[i % 4]
