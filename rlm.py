@@ -249,6 +249,8 @@ def plain(name: str) -> str:
 
 def slug(name: str, limit: int = 40) -> str:
     """The name as part of an id, whose parts "_" separates: letters of any script, digits, dots, dashes; may be ""."""
+    if name.isascii() and name.isalnum():  # as most are, and it is made for every chunk
+        return name[:limit]
     kept = "".join(c if c.isalnum() or c in ".-" else "-" for c in name[: limit * 4])
     return "-".join(filter(None, kept.split("-")))[:limit].strip(".-")
 
