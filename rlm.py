@@ -2071,6 +2071,14 @@ def common(*masks: bytes | bytearray) -> bytes:
     return both.to_bytes(len(masks[0]), "little")
 
 
+def either(*masks: bytes | bytearray) -> bytes:
+    """The documents that are in any of the masks, which are of one length."""
+    any_of = 0
+    for mask in masks:
+        any_of |= int.from_bytes(mask, "little")
+    return any_of.to_bytes(len(masks[0]), "little")
+
+
 # -- postings ---------------------------------------------------------------
 
 # For bytes.translate: a column as a mask, and as ones.
@@ -3141,28 +3149,21 @@ def readable_records(view: View, ordinals: Iterable[int], check: Callable[[], No
             continue
 
 
-def rows_holding(segment: Segment, literal: str) -> set[int] | None:
-    """The segment's documents that may hold the literal in any case; None when its vocabulary cannot tell."""
-    known: set[int] | None = None
+def rows_holding(segment: Segment, literal: str) -> bytes:
+    """The segment's documents that may hold the literal in any case, as a mask; all, when its words cannot tell."""
+    from itertools import chain
+
+    n_docs = segment.n_docs
+    known = every = b"\xff" * n_docs
     for fragment in sorted(filter(lambda f: len(f) > 1, fragments(literal)), key=len, reverse=True):
-        if known is None or len(known) > FEW_DOCS:
+        if known is every or known.count(255) > FEW_DOCS:
             numbers = segment.numbers_holding(fragment, limit=MAX_TERMS_PER_FRAGMENT)
             if numbers is not None:
-                rows: set[int] = set().union(*(segment.postings_at(number).all_rows() for number in numbers))
-                known = rows if known is None else known & rows
-    odd = bytes(segment.column("facts", "B")).translate(bytes(fact & ODD_WORDS for fact in range(256)))
-    return None if known is None else known.union(ordinals_in(odd))  # a word too long for it may hold anything
-
-
-def naming(view: View, name: str, allowed: bytes) -> bytes:
-    """The allowed documents whose text holds a name, whatever its case (it is folded), as a mask."""
-    ordinals = [doc.ordinal for doc in view.tail.docs if allowed[doc.ordinal]]
-    for segment in view.index.segments:
-        rows = rows_holding(segment, name)
-        named = (segment.first + row for row in (range(segment.n_docs) if rows is None else sorted(rows)))
-        ordinals += filter(allowed.__getitem__, named)
-    found = readable_records(view, ordinals, lambda: None)
-    return mask_of((doc.ordinal for doc, record in found if name in fold(record["text"])), view.n_docs())
+                lists = [segment.postings_at(number) for number in numbers]
+                few = mask_of(chain.from_iterable(postings.rows for postings in lists), n_docs)
+                known = common(known, either(few, *(each.column.translate(PRESENT) for each in lists if each.column)))
+    odd = bytes(segment.column("facts", "B")).translate(bytes(255 * bool(fact & ODD_WORDS) for fact in range(256)))
+    return either(known, odd)  # a word too long for the vocabulary may hold anything
 
 
 class Projects:
@@ -3257,7 +3258,10 @@ def in_scope(view: View, scope: Scope) -> bytes:
             fitting = (o for o in ordinals_in(common(*masks)) if view.value(o, name) == wanted)
             masks.append(mask_of(fitting, view.n_docs()))
     if scope.entity:
-        masks.append(naming(view, scope.entity, common(*masks)))
+        holding = [rows_holding(segment, scope.entity) for segment in view.index.segments]
+        ordinals = ordinals_in(common(*masks, b"".join([*holding, b"\xff" * len(view.tail.docs)])))
+        texts = ((doc.ordinal, record["text"]) for doc, record in readable_records(view, ordinals, lambda: None))
+        masks.append(mask_of((ordinal for ordinal, text in texts if scope.entity in fold(text)), view.n_docs()))
     return common(*masks)
 
 
@@ -3955,12 +3959,11 @@ def candidates(view: View, scope: Scope, clauses: Sequence[Sequence[str]]) -> It
         """(time, ordinal), both negated, and whether it is a document: the first is a mark to wait at."""
         first, at_s = segment.first, segment.column("at_s", "d")
         yield -segment.newest_s, -(first + segment.n_docs), False
-        left = set(ordinals_in(allowed[first : first + segment.n_docs]))
+        left = allowed[first : first + segment.n_docs]
         for n_asked, clause in enumerate(clauses):
-            if left and (not n_asked or len(left) > FEW_DOCS):
-                options = [rows_holding(segment, literal) for literal in clause]
-                left = left if None in options else left.intersection(set().union(*filter(None, options)))
-        heap = [(-at_s[row], -(first + row), True) for row in left]
+            if 255 in left and (not n_asked or left.count(255) > FEW_DOCS):
+                left = common(left, either(*(rows_holding(segment, literal) for literal in clause)))
+        heap = [(-at_s[row], -(first + row), True) for row in ordinals_in(left)]
         heapify(heap)
         while heap:
             yield heappop(heap)
