@@ -1450,7 +1450,7 @@ class Log:
         for path, n_bytes, lost in [*files, *((self.places.archive(n), 0, 0) for n in self.manifest["archives"])]:
             size = file_size(path)
             lost = max(lost, n_bytes - size)
-            problem = "missing" if size < 0 else f"cut short: {lost:,} bytes of it are gone" if lost > 0 else ""
+            problem = "missing" if size < 0 else f"cut short by {counted(lost, 'byte')}" if lost > 0 else ""
             if problem:
                 yield {"file": os.path.basename(path), "problem": problem, "repairable": False}
 
@@ -4219,9 +4219,9 @@ atlassian-token ATATT3 ATCTT3 | frameio-token fio-u- | duffel-token duffel_live_
 pscale_tkn_ pscale_pw_ pscale_oauth_ ; [\w.=-]{36,} | stytch-secret secret-live- secret-test- | pubnub-key sec-c- |
 typeform-token tfp_ ; [A-Za-z0-9+/=]{16,} | stripe-key whsec_ | login-url cG9zdGdyZX bXlzcWw6Ly bW9uZ29kYi cmVkaXM
 YW1xcD ; [A-Za-z0-9+/=]{32,} | grafana-token glc_ | elastic-key essu_ | aws-bedrock-key ABSK ; [\w+/=-]{40,} |
-sentry-token sntrys_ | fly-token fm2_ | onepassword-token ops_eyJ ; [0-9a-fA-F]{32,}(?:-\w+)?(?![\w-]) | mailgun-key
-key- | databricks-token dapi | pulumi-token pul- | lob-key live_ | checkly-key cu_ | firecrawl-key fc- | brevo-key
-xkeysib- xsmtpsib- | mailersend-key mlsn. | supabase-key sbp_ | digitalocean-token dop_v1_ doo_v1_ dor_v1_ |
+sentry-token sntrys_ | fly-token fm2_ | onepassword-token ops_eyJ ; [0-9a-fA-F]{32,}(?:-\w+)?(?![A-Za-z0-9]) |
+mailgun-key key- | databricks-token dapi | pulumi-token pul- | lob-key live_ | checkly-key cu_ | firecrawl-key fc- |
+brevo-key xkeysib- xsmtpsib- | mailersend-key mlsn. | supabase-key sbp_ | digitalocean-token dop_v1_ doo_v1_ dor_v1_ |
 shopify-token shpat_ shpca_ shppa_ shpss_ | sentry-token sntryu_ | rubygems-key rubygems_ | buildkite-token bkua_ bkct_
 bkaj_ | trello-token ATTA | sourcegraph-token slk_ sgd_ | sonar-token squ_ sqp_ sqa_ | shippo-token shippo_live_
 shippo_test_ | rootly-key rootly_ | clojars-token CLOJARS_ | intra42-secret s-s4t2ud- s-s4t2af- ; [0-9a-f-]{36} |
@@ -4230,16 +4230,16 @@ access-production- ; [0-9a-f]{24}-[0-9a-f]{34,} | postman-key PMAK- | cloudflare
 (?=\w{40})[A-Za-z0-9]{2,32}_[A-Za-z0-9]{8,} | grafana-token glsa_ | circleci-token CCIPAT_ CCIPRJ_ | pinecone-key pcsk_
 | langsmith-key lsv2_pt_ lsv2_sk_ | cockroach-key CCDB1_ | vercel-token vercel_blob_rw_ | zuplo-key zpka_ |
 logfire-token pylf_v1_ | packagist-token packagist_ ; [A-Z0-9]{16}(?![A-Za-z0-9/+]) | aws-access-key AKIA ASIA ;
-[A-Z0-9]{25,32}(?![\w-]) | octopus-key API- | newrelic-key NRAK- ; [A-Za-z0-9]{32}(?![A-Za-z0-9]) | tencent-key AKID |
-crates-token cio | bitbucket-token ATBB | pangea-token pts_ ; [A-Za-z0-9]{43}(?![A-Za-z0-9]) | notion-token secret_ |
-nuget-key oy2 ; [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) | alibaba-key LTAI ; [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) | jfrog-key
-AKCp ; [\w-]{56,64}(?![\w+/=-]) | square-token EAAA ; (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} | fireworks-key fw_ ;
-(?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} | resend-key re_ ; (?=[\w-]{0,30}[0-9])[\w-]{43}(?![\w-]) | voyage-key
-pa- ; (?=[A-Z][\w-]{0,30}[0-9])[\w-]{38}(?![\w-]) | yandex-key YC ; [0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} |
-github-token ghs_ ; (?:services|workflows|triggers)/([\w/-]{20,}) | slack-webhook hooks.slack.com/ ;
-\d{10,20}/([\w-]{40,}) | discord-webhook /api/webhooks/ ; \w+/([\w@/-]{60,}) | teams-webhook .webhook.office.com/ ;
-[\w-]{16,64}\.[\w-]{16,64} | sendgrid-key SG. ; (?<=[0-9]{8}:AA)[\w-]{30,40} | telegram-token :AA ;
-(?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} | doppler-token dp. ;
+[A-Z0-9]{25,32}(?![A-Za-z0-9]) | octopus-key API- | newrelic-key NRAK- ; [A-Za-z0-9]{32}(?![A-Za-z0-9]) | tencent-key
+AKID | crates-token cio | bitbucket-token ATBB | pangea-token pts_ ; [A-Za-z0-9]{43}(?![A-Za-z0-9]) | notion-token
+secret_ | nuget-key oy2 ; [A-Za-z0-9]{16,24}(?![A-Za-z0-9]) | alibaba-key LTAI ; [A-Za-z0-9]{65,75}(?![A-Za-z0-9+/]) |
+jfrog-key AKCp ; [\w-]{56,64}(?![\w+/=-]) | square-token EAAA ; (?=[A-Za-z]{0,20}[0-9])[A-Za-z0-9]{22,} | fireworks-key
+fw_ ; (?=\w{0,24}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,} | resend-key re_ ; (?=[\w-]{0,30}[0-9])[\w-]{43}(?![A-Za-z0-9_-])
+| voyage-key pa- ; (?=[A-Z][\w-]{0,30}[0-9])[A-Za-z0-9_-]{38}(?![A-Za-z0-9_-]) | yandex-key YC ;
+[0-9]{1,12}_[\w-]{20,}(?:\.[\w-]{20,}){2} | github-token ghs_ ; (?:services|workflows|triggers)/([\w/-]{20,}) |
+slack-webhook hooks.slack.com/ ; \d{10,20}/([\w-]{40,}) | discord-webhook /api/webhooks/ ; \w+/([\w@/-]{60,}) |
+teams-webhook .webhook.office.com/ ; [\w-]{16,64}\.[\w-]{16,64} | sendgrid-key SG. ; (?<=[0-9]{8}:AA)[\w-]{30,40} |
+telegram-token :AA ; (?:pt|st|ct|sa|scim|audit)\.(?:[\w-]{2,35}\.)?[A-Za-z0-9]{40,} | doppler-token dp. ;
 [a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,} | tailscale-key tskey- ; (?<=[A-Za-z0-9]{14}\.atlasv1\.)[\w-]{60,} |
 terraform-token .atlasv1. ; (?:\w{5,16}_)?[0-9a-f]{40} | sourcegraph-token sgp_ ; [A-Z0-9]{8,24}\.[A-Z0-9]{64} |
 dynatrace-token dt0c01. dt0s01. dt0s16. ; [A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3} |
@@ -4263,9 +4263,11 @@ NAMED_VENDORS = (
     ("discord-token", "discord", ".", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
     ("azure-secret", "q~", "~", r"Q~(?<=[0-9]Q~)([\w.~-]{31,34})(?![\w~-])"),
     ("azure-sas", "sig=", "sig=", r"sig=(?<=[?&;]sig=)([A-Za-z0-9%+/]{40,}=*)"),
-    ("azure-devops-token", "azdo", "AZDO", r"(?<![A-Za-z0-9])[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
+    ("azure-devops-token", "azdo", "AZDO",
+     r"(?:(?<![A-Za-z0-9])|(?<=%2[0-9A-F]))[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
     ("azure-storage-key", "+ast", "+ASt", r"(?<![\w+/])[A-Za-z0-9+/]{76}\+ASt[A-Za-z0-9+/]{6}=="),
-    ("maxmind-key", "_mmk", "_mmk", r"(?<![A-Za-z0-9])[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk(?!\w)"),
+    ("maxmind-key", "_mmk", "_mmk",
+     r"(?:(?<![A-Za-z0-9])|(?<=%2[0-9A-F]))[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk(?![A-Za-z0-9_])"),
     ("airtable-token", "airtable", "pat", r"pat(?<!\wpat)[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
     ("mailchimp-key", "-us", "-us", r"(?<![0-9a-f])[0-9a-f]{32}-us[0-9]{1,2}(?![\w-])"),
     ("asana-token", "asana", "/1", r"[12]/(?<!\d[12]/)\d{16}(?:/\d{16})?:[0-9a-f]{32}(?!\w)"),
@@ -4345,7 +4347,7 @@ def clues(text: str, is_typed: bool) -> set[str]:
         # One pass over the pieces between signs, where each of 200 prefixes would need its own.
         joined = "_".join(runs)
         ends = {piece[-3:] for piece in joined.replace("_", "-").replace(".", "-").split("-")}
-        ends.update([end[1:] for end in ends if end[:1] in "nrtbfmDF"])  # behind \n, a colour, %3D
+        ends.update([end[1:] for end in ends])  # behind =, \n, a colour, %3D, a letter of another script
         gates = {"", *ends} & GATES.keys()
         found.update([prefix.lower() for gate in gates for prefix in GATES[gate] if prefix in joined])
         found.update([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
@@ -12673,6 +12675,8 @@ def erase_command(call: Call, options: Any) -> int:
     places, wanted_ids = call.store.places, options.insight_id
     if not (wanted_ids or options.session or options.project or options.query.strip()):
         raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
+    if options.undo:
+        raise UsageError("--undo brings back what is forgotten; what --erase deletes never comes back")
     view = View(places).refresh()
     if not options.dry_run:
         drain_spool(Keeper(view))  # what nobody has read yet is to be found too
@@ -12741,6 +12745,14 @@ def print_refused(refused: Sequence[str]) -> None:
         print_note(f"not imported: {len(refused) - 20:,} more")
 
 
+def view_to_import(call: Call) -> View:
+    """A view for an import to write to without end. What a killed import or an older version left is indexed first."""
+    view = View(call.store.places)
+    if is_behind(call.store.places):
+        index_now(view, call.progress)
+    return view
+
+
 def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
     """Saves transcripts; 1 when some could not be read."""
     unsaved = [path for path in paths if not is_saved(call.store.places, path)]
@@ -12750,7 +12762,7 @@ def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
         print_answer(Answer(text, {"transcripts": len(paths), "unsaved": len(unsaved), "n_bytes": n_bytes}),
                      options.json)
         return 0
-    done = import_transcripts(call.store.write_view, paths, call.progress)
+    done = import_transcripts(view_to_import(call), paths, call.progress)
     call.progress(0, 0, "")
     print_refused(done.refused)
     text = f"Imported {counted(done.n_new, 'chunk')} from {counted(len(unsaved), 'transcript')}; " \
@@ -12781,7 +12793,7 @@ def import_command(call: Call, options: Any) -> int:
         print_answer(Answer(text, counts), options.json)
         return 0
     import_domains(call.store.places, options.path)
-    done = import_items(call.store.write_view, items, project.name, call.progress, project.identity)
+    done = import_items(view_to_import(call), items, project.name, call.progress, project.identity)
     call.progress(0, 0, "")
     print_refused(done.refused)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
@@ -12842,6 +12854,8 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
             problem["repaired"] = done.set_aside or "mended"
         elif accept and not problem["repairable"]:
             problem["repaired"] = "accepted"
+        elif done.lost and " is lost: " in problem["problem"]:
+            problem["repaired"] = "purged"
     if done.lost:
         problems.append({"file": done.set_aside, "repaired": "purged; this file has what is left",
                          "problem": f"texts that are lost: {', '.join(done.lost)}"})
@@ -12862,10 +12876,10 @@ def verify_command(call: Call, options: Any) -> int:
     problems += copies
     left = sum("repaired" not in problem for problem in problems)
     summary = f"{counted(len(problems), 'problem')}, {left} left." if problems else "No damage."
-    if left and not repair:
-        summary += " `rlm.py verify --repair` sets damaged bytes aside;"
-    if left and not accept:
-        summary += " --accept takes as it is what somebody changed or cut."
+    if left and not (repair and accept):
+        hints = ["`rlm.py verify --repair` sets damaged bytes aside"] * (not repair)
+        hints += ["`rlm.py verify --accept` takes as it is what somebody changed or cut"] * (not accept)
+        summary += f" {'; '.join(hints)}."
     print_answer(Answer("\n".join([*map(problem_text, problems), *filter(None, [refused]), summary]),
                         {"problems": problems, "n_left": left}), options.json)
     return 1 if left else 0
@@ -13088,7 +13102,7 @@ def completion_command(_: Call, options: Any) -> int:
 def import_past(call: Call) -> str:
     """What was imported of the client's past conversations, in words."""
     paths = transcript_paths(os.path.join(claude_folder(), "projects"))
-    done = import_transcripts(call.store.write_view, paths, call.progress)
+    done = import_transcripts(view_to_import(call), paths, call.progress)
     call.progress(0, 0, "")
     refused = f", {len(done.refused)} could not be read" if done.refused else ""
     return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths), 'transcript')}{refused}."
@@ -13133,8 +13147,7 @@ def install_command(call: Call, options: Any) -> int:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
         return 0
     imported = "" if options.no_import else import_past(call)
-    if is_behind(places):  # an older version's index is of no use to the hooks
-        index_now(call.store.write_view, call.progress)
+    view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, "Restart Claude Code to use it."]))
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}

@@ -164,7 +164,7 @@ class AdoptTest(DamageCase):
                 for command in (("compact",), ("verify", "--repair")):
                     code, out = self.main(*command)
                     self.assertEqual(code, 1)
-                    self.assertRegex(out, "(missing|cut short).*verify --accept" if command[0] == "compact" else "gone|mis")
+                    self.assertRegex(out, "(missing|cut short).*verify --accept" if command[0] == "compact" else "cut short by|mis")
                 with mock.patch.object(rlm, "now", lambda: rlm.time.time() + 400 * rlm.DAY_S):
                     self.main("retention-run")
                 self.assertEqual({n: rlm.read_file(os.path.join(self.places.memory, n)) for n in before}, before)
@@ -193,7 +193,7 @@ class LengthTest(DamageCase):
         n_lost = len(log) - len(log) * 2 // 5
 
         def assert_told() -> None:
-            self.assertIn(f"cut short: {n_lost:,} bytes of it are gone", " ".join(self.problems()))
+            self.assertIn(f"cut short by {n_lost:,} byte", " ".join(self.problems()))
             self.assertEqual(self.main("verify")[0], 1)
             self.assertEqual(self.call("rlm_status").data["lost_bytes"], n_lost)
             self.assertIn(f"{n_lost:,} bytes of the log lost", self.main("status")[1])
@@ -329,6 +329,17 @@ class RepairTest(DamageCase):
         self.assertEqual((store[1], "manifest.json is damaged" in store[2]), ("fail", True))
         rlm.repair(self.places)
         self.assertEqual((self.problems(), self.texts()), ([], texts))
+
+    def test_what_a_lost_archive_held_is_accepted_as_lost(self) -> None:
+        ids = [self.chunk(f"text {i} é") for i in range(5)]
+        self.archive(*ids)
+        rlm.rewrite(self.view())
+        os.unlink(self.archive_path())
+        code, out = self.main("verify", "--accept")
+        self.assertEqual(code, 0, out)
+        self.assertIn(" 0 left", out)
+        self.assertIn(ids[0], out)
+        self.assertEqual((self.main("verify")[0], self.problems()), (0, []))
 
     def test_of_a_damaged_archive_member_the_rest_is_kept_and_the_lost_are_named(self) -> None:
         texts = {self.chunk(f"text {i} {os.urandom(300).hex()} é"): "" for i in range(30)}

@@ -340,6 +340,13 @@ class EverywhereTest(EraseCase):
         self.assertIn(b"an error", rlm.read_file(self.places.hooks_log()))
         self.assertEqual(len(json.loads(self.cli("forget", "--undo", forgotten, "--json").stdout or b"{}")), 0)
 
+    def test_what_is_erased_is_not_brought_back_and_a_question_for_it_erases_nothing(self) -> None:
+        doc_id = self.ids()[0]
+        done = self.cli("forget", "--erase", "--undo", "--yes", doc_id)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"never comes back", done.stderr)
+        self.assertIn(doc_id, self.ids())
+
     def test_what_a_tool_was_told_goes_from_the_copy_of_the_conversation_too(self) -> None:
         fact, text = f"We call it {WORD} now, never é", f"the notes of {WORD} é\nin two lines"
         self.ok("forget", "--erase", "--yes", *self.ids())

@@ -4,6 +4,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import unittest
 import unittest.mock
@@ -212,6 +213,16 @@ class JsonLinesTest(ImportCase):
         self.assertEqual(told[:2], [rlm.IMPORT_ITEMS, 2 * rlm.IMPORT_ITEMS])
         view = self.view()
         self.assertEqual((view.n_docs(), len(view.tail)), (n_lines, 0))
+
+    def test_an_import_goes_on_where_one_was_killed_before_it_was_indexed(self) -> None:
+        size = rlm.READ_MAX_BYTES // 8 + 1
+        path = self.write("in.jsonl", b"".join(line(text=f"text {n} " + "word " * (size // 5)) for n in range(9)))
+        self.assertEqual(self.cli("import", path).returncode, 0)
+        shutil.rmtree(self.places.index)
+        more = self.write("more.jsonl", line(text="one more é"))
+        done = self.cli("import", more)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(len(self.view().tail), 0)
 
 
 class SourceTest(ImportCase):

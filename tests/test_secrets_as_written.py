@@ -251,6 +251,16 @@ class AsWrittenTest(unittest.TestCase):
                     self.assertNotIn(secret, rlm.redact(framed), framed)
             self.assertNotIn(secret, str(rlm.redact_value({"content": [{"text": text}]})))
 
+    def test_tokens_go_behind_and_before_any_sign_and_letters_of_another_script(self) -> None:
+        kept = []
+        for token in VENDORS:
+            secret = token.split("/", 3)[-1] if "://" in token else token
+            for before in ("", "X=", "a:", "/", "$", "*", "+", "!", "~", "%20", "%22", "\u2192", "\u306f", "\xe9", "12\u2192", '"'):
+                for after in ("", "\xe9", "\u3067\u3059", '"', "'", ",", "\u3002", ")"):
+                    text = f"it is {before}{token}{after} so"
+                    kept += [text] if secret in rlm.redact(text) else []
+        self.assertEqual(kept, [])
+
     def test_look_alikes_stay(self) -> None:
         self.assertEqual([(text, rlm.redact(text)) for text in LOOK_ALIKES if rlm.redact(text) != text], [])
 
