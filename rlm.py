@@ -4649,9 +4649,9 @@ def judge(name: str, value: str, quoted: bool, env: bool) -> str:
 # What lies between a name and its value; the groups tell in which language.
 ESCAPE = r"(?:\x1b|\\{1,15}u001b)\[[0-9;]{0,20}[mK]"  # a colour of a terminal
 GAP = rf"(?:[ \t]|{ESCAPE}){{0,60}}"
-ASSIGNMENT = (
-    rf"(?:(?P<sign>[\"'`\\\])]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
-    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=：＝]){GAP}"
+ASSIGNMENT = (  # the stars are those of **Password:** in Markdown
+    rf"(?:(?P<sign>[\"'`\\\])*]{{0,20}}{GAP}(?:\[(?!redacted:)[^\]\n]{{0,40}}\][ \t]?)?"
+    rf"(?::[ \t]{{0,4}}(?:&'?|\*)?[A-Za-z_][\w.\[\]|<>?]{{0,40}}[ \t]{{1,4}}=(?!=)|=>|:=|[=!]==?|[:=：＝])\*{{0,3}}{GAP}"
     r"(?:[|>][+-]?[ \t]{0,9}(?:\r?\n|(?:\\{1,15}r)?\\{1,15}n)[ \t]{1,40}"  # a block of YAML
     r"|\{[^{}]{0,200}?\\{0,15}[\"'][Vv]alue\\{0,15}[\"'][ \t]?:[ \t]?)?)"  # {"password": {"value": "..."}}
     r"|(?P<entry>\\{0,15}[\"']?,?(?:\s|\\[nrt]){0,40}\\{0,15}[\"']?[Vv]alue\\{0,15}[\"']?[ \t]?[:=][ \t]?)"
@@ -4791,7 +4791,7 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
         return at, at, "", on
     kind = ""
     if found:
-        sign = PATTERNS[ESCAPE].sub("", found["sign"] or "")
+        sign = PATTERNS[ESCAPE].sub("", found["sign"] or "").strip("*")
         env = is_env(text, found, name, start, sign)
         begin, end = value_place(text, found, start, sign, env)
         form = text[start - 1 : start] == "&" and sign == "="

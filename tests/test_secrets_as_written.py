@@ -16,6 +16,7 @@ UUID = "-".join((rnd(8, HEX), rnd(4, HEX), "4" + rnd(3, HEX), rnd(4, HEX), rnd(1
 
 TOLD = [
     (text, secret) for secret in (P, Q, W) for text in (
+        "**Password:** `%s`", "- **Root password**: %s",
         "my password is %s", "My password is %s.", "the password is %s", "the root password is %s, ok?", "password is: %s",
         "The admin password was %s until May", "the passphrase is %s", "the password for the staging database is %s",
         "password for bob: %s", "password (staging): %s", "use password %s to log in", "use the password `%s` for it",
