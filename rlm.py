@@ -5119,7 +5119,7 @@ def one_of(what: str, value: str, choices: Sequence[str]) -> str:
 def auto_summary(text: str) -> str:
     """The first line that says something: no rule, fence or front matter mark; without heading marks."""
     lines = (line.strip().lstrip("#>*-=~`+|/ \t") for line in text[:4000].split("\n"))
-    return plain(one_line(next((line for line in lines if sum(c.isalnum() for c in line) >= 3), text)))
+    return plain(one_line(next((line for line in lines if sum(map(str.isalnum, line)) >= 3), text)))
 
 
 # -- saving -----------------------------------------------------------------
