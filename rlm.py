@@ -6379,11 +6379,11 @@ def missing_text(missing: dict[str, list[str]]) -> str:
 def nothing_found(query: Query, project: str) -> str:
     """What to try instead of a query without results: words of the store, other projects."""
     view, nothing = query.view, f"Nothing matches {one_line(query.text, 80)!r}"
-    if not any(view.alive_mask()):
-        if next(view.log.problems(), None):
-            return nothing + ": the log has lost all or some of it; `rlm.py verify` tells what."
-        return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
     hints = [missing_text(query.missing)] if query.missing else []
+    if next(view.log.problems(), None):
+        hints.append("files of the memory are missing or cut short: `rlm.py verify` tells which")
+    elif not any(view.alive_mask()):
+        return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()

@@ -335,6 +335,7 @@ class RepairTest(DamageCase):
         self.archive(*ids)
         rlm.rewrite(self.view())
         os.unlink(self.archive_path())
+        self.assertIn("missing or cut short", self.call("rlm_search", query="text").text)
         code, out = self.main("verify", "--accept")
         self.assertEqual(code, 0, out)
         self.assertIn(" 0 left", out)
