@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import functools
+import io
 import json
 import os
 import select
@@ -179,6 +181,24 @@ class TempHome(unittest.TestCase):
         client = McpClient(self.home, **options)
         self.addCleanup(client.close)
         return client
+
+
+class InProcess(TempHome):
+    """Commands in this process. Nothing here needs the disk itself, so nobody waits for it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for name in ("sync", "sync_folder"):
+            patch = mock.patch.object(rlm, name, lambda _: None)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def main(self, *arguments: str) -> tuple[int, str]:
+        """Runs a command in this process; exit code and what it printed."""
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = rlm.main(list(arguments))
+        return code, out.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 class McpClient:

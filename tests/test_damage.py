@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
 import os
 import random
@@ -15,26 +14,12 @@ from typing import Any
 from unittest import mock
 
 from tests import old_store
-from tests.support import HARD, TempHome, everything, rlm
+from tests.support import HARD, InProcess, everything, rlm
 from tests.test_faults import small_disk
 
 
-class DamageCase(TempHome):
+class DamageCase(InProcess):
     """Tests in one process; nobody waits for the disk."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        for name in ("sync", "sync_folder"):
-            patch = mock.patch.object(rlm, name, lambda _: None)
-            patch.start()
-            self.addCleanup(patch.stop)
-
-    def main(self, *arguments: str) -> tuple[int, str]:
-        """Runs a command in this process; exit code and what it printed."""
-        out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = rlm.main(list(arguments))
-        return code, out.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
     def problems(self) -> list[str]:
         """What verify finds, in words."""

@@ -1,8 +1,6 @@
 """The log is the truth: cut, damaged, rolled or without its index and manifest, it gives back all it holds."""
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import random
@@ -12,18 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, TempHome, everything, rlm
+from tests.support import HARD, InProcess, everything, rlm
 
 
-class LogCase(TempHome):
+class LogCase(InProcess):
     """Tests in one process: nothing here needs the disk itself, so nobody waits for it."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        for name in ("sync", "sync_folder"):
-            patch = mock.patch.object(rlm, name, lambda _: None)
-            patch.start()
-            self.addCleanup(patch.stop)
 
     def put_log(self, data: bytes, number: int = 1) -> None:
         """Makes *data* the log file's content, in place, as if no more had ever been acknowledged."""
@@ -31,13 +22,6 @@ class LogCase(TempHome):
             file.truncate(0)
             file.write(data)
         os.truncate(self.places.lock(), 0)
-
-    def main(self, *arguments: str) -> tuple[int, str]:
-        """Runs a command in this process; exit code and what it printed."""
-        out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = rlm.main(list(arguments))
-        return code, out.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
     def ids(self) -> list[str]:
         """The ids of all that is alive, as a new process sees it."""

@@ -19,6 +19,7 @@ from collections import Counter
 
 from tests.bench.bench_memory import head, row
 from tests.support import RLM
+from tests.test_layout import names_called_once
 
 BANNER = re.compile(r"^# =+\n# +(\d+)\. (.+)\n# =+$", re.MULTILINE)
 PYTHON = getattr(sys, "_base_executable", "") or sys.executable  # not a venv's, which takes longer to start
@@ -39,26 +40,13 @@ class House:
         self.n_lines = {title: end - start for (start, title), end in zip(self.titles.items(), ends)}
         functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
         self.n_functions = Counter(self.section_of(node.lineno) for node in functions)
-        single = self.called_once(tree)
+        single = names_called_once(tree)
         self.n_called_once = Counter(self.section_of(node.lineno) for node in tree.body
                                      if isinstance(node, Function) and node.name in single)
 
     def section_of(self, line: int) -> str:
         """The title of the section that the line is in."""
         return self.titles[max(start for start in self.titles if start <= line)]
-
-    @staticmethod
-    def called_once(tree: ast.Module) -> set[str]:
-        """The module's functions with one call and no other use, their own bodies not counted."""
-        uses: Counter[str] = Counter()
-        calls: Counter[str] = Counter()
-        for top in tree.body:
-            for node in ast.walk(top):
-                if isinstance(node, ast.Name) and node.id != getattr(top, "name", ""):
-                    uses[node.id] += 1
-                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    calls[node.func.id] += 1
-        return {name for name in uses if uses[name] == calls[name] == 1}
 
 
 def print_sections(houses: list[House]) -> None:
