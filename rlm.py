@@ -6593,36 +6593,53 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str,
     return Answer("\n".join(([note] if note else []) + parts), data)
 
 
+class Alarm(BaseException):
+    """A deadline that is over, while still in its block: no Exception, since those are caught on the way."""
+
+
 class Deadline:
     """A `with` block that is ended by TimedOut after some seconds, even inside one call of `re`.
 
     The regex engine looks for signals every few thousand steps, so an alarm's handler can raise out of it; that works
-    in the main thread only. Elsewhere the block must not need it (see `is_quick`).
+    in the main thread only. Elsewhere the block must not need it (see `is_quick`). A block inside another's leaves that
+    one its time.
     """
 
-    __slots__ = ("timeout_s", "what", "hint", "before", "armed")
+    __slots__ = ("timeout_s", "what", "hint", "before", "outer_end_s", "armed")
 
     def __init__(self, timeout_s: float, what: str, hint: str = "") -> None:
         self.timeout_s = timeout_s
         self.what = what
         self.hint = hint  # what the user can do
+        self.outer_end_s = 0.0  # when the deadline around this one is over, by perf_counter
         self.armed = False
 
     def __enter__(self) -> None:
         def ring(*_: object) -> None:
-            raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}")
+            raise Alarm(self)
 
         try:
             self.before = signal.signal(signal.SIGALRM, ring)
         except ValueError:  # not the main thread
             return
         self.armed = True
-        signal.setitimer(signal.ITIMER_REAL, max(self.timeout_s, 0.001))
+        outer_s = signal.getitimer(signal.ITIMER_REAL)[0]
+        self.outer_end_s = time.perf_counter() + outer_s if outer_s else 0.0
+        self.arm(min(self.timeout_s, outer_s or self.timeout_s))
 
-    def __exit__(self, *_: object) -> None:
+    @staticmethod
+    def arm(timeout_s: float) -> None:
+        """Rings then, and every second after that: what cleans up after the first time may wait for ever, too."""
+        signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 0.001), 1.0)
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         if self.armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
+            if self.outer_end_s:
+                self.arm(self.outer_end_s - time.perf_counter())
+        if isinstance(error, Alarm) and error.args[0] is self:
+            raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}") from None
 
 
 def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answer:
@@ -8452,14 +8469,15 @@ MESSAGES = {
         "task": "The task, in the user's words{at}:", "since": "Said by the user since:", "tasks": "Task list:",
         "files": "Files, most recent first:", "changed": "{path} (changed)", "earlier": "Asked before:",
         "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
-        "words": "Claude's last words: ", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
+        "words": "Claude's last words:", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
         "ids": "The full text of this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
         "more": "… {n} more", "ago": "{age} ago",
         "saved": "The full text of this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
                  "rlm_peek(ID) gives each back word for word, rlm_search finds more.",
         "spooled": "The full text of this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
                    "rlm_grep, rlm_sessions (session {session}).",
-        "thread": "rlm's memory of project {project}: {n} memories (rlm_search finds them, rlm_peek ID reads one).",
+        "thread": "rlm's memory of project {project}: {n} {noun} (rlm_search finds, rlm_peek ID reads).",
+        "memory": "memory", "memories": "memories",
         "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
@@ -8470,7 +8488,7 @@ MESSAGES = {
         "tasks": "Liste des tâches :", "files": "Fichiers, du plus récent au plus ancien :",
         "changed": "{path} (modifié)", "earlier": "Demandé auparavant :",
         "commands": "Dernières commandes, la plus récente d'abord :", "errors": "Erreurs non résolues :",
-        "words": "Derniers mots de Claude : ", "folder": "Dossier de travail : {folder}{branch}.",
+        "words": "Derniers mots de Claude :", "folder": "Dossier de travail : {folder}{branch}.",
         "branch": ", branche {name}",
         "ids": "Le texte complet de cette conversation est en mémoire (rlm_peek ID) : ",
         "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
@@ -8478,7 +8496,8 @@ MESSAGES = {
                  "dans le résumé : rlm_peek(ID) rend chacun mot pour mot, rlm_search trouve le reste.",
         "spooled": "Le texte complet de cette conversation est conservé par rlm et sera bientôt consultable : "
                    "rlm_search, rlm_grep, rlm_sessions (session {session}).",
-        "thread": "Mémoire rlm du projet {project} : {n} souvenirs (rlm_search les trouve, rlm_peek ID en lit un).",
+        "thread": "Mémoire rlm du projet {project} : {n} {noun} (rlm_search trouve, rlm_peek ID lit).",
+        "memory": "souvenir", "memories": "souvenirs",
         "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
@@ -8495,7 +8514,8 @@ MESSAGES = {
                  "rlm_peek(ID) で原文が戻り、rlm_search で他も見つかります。",
         "spooled": "この会話の全文は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、rlm_sessions"
                    "（セッション {session}）。",
-        "thread": "プロジェクト {project} の rlm メモリ：{n} 件（rlm_search で検索、rlm_peek ID で全文）。",
+        "thread": "プロジェクト {project} の rlm メモリ：{n} {noun}（rlm_search で検索、rlm_peek ID で全文）。",
+        "memory": "件", "memories": "件",
         "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
@@ -8510,9 +8530,51 @@ def message(key: str, **values: object) -> str:
     return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
 
 
+HANDOFF_BYTES = 4096
+# What nobody sees though Python takes it for printable: joiners, fillers, blanks among letters.
+UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
+TAG_END = "[>＞﹥]"
+TAG = rf"[<＜﹤](?=\s*[/!?／！？]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
+LIKE_OURS = r"\bi-[0-9a-f]|\d-\d\d_|\d\s?(?:s|mo?|h|d|y|min)\W*(?:ago|前)|il y a \d"  # an id, or an age
+BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
+QUOTES = str.maketrans('"“”„‟＂″', "'" * 7)
+
+
+def shown_char(char: str) -> str:
+    """The character, or what stands for one that is not seen: a space, U+FFFD for half a character, or nothing."""
+    if not char.isprintable():
+        return " " if char.isspace() or char < "\xa0" else "\ufffd" if "\ud800" <= char < "\ue000" else ""
+    return "" if char in UNSEEN_LETTERS or "\ufe00" <= char < "\ufe10" or char >= "\U000e0000" else char
+
+
+def foreign(text: str, limit: int = 300) -> str:
+    """What others wrote, as a hook may show it to a model: on one line, cut, without anything that nobody sees.
+
+    What looks like a tag, or like the ids and ages that we give, is made to look different.
+    """
+    text = text[: 4 * limit]
+    text = text if text.isascii() and text.isprintable() else "".join(map(shown_char, text))
+    if not {"<", "＜", "﹤"}.isdisjoint(text):  # importing re costs as much as a short hook
+        text = re.sub(f"‹([^<>＜＞﹤﹥‹›]*){TAG_END}", r"‹\1›", re.sub(TAG, "‹", text))
+    plainer = text.translate(BRACKETS)
+    return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
+
+
+def quoted(text: str, limit: int = 300) -> str:
+    """The same in quotes, which nothing in it can close."""
+    return f'"{foreign(text, limit).translate(QUOTES)}"'
+
+
+def marked_lines(text: str) -> str:
+    """What was said, line by line behind marks, so that no line of it can pass for one of ours."""
+    lines = text[: 2 * HANDOFF_BYTES].strip("\r\n").split("\n")
+    indents = (line[: len(line) - len(line.lstrip(" "))] for line in lines)
+    return "".join(f"\n> {indent}{foreign(line, HANDOFF_BYTES)}" for indent, line in zip(indents, lines))
+
+
 def cut_bytes(text: str, limit: int) -> str:
     """The text, or its beginning and an ellipsis that together fit *limit* bytes of UTF-8."""
-    data = text.encode("utf-8")
+    data = text.encode("utf-8", "replace")
     if len(data) <= limit:
         return text
     return data[: max(0, limit - 3)].decode("utf-8", "ignore").rstrip() + "…" if limit >= 3 else ""
@@ -8544,25 +8606,26 @@ def ids_text(chunk_ids: Sequence[str], limit: int) -> str:
 
 def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
     """The parts of a hand-off by importance: the share of what is left that each may take, its title, what it says."""
-    paths = [(shown_path(f["path"], task["cwd"]), f["changed"]) for f in task["files"]]
+    paths = [(foreign(shown_path(f["path"], task["cwd"])), f["changed"]) for f in task["files"]]
     files = [message("changed", path=path) if is_changed else path for path, is_changed in paths]
-    return [(0.35, message("task", at=minute(task["at"])), "\n" + task["prompt"]),
-            (0.2, message("since"), task["meanwhile"]),
-            (0.25, message("tasks"), [f"[{t['status']}] {t['subject']}" for t in task["tasks"]]),
+    at = f" {foreign(minute(task['at']), 40)}".rstrip()
+    return [(0.35, message("task", at=at), marked_lines(task["prompt"])),
+            (0.2, message("since"), list(map(foreign, task["meanwhile"]))),
+            (0.25, message("tasks"), [f"[{foreign(t['status'], 20)}] {foreign(t['subject'])}" for t in task["tasks"]]),
             (0.35, message("files"), files),
-            (0.5, message("commands"), list(reversed(task["commands"]))),
-            (0.5, message("errors"), task["errors"]),
-            (0.7, message("words"), task["last_words"]),
-            (1.0, message("earlier"), task["earlier"])]
+            (0.5, message("commands"), [foreign(command, 600) for command in reversed(task["commands"])]),
+            (0.5, message("errors"), [foreign(error, 600) for error in task["errors"]]),
+            (0.7, message("words"), marked_lines(task["last_words"])),
+            (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
 
 
-def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes: int = 4096) -> str:
+def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes: int = HANDOFF_BYTES) -> str:
     """The open task as plain facts within the limit; "" when there is nothing to say."""
     ids = ids_text(chunk_ids, limit_bytes // 6)
     if not task:
         return ids
-    branch = message("branch", name=task["branch"]) if task["branch"] else ""
-    texts = [message("folder", folder=task["cwd"], branch=branch)] if task["cwd"] else []
+    branch = message("branch", name=quoted(task["branch"], 100)) if task["branch"] else ""
+    texts = [message("folder", folder=quoted(task["cwd"]), branch=branch)] if task["cwd"] else []
     left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, ids])
     for share, title, body in task_sections(task):
         room = int(left * share) if body and left > 120 else 0
@@ -9517,28 +9580,31 @@ def finish_erasing(view: View) -> list[str]:
     return failed
 
 
-# -- hooks: what each event does ---------------------------------------------
+# -- hooks: one event ---------------------------------------------------------
 
-SAVE_BUDGET_S = {"PreCompact": 0.4, "SessionEnd": 0.6}  # after that the rest is put aside
-CATCH_UP_S = 1.5
-HANDOFF_BYTES, BRIEF_BYTES = 4096, 1024
-TAIL_BYTES = 2 << 20  # of the transcript, in which the open task is looked for
+BRIEF_BYTES = 1024
+# After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
+CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
+TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
+LOOK_BACK_BYTES = 256 << 20  # in which the prompt is looked for that it works on
+IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 LARGE_FILE_BYTES = 500_000
+NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".pdf")  # Read shows these; they are not imported
 SHOWN_INSIGHTS, SHOWN_CHUNKS, LOOKED_AT = 4, 3, 300
-# event: the hook's file, the tools it is for, after how many seconds the client ends it, what it is for
-HOOKS: dict[str, tuple[str, str, int, str]] = {
-    "PreCompact": ("pre_compact.py", "", 60, "saves the conversation before it is compacted"),
-    "SessionStart": ("session_start.py", "", 30, "hands back what a compaction lost, or where this project stands"),
-    "UserPromptSubmit": ("user_prompt_submit.py", "", 10, "shows memories that the prompt is about"),
-    "PostCompact": ("post_compact.py", "", 30, "keeps the summary that a compaction made"),
-    "SessionEnd": ("session_end.py", "", 10, "saves the rest of the conversation"),
-    "PreToolUse": ("pre_tool_use.py", "Read", 5, "advises against reading a huge file whole"),
-    "PostToolUse": ("post_tool_use.py", "Write|Edit|MultiEdit", 5, "points from Claude's own memory to this one"),
-}
-OPTIONAL_HOOKS = ("PreToolUse", "PostToolUse")
-HOOK_DEADLINE_S = {"PreCompact": 5.0, "SessionStart": 5.0, "UserPromptSubmit": 2.0, "PostCompact": 2.0,
-                   "SessionEnd": 1.3, "PreToolUse": 1.0, "PostToolUse": 1.0}
 HOOKS_LOG_BYTES = 256 << 10
+
+
+def note_failure(places: Places, event: str, error: BaseException) -> None:
+    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
+    path = places.hooks_log()
+    try:
+        ensure_folder(places.home)
+        if file_size(path) > HOOKS_LOG_BYTES:
+            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
+        pass
 
 
 class Hook:
@@ -9572,25 +9638,83 @@ class Hook:
         """What is known of the session's transcript, {} when nothing."""
         return state_of(self.places, self.path) if self.path else {}
 
+    def change_state(self, change: Callable[[State], None]) -> None:
+        """Changes that."""
+        if not self.path:
+            return
+        name = kept_name(self.places, self.path)
+        with Lock(self.places.transcripts_lock(name), 0.4):
+            state = load_state(self.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": redact(self.path)}
+            mtime_ns = max(changed_ns(self.places.reading(name)), 0)
+            change(state)
+            save_state(self.places, name, state, mtime_ns, durable=False)
 
-def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {redact(one_line(str(error), 500))}\n"
-    path = places.hooks_log()
-    try:
-        ensure_folder(places.home)
-        if file_size(path) > HOOKS_LOG_BYTES:
-            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
-        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
-    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
-        pass
+    def find_transcript(self) -> bool:
+        """Whether the session has one; in a worktree the client names one that is not there, and writes another."""
+        if self.path and not os.path.lexists(self.path):
+            folder, name = os.path.join(claude_folder(), "projects"), os.path.basename(self.path)
+            paths = (os.path.join(folder, project, name) for project in listing(folder))
+            self.path = max(filter(os.path.isfile, paths), key=changed_ns, default=self.path)
+        return os.path.isfile(self.path)
+
+    def note(self, error: BaseException) -> None:
+        """Writes down what failed."""
+        note_failure(self.places, self.event, error)
+
+    def attempt(self, part: Callable[[], Any], otherwise: Any) -> Any:
+        """What a part of the answer gives; when that fails, it is written down, and the other parts are still told."""
+        try:
+            return part()
+        except Exception as error:
+            self.note(error)
+            self.seen_view = None  # which may have been interrupted
+            return otherwise
 
 
-def save_session(hook: Hook, until_s: float) -> bool:
+class HookRow:
+    """What is fixed for an event of the client."""
+
+    __slots__ = ("file", "what", "timeout_s", "deadline_s", "saves_s", "form", "matcher", "is_optional", "answer")
+
+    def __init__(self, event: str, what: str, timeout_s: int, deadline_s: float, saves_s: float, form: str,
+                 matcher: str, answer: Callable[[Hook], str]) -> None:
+        self.file = "".join("_" + c.lower() if c.isupper() else c for c in event)[1:] + ".py"  # in hooks/
+        self.what = what  # it is for
+        self.timeout_s = timeout_s  # after which the client ends it
+        self.deadline_s = deadline_s  # after which we do
+        self.saves_s = saves_s  # for saving; after that the rest is put aside
+        self.form = form  # "context": for Claude; "plain": the client takes it as it is
+        self.matcher = matcher  # the tools it is for
+        self.is_optional = bool(matcher)  # only with `install --advice`
+        self.answer = answer
+
+
+HOOKS: dict[str, HookRow] = {}  # by event, in the order in which they are installed
+
+
+def hook(event: str, what: str, *, timeout_s: int, deadline_s: float, saves_s: float = 0.0, form: str = "plain",
+         matcher: str = "") -> Callable[[Callable[[Hook], str]], Callable[[Hook], str]]:
+    """Makes a function the answer to an event; that and its file in hooks/ (hook_source) is all an event needs."""
+
+    def enter(answer: Callable[[Hook], str]) -> Callable[[Hook], str]:
+        HOOKS[event] = HookRow(event, what, timeout_s, deadline_s, saves_s, form, matcher, answer)
+        return answer
+
+    return enter
+
+
+# -- hooks: before a compaction ------------------------------------------------
+
+
+def save_session(hook: Hook) -> bool:
     """Saves what the session's transcripts have grown by; False when some of it had to be put aside unread."""
+    is_expected = hook.event == "PreCompact" or hook.payload.get("prompt_id")  # without a prompt none is written
+    if hook.path and not hook.find_transcript() and is_expected:
+        hook.note(NotFound(f"no transcript {hook.path}, nor one of that name of another project; nothing was saved"))
     paths = [p for p in (hook.path, *subagent_files(hook.path)) if p and not is_saved(hook.places, p)]
     if not paths:
         return True
+    until_s = hook.started_s + HOOKS[hook.event].saves_s
     n_new = sum(file_size(p) - state_of(hook.places, p).get("offset", 0) for p in paths)
     unread = list(paths)
     waiting = [hook.places.spooled(kept_name(hook.places, path), 0) for path in paths]  # from the last time
@@ -9609,88 +9733,74 @@ def save_session(hook: Hook, until_s: float) -> bool:
     return not unread
 
 
-def where_text(state: State) -> str:
-    """The ids of a session's chunks, of many the first and the last: 2026-11-21_shop_003 … 2026-11-21_shop_009."""
-    ids, n_all = state.get("ids", []), state.get("n_ids", 0)
-    if len(ids) <= 6 and len(ids) == n_all:
-        return ", ".join(ids)
-    return message("in all", ids=f"{ids[0]} … {', '.join(ids[-4:])}", n=n_all)
-
-
+@hook("PreCompact", "saves the conversation before it is compacted", timeout_s=60, deadline_s=5, saves_s=0.4)
 def on_pre_compact(hook: Hook) -> str:
-    """Saves the conversation so far; one line for the summariser."""
-    is_read = save_session(hook, hook.started_s + SAVE_BUDGET_S[hook.event])
-    where = where_text(hook.state())
-    if where:
-        return message("saved", where=where)
-    return "" if is_read else message("spooled", session=hook.session)
+    """Saves the conversation so far; one line for the summariser, with the ids: of many the first and the last."""
+    is_read = save_session(hook)
+    state = hook.state()
+    ids, n_all = state.get("ids", []), state.get("n_ids", 0)
+    if not ids:
+        return "" if is_read else message("spooled", session=foreign(hook.session))
+    is_all = len(ids) <= 6 and len(ids) == n_all
+    where = ", ".join(ids) if is_all else message("in all", ids=f"{ids[0]} … {', '.join(ids[-4:])}", n=n_all)
+    return message("saved", where=where)
 
 
-def on_session_end(hook: Hook) -> str:
-    """Saves the rest."""
-    save_session(hook, hook.started_s + SAVE_BUDGET_S[hook.event])
-    return ""
+# -- hooks: a session starts, or goes on after a compaction --------------------
 
 
-def change_state(hook: Hook, change: Callable[[State], None]) -> None:
-    """Changes what is kept of the session's transcript."""
-    if not hook.path:
-        return
-    name = kept_name(hook.places, hook.path)
-    with Lock(hook.places.transcripts_lock(name), 0.4):
-        state = load_state(hook.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": redact(hook.path)}
-        try:
-            mtime_ns = os.stat(hook.places.reading(name)).st_mtime_ns
-        except OSError:
-            mtime_ns = 0
-        change(state)
-        save_state(hook.places, name, state, mtime_ns, durable=False)
+def lines_from_end(path: str) -> Iterator[bytes]:
+    """The whole lines of a file, the last one first."""
+    end, n_bytes = file_size(path), SLICE_BYTES
+    with open(path, "rb") as file:
+        while 0 < end and n_bytes <= LOOK_BACK_BYTES:
+            start = max(0, end - n_bytes)
+            file.seek(start)
+            data = file.read(end - start)
+            first = data.find(b"\n") + 1 if start else 0  # what stands before that may be the end of a line
+            if start and first in (0, len(data)):  # one line is longer
+                n_bytes *= 4
+                continue
+            yield from reversed(split_lines(data[first:]))
+            end, n_bytes = start + first, SLICE_BYTES
 
 
-def is_in_snapshot(view: View, ids: Iterable[str], text: str) -> bool:
-    """Whether one of these chunks is that summary: another hook may have met it in the transcript before."""
-    wanted = " ".join(text.split())
-    ordinals = [ordinal for ordinal in map(view.ordinal_of, ids) if ordinal >= 0]
-    return any(doc.label == "snapshot" and wanted in " ".join(record["text"].split())
-               for doc, record in readable_records(view, ordinals, lambda: None))
+def last_turns(hook: Hook) -> list[Turn]:
+    """The turns at the end of the session's transcript, without secrets, and the prompt they work on, however far back.
 
+    Images are left out before anything is looked at. When the prompt is too far back, the state knows its beginning.
+    """
+    keeper, state = Keeper(View(hook.places)), hook.state()
+    keeper.root = string_in(state, "root") or hook.folder
 
-def on_post_compact(hook: Hook) -> str:
-    """Stores the client's summary as a snapshot."""
-    text = string_in(hook.payload, "compact_summary")
-    text = (tag_value(text, "summary") or without_tags(text, ("analysis",))).strip()
-    if not text:
-        return ""
-    head = one_line(redact(text), ARGUMENT_CHARS)
-    if hook.session in erasures(hook.view()).sessions or hook.state().get("erased"):  # it may tell what was erased
-        change_state(hook, lambda state: state.update(compacted_at=now(), told=[]))
-        return ""
-    if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean_text(text))):
-        with Writer(hook.view(), wait_s=1.0) as writer:
-            save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
-                       project=hook.project.name, identity=hook.project.identity, ticket="", domain="",
-                       chunk_type="snapshot", at_s=now(), session=hook.session)
-    change_state(hook, lambda state: state.update(
-        heads=[*state.get("heads", []), summary_head("Summary:" + redact(text))][-MAX_HEADS:],
-        compacted_at=now(), told=[]))
-    return ""
+    def clean_entry(line: bytes) -> Entry | None:
+        folder = string_in(parsed_line(line) or {}, "cwd") if keeper.excluded else ""
+        return None if folder and keeper.is_hidden(folder) else redacted_line(line)[1]
 
+    def entry_of(line: bytes) -> Entry | None:
+        return hook.attempt(lambda: clean_entry(line), None) if may_matter(line) else None
 
-# -- hooks: what a session is told -------------------------------------------
+    def is_prompt(line: bytes) -> bool:
+        entry = {} if b'"tool_result"' in line or b'"assistant"' in line else entry_of(line) or {}
+        # A command at the end is often one of the client's own, that nobody works on.
+        is_command = n_bytes < TAIL_BYTES and slash_command(user_text(dict_in(entry, "message").get("content")))
+        return entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True and not is_command
 
-
-def last_turns(path: str) -> list[Turn]:
-    """The turns at the end of a transcript, without secrets, from as far back as the prompt they work on."""
-    size, n_bytes = max(0, file_size(path)), TAIL_BYTES
-    while True:
-        start = max(0, size - n_bytes)
-        data = read_lines(path, start, n_bytes + 1)
-        lines = split_lines(data)[1:] if start else split_lines(data)  # the first one is cut
-        reading = Transcript(entry_of=lambda line: redacted_line(line)[1] if may_matter(line) else None)
-        turns = list(transcript_turns(lines, reading))
-        if not start or n_bytes >= 16 * TAIL_BYTES or any(t.prompt and not t.is_continued for t in turns):
-            return turns
-        n_bytes *= 4
+    lines: list[bytes] = []
+    n_bytes = n_read = 0
+    has_prompt = False
+    for line in lines_from_end(hook.path):
+        n_read += len(line)
+        line = re.sub(IMAGE_DATA, b'"data":""', line)
+        is_wanted = is_prompt(line)
+        if n_bytes < TAIL_BYTES or is_wanted:
+            lines.append(line)
+            n_bytes += len(line)
+        has_prompt = has_prompt or is_wanted
+        if n_read >= LOOK_BACK_BYTES or (has_prompt and n_bytes >= TAIL_BYTES):
+            break
+    seed = {} if has_prompt else {"prompt": string_in(state, "prompt")}
+    return list(transcript_turns(reversed(lines), Transcript(seed, entry_of=entry_of)))
 
 
 def project_mask(view: View, project: Project) -> bytes:
@@ -9702,26 +9812,15 @@ def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool]
     """The newest insights that are wanted, each on a line with its id and age."""
     docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
     found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [f'- "{cut_bytes(one_line(record["text"], 300), 300)}" '
-            f'[{doc.id}, {message("ago", age=age_text(now() - doc.at_s))}]'
+    return [f"- {quoted(cut_bytes(one_line(record['text'], 300), 300))} "
+            f"[{doc.id}, {message('ago', age=age_text(now() - doc.at_s))}]"
             for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
 
 
-def hand_back(hook: Hook) -> str:
-    """After a compaction: what a summary loses."""
-    task = open_task(last_turns(hook.path)) if hook.path and os.path.isfile(hook.path) else {}
-    ids = hook.state().get("ids", [])
-    decisions = []
-    try:
-        view = hook.view()
-        keys = ordinals_in(project_mask(view, hook.project))
-        decisions = insight_lines(view, keys, lambda doc: doc.label == "decision", 5)
-    except NotIndexed as error:  # the task itself is in the transcript
-        note_failure(hook.places, hook.event, error)
-    text = "\n".join([message("decisions"), *decisions]) if decisions else ""
-    text = cut_bytes(text, HANDOFF_BYTES // 4)
-    rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
-    return "\n\n".join(filter(None, [rest, text]))
+def decisions(hook: Hook) -> list[str]:
+    """The newest decisions of the project."""
+    view = hook.view()
+    return insight_lines(view, ordinals_in(project_mask(view, hook.project)), lambda doc: doc.label == "decision", 5)
 
 
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
@@ -9735,8 +9834,8 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     found = list(readable_records(view, (doc.ordinal for doc in of_it), lambda: None))
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
-    head = message("last", age=age_text(now() - last.at_s), branch=f", {branch}" if branch else "")
-    return [head, *(f"- {one_line(text_field(record, 'summary'), 140)} [{doc.id}]" for doc, record in found)]
+    head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
+    return [head, *(f"- {quoted(text_field(record, 'summary'), 140)} [{doc.id}]" for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -9758,33 +9857,49 @@ def where_it_stands(hook: Hook) -> str:
         return ""
     view = hook.view()
     keys = ordinals_in(project_mask(view, hook.project))
-    if not keys:
-        return ""
-    critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    critical = hook.attempt(
+        lambda: insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS), [])
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else last_session_lines(view, keys, hook)
+    thread = [] if is_resumed else hook.attempt(lambda: last_session_lines(view, keys, hook), [])
     if not critical and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
-    head = message("thread", project=name, n=f"{len(keys):,}")
+    head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
+                   noun=message("memory" if len(keys) == 1 else "memories"))
     return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
 
 
-def on_session_start(hook: Hook) -> str:
-    """Files away what a crash left unsaved, then tells where things stand."""
-    until_s = hook.started_s + CATCH_UP_S
+def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
+    """Files away what a crash, or a hook without time, left unsaved."""
     unsaved = unsaved_in(hook.places, os.path.dirname(hook.path)) if hook.path else []
-    try:
-        if unsaved or spooled_files(hook.places):
-            keeper = hook.keeper()
-            drain_spool(keeper, until_s)
-            catch_up_transcripts(keeper, unsaved, until_s)
-            if tail_is_long(keeper.view):
-                catch_up(keeper.view)
-    except (OSError, RlmError) as error:  # what is there can still be told
-        note_failure(hook.places, hook.event, error)
-    return hand_back(hook) if hook.payload.get("source") == "compact" else where_it_stands(hook)
+    if not unsaved and not spooled_files(hook.places):
+        return
+    until_s = hook.started_s + limits_s[0]
+    with Deadline(limits_s[1], "saving what was left"):
+        keeper = hook.keeper()
+        drain_spool(keeper, until_s)
+        catch_up_transcripts(keeper, unsaved, until_s)
+        if tail_is_long(keeper.view):
+            catch_up(keeper.view)
 
+
+@hook("SessionStart", "hands back what a compaction lost, or where this project stands", timeout_s=30, deadline_s=5,
+      form="context")
+def on_session_start(hook: Hook) -> str:
+    """Tells where things stand, with what was left unsaved before; no part of that stops another."""
+    if hook.payload.get("source") != "compact":
+        hook.attempt(lambda: save_the_past(hook, CATCH_UP_S), None)
+        return where_it_stands(hook)
+    task = hook.attempt(lambda: open_task(last_turns(hook)), {}) if hook.find_transcript() else {}
+    hook.attempt(lambda: save_the_past(hook, CATCH_UP_COMPACTED_S), None)
+    decided = hook.attempt(lambda: decisions(hook), [])
+    text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
+    ids = hook.state().get("ids", [])
+    rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
+    return "\n\n".join(filter(None, [rest, text]))
+
+
+# -- hooks: a prompt ------------------------------------------------------------
 
 # What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
 # long one less), and about as much as one word tells that is in a single memory. On three sets of questions this shows
@@ -9832,9 +9947,11 @@ def remembered_line(hit: Hit) -> str:
     lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
     lines = [line for line in lines if one_line(line, 60) not in told]
     more = f" … {lines[0]}" if lines and lines[0] not in text else ""
-    return f'- "{one_line(text, 160)}{more}" [{hit.doc.id}, {message("ago", age=age_text(now() - hit.doc.at_s))}]'
+    age = message("ago", age=age_text(now() - hit.doc.at_s))
+    return f"- {quoted(one_line(text, 160) + more)} [{hit.doc.id}, {age}]"
 
 
+@hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
     """Memories that the prompt is about."""
     prompt = string_in(hook.payload, "prompt")
@@ -9845,23 +9962,79 @@ def on_user_prompt_submit(hook: Hook) -> str:
     if text:
         shown = [hit.doc.id for hit in hits if hit.doc.id in text]
         try:
-            change_state(hook, lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
+            hook.change_state(lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
         except RlmError:  # then it is shown again another time
             pass
     return text
 
 
+# -- hooks: after a compaction, at the end, and advice ---------------------------
+
+
+def is_in_snapshot(view: View, ids: Iterable[str], text: str) -> bool:
+    """Whether one of these chunks is that summary: another hook may have met it in the transcript before."""
+    wanted = " ".join(text.split())
+    ordinals = [ordinal for ordinal in map(view.ordinal_of, ids) if ordinal >= 0]
+    return any(doc.label == "snapshot" and wanted in " ".join(record["text"].split())
+               for doc, record in readable_records(view, ordinals, lambda: None))
+
+
+def has_hidden_part(hook: Hook) -> bool:
+    """Whether the session worked in an excluded project too: its summaries tell of that."""
+    keeper, state = hook.keeper(), hook.state()
+    if not keeper.excluded:
+        return False
+    keeper.root, offset = string_in(state, "root") or hook.folder, state.get("offset", 0)
+    if hook.find_transcript():
+        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES // 8)), state)
+    return bool(state.get("private", offset > 0))  # what was read before anything was excluded is not known
+
+
+@hook("PostCompact", "keeps the summary that a compaction made", timeout_s=30, deadline_s=2)
+def on_post_compact(hook: Hook) -> str:
+    """Stores the client's summary as a snapshot."""
+    text = string_in(hook.payload, "compact_summary")
+    text = (tag_value(text, "summary") or without_tags(text, ("analysis",))).strip()
+    if not text:
+        return ""
+    heads: list[str] = []
+    is_erased = hook.session in erasures(hook.view()).sessions or hook.state().get("erased")
+    if not is_erased and not has_hidden_part(hook):  # else it may tell of that
+        clean = clean_text(text)
+        if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean)):
+            with Writer(hook.view(), wait_s=1.0) as writer:
+                save_chunk(writer, clean, summary=f"Summary at a compaction: {one_line(redact(text), ARGUMENT_CHARS)}",
+                           tags=["compaction"], project=hook.project.name, identity=hook.project.identity, ticket="",
+                           domain="", chunk_type="snapshot", at_s=now(), session=hook.session)
+        heads = [summary_head("Summary:" + redact(text))]
+    hook.change_state(lambda state: state.update(
+        heads=[*state.get("heads", []), *heads][-MAX_HEADS:], compacted_at=now(), told=[]))
+    return ""
+
+
+@hook("SessionEnd", "saves the rest of the conversation", timeout_s=10, deadline_s=1.3, saves_s=0.6)
+def on_session_end(hook: Hook) -> str:
+    """Saves the rest."""
+    save_session(hook)
+    return ""
+
+
+@hook("PreToolUse", "advises against reading a huge file whole", timeout_s=5, deadline_s=1, form="context",
+      matcher="Read")
 def on_pre_tool_use(hook: Hook) -> str:
     """Advice when a very large file is about to be read whole."""
     given = dict_in(hook.payload, "tool_input")
     path = string_in(given, "file_path")
     size = file_size(path) if path and "\0" not in path else -1
-    if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit"):
+    if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit") \
+            or path.lower().endswith(NO_TEXT):
         return ""
-    return message("large", path=one_line(path, 200), size=size_text(size),
+    return message("large", path=quoted(path, 200), size=size_text(size),
                    instead="`rlm import FILE`, then rlm_grep and rlm_search,")
 
 
+@hook("PostToolUse", "points from Claude's own memory to this one", timeout_s=5, deadline_s=1, form="context",
+      matcher="Write|Edit|MultiEdit")
 def on_post_tool_use(hook: Hook) -> str:
     """A hint when Claude wrote to its own memory."""
     path = string_in(dict_in(hook.payload, "tool_input"), "file_path")
@@ -9869,22 +10042,9 @@ def on_post_tool_use(hook: Hook) -> str:
     return message("nudge") if is_memory else ""
 
 
-HANDLERS: dict[str, Callable[[Hook], str]] = {
-    "PreCompact": on_pre_compact, "SessionStart": on_session_start, "UserPromptSubmit": on_user_prompt_submit,
-    "PostCompact": on_post_compact, "SessionEnd": on_session_end, "PreToolUse": on_pre_tool_use,
-    "PostToolUse": on_post_tool_use,
-}
-
-
 # -- hooks: the boundary ------------------------------------------------------
 
-
 DOCTOR_SESSION, DOCTOR_ANSWER = "rlm-doctor", "rlm"
-
-
-def is_internal(payload: Record) -> bool:
-    """Whether the event is of a session that rlm itself started, or of a subagent that the client uses internally."""
-    return bool(environment("RLM_CHILD")) or payload.get("agent_type") == ""
 
 
 def doctor_answer(hook: Hook) -> str:
@@ -9900,28 +10060,45 @@ def doctor_answer(hook: Hook) -> str:
 def hook_answer(event: str, payload: Record) -> str:
     """What to print for an event, "" for nothing."""
     named = payload.get("hook_event_name")
-    event = named if isinstance(named, str) and named in HANDLERS else event
-    if event not in HANDLERS:
-        return ""
-    if payload.get("session_id") == DOCTOR_SESSION:
-        return doctor_answer(Hook(event, payload))
-    if is_internal(payload):
+    event = named if isinstance(named, str) and named in HOOKS else event
+    # Sessions that rlm itself started are left alone, and subagents that the client uses internally.
+    is_doctor = payload.get("session_id") == DOCTOR_SESSION
+    if event not in HOOKS or (not is_doctor and (environment("RLM_CHILD") or payload.get("agent_type") == "")):
         return ""
     hook = Hook(event, payload)
+    if is_doctor:
+        return doctor_answer(hook)
     if is_excluded(setting(hook.places, "exclude"), hook.project, hook.folder):
         return ""
-    text = HANDLERS[event](hook)
-    if not text or event in ("PreCompact", "PostCompact", "SessionEnd"):  # the client takes these as they are
+    text = HOOKS[event].answer(hook)
+    if not text or HOOKS[event].form == "plain":
         return text
     return to_json({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
+
+
+def read_event() -> Any:
+    """The event on standard input, {} for none. It ends where its JSON does: the client may leave the pipe open."""
+    data = b""
+    while sys.stdin and not sys.stdin.isatty():
+        more = os.read(0, 1 << 20)
+        data += more
+        if more and not more.rstrip().endswith(b"}"):
+            continue
+        try:
+            return from_json(data.decode("utf-8", "replace"))
+        except ValueError:
+            if not more and data.strip():
+                raise
+        if not more:
+            break
+    return {}
 
 
 def run_hook(event: str) -> None:
     """Answers the event on standard input; whatever happens, nothing is raised and nothing goes to standard error."""
     try:
-        with Deadline(HOOK_DEADLINE_S.get(event, 1.0), f"the {event} hook"):
-            data = sys.stdin.buffer.read() if sys.stdin and not sys.stdin.isatty() else b""
-            payload = from_json(data.decode("utf-8", "replace")) if data.strip() else {}
+        with Deadline(HOOKS[event].deadline_s if event in HOOKS else 1.0, f"the {event} hook"):
+            payload = read_event()
             answer = hook_answer(event, payload) if isinstance(payload, dict) else ""
         if answer:
             write_all(1, (answer + "\n").encode("utf-8", "replace"))
@@ -9935,7 +10112,7 @@ def run_hook(event: str) -> None:
 def hook_source(event: str) -> str:
     """The file that the client starts for an event."""
     return f'''\
-"""Claude Code's {event} event: {HOOKS[event][3]}."""
+"""Claude Code's {event} event: {HOOKS[event].what}."""
 import gc
 import os
 import sys
@@ -11165,7 +11342,7 @@ def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
 
 def hook_file(places: Places, event: str) -> str:
     """The installed hook for an event."""
-    return os.path.join(places.home, "hooks", HOOKS[event][0])
+    return os.path.join(places.home, "hooks", HOOKS[event].file)
 
 
 def interpreter() -> str:
@@ -11183,10 +11360,10 @@ def hook_command(python: str, path: str, pinned: Mapping[str, str]) -> str:
 
 def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, str]) -> Record:
     """What settings.json holds for an event."""
-    name, matcher, timeout_s, _ = HOOKS[event]
-    command = hook_command(python, f"{hooks_folder}/{name}", pinned)
-    group: Record = {"matcher": matcher} if matcher else {}
-    return {**group, "hooks": [{"type": "command", "command": command, "timeout": timeout_s}]}
+    row = HOOKS[event]
+    command = hook_command(python, f"{hooks_folder}/{row.file}", pinned)
+    group: Record = {"matcher": row.matcher} if row.matcher else {}
+    return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
 
 
 def settings_snippet(python: str, hooks_folder: str, events: Iterable[str]) -> Record:
@@ -11410,7 +11587,7 @@ def our_hook(command: object, home: str) -> str:
         path = os.path.expandvars(word)
         folder, name = os.path.split(path)
         program = os.path.dirname(folder)
-        if os.path.basename(folder) == "hooks" and any(name == hook[0] for hook in HOOKS.values()) and (
+        if os.path.basename(folder) == "hooks" and any(name == row.file for row in HOOKS.values()) and (
                 program == home or program.endswith("/.claude/rlm") or os.path.isfile(program + "/rlm.py")):
             return path
     return ""
@@ -11460,7 +11637,7 @@ def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, i
     def edit(path: str, text: str) -> str:
         for event, group in groups.items():
             new = group["hooks"][0]
-            ours = [e for e in hook_entries(path, text, home) if e[0] == event and e[3] == HOOKS[event][0]]
+            ours = [e for e in hook_entries(path, text, home) if e[0] == event and e[3] == HOOKS[event].file]
             for extra in reversed(ours[1:]):
                 text = without_hook(path, text, extra)
             if not ours:
@@ -11726,9 +11903,9 @@ def wanted_events(path: str, home: str, record: Record, advice: bool) -> tuple[l
     there = {entry[0] for entry in hook_entries(path, client_text(path, read_file(path))[1], home)}
     removed = [event for event in HOOKS if event in recorded and event not in there] if there else []
     if advice:  # asked for by name
-        removed = [event for event in removed if event not in OPTIONAL_HOOKS]
+        removed = [event for event in removed if not HOOKS[event].is_optional]
     events = [event for event in HOOKS if event not in removed
-              and (event not in OPTIONAL_HOOKS or advice or event in there)]
+              and (not HOOKS[event].is_optional or advice or event in there)]
     return events, removed
 
 
@@ -11744,7 +11921,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
         recorded = record["client_files"].get(path, {}).get("events", {})
         edits.append(with_hooks(places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
-        note["events"] = {event: HOOKS[event][2] for event in [*events, *removed]}
+        note["events"] = {event: HOOKS[event].timeout_s for event in [*events, *removed]}
         if removed:
             what.append(f"you took out {', '.join(removed)}: left out")
     if options.allow:

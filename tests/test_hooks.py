@@ -112,7 +112,7 @@ class Talk:
 
 def source_of(event: str) -> str:
     """The text of an event's hook file."""
-    with open(os.path.join(HOOKS, rlm.HOOKS[event][0]), encoding="utf-8") as file:
+    with open(os.path.join(HOOKS, rlm.HOOKS[event].file), encoding="utf-8") as file:
         return file.read()
 
 
@@ -290,22 +290,21 @@ class FilesTest(unittest.TestCase):
 
     def test_there_is_one_short_file_for_each_event_and_it_is_the_template(self) -> None:
         names = sorted(name for name in os.listdir(HOOKS) if not name.startswith(("__", ".")))
-        self.assertEqual(names, sorted(file for file, _, _, _ in rlm.HOOKS.values()))
+        self.assertEqual(names, sorted(row.file for row in rlm.HOOKS.values()))
         for event in rlm.HOOKS:
             self.assertEqual(source_of(event), rlm.hook_source(event))
             self.assertLessEqual(len(source_of(event).splitlines()), 12)
         self.assertEqual(set(rlm.HOOKS), set(PAYLOADS))
-        self.assertEqual(set(rlm.HOOKS), set(rlm.HANDLERS))
 
     def test_the_settings_snippet_names_the_hooks_that_are_not_optional(self) -> None:
         with open(os.path.join(ROOT, "settings.snippet.json"), encoding="utf-8") as file:
             hooks = json.load(file)["hooks"]
-        self.assertEqual(list(hooks), [event for event in rlm.HOOKS if event not in rlm.OPTIONAL_HOOKS])
+        self.assertEqual(list(hooks), [event for event, row in rlm.HOOKS.items() if not row.is_optional])
         self.assertEqual(len(hooks), 5)
         for event, groups in hooks.items():
             (entry,) = [entry for group in groups for entry in group["hooks"]]
-            self.assertIn(f"/rlm/hooks/{rlm.HOOKS[event][0]}", entry["command"])
-            self.assertEqual(entry["timeout"], rlm.HOOKS[event][2])
+            self.assertIn(f"/rlm/hooks/{rlm.HOOKS[event].file}", entry["command"])
+            self.assertEqual(entry["timeout"], rlm.HOOKS[event].timeout_s)
 
     def test_every_language_has_every_message_with_the_same_places_to_fill(self) -> None:
         def fields(text: str) -> set[str]:
@@ -326,7 +325,7 @@ class ProcessTest(HookCase):
     def start(self, event: str, data: bytes, hooks: str = HOOKS, env: dict[str, str] | None = None) -> str:
         """Runs a hook file as the client does; its output. It must end well and leave no process behind."""
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", os.path.join(hooks, rlm.HOOKS[event][0])], stdin=subprocess.PIPE,
+            [sys.executable, "-I", "-S", os.path.join(hooks, rlm.HOOKS[event].file)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, start_new_session=True,
             env={"HOME": self.home} if env is None else env)
         out, err = process.communicate(data, timeout=30)
@@ -449,7 +448,7 @@ class FaultTest(HookCase):
 
         def prepare() -> None:
             os.dup2(reader, 0)
-            rlm.HOOK_DEADLINE_S["PreCompact"] = 0.1
+            rlm.HOOKS["PreCompact"].deadline_s = 0.1
 
         self.assertEqual(self.fire("PreCompact", fails=True, prepare=prepare), "")
         self.assertIn("TimedOut", self.log_lines()[-1])
@@ -565,7 +564,7 @@ class FaultTest(HookCase):
                     running.append((event, home, finish))
             outs = {event: finish() for event, _, finish in running}
             took = time.monotonic() - began
-            self.assertLess(took, max(rlm.HOOK_DEADLINE_S.values()) + 1)
+            self.assertLess(took, max(row.deadline_s for row in rlm.HOOKS.values()) + 1)
             for event, home, _ in running:
                 with self.subTest(name=name, event=event):
                     # Showing a memory takes the second lock only, to note that it was shown, and does not need it.
@@ -701,8 +700,9 @@ class PreCompactTest(HookCase):
         self.assertEqual(self.kept(), contents(self.path))
 
     def test_an_empty_transcript_leaves_no_trace_and_is_not_spoken_of(self) -> None:
-        self.assertEqual(self.fire("PreCompact"), "")
-        self.assertEqual(self.files(), {})
+        self.assertEqual(self.fire("PreCompact", fails=True), "")
+        self.assertEqual(self.fire("SessionEnd", prompt_id=None), "")  # nothing was said, so none was written
+        self.assertEqual(list(self.files()), [self.places.hooks_log()])
         self.talk.write(b"")
         self.assertEqual(self.fire("PreCompact"), "")
         self.talk.noise()
@@ -748,7 +748,10 @@ class PreCompactTest(HookCase):
         for n in range(12):
             self.talk.turn(f"Prompt {n} é", f"Answer number {n}; " + "text " * 800)
 
-        hasty = self.patched(SLICE_BYTES=9000, SAVE_BUDGET_S={"PreCompact": 0.0, "SessionEnd": 0.0})
+        def hasty() -> None:
+            rlm.SLICE_BYTES = 9000
+            rlm.HOOKS["PreCompact"].saves_s = rlm.HOOKS["SessionEnd"].saves_s = 0.0
+
         self.assertIn(SESSION, self.fire("PreCompact", prepare=hasty))
         self.assertEqual((self.ids(), self.spool()), ([], [f"{SESSION}@0.jsonl"]))
         self.assertTrue(os.path.samefile(os.path.join(self.places.spool(), self.spool()[0]), self.path))

@@ -182,7 +182,7 @@ class InstallCase(TempHome):
         """The entry of ours for an event in the settings."""
         for group in self.data(path or self.settings)["hooks"].get(event, []):
             for entry in group["hooks"]:
-                if f"/rlm/hooks/{rlm.HOOKS[event][0]}" in entry["command"]:
+                if f"/rlm/hooks/{rlm.HOOKS[event].file}" in entry["command"]:
                     return entry
         return None
 
@@ -496,8 +496,8 @@ class UpgradeTest(InstallCase):
 
     def test_seconds_that_the_user_set_stay_and_advice_stays_without_the_option(self) -> None:
         self.change_settings(lambda data: data["hooks"]["PreCompact"][0]["hooks"][0].update(timeout=300))
-        with mock.patch.dict(rlm.HOOKS, PreCompact=("pre_compact.py", "", 90, "x"),
-                             PostCompact=("post_compact.py", "", 45, "x")):
+        with mock.patch.object(rlm.HOOKS["PreCompact"], "timeout_s", 90), \
+                mock.patch.object(rlm.HOOKS["PostCompact"], "timeout_s", 45):
             self.install()
         self.assertEqual(self.hook("PreCompact")["timeout"], 300)
         self.assertEqual(self.hook("PostCompact")["timeout"], 45)
@@ -947,7 +947,7 @@ class HookFileTest(InstallCase):
         written = self.text(self.settings)
         from shlex import quote
         for event in STANDARD:
-            name = rlm.HOOKS[event][0]
+            name = rlm.HOOKS[event].file
             path = os.path.join(self.claude, "rlm", "hooks", name)
             written = written.replace(json.dumps(f"{quote(rlm.interpreter())} -I -S {quote(path)}", ensure_ascii=False),
                                       json.dumps(f'python3 -I -S "$HOME/.claude/rlm/hooks/{name}"'))
