@@ -6605,39 +6605,37 @@ class Deadline:
     one its time.
     """
 
-    __slots__ = ("timeout_s", "what", "hint", "before", "outer_end_s", "armed")
+    __slots__ = ("timeout_s", "what", "hint", "before", "began_s", "outer_s", "armed")
 
     def __init__(self, timeout_s: float, what: str, hint: str = "") -> None:
         self.timeout_s = timeout_s
         self.what = what
         self.hint = hint  # what the user can do
-        self.outer_end_s = 0.0  # when the deadline around this one is over, by perf_counter
         self.armed = False
 
     def __enter__(self) -> None:
         def ring(*_: object) -> None:
             raise Alarm(self)
 
+        self.began_s = time.perf_counter()
+        self.outer_s = signal.getitimer(signal.ITIMER_REAL)[0]  # what the deadline around this one has left
+        if 0 < self.outer_s <= self.timeout_s:
+            return
         try:
             self.before = signal.signal(signal.SIGALRM, ring)
         except ValueError:  # not the main thread
             return
         self.armed = True
-        outer_s = signal.getitimer(signal.ITIMER_REAL)[0]
-        self.outer_end_s = time.perf_counter() + outer_s if outer_s else 0.0
-        self.arm(min(self.timeout_s, outer_s or self.timeout_s))
-
-    @staticmethod
-    def arm(timeout_s: float) -> None:
-        """Rings then, and every second after that: what cleans up after the first time may wait for ever, too."""
-        signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 0.001), 1.0)
+        # It rings every second from then on: what cleans up may take long, too.
+        signal.setitimer(signal.ITIMER_REAL, max(self.timeout_s, 0.001), 1.0)
 
     def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         if self.armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
-            if self.outer_end_s:
-                self.arm(self.outer_end_s - time.perf_counter())
+            if self.outer_s:
+                left_s = self.outer_s - (time.perf_counter() - self.began_s)
+                signal.setitimer(signal.ITIMER_REAL, max(left_s, 0.001), 1.0)
         if isinstance(error, Alarm) and error.args[0] is self:
             raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}") from None
 
@@ -8534,7 +8532,7 @@ HANDOFF_BYTES = 4096
 # What nobody sees though Python takes it for printable: joiners, fillers, blanks among letters.
 UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
 TAG_END = "[>＞﹥]"
-TAG = rf"[<＜﹤](?=\s*[/!?／！？]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
+TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
 LIKE_OURS = r"\bi-[0-9a-f]|\d-\d\d_|\d\s?(?:s|mo?|h|d|y|min)\W*(?:ago|前)|il y a \d"  # an id, or an age
 BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 QUOTES = str.maketrans('"“”„‟＂″', "'" * 7)
@@ -8569,7 +8567,7 @@ def marked_lines(text: str) -> str:
     """What was said, line by line behind marks, so that no line of it can pass for one of ours."""
     lines = text[: 2 * HANDOFF_BYTES].strip("\r\n").split("\n")
     indents = (line[: len(line) - len(line.lstrip(" "))] for line in lines)
-    return "".join(f"\n> {indent}{foreign(line, HANDOFF_BYTES)}" for indent, line in zip(indents, lines))
+    return "".join(f"\n> {indent}{foreign(line, HANDOFF_BYTES)}" for indent, line in zip(indents, lines) if text)
 
 
 def cut_bytes(text: str, limit: int) -> str:
@@ -8592,16 +8590,11 @@ def listed(title: str, rows: Sequence[str], limit: int) -> str:
     return title + text if text else ""
 
 
-def ids_text(chunk_ids: Sequence[str], limit: int) -> str:
-    """Where the full text is: the ids, or the first and the last of them when they are many."""
-    if not chunk_ids:
-        return ""
-    title, last = message("ids"), 12
-    shown = ", ".join(chunk_ids)
-    while len((title + shown).encode("utf-8")) > limit and last > 1:
-        shown = message("in all", ids=f"{chunk_ids[0]} … {', '.join(chunk_ids[-last:])}", n=len(chunk_ids))
-        last -= 1
-    return cut_bytes(title + shown, limit)
+def shown_ids(ids: Sequence[str], n_all: int, most: int) -> str:
+    """The ids; of more than *most* the first and the last: 2026-11-21_shop_003 … 2026-11-21_shop_009 (7 in all)."""
+    if len(ids) == n_all <= most:
+        return ", ".join(ids)
+    return message("in all", ids=f"{ids[0]} … {', '.join(ids[1 - most :])}", n=n_all)
 
 
 def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
@@ -8619,21 +8612,25 @@ def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[
             (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
 
 
-def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes: int = HANDOFF_BYTES) -> str:
-    """The open task as plain facts within the limit; "" when there is nothing to say."""
-    ids = ids_text(chunk_ids, limit_bytes // 6)
+def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int = HANDOFF_BYTES, n_ids: int = 0) -> str:
+    """The open task as plain facts within the limit, and where the full text is; "" when there is nothing to say."""
+    most, where = len(ids), ""
+    while ids and (not where or (len(where.encode("utf-8")) > limit_bytes // 6 and most > 2)):
+        where = message("ids") + shown_ids(ids, n_ids or len(ids), most)
+        most -= 1
+    where = cut_bytes(where, limit_bytes // 6)
     if not task:
-        return ids
+        return where
     branch = message("branch", name=quoted(task["branch"], 100)) if task["branch"] else ""
     texts = [message("folder", folder=quoted(task["cwd"]), branch=branch)] if task["cwd"] else []
-    left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, ids])
+    left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, where])
     for share, title, body in task_sections(task):
         room = int(left * share) if body and left > 120 else 0
         text = cut_bytes(title + body, room) if isinstance(body, str) else listed(title, body, room)
         if text and room:
             texts.append(text)
             left -= len(text.encode("utf-8")) + 2
-    return cut_bytes("\n\n".join([*texts, ids] if ids else texts), limit_bytes)
+    return cut_bytes("\n\n".join([*texts, where] if where else texts), limit_bytes)
 
 
 # -- keeping transcripts -----------------------------------------------------
@@ -8901,7 +8898,8 @@ class Keeper:
         folder = string_in(entry, "cwd") if entry else ""
         if not self.excluded or not folder:
             return bool(self.excluded) and state.get("private") is not False
-        return self.is_hidden(folder)
+        is_summary = entry is not None and entry.get("isCompactSummary") is True  # of all that was done before
+        return self.is_hidden(folder) or (is_summary and bool(state.get("private")))
 
     def row(self, line: bytes, state: State) -> tuple[bytes, Entry | None]:
         """What to keep of a line, and its object without secrets when it can matter."""
@@ -9586,7 +9584,7 @@ BRIEF_BYTES = 1024
 # After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
-LOOK_BACK_BYTES = 256 << 20  # in which the prompt is looked for that it works on
+LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
 IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 LARGE_FILE_BYTES = 500_000
 NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".pdf")  # Read shows these; they are not imported
@@ -9657,50 +9655,39 @@ class Hook:
             self.path = max(filter(os.path.isfile, paths), key=changed_ns, default=self.path)
         return os.path.isfile(self.path)
 
-    def note(self, error: BaseException) -> None:
-        """Writes down what failed."""
-        note_failure(self.places, self.event, error)
-
-    def attempt(self, part: Callable[[], Any], otherwise: Any) -> Any:
-        """What a part of the answer gives; when that fails, it is written down, and the other parts are still told."""
+    def attempt(self, otherwise: Any, part: Callable[..., Any], *given: object) -> Any:
+        """What a part of the work gives; when it fails, that is written down, and the other parts are done."""
         try:
-            return part()
+            return part(*given)
         except Exception as error:
-            self.note(error)
+            note_failure(self.places, self.event, error)
             self.seen_view = None  # which may have been interrupted
             return otherwise
 
 
-class HookRow:
-    """What is fixed for an event of the client."""
+HOOKS: dict[str, hook] = {}  # by event, in the order in which they are installed
+
+
+class hook:
+    """Makes a function the answer to an event of the client. With its file (hook_source) that is all an event needs."""
 
     __slots__ = ("file", "what", "timeout_s", "deadline_s", "saves_s", "form", "matcher", "is_optional", "answer")
 
-    def __init__(self, event: str, what: str, timeout_s: int, deadline_s: float, saves_s: float, form: str,
-                 matcher: str, answer: Callable[[Hook], str]) -> None:
+    def __init__(self, event: str, what: str, *, timeout_s: int, deadline_s: float, saves_s: float = 0.0,
+                 form: str = "plain", matcher: str = "") -> None:
         self.file = "".join("_" + c.lower() if c.isupper() else c for c in event)[1:] + ".py"  # in hooks/
         self.what = what  # it is for
         self.timeout_s = timeout_s  # after which the client ends it
         self.deadline_s = deadline_s  # after which we do
         self.saves_s = saves_s  # for saving; after that the rest is put aside
-        self.form = form  # "context": for Claude; "plain": the client takes it as it is
+        self.form = form  # of the answer: "context" for Claude, or "plain", which the client takes as it is
         self.matcher = matcher  # the tools it is for
         self.is_optional = bool(matcher)  # only with `install --advice`
+        HOOKS[event] = self
+
+    def __call__(self, answer: Callable[[Hook], str]) -> Callable[[Hook], str]:
         self.answer = answer
-
-
-HOOKS: dict[str, HookRow] = {}  # by event, in the order in which they are installed
-
-
-def hook(event: str, what: str, *, timeout_s: int, deadline_s: float, saves_s: float = 0.0, form: str = "plain",
-         matcher: str = "") -> Callable[[Callable[[Hook], str]], Callable[[Hook], str]]:
-    """Makes a function the answer to an event; that and its file in hooks/ (hook_source) is all an event needs."""
-
-    def enter(answer: Callable[[Hook], str]) -> Callable[[Hook], str]:
-        HOOKS[event] = HookRow(event, what, timeout_s, deadline_s, saves_s, form, matcher, answer)
         return answer
-
-    return enter
 
 
 # -- hooks: before a compaction ------------------------------------------------
@@ -9710,7 +9697,8 @@ def save_session(hook: Hook) -> bool:
     """Saves what the session's transcripts have grown by; False when some of it had to be put aside unread."""
     is_expected = hook.event == "PreCompact" or hook.payload.get("prompt_id")  # without a prompt none is written
     if hook.path and not hook.find_transcript() and is_expected:
-        hook.note(NotFound(f"no transcript {hook.path}, nor one of that name of another project; nothing was saved"))
+        note_failure(hook.places, hook.event, NotFound(
+            f"no transcript {hook.path}, nor one of that name of another project; nothing was saved"))
     paths = [p for p in (hook.path, *subagent_files(hook.path)) if p and not is_saved(hook.places, p)]
     if not paths:
         return True
@@ -9735,34 +9723,14 @@ def save_session(hook: Hook) -> bool:
 
 @hook("PreCompact", "saves the conversation before it is compacted", timeout_s=60, deadline_s=5, saves_s=0.4)
 def on_pre_compact(hook: Hook) -> str:
-    """Saves the conversation so far; one line for the summariser, with the ids: of many the first and the last."""
-    is_read = save_session(hook)
-    state = hook.state()
-    ids, n_all = state.get("ids", []), state.get("n_ids", 0)
-    if not ids:
-        return "" if is_read else message("spooled", session=foreign(hook.session))
-    is_all = len(ids) <= 6 and len(ids) == n_all
-    where = ", ".join(ids) if is_all else message("in all", ids=f"{ids[0]} … {', '.join(ids[-4:])}", n=n_all)
-    return message("saved", where=where)
+    """Saves the conversation so far; one line for the summariser."""
+    is_read, state = save_session(hook), hook.state()
+    if state.get("ids"):
+        return message("saved", where=shown_ids(state["ids"], state.get("n_ids", 0), 6))
+    return "" if is_read else message("spooled", session=foreign(hook.session))
 
 
 # -- hooks: a session starts, or goes on after a compaction --------------------
-
-
-def lines_from_end(path: str) -> Iterator[bytes]:
-    """The whole lines of a file, the last one first."""
-    end, n_bytes = file_size(path), SLICE_BYTES
-    with open(path, "rb") as file:
-        while 0 < end and n_bytes <= LOOK_BACK_BYTES:
-            start = max(0, end - n_bytes)
-            file.seek(start)
-            data = file.read(end - start)
-            first = data.find(b"\n") + 1 if start else 0  # what stands before that may be the end of a line
-            if start and first in (0, len(data)):  # one line is longer
-                n_bytes *= 4
-                continue
-            yield from reversed(split_lines(data[first:]))
-            end, n_bytes = start + first, SLICE_BYTES
 
 
 def last_turns(hook: Hook) -> list[Turn]:
@@ -9778,27 +9746,22 @@ def last_turns(hook: Hook) -> list[Turn]:
         return None if folder and keeper.is_hidden(folder) else redacted_line(line)[1]
 
     def entry_of(line: bytes) -> Entry | None:
-        return hook.attempt(lambda: clean_entry(line), None) if may_matter(line) else None
+        return hook.attempt(None, clean_entry, line) if may_matter(line) else None
 
-    def is_prompt(line: bytes) -> bool:
-        entry = {} if b'"tool_result"' in line or b'"assistant"' in line else entry_of(line) or {}
-        # A command at the end is often one of the client's own, that nobody works on.
-        is_command = n_bytes < TAIL_BYTES and slash_command(user_text(dict_in(entry, "message").get("content")))
-        return entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True and not is_command
-
-    lines: list[bytes] = []
-    n_bytes = n_read = 0
-    has_prompt = False
-    for line in lines_from_end(hook.path):
-        n_read += len(line)
-        line = re.sub(IMAGE_DATA, b'"data":""', line)
-        is_wanted = is_prompt(line)
-        if n_bytes < TAIL_BYTES or is_wanted:
+    start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
+    read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
+    lines, n_bytes, has_prompt = [], 0, False
+    while read and not (has_prompt and n_bytes >= TAIL_BYTES):
+        line = re.sub(IMAGE_DATA, b'"data":""', read.pop())
+        # A prompt is neither Claude's nor a tool's; a command may be the client's own, that nobody works on.
+        is_short = b'"tool_result"' not in line and b'"assistant"' not in line
+        entry = entry_of(line) or {} if is_short else {}
+        is_prompt = entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True and (
+            n_bytes >= TAIL_BYTES or not slash_command(user_text(dict_in(entry, "message").get("content"))))
+        if n_bytes < TAIL_BYTES or is_prompt:
             lines.append(line)
             n_bytes += len(line)
-        has_prompt = has_prompt or is_wanted
-        if n_read >= LOOK_BACK_BYTES or (has_prompt and n_bytes >= TAIL_BYTES):
-            break
+        has_prompt = has_prompt or is_prompt
     seed = {} if has_prompt else {"prompt": string_in(state, "prompt")}
     return list(transcript_turns(reversed(lines), Transcript(seed, entry_of=entry_of)))
 
@@ -9808,13 +9771,17 @@ def project_mask(view: View, project: Project) -> bytes:
     return common(view.alive_mask(), Projects(view).own_mask(project))
 
 
+def memory_line(doc: Doc, text: str) -> str:
+    """A memory on a line, as something quoted, with its id and age."""
+    return f"- {quoted(text)} [{doc.id}, {message('ago', age=age_text(now() - doc.at_s))}]"
+
+
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line with its id and age."""
+    """The newest insights that are wanted, each on a line."""
     docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
-    found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [f"- {quoted(cut_bytes(one_line(record['text'], 300), 300))} "
-            f"[{doc.id}, {message('ago', age=age_text(now() - doc.at_s))}]"
-            for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
+    found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
+    return [memory_line(doc, cut_bytes(one_line(record["text"], 300), 300))
+            for doc, record in readable_records(view, found, lambda: None)]
 
 
 def decisions(hook: Hook) -> list[str]:
@@ -9857,10 +9824,9 @@ def where_it_stands(hook: Hook) -> str:
         return ""
     view = hook.view()
     keys = ordinals_in(project_mask(view, hook.project))
-    critical = hook.attempt(
-        lambda: insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS), [])
+    critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else hook.attempt(lambda: last_session_lines(view, keys, hook), [])
+    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
     if not critical and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
@@ -9888,14 +9854,14 @@ def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
 def on_session_start(hook: Hook) -> str:
     """Tells where things stand, with what was left unsaved before; no part of that stops another."""
     if hook.payload.get("source") != "compact":
-        hook.attempt(lambda: save_the_past(hook, CATCH_UP_S), None)
+        hook.attempt(None, save_the_past, hook, CATCH_UP_S)
         return where_it_stands(hook)
-    task = hook.attempt(lambda: open_task(last_turns(hook)), {}) if hook.find_transcript() else {}
-    hook.attempt(lambda: save_the_past(hook, CATCH_UP_COMPACTED_S), None)
-    decided = hook.attempt(lambda: decisions(hook), [])
+    turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
+    hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
+    decided, state = hook.attempt([], decisions, hook), hook.state()
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
-    ids = hook.state().get("ids", [])
-    rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
+    left = HANDOFF_BYTES - len(text.encode("utf-8")) - 2
+    rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     return "\n\n".join(filter(None, [rest, text]))
 
 
@@ -9941,14 +9907,12 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
 
 
 def remembered_line(hit: Hit) -> str:
-    """A memory on a line, as something quoted, with its id and age."""
+    """A memory on a line, with the first of its lines that the prompt is about."""
     text = hit.record["text"] if hit.doc.kind == "insight" else text_field(hit.record, "summary")
-    told = {one_line(text, 60)}
     lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
-    lines = [line for line in lines if one_line(line, 60) not in told]
+    lines = [line for line in lines if one_line(line, 60) != one_line(text, 60)]
     more = f" … {lines[0]}" if lines and lines[0] not in text else ""
-    age = message("ago", age=age_text(now() - hit.doc.at_s))
-    return f"- {quoted(one_line(text, 160) + more)} [{hit.doc.id}, {age}]"
+    return memory_line(hit.doc, one_line(text, 160) + more)
 
 
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
@@ -9971,14 +9935,6 @@ def on_user_prompt_submit(hook: Hook) -> str:
 # -- hooks: after a compaction, at the end, and advice ---------------------------
 
 
-def is_in_snapshot(view: View, ids: Iterable[str], text: str) -> bool:
-    """Whether one of these chunks is that summary: another hook may have met it in the transcript before."""
-    wanted = " ".join(text.split())
-    ordinals = [ordinal for ordinal in map(view.ordinal_of, ids) if ordinal >= 0]
-    return any(doc.label == "snapshot" and wanted in " ".join(record["text"].split())
-               for doc, record in readable_records(view, ordinals, lambda: None))
-
-
 def has_hidden_part(hook: Hook) -> bool:
     """Whether the session worked in an excluded project too: its summaries tell of that."""
     keeper, state = hook.keeper(), hook.state()
@@ -9986,7 +9942,7 @@ def has_hidden_part(hook: Hook) -> bool:
         return False
     keeper.root, offset = string_in(state, "root") or hook.folder, state.get("offset", 0)
     if hook.find_transcript():
-        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES // 8)), state)
+        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES)), state)
     return bool(state.get("private", offset > 0))  # what was read before anything was excluded is not known
 
 
@@ -10000,9 +9956,12 @@ def on_post_compact(hook: Hook) -> str:
     heads: list[str] = []
     is_erased = hook.session in erasures(hook.view()).sessions or hook.state().get("erased")
     if not is_erased and not has_hidden_part(hook):  # else it may tell of that
-        clean = clean_text(text)
-        if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean)):
-            with Writer(hook.view(), wait_s=1.0) as writer:
+        clean, view = clean_text(text), hook.view()
+        wanted, ids = " ".join(redact(clean).split()), hook.state().get("ids", [])[-MAX_HEADS:]
+        known = readable_records(view, (n for n in map(view.ordinal_of, ids) if n >= 0), lambda: None)
+        # Another hook may have met it in the transcript before.
+        if not any(doc.label == "snapshot" and wanted in " ".join(record["text"].split()) for doc, record in known):
+            with Writer(view, wait_s=1.0) as writer:
                 save_chunk(writer, clean, summary=f"Summary at a compaction: {one_line(redact(text), ARGUMENT_CHARS)}",
                            tags=["compaction"], project=hook.project.name, identity=hook.project.identity, ticket="",
                            domain="", chunk_type="snapshot", at_s=now(), session=hook.session)
@@ -10082,15 +10041,12 @@ def read_event() -> Any:
     while sys.stdin and not sys.stdin.isatty():
         more = os.read(0, 1 << 20)
         data += more
-        if more and not more.rstrip().endswith(b"}"):
-            continue
         try:
-            return from_json(data.decode("utf-8", "replace"))
+            if not more or more.rstrip().endswith(b"}"):
+                return from_json((data.strip() or b"{}").decode("utf-8", "replace"))
         except ValueError:
-            if not more and data.strip():
+            if not more:
                 raise
-        if not more:
-            break
     return {}
 
 
