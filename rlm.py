@@ -9690,7 +9690,7 @@ class hook:
         return answer
 
 
-# -- hooks: before a compaction ------------------------------------------------
+# -- hooks: what each event does ---------------------------------------------
 
 
 def save_session(hook: Hook) -> bool:
@@ -9728,9 +9728,6 @@ def on_pre_compact(hook: Hook) -> str:
     if state.get("ids"):
         return message("saved", where=shown_ids(state["ids"], state.get("n_ids", 0), 6))
     return "" if is_read else message("spooled", session=foreign(hook.session))
-
-
-# -- hooks: a session starts, or goes on after a compaction --------------------
 
 
 def last_turns(hook: Hook) -> list[Turn]:
@@ -9782,12 +9779,6 @@ def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool]
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
     return [memory_line(doc, cut_bytes(one_line(record["text"], 300), 300))
             for doc, record in readable_records(view, found, lambda: None)]
-
-
-def decisions(hook: Hook) -> list[str]:
-    """The newest decisions of the project."""
-    view = hook.view()
-    return insight_lines(view, ordinals_in(project_mask(view, hook.project)), lambda doc: doc.label == "decision", 5)
 
 
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
@@ -9844,7 +9835,13 @@ def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
     with Deadline(limits_s[1], "saving what was left"):
         keeper = hook.keeper()
         drain_spool(keeper, until_s)
-        catch_up_transcripts(keeper, unsaved, until_s)
+        for path in unsaved:
+            try:
+                catch_up_transcripts(keeper, [path], until_s)
+            except RlmError:  # which is none of that file
+                raise
+            except Exception as error:
+                note_failure(hook.places, hook.event, error)
         if tail_is_long(keeper.view):
             catch_up(keeper.view)
 
@@ -9858,14 +9855,13 @@ def on_session_start(hook: Hook) -> str:
         return where_it_stands(hook)
     turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
     hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
-    decided, state = hook.attempt([], decisions, hook), hook.state()
+    decided = hook.attempt([], lambda: insight_lines(
+        hook.view(), ordinals_in(project_mask(hook.view(), hook.project)), lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
-    left = HANDOFF_BYTES - len(text.encode("utf-8")) - 2
+    state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     return "\n\n".join(filter(None, [rest, text]))
 
-
-# -- hooks: a prompt ------------------------------------------------------------
 
 # What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
 # long one less), and about as much as one word tells that is in a single memory. On three sets of questions this shows
@@ -9930,9 +9926,6 @@ def on_user_prompt_submit(hook: Hook) -> str:
         except RlmError:  # then it is shown again another time
             pass
     return text
-
-
-# -- hooks: after a compaction, at the end, and advice ---------------------------
 
 
 def has_hidden_part(hook: Hook) -> bool:

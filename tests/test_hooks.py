@@ -1293,7 +1293,7 @@ class SessionStartTest(HookCase):
                 ("startup", "save_the_past", ("critical", "last")), ("startup", "catch_up_transcripts", ("critical", "last")),
                 ("startup", "last_session_lines", ("critical",)), ("startup", "insight_lines", ("last",)),
                 ("compact", "save_the_past", ("critical", "task")), ("compact", "last_turns", ("critical",)),
-                ("compact", "open_task", ("critical",)), ("compact", "decisions", ("task",))):
+                ("compact", "open_task", ("critical",)), ("compact", "insight_lines", ("task",))):
             with self.subTest(source=source, name=name):
                 text = self.context("SessionStart", source=source, fails=True, prepare=broken(name))
                 for part in wanted:
@@ -1306,6 +1306,25 @@ class SessionStartTest(HookCase):
         text = self.context("SessionStart", source="compact", fails=True, prepare=self.patched(redacted_line=picky))
         self.assertIn("Rename the basket", text)
         self.assertIn("Three tests still fail.", text)
+
+    def test_a_transcript_that_nobody_can_read_keeps_no_other_from_being_saved(self) -> None:
+        self.remember("Never deploy on Fridays é", importance="critical")
+        for n, session in enumerate((OTHER, "11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555")):
+            talk = self.other_talk(session)
+            talk.turn(f"Prompt {n} é", f"Answer {n}.")
+            os.utime(talk.path, (time.time() - 3600 + n, time.time() - 3600 + n))
+        real = rlm.Keeper.save
+
+        def save(keeper: object, path: str, **more: Any) -> object:
+            if "11111111" in path:
+                raise ValueError("embedded null byte")
+            return real(keeper, path, **more)
+
+        def prepare() -> None:
+            rlm.Keeper.save = save  # type: ignore[method-assign]
+
+        self.assertIn("Never deploy on Fridays", self.context("SessionStart", fails=True, prepare=prepare))
+        self.assertEqual([self.texts().count(f"Answer {n}.") for n in range(3)], [1, 0, 1])
 
     def test_saving_what_was_left_has_a_deadline_of_its_own(self) -> None:
         self.remember("Never deploy on Fridays é", importance="critical")
@@ -1473,8 +1492,8 @@ class ToolHooksTest(HookCase):
         self.assertIn("rlm", text.replace(self.home, ""))
         picture = shutil.copy(path, os.path.join(self.home, "screen.PNG"))  # cannot be imported
         for more in ({"tool_input": {"file_path": path, "limit": 50}}, {"tool_input": {"file_path": picture}},
-                     {"tool_name": "Bash", "tool_input": {"file_path": path}}, {"tool_input": {"file_path": self.home}}, {"tool_input": {"file_path": path + "\0"}},
-                     {"tool_input": {"file_path": "/nonexistent"}}, {"tool_input": {"file_path": [path]}}, {"tool_input": path}):
+                     {"tool_name": "Bash", "tool_input": {"file_path": path}}, {"tool_input": {"file_path": self.home}},
+                     {"tool_input": {"file_path": path + "\0"}}, {"tool_input": {"file_path": "/nonexistent"}}, {"tool_input": {"file_path": [path]}}, {"tool_input": path}):
             self.assertEqual(self.fire("PreToolUse", **more), "", more)
         self.assertEqual(self.files(), {})
 
