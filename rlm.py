@@ -3366,8 +3366,9 @@ def lines_with_piece(word: str, lines: bytes, max_edits: int) -> bytes:
     borders = [len(word) * i // (max_edits + 1) for i in range(max_edits + 2)]
     found, lines = set(), b"\n%b\n" % lines
     for start, end in zip(borders, borders[1:]):
-        for piece in {word[start:end], word[start : end - 1] + word[end : end + 1]}:
-            needle = b"\n" * (not start) + piece.encode() + b"\n" * (end == len(word))
+        is_last = end == len(word)
+        for piece in {word[start:end], word[start:end] if is_last else word[start : end - 1] + word[end]}:
+            needle = b"\n" * (not start) + piece.encode() + b"\n" * is_last
             at = lines.find(needle)
             while at >= 0:
                 begin = lines.rfind(b"\n", 0, at + 1) + 1
