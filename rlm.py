@@ -738,9 +738,11 @@ def encode_record(record: Record) -> bytes:
 
 def digest(text: str) -> str:
     """The text's identity: the first 128 bits of its SHA-256, in hex."""
-    from hashlib import sha256
-
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    try:  # hashlib loads OpenSSL, which costs a short command a fifth of its time
+        sha256 = __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256").sha256
+    except ImportError:
+        from hashlib import sha256
+    return str(sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32])
 
 
 def is_altered(record: Record) -> bool:
@@ -1758,7 +1760,9 @@ def raw_tokens(text: str) -> list[str]:
 
 
 # Character -> those two lengths; () where words have blanks.
-PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
+# (Without a look at the patterns for ASCII: to compile them takes 3 ms.)
+PIECE_LENGTHS = Memo(lambda char: () if char.isascii() else
+                     next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
 
 
 def is_hash(word: str) -> bool:
@@ -2106,8 +2110,7 @@ class Postings:
         if self.column:
             return self.column
         column = bytearray(n_docs)
-        for row, code in zip(self.rows, self.codes):
-            column[row] = code
+        any(map(column.__setitem__, self.rows, self.codes))  # all of them, in C: what it gives is never true
         return column
 
 
@@ -3363,8 +3366,9 @@ def lines_with_piece(word: str, lines: bytes, max_edits: int) -> bytes:
     borders = [len(word) * i // (max_edits + 1) for i in range(max_edits + 2)]
     found, lines = set(), b"\n%b\n" % lines
     for start, end in zip(borders, borders[1:]):
-        for piece in {word[start:end], word[start : end - 1] + word[end : end + 1]}:
-            needle = b"\n" * (not start) + piece.encode() + b"\n" * (end == len(word))
+        is_last = end == len(word)
+        for piece in {word[start:end], word[start:end] if is_last else word[start : end - 1] + word[end]}:
+            needle = b"\n" * (not start) + piece.encode() + b"\n" * is_last
             at = lines.find(needle)
             while at >= 0:
                 begin = lines.rfind(b"\n", 0, at + 1) + 1
@@ -3678,15 +3682,30 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int) -> list[int]:
     return rows
 
 
-def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
-    """(score, ordinal) of the documents of one part that may be among the best; those below *floor* may be missing.
+def scores_of_few(query: Query, number: int, mask: bytes) -> dict[int, float]:
+    """By row, the scores of the documents in the mask, looked at one after the other."""
+    from itertools import compress
+
+    scores: dict[int, float] = {}
+    rows = ordinals_in(mask)
+    for wanted in sorted(query.lists, key=lambda wanted: not wanted.decides):
+        found = wanted.postings[number]
+        pairs = zip(rows, map(found.column.__getitem__, rows)) if found.column else compress(
+            zip(found.rows, found.codes), map(mask.__getitem__, found.rows))
+        for row, code in pairs:
+            if code and (wanted.decides or row in scores):
+                scores[row] = scores.get(row, 0.0) + wanted.worth[code]
+    return scores
+
+
+def scores_of_many(query: Query, number: int, mask: bytes, n_wanted: int, floor: float) -> dict[int, float]:
+    """By row, the scores of the documents in the mask that may be among the best; those below *floor* may be missing.
 
     Long lists are summed for all documents at once, short ones document by document.
     """
     from heapq import nlargest
 
-    part = query.parts[number]
-    n_docs, mask = part.n_docs, allowed[part.first : part.first + part.n_docs]
+    n_docs = len(mask)
     scores: dict[int, float] = {}
     wide: list[tuple[Wanted, bytes | bytearray]] = []
     deciding = 0  # the rows that a long list finds, as a big integer
@@ -3714,6 +3733,15 @@ def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor:
                 for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8)):
                     scores.setdefault(row, 0.0)
         scores = {row: score + values[row] * unit for row, score in scores.items()}
+    return scores
+
+
+def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
+    """(score, ordinal) of the documents of one part that may be among the best; those below *floor* may be missing."""
+    part = query.parts[number]
+    mask = allowed[part.first : part.first + part.n_docs]
+    is_few = part.n_docs - mask.count(0) < part.n_docs >> 5
+    scores = scores_of_few(query, number, mask) if is_few else scores_of_many(query, number, mask, n_wanted, floor)
     factor, first, least = factors(part), part.first, floor / MOST_FACTOR
     return [(score * factor(row), first + row) for row, score in scores.items() if score >= least]
 
