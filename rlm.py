@@ -84,8 +84,9 @@ if TYPE_CHECKING:
     Position = int  # a byte in the log files read as one run, see Log
     Entry = dict[str, Any]  # one line of a transcript
     Check = tuple[str, str, str, str]  # what was looked at; ok, warn or fail; what was seen; what to do about it
-    HookEntry = tuple[str, int, int, str, Record]  # a hook of ours: event, number of its group and in it, file, entry
-    Edit = Callable[[str, str], str]  # path and text of a file of the client -> its new text
+    HookEntry = tuple[str, int, int, Record]  # a hook of ours: event, number of its group and in it, entry
+    Edit = Callable[[Record], None]  # changes what a file of the client holds
+    Change = Callable[[bytes], bytes | None]  # a file's bytes -> its new ones, None for no file
     State = dict[str, Any]  # what is kept of a transcript between two readings, see Transcript.state
     Mark = tuple[int, int, str, dict[str, list[str]]]  # a place between two blocks, see Transcript.mark
     Piece = tuple[str, "ToolCall | None"]  # a stretch of a turn's text, and the tool call that it tells of
@@ -403,14 +404,24 @@ STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.j
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
 
 
-def client_settings(project: str = "") -> str:
-    return os.path.join(claude_folder(project), "settings.json")
+class Client:
+    """Where Claude Code has its files: those of the user, or those of a project's folder."""
+
+    def __init__(self, project: str = "") -> None:
+        folder = claude_folder(project)
+        self.team_settings = os.path.join(folder, "settings.json")  # of a project, shared with others
+        self.settings = os.path.join(folder, "settings.local.json") if project else self.team_settings
+        self.servers = os.path.join(project or folder_in("CLAUDE_CONFIG_DIR") or user_home(),
+                                    ".mcp.json" if project else ".claude.json")
+        self.skills = os.path.join(folder, "skills")
+        self.projects = os.path.join(folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
-def client_servers(project: str = "") -> str:
-    if project:
-        return os.path.join(project, ".mcp.json")
-    return os.path.join(folder_in("CLAUDE_CONFIG_DIR") or user_home(), ".claude.json")
+def managed_settings() -> list[str]:
+    """The settings that whoever manages the machine may have made."""
+    folder = "/Library/Application Support/ClaudeCode" if sys.platform == "darwin" else "/etc/claude-code"
+    more = os.path.join(folder, "managed-settings.d")
+    return [os.path.join(folder, "managed-settings.json"), *(os.path.join(more, name) for name in listing(more))]
 
 
 def launcher_file() -> str:
@@ -9376,7 +9387,7 @@ def telling_lines(texts: Sequence[str]) -> list[bytes]:
 
 def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
     """The client's own files in which one of these stands, or in whose names."""
-    paths, ours, found = [client_servers()], (places.home, places.memory), []
+    paths, ours, found = [Client().servers], (places.home, places.memory), []
     for folder, folders, names in os.walk(claude_folder()):
         folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
         paths += [os.path.join(folder, name) for name in sorted(names)]
@@ -11298,22 +11309,20 @@ def exported_lines(view: View, project: str) -> Iterator[bytes]:
 # -- installing: what is written into the client's files -----------------------------------------
 
 PROGRAM = os.path.abspath(__file__)
-SERVER_NAME = "rlm"
-ALLOW_RULE = f"mcp__{SERVER_NAME}__*"
+SERVER_NAME = "rlm"  # unless `install --name` says otherwise
 
 
 def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
-    """The transcripts of sessions that ended over a day ago and hold something unsaved: path, bytes, age in days."""
+    """The transcripts that hold something unsaved: path, bytes, age in days."""
     found = []
-    for path in transcript_paths(os.path.join(claude_folder(), "projects")):
+    for path in transcript_paths(Client().projects):
         try:
             stat = os.stat(path)
         except OSError:
             continue
-        age_days = (now() - stat.st_mtime) / DAY_S
-        if age_days > 1 and not is_saved(places, path):
-            offset = state_of(places, path).get("offset", 0)
-            found.append((path, max(0, stat.st_size - offset), age_days))
+        if not is_saved(places, path):
+            n_bytes = max(0, stat.st_size - state_of(places, path).get("offset", 0))
+            found.append((path, n_bytes, (now() - stat.st_mtime) / DAY_S))
     return found
 
 
@@ -11327,25 +11336,15 @@ def interpreter() -> str:
     return os.path.abspath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
-def hook_command(python: str, path: str, pinned: Mapping[str, str]) -> str:
-    """The hook as a line for sh; -I -S: nothing from the environment or site-packages is loaded."""
+def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, str]) -> Record:
+    """What settings.json holds for an event. -I -S: nothing from the environment or site-packages is loaded."""
     from shlex import quote
 
+    row, path = HOOKS[event], f"{hooks_folder}/{HOOKS[event].file}"
     words = [f"{name}={quote(value)}" for name, value in pinned.items()]
-    return " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
-
-
-def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, str]) -> Record:
-    """What settings.json holds for an event."""
-    row = HOOKS[event]
-    command = hook_command(python, f"{hooks_folder}/{row.file}", pinned)
+    command = " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
     group: Record = {"matcher": row.matcher} if row.matcher else {}
     return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
-
-
-def settings_snippet(python: str, hooks_folder: str, events: Iterable[str]) -> Record:
-    """What `install` adds to a settings.json that holds nothing."""
-    return {"hooks": {event: [hook_group(python, hooks_folder, event, {})] for event in events}}
 
 
 def import_code(places: Places, arguments: Sequence[str] | None) -> str:
@@ -11358,6 +11357,11 @@ def server_entry(places: Places, python: str, pinned: Mapping[str, str]) -> Reco
     """What .claude.json holds. Not `-m rlm`: that would import from the project folder, where the client starts us."""
     return {"type": "stdio", "command": python, "args": ["-I", "-S", "-c", import_code(places, ["serve"])],
             "env": dict(pinned)}
+
+
+# What a team's .mcp.json holds: the client puts each one's own home there.
+TEAM_COMMAND = "${HOME}/.local/bin/rlm"
+TEAM_ENTRY: Record = {"type": "stdio", "command": TEAM_COMMAND, "args": ["serve"], "env": {}}
 
 
 def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
@@ -11382,155 +11386,66 @@ def is_our_launcher(path: str, places: Places | None = None) -> bool:
     return data.startswith("#!/bin/sh\n") and wanted in data
 
 
-# -- JSON text, changed in place: what is not ours keeps its every byte ----------------------------------------
-
-
-def after_space(text: str, at: int) -> int:
-    """The first place from *at* on that is no white space."""
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
-
-
-def json_items(text: str, at: int) -> list[tuple[Any, int, int, int]]:
-    """The items of the object or array at *at*: key or number, where it begins, where its value begins and ends."""
-    items: list[tuple[Any, int, int, int]] = []
-    decode, is_object = json.JSONDecoder().raw_decode, text[at] == "{"
-    at = after_space(text, at + 1)
-    while text[at] not in "}]":
-        start = at
-        key: Any = len(items)
-        if is_object:
-            key, at = decode(text, at)
-            at = after_space(text, after_space(text, at) + 1)  # over the colon
-        value, (_, at) = at, decode(text, at)
-        items.append((key, start, value, at))
-        at = after_space(text, at)
-        if text[at] == ",":
-            at = after_space(text, at + 1)
-    return items
-
-
-def json_dump(text: str, value: Any, lead: str) -> str:
-    """The value as JSON in the style of *text*, for a place with that white space before it."""
-    if "\n" not in lead:
-        return json.dumps(value, ensure_ascii=False)
-    first = text.find("\n")
-    unit = text[first + 1 : after_space(text, first)] if first >= 0 else ""
-    unit = unit.rpartition("\n")[2] or "  "
-    line_end = "\r\n" if "\r\n" in text else "\n"
-    dumped = json.dumps(value, ensure_ascii=False, indent=unit)
-    return dumped.replace("\n", line_end + lead.rpartition("\n")[2])
-
-
-def json_insert(text: str, at: int, key: Any, value: Any) -> str:
-    """The text with one more item at the end of the object or array at *at*."""
-    items = json_items(text, at)
-    name = json.dumps(key, ensure_ascii=False) + ": " if text[at] == "{" else ""
-    if items:
-        before = items[-2][3] if len(items) > 1 else at
-        lead = text[before : items[-1][1]].lstrip(" \t\r\n")[1:]  # what follows the comma or the bracket
-        lead = lead if "\n" in lead else " "
-        end = items[-1][3]
-        return text[:end] + "," + lead + name + json_dump(text, value, lead) + text[end:]
-    end, line = after_space(text, at + 1), text[text.rfind("\n", 0, at) + 1 : at]
-    outer = ("\r\n" if "\r\n" in text else "\n") + line[: after_space(line, 0)]
-    if "\n" not in text.strip() and at != after_space(text, 0):  # all on one line
-        outer = lead = ""
-    else:
-        unit = json_dump(text, [0], "\n").split("0")[0].lstrip("[\r\n")
-        lead = outer + unit
-    return text[: at + 1] + lead + name + json_dump(text, value, lead) + outer + text[end:]
-
-
-def json_put(text: str, path: Sequence[Any], value: Any) -> str:
-    """The text with the value at that path; objects and arrays on the way are made, an equal value is left alone."""
-    at = end = after_space(text, 0)
-    for depth, key in enumerate(path):
-        found = [item for item in json_items(text, at) if item[0] == key]
-        if not found:
-            for inner in reversed(path[depth + 1 :]):
-                value = {inner: value} if isinstance(inner, str) else [value]
-            return json_insert(text, at, key, value)
-        _, start, at, end = found[-1]  # of equal keys the last one counts
-    if json.loads(text[at:end]) == value:
-        return text
-    line = text.rfind("\n", 0, start) + 1
-    lead = "\n" + text[line : after_space(text, line)] if line else ""
-    return text[:at] + json_dump(text, value, lead) + text[end:]
-
-
-def json_drop(text: str, path: Sequence[Any]) -> str:
-    """The text without the item at that path, nor an object or array around it that would be left empty."""
-    while True:
-        at = after_space(text, 0)
-        for key in path[:-1]:
-            at = [item for item in json_items(text, at) if item[0] == key][-1][2]
-        items = json_items(text, at)
-        if len(items) > 1 or len(path) == 1:
-            break
-        path = path[:-1]
-    i = max(n for n, item in enumerate(items) if item[0] == path[-1])
-    if len(items) == 1:
-        return text[: at + 1] + text[after_space(text, items[0][3]) :]
-    if i == 0:
-        return text[: items[0][1]] + text[items[1][1] :]
-    return text[: items[i - 1][3]] + text[items[i][3] :]
-
-
 # -- the client's files ----------------------------------------------------------------------------------------
 
 
-def client_object(path: str, text: str, *keys: str) -> Any:
-    """The object that the file holds, or what it holds at these keys, None when absent. RlmError otherwise."""
+def client_data(path: str, raw: bytes | None = None) -> Record:
+    """The object in a file of the client, {} when there is no file or nothing in it. RlmError when it is broken."""
+    def checked(where: str, value: Any, kind: type) -> Any:
+        if not isinstance(value, kind):
+            noun = "object" if kind is dict else "array"
+            raise RlmError(f"{path}: {where} must be a JSON {noun}; nothing was changed: mend it, then try again")
+        return value
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"JSON has no {name}")
+
     try:
-        value = json.loads(text)
+        text = (read_file(path) if raw is None else raw).decode("utf-8-sig")
+        data = json.loads(text, parse_constant=refuse) if text.strip() else {}
     except (ValueError, RecursionError) as error:
-        raise RlmError(f"{path} is not valid JSON ({error}); nothing was changed: mend it, then try again") \
+        raise RlmError(f"{path} is not valid JSON in UTF-8 ({error}); nothing was changed: mend it, then try again") \
             from None
-    for n in range(len(keys) + 1):
-        if not isinstance(value, dict):
-            where = f'"{keys[n - 1]}"' if n else "the file"
-            raise RlmError(f"{path}: {where} must be a JSON object; nothing was changed: mend it and try again")
-        if n == len(keys):
-            break
-        if keys[n] not in value:
-            return None
-        value = value[keys[n]]
-    return value
+    checked("the file", data, dict)
+    for key in ("hooks", "mcpServers", "permissions"):
+        checked(f'"{key}"', data.get(key, {}), dict)
+    for event, groups in data.get("hooks", {}).items():
+        checked(f'"{event}"', groups, list)
+    checked('"allow"', data.get("permissions", {}).get("allow", []), list)
+    return {**data}
 
 
-def client_list(path: str, name: str, value: Any) -> list[Any]:
-    """The value. RlmError when it is no array."""
-    if not isinstance(value, list):
-        raise RlmError(f"{path}: \"{name}\" must be a JSON array; nothing was changed: mend it, then try again")
-    return value
-
-
-def client_text(path: str, raw: bytes) -> tuple[str, str]:
-    """The file's byte order mark, "" or one, and its text; an empty file counts as an empty object."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RlmError(f"{path} is not UTF-8 ({error}); nothing was changed: mend it, then try again") from None
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    return mark, text[len(mark) :] if text[len(mark) :].strip() else "{}\n"
-
-
-def client_data(path: str) -> Record:
-    """The object that a file of the client holds, {} when there is no file. RlmError when it is broken."""
-    data: Record = client_object(path, client_text(path, read_file(path))[1])
-    return data
-
-
-def edited(path: str, raw: bytes, edit: Edit) -> bytes:
-    """The file's bytes after the edit, *raw* itself when that changes nothing. RlmError when it is broken."""
-    mark, text = client_text(path, raw)
-    client_object(path, text)
-    changed = edit(path, text)
-    if changed == text:
+def edited(path: str, raw: bytes, edits: Iterable[Edit]) -> bytes:
+    """The file's bytes after the edits, written with its own indent and line ends; *raw* when they change nothing."""
+    data, before = client_data(path, raw), client_data(path, raw)
+    for edit in edits:
+        edit(data)
+    if data == before:
         return raw
-    return (mark + changed).encode("utf-8")
+    text = raw.decode("utf-8-sig")
+    second = next((line for line in text.strip().split("\n")[1:] if line.strip()), "")
+    indent = second[: len(second) - len(second.lstrip())] or "  "
+    is_one_line = bool(before) and not second
+    try:
+        new = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=None if is_one_line else indent)
+    except ValueError as error:
+        raise RlmError(f"{path} holds a number that is too large ({error}); nothing was changed: mend it, then try "
+                       "again") from None
+    new += text[len(text.rstrip()) :] if text.strip() else "\n"
+    mark = "\ufeff" if raw.startswith(b"\xef\xbb\xbf") else ""
+    new = new.replace("\r\n", "\n").replace("\n", "\r\n") if "\r\n" in text else new
+    return (mark + new).encode("utf-8", "backslashreplace")  # half a character was an escape, and is one again
+
+
+def drop(data: Record, *path: Any) -> None:
+    """Takes the item at that path out, and what would be left empty around it."""
+    holders: list[Any] = [data]
+    for key in path[:-1]:
+        holders.append(holders[-1][key])
+    for holder, key in zip(reversed(holders), reversed(path)):
+        del holder[key]
+        if holder:
+            break
 
 
 def nearest_folder(path: str) -> str:
@@ -11549,19 +11464,23 @@ def check_writable(path: str) -> None:
     if read_only or not os.access(folder, os.W_OK | os.X_OK):
         what = target if read_only else folder
         raise RlmError(f"{what} is read-only, so {path} cannot be changed; nothing was changed: "
-                              f"make it writable (chmod u+w), then try again")
+                       f"make it writable (chmod u+w), then try again")
 
 
-def our_hook(command: object, home: str) -> str:
-    """The path of our hook file that the command runs, "" when it is somebody else's."""
+def shell_words(command: object) -> list[str]:
+    """The words of a command as sh passes them on, [] when it is none. A $ further on is part of a name."""
     import shlex
 
     try:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError:  # quotes that do not match
-        words = []
-    for word in words:
-        path = os.path.expandvars(word)
+        return []
+    return [os.path.expanduser(os.path.expandvars(word)) if word[:1] in ("$", "~") else word for word in words]
+
+
+def our_hook(command: object, home: str) -> str:
+    """The path of our hook file that the command runs, "" when it is somebody else's."""
+    for path in shell_words(command):
         folder, name = os.path.split(path)
         program = os.path.dirname(folder)
         if os.path.basename(folder) == "hooks" and any(name == row.file for row in HOOKS.values()) and (
@@ -11570,70 +11489,57 @@ def our_hook(command: object, home: str) -> str:
     return ""
 
 
-def hook_entries(path: str, text: str, home: str) -> list[HookEntry]:
+def hook_entries(data: Record, home: str) -> list[HookEntry]:
     """Our hooks in the settings, in their order."""
     found = []
-    for event, groups in (client_object(path, text, "hooks") or {}).items():
-        for i, group in enumerate(client_list(path, event, groups)):
+    for event, groups in data.get("hooks", {}).items():
+        for i, group in enumerate(groups):
             inner = group.get("hooks") if isinstance(group, dict) else None
             for j, entry in enumerate(inner if isinstance(inner, list) else []):
-                hook = our_hook(entry.get("command"), home) if isinstance(entry, dict) else ""
-                if hook:
-                    found.append((event, i, j, os.path.basename(hook), entry))
+                if isinstance(entry, dict) and our_hook(entry.get("command"), home):
+                    found.append((event, i, j, entry))
     return found
 
 
-def without_hook(path: str, text: str, entry: HookEntry) -> str:
-    """The settings without that hook."""
-    event, i, j = entry[:3]
-    group = client_object(path, text, "hooks")[event][i]
-    return json_drop(text, ("hooks", event, i) if len(group["hooks"]) == 1 else ("hooks", event, i, "hooks", j))
-
-
-def is_assignment(word: str) -> bool:
-    """Whether the word sets a variable for the command behind it."""
-    return "=" in word and word.partition("=")[0].isidentifier()
-
-
-def with_assignments(new: str, old: object) -> str:
-    """The new command behind the variables that the user set in the old one, RLM_LANG=fr say."""
-    import shlex
-
-    kept = []
-    for word in shlex.split(old) if isinstance(old, str) else []:
-        name, _, value = word.partition("=")
-        if not is_assignment(word):
-            break
-        if name not in PINNED:
-            kept.append(f"{name}={shlex.quote(value)}")
-    return " ".join([*kept, new])
+def drop_hooks(data: Record, entries: Sequence[HookEntry]) -> None:
+    """Takes hooks out of the settings."""
+    for event, i, j, _ in reversed(entries):
+        is_alone = len(data["hooks"][event][i]["hooks"]) == 1
+        drop(data, "hooks", event, i, *(() if is_alone else ("hooks", j)))
 
 
 def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
     """An edit that puts these hooks in; *recorded*: the seconds installed before, so others are the user's own."""
-    def edit(path: str, text: str) -> str:
+    from shlex import quote
+
+    def edit(data: Record) -> None:
         for event, group in groups.items():
-            new = group["hooks"][0]
-            ours = [e for e in hook_entries(path, text, home) if e[0] == event and e[3] == HOOKS[event].file]
-            for extra in reversed(ours[1:]):
-                text = without_hook(path, text, extra)
+            new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
+            drop_hooks(data, ours[1:])
             if not ours:
-                n_groups = len(client_list(path, event, (client_object(path, text, "hooks") or {}).get(event, [])))
-                text = json_put(text, ("hooks", event, n_groups), group)
+                data.setdefault("hooks", {}).setdefault(event, []).append(group)
                 continue
-            at = ("hooks", event, ours[0][1], "hooks", ours[0][2])
-            text = json_put(text, (*at, "command"), with_assignments(new["command"], ours[0][4].get("command")))
-            if event in recorded and ours[0][4].get("timeout") == recorded[event]:
-                text = json_put(text, (*at, "timeout"), new["timeout"])
-        return text
+            old, kept = ours[0][3], []
+            for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
+                name, equals, value = word.partition("=")
+                if not (equals and name.isidentifier()):
+                    break
+                kept += [f"{name}={quote(value)}"] if name not in PINNED else []
+            old["command"] = " ".join([*kept, new["command"]])
+            if event in recorded and old.get("timeout") == recorded[event]:
+                old["timeout"] = new["timeout"]
 
     return edit
 
 
-def with_rule(path: str, text: str) -> str:
-    """The settings with the permission for our tools."""
-    rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow", []))
-    return text if ALLOW_RULE in rules else json_put(text, ("permissions", "allow", len(rules)), ALLOW_RULE)
+def with_rules(rules: Sequence[str], outdated: Collection[str]) -> Edit:
+    """An edit that allows these tools, and no longer those of an older version's rules."""
+    def edit(data: Record) -> None:
+        allowed = data.setdefault("permissions", {}).setdefault("allow", [])
+        allowed[:] = [rule for rule in allowed if rule not in outdated]
+        allowed += [rule for rule in rules if rule not in allowed]
+
+    return edit
 
 
 def is_our_server(entry: object, home: str) -> bool:
@@ -11641,35 +11547,37 @@ def is_our_server(entry: object, home: str) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("args", []), list):
         return False
     words = [str(word) for word in [entry.get("command", ""), *entry.get("args", [])]]
-    return any("import rlm; sys.exit(rlm.main(" in word or word.startswith(home + os.sep)
+    return any("import rlm; sys.exit(rlm.main(" in word or word.startswith(home + os.sep) or word == TEAM_COMMAND
                or os.path.basename(word) == "rlm.py" for word in words)
 
 
-def with_server(home: str, wanted: Record) -> Edit:
-    """An edit that registers the server; what the user added to our entry stays."""
-    def edit(path: str, text: str) -> str:
-        old = (client_object(path, text, "mcpServers") or {}).get(SERVER_NAME, {})
-        if old and not is_our_server(old, home):
-            raise RlmError(
-                f"{path} has another server named {SERVER_NAME}; nothing was changed: remove it with "
-                f"`claude mcp remove {SERVER_NAME}`, or give it another name, then try again")
-        env = old.get("env") if isinstance(old.get("env"), dict) else {}
-        return json_put(text, ("mcpServers", SERVER_NAME), {**old, **wanted, "env": {**env, **wanted["env"]}})
+def with_server(path: str, home: str, name: str, old_name: str, wanted: Record) -> Edit:
+    """An edit that registers the server, under a new name perhaps; what the user added to our entry stays."""
+    def edit(data: Record) -> None:
+        servers = data.setdefault("mcpServers", {})
+        if name in servers and not is_our_server(servers[name], home):
+            raise RlmError(f"{path} has another server named {name}; nothing was changed: give ours another name, "
+                           f"`rlm install --name {name}-memory` say, or remove that one with `claude mcp remove "
+                           f"{name}`, then try again")
+        is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
+        old = servers.pop(old_name) if is_renamed else servers.get(name, {})
+        env = old["env"] if isinstance(old.get("env"), dict) else {}
+        servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
 
     return edit
 
 
-def without_us(home: str, drop_rule: bool) -> Edit:
+def without_us(home: str, known: Record) -> Edit:
     """An edit that takes out all that is ours."""
-    def edit(path: str, text: str) -> str:
-        for entry in reversed(hook_entries(path, text, home)):
-            text = without_hook(path, text, entry)
-        if is_our_server((client_object(path, text, "mcpServers") or {}).get(SERVER_NAME), home):
-            text = json_drop(text, ("mcpServers", SERVER_NAME))
-        rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow", []))
-        if drop_rule and ALLOW_RULE in rules:
-            text = json_drop(text, ("permissions", "allow", rules.index(ALLOW_RULE)))
-        return text
+    def edit(data: Record) -> None:
+        drop_hooks(data, hook_entries(data, home))
+        for name in (SERVER_NAME, known.get("server", "")):
+            if is_our_server(data.get("mcpServers", {}).get(name), home):
+                drop(data, "mcpServers", name)
+        for rule in known.get("allow", []):
+            allowed = data.get("permissions", {}).get("allow", [])
+            if rule in allowed:
+                drop(data, "permissions", "allow", allowed.index(rule))
 
     return edit
 
@@ -11678,40 +11586,48 @@ def without_us(home: str, drop_rule: bool) -> Edit:
 
 PROBE = """\
 import importlib.util, os, struct, sys
+sys.dont_write_bytecode, is_fresh = True, False
 try:
     with open(importlib.util.cache_from_source(sys.argv[1]), "rb") as file:
         seen = file.read(16)
     stat = os.stat(sys.argv[1])
     due = struct.pack("<LLL", 0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
-    print(sys.version.split()[0], int(seen == importlib.util.MAGIC_NUMBER + due))
+    is_fresh = seen == importlib.util.MAGIC_NUMBER + due
 except OSError:
-    print(sys.version.split()[0], 0)
+    pass
+print(sys.version.split()[0], int(is_fresh), flush=True)
+sys.path.append(os.path.dirname(sys.argv[1]))
+import rlm
+print(rlm.__version__)
 """
 
 
-def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, bytes, str]:
+def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, str, str]:
     """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
     import subprocess
 
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    cwd=cwd, start_new_session=True)
-    except OSError as error:
-        return -1, b"", f"{command[0]}: {error.strerror}"
+    except (OSError, ValueError) as error:
+        return -1, "", f"{command[0]}: {error}"
     try:
         out, errors = process.communicate(stdin, timeout=limit_s)
-        return process.returncode, out, errors.decode("utf-8", "replace")
+        return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
         process.communicate()
-        return -2, b"", f"still running after {limit_s:g} s"
+        return -2, "", f"still running after {limit_s:g} s"
 
 
-def probe(python: str, program: str) -> tuple[str, bool]:
-    """The interpreter's version, "" when it does not run, and whether its bytecode of the program is fresh."""
-    code, out, _ = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
-    words = out.decode("ascii", "replace").split()
-    return (words[0], words[1] == "1") if code == 0 and len(words) == 2 else ("", False)
+def probe(python: str, program: str) -> tuple[str, bool, str, str]:
+    """The interpreter's version, "" when it does not run; whether its bytecode of the program is fresh; the program's
+    version, "" when that does not run; and why not."""
+    _, out, errors = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
+    words = out.split()
+    if len(words) < 2:
+        return "", False, "", errors
+    return words[0], words[1] == "1", "".join(words[2:3]), one_line(errors[-300:])
 
 
 # -- the plan --------------------------------------------------------------------------------------------------
@@ -11720,18 +11636,18 @@ def probe(python: str, program: str) -> tuple[str, bool]:
 class Step:
     """One thing that install or uninstall does."""
 
-    __slots__ = ("verb", "path", "what", "data", "mode", "edit", "note", "aside")
+    __slots__ = ("verb", "path", "what", "data", "mode", "aside", "change", "note")
 
     def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
-                 edit: Edit | None = None, note: Record | None = None, aside: str = "") -> None:
-        self.verb = verb  # a key of CARRIERS; "unchanged" and "skip" do nothing, "failed" could not
+                 aside: str = "", change: Change | None = None, note: Record | None = None) -> None:
+        self.verb = verb  # a key of CARRIERS; "unchanged", "skip" and "import" do nothing, "failed" could not
         self.path = path
         self.what = what
         self.data = data
         self.mode = mode
-        self.edit = edit
-        self.note = note or {}  # for the record of the installation
         self.aside = aside  # where what the user changed is kept
+        self.change = change  # from the bytes of the client's file to its new ones, None for no file
+        self.note = note  # what the record of the installation says of the client's file
 
     def line(self) -> str:
         """The step for a reader."""
@@ -11753,18 +11669,28 @@ def install_record(places: Places) -> Record:
         record = {}
     if not isinstance(record, dict):
         record = {}
-    for name in ("files", "client_files", "pinned"):
-        if not isinstance(record.get(name), dict):
-            record[name] = {}
-    if not isinstance(record.get("made"), list):
-        record["made"] = []  # the folders that were not there before
+    # Our files with their digests; the client's with what was put in; variables; the folders that were not there; the
+    # projects for which it was installed, "" for all.
+    for name, kind in (("files", dict), ("client_files", dict), ("pinned", dict), ("made", list), ("scopes", list)):
+        if not isinstance(record.get(name), kind):
+            record[name] = kind()
+    for known in record["client_files"].values():  # older versions noted only that there was a server, or a rule
+        for key, older in (("server", SERVER_NAME), ("allow", [f"mcp__{SERVER_NAME}__*"])):
+            known.update({key: older} if known.get(key) is True else {})
     return record
+
+
+def save_record(places: Places, record: Record) -> None:
+    """Writes down what is installed."""
+    data = json.dumps(record, indent=1).encode() + b"\n"
+    if read_file(places.install_record()) != data:
+        ensure_folder(places.home)
+        replace_file(places.install_record(), data)
 
 
 def check_home(places: Places) -> None:
     """UsageError when the client's hooks are those of an installation in another folder, which RLM_HOME names."""
-    for *_, entry in hook_entries(client_settings(), client_text(client_settings(), read_file(client_settings()))[1],
-                                  places.home):
+    for *_, entry in hook_entries(client_data(Client().settings), places.home):
         home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
         if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
             raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
@@ -11776,32 +11702,12 @@ def is_installed(record: Record) -> bool:
 
 
 def missing_folders(path: str) -> list[str]:
-    """The folders above the path that are not there, from the outermost on."""
+    """The folders above the path that are not there."""
     missing, there = [], nearest_folder(path)
     while os.path.dirname(path) != there:
         path = os.path.dirname(path)
         missing.append(path)
-    return missing[::-1]
-
-
-def drafts_of(path: str) -> list[str]:
-    """Drafts of the file, and of its backup, that an installation left when it was killed."""
-    import re
-
-    folder, name = os.path.split(os.path.realpath(path))
-    return [os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")
-            if re.fullmatch(re.escape(name) + r"(\.rlm-backup)?\.[0-9]+-[0-9a-f]{6}", stem)]
-
-
-def project_of_file(path: str) -> str:
-    """The project that a file was installed for with --project, "" for one of the user's own."""
-    folder, name = os.path.split(path)
-    if name == ".mcp.json":
-        return folder
-    folder = os.path.dirname(os.path.dirname(folder)) if name == "SKILL.md" else folder
-    if os.path.basename(folder) != ".claude" or folder == claude_folder() or name not in ("SKILL.md", "settings.json"):
-        return ""
-    return os.path.dirname(folder)
+    return missing
 
 
 def installed_places(places: Places, record: Record) -> Places:
@@ -11815,69 +11721,79 @@ def backup_file(path: str) -> str:
     return path + ".rlm-backup"
 
 
-def file_step(path: str, data: bytes, record: Record, mode: int = 0o600, keep: bool = False) -> Step:
-    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside.
-
-    With *keep* it stays as the user changed it, for as long as ours is the one that was there before.
-    """
-    if not os.path.lexists(path):
+def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
+    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
+    old = read_file(path) if os.path.lexists(path) else data
+    if old == data and os.access(path, os.X_OK if mode & 0o100 else os.F_OK):
+        return Step("unchanged", path, data=data)
+    if old == data or bytes_digest(old) == record["files"].get(path):
         return Step("write", path, size_text(len(data)), data=data, mode=mode)
-    old = read_file(path)
-    if old == data:
-        is_wrong = bool(mode & 0o100 and not os.access(path, os.X_OK))
-        return Step("write" if is_wrong else "unchanged", path, data=data, mode=mode)
-    if keep and bytes_digest(data) == record["files"].get(path):
-        return Step("skip", path, "you changed it; it stays")
-    if bytes_digest(old) == record["files"].get(path):
-        return Step("write", path, f"{size_text(len(data))}, replaces the one installed before", data=data, mode=mode)
     aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
     return Step("write", path, f"the one there is not as installed; it is kept as {os.path.basename(aside)}",
                 data=data, mode=mode, aside=aside)
 
 
-def client_step(path: str, edits: Sequence[Edit], what: str, note: Record) -> Step:
+def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, record: Record, note: Record) -> Step:
     """Changes a file of the client. RlmError when it is broken or read-only."""
-    def edit(path: str, text: str) -> str:
-        for change in edits:
-            text = change(path, text)
-        return text
+    def change(raw: bytes) -> bytes:
+        known, backup = record["client_files"].setdefault(path, {}), backup_file(path)
+        new, is_without_us = edited(path, raw, edits), edited(path, raw, [without_us(places.home, known)]) == raw
+        if os.path.exists(path) and not os.path.lexists(backup) and is_without_us:
+            replace_file(backup, raw)
+        # The backup is what to go back to as long as only we have changed the file since.
+        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
+        known["wrote"] = bytes_digest(new) if is_ours_only else ""
+        save_record(places, record)  # before the change: should we be killed after it, uninstall knows what was there
+        return new
 
     raw = read_file(path)
-    if edited(path, raw, edit) == raw:
+    if edited(path, raw, edits) == raw:
         return Step("unchanged", path, what, note=note)
     check_writable(path)
-    return Step("change", path, what, edit=edit, note=note)
+    return Step("change", path, what, change=change, note=note)
 
 
-def skill_steps(record: Record, project: str) -> list[Step]:
-    """Installs the skills, which are in a folder beside the program."""
-    folder = os.path.join(os.path.dirname(PROGRAM), "skills")
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    sources = {name: os.path.join(folder, name, "SKILL.md") for name in names}
-    skills = os.path.join(claude_folder(project), "skills")
-    steps = [file_step(os.path.join(skills, name, "SKILL.md"), read_file(path), record, 0o644, keep=True)
-             for name, path in sources.items() if os.path.isfile(path)]
-    return steps or [Step("skip", folder, "no skills here; they need the whole folder of rlm, not rlm.py alone")]
+def skill_step(path: str, data: bytes, record: Record, again: bool) -> Step:
+    """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
+    known, offered = record["files"].get(path), record["files"].get(path + ".new")
+    if known and not again and not os.path.lexists(path) and record.get("is_complete", True):
+        return Step("skip", path, "you removed it; `rlm install --skills-only` brings it back")
+    if not known or not os.path.lexists(path) or bytes_digest(read_file(path)) in (known, bytes_digest(data)):
+        return file_step(path, data, record, 0o644)
+    if bytes_digest(data) in (known, offered):
+        return Step("skip", path, "you changed it; it stays")
+    step = file_step(path + ".new", data, record, 0o644)
+    step.what = "the new version; you changed the one beside it, which stays"
+    return step
 
 
-def launcher_step(places: Places, python: str, pinned: Mapping[str, str], record: Record) -> Step:
+def skill_steps(record: Record, project: str, name: str, again: bool = False) -> list[Step]:
+    """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
+    folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
+    for skill in listing(folder):
+        source = os.path.join(folder, skill, "SKILL.md")
+        if os.path.isfile(source):
+            data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
+            steps.append(skill_step(os.path.join(Client(project).skills, skill, "SKILL.md"), data, record, again))
+    return steps or [Step("skip", folder, "not there, so no skills are installed; they need the whole folder of rlm: "
+                                          "get it (see \"Start\" in README) and run `python3 rlm.py install` in it")]
+
+
+def launcher_step(places: Places, python: str, record: Record) -> Step:
     """Installs the command `rlm`, unless another program has that name."""
     path = launcher_file()
     if os.path.lexists(path) and not is_our_launcher(path):
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    folder = os.path.dirname(path)
-    hint = "" if folder in environment("PATH").split(os.pathsep) else f"{folder} is not on PATH: add it to use `rlm`"
-    step = file_step(path, launcher_source(places, python, pinned).encode("utf-8", "surrogateescape"), record, 0o755)
-    step.aside, step.what = "", hint or step.what  # a launcher of ours is not worth keeping
+    source = launcher_source(places, python, record["pinned"])
+    step = file_step(path, source.encode("utf-8", "surrogateescape"), record, 0o755)
+    step.what, step.aside = "the command rlm", ""  # a launcher of ours is not worth keeping
     return step
 
 
-def wanted_events(path: str, home: str, record: Record, advice: bool) -> tuple[list[str], list[str]]:
+def wanted_events(there: Collection[str], recorded: Collection[str], advice: bool) -> tuple[list[str], list[str]]:
     """The events to install hooks for, and those whose hook the user took out after an earlier installation."""
-    recorded = record["client_files"].get(path, {}).get("events", {})
-    there = {entry[0] for entry in hook_entries(path, client_text(path, read_file(path))[1], home)}
     removed = [event for event in HOOKS if event in recorded and event not in there] if there else []
     if advice:  # asked for by name
         removed = [event for event in removed if not HOOKS[event].is_optional]
@@ -11886,50 +11802,75 @@ def wanted_events(path: str, home: str, record: Record, advice: bool) -> tuple[l
     return events, removed
 
 
-def settings_steps(places: Places, python: str, record: Record, options: Any, project: str) -> list[Step]:
-    """Puts hooks and permission into the settings, and the hook files before that."""
-    path, steps, edits, what = client_settings(project), [], [], []
+def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
+                   name: str) -> list[Step]:
+    """Puts hooks and permissions into the settings, and the hook files before that."""
+    client = Client(project)
+    path, steps, what = client.settings, [], []
     note: Record = {}
+    edits: list[Edit] = []
+    data, known = client_data(path), record["client_files"].get(path, {})
     if not options.no_hooks:
-        events, removed = wanted_events(path, places.home, record, options.advice)
+        there = {entry[0] for entry in hook_entries(data, places.home)}
+        recorded = known.get("events", {})
+        events, removed = wanted_events(there, recorded, options.advice)
         steps = [file_step(hook_file(places, event), hook_source(event).encode(), record) for event in events]
         groups = {event: hook_group(python, os.path.join(places.home, "hooks"), event, record["pinned"])
                   for event in events}
-        recorded = record["client_files"].get(path, {}).get("events", {})
         edits.append(with_hooks(places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
+        what += [f"you took out {', '.join(removed)}: left out"] if removed else []
         note["events"] = {event: HOOKS[event].timeout_s for event in [*events, *removed]}
-        if removed:
-            what.append(f"you took out {', '.join(removed)}: left out")
-    if options.allow:
-        edits.append(with_rule)
-        what.append(f"allows {ALLOW_RULE}")
-        rules = client_data(path).get("permissions")
-        if not (isinstance(rules, dict) and ALLOW_RULE in client_list(path, "allow", rules.get("allow", []))):
-            note["allow"] = True
-    return [*steps, client_step(path, edits, "; ".join(what), note)] if edits else steps
+    rules = [f"mcp__{name}__{made.name}" for made in TOOLS.values() if made.reads_only]
+    ours, allowed = known.get("allow", []), data.get("permissions", {}).get("allow", [])
+    outdated = [rule for rule in ours if rule not in rules]
+    if options.allow or any(rule in allowed for rule in outdated):
+        edits.append(with_rules(rules, outdated))
+        what.append(f"allows the {len(rules)} tools that only read")
+        note["allow"] = [rule for rule in rules if rule in ours or rule not in allowed]
+    what += ["with paths of yours: keep it out of git"] if project else []
+    if edits:
+        steps.append(client_step(places, path, edits, "; ".join(what), record, note))
+    if client.team_settings != path and client.team_settings in record["client_files"]:  # older versions wrote there
+        edits = [without_us(places.home, record["client_files"][client.team_settings])]
+        steps.append(client_step(places, client.team_settings, edits, "without your paths", record, {"events": {}}))
+    return steps
 
 
-def plan_install(places: Places, options: Any, record: Record, project: str = "") -> list[Step]:
+def plan_install(places: Places, options: Any, record: Record, project: str) -> list[Step]:
     """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
     try:
         places.home.encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(f"{places.home!a} is not UTF-8, so Claude Code's JSON files cannot name it; set RLM_HOME to "
                          "another folder") from None
+    servers = Client(project).servers
+    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
+    name = options.name or old_name
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise UsageError(f"--name takes letters, digits, - and _, not {one_line(name, 60)!r}")
     if options.skills_only:
-        return skill_steps(record, project)
+        return skill_steps(record, project, name, again=True)
     python, program = interpreter(), places.program()
-    client = settings_steps(places, python, record, options, project)
-    entry = server_entry(places, python, record["pinned"])
-    client.append(client_step(client_servers(project), [with_server(places.home, entry)],
-                              f"MCP server {SERVER_NAME}", {"server": True}))
+    client = settings_steps(places, python, record, options, project, name)
+    launcher = launcher_step(places, python, record)
+    entry, what = server_entry(places, python, record["pinned"]), f"MCP server {name}"
+    if project and launcher.verb != "skip":
+        entry, what = TEAM_ENTRY, f"{what}, for everyone who has ~/.local/bin/rlm"
+    elif project:
+        what += ", with paths of yours: keep it out of git"
+    edits = [with_server(servers, places.home, name, old_name, entry)]
+    client.append(client_step(places, servers, edits, what, record, {"server": name}))
     steps = [file_step(program, read_file(PROGRAM), record)]
     is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
     steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
-    steps += [launcher_step(places, python, record["pinned"], record), *skill_steps(record, project), *client]
-    left = [Step("remove", draft, "left by one that was killed") for step in steps for draft in drafts_of(step.path)]
-    return left + steps
+    steps += [launcher, *skill_steps(record, project, name), *client]
+    if not options.no_import:
+        unsaved = unsaved_transcripts(places)
+        size = size_text(sum(n_bytes for _, n_bytes, _ in unsaved))
+        what = f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"
+        steps.append(Step("import" if unsaved else "unchanged", Client().projects, what))
+    return steps
 
 
 def plan_text(steps: Iterable[Step]) -> str:
@@ -11939,180 +11880,118 @@ def plan_text(steps: Iterable[Step]) -> str:
 
 # -- carrying it out -------------------------------------------------------------------------------------------
 
-COMPILE = """\
-import py_compile, sys
-py_compile.compile(sys.argv[1], doraise=True, invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
-"""
-
-
-def taken_out(path: str, raw: bytes, take_out: Edit, known: Record) -> tuple[str, bytes | None]:
-    """What the client's file is without us, in words and bytes; None when it was not there before us.
-
-    That is the backup as long as nobody else has changed the file, else the file without our entries.
-    """
-    new = edited(path, raw, take_out) if raw else raw
-    if known.get("existed") is False and new != raw and not client_object(path, client_text(path, new)[1]):
-        return "it goes, for it was not there before", None
-    if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup_file(path)):
-        return "as it was before rlm", edited(path, read_file(backup_file(path)), take_out)  # entries made by hand
-    return "without the entries of rlm", new
-
-
 def carry_remove(step: Step, *_: object) -> None:
     """Removes a file, or a folder of ours with all that is in it."""
     if not (remove_folder(step.path, whole=True) if step.verb == "delete" else remove_file(step.path)):
         step.verb, step.what = "failed", "it cannot be removed"
 
 
-def carry_write(step: Step, record: Record, save: Callable[[], None]) -> None:
+def carry_write(step: Step, places: Places, record: Record) -> None:
     """Puts a file of ours in place."""
     ensure_folder(os.path.dirname(step.path))
     if step.aside:
         rename_file(step.path, step.aside)
     record["files"][step.path] = bytes_digest(step.data)
-    save()  # before the file is there, so that uninstall knows it even if we are killed now
+    save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
     replace_file(step.path, step.data, mode=step.mode)
 
 
-def carry_change(step: Step, record: Record, save: Callable[[], None]) -> None:
-    """Changes a file of the client, which may be writing it at the same time."""
-    assert step.edit
-    known, backup = record["client_files"][step.path], backup_file(step.path)
+def carry_change(step: Step, *more: object) -> None:
+    """Changes a file of the client as it is now: the client may be writing it at the same time."""
+    assert step.change
     for _ in range(20):
         raw = read_file(step.path)
-        new = edited(step.path, raw, step.edit)
-        if os.path.exists(step.path) and not os.path.lexists(backup):
-            replace_file(backup, raw)
-        # The backup is what to go back to as long as only we have changed the file since.
-        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
-        known["wrote"] = bytes_digest(new) if is_ours_only else ""
-        save()  # before the change: should we be killed after it, uninstall still knows what was there
-        if read_file(step.path) == raw:
+        new = step.change(raw)
+        if read_file(step.path) != raw:
+            continue
+        if new is None:
+            step.path = os.path.realpath(step.path)
+            carry_remove(step)
+        elif new != raw:
             replace_through(step.path, new)
-            return
+        return
     raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
 
 
-def carry_restore(step: Step, record: Record, save: Callable[[], None]) -> None:
-    """Takes us out of a file of the client as it is now: it may have changed while the user read the plan."""
-    assert step.edit
-    known = record["client_files"].get(step.path, {})
-    for _ in range(20):
-        raw = read_file(step.path)
-        _, new = taken_out(step.path, raw, step.edit, known)
-        if read_file(step.path) == raw:
-            if new is None:
-                step.path = os.path.realpath(step.path)
-                carry_remove(step)
-            elif new != raw:
-                replace_through(step.path, new)
-            return
-    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
-
-
-def carry_compile(step: Step, record: Record, save: Callable[[], None]) -> None:
+def carry_compile(step: Step, *more: object) -> None:
     """Compiles the program for the interpreter that hooks and server run with."""
-    code, _, errors = run_briefly([interpreter(), "-I", "-S", "-c", COMPILE, step.path], b"", 120)
+    command = ["env", "-u", "SOURCE_DATE_EPOCH", interpreter(), "-I", "-S", "-m", "py_compile", step.path]
+    code, _, errors = run_briefly(command, b"", 120)
     if code:  # hooks work without it, more slowly; doctor says so too
         step.what = f"not compiled: {one_line(errors[-300:])}"
 
 
-CARRIERS: dict[str, Callable[[Step, Record, Callable[[], None]], object]] = {
-    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_restore,
+CARRIERS: dict[str, Callable[[Step, Places, Record], object]] = {
+    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_change,
     "remove": carry_remove, "delete": carry_remove, "tidy": lambda step, *_: remove_folder(step.path),
 }
 
 
-def carry_out_steps(steps: Iterable[Step], record: Record, save: Callable[[], None]) -> None:
-    """Does what was planned, and notes it in the record, which *save* writes."""
+def carry_out_steps(steps: Iterable[Step], places: Places, record: Record) -> None:
+    """Does what was planned, and notes it in the record."""
     for step in steps:
-        known = record["client_files"]
-        if step.note or step.verb == "change":  # what needs no change was made so by hand
-            existed = step.verb == "unchanged" or any(map(os.path.exists, (step.path, backup_file(step.path))))
-            known.setdefault(step.path, {"existed": existed}).update(step.note)
-        made = missing_folders(step.path) if step.verb in ("write", "change") else []
-        if made:
-            record["made"] += made
-            save()
+        if step.note is not None:
+            record["client_files"].setdefault(step.path, {}).update(step.note)
+        if step.verb in ("write", "change"):
+            record["made"] += missing_folders(step.path)
         if step.verb in CARRIERS:
-            CARRIERS[step.verb](step, record, save)
+            CARRIERS[step.verb](step, places, record)
         if step.data and step.verb == "unchanged":
             record["files"][step.path] = bytes_digest(step.data)
 
 
-def save_record(places: Places, record: Record) -> None:
-    """Writes down what is installed."""
-    data = json.dumps(record, indent=1).encode() + b"\n"
-    if read_file(places.install_record()) != data:
-        ensure_folder(places.home)
-        replace_file(places.install_record(), data)
+def install_now(places: Places, options: Any, record: Record, project: str,
+                tell: Callable[[Sequence[Step]], None]) -> list[Step]:
+    """Installs, after telling the plan, which it returns; what was done is on record even when a later step fails.
 
-
-def carry_out_install(places: Places, steps: Sequence[Step], record: Record) -> None:
-    """Carries the plan of an installation out; what was done is recorded even when a later step fails."""
-    record.update(version=__version__, python=interpreter())
+    Only for whoever holds the lock of the installation.
+    """
+    steps = plan_install(places, options, record, project)
+    tell(steps)
+    is_complete = not any(step.verb in CARRIERS for step in steps)
+    record.update(version=__version__, python=interpreter(), is_complete=is_complete,
+                  scopes=[*dict.fromkeys([*record["scopes"], project])])
     save_record(places, record)
     try:
-        carry_out_steps(steps, record, lambda: save_record(places, record))
+        carry_out_steps(steps, places, record)
+        record["is_complete"] = True  # what is on record and not there was removed by the user
     finally:
         save_record(places, record)
-
-
-def install_now(places: Places, options: Any, tell: Callable[[Sequence[Step]], None]) -> tuple[list[Step], Record]:
-    """Installs, after telling the plan; the plan and what is installed now. StoreBusy while another does so."""
-    made = missing_folders(places.install_record())
-    with Lock(places.install_lock()):
-        record = install_record(places)
-        record["pinned"].update(pinned_places(places))
-        record["made"] += made
-        steps = plan_install(places, options, record, os.getcwd() if options.project else "")
-        tell(steps)
-        carry_out_install(places, steps, record)
-    return steps, record
+    return steps
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
 
 
 def client_removals(path: str, home: str, known: Record) -> list[Step]:
-    """Takes us out of a file of the client."""
-    raw, take_out, steps = read_file(path), without_us(home, bool(known.get("allow"))), []
-    what, new = taken_out(path, raw, take_out, known)
+    """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
+
+    A file of which there is no backup was not there before us; it goes when nothing is left in it.
+    """
+    backup, take_out = backup_file(path), [without_us(home, known)]
+
+    def change(raw: bytes) -> bytes | None:
+        if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
+            return edited(path, read_file(backup), take_out)  # there were entries made by hand
+        new = edited(path, raw, take_out)
+        return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
+
+    raw, steps = read_file(path), []
+    new = change(raw)
     if new != raw:
         check_writable(path)
-        steps.append(Step("restore", path, what, edit=take_out))
-    return [*steps, Step("remove", backup_file(path))] if os.path.lexists(backup_file(path)) else steps
-
-
-def program_removals(places: Places, record: Record) -> list[Step]:
-    """Removes the installed files and the folders that are left empty; skills that the user changed stay."""
-    own = [places.program(), *(hook_file(places, event) for event in HOOKS)]
-    if is_our_launcher(launcher_file(), places):
-        own.append(launcher_file())
-    steps = [Step("remove", path) for path in own if os.path.lexists(path)]
-    folders = [os.path.join(places.home, "hooks"), os.path.join(places.home, "__pycache__")]
-    for path, known in record["files"].items():
-        if path in own or not os.path.lexists(path) or os.path.basename(path) != "SKILL.md":
-            continue
-        if bytes_digest(read_file(path)) == known:
-            steps.append(Step("remove", path))
-            folders.append(os.path.dirname(path))
-        else:
-            steps.append(Step("skip", path, "you changed it; it stays"))
-    cache = folders[1]
-    names = os.listdir(cache) if os.path.isdir(cache) else []
-    steps += [Step("remove", os.path.join(cache, name)) for name in names
-              if name.startswith("rlm.") and name.endswith(".pyc")]
-    return steps + [Step("tidy", path) for path in sorted(set(folders), reverse=True) if os.path.isdir(path)]
+        what = "it goes, for it was not there before" if new is None else \
+            "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
+        steps.append(Step("restore", path, what, change=change))
+    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
 
 
 def data_removals(places: Places) -> list[Step]:
     """Deletes the memories and settings: only what has a name that we give, whatever else is in the folders."""
     import re
 
-    names = sorted(os.listdir(places.memory)) if os.path.isdir(places.memory) else []
+    names, steps = listing(places.memory), []
     is_store = os.path.dirname(places.memory) == places.home or "manifest.json" in names or places.numbered("log")
-    steps = []
     for name in names if is_store else []:
         path = os.path.join(places.memory, name)
         if os.path.islink(path):
@@ -12123,34 +12002,39 @@ def data_removals(places: Places) -> list[Step]:
             steps.append(Step("remove", path, size_text(file_size(path))))
         else:
             steps.append(Step("skip", path, "not a file of rlm; it stays"))
-    steps += [Step("remove", places.config())] if os.path.exists(places.config()) else []
-    return [*steps, Step("tidy", places.memory)] if names else steps
+    return [*steps, *([Step("remove", places.config())] if os.path.exists(places.config()) else [])]
 
 
 def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
     """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing."""
-    paths = dict.fromkeys([*record["client_files"], client_settings(), client_servers()])
+    paths = dict.fromkeys([*record["client_files"], Client().settings, Client().servers])
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
-    steps += program_removals(places, record)
-    if delete_data:
-        steps += data_removals(places)
-    own = (places.program(), launcher_file(), places.hooks_log(), places.install_record(), places.install_lock())
-    steps += [Step("remove", draft) for path in {*paths, *record["files"], *own} for draft in drafts_of(path)]
-    steps += [Step("remove", path) for path in own[2:] if os.path.exists(path)]
-    if steps and os.path.isdir(places.home):
-        steps.append(Step("tidy", places.home))
-    tidied = [step.path for step in steps if step.verb == "tidy"]
-    made = {folder for folder in record["made"] if isinstance(folder, str)} - set(tidied)
-    inner_first = sorted(made, reverse=True)  # two installations at once note theirs in any order
-    return steps + [Step("tidy", folder) for folder in inner_first if os.path.isdir(folder)]
+    own = [places.program(), *(hook_file(places, event) for event in HOOKS), launcher_file(), *record["files"],
+           places.hooks_log(), places.install_record(), places.install_lock()]
+    # A draft of one of these files may be left of an installation that was killed.
+    targets = {os.path.realpath(path) for path in [*paths, *map(backup_file, paths), *own]}
+    own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
+            for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
+    for path in filter(os.path.lexists, dict.fromkeys(own)):
+        if path.endswith(("/SKILL.md", ".md.new")) and bytes_digest(read_file(path)) != record["files"][path]:
+            steps.append(Step("skip", path, "you changed it; it stays"))
+        elif path != launcher_file() or is_our_launcher(path, places):
+            steps.append(Step("remove", path))
+    cache = os.path.join(places.home, "__pycache__")
+    steps += [Step("delete", cache)] if os.path.isdir(cache) else []
+    steps += data_removals(places) if delete_data else []
+    folders = {os.path.join(places.home, "hooks"), *(folder for folder in record["made"] if isinstance(folder, str)),
+               *([places.memory] if delete_data else []), places.home}
+    return [*steps, *(Step("tidy", folder) for folder in sorted(folders, reverse=True) if os.path.isdir(folder))] \
+        if steps else []
 
 
 def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
     """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
     with Lock(places.install_lock()):
         steps = plan_uninstall(places, record, delete_data)
-        carry_out_steps(steps, record, lambda: None)
+        carry_out_steps(steps, places, record)
         if any(step.verb == "failed" for step in steps):
             save_record(places, record)
     return steps
@@ -12158,223 +12042,189 @@ def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Ste
 
 # -- doctor ----------------------------------------------------------------------------------------------------
 
-AGAIN = "run `rlm.py doctor --fix`"
+AGAIN = "run `rlm doctor --fix`"
 CLEANUP_DAYS = 30  # the client's own default
 LOW_DISK_BYTES = 500_000_000
+DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
-def python_check(python: str, program: str) -> list[Check]:
-    """Whether the interpreter named in the client's files runs, and finds fresh bytecode."""
-    version, is_fresh = probe(python, program)
-    if not version:
-        return [("python", "fail", f"{python} does not run, so neither do hooks and server",
-                 "run `install` with a Python that is there")]
-    checks: list[Check] = [("python", "ok", f"{python} is {version}", "")]
-    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
-        checks = [("python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer")]
-    if is_fresh:
-        return [*checks, ("bytecode", "ok", "fresh", "")]
-    return [*checks, ("bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN)]
-
-
-def program_check(program: str) -> Check:
-    """Whether the installed program is there, in the version of this one."""
-    source = read_file(program)
-    if not source:
-        return "program", "fail", f"{program} is not there", AGAIN
-    version = source.partition(b'\n__version__ = "')[2].partition(b'"')[0].decode("utf-8", "replace")
-    if version != __version__:
-        return "program", "warn", f"{program} is version {version}, this is {__version__}", "run `install`"
-    return "program", "ok", f"{program}, version {version}", ""
-
-
-def file_check(path: str, known: str) -> Check | None:
-    """What is wrong with an installed file, None when nothing is."""
-    is_skill = os.path.basename(path) == "SKILL.md"
-    if not os.path.lexists(path):
-        has_skills = os.path.isdir(os.path.join(os.path.dirname(PROGRAM), "skills"))
-        return "files", "fail", f"{path} is not there", AGAIN if has_skills or not is_skill else \
-            "run `python3 rlm.py install` in the folder that you downloaded, which has the skills"
-    if path == launcher_file() and not is_our_launcher(path):
-        return "files", "warn", f"{path} is another program's now", "remove that one and run `install`, or keep it"
-    if bytes_digest(read_file(path)) == known or path == launcher_file():  # that may be of another installation
-        return None
-    if is_skill:
-        return "files", "ok", f"{path}: you changed it; it stays", ""
-    return "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
-
-
-def installed_checks(places: Places, record: Record) -> list[Check]:
-    """Whether the installed files are there and as they were installed."""
-    program = places.program()
-    checks = [program_check(program)] if program in record["files"] or os.path.exists(program) else []
-    for path, known in record["files"].items():
-        project = project_of_file(path)
-        if project and not os.path.isdir(project):  # it has gone, and they with it
-            continue
-        try:
-            found = None if path == program and checks[0][1] == "fail" else file_check(path, known)
-        except Damaged as error:
-            found = "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
-        checks += [found] if found else []
-    return checks
-
-
-def hook_problem(entry: HookEntry) -> str:
-    """What keeps a hook from running, "" when nothing does."""
-    import shlex
-
-    for word in shlex.split(entry[4]["command"]):
-        path = os.path.expandvars(word)
-        if os.path.isabs(path) and not os.path.exists(path):
-            return f"{path} is not there"
-    return ""
-
-
-def hook_checks(places: Places, record: Record, paths: Iterable[str]) -> tuple[list[Check], list[HookEntry]]:
-    """Whether the settings hold our hooks, and those that they hold."""
-    checks: list[Check] = []
-    entries: list[HookEntry] = []
+def sound_files(name: str, paths: Iterable[str]) -> tuple[dict[str, Record], list[Check]]:
+    """What the client's files hold, and those that are broken."""
+    files: dict[str, Record] = {}
+    broken: list[Check] = []
     for path in paths:
         try:
-            found = hook_entries(path, client_text(path, read_file(path))[1], places.home)
+            files[path] = client_data(path)
         except RlmError as error:
-            checks.append(("settings", "fail", str(error), "mend the file"))
+            broken.append((name, "fail", str(error), "mend the file"))
+    return files, broken
+
+
+def program_checks(program: str, python: str) -> Iterator[Check]:
+    """Whether the interpreter named in the client's files runs the program, in this version, from fresh bytecode."""
+    version, is_fresh, found, why = probe(python, program)
+    if not version:
+        yield "python", "fail", f"{python} does not run, so neither do hooks and server", \
+            "run `install` with a Python that is there"
+        return
+    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
+        yield "python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer"
+    else:
+        yield "python", "ok", f"{python} is {version}", ""
+    if not found:
+        yield "program", "fail", f"{program} does not run: {why}", AGAIN
+    elif found != __version__:
+        yield "program", "warn", f"{program} is version {found}, this is {__version__}", "run `install`"
+    else:
+        yield "program", "ok", f"{program}, version {found}", ""
+    if is_fresh:
+        yield "bytecode", "ok", "fresh", ""
+    else:
+        yield "bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN
+
+
+def file_checks(places: Places, record: Record) -> Iterator[Check]:
+    """What is wrong with the installed files."""
+    gone = tuple(os.path.join(scope, "") for scope in record["scopes"] if scope and not os.path.isdir(scope))
+    for path, known in record["files"].items():
+        if gone and path.startswith(gone):  # the project has gone, and they with it
             continue
-        entries += found
-        if client_data(path).get("disableAllHooks") is True:
-            checks.append(("settings", "warn", f"{path} has disableAllHooks: nothing is saved", "take it out"))
-        for entry in found:
-            problem = hook_problem(entry)
-            if problem:
-                checks.append(("hooks", "fail", f"{path}: {entry[0]}: {problem}", AGAIN))
-        events = record["client_files"].get(path, {}).get("events", {})
-        gone = [event for event in events if event not in {entry[0] for entry in found}]
-        if gone and found:
-            checks.append(("hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""))
-        elif gone:
-            checks.append(("hooks", "fail", f"{path} has none of our hooks any more", AGAIN))
-    if not any(check[0] == "hooks" for check in checks):
-        names = ", ".join(dict.fromkeys(entry[0] for entry in entries))
-        checks.append(("hooks", "ok", names, "") if entries else
-                      ("hooks", "warn", "none: conversations are not saved by themselves", "run `install`"))
-    return checks, entries
+        is_there = os.path.lexists(path)
+        if path == launcher_file() and is_there:
+            if not is_our_launcher(path):  # it may be that of another installation
+                yield "files", "warn", f"{path} is another program's now", "keep it, or remove it and run `install`"
+            continue
+        try:
+            is_changed = bytes_digest(read_file(path)) != known
+        except Damaged as error:
+            yield "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
+            continue
+        if "/SKILL.md" in path:
+            if is_changed and not path.endswith(".new"):
+                yield "files", "ok", f"{path}: you {'changed' if is_there else 'removed'} it; it stays so", ""
+        elif not is_there:
+            yield "files", "fail", f"{path} is not there", AGAIN
+        elif is_changed:
+            yield "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
 
 
-def hook_failure(command: str, home: str) -> str:
-    """Why a hook does not answer: what its Python says about the program."""
-    import shlex
+def switch_checks() -> Iterator[Check]:
+    """Whether settings that apply here keep our hooks from running."""
+    folder = current_folder()
+    top, paths = repository(folder)[0], [Client().settings]
+    while folder:
+        paths += [Client(folder).team_settings, Client(folder).settings]
+        folder = "" if folder in (top, user_home(), os.path.dirname(folder)) else os.path.dirname(folder)
+    managed = managed_settings()
+    for path in dict.fromkeys([*paths, *managed]):
+        try:
+            data = client_data(path)
+        except RlmError:  # the client does not read it either
+            continue
+        if data.get("disableAllHooks") is True:
+            yield "settings", "warn", f"{path} has disableAllHooks: nothing is saved by itself", "take it out"
+        if path in managed and data.get("allowManagedHooksOnly") is True:
+            yield "settings", "warn", f"{path} has allowManagedHooksOnly: nothing is saved by itself", \
+                "ask who manages this machine; `rlm import` saves what there is"
 
-    words = [os.path.expandvars(word) for word in shlex.split(command)]
-    python = next((word for word in words if not is_assignment(word)), "python3")
-    folder = os.path.dirname(os.path.dirname(our_hook(command, home)))
-    load = f"import sys; sys.path.append({folder!a}); import rlm"
-    code, _, errors = run_briefly([python, "-I", "-S", "-c", load], b"", 30)
-    return one_line(errors[-300:]) if code else "it says nothing, so it did not run"
+
+def missing_word(entry: HookEntry) -> str:
+    """A path in the hook's command that is not there, "" when there is none."""
+    return next((word for word in shell_words(entry[3]["command"]) if os.path.isabs(word) and not os.path.exists(word)),
+                "")
 
 
-def hook_answers(command: str, event: str, timeout_s: object) -> tuple[int, str, str]:
-    """What the installed hook answers to doctor's event, sent as the client does: exit code, stdout, stderr."""
+def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
+    """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
     import tempfile
 
-    limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
-    with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
-        payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"), "cwd": folder,
-                   "hook_event_name": event}
-        code, out, errors = run_briefly(["sh", "-c", command], json.dumps(payload).encode(), limit_s, folder)
-    return code, one_line(out.decode("utf-8", "replace")), one_line(errors)
+    slowest_s, answer, is_well = 0.0, "", True
+    for event, _, _, entry in entries:
+        timeout_s, started_s = entry.get("timeout"), time.monotonic()
+        limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
+        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
+            payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"),
+                       "cwd": folder, "hook_event_name": event}
+            stdin = json.dumps(payload).encode()
+            code, out, errors = run_briefly(["sh", "-c", entry["command"]], stdin, limit_s, folder)
+        slowest_s, out, errors = max(slowest_s, time.monotonic() - started_s), one_line(out), one_line(errors)
+        wrong = f"{event}: {errors}" if code == -2 else f"{event} ends with {code}: {errors}" if code or errors else \
+            "" if out.startswith(DOCTOR_ANSWER) else f"{event}: {out or 'it says nothing, so it did not run'}"
+        if wrong:
+            is_well = False
+            yield "hook run", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
+        answer = out
+    if entries and is_well:
+        n_ran = counted(len(entries), "hook")
+        yield "hook run", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
 
 
-def hook_trips(places: Places, entries: Iterable[HookEntry]) -> list[Check]:
-    """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
-    failed: list[Check] = []
-    took_ms = []
-    for event, *_, entry in entries:
-        started_s = time.monotonic()
-        code, out, errors = hook_answers(entry["command"], event, entry.get("timeout"))
-        took_ms.append((time.monotonic() - started_s) * 1000)
-        if code == -2:
-            failed.append(("hook run", "fail", f"{event}: {errors}", "raise its timeout in settings.json, or " + AGAIN))
-        elif code or errors:
-            failed.append(("hook run", "fail", f"{event} ends with {code}: {errors}", AGAIN))
-        elif not out.startswith(DOCTOR_ANSWER):
-            failed.append(("hook run", "fail", f"{event}: {out or hook_failure(entry['command'], places.home)}", AGAIN))
-    if failed or not took_ms:
-        return failed
-    return [("hook run", "ok", f"{counted(len(took_ms), 'hook')} ran, in {max(took_ms):.0f} ms at most: {out}", "")]
+def hook_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
+    """Whether the settings hold our hooks, and whether these run."""
+    found: list[HookEntry] = []
+    is_well = True
+    for path, data in files.items():
+        entries = hook_entries(data, places.home)
+        found += entries
+        for entry in filter(missing_word, entries):
+            is_well = False
+            yield "hooks", "fail", f"{path}: {entry[0]}: {missing_word(entry)} is not there", AGAIN
+        there = {entry[0] for entry in entries}
+        gone = [event for event in record["client_files"].get(path, {}).get("events", {}) if event not in there]
+        if gone and entries:
+            yield "hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""
+        elif gone:
+            is_well = False
+            yield "hooks", "fail", f"{path} has none of our hooks any more", AGAIN
+    if found and is_well:
+        yield "hooks", "ok", ", ".join(dict.fromkeys(entry[0] for entry in found)), ""
+    elif is_well:
+        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
+    yield from hook_trips([entry for entry in found if not missing_word(entry)])
 
 
-def server_answer(command: Sequence[str], limit_s: float = 20) -> str:
-    """The server's answer to rlm_status. RlmError when there is none."""
-    import select
-    import subprocess
-
-    client = {"name": "rlm doctor", "version": "1"}
-    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+def server_trip(path: str, name: str, entry: Record) -> Check:
+    """Starts the server as the client does and calls a tool."""
+    env, words = entry.get("env") or {}, [entry.get("command"), *entry.get("args", [])]
+    if not (isinstance(env, dict) and all(isinstance(word, str) for word in words)):
+        return "server", "fail", f"{path}: command, args or env of {name} are not what they must be", AGAIN
+    words[0] = words[0].replace("${HOME}", user_home())
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "rlm doctor", "version": "1"}}
     messages: list[Record] = [
         {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
+    stdin = b"".join(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages)
+    started_s = time.monotonic()  # RLM_CHILD: it only reads
+    code, out, errors = run_briefly(["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words],
+                                    stdin, 20)
     try:
-        process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
-    except (OSError, ValueError) as error:
-        raise RlmError(f"{command[0]}: {error}") from None
-    with process:
-        try:
-            assert process.stdin and process.stdout and process.stderr
-            process.stdin.write(b"".join(json.dumps({"jsonrpc": "2.0", **m}).encode() + b"\n" for m in messages))
-            received, until_s = b"", time.monotonic() + limit_s
-            while select.select([process.stdout], [], [], max(0.0, until_s - time.monotonic()))[0]:
-                part = os.read(process.stdout.fileno(), 1 << 16)
-                received += part
-                for line in received.split(b"\n")[:-1]:
-                    message = json.loads(line)
-                    if message.get("id") == 2 and "result" in message:
-                        return str(message["result"]["content"][0]["text"])
-                if not part:
-                    raise RlmError(f"it ended: {one_line(process.stderr.read().decode('utf-8', 'replace')[-300:])}")
-            raise RlmError(f"no answer within {limit_s:g} s")
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise RlmError(f"{type(error).__name__}: {error}") from None
-        finally:
-            process.kill()  # it only read
-
-
-def registered_servers(home: str, record: Record,
-                       paths: Iterable[str]) -> tuple[list[Check], list[tuple[str, Record]]]:
-    """What is wrong with the client's lists of servers, and our entries in them with the file of each."""
-    checks: list[Check] = []
-    entries: list[tuple[str, Record]] = []
-    for path in paths:
-        try:
-            entry = (client_object(path, client_text(path, read_file(path))[1], "mcpServers") or {}).get(SERVER_NAME)
-        except RlmError as error:
-            checks.append(("server", "fail", str(error), "mend the file"))
-            continue
-        if isinstance(entry, dict) and is_our_server(entry, home):
-            entries.append((path, entry))
-        elif entry and record["client_files"].get(path, {}).get("server"):
-            checks.append(("server", "fail", f"{path} has another server named {SERVER_NAME}",
-                           f"`claude mcp remove {SERVER_NAME}`, then {AGAIN}"))
-        elif record["client_files"].get(path, {}).get("server"):
-            checks.append(("server", "fail", f"{path} has no server {SERVER_NAME} any more", AGAIN))
-    if not checks and not entries:
-        checks = [("server", "warn", "not registered: no tools for the model", "run `install`")]
-    return checks, entries
-
-
-def server_trip(path: str, entry: Record) -> Check:
-    """Starts the server as the client does and calls a tool."""
-    args, env = entry.get("args", []), entry.get("env") or {}
-    if not (isinstance(env, dict) and all(isinstance(word, str) for word in [entry.get("command"), *args])):
-        return "server", "fail", f"{path}: command, args or env of {SERVER_NAME} are not what they must be", AGAIN
-    words = ["env", *(f"{name}={value}" for name, value in env.items()), "RLM_CHILD=1"]  # so that it only reads
-    started_s = time.monotonic()
-    try:
-        first = one_line(server_answer([*words, entry["command"], *args]).split("\n")[0])
+        answer = next(message for message in map(json.loads, out.splitlines()) if message.get("id") == 2)
+        first = one_line(answer["result"]["content"][0]["text"].split("\n")[0])
         return "server", "ok", f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}", ""
-    except RlmError as error:
-        return "server", "fail", f"{path}: the server does not work: {error}", AGAIN
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        why = one_line(errors[-300:]) or f"it ends with {code} and says {one_line(out[:300])!r}"
+        return "server", "fail", f"{path}: the server does not work: {why}", AGAIN
+
+
+def server_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
+    """Whether the server is registered, and answers."""
+    is_told = False
+    for path, data in files.items():
+        known = record["client_files"].get(path, {})
+        name = known.get("server", SERVER_NAME)
+        entry = data.get("mcpServers", {}).get(name)
+        if is_our_server(entry, places.home):
+            yield server_trip(path, name, entry)
+        elif known.get("server"):
+            wrong, todo = f"has no server {name} any more", AGAIN
+            if entry:
+                wrong, todo = f"has another server named {name}", f"`rlm install --name {name}-memory` adds ours"
+            yield "server", "fail", f"{path} {wrong}", todo
+        else:
+            continue
+        is_told = True
+    if not is_told:
+        yield "server", "warn", "not registered: no tools for the model", "run `install`"
 
 
 def loose_files(places: Places) -> list[tuple[str, int]]:
@@ -12390,23 +12240,20 @@ def loose_files(places: Places) -> list[tuple[str, int]]:
     return found
 
 
-DOCTOR_READS_BYTES = 200_000_000  # a second or two
-
-
-def store_checks(places: Places) -> list[Check]:
+def store_checks(places: Places) -> Iterator[Check]:
     """Permissions, damage and size of the store."""
     import shutil
 
     loose = loose_files(places)
-    checks: list[Check] = [("permissions", "ok", "only you can read the memory", "")]
     closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
               if os.path.exists(path) and not os.access(path, os.W_OK)]
     if closed:
-        checks = [("permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved",
-                   f"chmod u+w {closed[0]}")]
+        yield "permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved", f"chmod u+w {closed[0]}"
     elif loose:
-        checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
-                   f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
+        yield "permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in " \
+            f"{places.memory} can be read by others: {loose[0][0]}", AGAIN
+    else:
+        yield "permissions", "ok", "only you can read the memory", ""
     try:
         view = View(places).refresh()
         n_docs, is_read = view.alive_mask().count(255), store_bytes(view.log) < DOCTOR_READS_BYTES
@@ -12416,17 +12263,18 @@ def store_checks(places: Places) -> list[Check]:
         problems += [f"{len(found) - 3} more"] if len(found) > 3 else []
     except RlmError as error:
         problems, n_docs, is_read = [str(error)], 0, True
-    seen = "no damage" if is_read else "no damage known (`rlm.py verify` reads every byte of a store of this size)"
-    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify --repair` mends what can be") if problems else
-                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""))
+    seen = "no damage" if is_read else "no damage known (`rlm verify` reads every byte of a store of this size)"
+    if problems:
+        yield "store", "fail", "; ".join(problems), "`rlm verify --repair` mends what can be"
+    else:
+        yield "store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""
     free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
-    checks.append(("disk", "warn" if free < LOW_DISK_BYTES else "ok", sizes,
-                   "free some space" if free < LOW_DISK_BYTES else ""))
-    return checks
+    is_low = free < LOW_DISK_BYTES
+    yield "disk", "warn" if is_low else "ok", sizes, "free some space" if is_low else ""
 
 
-def hooks_log_check(places: Places) -> Check:
+def log_checks(places: Places) -> Iterator[Check]:
     """What hooks logged in the last seven days."""
     recent = []
     for line in read_file(places.hooks_log())[-100_000:].decode("utf-8", "replace").splitlines():
@@ -12436,57 +12284,50 @@ def hooks_log_check(places: Places) -> Check:
         except ValueError:  # no time, so no line of ours
             pass
     if recent:
-        return ("hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]),
-                f"see {places.hooks_log()}")
-    return "hooks.log", "ok", "nothing in 7 days", ""
+        yield "hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]), \
+            f"see {places.hooks_log()}"
+    else:
+        yield "hooks.log", "ok", "nothing in 7 days", ""
 
 
-def transcript_check(places: Places) -> Check:
+def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
     """Conversations that are not saved yet, and whether the client is about to delete one."""
-    try:
-        days = client_data(client_settings()).get("cleanupPeriodDays", CLEANUP_DAYS)
-    except RlmError:
-        days = CLEANUP_DAYS
     unsaved = unsaved_transcripts(places)
-    limit = (days if isinstance(days, (int, float)) else CLEANUP_DAYS) - 3
+    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else CLEANUP_DAYS) - 3
     ending = [path for path, _, age in unsaved if age >= limit]
+    old = [age for _, _, age in unsaved if age > 1]
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
     if ending:
-        return "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm.py import`"
-    if unsaved:
-        oldest = age_text(max(age for _, _, age in unsaved) * DAY_S)
-        return "transcripts", "warn", f"{total}, the oldest {oldest} old", "run `rlm.py import`"
-    return "transcripts", "ok", "all saved", ""
+        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm import`"
+    elif old:
+        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old", "run `rlm import`"
+    elif unsaved:
+        yield "transcripts", "ok", f"{total} yet, all touched within a day: saved when they end, or by `rlm import`", ""
+    else:
+        yield "transcripts", "ok", "all saved", ""
 
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
     recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
-    paths = list(dict.fromkeys([*recorded, client_settings(), client_servers()]))
-    settings = [path for path in paths if os.path.basename(path) == "settings.json"]
-    hooks, entries = hook_checks(places, record, settings)
-    servers, registered = registered_servers(places.home, record, [path for path in paths if path not in settings])
-    if not (entries or registered or record["files"] or os.path.exists(places.program())) and \
-            all(check[1] != "fail" for check in [*hooks, *servers]):
+    paths = dict.fromkeys([*recorded, Client().settings, Client().servers])
+    is_settings = {path: os.path.basename(path) in ("settings.json", "settings.local.json") for path in paths}
+    settings, broken = sound_files("settings", [path for path in paths if is_settings[path]])
+    servers, more = sound_files("server", [path for path in paths if not is_settings[path]])
+    is_there = os.path.exists(places.program()) or is_installed(record)
+    by_hand = any(hook_entries(data, places.home) for data in settings.values()) or any(
+        is_our_server(data.get("mcpServers", {}).get(SERVER_NAME), places.home) for data in servers.values())
+    if not (is_there or by_hand or broken or more):
         return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
-    checks: list[Check] = []
+    checks = [*broken, *more]
     if not is_installed(record):
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    if os.path.exists(places.program()):  # before hooks and server run, which may compile it
-        python = registered[0][1].get("command") if registered else record.get("python")
-        checks += python_check(python if isinstance(python, str) else interpreter(), places.program())
-    runnable = [entry for entry in entries if not hook_problem(entry)]
-    checks += [*installed_checks(places, record), *hooks, *hook_trips(places, runnable), *servers]
-    checks += [server_trip(path, entry) for path, entry in registered]
-    return [*checks, *store_checks(places), hooks_log_check(places), transcript_check(places)]
-
-
-def scopes(record: Record) -> list[str]:
-    """The projects that it was installed for and that are still there, "" for the user's own scope."""
-    paths = [path for path in [*record["client_files"], *record["files"]]
-             if os.path.basename(path) in ("settings.json", ".claude.json", ".mcp.json", "SKILL.md")]
-    projects = dict.fromkeys(map(project_of_file, paths))
-    return [project for project in projects if not project or os.path.isdir(project)]
+    if os.path.exists(places.program()):  # before hooks run, which may compile it
+        checks += program_checks(places.program(), str(record.get("python", interpreter())))
+    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, settings)]
+    checks += server_checks(places, record, servers)
+    cleanup_days = settings.get(Client().settings, {}).get("cleanupPeriodDays")
+    return [*checks, *store_checks(places), *log_checks(places), *transcript_checks(places, cleanup_days)]
 
 
 def repair(places: Places) -> list[Step]:
@@ -12506,15 +12347,16 @@ def repair(places: Places) -> list[Step]:
         return []  # installing is not repairing
     known = record["client_files"]
     with Lock(places.install_lock()):
-        for project in scopes(record):
+        for project in record["scopes"] or [""]:
+            if project and not os.path.isdir(project):
+                continue
+            client = Client(project)
+            settings = client.settings if client.settings in known else client.team_settings
             options = argparse.Namespace(
-                skills_only=client_servers(project) not in known and client_settings(project) not in known,
-                no_hooks="events" not in known.get(client_settings(project), {}), allow=False, advice=False)
-            steps = [step for step in plan_install(places, options, record, project)
-                     if step.path != client_servers(project) or step.path in known]
-            carry_out_install(places, steps, record)
-            done += [step for step in steps if step.verb not in ("unchanged", "skip")]
-    return done
+                skills_only=client.servers not in known and settings not in known, name="", no_import=True,
+                no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
+            done += install_now(places, options, record, project, lambda _: None)
+    return [step for step in done if step.verb not in ("unchanged", "skip")]
 
 
 # ============================================================================
@@ -12702,7 +12544,8 @@ def add_install_arguments(parser: Any, name: str) -> None:
         parser.add_argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills")
         parser.add_argument("--skills-only", action="store_true", help="only the skills")
         parser.add_argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)")
-        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it uses our tools")
+        parser.add_argument("--name", default="", help="of the MCP server, where another one is called rlm")
+        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it only reads")
         parser.add_argument("--advice", action="store_true", help="also the hooks that advise on reading and writing")
     elif name == "uninstall":
         choice = parser.add_mutually_exclusive_group()
@@ -12797,13 +12640,20 @@ def content_of(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def is_yes(question: str) -> bool:
-    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
+YES = ("y", "yes")
+
+
+def typed_answer(question: str) -> str:
+    """What the person at the terminal says, in lower case. RlmError when the person says nothing."""
     print(question, end=" ", file=sys.stderr, flush=True)
     said = sys.stdin.readline()
     if not said:
         raise RlmError("no answer; nothing was changed")
-    return said.strip().lower() in ("y", "yes")
+    return said.strip().lower()
+
+
+def is_yes(question: str) -> bool:
+    return typed_answer(question) in YES
 
 
 MOST_LISTED = 100
@@ -13284,6 +13134,23 @@ def tell_plan(steps: Sequence[Step]) -> None:
     sys.stdout.flush()
 
 
+def what_next(places: Places) -> str:
+    """What install says in the end: what else there is to import, and what to try."""
+    folder, command = os.path.dirname(launcher_file()), "rlm"
+    lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it."
+             for path in memory_folders(Client().projects)]
+    store = os.path.join(claude_folder(), "rlm", "context")
+    if is_rlm_claude_store(store):
+        lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")
+    if not is_our_launcher(launcher_file()):
+        command = f"{interpreter()} {places.program()}"
+    elif folder not in environment("PATH").split(os.pathsep):
+        command = launcher_file()
+        lines.append(f"{folder} is not on PATH: add it, so that `rlm` is found.")
+    return "\n".join([*lines, "Restart Claude Code, then ask it about earlier work; or try it here: "
+                              f'{command} search "what did we decide"'])
+
+
 def install_command(call: Call, options: Any) -> int:
     """Installs, imports history and runs doctor, whose exit code this is."""
     record = install_record(call.store.places)
@@ -13291,12 +13158,18 @@ def install_command(call: Call, options: Any) -> int:
     read_config(places)  # one that is broken would end the import, halfway through
     if places is not call.store.places:
         call = Call(Store(places))
+    project = os.getcwd() if options.project else ""
     record["pinned"].update(pinned_places(places))
-    steps = plan_install(places, options, record, os.getcwd() if options.project else "")  # or an error
+    steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
         print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
         return 0
-    steps, record = install_now(places, options, (lambda _: None) if options.json else tell_plan)
+    made = missing_folders(places.install_record())
+    with Lock(places.install_lock()):
+        record = install_record(places)
+        record["pinned"].update(pinned_places(places))
+        record["made"] += made
+        steps = install_now(places, options, record, project, (lambda _: None) if options.json else tell_plan)
     if options.skills_only:
         if options.json:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
@@ -13304,20 +13177,22 @@ def install_command(call: Call, options: Any) -> int:
     imported = "" if options.no_import else import_past(call)
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
-    answer.text = "\n".join(filter(None, [imported, answer.text, "Restart Claude Code to use it."]))
+    answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
     print_answer(answer, options.json)
     return 1 if answer.data["failures"] else 0
 
 
-def deletes_data(places: Places, options: Any) -> bool:
-    """Whether the memories go too; asks when that was not said. UsageError when there is nobody to ask."""
+def deletes_data(places: Places, options: Any) -> bool | None:
+    """Whether the memories go too; asks when that was not said, None for neither. UsageError with nobody to ask."""
     if options.keep_data or options.all:
         return bool(options.all)
     if options.yes or not sys.stdin.isatty():
         raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
     used = size_text(folder_bytes(places.memory))
-    return is_yes(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. [y/N]")
+    said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
+                        "[y/N, c cancels]")
+    return None if said.startswith("c") else said in YES
 
 
 def uninstall_command(call: Call, options: Any) -> int:
@@ -13327,19 +13202,20 @@ def uninstall_command(call: Call, options: Any) -> int:
     if not is_installed(record):
         check_home(places)
     delete_data = deletes_data(places, options)
-    steps = plan_uninstall(places, record, delete_data)
+    steps = plan_uninstall(places, record, bool(delete_data))
     text = plan_text(steps) or f"rlm is not installed in {places.home}."
     if options.dry_run or not steps:
         print_answer(Answer(text, {"steps": steps_data(steps)}), options.json)
         return 0
     if delete_data and not options.yes and sys.stdin.isatty():
         print_note(text)
-        if not is_yes("Go on? This cannot be undone. [y/N]"):
-            print_note("Nothing was changed.")
-            return 1
+        delete_data = True if is_yes("Go on? This cannot be undone. [y/N]") else None
+    if delete_data is None:
+        print_note("Nothing was changed.")
+        return 1
     steps = uninstall_now(places, record, delete_data)
     stayed = [step for step in steps if step.verb == "failed"]
-    kept = "" if delete_data else f"\nThe memories are kept in {places.memory}."
+    kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
     print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
     for step in stayed:
         print_note(f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again")
