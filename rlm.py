@@ -11326,11 +11326,6 @@ def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
     return found
 
 
-def hook_file(places: Places, event: str) -> str:
-    """The installed hook for an event."""
-    return os.path.join(places.home, "hooks", HOOKS[event].file)
-
-
 def interpreter() -> str:
     """The Python that hooks and server run with: of a virtual environment its base, which outlives it."""
     return os.path.abspath(getattr(sys, "_base_executable", "") or sys.executable)
@@ -11347,21 +11342,12 @@ def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, 
     return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
 
 
-def import_code(places: Places, arguments: Sequence[str] | None) -> str:
+TEAM_COMMAND = "${HOME}/.local/bin/rlm"  # the client puts each one's own home there
+
+
+def import_code(places: Places, arguments: str = "") -> str:
     """Python code that runs the installed program as an import: cached bytecode, nothing of the working folder."""
-    run = "rlm.main()" if arguments is None else f"rlm.main({list(arguments)!r})"
-    return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit({run})"
-
-
-def server_entry(places: Places, python: str, pinned: Mapping[str, str]) -> Record:
-    """What .claude.json holds. Not `-m rlm`: that would import from the project folder, where the client starts us."""
-    return {"type": "stdio", "command": python, "args": ["-I", "-S", "-c", import_code(places, ["serve"])],
-            "env": dict(pinned)}
-
-
-# What a team's .mcp.json holds: the client puts each one's own home there.
-TEAM_COMMAND = "${HOME}/.local/bin/rlm"
-TEAM_ENTRY: Record = {"type": "stdio", "command": TEAM_COMMAND, "args": ["serve"], "env": {}}
+    return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit(rlm.main({arguments}))"
 
 
 def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
@@ -11371,7 +11357,7 @@ def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> s
     if places.home != os.path.join(user_home(), ".claude", "rlm"):
         pinned = {"RLM_HOME": places.home, **pinned}
     lines = [f'[ "${name}" ] || export {name}={quote(path)}' for name, path in pinned.items()]
-    start = f'exec {quote(python)} -I -S -c {quote(import_code(places, None))} "$@"'
+    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
     return "\n".join(["#!/bin/sh", *lines, start, ""])
 
 
@@ -11382,7 +11368,7 @@ def is_our_launcher(path: str, places: Places | None = None) -> bool:
     if os.path.islink(path) or not os.path.isfile(path):
         return False
     data = read_file(path).decode("utf-8", "surrogateescape")
-    wanted = quote(import_code(places, None)) if places else "import rlm; sys.exit(rlm.main())"
+    wanted = quote(import_code(places)) if places else "import rlm; sys.exit(rlm.main())"
     return data.startswith("#!/bin/sh\n") and wanted in data
 
 
@@ -11397,12 +11383,14 @@ def client_data(path: str, raw: bytes | None = None) -> Record:
             raise RlmError(f"{path}: {where} must be a JSON {noun}; nothing was changed: mend it, then try again")
         return value
 
-    def refuse(name: str) -> None:
-        raise ValueError(f"JSON has no {name}")
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise ValueError(f"JSON has no number {number}")
+        return float(number)
 
     try:
         text = (read_file(path) if raw is None else raw).decode("utf-8-sig")
-        data = json.loads(text, parse_constant=refuse) if text.strip() else {}
+        data = json.loads(text, parse_constant=finite, parse_float=finite) if text.strip() else {}
     except (ValueError, RecursionError) as error:
         raise RlmError(f"{path} is not valid JSON in UTF-8 ({error}); nothing was changed: mend it, then try again") \
             from None
@@ -11426,11 +11414,7 @@ def edited(path: str, raw: bytes, edits: Iterable[Edit]) -> bytes:
     second = next((line for line in text.strip().split("\n")[1:] if line.strip()), "")
     indent = second[: len(second) - len(second.lstrip())] or "  "
     is_one_line = bool(before) and not second
-    try:
-        new = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=None if is_one_line else indent)
-    except ValueError as error:
-        raise RlmError(f"{path} holds a number that is too large ({error}); nothing was changed: mend it, then try "
-                       "again") from None
+    new = json.dumps(data, ensure_ascii=False, indent=None if is_one_line else indent)
     new += text[len(text.rstrip()) :] if text.strip() else "\n"
     mark = "\ufeff" if raw.startswith(b"\xef\xbb\xbf") else ""
     new = new.replace("\r\n", "\n").replace("\n", "\r\n") if "\r\n" in text else new
@@ -11792,16 +11776,6 @@ def launcher_step(places: Places, python: str, record: Record) -> Step:
     return step
 
 
-def wanted_events(there: Collection[str], recorded: Collection[str], advice: bool) -> tuple[list[str], list[str]]:
-    """The events to install hooks for, and those whose hook the user took out after an earlier installation."""
-    removed = [event for event in HOOKS if event in recorded and event not in there] if there else []
-    if advice:  # asked for by name
-        removed = [event for event in removed if not HOOKS[event].is_optional]
-    events = [event for event in HOOKS if event not in removed
-              and (not HOOKS[event].is_optional or advice or event in there)]
-    return events, removed
-
-
 def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
                    name: str) -> list[Step]:
     """Puts hooks and permissions into the settings, and the hook files before that."""
@@ -11811,12 +11785,15 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     edits: list[Edit] = []
     data, known = client_data(path), record["client_files"].get(path, {})
     if not options.no_hooks:
+        folder, recorded = os.path.join(places.home, "hooks"), known.get("events", {})
         there = {entry[0] for entry in hook_entries(data, places.home)}
-        recorded = known.get("events", {})
-        events, removed = wanted_events(there, recorded, options.advice)
-        steps = [file_step(hook_file(places, event), hook_source(event).encode(), record) for event in events]
-        groups = {event: hook_group(python, os.path.join(places.home, "hooks"), event, record["pinned"])
-                  for event in events}
+        removed = [event for event, row in HOOKS.items() if there and event in recorded and event not in there
+                   and not (row.is_optional and options.advice)]  # --advice asks for them by name
+        events = [event for event, row in HOOKS.items() if event not in removed
+                  and (event in there or options.advice or not row.is_optional)]
+        steps = [file_step(os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
+                 for event in events]
+        groups = {event: hook_group(python, folder, event, record["pinned"]) for event in events}
         edits.append(with_hooks(places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
         what += [f"you took out {', '.join(removed)}: left out"] if removed else []
@@ -11854,11 +11831,14 @@ def plan_install(places: Places, options: Any, record: Record, project: str) -> 
     python, program = interpreter(), places.program()
     client = settings_steps(places, python, record, options, project, name)
     launcher = launcher_step(places, python, record)
-    entry, what = server_entry(places, python, record["pinned"]), f"MCP server {name}"
+    # Not `-m rlm`: that would import from the project folder, where the client starts us.
+    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
+    what = f"MCP server {name}"
     if project and launcher.verb != "skip":
-        entry, what = TEAM_ENTRY, f"{what}, for everyone who has ~/.local/bin/rlm"
+        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
     elif project:
         what += ", with paths of yours: keep it out of git"
+    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
     edits = [with_server(servers, places.home, name, old_name, entry)]
     client.append(client_step(places, servers, edits, what, record, {"server": name}))
     steps = [file_step(program, read_file(PROGRAM), record)]
@@ -11869,7 +11849,7 @@ def plan_install(places: Places, options: Any, record: Record, project: str) -> 
         unsaved = unsaved_transcripts(places)
         size = size_text(sum(n_bytes for _, n_bytes, _ in unsaved))
         what = f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"
-        steps.append(Step("import" if unsaved else "unchanged", Client().projects, what))
+        steps += [Step("import", Client().projects, what)] if unsaved else []
     return steps
 
 
@@ -12010,8 +11990,9 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     paths = dict.fromkeys([*record["client_files"], Client().settings, Client().servers])
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
-    own = [places.program(), *(hook_file(places, event) for event in HOOKS), launcher_file(), *record["files"],
-           places.hooks_log(), places.install_record(), places.install_lock()]
+    hooks = os.path.join(places.home, "hooks")
+    own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
+           *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
     targets = {os.path.realpath(path) for path in [*paths, *map(backup_file, paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
@@ -12024,7 +12005,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     cache = os.path.join(places.home, "__pycache__")
     steps += [Step("delete", cache)] if os.path.isdir(cache) else []
     steps += data_removals(places) if delete_data else []
-    folders = {os.path.join(places.home, "hooks"), *(folder for folder in record["made"] if isinstance(folder, str)),
+    folders = {hooks, *(folder for folder in record["made"] if isinstance(folder, str)),
                *([places.memory] if delete_data else []), places.home}
     return [*steps, *(Step("tidy", folder) for folder in sorted(folders, reverse=True) if os.path.isdir(folder))] \
         if steps else []
