@@ -11737,6 +11737,29 @@ def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, rec
     return Step("change", path, what, change=change, note=note)
 
 
+def client_removals(path: str, home: str, known: Record) -> list[Step]:
+    """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
+
+    A file of which there is no backup was not there before us; it goes when nothing is left in it.
+    """
+    backup, take_out = backup_file(path), [without_us(home, known)]
+
+    def change(raw: bytes) -> bytes | None:
+        if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
+            return edited(path, read_file(backup), take_out)  # there were entries made by hand
+        new = edited(path, raw, take_out)
+        return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
+
+    raw, steps = read_file(path), []
+    new = change(raw)
+    if new != raw:
+        check_writable(path)
+        what = "it goes, for it was not there before" if new is None else \
+            "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
+        steps.append(Step("restore", path, what, change=change))
+    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
+
+
 def skill_step(path: str, data: bytes, record: Record, again: bool) -> Step:
     """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
     known, offered = record["files"].get(path), record["files"].get(path + ".new")
@@ -11759,8 +11782,8 @@ def skill_steps(record: Record, project: str, name: str, again: bool = False) ->
         if os.path.isfile(source):
             data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
             steps.append(skill_step(os.path.join(Client(project).skills, skill, "SKILL.md"), data, record, again))
-    return steps or [Step("skip", folder, "not there, so no skills are installed; they need the whole folder of rlm: "
-                                          "get it (see \"Start\" in README) and run `python3 rlm.py install` in it")]
+    return steps or [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
+                                          "README says how) and run `python3 rlm.py install` in it")]
 
 
 def launcher_step(places: Places, python: str, record: Record) -> Step:
@@ -11809,8 +11832,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     if edits:
         steps.append(client_step(places, path, edits, "; ".join(what), record, note))
     if client.team_settings != path and client.team_settings in record["client_files"]:  # older versions wrote there
-        edits = [without_us(places.home, record["client_files"][client.team_settings])]
-        steps.append(client_step(places, client.team_settings, edits, "without your paths", record, {"events": {}}))
+        steps += client_removals(client.team_settings, places.home, record["client_files"].pop(client.team_settings))
     return steps
 
 
@@ -11859,6 +11881,7 @@ def plan_text(steps: Iterable[Step]) -> str:
 
 
 # -- carrying it out -------------------------------------------------------------------------------------------
+
 
 def carry_remove(step: Step, *_: object) -> None:
     """Removes a file, or a folder of ours with all that is in it."""
@@ -11941,29 +11964,6 @@ def install_now(places: Places, options: Any, record: Record, project: str,
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
-
-
-def client_removals(path: str, home: str, known: Record) -> list[Step]:
-    """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
-
-    A file of which there is no backup was not there before us; it goes when nothing is left in it.
-    """
-    backup, take_out = backup_file(path), [without_us(home, known)]
-
-    def change(raw: bytes) -> bytes | None:
-        if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
-            return edited(path, read_file(backup), take_out)  # there were entries made by hand
-        new = edited(path, raw, take_out)
-        return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
-
-    raw, steps = read_file(path), []
-    new = change(raw)
-    if new != raw:
-        check_writable(path)
-        what = "it goes, for it was not there before" if new is None else \
-            "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
-        steps.append(Step("restore", path, what, change=change))
-    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
 
 
 def data_removals(places: Places) -> list[Step]:
@@ -12169,15 +12169,14 @@ def server_trip(path: str, name: str, entry: Record) -> Check:
     env, words = entry.get("env") or {}, [entry.get("command"), *entry.get("args", [])]
     if not (isinstance(env, dict) and all(isinstance(word, str) for word in words)):
         return "server", "fail", f"{path}: command, args or env of {name} are not what they must be", AGAIN
-    words[0] = words[0].replace("${HOME}", user_home())
+    words = ["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words]  # so that it only reads
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "rlm doctor", "version": "1"}}
     messages: list[Record] = [
         {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
     stdin = b"".join(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages)
-    started_s = time.monotonic()  # RLM_CHILD: it only reads
-    code, out, errors = run_briefly(["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words],
-                                    stdin, 20)
+    started_s = time.monotonic()
+    code, out, errors = run_briefly([word.replace("${HOME}", user_home()) for word in words], stdin, 20)
     try:
         answer = next(message for message in map(json.loads, out.splitlines()) if message.get("id") == 2)
         first = one_line(answer["result"]["content"][0]["text"].split("\n")[0])
@@ -12328,7 +12327,7 @@ def repair(places: Places) -> list[Step]:
         return []  # installing is not repairing
     known = record["client_files"]
     with Lock(places.install_lock()):
-        for project in record["scopes"] or [""]:
+        for project in record["scopes"]:
             if project and not os.path.isdir(project):
                 continue
             client = Client(project)

@@ -506,14 +506,14 @@ class InstallTest(InstallCase):
         record["client_files"][team] = record["client_files"].pop(own)
         self.put(self.places.install_record(), json.dumps(record))
         self.install("--project")
-        self.assertEqual((self.data(team), list(self.data(own)["hooks"])), ({}, STANDARD))
+        self.assertEqual((os.path.exists(team), list(self.data(own)["hooks"])), (False, STANDARD))
 
     def test_a_lone_program_installs_all_but_the_skills_and_says_so(self) -> None:
         alone = os.path.join(self.home, "alone", "rlm.py")
         self.put(alone, TINY.format(version="1"))
         with mock.patch.object(rlm, "PROGRAM", alone):
             text = self.install()
-        self.assertRegex(text, "no skills are installed; .*the whole folder .*README.*install")
+        self.assertRegex(text, "skills come with the whole folder.*README.*install")
         self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
         self.assertTrue(os.path.exists(os.path.join(self.claude, "rlm", "hooks", "session_end.py")))
 
@@ -661,10 +661,6 @@ class UpgradeTest(InstallCase):
         self.assertEqual([n for n in os.listdir(home) if ".bak" in n], [])
         self.assertEqual(self.data(os.path.join(home, "install.json"))["version"], rlm.__version__)
 
-    def test_after_an_upgrade_uninstalling_still_gives_back_every_byte(self) -> None:
-        self.install("--allow")
-        self.uninstall("--keep-data")
-        self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
 
 
 class UninstallTest(InstallCase):
@@ -705,13 +701,6 @@ class UninstallTest(InstallCase):
         self.install("--allow")
         self.uninstall("--keep-data")
         self.assertEqual(self.data(self.settings), {**json.loads(SETTINGS), "model": "haiku"})
-
-    def test_files_that_the_installation_made_are_gone(self) -> None:
-        self.put(os.path.join(self.claude, "history.jsonl"), "{}\n")
-        before = self.files()
-        self.install()
-        self.uninstall("--all")
-        self.assertEqual(self.files(), before)
 
     def test_hooks_of_ours_that_stand_in_another_group_go_and_the_group_stays(self) -> None:
         self.install()
@@ -950,31 +939,6 @@ class UninstallTest(InstallCase):
         self.uninstall("--all")
         self.assertEqual(os.listdir(self.home), ["download"])
 
-    def test_a_folder_goes_that_one_installation_made_and_another_filled_first(self) -> None:
-        (is_ready, ready), (go, may_go) = os.pipe(), os.pipe()
-        for fd in (is_ready, ready, go, may_go):
-            self.addCleanup(os.close, fd)
-
-        class SlowLock(rlm.Lock):  # its folder is there, the lock is not held yet, and now the other one installs
-            def __init__(self, path: str) -> None:
-                rlm.ensure_folder(os.path.dirname(path))
-                os.write(ready, b".")
-                os.read(go, 1)
-                super().__init__(path)
-
-        def job() -> None:
-            os.close(may_go)
-            with mock.patch.object(rlm, "Lock", SlowLock):
-                self.run_command("install", "--no-import")
-
-        child = forked(job)
-        os.read(is_ready, 1)
-        self.install()
-        os.write(may_go, b".")
-        self.assertEqual(ended(child), 0)
-        self.uninstall("--all")
-        self.assertEqual(os.listdir(self.home), ["download"])
-
     def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
         self.install()
         self.put(self.settings, "{")
@@ -989,12 +953,6 @@ class UninstallTest(InstallCase):
 
 
 class HookFileTest(InstallCase):
-    def test_a_hook_file_is_short_and_says_what_it_does(self) -> None:
-        for event in rlm.HOOKS:
-            source = rlm.hook_source(event)
-            self.assertLessEqual(source.count("\n"), 12)
-            self.assertIn(f'run_hook("{event}")', source)
-            self.assertTrue(source.startswith('"""'))
 
     def run_hook(self, event: str = "PreCompact", **env: str) -> subprocess.CompletedProcess[bytes]:
         """Runs the installed hook command as the client does."""
