@@ -12096,6 +12096,9 @@ def switch_checks() -> Iterator[Check]:
     while folder:
         paths += [Client(folder).team_settings, Client(folder).settings]
         folder = "" if folder in (top, user_home(), os.path.dirname(folder)) else os.path.dirname(folder)
+    if environment("CLAUDE_CONFIG_DIR").startswith("~"):
+        yield "settings", "warn", "CLAUDE_CONFIG_DIR begins with ~, which Claude Code may take as a name", \
+            f"set it to {claude_folder()}"
     managed = managed_settings()
     for path in dict.fromkeys([*paths, *managed]):
         try:
@@ -13117,8 +13120,9 @@ def tell_plan(steps: Sequence[Step]) -> None:
 def what_next(places: Places) -> str:
     """What install says in the end: what else there is to import, and what to try."""
     folder, command = os.path.dirname(launcher_file()), "rlm"
-    lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it."
-             for path in memory_folders(Client().projects)]
+    folders = memory_folders(Client().projects)
+    lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it." for path in folders[:3]]
+    lines += [f"So it is in {len(folders) - 3:,} more folders of {Client().projects}."] if len(folders) > 3 else []
     store = os.path.join(claude_folder(), "rlm", "context")
     if is_rlm_claude_store(store):
         lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")

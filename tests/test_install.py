@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import random
 import shlex
 import shutil
 import stat
@@ -1035,6 +1036,29 @@ class HookFileTest(InstallCase):
                                   env={**os.environ, **env}, check=False)
             self.assertEqual(done.stdout.decode(), f"{['a b', '', '$x', chr(39)]} {seen}\n", done.stderr)
             self.assertEqual(done.returncode, 7)
+
+
+class ClientFileTest(unittest.TestCase):
+    def test_any_document_in_any_form_takes_what_is_ours_and_gives_it_back(self) -> None:
+        draw = random.Random(3)
+        group = rlm.hook_group("/py", "/h/.claude/rlm/hooks", "SessionEnd", {})
+        entry = {"command": "/py", "args": ["/h/rlm.py"], "env": {}}
+        edits = [rlm.with_hooks("/h", {"SessionEnd": group}, {}), rlm.with_rules(["mcp__m__a"], ["old"]),
+                 rlm.with_server("p", "/h", "m", "m", entry)]
+        for n in range(500):
+            value: dict[str, Any] = {"k": draw.choice([None, -1.5e9, 12345678901234567890, "\\ é\u2028\r\n", [], {"]}": "\ud83d"}])}
+            value.update({"hooks": {"Stop": [{"hooks": [{}]}], "SessionEnd": [{"hooks": ["x"]}]}} if n % 2 else {})
+            value.update({"permissions": {"allow": ["x"]}} if n % 3 else {}, **{"mcpServers": {"o": {}}} if n % 5 else {})
+            text = json.dumps(value, indent=draw.choice([None, 1, 4, "\t"]), separators=draw.choice([None, (",", ":")]))
+            text += draw.choice(["", "\n", " \n\n"])
+            raw = text.replace("\n", draw.choice(["\n", "\r\n"])).encode()
+            new = rlm.edited("p", raw, edits)
+            self.assertEqual(json.loads(new)["hooks"]["SessionEnd"][-1], group)
+            self.assertEqual(rlm.edited("p", new, edits), new)
+            self.assertEqual(new.count(b"\r\n"), new.count(b"\n") if b"\r\n" in raw else 0)
+            back = rlm.edited("p", new, [rlm.without_us("/h", {"allow": ["mcp__m__a"], "server": "m"})])
+            self.assertEqual(json.loads(back), value)
+            self.assertEqual(rlm.edited("p", raw, [lambda data: None]), raw)
 
 
 class DoctorTest(InstallCase):
