@@ -11540,9 +11540,8 @@ def with_server(path: str, home: str, name: str, old_name: str, wanted: Record) 
     def edit(data: Record) -> None:
         servers = data.setdefault("mcpServers", {})
         if name in servers and not is_our_server(servers[name], home):
-            raise RlmError(f"{path} has another server named {name}; nothing was changed: give ours another name, "
-                           f"`rlm install --name {name}-memory` say, or remove that one with `claude mcp remove "
-                           f"{name}`, then try again")
+            raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
+                           f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
         is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
         old = servers.pop(old_name) if is_renamed else servers.get(name, {})
         env = old["env"] if isinstance(old.get("env"), dict) else {}
@@ -12029,18 +12028,6 @@ LOW_DISK_BYTES = 500_000_000
 DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
-def sound_files(name: str, paths: Iterable[str]) -> tuple[dict[str, Record], list[Check]]:
-    """What the client's files hold, and those that are broken."""
-    files: dict[str, Record] = {}
-    broken: list[Check] = []
-    for path in paths:
-        try:
-            files[path] = client_data(path)
-        except RlmError as error:
-            broken.append((name, "fail", str(error), "mend the file"))
-    return files, broken
-
-
 def program_checks(program: str, python: str) -> Iterator[Check]:
     """Whether the interpreter named in the client's files runs the program, in this version, from fresh bytecode."""
     version, is_fresh, found, why = probe(python, program)
@@ -12292,25 +12279,26 @@ def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
+    files: dict[str, Record] = {}
+    checks: list[Check] = []
     recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
-    paths = dict.fromkeys([*recorded, Client().settings, Client().servers])
-    is_settings = {path: os.path.basename(path) in ("settings.json", "settings.local.json") for path in paths}
-    settings, broken = sound_files("settings", [path for path in paths if is_settings[path]])
-    servers, more = sound_files("server", [path for path in paths if not is_settings[path]])
-    is_there = os.path.exists(places.program()) or is_installed(record)
-    by_hand = any(hook_entries(data, places.home) for data in settings.values()) or any(
-        is_our_server(data.get("mcpServers", {}).get(SERVER_NAME), places.home) for data in servers.values())
-    if not (is_there or by_hand or broken or more):
-        return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
-    checks = [*broken, *more]
+    for path in dict.fromkeys([*recorded, Client().settings, Client().servers]):
+        try:
+            files[path] = client_data(path)
+        except RlmError as error:
+            checks.append(("settings", "fail", str(error), "mend the file"))
     if not is_installed(record):
+        servers = [data.get("mcpServers", {}).get(SERVER_NAME) for data in files.values()]
+        by_hand = any(is_our_server(entry, places.home) for entry in servers) or any(
+            hook_entries(data, places.home) for data in files.values())
+        if not (checks or by_hand or os.path.exists(places.program())):
+            return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
     if os.path.exists(places.program()):  # before hooks run, which may compile it
         checks += program_checks(places.program(), str(record.get("python", interpreter())))
-    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, settings)]
-    checks += server_checks(places, record, servers)
-    cleanup_days = settings.get(Client().settings, {}).get("cleanupPeriodDays")
-    return [*checks, *store_checks(places), *log_checks(places), *transcript_checks(places, cleanup_days)]
+    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
+    checks += [*server_checks(places, record, files), *store_checks(places), *log_checks(places)]
+    return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:

@@ -1,7 +1,6 @@
 """Install, uninstall and doctor in a scratch HOME: the user's files keep their every byte, and what is installed runs."""
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import io
@@ -19,7 +18,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from tests.support import RLM, ROOT, TempHome, ended, forked, rlm
+from tests.support import RLM, ROOT, InProcess, ended, forked, rlm
 
 SNIPPET = os.path.join(ROOT, "settings.snippet.json")
 
@@ -92,7 +91,7 @@ class Terminal(io.StringIO):
         return True
 
 
-class InstallCase(TempHome):
+class InstallCase(InProcess):
     """A scratch HOME with a client in it, and a small program to install."""
 
     def setUp(self) -> None:
@@ -143,20 +142,11 @@ class InstallCase(TempHome):
 
         With *typed* there is a terminal at which somebody types that.
         """
-        parser = argparse.ArgumentParser()
-        rlm.add_install_arguments(parser, name)
-        parser.add_argument("--json", action="store_true")
-        call = rlm.Call(rlm.Store(rlm.Places()))
-        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(contextlib.redirect_stdout(out))
-            stack.enter_context(contextlib.redirect_stderr(err))
             stack.enter_context(mock.patch.object(sys, "stdin", io.StringIO() if typed is None else Terminal(typed)))
             if not doctor:
                 stack.enter_context(mock.patch.object(rlm, "doctor_checks", lambda places, record: []))
-            code = rlm.COMMAND_RUNNERS[name](call, parser.parse_args(arguments))
-        out.seek(0)
-        return code, out.read() + err.getvalue()
+            return self.main(name, *arguments)
 
     def install(self, *arguments: str) -> str:
         """Installs, without doctor; what was printed."""
@@ -341,10 +331,9 @@ class InstallTest(InstallCase):
     def assert_refused(self, part: str, *arguments: str) -> None:
         """Installing fails with a message that holds *part* and what to do, and leaves every file alone."""
         before = self.files()
-        with self.assertRaises(rlm.RlmError) as caught:
-            self.run_command("install", *arguments)
-        self.assertRegex(str(caught.exception), part + ".*nothing was changed: .* try again" if ";" not in part else part)
-        self.assertEqual(caught.exception.exit_code, 1)
+        code, text = self.run_command("install", *arguments)
+        self.assertRegex(text, part + ".*nothing was changed: .* try again" if ";" not in part else part)
+        self.assertEqual(code, 1)
         self.assertEqual(self.files(), before)
 
     def test_a_read_only_file_is_an_error_that_changes_nothing(self) -> None:
@@ -357,10 +346,9 @@ class InstallTest(InstallCase):
     def test_another_server_of_that_name_stays_and_ours_gets_the_name_that_is_given(self) -> None:
         for entry in ({"command": "node", "args": ["rlm-server.js"]}, {"type": "http", "url": "http://x"}, "odd"):
             self.put(self.state, json.dumps({"mcpServers": {"rlm": entry, "taken": {}}}))
-            self.assert_refused("another server named rlm; .*install --name rlm-memory")
+            self.assert_refused("another server named rlm; .*--name rlm-memory")
             self.assert_refused("another server named taken", "--name", "taken")
-        with self.assertRaisesRegex(rlm.UsageError, "--name"):
-            self.run_command("install", "--name", "a b")
+        self.assertEqual(self.run_command("install", "--name", "a b")[0], 2)
         self.install("--name", "rlm-memory", "--allow")
         for _ in range(2):
             servers = self.data(self.state)["mcpServers"]
@@ -791,10 +779,9 @@ class UninstallTest(InstallCase):
         self.install()
         before = self.files()
         for more in ([], ["--yes"]):
-            with self.assertRaises(rlm.UsageError) as caught:
-                self.run_command("uninstall", *more)
-            self.assertIn("--keep-data", str(caught.exception))
-            self.assertIn("--all", str(caught.exception))
+            code, text = self.run_command("uninstall", *more)
+            self.assertEqual(code, 2)
+            self.assertRegex(text, "--keep-data.*--all")
         self.assertEqual(self.files(), before)
 
     def test_at_a_terminal_it_asks_and_only_a_yes_deletes_the_memories(self) -> None:
@@ -885,8 +872,7 @@ class UninstallTest(InstallCase):
     def test_no_answer_at_the_terminal_changes_nothing(self) -> None:
         self.install()
         before = self.files()
-        with self.assertRaises(rlm.RlmError):
-            self.run_command("uninstall", typed="")
+        self.assertEqual(self.run_command("uninstall", typed="")[0], 1)
         self.assertEqual(self.files(), before)
 
     def test_the_installation_of_another_home_is_named_and_its_launcher_stays(self) -> None:
@@ -894,8 +880,8 @@ class UninstallTest(InstallCase):
         with mock.patch.dict(os.environ, RLM_HOME=other):
             self.install()
         before = self.files()
-        with self.assertRaisesRegex(rlm.UsageError, f"RLM_HOME={other}"):
-            self.run_command("uninstall", "--all")
+        code, text = self.run_command("uninstall", "--all")
+        self.assertEqual((code, f"RLM_HOME={other}" in text), (2, True))
         self.assertEqual(self.files(), before)
         with mock.patch.dict(os.environ, CLAUDE_CONFIG_DIR=os.path.join(self.home, "second")):
             self.install()
@@ -944,8 +930,7 @@ class UninstallTest(InstallCase):
         self.install()
         self.put(self.settings, "{")
         before = self.files()
-        with self.assertRaises(rlm.RlmError):
-            self.run_command("uninstall", "--all")
+        self.assertEqual(self.run_command("uninstall", "--all")[0], 1)
         self.assertEqual(self.files(), before)
 
     def test_where_nothing_is_installed_it_says_so(self) -> None:
