@@ -1491,9 +1491,9 @@ class ToolHooksTest(HookCase):
         self.assertIn("gros fichier 日本.log", text)
         self.assertIn("rlm", text.replace(self.home, ""))
         picture = shutil.copy(path, os.path.join(self.home, "screen.PNG"))  # cannot be imported
-        for more in ({"tool_input": {"file_path": path, "limit": 50}}, {"tool_input": {"file_path": picture}},
-                     {"tool_name": "Bash", "tool_input": {"file_path": path}}, {"tool_input": {"file_path": self.home}},
-                     {"tool_input": {"file_path": path + "\0"}}, {"tool_input": {"file_path": "/nonexistent"}}, {"tool_input": {"file_path": [path]}}, {"tool_input": path}):
+        given: list[Any] = [{"file_path": path, "limit": 50}, path]
+        given += [{"file_path": other} for other in (picture, self.home, path + "\0", "/nonexistent", [path])]
+        for more in ({"tool_name": "Bash", "tool_input": {"file_path": path}}, *({"tool_input": each} for each in given)):
             self.assertEqual(self.fire("PreToolUse", **more), "", more)
         self.assertEqual(self.files(), {})
 
