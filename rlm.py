@@ -9797,8 +9797,9 @@ def project_mask(view: View, project: Project) -> bytes:
 
 
 def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id and age."""
-    return f"- {quoted(text)} [{doc.id}, {message('ago', age=age_text(now() - doc.at_s))}]"
+    """A memory on a line, as something quoted, with its id, which an import may have brought along, and its age."""
+    shown_id = foreign(doc.id).translate(BRACKETS)
+    return f"- {quoted(text)} [{shown_id}, {message('ago', age=age_text(now() - doc.at_s))}]"
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
@@ -9821,7 +9822,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(f"- {quoted(text_field(record, 'summary'), 140)} [{doc.id}]" for doc, record in found)]
+    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
