@@ -9758,6 +9758,21 @@ def on_pre_compact(hook: Hook) -> str:
     return "" if is_read else message("spooled", session=foreign(hook.session))
 
 
+def without_taken_back(lines: Iterable[tuple[bytes, Entry]]) -> Iterator[bytes]:
+    """The lines, each with its entry when that is a prompt, but for what the user took back with /rewind.
+
+    That is from a prompt up to the one that goes on from a line before it.
+    """
+    kept: list[tuple[bytes, Entry]] = []
+    ends: dict[bytes, int] = {}  # of lines by their uuid: how many there are up to it
+    for line, prompt in lines:
+        since = ends.get(string_in(prompt, "parentUuid").encode(), len(kept))
+        del kept[next((n for n in range(since, len(kept)) if kept[n][1]), len(kept)) :]
+        kept.append((line, prompt))
+        ends.update(dict.fromkeys(re.findall(rb'"uuid": ?"([^"]+)"', line), len(kept)))
+    return (line for line, _ in kept)
+
+
 def last_turns(hook: Hook) -> list[Turn]:
     """The turns at the end of the session's transcript, without secrets, and the prompt they work on, however far back.
 
@@ -9775,7 +9790,8 @@ def last_turns(hook: Hook) -> list[Turn]:
 
     start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
     read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
-    lines, n_bytes, has_prompt = [], 0, False
+    lines: list[tuple[bytes, Entry]] = []
+    n_bytes, has_prompt = 0, False
     while read and not (has_prompt and n_bytes >= TAIL_BYTES):
         line = re.sub(IMAGE_DATA, b'"data":""', read.pop())
         # A prompt is neither Claude's nor a tool's; a command may be the client's own, that nobody works on.
@@ -9784,11 +9800,11 @@ def last_turns(hook: Hook) -> list[Turn]:
         is_prompt = entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True and (
             n_bytes >= TAIL_BYTES or not slash_command(user_text(dict_in(entry, "message").get("content"))))
         if n_bytes < TAIL_BYTES or is_prompt:
-            lines.append(line)
+            lines.append((line, entry if is_prompt else {}))
             n_bytes += len(line)
         has_prompt = has_prompt or is_prompt
     seed = {} if has_prompt else {"prompt": string_in(state, "prompt")}
-    return list(transcript_turns(reversed(lines), Transcript(seed, entry_of=entry_of)))
+    return list(transcript_turns(without_taken_back(reversed(lines)), Transcript(seed, entry_of=entry_of)))
 
 
 def project_mask(view: View, project: Project) -> bytes:

@@ -1237,6 +1237,28 @@ class SessionStartTest(HookCase):
             self.assertTrue(out.startswith(rlm.MESSAGES[language]["saved"].partition("{")[0]), out)
 
 
+    def test_what_the_user_took_back_is_not_handed_back(self) -> None:
+        def say(kind: str, text: str, parent: str) -> str:
+            line = self.talk.entry(type=kind, message={"role": kind, "content": [{"type": "text", "text": text}]})
+            entry = {**json.loads(line), "parentUuid": parent or None}
+            self.talk.write(json.dumps(entry).encode() + b"\n")
+            return str(entry["uuid"])
+
+        first = say("assistant", "It is done.", say("user", "Build the export as CSV é", ""))
+        for n in range(3):  # two attempts, each taken back, then one that stays
+            self.talk.gets(self.talk.asks("Bash", command=f"make {n}", description="d"), "ok")  # still of the first
+            before = say("user", f"Attempt {n}: write it in Rust", first)
+            call = self.talk.asks("Bash", command=f"cargo init {n}", description="d")
+            self.talk.gets(call, "ok")
+            say("assistant", "Began.", before)
+        text = self.context("SessionStart", source="compact")
+        for wanted in ("> Attempt 2: write", "cargo init 2", "Build the export as CSV é", "make 0"):
+            self.assertIn(wanted, text)
+        for unwanted in ("Attempt 0", "Attempt 1", "cargo init 0", "cargo init 1"):
+            self.assertNotIn(unwanted, text)
+        self.fire("PreCompact")
+        self.assertIn("Attempt 1", self.texts())  # it stays in the memory
+
     def test_one_memory_is_no_memories(self) -> None:
         self.remember("Never deploy on Fridays é", importance="critical")
         for language, (one, two) in {"en": ("1 memory ", "2 memories "), "fr": ("1 souvenir ", "2 souvenirs ")}.items():
