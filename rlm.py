@@ -8561,7 +8561,7 @@ HANDOFF_BYTES = 4096
 UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
 TAG_END = "[>＞﹥]"
 TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
-LIKE_OURS = r"\bi-[0-9a-f]|\d-\d\d_|\d\s?(?:s|mo?|h|d|y|min)\W*(?:ago|前)|il y a \d"  # an id, or an age
+LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
 BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 QUOTES = str.maketrans('"“”„‟＂″', "'" * 7)
 
@@ -8625,21 +8625,6 @@ def shown_ids(ids: Sequence[str], n_all: int, most: int) -> str:
     return message("in all", ids=f"{ids[0]} … {', '.join(ids[1 - most :])}", n=n_all)
 
 
-def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
-    """The parts of a hand-off by importance: the share of what is left that each may take, its title, what it says."""
-    paths = [(foreign(shown_path(f["path"], task["cwd"])), f["changed"]) for f in task["files"]]
-    files = [message("changed", path=path) if is_changed else path for path, is_changed in paths]
-    at = f" {foreign(minute(task['at']), 40)}".rstrip()
-    return [(0.35, message("task", at=at), marked_lines(task["prompt"])),
-            (0.2, message("since"), list(map(foreign, task["meanwhile"]))),
-            (0.25, message("tasks"), [f"[{foreign(t['status'], 20)}] {foreign(t['subject'])}" for t in task["tasks"]]),
-            (0.35, message("files"), files),
-            (0.5, message("commands"), [foreign(command, 600) for command in reversed(task["commands"])]),
-            (0.5, message("errors"), [foreign(error, 600) for error in task["errors"]]),
-            (0.7, message("words"), marked_lines(task["last_words"])),
-            (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
-
-
 def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int = HANDOFF_BYTES, n_ids: int = 0) -> str:
     """The open task as plain facts within the limit, and where the full text is; "" when there is nothing to say."""
     most, where = len(ids), ""
@@ -8649,10 +8634,22 @@ def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int =
     where = cut_bytes(where, limit_bytes // 6)
     if not task:
         return where
+    at = f" {foreign(minute(task['at']), 40)}".rstrip()
+    paths = [(foreign(shown_path(f["path"], task["cwd"])), f["changed"]) for f in task["files"]]
+    # By importance: the share of what is left that each part may take, its title, what it says.
+    parts: list[tuple[float, str, str | list[str]]] = [
+        (0.35, message("task", at=at), marked_lines(task["prompt"])),
+        (0.2, message("since"), list(map(foreign, task["meanwhile"]))),
+        (0.25, message("tasks"), [f"[{foreign(t['status'], 20)}] {foreign(t['subject'])}" for t in task["tasks"]]),
+        (0.35, message("files"), [message("changed", path=path) if is_new else path for path, is_new in paths]),
+        (0.5, message("commands"), [foreign(command, 600) for command in reversed(task["commands"])]),
+        (0.5, message("errors"), [foreign(error, 600) for error in task["errors"]]),
+        (0.7, message("words"), marked_lines(task["last_words"])),
+        (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
     branch = message("branch", name=quoted(task["branch"], 100)) if task["branch"] else ""
     texts = [message("folder", folder=quoted(task["cwd"]), branch=branch)] if task["cwd"] else []
     left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, where])
-    for share, title, body in task_sections(task):
+    for share, title, body in parts:
         room = int(left * share) if body and left > 120 else 0
         text = cut_bytes(title + body, room) if isinstance(body, str) else listed(title, body, room)
         if text and room:
