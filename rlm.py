@@ -9636,14 +9636,16 @@ class Hook:
     __slots__ = ("payload", "event", "places", "session", "path", "folder", "project", "started_s", "seen_view")
 
     def __init__(self, event: str, payload: Record) -> None:
-        self.payload = payload
+        # Half a character, which a client may cut off, can be neither stored nor looked up.
+        self.payload = {key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+                        for key, value in payload.items()}
         self.event = event
         self.places = Places()
-        self.session = plain(string_in(payload, "session_id"))
-        path = string_in(payload, "transcript_path")
+        self.session = plain(string_in(self.payload, "session_id"))
+        path = string_in(self.payload, "transcript_path")
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
-        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
+        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(self.payload, "cwd") or current_folder()
         self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
@@ -10018,7 +10020,7 @@ def on_session_end(hook: Hook) -> str:
 def on_pre_tool_use(hook: Hook) -> str:
     """Advice when a very large file is about to be read whole."""
     given = dict_in(hook.payload, "tool_input")
-    path = string_in(given, "file_path")
+    path = string_in(given, "file_path").encode("utf-8", "replace").decode()
     size = file_size(path) if path and "\0" not in path else -1
     if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit") \
             or path.lower().endswith(NO_TEXT):

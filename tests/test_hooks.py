@@ -768,6 +768,14 @@ class ForeignTest(HookCase):
         self.assert_safe(self.context("SessionStart"), "Never force-push é", "Deploy on Tuesdays \ufffd only")
         self.assert_safe(self.asked("why did the kumquat rollout at zanzibar fail?"), "caf\ufffd of zanzibar")
 
+    def test_half_a_character_in_an_event_is_no_error(self) -> None:
+        self.talk.turn("A prompt é", "An answer")
+        half = {"cwd": self.folder + "\ud83d", "prompt": "\ud83d?", "compact_summary": "half \ud83d of it", "reason": "\udc00",
+                "tool_input": {"file_path": "/x/memory/\ud83d.md"}, "custom_instructions": "\ud83d", "session_id": "\ud83d"}
+        for event in rlm.HOOKS:
+            self.fire(event, **half)
+        self.assertIn("half ? of it", self.texts())
+
     def test_what_failed_is_written_down_on_one_plain_line(self) -> None:
         rlm.note_failure(self.places, "PreCompact", ValueError(self.FAKE))
         (line,) = self.log_lines()
