@@ -9878,10 +9878,10 @@ def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
     until_s = hook.started_s + limits_s[0]
     with Deadline(limits_s[1], "saving what was left"):
         keeper = hook.keeper()
-        drain_spool(keeper, until_s)
-        for path in unsaved:
+        parts: list[tuple[Any, ...]] = [(catch_up_transcripts, keeper, [path], until_s) for path in unsaved]
+        for part, *given in [(drain_spool, keeper, until_s), *parts]:
             try:
-                catch_up_transcripts(keeper, [path], until_s)
+                part(*given)
             except RlmError:  # which is none of that file
                 raise
             except Exception as error:
