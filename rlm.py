@@ -8572,7 +8572,7 @@ HANDOFF_BYTES = 4096
 UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
 TAG_END = "[>＞﹥]"
 TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
-LIKE_OURS = r"\bi-[0-9a-f]|\d-\d\d_|\d\s?(?:s|mo?|h|d|y|min)\W*(?:ago|前)|il y a \d"  # an id, or an age
+LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
 BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 QUOTES = str.maketrans('"“”„‟＂″', "'" * 7)
 
@@ -8636,21 +8636,6 @@ def shown_ids(ids: Sequence[str], n_all: int, most: int) -> str:
     return message("in all", ids=f"{ids[0]} … {', '.join(ids[1 - most :])}", n=n_all)
 
 
-def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
-    """The parts of a hand-off by importance: the share of what is left that each may take, its title, what it says."""
-    paths = [(foreign(shown_path(f["path"], task["cwd"])), f["changed"]) for f in task["files"]]
-    files = [message("changed", path=path) if is_changed else path for path, is_changed in paths]
-    at = f" {foreign(minute(task['at']), 40)}".rstrip()
-    return [(0.35, message("task", at=at), marked_lines(task["prompt"])),
-            (0.2, message("since"), list(map(foreign, task["meanwhile"]))),
-            (0.25, message("tasks"), [f"[{foreign(t['status'], 20)}] {foreign(t['subject'])}" for t in task["tasks"]]),
-            (0.35, message("files"), files),
-            (0.5, message("commands"), [foreign(command, 600) for command in reversed(task["commands"])]),
-            (0.5, message("errors"), [foreign(error, 600) for error in task["errors"]]),
-            (0.7, message("words"), marked_lines(task["last_words"])),
-            (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
-
-
 def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int = HANDOFF_BYTES, n_ids: int = 0) -> str:
     """The open task as plain facts within the limit, and where the full text is; "" when there is nothing to say."""
     most, where = len(ids), ""
@@ -8660,10 +8645,22 @@ def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int =
     where = cut_bytes(where, limit_bytes // 6)
     if not task:
         return where
+    at = f" {foreign(minute(task['at']), 40)}".rstrip()
+    paths = [(foreign(shown_path(f["path"], task["cwd"])), f["changed"]) for f in task["files"]]
+    # By importance: the share of what is left that each part may take, its title, what it says.
+    parts: list[tuple[float, str, str | list[str]]] = [
+        (0.35, message("task", at=at), marked_lines(task["prompt"])),
+        (0.2, message("since"), list(map(foreign, task["meanwhile"]))),
+        (0.25, message("tasks"), [f"[{foreign(t['status'], 20)}] {foreign(t['subject'])}" for t in task["tasks"]]),
+        (0.35, message("files"), [message("changed", path=path) if is_new else path for path, is_new in paths]),
+        (0.5, message("commands"), [foreign(command, 600) for command in reversed(task["commands"])]),
+        (0.5, message("errors"), [foreign(error, 600) for error in task["errors"]]),
+        (0.7, message("words"), marked_lines(task["last_words"])),
+        (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
     branch = message("branch", name=quoted(task["branch"], 100)) if task["branch"] else ""
     texts = [message("folder", folder=quoted(task["cwd"]), branch=branch)] if task["cwd"] else []
     left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, where])
-    for share, title, body in task_sections(task):
+    for share, title, body in parts:
         room = int(left * share) if body and left > 120 else 0
         text = cut_bytes(title + body, room) if isinstance(body, str) else listed(title, body, room)
         if text and room:
@@ -9650,14 +9647,16 @@ class Hook:
     __slots__ = ("payload", "event", "places", "session", "path", "folder", "project", "started_s", "seen_view")
 
     def __init__(self, event: str, payload: Record) -> None:
-        self.payload = payload
+        # Half a character, which a client may cut off, can be neither stored nor looked up.
+        self.payload = {key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+                        for key, value in payload.items()}
         self.event = event
         self.places = Places()
-        self.session = plain(string_in(payload, "session_id"))
-        path = string_in(payload, "transcript_path")
+        self.session = plain(string_in(self.payload, "session_id"))
+        path = string_in(self.payload, "transcript_path")
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
-        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
+        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(self.payload, "cwd") or current_folder()
         self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
@@ -9769,6 +9768,21 @@ def on_pre_compact(hook: Hook) -> str:
     return "" if is_read else message("spooled", session=foreign(hook.session))
 
 
+def without_taken_back(lines: Iterable[tuple[bytes, Entry]]) -> Iterator[bytes]:
+    """The lines, each with its entry when that is a prompt, but for what the user took back with /rewind.
+
+    That is from a prompt up to the one that goes on from a line before it.
+    """
+    kept: list[tuple[bytes, Entry]] = []
+    ends: dict[bytes, int] = {}  # of lines by their uuid: how many there are up to it
+    for line, prompt in lines:
+        since = ends.get(string_in(prompt, "parentUuid").encode(), len(kept))
+        del kept[next((n for n in range(since, len(kept)) if kept[n][1]), len(kept)) :]
+        kept.append((line, prompt))
+        ends.update(dict.fromkeys(re.findall(rb'"uuid": ?"([^"]+)"', line), len(kept)))
+    return (line for line, _ in kept)
+
+
 def last_turns(hook: Hook) -> list[Turn]:
     """The turns at the end of the session's transcript, without secrets, and the prompt they work on, however far back.
 
@@ -9786,7 +9800,8 @@ def last_turns(hook: Hook) -> list[Turn]:
 
     start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
     read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
-    lines, n_bytes, has_prompt = [], 0, False
+    lines: list[tuple[bytes, Entry]] = []
+    n_bytes, has_prompt = 0, False
     while read and not (has_prompt and n_bytes >= TAIL_BYTES):
         line = re.sub(IMAGE_DATA, b'"data":""', read.pop())
         # A prompt is neither Claude's nor a tool's; a command may be the client's own, that nobody works on.
@@ -9795,11 +9810,11 @@ def last_turns(hook: Hook) -> list[Turn]:
         is_prompt = entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True and (
             n_bytes >= TAIL_BYTES or not slash_command(user_text(dict_in(entry, "message").get("content"))))
         if n_bytes < TAIL_BYTES or is_prompt:
-            lines.append(line)
+            lines.append((line, entry if is_prompt else {}))
             n_bytes += len(line)
         has_prompt = has_prompt or is_prompt
     seed = {} if has_prompt else {"prompt": string_in(state, "prompt")}
-    return list(transcript_turns(reversed(lines), Transcript(seed, entry_of=entry_of)))
+    return list(transcript_turns(without_taken_back(reversed(lines)), Transcript(seed, entry_of=entry_of)))
 
 
 def project_mask(view: View, project: Project) -> bytes:
@@ -9808,8 +9823,9 @@ def project_mask(view: View, project: Project) -> bytes:
 
 
 def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id and age."""
-    return f"- {quoted(text)} [{doc.id}, {message('ago', age=age_text(now() - doc.at_s))}]"
+    """A memory on a line, as something quoted, with its id, which an import may have brought along, and its age."""
+    shown_id = foreign(doc.id).translate(BRACKETS)
+    return f"- {quoted(text)} [{shown_id}, {message('ago', age=age_text(now() - doc.at_s))}]"
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
@@ -9832,7 +9848,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(f"- {quoted(text_field(record, 'summary'), 140)} [{doc.id}]" for doc, record in found)]
+    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -9873,10 +9889,10 @@ def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
     until_s = hook.started_s + limits_s[0]
     with Deadline(limits_s[1], "saving what was left"):
         keeper = hook.keeper()
-        drain_spool(keeper, until_s)
-        for path in unsaved:
+        parts: list[tuple[Any, ...]] = [(catch_up_transcripts, keeper, [path], until_s) for path in unsaved]
+        for part, *given in [(drain_spool, keeper, until_s), *parts]:
             try:
-                catch_up_transcripts(keeper, [path], until_s)
+                part(*given)
             except RlmError:  # which is none of that file
                 raise
             except Exception as error:
@@ -10015,7 +10031,7 @@ def on_session_end(hook: Hook) -> str:
 def on_pre_tool_use(hook: Hook) -> str:
     """Advice when a very large file is about to be read whole."""
     given = dict_in(hook.payload, "tool_input")
-    path = string_in(given, "file_path")
+    path = string_in(given, "file_path").encode("utf-8", "replace").decode()
     size = file_size(path) if path and "\0" not in path else -1
     if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit") \
             or path.lower().endswith(NO_TEXT):

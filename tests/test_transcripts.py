@@ -645,8 +645,8 @@ class HandoffTest(unittest.TestCase):
         script = self.session()
         ids = [f"2026-11-21_project_{n:03}" for n in range(80)]
         text = rlm.handoff_text(rlm.open_task(script.turns()), ids)
-        for part in ("in the user's words", "\n> ".join(HARD.splitlines()), "b.py (changed)", "[pending] test it", "mypy → ok: Success", "boom",
-                     ids[0], ids[-1]):
+        for part in ("in the user's words", "\n> ".join(HARD.splitlines()), "b.py (changed)", "[pending] test it",
+                     "mypy → ok: Success", "boom", ids[0], ids[-1]):
             self.assertIn(part, text)
         script.user("x" * 9000 + "日" * 9000)
         for n in range(200):
