@@ -6906,6 +6906,18 @@ def folder_bytes(path: str) -> int:
     return sum(max(0, file_size(os.path.join(folder, name))) for folder, _, names in os.walk(path) for name in names)
 
 
+def n_damaged_lines(places: Places) -> int:
+    """How many lines of transcripts could not be read whole, in all that was saved."""
+    n_damaged = 0
+    for name in stems(places.transcripts(), ".json"):
+        try:
+            with open(places.reading(name), encoding="utf-8") as file:
+                n_damaged += from_json(file.readline()).get("damaged", 0)
+        except (OSError, ValueError, AttributeError, TypeError):  # a damaged one is read anew
+            pass
+    return n_damaged
+
+
 def status_data(view: View) -> dict[str, Any]:
     """The store in numbers."""
     from heapq import nlargest
@@ -12283,14 +12295,17 @@ def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
     ending = [path for path, _, age in unsaved if age >= limit]
     old = [age for _, _, age in unsaved if age > 1]
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
+    n_damaged = n_damaged_lines(places)
+    note = f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
     if ending:
-        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm import`"
+        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days{note}", "run `rlm import`"
     elif old:
-        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old", "run `rlm import`"
+        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old{note}", "run `rlm import`"
     elif unsaved:
-        yield "transcripts", "ok", f"{total} yet, all touched within a day: saved when they end, or by `rlm import`", ""
+        yield "transcripts", "ok", f"{total} yet, all touched within a day{note}", \
+            "nothing, they are saved when they end; or run `rlm import`"
     else:
-        yield "transcripts", "ok", "all saved", ""
+        yield "transcripts", "ok", f"all saved{note}", ""
 
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:

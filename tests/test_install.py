@@ -1231,6 +1231,8 @@ class DoctorTest(InstallCase):
     def test_it_never_says_that_all_is_saved_when_it_is_not(self) -> None:
         self.install("--no-import")
         self.assertEqual(self.doctor()[1]["transcripts"], [("ok", "all saved", "")])
+        self.put(self.places.reading("a"), '{"damaged": 2}\n')
+        self.assertIn("of 2 damaged lines a part could not be read", self.doctor()[1]["transcripts"][0][1])
         for age_s, state in ((5, "ok"), (3600, "ok"), (90_000, "warn"), (29 * rlm.DAY_S, "fail")):
             path = self.put_transcript(age_s)
             (found,) = self.doctor()[1]["transcripts"]
