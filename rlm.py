@@ -6218,7 +6218,7 @@ class Call:
         self.progress: Callable[[float, float, str], None] = lambda done, total, message: None
         self.is_cancelled = False
         # How to run this call in a process that can be killed; None when this process is the one.
-        self.elsewhere: Callable[[str, dict[str, Any], float], Answer] | None = None
+        self.elsewhere: Callable[[dict[str, Any], float], Answer] | None = None
         self.dry_run = False
 
     def check(self) -> None:
@@ -6693,7 +6693,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
                 *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), "", Projects(view).labels()))
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
-        return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
+        return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
         hits, more, note = grep(view, pattern, scope, limit, call.check)
@@ -6950,20 +6950,16 @@ def rlm_status(call: Call) -> Answer:
 # names a protocol version in its _meta is stateless (2026-07-28), any other belongs to a session that `initialize`
 # opened.
 #
-# Threads: the main one reads and dispatches; calls that only read run side by side; calls that write run one after
-# another in the order they came; a housekeeper keeps the index up. A regex that may run away runs in a worker,
-# a second server whose only client is this one, because `re` never lets go of the interpreter: it can be killed.
+# The main thread reads. Each call that only reads runs in a thread of its own; one thread runs those that write, in
+# the order they came; a housekeeper keeps the index up. A regex that may run away runs in a process that can be
+# killed, because `re` never lets go of the interpreter.
 
-LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2024-11-05")  # without the only one that has batches
 STATELESS_VERSION = "2026-07-28"
 META = "io.modelcontextprotocol/"
 MAX_LINE_BYTES = 64 << 20
 MAX_THREADS = 32
-MAX_IDLE_WORKERS = 2  # of 20 MB each
-END_SIGNALS = (2, 15)  # SIGINT, SIGTERM
-IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 rlm.py`, not imported or by -m
-ANEW_AFTER_S = 0.5
-DRAIN_S = 0.25  # the client kills us 0.4 s after it asks us to end
+DRAIN_S = 60.0  # after the end of input; a client in a hurry sends a signal
 LIST_TTL_MS = 3_600_000
 SERVER_INFO = {"name": "rlm", "title": "rlm memory", "version": __version__}
 INSTRUCTIONS = """\
@@ -6985,8 +6981,7 @@ class RpcError(Exception):
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
-        self.code = code
-        self.data = data
+        self.body = {"code": code, "message": message, **({"data": data} if data is not None else {})}
 
 
 def refuse_constant(name: str) -> None:
@@ -6994,44 +6989,80 @@ def refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
+def strict(value: Any) -> Any:
+    """The value with U+FFFD for halves of characters and NUL, on which clients hang or end the session."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    return [strict(item) for item in value] if isinstance(value, list) else value
+
+
 def is_usable_id(value: object) -> bool:
-    """Whether a request may have that id: a string or a number that JSON can give back (1e999 is read as infinity)."""
-    return type(value) in (str, int) or (isinstance(value, float) and abs(value) < 1e308)
-
-
-def is_request(message: Any) -> bool:
-    """Whether the message is a well-formed request, so that a response with its id is due."""
-    return (isinstance(message, dict) and message.get("jsonrpc") == "2.0" and isinstance(message.get("method"), str)
-            and is_usable_id(message.get("id")))
-
-
-def input_schema(made: Tool) -> dict[str, Any]:
-    """The tool's parameters as JSON Schema."""
-    types = {"str": "string", "int": "integer", "bool": "boolean"}
-    properties = {}
-    for param in made.params:
-        one: dict[str, Any] = {"type": types[param.type]}
-        if param.help:
-            one["description"] = param.help
-        if param.default not in (None, ""):
-            one["default"] = param.default
-        properties[param.name] = one
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
-    required = [param.name for param in made.params if param.required]
-    return {**schema, "required": required} if required else schema
+    """Whether JSON can give that id of a request back as it is: 1e999 is read as infinity."""
+    return type(value) is int or (isinstance(value, str) and value == strict(value)) or (
+        isinstance(value, float) and abs(value) < 1e308)
 
 
 def tool_listing(made: Tool) -> dict[str, Any]:
     """The tool as `tools/list` shows it."""
+    types, properties = {"str": "string", "int": "integer", "bool": "boolean"}, {}
+    for param in made.params:
+        properties[param.name] = {"type": types[param.type], **({"description": param.help} if param.help else {}),
+                                  **({"default": param.default} if param.default not in (None, "") else {})}
+    required = [param.name for param in made.params if param.required]
+    schema = {"type": "object", "properties": properties, "additionalProperties": False,
+              **({"required": required} if required else {})}
     hints = {"readOnlyHint": True} if made.reads_only else {"destructiveHint": made.destroys}
-    listing = {"name": made.name, "description": made.help, "inputSchema": input_schema(made), "annotations": hints}
+    listing = {"name": made.name, "description": made.help, "inputSchema": schema, "annotations": hints}
     return {**listing, "_meta": {"anthropic/alwaysLoad": True}} if made.always_loaded else listing
 
 
-def content_blocks(answer: Answer) -> list[dict[str, str]]:
-    """The answer as MCP content: a verbatim text in a block of its own, so that it stays byte for byte."""
-    texts = [answer.text] if answer.verbatim is None else [answer.verbatim, answer.text]
-    return [{"type": "text", "text": text} for text in texts]
+def is_stateless(method: str, params: Record) -> bool:
+    """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
+    meta = params.get("_meta") or {}
+    if not isinstance(meta, dict):
+        raise RpcError(-32602, "_meta must be an object")
+    version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
+    is_named = version is not None or capabilities is not None or method == "server/discover"
+    if method == "initialize" or not is_named:
+        return False
+    if isinstance(version, str) and version != STATELESS_VERSION:
+        raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
+                       {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
+    if not isinstance(version, str) or not isinstance(capabilities, dict):
+        raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
+                               "object)")
+    return True
+
+
+def initialized(params: Record) -> Record:
+    """The answer to a client that opens a session of the older era."""
+    asked = params.get("protocolVersion")
+    if not isinstance(asked, str):
+        raise RpcError(-32602, "initialize needs protocolVersion")
+    return {"protocolVersion": asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0],
+            "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO, "instructions": INSTRUCTIONS}
+
+
+def discovered(_: Record) -> Record:
+    """What we are, for a stateless client."""
+    return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
+            "instructions": INSTRUCTIONS, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
+
+
+def listed_tools(params: Record) -> Record:
+    """All tools on one page."""
+    if params.get("cursor") is not None:
+        raise RpcError(-32602, "unknown cursor; tools/list has one page")
+    return {"tools": [tool_listing(made) for made in TOOLS.values()]}
+
+
+METHODS: dict[bool, dict[str, Callable[[Record], Record]]] = {  # by whether they are stateless
+    False: {"initialize": initialized, "ping": lambda _: {}, "tools/list": listed_tools},
+    True: {"server/discover": discovered,
+           "tools/list": lambda params: {**listed_tools(params), "ttlMs": LIST_TTL_MS, "cacheScope": "public"}},
+}
 
 
 def trim_memory() -> None:
@@ -7048,201 +7079,120 @@ def trim_memory() -> None:
         pass
 
 
-def imported_command(arguments: Sequence[str]) -> list[str]:
-    """The command that runs rlm as an imported module, without site-packages.
+def imported_command(statement: str) -> list[str]:
+    """The command that imports this file as rlm, whatever its name, and runs a statement; no folder of the user's is
+    on its path."""
+    code = f"""\
+import sys
+from importlib import machinery, util
+loader = machinery.SourceFileLoader("rlm", {os.path.abspath(__file__)!a})
+rlm = sys.modules["rlm"] = util.module_from_spec(util.spec_from_loader("rlm", loader))
+loader.exec_module(rlm)
+{statement}"""
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix or ''}", *(["-B"] if sys.dont_write_bytecode else [])]
+    return [sys.executable, "-I", "-S", *cache, "-c", code]
 
-    An import uses cached bytecode, and Python keeps the syntax tree of a script, but not of a module, in memory for as
-    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library,
-    and the working folder, which is the user's project, is taken off for the same reason.
-    """
-    folder, name = os.path.split(os.path.abspath(__file__))
-    if not name.endswith(".py") or not name[:-3].isidentifier():
-        return [sys.executable, "-S", os.path.abspath(__file__), *arguments]
-    path = f"sys.path[:] = [*filter(None, sys.path), {folder!a}]"
-    code = f"import sys; {path}; import {name[:-3]} as r; sys.exit(r.main({list(arguments)!r}))"
-    return [sys.executable, "-S", "-c", code]
 
+def grep_alone() -> None:
+    """The life of a process that runs one regex: reads a server's request, prints the answer, ends with the server."""
+    asked = json.loads(sys.stdin.buffer.read())
 
-class Worker:
-    """Another server process that runs regexes for us, one at a time, until one has to be killed."""
+    def end_with_server(*_: object) -> None:
+        if os.getppid() != asked["server"]:  # it was killed
+            os._exit(1)
 
-    __slots__ = ("process", "n_calls")
-
-    def __init__(self, places: Places) -> None:
-        import subprocess
-
-        environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
-        self.process = subprocess.Popen(
-            imported_command(["serve", "--inline"]), env=environ,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        self.n_calls = 0
-
-    def ask(self, name: str, arguments: dict[str, Any], is_over: Callable[[], None]) -> Record | None:
-        """The worker's JSON-RPC answer, None when it died. *is_over* is called every 20 ms and may raise."""
-        import select
-
-        self.n_calls += 1
-        request = {"jsonrpc": "2.0", "id": self.n_calls, "method": "tools/call",
-                   "params": {"name": name, "arguments": arguments, "_meta": {"rlm/data": True}}}
-        assert self.process.stdin and self.process.stdout
-        try:
-            self.process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            return None
-        received, fd = b"", self.process.stdout.fileno()
-        while not received.endswith(b"\n"):
-            if select.select([fd], [], [], 0.02)[0]:
-                part = os.read(fd, 1 << 20)
-                if not part:
-                    return None
-                received += part
-            else:
-                is_over()
-        return dict(json.loads(received))
-
-    def kill(self) -> None:
-        """Ends it, whatever it is doing."""
-        self.process.kill()
-        self.process.wait()
+    signal.signal(signal.SIGPROF, end_with_server)
+    signal.setitimer(signal.ITIMER_PROF, 0.1, 0.1)  # every tenth of a second that it computes
+    try:
+        answer = run_tool(Call(Store(Places()), MAX_ANSWER_CHARS, wants_data=False), "rlm_grep", asked["arguments"])
+        told = {"text": answer.text}
+    except (RlmError, OSError) as error:
+        told = {"error": str(error)}
+    sys.stdout.write(json.dumps(told))
+    sys.stdout.flush()
+    os._exit(0)  # the timer would end an interpreter that is being taken apart
 
 
 class Server:
     """The MCP server on this process's stdin and stdout."""
 
-    __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_open", "n_threads", "n_active",
-                 "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending",
-                 "is_busy", "chore")
+    __slots__ = ("store", "wire", "wire_mutex", "calls", "writes", "wake", "searches", "is_ending", "chore")
 
-    def __init__(self, places: Places, inline: bool = False, legacy_version: str = "",
-                 chore: Callable[[Places], bool] = lambda places: False) -> None:
+    def __init__(self, places: Places, chore: Callable[[Places], bool] = lambda places: False) -> None:
         import queue
         import threading
 
         self.store = Store(places, threading.RLock)
-        self.inline = inline  # run calls in the main thread, where a Deadline works: this is a worker
         self.wire = -1
-        self.wire_mutex, self.counter_mutex = threading.Lock(), threading.Lock()
-        self.calls: dict[object, Call] = {}  # waiting and running, by their id
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.wire_mutex = threading.Lock()
+        self.calls: dict[Call, object] = {}  # waiting and running, with their ids
         self.writes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.n_open = self.n_threads = self.n_active = self.n_writes = 0
         self.wake = threading.Event()  # tells the housekeeper that something was called
-        self.workers: list[Worker] = []  # all that are alive, the busy ones too
-        self.idle_workers: list[Worker] = []
-        self.legacy_version = legacy_version
+        self.searches: set[Any] = set()  # processes that run a regex
         self.is_ending = False
-        self.is_busy = False  # the housekeeper is at work
         self.chore = chore  # a second of work for when there is time; whether more of it is left
 
-    # the wire
+    # answers
 
-    def send(self, message: Any) -> None:
-        """Writes one message. Escapes keep it ASCII, so no client trips over a line separator or surrogate."""
-        line = json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+    def send(self, message: Record) -> None:
+        """Writes one message. Escapes keep it ASCII, so no client trips over a line separator."""
+        line = json.dumps(strict(message), separators=(",", ":")).encode("ascii") + b"\n"
         try:
             with self.wire_mutex:
                 write_all(self.wire, line)
         except OSError:  # the client has gone; so do we
-            self.end(0.0)
+            self.end()
 
-    def reply(self, request: Record, result: Any = None, error: RpcError | None = None) -> Record:
-        """The response to a request."""
-        response: Record = {"jsonrpc": "2.0", "id": request.get("id")}
-        if error is None:
-            return {**response, "result": result}
-        body = {"code": error.code, "message": str(error)}
-        return {**response, "error": {**body, "data": error.data} if error.data is not None else body}
+    def refuse(self, code: int, text: str) -> None:
+        """Answers what is no request and has no id."""
+        self.send({"jsonrpc": "2.0", "id": None, "error": RpcError(code, text).body})
 
-    # requests
-
-    def is_stateless(self, request: Record) -> bool:
-        """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
-        params, method = request.get("params"), request["method"]
-        meta = params.get("_meta") or {} if isinstance(params, dict) else {}
-        if not isinstance(meta, dict):
-            raise RpcError(-32602, "_meta must be an object")
-        version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
-        is_named = version is not None or capabilities is not None or method == "server/discover"
-        if method == "initialize" or not is_named:
-            return False
-        if isinstance(version, str) and version != STATELESS_VERSION:
-            raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
-                           {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
-        if not isinstance(version, str) or not isinstance(capabilities, dict):
-            raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
-                                   "object)")
-        return True
-
-    def initialize(self, params: Record) -> Record:
-        """Opens a legacy session."""
-        asked = params.get("protocolVersion")
-        if not isinstance(asked, str):
-            raise RpcError(-32602, "initialize needs protocolVersion")
-        self.legacy_version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0]
-        return {"protocolVersion": self.legacy_version, "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO,
-                "instructions": INSTRUCTIONS}
-
-    def discover(self, _: Record) -> Record:
-        """What we are, for a stateless client."""
-        return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
-                "instructions": INSTRUCTIONS, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-
-    def list_tools(self, params: Record) -> Record:
-        """All tools on one page."""
-        if params.get("cursor") is not None:
-            raise RpcError(-32602, "unknown cursor; tools/list has one page")
-        return {"tools": [tool_listing(made) for made in TOOLS.values()]}
-
-    def result_of(self, request: Record) -> Record:
-        """The result of any request but a tool call. RpcError when there is none."""
-        params = request.get("params") or {}
-        if not isinstance(params, dict):
-            raise RpcError(-32602, "params must be an object")
-        stateless = self.is_stateless(request)
-        handlers: dict[str, Callable[[Record], Record]] = {"tools/list": self.list_tools}
-        if stateless:
-            handlers["server/discover"] = self.discover
-        else:
-            handlers.update(initialize=self.initialize, ping=lambda _: {})
-        handler = handlers.get(request["method"])
-        if handler is None:
-            raise RpcError(-32601, f"unknown method {one_line(request['method'], 80)}")
-        result = handler(params)
-        if stateless and request["method"] == "tools/list":
-            result = {**result, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-        return self.finished(result, stateless)
-
-    def finished(self, result: Record, stateless: bool) -> Record:
-        """The result with what its era adds."""
-        if not stateless:
-            return result
-        meta = {**result.get("_meta", {}), META + "serverInfo": SERVER_INFO}
-        return {"resultType": "complete", **result, "_meta": meta}
+    def answer(self, request: Record, params: Any, call: Call | None = None) -> None:
+        """Sends the response, to a call unless it was cancelled. A bug of ours does not end the session."""
+        response: Record = {"jsonrpc": "2.0", "id": request["id"]}
+        try:
+            if not isinstance(params, dict):
+                raise RpcError(-32602, "params must be an object")
+            stateless = is_stateless(request["method"], params)
+            handler = METHODS[stateless].get(request["method"])
+            if call:
+                result = self.call_result(params, call)
+            elif handler:
+                result = handler(params)
+            else:
+                raise RpcError(-32601, f"unknown method {one_line(request['method'], 80)}")
+            if stateless:
+                result = {"resultType": "complete", **result, "_meta": {META + "serverInfo": SERVER_INFO}}
+            response["result"] = result
+        except RpcError as error:
+            response["error"] = error.body
+        except Exception as error:
+            print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
+            text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
+            response["error"] = {"code": -32603, "message": text}
+        if not (call and call.is_cancelled):
+            self.send(response)
 
     # tool calls
 
-    def call_result(self, request: Record, call: Call) -> Record:
+    def call_result(self, params: Record, call: Call) -> Record:
         """What a tool call answers; failures of the tool are results too, for the model to act on."""
-        params = request.get("params")
-        if not isinstance(params, dict) or not isinstance(params.get("name"), str):
+        name, arguments = params.get("name"), params.get("arguments")
+        if not isinstance(name, str):
             raise RpcError(-32602, "tools/call needs params with a name")
-        stateless, name = self.is_stateless(request), params["name"]
         if name not in TOOLS:
             raise RpcError(-32602, f"unknown tool {one_line(name, 80)!r}; tools/list names them")
         try:
             call.check()  # it may have been cancelled while it waited for its turn
-            arguments = params.get("arguments")
             answer = run_tool(call, name, {} if arguments is None else arguments)
-            result: Record = {"content": content_blocks(answer)}
-            if call.wants_data:
-                result["_meta"] = {"rlm/data": answer.data}
+            # A text that was asked for stands in a block of its own, as it is.
+            texts = [answer.text] if answer.verbatim is None else [answer.verbatim, answer.text]
+            return {"content": [{"type": "text", "text": text} for text in texts]}
         except RlmError as error:
             text = clip(str(error), MAX_ANSWER_CHARS, "the rest quotes what was sent")
-            result = {"content": [{"type": "text", "text": text}], "isError": True}
         except OSError as error:
-            result = {"content": [{"type": "text", "text": f"the system refused: {error}"}], "isError": True}
-        return self.finished(result, stateless)
+            text = f"the system refused: {error}"
+        return {"content": [{"type": "text", "text": text}], "isError": True}
 
     def progress_sender(self, token: object) -> Callable[[float, float, str], None]:
         """A function that tells the client how far a call is, at most five times a second."""
@@ -7250,188 +7200,72 @@ class Server:
 
         def progress(done: float, total: float, message: str) -> None:
             nonlocal last_s, last_done
-            if time.monotonic() - last_s < 0.2 or done <= last_done:
-                return
-            last_s, last_done = time.monotonic(), done
-            params = {"progressToken": token, "progress": done, "message": message}
-            self.send({"jsonrpc": "2.0", "method": "notifications/progress",
-                       "params": {**params, "total": total} if total else params})
+            if time.monotonic() - last_s >= 0.2 and done > last_done:
+                last_s, last_done = time.monotonic(), done
+                params = {"progressToken": token, "progress": done, "message": message}
+                self.send({"jsonrpc": "2.0", "method": "notifications/progress",
+                           "params": {**params, "total": total} if total else params})
 
         return progress
 
-    def new_call(self, request: Record) -> Call:
-        """The context of a tool call."""
-        call = Call(self.store, MAX_ANSWER_CHARS)
-        params = request.get("params")
-        meta = params.get("_meta") if isinstance(params, dict) else None
-        if not isinstance(meta, dict):
-            meta = {}
-        token, call.wants_data = meta.get("progressToken"), bool(meta.get("rlm/data"))
-        if type(token) in (str, int):
-            call.progress = self.progress_sender(token)
-        if not self.inline:
-            call.elsewhere = lambda name, arguments, timeout_s: self.in_worker(call, name, arguments, timeout_s)
-        return call
+    def grep_elsewhere(self, call: Call, arguments: dict[str, Any], timeout_s: float) -> Answer:
+        """Runs rlm_grep in a process; kills it when it has not answered in time or nobody wants the answer."""
+        import subprocess
 
-    def failed(self, request: Record, error: Exception) -> Record:
-        """The response to a request that met a bug of ours: it must not end the session."""
-        print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-        text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
-        return self.reply(request, error=RpcError(-32603, text))
-
-    def answer_call(self, request: Record, call: Call) -> Record | None:
-        """The response to tools/call, None when it was cancelled meanwhile."""
+        places, started_s = self.store.places, time.monotonic()
+        environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
+        process = subprocess.Popen(
+            imported_command("rlm.grep_alone()"), env=environ, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.searches.add(process)
+        asked: bytes | None = json.dumps({"server": os.getpid(), "arguments": arguments}).encode("ascii")
         try:
-            response = self.reply(request, self.call_result(request, call))
-        except RpcError as error:
-            response = self.reply(request, error=error)
-        except Exception as error:
-            response = self.failed(request, error)
+            while process.returncode is None:
+                try:
+                    told = process.communicate(asked, timeout=0.05)[0]
+                except subprocess.TimeoutExpired:
+                    asked = None
+                    call.check()
+                    elapsed_s = time.monotonic() - started_s
+                    call.progress(round(elapsed_s, 1), 0, "searching")
+                    if elapsed_s > timeout_s + 1.0:  # its own deadline comes first
+                        raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific") from None
         finally:
-            self.calls.pop(request["id"], None)
-        self.wake.set()
-        return None if call.is_cancelled else response
+            process.kill()
+            process.communicate()
+            self.searches.discard(process)
+        if process.returncode:
+            raise RlmError("the search process ended unexpectedly; try again")
+        found = json.loads(told)
+        if "error" in found:
+            raise RlmError(found["error"])
+        return Answer(found["text"], None)
 
-    def take_worker(self) -> Worker:
-        """An idle worker, or a new one."""
-        with self.counter_mutex:
-            while self.idle_workers:
-                worker = self.idle_workers.pop()
-                if worker.process.poll() is None:
-                    return worker
-                self.workers.remove(worker)
-        worker = Worker(self.store.places)
-        with self.counter_mutex:
-            self.workers.append(worker)
-        return worker
-
-    def give_back(self, worker: Worker, is_usable: bool) -> None:
-        """Keeps the worker for the next call, or ends it."""
-        with self.counter_mutex:
-            if is_usable and len(self.idle_workers) < MAX_IDLE_WORKERS:
-                self.idle_workers.append(worker)
-                return
-            self.workers.remove(worker)
-        worker.kill()
-
-    def in_worker(self, call: Call, name: str, arguments: dict[str, Any], timeout_s: float) -> Answer:
-        """Runs a tool in a worker; kills it when it has not answered in time or the caller has gone."""
-        worker, started_s, is_usable = self.take_worker(), time.monotonic(), False
-
-        def is_over() -> None:
-            call.check()
-            elapsed_s = time.monotonic() - started_s
-            call.progress(round(elapsed_s, 1), 0, "searching")
-            if elapsed_s > timeout_s + 1.0:  # the worker's own deadline comes first
-                raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific")
-
-        try:
-            result = (worker.ask(name, arguments, is_over) or {}).get("result")
-            if result is None:
-                raise RlmError("the search process ended unexpectedly; try again")
-            text = result["content"][0]["text"]
-            if result.get("isError"):
-                raise TimedOut(text) if "stopped after" in text else RlmError(text)
-            is_usable = True  # one that was interrupted may have been in the middle of anything
-        finally:
-            self.give_back(worker, is_usable)
-        return Answer(text, result.get("_meta", {}).get("rlm/data"))
-
-    # dispatch
-
-    def response_to(self, message: Any) -> Record | None:
-        """The response to any message but a tool call, None when none is due."""
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            return self.reply({}, error=RpcError(-32600, "not a JSON-RPC 2.0 message"))
-        if "method" not in message:  # an answer to a request we never send
-            return None if "result" in message or "error" in message else \
-                self.reply(message, error=RpcError(-32600, "no method"))
-        if "id" not in message:
-            self.notified(message)
-            return None
-        if not is_request(message):
-            return self.reply({}, error=RpcError(-32600, "method must be a string, id a string or a number"))
-        try:
-            return self.reply(message, self.result_of(message))
-        except RpcError as error:
-            return self.reply(message, error=error)
-        except Exception as error:
-            return self.failed(message, error)
-
-    def notified(self, message: Record) -> None:
-        """Acts on a notification; the only one that matters is a cancellation."""
-        params = message.get("params")
-        if message["method"] == "notifications/cancelled" and isinstance(params, dict):
-            wanted = params.get("requestId")
-            call = self.calls.get(wanted) if is_usable_id(wanted) else None
-            if call:
-                call.is_cancelled = True
-
-    def deliver(self, response: Record | None) -> None:
-        """Sends the response, if one is due."""
-        if response:
-            self.send(response)
-
-    def handle(self, message: Any, deliver: Callable[[Record | None], None]) -> None:
-        """Has *deliver* called once with the response, None when none is due; for a tool call, when that is done."""
-        if is_request(message) and message["method"] == "tools/call":
-            self.dispatch(message, deliver)
-        else:
-            deliver(self.response_to(message))
-
-    def dispatch(self, request: Record, deliver: Callable[[Record | None], None]) -> None:
-        """Has the call run by a thread; in a worker, runs it here."""
-        call = self.new_call(request)
-        self.calls[request["id"]] = call  # from now on it can be cancelled
-        if self.inline:
-            return deliver(self.answer_call(request, call))
-        params = request.get("params")
-        made = TOOLS.get(params["name"]) if isinstance(params, dict) and isinstance(params.get("name"), str) else None
-        reads_only = made is None or made.reads_only
-
-        def job() -> None:
-            try:
-                deliver(self.answer_call(request, call))
-            finally:
-                with self.counter_mutex:
-                    self.n_active -= 1
-                    self.n_writes -= not reads_only
-
-        with self.counter_mutex:
-            self.n_active += 1
-            self.n_writes += not reads_only
-            queued = self.n_writes > 0
-        # A read that was sent after a write sees it, even when the client did not wait for the write's answer.
-        if not queued:
-            self.submit(job)
-        elif reads_only:
-            self.writes.put(lambda: self.submit(job))
-        else:
-            self.writes.put(job)
-        return None
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Gives the job to an idle thread, or to a new one while there are not too many."""
-        with self.counter_mutex:
-            self.n_open += 1  # given to the threads and not done
-            is_short = self.n_threads < min(self.n_open, MAX_THREADS)
-            self.n_threads += is_short
-        self.jobs.put(job)
-        if is_short:
-            self.start_thread(self.work)
-
-    def start_thread(self, run: Callable[[], None]) -> None:
-        """Starts a thread that does not outlive the main one."""
+    def start_call(self, request: Record, params: Record) -> None:
+        """Has a thread run the call: one of its own if it only reads, else the one that writes."""
         import threading
 
-        threading.Thread(target=run, daemon=True).start()
+        call, name, meta = Call(self.store, MAX_ANSWER_CHARS, wants_data=False), params.get("name"), params.get("_meta")
+        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        if type(token) in (str, int) and is_usable_id(token):
+            call.progress = self.progress_sender(token)
+        call.elsewhere = lambda arguments, timeout_s: self.grep_elsewhere(call, arguments, timeout_s)
+        self.calls[call] = request["id"]  # from now on it can be cancelled
 
-    def work(self) -> None:
-        """A thread's life: one job after another."""
-        while True:
-            self.jobs.get()()
-            with self.counter_mutex:
-                self.n_open -= 1
+        def job() -> None:
+            self.answer(request, params, call)
+            del self.calls[call]
+            self.wake.set()
+
+        made = TOOLS.get(name) if isinstance(name, str) else None
+        if made and not made.reads_only:
+            self.writes.put(job)
+        elif threading.active_count() < MAX_THREADS:
+            threading.Thread(target=job, daemon=True).start()
+        else:  # the client has to wait
+            job()
+
+    # threads
 
     def write(self) -> None:
         """The writing thread's life: one job after another, in the order they came."""
@@ -7447,10 +7281,9 @@ class Server:
             self.wake.wait()
             self.wake.clear()
             time.sleep(0.05)
-            if self.n_active and len(self.store.uses) < 64:
+            if self.calls and len(self.store.uses) < 64:
                 self.wake.set()
                 continue
-            self.is_busy = True
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
                 if is_behind(self.store.places):
@@ -7462,55 +7295,61 @@ class Server:
                     self.wake.set()
             except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-            finally:
-                self.is_busy = False
 
     def give_way(self) -> None:
         """Lets calls go first while the index is being merged."""
         deadline_s = time.monotonic() + 0.05
-        while self.n_active and time.monotonic() < deadline_s:
+        while self.calls and time.monotonic() < deadline_s:
             time.sleep(0.002)
 
     # the loop
 
-    def receive(self, line: bytes) -> None:
+    def receive(self, line: bytearray) -> None:
         """Takes one line from the client."""
         if not line.strip():
-            return
+            return None
         try:
-            message = json.loads(line.decode("utf-8"), parse_constant=refuse_constant)
+            message = json.loads(line.decode("utf-8-sig"), parse_constant=refuse_constant)
         except (ValueError, RecursionError):
-            return self.send(self.reply({}, error=RpcError(-32700, "not JSON")))
+            return self.refuse(-32700, "not JSON")
         if isinstance(message, list):
-            return self.receive_batch(message)
-        return self.handle(message, self.deliver)
+            return self.refuse(-32600, "no protocol version that is spoken here has batches; send one message per line")
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            return self.refuse(-32600, "not a JSON-RPC 2.0 message")
+        params = message.get("params") or {}
+        if "method" not in message:  # an answer to a request we never send
+            return None if "result" in message or "error" in message else self.refuse(-32600, "no method")
+        if "id" not in message:
+            if message["method"] == "notifications/cancelled" and isinstance(params, dict):
+                for call, known in list(self.calls.items()):
+                    call.is_cancelled |= known == params.get("requestId")
+            return None
+        if not isinstance(message["method"], str) or not is_usable_id(message["id"]):
+            return self.refuse(-32600, "method must be a string, id a string or a number")
+        if message["method"] == "tools/call" and isinstance(params, dict):
+            return self.start_call(message, params)
+        return self.answer(message, params)
 
-    def receive_batch(self, messages: list[Any]) -> None:
-        """Answers a batch with one array; batches exist in 2025-03-26 only."""
-        if self.legacy_version != "2025-03-26" or not messages:
-            return self.send(self.reply({}, error=RpcError(-32600, "batches are not part of this protocol version")))
-        import threading
-
-        mutex, responses, left = threading.Lock(), [], [len(messages)]
-
-        def deliver(response: Record | None) -> None:
-            with mutex:
-                responses.extend([response] if response else [])
-                left[0] -= 1
-                if left[0] == 0 and responses:
-                    self.send(responses)
-
-        for message in messages:
-            if is_request(message) and message["method"] == "initialize":
-                deliver(self.reply(message, error=RpcError(-32600, "initialize cannot be part of a batch")))
-            else:
-                self.handle(message, deliver)
-        return None
+    def take(self, part: bytes, unfinished: bytearray) -> None:
+        """Adds bytes to the unfinished line and receives the lines that are now whole."""
+        for i, piece in enumerate(part.split(b"\n")):
+            if i:
+                if len(unfinished) <= MAX_LINE_BYTES:
+                    self.receive(unfinished)
+                unfinished.clear()
+            if len(unfinished) <= MAX_LINE_BYTES < len(unfinished) + len(piece):
+                self.refuse(-32600, f"a message may have {MAX_LINE_BYTES:,} bytes at most")
+            unfinished += piece
+            del unfinished[MAX_LINE_BYTES + 1 :]  # it was refused; what is still to come of it is passed over
 
     def serve(self) -> int:
         """Runs until the client closes stdin or sends SIGINT or SIGTERM; the exit code."""
         import select
+        import threading
 
+        if __name__ == "__main__" and __spec__ is None:
+            # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
+            tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
         # Only JSON-RPC may reach the client, so stdout now means stderr for everyone but `send`.
         self.wire = os.dup(1)
         os.set_blocking(self.wire, True)
@@ -7518,64 +7357,27 @@ class Server:
         wake_in, wake_out = os.pipe()
         os.set_blocking(wake_out, False)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
-        for number in END_SIGNALS:
-            signal.signal(number, (lambda *_: os._exit(0)) if self.inline else (lambda *_: self.end(0.0)))
-        if not self.inline:
-            self.start_thread(self.write)
-            self.start_thread(self.keep_house)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)  # blocked by start_anew
-        received: list[bytes] = []
-        idle_s: float | None = None
+        for number in (2, 15):  # SIGINT, SIGTERM
+            signal.signal(number, lambda *_: self.end())
+        for life in (self.write, self.keep_house):
+            threading.Thread(target=life, daemon=True).start()
+        unfinished = bytearray()
         while True:
-            ready, _, _ = select.select([0, wake_in], [], [], idle_s)
-            if not ready:
-                idle_s = min(2 * idle_s, 60.0) if idle_s and self.is_occupied() else None
-                if not idle_s and not any(received):
-                    self.start_anew()  # one try; the next message brings another
+            ready, _, _ = select.select([0, wake_in], [], [])
             if wake_in in ready:  # the system gave a signal to another thread; its handler runs in this one, now
                 os.read(wake_in, 64)
-            if 0 not in ready:
-                continue
-            part = os.read(0, 1 << 16)
-            if not part:
-                self.receive(b"".join(received))
-                return self.end(DRAIN_S)
-            self.take(part, received)
-            idle_s = ANEW_AFTER_S if IS_SCRIPT and not self.inline else None
+            if 0 in ready:
+                part = os.read(0, 1 << 16)
+                self.take(part or b"\n", unfinished)
+                if not part:
+                    break
+        until_s = time.monotonic() + DRAIN_S
+        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+            time.sleep(0.002)
+        return self.end()
 
-    def is_occupied(self) -> bool:
-        """Whether anything at all is going on or waits to be done."""
-        return bool(self.n_active or self.is_busy or self.store.uses or self.workers or not self.jobs.empty())
-
-    def start_anew(self) -> None:
-        """Replaces this process by one that imported rlm, to give back what Python keeps for a script.
-
-        Same process id, same pipes; what the client sends meanwhile waits in the pipe, and signals wait too. Only while
-        nothing is going on.
-        """
-        signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
-        os.dup2(self.wire, 1)
-        command = imported_command(["serve", "--resume", self.legacy_version])
-        try:
-            os.execv(command[0], command)
-        except OSError:  # the interpreter has gone; stay as we are
-            os.dup2(2, 1)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
-
-    def take(self, part: bytes, received: list[bytes]) -> None:
-        """Adds bytes to the unfinished line and handles those lines that are now whole."""
-        lines = part.split(b"\n")
-        for line in lines[:-1]:
-            received.append(line)
-            whole, received[:] = b"".join(received), []
-            self.receive(whole)
-        received.append(lines[-1])
-        if sum(map(len, received)) > MAX_LINE_BYTES:
-            self.send(self.reply({}, error=RpcError(-32600, f"a message may have {MAX_LINE_BYTES:,} bytes at most")))
-            received[:] = [b"\0"]  # what is still to come of it will not parse
-
-    def end(self, drain_s: float) -> int:
-        """Waits a moment for running calls, records accesses, and ends the process without waiting for threads.
+    def end(self) -> int:
+        """Records accesses and ends the process without waiting for threads.
 
         Also called by a signal's handler, which may interrupt the main thread anywhere (when it waits for a client that
         does not read, say), and by whoever finds that the client has gone.
@@ -7583,11 +7385,8 @@ class Server:
         if self.is_ending:
             return 0
         self.is_ending = True
-        deadline_s = time.monotonic() + drain_s
-        while self.n_active and time.monotonic() < deadline_s:
-            time.sleep(0.002)
-        for worker in list(self.workers):
-            worker.process.kill()
+        for process in list(self.searches):
+            process.kill()
         try:
             if self.store.uses and self.store.write_mutex.acquire(timeout=0.02):
                 self.store.flush_uses(0.02)
@@ -12732,12 +12531,7 @@ def add_install_arguments(parser: Any, name: str) -> None:
 
 def add_command_arguments(parser: Any, name: str) -> None:
     """The arguments of a command that is no tool."""
-    if name == "serve":
-        import argparse
-
-        parser.add_argument("--inline", action="store_true", help=argparse.SUPPRESS)
-        parser.add_argument("--resume", help=argparse.SUPPRESS)
-    elif name == "import":
+    if name == "import":
         parser.add_argument("path", metavar="PATH", nargs="?", default="",
                             help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
         parser.add_argument("--project", default="", help="the project of items that name none")
@@ -13393,7 +13187,7 @@ def serve_command(call: Call, options: Any) -> int:
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    return Server(call.store.places, options.inline, options.resume or "", file_away).serve()
+    return Server(call.store.places, file_away).serve()
 
 
 COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
