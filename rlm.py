@@ -3101,18 +3101,42 @@ def split_tags(tags: str) -> list[str]:
     return list(dict.fromkeys(filter(None, map(plain, tags.split(",")))))
 
 
-def day_bound(name: str, text: str, n_days_after: int) -> float:
-    """The moment a date filter means: a day's beginning, with *n_days_after* its end; a time as it is. 0.0 for ""."""
+def days_meant(text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """The first day that a date means and the day behind its last: year, month, day. ValueError when it is no date.
+
+    Months and days may lie outside their range; mktime knows what is meant.
+    """
+    year, month, day, _, _, _, weekday = time.localtime(now())[:7]
+    ago = re.fullmatch(r"(\d{1,4}) ?(d|days?|w|weeks?|mo|months?|y|years?)( ago)?", text)
+    if ago or text in ("today", "yesterday"):
+        n, unit = (int(ago[1]), ago[2][0]) if ago else (int(text == "yesterday"), "d")
+        year, month = year - n * (unit == "y"), month - n * (unit == "m")
+        day -= n * {"d": 1, "w": 7}.get(unit, 0)
+        return (year, month, day), (year, month, day + 1)
+    if span := re.fullmatch(r"(this|last) (week|month|year)", text):
+        n = int(span[1] == "last")
+        if span[2] == "week":  # from Monday on
+            day -= weekday + 7 * n
+            return (year, month, day), (year, month, day + 7)
+        if span[2] == "month":
+            return (year, month - n, 1), (year, month - n + 1, 1)
+        return (year - n, 1, 1), (year - n + 1, 1, 1)
+    epoch_of(text + "-01-01"[max(0, len(text) - 4) :])  # that there is such a year, month or day
+    parts = [int(part) for part in text.split("-")]
+    first, behind = [*parts, 1, 1], [*parts[:-1], parts[-1] + 1, 1, 1]
+    return (first[0], first[1], first[2]), (behind[0], behind[1], behind[2])
+
+
+def day_bound(name: str, text: str, end: int) -> float:
+    """The moment a date filter means: of days their beginning, with *end* 1 their end; a time as it is. 0.0 for ""."""
     text = text.strip()
     try:
-        at_s = epoch_of(text) + n_days_after * 0.001 if text else 0.0
-        if len(text) == 10:
-            year, month, day = map(int, text.split("-"))
-            at_s = time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1))
-        return max(1.0, at_s) if text else 0.0
+        if text[10:11] in ("T", " ") and text[:4].isdecimal():
+            return max(1.0, epoch_of(text) + end * 0.001)
+        return max(1.0, time.mktime((*days_meant(text.lower())[end], 0, 0, 0, 0, 0, -1))) if text else 0.0
     except (ValueError, OverflowError, OSError):
-        raise UsageError(f"{name} takes a date such as 2026-11-21 or a time such as 2026-11-21T08:30, "
-                         f"not {one_line(repr(text), 60)}") from None
+        raise UsageError(f"`{name}` takes a date such as 2026-11-21, 2026-11, yesterday, 7d or last week, or a time "
+                         f"such as 2026-11-21T08:30, not {one_line(repr(text), 60)}") from None
 
 
 class Scope:
@@ -3127,7 +3151,7 @@ class Scope:
         self.from_s = day_bound("date_from", date_from, 0)
         self.until_s = day_bound("date_to", date_to, 1)
         if self.from_s and self.until_s and self.from_s >= self.until_s:
-            raise UsageError(f"date_from {date_from} is after date_to {date_to}")
+            raise UsageError(f"`date_from` {date_from} is after `date_to` {date_to}")
         self.label, self.importance = category, importance
 
 
@@ -5140,7 +5164,7 @@ def one_of(what: str, value: str, choices: Sequence[str]) -> str:
     """The value in lower case. UsageError that lists the choices when it is none of them."""
     wanted = value.strip().lower()
     if wanted not in choices:
-        raise UsageError(f"{what} must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
+        raise UsageError(f"`{what}` must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
     return wanted
 
 
@@ -5163,7 +5187,7 @@ def clean_project(project: Project) -> Project:
 def project_to_write(view: View, wanted: str) -> Project:
     """The project a memory is written to: the current one when *wanted* is "" or means it, else the only one that it
     names, else one of which nothing but the name is known."""
-    places, name = view.log.places, name_field("project", wanted)
+    places, name = view.log.places, name_field("`project`", wanted)
     here = clean_project(project_here(places))
     if not name or folded(name) in map(folded, here.names) or f"/{here.identity}".endswith("/" + looks(name)):
         return here
@@ -5240,7 +5264,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm.py import FILE` does"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5424,7 +5448,8 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     """Queues an item without secrets; its id, "" when it was erased, and whether it is new. What was forgotten is not
     brought back. UsageError when it cannot be stored."""
     path, erased = text_field(item, "path"), erasures(writer.view)
-    item = {**item, "id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
+    # id:10-40 are lines of an id, and blanks and commas stand between ids.
+    item = {**item, "id": field(item, "id").translate({ord(sign): "-" for sign in ": ,"})}
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
         file, _, line = path.rpartition(":")
         item = {"source": f"{SOURCES[file]}:{line}" if line.isdecimal() else SOURCES[path], **item}
@@ -5498,7 +5523,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
         if not matches:
             starts = [wanted[:n_chars] for n_chars in (len(wanted) - 2, len(wanted) // 2, 10) if n_chars >= 3]
             near = next(filter(None, (view.ids_from(start, 3) for start in starts)), [])
-            hint = f"near it: {', '.join(near)}" if near else "rlm_list_chunks and rlm_search show ids"
+            hint = f"near it: {', '.join(near)}" if near else "`rlm_list_chunks` and `rlm_search` show ids"
             raise NotFound(f"nothing has the id {wanted}; {hint}")
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
@@ -5507,7 +5532,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'an insight; rlm_recall shows it' if doc.kind == 'insight' else 'a chunk'}")
+        raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
     return doc
 
 
@@ -6122,19 +6147,18 @@ REWRITE_HINT = "narrow it with project, dates or a limit"
 class Answer:
     """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
 
-    __slots__ = ("text", "data", "verbatim")
+    __slots__ = ("text", "data", "verbatim", "is_empty")
 
-    def __init__(self, text: str, data: Any, verbatim: str | None = None) -> None:
-        self.text = text
-        self.data = data
-        self.verbatim = verbatim
+    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
+        self.text, self.data, self.verbatim = text, data, verbatim
+        self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
 
 
 class Nobody:
     """A mutex for a process with one thread: importing threading costs a cold command 1 ms."""
 
-    def __enter__(self) -> Nobody:
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -6179,11 +6203,9 @@ class Store:
         self.uses: dict[str, int] = {}
 
     def reading(self) -> Reading:
-        """For `with store.reading() as view`."""
         return Reading(self.read_view, self.read_mutex, self.build)
 
-    def writing(self) -> Reading:
-        """For `with store.writing() as view`, around a Writer."""
+    def writing(self) -> Reading:  # around a Writer
         return Reading(self.write_view, self.write_mutex, self.build)
 
     def count_use(self, doc_id: str, n: int = 1) -> None:
@@ -6209,15 +6231,15 @@ class Store:
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
-    __slots__ = ("store", "max_chars", "wants_data", "progress", "is_cancelled", "elsewhere", "dry_run")
+    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run")
 
     def __init__(self, store: Store, max_chars: int = 1 << 40, wants_data: bool = True) -> None:
-        self.store = store
-        self.max_chars = max_chars
+        self.store, self.max_chars = store, max_chars
         self.wants_data = wants_data  # whether data that takes time to compute will be looked at
+        self.words: Callable[[str], str] = str  # says a hint in the caller's words, see in_shell
         self.progress: Callable[[float, float, str], None] = lambda done, total, message: None
         self.is_cancelled = False
-        # How to run this call in a process that can be killed; None when this process is the one.
+        # How to run rlm_grep in a process that can be killed; None when this process is the one.
         self.elsewhere: Callable[[dict[str, Any], float], Answer] | None = None
         self.dry_run = False
 
@@ -6230,14 +6252,12 @@ class Call:
 class Param:
     """A tool's parameter."""
 
-    __slots__ = ("name", "type", "default", "required", "help")
+    __slots__ = ("name", "type", "default", "required", "help", "many")
 
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
-        self.name = name
+        self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.default = default
-        self.required = required
-        self.help = text
+        self.many = name in ("chunk_id", "insight_id", "tags")  # takes several, as a list or in one string
 
 
 class Tool:
@@ -6246,9 +6266,7 @@ class Tool:
     __slots__ = ("name", "help", "params", "run", "reads_only", "destroys", "always_loaded")
 
     def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str]) -> None:
-        self.name = run.__name__
-        self.help = text
-        self.run = run
+        self.name, self.help, self.run = run.__name__, text, run
         names = run.__code__.co_varnames[1 : run.__code__.co_argcount]  # the first is the Call
         defaults = run.__defaults__ or ()
         n_required = len(names) - len(defaults)
@@ -6279,9 +6297,12 @@ def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_
 def checked_value(param: Param, value: Any) -> Any:
     """The argument in the parameter's type. UsageError that says what is accepted otherwise."""
     if param.type == "str":
-        if isinstance(value, list) and param.name == "tags" and all(isinstance(tag, str) for tag in value):
+        if param.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
             return ",".join(value)
         if isinstance(value, str):
+            if param.name == "query" and len(value) > MAX_QUERY_CHARS:
+                raise UsageError(f"`query` has {len(value):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
+                                 "give the words that matter, or look for one exact line with `rlm_grep`")
             return value
     elif param.type == "bool":
         if isinstance(value, bool) or value in (0, 1):
@@ -6291,11 +6312,13 @@ def checked_value(param: Param, value: Any) -> Any:
     elif not isinstance(value, bool):
         try:
             if isinstance(value, (int, str)) or (isinstance(value, float) and value == int(value)):
+                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT:
+                    raise UsageError(f"`limit` must be from 1 to {MAX_LIMIT:,}, not {one_line(str(value), 60)}")
                 return int(value)
         except (ValueError, OverflowError):
             pass
     kind = {"str": "a string", "bool": "true or false", "int": "a whole number"}[param.type]
-    raise UsageError(f"{param.name} must be {kind}, not {one_line(repr(value), 60)}")
+    raise UsageError(f"`{param.name}` must be {kind}, not {one_line(repr(value), 60)}")
 
 
 def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
@@ -6303,13 +6326,11 @@ def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise UsageError("arguments must be an object")
     known = {param.name: param for param in made.params}
-    unknown = [name for name in arguments if name not in known]
-    if unknown:
-        accepted = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise UsageError(f"{made.name} has no argument {one_line(', '.join(map(repr, unknown)))}; {accepted}")
-    missing = [p.name for p in made.params if p.required and arguments.get(p.name) is None]
-    if missing:
-        raise UsageError(f"{made.name} needs {', '.join(missing)}")
+    if unknown := [name for name in arguments if name not in known]:
+        raise UsageError(f"`{made.name}` has no argument {one_line(', '.join(map(repr, unknown)))}; "
+                         f"it takes {', '.join(map('`{}`'.format, known)) or 'none'}")
+    if missing := [p.name for p in made.params if p.required and arguments.get(p.name) is None]:
+        raise UsageError(f"`{made.name}` needs {', '.join(map('`{}`'.format, missing))}")
     return {name: param.default if arguments.get(name) is None else checked_value(param, arguments[name])
             for name, param in known.items()}
 
@@ -6329,18 +6350,17 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
     return answer
 
 
-def checked_limit(limit: int) -> int:
-    """The limit. UsageError outside 1..10,000."""
-    if not 1 <= limit <= MAX_LIMIT:
-        raise UsageError(f"limit must be from 1 to {MAX_LIMIT:,}, not {limit}")
-    return limit
+def in_shell(message: str) -> str:
+    """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
-
-def check_query(query: str) -> None:
-    """UsageError when the query is longer than one may be."""
-    if len(query) > MAX_QUERY_CHARS:
-        raise UsageError(f"the query has {len(query):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
-                         "give the words that matter, or look for one exact line with rlm_grep")
+    Messages name tools and parameters between backquotes as MCP has them.
+    """
+    for made in TOOLS.values():
+        message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
+        for param in made.params:
+            typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
+            message = message.replace(f"`{param.name}`", f"`{typed}`")
+    return message
 
 
 # -- how memories look in an answer -----------------------------------------
@@ -6366,11 +6386,6 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
 
-def numbered_lines(lines: Iterable[tuple[int, str]]) -> str:
-    """Lines with their numbers, indented."""
-    return "\n".join(f"   {number}: {text}" for number, text in lines)
-
-
 def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, summary, the lines that match."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · score {hit.score:.2f}"
@@ -6378,7 +6393,7 @@ def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = text_field(hit.record, "summary")
     repeated = any(summary and summary[:60] in line for _, line in hit.lines)
-    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", numbered_lines(hit.lines)]
+    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", *(f"   {n}: {text}" for n, text in hit.lines)]
     return "\n".join(filter(str.strip, parts))
 
 
@@ -6391,14 +6406,8 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     return data
 
 
-def insight_text(doc: Doc, record: Record, now_s: float, labels: Mapping[str, str]) -> str:
-    """An insight with all its facts."""
-    tags = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-    return f"[{doc.id}] {facts_line(doc, now_s, labels, record)}{tags}\n{record['text']}"
-
-
 def missing_text(missing: dict[str, list[str]]) -> str:
-    """Which words no memory has, and what is near them: "nothing has xylophone (near: iphone)"."""
+    """Which words no memory has, and what is near them: "no memory has xylophone (near: iphone)"."""
     words = [f"{word} (near: {', '.join(near)})" if near else word for word, near in missing.items()]
     words = words[:MOST_HINTED_WORDS]
     return f"no memory has {', '.join(words)}" if words else ""
@@ -6411,7 +6420,7 @@ def nothing_found(query: Query, project: str) -> str:
     if next(view.log.problems(), None):
         hints.append("files of the memory are missing or cut short: `rlm.py verify` tells which")
     elif not any(view.alive_mask()):
-        return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
+        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm.py import` fill it."
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
@@ -6428,7 +6437,7 @@ def nothing_found(query: Query, project: str) -> str:
 
 
 def noted(note: str, answer: Answer) -> Answer:
-    """The answer, to a text and data of which a note is added when there is one."""
+    """The answer, with the note, if there is one, added to text and data."""
     if note:
         answer.text, answer.data["note"] = f"{answer.text}\n({note})", note
     return answer
@@ -6452,7 +6461,6 @@ def check_included(places: Places, project: Project) -> None:
       importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all")
 def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium",
                  tags: str = "", project: str = "") -> Answer:
-    """Stores an insight."""
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
@@ -6474,9 +6482,6 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
       reads_only=True, always_loaded=True)
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
                project: str = "", tags: str = "") -> Answer:
-    """Insights, best or newest first."""
-    check_query(query)
-    limit = checked_limit(limit)
     scope = Scope(kind="insight", project=project, tags=tags,
                   category=category and one_of("category", category, CATEGORIES),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
@@ -6493,29 +6498,47 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint = "" if found else "No insights there."
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-    text = "\n\n".join(insight_text(doc, record, now(), labels) for doc, record in found) or hint
+    parts = []
+    for doc, record in found:
+        tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
+        parts.append(f"[{doc.id}] {facts_line(doc, now(), labels, record)}{tags_shown}\n{record['text']}")
     if found and not query.strip() and n_all > len(found):
-        text += f"\n\n{len(found)} of {n_all} shown; raise limit or add a query."
+        parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
+    hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer(text, {"insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found, data={
+        "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+
+
+def ids_in(text: str) -> list[str]:
+    """The ids of a parameter that takes several, separated by blanks or commas, each once."""
+    return list(dict.fromkeys(text.replace(",", " ").split())) or [text]
+
+
+def answer_for_each(rows: list[tuple[str, dict[str, Any]]]) -> Answer:
+    """One line and the data of each memory that a call changed; of one, as it is."""
+    return Answer("\n".join(line for line, _ in rows),
+                  rows[0][1] if len(rows) == 1 else {"memories": [data for _, data in rows]})
 
 
 def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
-    """Forgets, or brings back, the memory with that id."""
+    """Forgets, or brings back, the memories with these ids: all of them or, when one is unknown, none."""
     with call.store.writing() as view, Writer(view) as writer:
-        doc, changes = forget(writer, wanted, undo=undo)
+        changed = [forget(writer, each, undo=undo) for each in ids_in(wanted)]
         if call.dry_run:
             writer.records.clear()
-    done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
-    unchanged = "was not forgotten" if undo else "was forgotten already"
-    verb = "would be back" if undo else "would be forgotten"
-    text = f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}."
-    return Answer(text, {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run})
+    rows = []
+    for doc, changes in changed:
+        done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
+        unchanged = "was not forgotten" if undo else "was forgotten already"
+        verb = "would be back" if undo else "would be forgotten"
+        rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
+                     {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run}))
+    return answer_for_each(rows)
 
 
-@tool("Hide a wrong or outdated memory, by id.", destroys=True)
+@tool("Hide wrong or outdated memories, by id.", destroys=True)
 def rlm_forget(call: Call, insight_id: str) -> Answer:
-    """Appends a tombstone."""
     return forget_or_undo(call, insight_id, undo=False)
 
 
@@ -6527,12 +6550,11 @@ def rlm_forget(call: Call, insight_id: str) -> Answer:
       chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
-    """Stores a chunk."""
     if chunk_type.strip().lower() == "insight":
-        raise UsageError("insights are short statements: save this one with rlm_remember")
+        raise UsageError("insights are short statements: save this one with `rlm_remember`")
     fields: dict[str, Any] = {
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
-        "ticket": name_field("ticket", ticket), "domain": name_field("domain", domain)}
+        "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
         owner = project_to_write(view, project)
         check_included(call.store.places, owner)
@@ -6558,42 +6580,32 @@ def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
             raise UsageError(f"{one_line(lines, 60)!r} is no line range; write id:10-40, or id:10- for line 10 and on")
         return wanted, int(first) - 1, int(last) if last else -1 if dash else int(first)
     if start < 0 or end < -1 or -1 < end <= start:
-        raise UsageError("start must be 0 or more, end above start or -1 (the end of the text)")
+        raise UsageError("`start` counts from 0 and must be 0 or more, `end` above it or -1 (the end of the text)")
     return chunk_id, start, end
 
 
-def clipped_lines(lines: Sequence[str], start: int, max_chars: int) -> tuple[str, int]:
-    """As many whole lines from *start* on as fit, and the number of the first that does not."""
-    n_chars, i = 0, start
-    while i < len(lines) and n_chars + len(lines[i]) <= max_chars:
-        n_chars += len(lines[i])
-        i += 1
-    if i == start and start < len(lines):  # one line that is longer than an answer may be
-        return lines[start][:max_chars], start + 1
-    return "".join(lines[start:i]), i
-
-
-@tool("Read a stored text by id, all of it or some lines (id:10-40).", reads_only=True, always_loaded=True,
-      start="first line, from 0", end="line to stop before; -1 = the end")
-def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """A chunk's text, byte for byte."""
-    wanted, start, end = line_range(chunk_id, start, end)
-    with call.store.reading() as view:
-        doc = find_id(view, wanted)
-        record, labels = view.record(doc), Projects(view).labels()
-    lines = record["text"].split("\n")
-    lines = [line + "\n" for line in lines[:-1]] + list(filter(None, lines[-1:]))
-    stop = len(lines) if end == -1 else min(end, len(lines))
-    if start >= len(lines):
-        raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
-    verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
-    call.store.count_use(doc.id)
-    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{shown} of {len(lines)}]"
-    if len(verbatim) < sum(map(len, lines[start:shown])):
-        note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
+def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str], lines: tuple[int, int],
+                max_chars: int) -> Answer:
+    """Some lines of a memory's text byte for byte, as many as fit, and a note on what they are."""
+    start, end = lines
+    texts = record["text"].split("\n")
+    texts = [line + "\n" for line in texts[:-1]] + list(filter(None, texts[-1:]))
+    stop = len(texts) if end == -1 else min(end, len(texts))
+    if start >= len(texts):
+        raise UsageError(f"{doc.id} has {counted(len(texts), 'line')}; `start` counts from 0 and must be below that")
+    shown, n_chars = start, 0
+    while shown < stop and n_chars + len(texts[shown]) <= max_chars:
+        n_chars += len(texts[shown])
+        shown += 1
+    verbatim = "".join(texts[start:shown])
+    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{max(shown, start + 1)} of " \
+        f"{len(texts)}, from 1]"
+    if shown == start:  # one line that is longer than an answer may be
+        verbatim, shown = texts[start][:max_chars], start + 1
+        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
-    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(lines),
+    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
             "text": verbatim}
     if call.wants_data:
         names = extract_entities(verbatim)
@@ -6603,8 +6615,33 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     return Answer(note, data, verbatim)
 
 
-def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str, str]) -> Answer:
-    """Grep hits with a line of context; newest or closest first."""
+@tool("Read stored texts by id, all of one or some lines (id:10-40, counted from 1).", reads_only=True,
+      always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
+def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
+    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
+    if max_chars < MAX_NOTE_CHARS:
+        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
+                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
+    with call.store.reading() as view:
+        docs, labels = [find_id(view, wanted) for wanted, _, _ in asked], Projects(view).labels()
+        records = [view.record(doc) for doc in docs]
+    answers = [text_answer(call, doc, record, labels, (first, stop), max_chars)
+               for doc, record, (_, first, stop) in zip(docs, records, asked)]
+    for doc in docs:
+        call.store.count_use(doc.id)
+    if len(answers) == 1:
+        return answers[0]
+    return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
+                  {"texts": [each.data for each in answers]})
+
+
+def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[Hit], more: bool, note: str) -> Answer:
+    """Grep hits with a line of context; newest or closest first. Without hits, what would match the pattern *asked*
+    for, in the project."""
+    pattern, project = asked
+    projects = Projects(view)
+    labels = projects.labels()
     parts, now_s = [], now()
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
@@ -6615,10 +6652,15 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str,
         rest = hit.n_lines - len(hit.lines)
         parts.append("\n".join([head, *shown, *([f"    +{counted(rest, 'more line')} in it"] if rest else [])]))
     if more:
-        parts.append(f"More than {len(hits)} match; raise limit or narrow the pattern.")
+        parts.append(call.words(f"More than {len(hits)} match; raise `limit` or narrow the pattern."))
     data = {"hits": [{**hit_data(hit), "n_matching_lines": hit.n_lines} for hit in hits], "more": more,
             **({"note": note} if note else {})}
-    return Answer("\n".join(([note] if note else []) + parts), data)
+    if not hits:
+        hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
+        data["hint"] = hint
+        parts.append(hint)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    return noted(projects.shared_note(project), answer)
 
 
 class Alarm(BaseException):
@@ -6668,53 +6710,41 @@ class Deadline:
             raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}") from None
 
 
-def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answer:
-    """The answer; one without hits says what would match, and one about a name of several projects says that."""
-    if not answer.data["hits"]:
-        hint = nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project)
-        answer.text, answer.data["hint"] = f"{answer.text}\n{hint}".strip(), hint
-    return noted(Projects(view).shared_note(project), answer)
-
-
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 2026-11, 7d, last week", entity="file, ticket, error… the chunk names")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
-    """Chunks with a matching line."""
     filters = {"project": project, "domain": domain, "date_from": date_from, "date_to": date_to, "entity": entity}
-    scope, limit = Scope(**filters), checked_limit(limit)
+    scope, asked = Scope(**filters), (pattern, project)
     if not 0 <= fuzzy_threshold <= 100:
-        raise UsageError(f"fuzzy_threshold must be from 0 to 100, not {fuzzy_threshold}")
+        raise UsageError(f"`fuzzy_threshold` must be from 0 to 100, not {fuzzy_threshold}")
     if fuzzy:
         with call.store.reading() as view:
-            return no_grep_hits(view, pattern, project, grep_answer(
-                *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), "", Projects(view).labels()))
+            hits, more = fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check)
+            return grep_answer(call, view, asked, hits, more, "")
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
         return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
-        hits, more, note = grep(view, pattern, scope, limit, call.check)
-        return no_grep_hits(view, pattern, project, grep_answer(hits, more, note, Projects(view).labels()))
+        return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
 
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 2026-11, 7d, last week", entity="file, ticket, error… the chunk names")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True) -> Answer:
-    """Memories by relevance."""
-    check_query(query)
     if not query.strip():
-        raise UsageError("the query is empty; rlm_list_chunks and rlm_recall list what is there")
-    scope, limit = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
-                         kind="" if include_insights else "chunk"), checked_limit(limit)
+        raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
+                  kind="" if include_insights else "chunk")
     with call.store.reading() as view:
         asked = Query(view, query)
         hits = search(asked, in_scope(view, scope), limit)
-        hint = missing_text(asked.missing) if hits else nothing_found(asked, project)
+        hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
     lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(hits, 1)]
@@ -6725,13 +6755,11 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data))
+    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
-    """Chunks, newest first."""
-    limit = checked_limit(limit)
     with call.store.reading() as view:
         keys = ordinals_in(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
@@ -6740,19 +6768,9 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     lines = [f"[{doc.id}] {facts_line(doc, now_s, labels)} · {estimated_tokens(doc.n_bytes):,} tokens"
              f"\n   {one_line(text_field(record, 'summary'), 160)}" for doc, record in shown]
     if len(keys) > limit:
-        lines.append(f"{limit} of {len(keys):,} shown; raise limit, or use rlm_search or rlm_grep.")
-    return Answer("\n".join(lines) or "No chunks yet; rlm_chunk saves one.",
+        lines.append(call.words(f"{limit} of {len(keys):,} shown; raise `limit`, or use `rlm_search` or `rlm_grep`."))
+    return Answer("\n".join(lines) or call.words("No chunks yet; `rlm_chunk` saves one."),
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
-
-
-def newest_sessions(view: View, keys: Sequence[int], limit: int) -> list[str]:
-    """The names of the sessions that the documents belong to, the one with the newest first."""
-    names: dict[str, None] = {}
-    for doc in newest(view, keys):
-        names[doc.session] = None
-        if len(names) == limit:
-            break
-    return list(names)
 
 
 def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -6767,27 +6785,28 @@ def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str
 
 @tool("List sessions (conversations) with their chunks.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
-    """Sessions, the one with the newest chunk first."""
-    limit = checked_limit(limit)
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
         allowed = in_scope(view, scope)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-        names = newest_sessions(view, ordinals_in(allowed), limit)
+        names: dict[str, None] = {}
+        for doc in newest(view, ordinals_in(allowed)):
+            names[doc.session] = None
+            if len(names) == limit:
+                break
         rows = [session_data(view, name, allowed, labels) for name in names]
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
              + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
     if n_all > limit:
-        lines.append(f"{limit} of {n_all:,} sessions shown; raise limit.")
+        lines.append(call.words(f"{limit} of {n_all:,} sessions shown; raise `limit`."))
     return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
 
 
 @tool("List the domains in use and those suggested in the settings.", reads_only=True)
 def rlm_domains(call: Call) -> Answer:
-    """Domains with the number of their chunks."""
     with call.store.reading() as view:
         counts: dict[str, int] = {}
         named = view.mask([BY_DOMAIN + name for name in view.terms_from(BY_DOMAIN)])
@@ -6797,7 +6816,8 @@ def rlm_domains(call: Call) -> Answer:
         counts.setdefault(name, 0)
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     text = "\n".join(f"{name}: {counted(n, 'chunk')}" for name, n in rows)
-    return Answer(text or "No domains yet: give rlm_chunk one, or run `rlm.py config domains api,ui,docs`.",
+    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm.py config domains api,ui,docs`.")
+    return Answer(text or nothing,
                   {"domains": [{"domain": name, "n_chunks": n} for name, n in rows]})
 
 
@@ -6828,7 +6848,6 @@ def retention_data(plan: Retention) -> dict[str, Any]:
 
 @tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
 def rlm_retention_preview(call: Call) -> Answer:
-    """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         plan = retention_plan(view, now())
@@ -6838,13 +6857,12 @@ def rlm_retention_preview(call: Call) -> Answer:
 @tool("Archive old unused chunks (still searchable) and, with purge, delete those long archived for good.",
       destroys=True)
 def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> Answer:
-    """Carries the plan out."""
     call.store.flush_uses()
     view = View(call.store.places).refresh()  # its own: it may take a while, and others go on meanwhile
     plan = retention_plan(view, now())
     n_left = 0 if purge else len(plan.purge)
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
-    left = f" {counted(n_left, 'chunk')} could be purged (purge=true)." if n_left else ""
+    left = call.words(f" {counted(n_left, 'chunk')} could be purged: that takes `purge`.") if n_left else ""
     if call.dry_run:
         text = "\n".join(filter(None, [retention_text(plan), left.strip()]))
         return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
@@ -6862,16 +6880,16 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
                    "purged": [doc.id for doc in plan.purge], "n_purged": n_purged, "n_purgeable": n_left})
 
 
-@tool("Bring an archived chunk back to the active ones.")
+@tool("Bring archived chunks back to the active ones.")
 def rlm_restore(call: Call, chunk_id: str) -> Answer:
-    """Makes a chunk active again."""
     with call.store.writing() as view, Writer(view) as writer:
-        doc, was_archived = restore(writer, chunk_id)
+        changed = [restore(writer, each) for each in ids_in(chunk_id)]
         if call.dry_run:
             writer.records.clear()
     verb = "would be active again" if call.dry_run else "is active again"
-    return Answer(f"{doc.id} {verb if was_archived else 'was active already'}.",
-                  {"id": doc.id, "restored": was_archived and not call.dry_run})
+    return answer_for_each([(f"{doc.id} {verb if was_archived else 'was active already'}.",
+                             {"id": doc.id, "restored": was_archived and not call.dry_run})
+                            for doc, was_archived in changed])
 
 
 # -- system -----------------------------------------------------------------
@@ -6922,7 +6940,6 @@ def status_data(view: View) -> dict[str, Any]:
 
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
-    """The store in numbers."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         data = status_data(view)
@@ -12448,7 +12465,7 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         print_out(answer.verbatim, end="")
         sys.stdout.flush()
         if sys.stdout.isatty():
-            print_note(answer.text)
+            print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
     else:
         print_out(answer.text)
 
@@ -12699,7 +12716,7 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     else:
         answer = run_tool(call, made.name, arguments)
     print_answer(answer, options.json)
-    return 0
+    return int(answer.is_empty)
 
 
 def print_refused(refused: Sequence[str]) -> None:
@@ -13240,7 +13257,7 @@ class PlainOptions:
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
-    call.progress = terminal_progress()
+    call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
     code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
@@ -13273,7 +13290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
         return code
     except RlmError as error:
-        print_note(f"rlm: {error}")
+        print_note(f"rlm: {in_shell(str(error))}")
         return error.exit_code
     except BrokenPipeError:  # the reader has seen enough
         give_up_output()
