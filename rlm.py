@@ -6461,6 +6461,7 @@ def check_included(places: Places, project: Project) -> None:
       importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all")
 def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium",
                  tags: str = "", project: str = "") -> Answer:
+    """Stores an insight."""
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
@@ -6482,6 +6483,7 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
       reads_only=True, always_loaded=True)
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
                project: str = "", tags: str = "") -> Answer:
+    """Insights, best or newest first."""
     scope = Scope(kind="insight", project=project, tags=tags,
                   category=category and one_of("category", category, CATEGORIES),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
@@ -6539,17 +6541,19 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
 
 @tool("Hide wrong or outdated memories, by id.", destroys=True)
 def rlm_forget(call: Call, insight_id: str) -> Answer:
+    """Appends tombstones."""
     return forget_or_undo(call, insight_id, undo=False)
 
 
 # -- history ----------------------------------------------------------------
 
 
-@tool("Save a piece of conversation, notes, a log or code verbatim; it stays searchable and readable by id.",
+@tool("Save a conversation, notes, a log or code verbatim: searchable, readable by id.",
       summary="made from the text when empty", tags="comma-separated", project="default: this one",
       chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
+    """Stores a chunk."""
     if chunk_type.strip().lower() == "insight":
         raise UsageError("insights are short statements: save this one with `rlm_remember`")
     fields: dict[str, Any] = {
@@ -6592,7 +6596,8 @@ def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str],
     texts = [line + "\n" for line in texts[:-1]] + list(filter(None, texts[-1:]))
     stop = len(texts) if end == -1 else min(end, len(texts))
     if start >= len(texts):
-        raise UsageError(f"{doc.id} has {counted(len(texts), 'line')}; `start` counts from 0 and must be below that")
+        raise UsageError(f"{doc.id} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
+                         "(`start` counts from 0)")
     shown, n_chars = start, 0
     while shown < stop and n_chars + len(texts[shown]) <= max_chars:
         n_chars += len(texts[shown])
@@ -6615,9 +6620,10 @@ def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str],
     return Answer(note, data, verbatim)
 
 
-@tool("Read stored texts by id, all of one or some lines (id:10-40, counted from 1).", reads_only=True,
+@tool("Read texts by id (several: a,b), or some lines (id:10-40, from 1).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
+    """Texts byte for byte."""
     asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
@@ -6713,9 +6719,10 @@ class Deadline:
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21, 2026-11, 7d, last week", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
+    """Chunks with a matching line."""
     filters = {"project": project, "domain": domain, "date_from": date_from, "date_to": date_to, "entity": entity}
     scope, asked = Scope(**filters), (pattern, project)
     if not 0 <= fuzzy_threshold <= 100:
@@ -6734,9 +6741,10 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21, 2026-11, 7d, last week", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True) -> Answer:
+    """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
@@ -6760,6 +6768,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
+    """Chunks, newest first."""
     with call.store.reading() as view:
         keys = ordinals_in(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
@@ -6785,6 +6794,7 @@ def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str
 
 @tool("List sessions (conversations) with their chunks.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
+    """Sessions, the one with the newest chunk first."""
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
         allowed = in_scope(view, scope)
@@ -6807,6 +6817,7 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
 
 @tool("List the domains in use and those suggested in the settings.", reads_only=True)
 def rlm_domains(call: Call) -> Answer:
+    """Domains with the number of their chunks."""
     with call.store.reading() as view:
         counts: dict[str, int] = {}
         named = view.mask([BY_DOMAIN + name for name in view.terms_from(BY_DOMAIN)])
@@ -6848,6 +6859,7 @@ def retention_data(plan: Retention) -> dict[str, Any]:
 
 @tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
 def rlm_retention_preview(call: Call) -> Answer:
+    """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         plan = retention_plan(view, now())
@@ -6857,6 +6869,7 @@ def rlm_retention_preview(call: Call) -> Answer:
 @tool("Archive old unused chunks (still searchable) and, with purge, delete those long archived for good.",
       destroys=True)
 def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> Answer:
+    """Carries the plan out."""
     call.store.flush_uses()
     view = View(call.store.places).refresh()  # its own: it may take a while, and others go on meanwhile
     plan = retention_plan(view, now())
@@ -6882,6 +6895,7 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
 
 @tool("Bring archived chunks back to the active ones.")
 def rlm_restore(call: Call, chunk_id: str) -> Answer:
+    """Makes chunks active again."""
     with call.store.writing() as view, Writer(view) as writer:
         changed = [restore(writer, each) for each in ids_in(chunk_id)]
         if call.dry_run:
@@ -6940,6 +6954,7 @@ def status_data(view: View) -> dict[str, Any]:
 
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
+    """The store in numbers."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         data = status_data(view)
