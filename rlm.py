@@ -6141,7 +6141,6 @@ MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have tho
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
-REWRITE_HINT = "narrow it with project, dates or a limit"
 
 
 class Answer:
@@ -6154,16 +6153,6 @@ class Answer:
         self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
 
 
-class Nobody:
-    """A mutex for a process with one thread: importing threading costs a cold command 1 ms."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 class Reading:
     """A `with` block that has the up-to-date view to itself. A store without an index gets one first."""
 
@@ -6173,7 +6162,8 @@ class Reading:
         self.view, self.mutex, self.build = view, mutex, build
 
     def __enter__(self) -> View:
-        self.mutex.__enter__()
+        if self.mutex:
+            self.mutex.acquire()
         try:
             try:
                 return self.view.refresh()
@@ -6182,25 +6172,26 @@ class Reading:
                 self.view.patience_bytes = ALL_DOCS  # where no index can be written, the log is read
                 return self.view.refresh()
         except BaseException:
-            self.mutex.__exit__(None, None, None)
+            self.__exit__()
             raise
 
-    def __exit__(self, *details: object) -> None:
-        self.mutex.__exit__(*details)
+    def __exit__(self, *_: object) -> None:
+        if self.mutex:
+            self.mutex.release()
 
 
 class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
+    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses")
 
-    def __init__(self, places: Places, new_mutex: Callable[[], Any] = Nobody) -> None:
+    def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
         self.build: Callable[[View], object] = lambda view: catch_up(view, wait_s=LOCK_WAIT_S)
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
-        self.read_mutex, self.write_mutex, self.uses_mutex = new_mutex(), new_mutex(), new_mutex()
-        self.uses: dict[str, int] = {}
+        self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
+        self.uses: list[str] = []  # ids, once for each access
 
     def reading(self) -> Reading:
         return Reading(self.read_view, self.read_mutex, self.build)
@@ -6208,22 +6199,19 @@ class Store:
     def writing(self) -> Reading:  # around a Writer
         return Reading(self.write_view, self.write_mutex, self.build)
 
-    def count_use(self, doc_id: str, n: int = 1) -> None:
-        """Notes an access, or several, to be recorded with others."""
-        with self.uses_mutex:
-            self.uses[doc_id] = self.uses.get(doc_id, 0) + n
-
     def flush_uses(self, wait_s: float = LOCK_WAIT_S) -> None:
         """Records the accesses so far; on a store that cannot be written they are given up, on a busy one kept."""
-        with self.uses_mutex:
-            uses, self.uses = self.uses, {}
+        uses: dict[str, int] = {}
+        while self.uses:  # threads may add to it
+            doc_id = self.uses.pop()
+            uses[doc_id] = uses.get(doc_id, 0) + 1
         if uses:
             try:
                 with self.writing() as view:
                     append_uses(view, uses, wait_s)
             except StoreBusy:
                 for doc_id, n in uses.items():
-                    self.count_use(doc_id, n)
+                    self.uses += [doc_id] * n
             except RlmError:
                 pass
 
@@ -6265,15 +6253,16 @@ class Tool:
 
     __slots__ = ("name", "help", "params", "run", "reads_only", "destroys", "always_loaded")
 
-    def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str]) -> None:
+    def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str], reads_only: bool, destroys: bool,
+                 always_loaded: bool) -> None:
         self.name, self.help, self.run = run.__name__, text, run
+        self.reads_only, self.destroys, self.always_loaded = reads_only, destroys, always_loaded
         names = run.__code__.co_varnames[1 : run.__code__.co_argcount]  # the first is the Call
         defaults = run.__defaults__ or ()
         n_required = len(names) - len(defaults)
         self.params = [
             Param(name, run.__annotations__[name], defaults[i - n_required] if i >= n_required else None,
                   i < n_required, helps.get(name, "")) for i, name in enumerate(names)]
-        self.reads_only = self.destroys = self.always_loaded = False
 
 
 TOOLS: dict[str, Tool] = {}
@@ -6286,9 +6275,7 @@ def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_
     *always_loaded*: its schema is in the model's context from the start (the client loads others on demand).
     """
     def register(run: Callable[..., Answer]) -> Callable[..., Answer]:
-        made = Tool(run, text, helps)
-        made.reads_only, made.destroys, made.always_loaded = reads_only, destroys, always_loaded
-        TOOLS[made.name] = made
+        TOOLS[run.__name__] = Tool(run, text, helps, reads_only, destroys, always_loaded)
         return run
 
     return register
@@ -6346,7 +6333,7 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
         except Superseded:
             if not n_left:
                 raise
-    answer.text = clip(answer.text, call.max_chars, REWRITE_HINT)
+    answer.text = clip(answer.text, call.max_chars, "narrow it with project, dates or a limit")
     return answer
 
 
@@ -6443,14 +6430,16 @@ def noted(note: str, answer: Answer) -> Answer:
     return answer
 
 
-def check_included(places: Places, project: Project) -> None:
-    """UsageError when nothing of that project is to be saved."""
-    here = current_project(places)
-    project = here if project.name == "*" else project  # what is learnt in a project is of that project
+def owner_fields(view: View, wanted: str) -> dict[str, str]:
+    """The fields of a new memory that say whose it is. UsageError when nothing of that project is to be saved."""
+    places = view.log.places
+    owner, here = project_to_write(view, wanted), current_project(places)
+    project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
     is_here = project.identity == here.identity
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm.py config exclude`)")
+    return {"project": owner.name, "identity": owner.identity}
 
 
 # -- insights ---------------------------------------------------------------
@@ -6466,10 +6455,8 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     with call.store.writing() as view:
-        owner = project_to_write(view, project)
-        check_included(call.store.places, owner)
+        fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
             told = writer.records[-1] if writer.records else {}
     text = f"{new_id} says exactly that already; nothing was added."
@@ -6560,17 +6547,15 @@ def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", proje
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
         "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
-        owner = project_to_write(view, project)
-        check_included(call.store.places, owner)
+        fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
     text = f"{new_id} holds exactly this text already; nothing was added."
     if is_new:
         size = f"{size_text(n_bytes)}, {counted(line_count(content), 'line')}"
-        text = f"{new_id} saved: {size}, project {owner.name}."
-    return Answer(text, {"id": new_id, "new": is_new, "project": owner.name, "n_bytes": n_bytes})
+        text = f"{new_id} saved: {size}, project {fields['project']}."
+    return Answer(text, {"id": new_id, "new": is_new, "project": fields["project"], "n_bytes": n_bytes})
 
 
 def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
@@ -6634,8 +6619,7 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         records = [view.record(doc) for doc in docs]
     answers = [text_answer(call, doc, record, labels, (first, stop), max_chars)
                for doc, record, (_, first, stop) in zip(docs, records, asked)]
-    for doc in docs:
-        call.store.count_use(doc.id)
+    call.store.uses += [doc.id for doc in docs]
     if len(answers) == 1:
         return answers[0]
     return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
@@ -6782,16 +6766,6 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
 
 
-def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A session's documents among those allowed, summed up."""
-    own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
-    docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
-    project = labels.get(docs[0].identity, docs[0].project)
-    return {"session": name or "(none)", "project": project, "domain": docs[0].domain, "n_chunks": len(docs),
-            "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
-            "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]}
-
-
 @tool("List sessions (conversations) with their chunks.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
     """Sessions, the one with the newest chunk first."""
@@ -6805,7 +6779,15 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
             names[doc.session] = None
             if len(names) == limit:
                 break
-        rows = [session_data(view, name, allowed, labels) for name in names]
+        rows = []
+        for name in names:
+            own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
+            docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
+            rows.append({
+                "session": name or "(none)", "project": labels.get(docs[0].identity, docs[0].project),
+                "domain": docs[0].domain, "n_chunks": len(docs),
+                "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
+                "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]})
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
@@ -6841,20 +6823,17 @@ def named(docs: Sequence[Doc]) -> str:
     return (ids or "none") + (f", +{len(docs) - 20:,} more" if len(docs) > 20 else "")
 
 
-def retention_text(plan: Retention) -> str:
-    """A retention plan in words."""
+def plan_answer(plan: Retention) -> Answer:
+    """What a retention plan would do, and why other chunks stay."""
     parts = [f"Would archive {counted(len(plan.archive), 'chunk')}: {named(plan.archive)}",
              f"Would purge {counted(len(plan.purge), 'chunk')}: {named(plan.purge)}",
-             f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune"
-             + "".join(f"\n   {doc.id}: {why}" for doc, why in plan.immune[:10])
-             + (f"\n   +{len(plan.immune) - 10:,} more" if len(plan.immune) > 10 else "")]
-    return "\n".join(parts)
-
-
-def retention_data(plan: Retention) -> dict[str, Any]:
-    """A retention plan as data."""
-    return {"archive": [doc.id for doc in plan.archive], "purge": [doc.id for doc in plan.purge],
-            "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used}
+             f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune",
+             *(f"   {doc.id}: {why}" for doc, why in plan.immune[:10])]
+    if len(plan.immune) > 10:
+        parts.append(f"   +{len(plan.immune) - 10:,} more")
+    return Answer("\n".join(parts), {
+        "archive": [doc.id for doc in plan.archive], "purge": [doc.id for doc in plan.purge],
+        "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used})
 
 
 @tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
@@ -6862,8 +6841,7 @@ def rlm_retention_preview(call: Call) -> Answer:
     """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        plan = retention_plan(view, now())
-    return Answer(retention_text(plan), retention_data(plan))
+        return plan_answer(retention_plan(view, now()))
 
 
 @tool("Archive old unused chunks (still searchable) and, with purge, delete those long archived for good.",
@@ -6875,10 +6853,10 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     plan = retention_plan(view, now())
     n_left = 0 if purge else len(plan.purge)
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
-    left = call.words(f" {counted(n_left, 'chunk')} could be purged: that takes `purge`.") if n_left else ""
+    left = call.words(f"{counted(n_left, 'chunk')} could be purged: that takes `purge`.") if n_left else ""
     if call.dry_run:
-        text = "\n".join(filter(None, [retention_text(plan), left.strip()]))
-        return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
+        answer = plan_answer(plan)
+        return Answer(f"{answer.text}\n{left}".rstrip(), {**answer.data, "n_purgeable": n_left})
     n_steps = 0
 
     def check() -> None:
@@ -6888,7 +6866,7 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
         call.check()
 
     n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=check)
-    return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}.{left}",
+    return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}. {left}".rstrip(),
                   {"archived": [doc.id for doc in plan.archive], "n_archived": n_archived,
                    "purged": [doc.id for doc in plan.purge], "n_purged": n_purged, "n_purgeable": n_left})
 
@@ -6927,37 +6905,31 @@ def folder_bytes(path: str) -> int:
     return sum(max(0, file_size(os.path.join(folder, name))) for folder, _, names in os.walk(path) for name in names)
 
 
-def status_data(view: View) -> dict[str, Any]:
-    """The store in numbers."""
-    from heapq import nlargest
-
-    labels = Projects(view).labels()
-    rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
-            for doc in view.alive()]
-    chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    alive = ordinals_in(view.alive_mask())
-    used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
-    places = view.log.places
-    return {
-        "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
-        "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
-        "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
-        "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
-        "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
-        "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
-        "transcript_bytes": folder_bytes(places.transcripts()),
-        "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs), "damaged_lines": view.n_damaged,
-        "lost_bytes": view.log.acknowledged()[1],
-        "semantic": None,
-    }
-
-
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
+    from heapq import nlargest
+
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        data = status_data(view)
+        labels, places = Projects(view).labels(), view.log.places
+        rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
+                for doc in view.alive()]
+        chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
+        alive = ordinals_in(view.alive_mask())
+        used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
+        data: dict[str, Any] = {
+            "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
+            "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
+            "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
+            "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
+            "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
+            "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
+            "transcript_bytes": folder_bytes(places.transcripts()),
+            "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
+            "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
+            "semantic": None,
+        }
     lines = [
         f"rlm {data['version']} · {data['memory']}",
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
@@ -7016,11 +6988,6 @@ class RpcError(Exception):
         self.body = {"code": code, "message": message, **({"data": data} if data is not None else {})}
 
 
-def refuse_constant(name: str) -> None:
-    """Raises ValueError: NaN and Infinity are no JSON, and an answer that echoes them would be none either."""
-    raise ValueError(name)
-
-
 def strict(value: Any) -> Any:
     """The value with U+FFFD for halves of characters and NUL, on which clients hang or end the session."""
     if isinstance(value, str):
@@ -7068,33 +7035,25 @@ def is_stateless(method: str, params: Record) -> bool:
     return True
 
 
-def initialized(params: Record) -> Record:
-    """The answer to a client that opens a session of the older era."""
-    asked = params.get("protocolVersion")
-    if not isinstance(asked, str):
-        raise RpcError(-32602, "initialize needs protocolVersion")
-    return {"protocolVersion": asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0],
-            "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO, "instructions": INSTRUCTIONS}
-
-
-def discovered(_: Record) -> Record:
-    """What we are, for a stateless client."""
-    return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
-            "instructions": INSTRUCTIONS, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-
-
-def listed_tools(params: Record) -> Record:
-    """All tools on one page."""
-    if params.get("cursor") is not None:
-        raise RpcError(-32602, "unknown cursor; tools/list has one page")
-    return {"tools": [tool_listing(made) for made in TOOLS.values()]}
-
-
-METHODS: dict[bool, dict[str, Callable[[Record], Record]]] = {  # by whether they are stateless
-    False: {"initialize": initialized, "ping": lambda _: {}, "tools/list": listed_tools},
-    True: {"server/discover": discovered,
-           "tools/list": lambda params: {**listed_tools(params), "ttlMs": LIST_TTL_MS, "cacheScope": "public"}},
-}
+def result_of(method: str, params: Record, stateless: bool) -> Record:
+    """What is answered to any request but a tool call. RpcError when there is no such method in its era."""
+    lasting = {"ttlMs": LIST_TTL_MS, "cacheScope": "public"} if stateless else {}
+    if method == "tools/list":
+        if params.get("cursor") is not None:
+            raise RpcError(-32602, "unknown cursor; tools/list has one page")
+        return {"tools": [tool_listing(made) for made in TOOLS.values()], **lasting}
+    if method == "server/discover" and stateless:
+        return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
+                "instructions": INSTRUCTIONS, **lasting}
+    if method == "initialize" and not stateless:
+        asked = params.get("protocolVersion")
+        if not isinstance(asked, str):
+            raise RpcError(-32602, "initialize needs protocolVersion")
+        return {"protocolVersion": asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0],
+                "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO, "instructions": INSTRUCTIONS}
+    if method == "ping" and not stateless:
+        return {}
+    raise RpcError(-32601, f"unknown method {one_line(method, 80)}")
 
 
 def trim_memory() -> None:
@@ -7186,13 +7145,7 @@ class Server:
             if not isinstance(params, dict):
                 raise RpcError(-32602, "params must be an object")
             stateless = is_stateless(request["method"], params)
-            handler = METHODS[stateless].get(request["method"])
-            if call:
-                result = self.call_result(params, call)
-            elif handler:
-                result = handler(params)
-            else:
-                raise RpcError(-32601, f"unknown method {one_line(request['method'], 80)}")
+            result = self.call_result(params, call) if call else result_of(request["method"], params, stateless)
             if stateless:
                 result = {"resultType": "complete", **result, "_meta": {META + "serverInfo": SERVER_INFO}}
             response["result"] = result
@@ -7341,7 +7294,7 @@ class Server:
         if not line.strip():
             return None
         try:
-            message = json.loads(line.decode("utf-8-sig"), parse_constant=refuse_constant)
+            message = json.loads(line.decode("utf-8-sig"), parse_constant=int)  # which takes no NaN or Infinity
         except (ValueError, RecursionError):
             return self.refuse(-32700, "not JSON")
         if isinstance(message, list):

@@ -968,7 +968,8 @@ class LimitTest(McpTest):
         client = self.session()
         texts = [HARD, "crlf\r\nlines\r\n", "---\ntitle: no front matter\n---\nbody", "no newline at the end",
                  "\nleading",
-                 "trailing   \n\n\n", "emoji \U0001f469‍\U0001f4bb é e\u0301", "bell \a escape \x1b[31m", "\u2028 and \u2029 and \x85 and \x0b\x0c",
+                 "trailing   \n\n\n", "emoji \U0001f469‍\U0001f4bb é e\u0301", "bell \a escape \x1b[31m",
+                 "\u2028 and \u2029 and \x85 and \x0b\x0c",
                  "\ufeffbom",
                  "lone cr\rhere", "\t tabs \t", "quote \" back \\ slash \\n", "日本語\n中文\n한국어", "x",
                  "\ufffe\uffff"]

@@ -142,7 +142,8 @@ class ArgumentTest(ToolCase):
                 self.call(name, **needed, limit=limit)
 
     def test_a_wrong_date_is_refused_with_an_example(self) -> None:
-        wrong = ("tomorrow", "last", "last 7", "5m", "2026-13", "2026-02-30", "2026-13-01", "2026-1-1", "21.11.2026", "2026-11-21T25:00", "0000-00-00",
+        wrong = ("tomorrow", "last", "last 7", "5m", "2026-13", "2026-02-30", "2026-13-01", "2026-1-1",
+                 "21.11.2026", "2026-11-21T25:00", "0000-00-00",
                  "²" * 10, "x" * 5000, "2026-11-2é")
         for tool, needed in (("rlm_grep", {"pattern": "x"}), ("rlm_search", {"query": "x"})):
             for name in ("date_from", "date_to"):
