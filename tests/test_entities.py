@@ -138,7 +138,7 @@ class EntityTest(unittest.TestCase):
         for unit in units:
             with self.subTest(unit=unit):
                 text = unit * (60_000 // len(unit))
-                self.assertLess(read_s(text), 6 * read_s(text[: len(text) // 4]) + 0.02)
+                self.assertLess(read_s(text), 6 * read_s(text[: len(text) // 4]) + 0.05)
 
 
 if __name__ == "__main__":
