@@ -6495,7 +6495,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found, data={
+    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
         "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
 
 

@@ -114,9 +114,10 @@ class AnswerTest(CliCase):
 
     def test_what_finds_nothing_exits_with_1_as_grep_does(self) -> None:
         for command in (("search", "xylophone"), ("search", "deplyoo scrjpt"), ("grep", "xylophone"),
-                        ("grep", "xylophone", "--fuzzy"), ("recall", "xylophone"), ("recall", "--category", "todo")):
+                        ("grep", "xylophone", "--fuzzy"), ("recall", "xylophone")):
             self.quick(*command, code=1)
-        for command in (("search", "deploy"), ("grep", "deploy"), ("grep", "deplyo", "--fuzzy"), ("recall", "deploy")):
+        for command in (("search", "deploy"), ("grep", "deploy"), ("grep", "deplyo", "--fuzzy"), ("recall", "deploy"),
+                        ("recall", "--category", "todo"), ("sessions", "--project", "none")):
             self.quick(*command)
 
     def test_lists(self) -> None:
