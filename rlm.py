@@ -7238,9 +7238,11 @@ class Server:
         self.calls[call] = request["id"]  # from now on it can be cancelled
 
         def job() -> None:
-            self.answer(request, params, call)
-            del self.calls[call]
-            self.wake.set()
+            try:
+                self.answer(request, params, call)
+            finally:
+                del self.calls[call]
+                self.wake.set()
 
         made = TOOLS.get(name) if isinstance(name, str) else None
         if made and not made.reads_only:
@@ -7332,9 +7334,6 @@ class Server:
         import select
         import threading
 
-        if __name__ == "__main__" and __spec__ is None:
-            # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
-            tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
         # Only JSON-RPC may reach the client, so stdout now means stderr for everyone but `send`.
         self.wire = os.dup(1)
         os.set_blocking(self.wire, True)
@@ -13278,4 +13277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"] and __spec__ is None:
+        # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
+        tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
     sys.exit(main())
