@@ -3112,18 +3112,42 @@ def split_tags(tags: str) -> list[str]:
     return list(dict.fromkeys(filter(None, map(plain, tags.split(",")))))
 
 
-def day_bound(name: str, text: str, n_days_after: int) -> float:
-    """The moment a date filter means: a day's beginning, with *n_days_after* its end; a time as it is. 0.0 for ""."""
+def days_meant(text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """The first day that a date means and the day behind its last: year, month, day. ValueError when it is no date.
+
+    Months and days may lie outside their range; mktime knows what is meant.
+    """
+    year, month, day, _, _, _, weekday = time.localtime(now())[:7]
+    ago = re.fullmatch(r"(\d{1,4}) ?(d|days?|w|weeks?|mo|months?|y|years?)( ago)?", text)
+    if ago or text in ("today", "yesterday"):
+        n, unit = (int(ago[1]), ago[2][0]) if ago else (int(text == "yesterday"), "d")
+        year, month = year - n * (unit == "y"), month - n * (unit == "m")
+        day -= n * {"d": 1, "w": 7}.get(unit, 0)
+        return (year, month, day), (year, month, day + 1)
+    if span := re.fullmatch(r"(this|last) (week|month|year)", text):
+        n = int(span[1] == "last")
+        if span[2] == "week":  # from Monday on
+            day -= weekday + 7 * n
+            return (year, month, day), (year, month, day + 7)
+        if span[2] == "month":
+            return (year, month - n, 1), (year, month - n + 1, 1)
+        return (year - n, 1, 1), (year - n + 1, 1, 1)
+    epoch_of(text + "-01-01"[max(0, len(text) - 4) :])  # that there is such a year, month or day
+    parts = [int(part) for part in text.split("-")]
+    first, behind = [*parts, 1, 1], [*parts[:-1], parts[-1] + 1, 1, 1]
+    return (first[0], first[1], first[2]), (behind[0], behind[1], behind[2])
+
+
+def day_bound(name: str, text: str, end: int) -> float:
+    """The moment a date filter means: of days their beginning, with *end* 1 their end; a time as it is. 0.0 for ""."""
     text = text.strip()
     try:
-        at_s = epoch_of(text) + n_days_after * 0.001 if text else 0.0
-        if len(text) == 10:
-            year, month, day = map(int, text.split("-"))
-            at_s = time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1))
-        return max(1.0, at_s) if text else 0.0
+        if text[10:11] in ("T", " ") and text[:4].isdecimal():
+            return max(1.0, epoch_of(text) + end * 0.001)
+        return max(1.0, time.mktime((*days_meant(text.lower())[end], 0, 0, 0, 0, 0, -1))) if text else 0.0
     except (ValueError, OverflowError, OSError):
-        raise UsageError(f"{name} takes a date such as 2026-11-21 or a time such as 2026-11-21T08:30, "
-                         f"not {one_line(repr(text), 60)}") from None
+        raise UsageError(f"`{name}` takes a date such as 2026-11-21, 2026-11, yesterday, 7d or last week, or a time "
+                         f"such as 2026-11-21T08:30, not {one_line(repr(text), 60)}") from None
 
 
 class Scope:
@@ -3138,7 +3162,7 @@ class Scope:
         self.from_s = day_bound("date_from", date_from, 0)
         self.until_s = day_bound("date_to", date_to, 1)
         if self.from_s and self.until_s and self.from_s >= self.until_s:
-            raise UsageError(f"date_from {date_from} is after date_to {date_to}")
+            raise UsageError(f"`date_from` {date_from} is after `date_to` {date_to}")
         self.label, self.importance = category, importance
 
 
@@ -5151,7 +5175,7 @@ def one_of(what: str, value: str, choices: Sequence[str]) -> str:
     """The value in lower case. UsageError that lists the choices when it is none of them."""
     wanted = value.strip().lower()
     if wanted not in choices:
-        raise UsageError(f"{what} must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
+        raise UsageError(f"`{what}` must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
     return wanted
 
 
@@ -5174,7 +5198,7 @@ def clean_project(project: Project) -> Project:
 def project_to_write(view: View, wanted: str) -> Project:
     """The project a memory is written to: the current one when *wanted* is "" or means it, else the only one that it
     names, else one of which nothing but the name is known."""
-    places, name = view.log.places, name_field("project", wanted)
+    places, name = view.log.places, name_field("`project`", wanted)
     here = clean_project(project_here(places))
     if not name or folded(name) in map(folded, here.names) or f"/{here.identity}".endswith("/" + looks(name)):
         return here
@@ -5251,7 +5275,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm.py import FILE` does"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5435,7 +5459,8 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     """Queues an item without secrets; its id, "" when it was erased, and whether it is new. What was forgotten is not
     brought back. UsageError when it cannot be stored."""
     path, erased = text_field(item, "path"), erasures(writer.view)
-    item = {**item, "id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
+    # id:10-40 are lines of an id, and blanks and commas stand between ids.
+    item = {**item, "id": field(item, "id").translate({ord(sign): "-" for sign in ": ,"})}
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
         file, _, line = path.rpartition(":")
         item = {"source": f"{SOURCES[file]}:{line}" if line.isdecimal() else SOURCES[path], **item}
@@ -5509,7 +5534,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
         if not matches:
             starts = [wanted[:n_chars] for n_chars in (len(wanted) - 2, len(wanted) // 2, 10) if n_chars >= 3]
             near = next(filter(None, (view.ids_from(start, 3) for start in starts)), [])
-            hint = f"near it: {', '.join(near)}" if near else "rlm_list_chunks and rlm_search show ids"
+            hint = f"near it: {', '.join(near)}" if near else "`rlm_list_chunks` and `rlm_search` show ids"
             raise NotFound(f"nothing has the id {wanted}; {hint}")
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
@@ -5518,7 +5543,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'an insight; rlm_recall shows it' if doc.kind == 'insight' else 'a chunk'}")
+        raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
     return doc
 
 
@@ -6127,28 +6152,16 @@ MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have tho
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
-REWRITE_HINT = "narrow it with project, dates or a limit"
 
 
 class Answer:
     """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
 
-    __slots__ = ("text", "data", "verbatim")
+    __slots__ = ("text", "data", "verbatim", "is_empty")
 
-    def __init__(self, text: str, data: Any, verbatim: str | None = None) -> None:
-        self.text = text
-        self.data = data
-        self.verbatim = verbatim
-
-
-class Nobody:
-    """A mutex for a process with one thread: importing threading costs a cold command 1 ms."""
-
-    def __enter__(self) -> Nobody:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
+        self.text, self.data, self.verbatim = text, data, verbatim
+        self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
 
 
 class Reading:
@@ -6160,7 +6173,8 @@ class Reading:
         self.view, self.mutex, self.build = view, mutex, build
 
     def __enter__(self) -> View:
-        self.mutex.__enter__()
+        if self.mutex:
+            self.mutex.acquire()
         try:
             try:
                 return self.view.refresh()
@@ -6169,50 +6183,46 @@ class Reading:
                 self.view.patience_bytes = ALL_DOCS  # where no index can be written, the log is read
                 return self.view.refresh()
         except BaseException:
-            self.mutex.__exit__(None, None, None)
+            self.__exit__()
             raise
 
-    def __exit__(self, *details: object) -> None:
-        self.mutex.__exit__(*details)
+    def __exit__(self, *_: object) -> None:
+        if self.mutex:
+            self.mutex.release()
 
 
 class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
+    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses")
 
-    def __init__(self, places: Places, new_mutex: Callable[[], Any] = Nobody) -> None:
+    def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
         self.build: Callable[[View], object] = lambda view: catch_up(view, wait_s=LOCK_WAIT_S)
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
-        self.read_mutex, self.write_mutex, self.uses_mutex = new_mutex(), new_mutex(), new_mutex()
-        self.uses: dict[str, int] = {}
+        self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
+        self.uses: list[str] = []  # ids, once for each access
 
     def reading(self) -> Reading:
-        """For `with store.reading() as view`."""
         return Reading(self.read_view, self.read_mutex, self.build)
 
-    def writing(self) -> Reading:
-        """For `with store.writing() as view`, around a Writer."""
+    def writing(self) -> Reading:  # around a Writer
         return Reading(self.write_view, self.write_mutex, self.build)
-
-    def count_use(self, doc_id: str, n: int = 1) -> None:
-        """Notes an access, or several, to be recorded with others."""
-        with self.uses_mutex:
-            self.uses[doc_id] = self.uses.get(doc_id, 0) + n
 
     def flush_uses(self, wait_s: float = LOCK_WAIT_S) -> None:
         """Records the accesses so far; on a store that cannot be written they are given up, on a busy one kept."""
-        with self.uses_mutex:
-            uses, self.uses = self.uses, {}
+        uses: dict[str, int] = {}
+        while self.uses:  # threads may add to it
+            doc_id = self.uses.pop()
+            uses[doc_id] = uses.get(doc_id, 0) + 1
         if uses:
             try:
                 with self.writing() as view:
                     append_uses(view, uses, wait_s)
             except StoreBusy:
                 for doc_id, n in uses.items():
-                    self.count_use(doc_id, n)
+                    self.uses += [doc_id] * n
             except RlmError:
                 pass
 
@@ -6220,16 +6230,16 @@ class Store:
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
-    __slots__ = ("store", "max_chars", "wants_data", "progress", "is_cancelled", "elsewhere", "dry_run")
+    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run")
 
     def __init__(self, store: Store, max_chars: int = 1 << 40, wants_data: bool = True) -> None:
-        self.store = store
-        self.max_chars = max_chars
+        self.store, self.max_chars = store, max_chars
         self.wants_data = wants_data  # whether data that takes time to compute will be looked at
+        self.words: Callable[[str], str] = str  # says a hint in the caller's words, see in_shell
         self.progress: Callable[[float, float, str], None] = lambda done, total, message: None
         self.is_cancelled = False
-        # How to run this call in a process that can be killed; None when this process is the one.
-        self.elsewhere: Callable[[str, dict[str, Any], float], Answer] | None = None
+        # How to run rlm_grep in a process that can be killed; None when this process is the one.
+        self.elsewhere: Callable[[dict[str, Any], float], Answer] | None = None
         self.dry_run = False
 
     def check(self) -> None:
@@ -6241,14 +6251,12 @@ class Call:
 class Param:
     """A tool's parameter."""
 
-    __slots__ = ("name", "type", "default", "required", "help")
+    __slots__ = ("name", "type", "default", "required", "help", "many")
 
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
-        self.name = name
+        self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.default = default
-        self.required = required
-        self.help = text
+        self.many = name in ("chunk_id", "insight_id", "tags")  # takes several, as a list or in one string
 
 
 class Tool:
@@ -6256,17 +6264,16 @@ class Tool:
 
     __slots__ = ("name", "help", "params", "run", "reads_only", "destroys", "always_loaded")
 
-    def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str]) -> None:
-        self.name = run.__name__
-        self.help = text
-        self.run = run
+    def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str], reads_only: bool, destroys: bool,
+                 always_loaded: bool) -> None:
+        self.name, self.help, self.run = run.__name__, text, run
+        self.reads_only, self.destroys, self.always_loaded = reads_only, destroys, always_loaded
         names = run.__code__.co_varnames[1 : run.__code__.co_argcount]  # the first is the Call
         defaults = run.__defaults__ or ()
         n_required = len(names) - len(defaults)
         self.params = [
             Param(name, run.__annotations__[name], defaults[i - n_required] if i >= n_required else None,
                   i < n_required, helps.get(name, "")) for i, name in enumerate(names)]
-        self.reads_only = self.destroys = self.always_loaded = False
 
 
 TOOLS: dict[str, Tool] = {}
@@ -6279,9 +6286,7 @@ def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_
     *always_loaded*: its schema is in the model's context from the start (the client loads others on demand).
     """
     def register(run: Callable[..., Answer]) -> Callable[..., Answer]:
-        made = Tool(run, text, helps)
-        made.reads_only, made.destroys, made.always_loaded = reads_only, destroys, always_loaded
-        TOOLS[made.name] = made
+        TOOLS[run.__name__] = Tool(run, text, helps, reads_only, destroys, always_loaded)
         return run
 
     return register
@@ -6290,9 +6295,12 @@ def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_
 def checked_value(param: Param, value: Any) -> Any:
     """The argument in the parameter's type. UsageError that says what is accepted otherwise."""
     if param.type == "str":
-        if isinstance(value, list) and param.name == "tags" and all(isinstance(tag, str) for tag in value):
+        if param.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
             return ",".join(value)
         if isinstance(value, str):
+            if param.name == "query" and len(value) > MAX_QUERY_CHARS:
+                raise UsageError(f"`query` has {len(value):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
+                                 "give the words that matter, or look for one exact line with `rlm_grep`")
             return value
     elif param.type == "bool":
         if isinstance(value, bool) or value in (0, 1):
@@ -6302,11 +6310,13 @@ def checked_value(param: Param, value: Any) -> Any:
     elif not isinstance(value, bool):
         try:
             if isinstance(value, (int, str)) or (isinstance(value, float) and value == int(value)):
+                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT:
+                    raise UsageError(f"`limit` must be from 1 to {MAX_LIMIT:,}, not {one_line(str(value), 60)}")
                 return int(value)
         except (ValueError, OverflowError):
             pass
     kind = {"str": "a string", "bool": "true or false", "int": "a whole number"}[param.type]
-    raise UsageError(f"{param.name} must be {kind}, not {one_line(repr(value), 60)}")
+    raise UsageError(f"`{param.name}` must be {kind}, not {one_line(repr(value), 60)}")
 
 
 def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
@@ -6314,13 +6324,11 @@ def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise UsageError("arguments must be an object")
     known = {param.name: param for param in made.params}
-    unknown = [name for name in arguments if name not in known]
-    if unknown:
-        accepted = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise UsageError(f"{made.name} has no argument {one_line(', '.join(map(repr, unknown)))}; {accepted}")
-    missing = [p.name for p in made.params if p.required and arguments.get(p.name) is None]
-    if missing:
-        raise UsageError(f"{made.name} needs {', '.join(missing)}")
+    if unknown := [name for name in arguments if name not in known]:
+        raise UsageError(f"`{made.name}` has no argument {one_line(', '.join(map(repr, unknown)))}; "
+                         f"it takes {', '.join(map('`{}`'.format, known)) or 'none'}")
+    if missing := [p.name for p in made.params if p.required and arguments.get(p.name) is None]:
+        raise UsageError(f"`{made.name}` needs {', '.join(map('`{}`'.format, missing))}")
     return {name: param.default if arguments.get(name) is None else checked_value(param, arguments[name])
             for name, param in known.items()}
 
@@ -6336,22 +6344,21 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
         except Superseded:
             if not n_left:
                 raise
-    answer.text = clip(answer.text, call.max_chars, REWRITE_HINT)
+    answer.text = clip(answer.text, call.max_chars, "narrow it with project, dates or a limit")
     return answer
 
 
-def checked_limit(limit: int) -> int:
-    """The limit. UsageError outside 1..10,000."""
-    if not 1 <= limit <= MAX_LIMIT:
-        raise UsageError(f"limit must be from 1 to {MAX_LIMIT:,}, not {limit}")
-    return limit
+def in_shell(message: str) -> str:
+    """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
-
-def check_query(query: str) -> None:
-    """UsageError when the query is longer than one may be."""
-    if len(query) > MAX_QUERY_CHARS:
-        raise UsageError(f"the query has {len(query):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
-                         "give the words that matter, or look for one exact line with rlm_grep")
+    Messages name tools and parameters between backquotes as MCP has them.
+    """
+    for made in TOOLS.values():
+        message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
+        for param in made.params:
+            typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
+            message = message.replace(f"`{param.name}`", f"`{typed}`")
+    return message
 
 
 # -- how memories look in an answer -----------------------------------------
@@ -6377,11 +6384,6 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
 
-def numbered_lines(lines: Iterable[tuple[int, str]]) -> str:
-    """Lines with their numbers, indented."""
-    return "\n".join(f"   {number}: {text}" for number, text in lines)
-
-
 def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, summary, the lines that match."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · score {hit.score:.2f}"
@@ -6389,7 +6391,7 @@ def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = text_field(hit.record, "summary")
     repeated = any(summary and summary[:60] in line for _, line in hit.lines)
-    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", numbered_lines(hit.lines)]
+    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", *(f"   {n}: {text}" for n, text in hit.lines)]
     return "\n".join(filter(str.strip, parts))
 
 
@@ -6402,14 +6404,8 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     return data
 
 
-def insight_text(doc: Doc, record: Record, now_s: float, labels: Mapping[str, str]) -> str:
-    """An insight with all its facts."""
-    tags = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-    return f"[{doc.id}] {facts_line(doc, now_s, labels, record)}{tags}\n{record['text']}"
-
-
 def missing_text(missing: dict[str, list[str]]) -> str:
-    """Which words no memory has, and what is near them: "nothing has xylophone (near: iphone)"."""
+    """Which words no memory has, and what is near them: "no memory has xylophone (near: iphone)"."""
     words = [f"{word} (near: {', '.join(near)})" if near else word for word, near in missing.items()]
     words = words[:MOST_HINTED_WORDS]
     return f"no memory has {', '.join(words)}" if words else ""
@@ -6422,7 +6418,7 @@ def nothing_found(query: Query, project: str) -> str:
     if next(view.log.problems(), None):
         hints.append("files of the memory are missing or cut short: `rlm.py verify` tells which")
     elif not any(view.alive_mask()):
-        return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
+        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm.py import` fill it."
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
@@ -6439,20 +6435,22 @@ def nothing_found(query: Query, project: str) -> str:
 
 
 def noted(note: str, answer: Answer) -> Answer:
-    """The answer, to a text and data of which a note is added when there is one."""
+    """The answer, with the note, if there is one, added to text and data."""
     if note:
         answer.text, answer.data["note"] = f"{answer.text}\n({note})", note
     return answer
 
 
-def check_included(places: Places, project: Project) -> None:
-    """UsageError when nothing of that project is to be saved."""
-    here = current_project(places)
-    project = here if project.name == "*" else project  # what is learnt in a project is of that project
+def owner_fields(view: View, wanted: str) -> dict[str, str]:
+    """The fields of a new memory that say whose it is. UsageError when nothing of that project is to be saved."""
+    places = view.log.places
+    owner, here = project_to_write(view, wanted), current_project(places)
+    project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
     is_here = project.identity == here.identity
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm.py config exclude`)")
+    return {"project": owner.name, "identity": owner.identity}
 
 
 # -- insights ---------------------------------------------------------------
@@ -6468,10 +6466,8 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     with call.store.writing() as view:
-        owner = project_to_write(view, project)
-        check_included(call.store.places, owner)
+        fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
             told = writer.records[-1] if writer.records else {}
     text = f"{new_id} says exactly that already; nothing was added."
@@ -6486,8 +6482,6 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
                project: str = "", tags: str = "") -> Answer:
     """Insights, best or newest first."""
-    check_query(query)
-    limit = checked_limit(limit)
     scope = Scope(kind="insight", project=project, tags=tags,
                   category=category and one_of("category", category, CATEGORIES),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
@@ -6504,58 +6498,75 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint = "" if found else "No insights there."
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-    text = "\n\n".join(insight_text(doc, record, now(), labels) for doc, record in found) or hint
+    parts = []
+    for doc, record in found:
+        tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
+        parts.append(f"[{doc.id}] {facts_line(doc, now(), labels, record)}{tags_shown}\n{record['text']}")
     if found and not query.strip() and n_all > len(found):
-        text += f"\n\n{len(found)} of {n_all} shown; raise limit or add a query."
+        parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
+    hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer(text, {"insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
+        "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+
+
+def ids_in(text: str) -> list[str]:
+    """The ids of a parameter that takes several, separated by blanks or commas, each once."""
+    return list(dict.fromkeys(text.replace(",", " ").split())) or [text]
+
+
+def answer_for_each(rows: list[tuple[str, dict[str, Any]]]) -> Answer:
+    """One line and the data of each memory that a call changed; of one, as it is."""
+    return Answer("\n".join(line for line, _ in rows),
+                  rows[0][1] if len(rows) == 1 else {"memories": [data for _, data in rows]})
 
 
 def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
-    """Forgets, or brings back, the memory with that id."""
+    """Forgets, or brings back, the memories with these ids: all of them or, when one is unknown, none."""
     with call.store.writing() as view, Writer(view) as writer:
-        doc, changes = forget(writer, wanted, undo=undo)
+        changed = [forget(writer, each, undo=undo) for each in ids_in(wanted)]
         if call.dry_run:
             writer.records.clear()
-    done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
-    unchanged = "was not forgotten" if undo else "was forgotten already"
-    verb = "would be back" if undo else "would be forgotten"
-    text = f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}."
-    return Answer(text, {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run})
+    rows = []
+    for doc, changes in changed:
+        done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
+        unchanged = "was not forgotten" if undo else "was forgotten already"
+        verb = "would be back" if undo else "would be forgotten"
+        rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
+                     {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run}))
+    return answer_for_each(rows)
 
 
-@tool("Hide a wrong or outdated memory, by id.", destroys=True)
+@tool("Hide wrong or outdated memories, by id.", destroys=True)
 def rlm_forget(call: Call, insight_id: str) -> Answer:
-    """Appends a tombstone."""
+    """Appends tombstones."""
     return forget_or_undo(call, insight_id, undo=False)
 
 
 # -- history ----------------------------------------------------------------
 
 
-@tool("Save a piece of conversation, notes, a log or code verbatim; it stays searchable and readable by id.",
+@tool("Save a conversation, notes, a log or code verbatim: searchable, readable by id.",
       summary="made from the text when empty", tags="comma-separated", project="default: this one",
       chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
     """Stores a chunk."""
     if chunk_type.strip().lower() == "insight":
-        raise UsageError("insights are short statements: save this one with rlm_remember")
+        raise UsageError("insights are short statements: save this one with `rlm_remember`")
     fields: dict[str, Any] = {
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
-        "ticket": name_field("ticket", ticket), "domain": name_field("domain", domain)}
+        "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
-        owner = project_to_write(view, project)
-        check_included(call.store.places, owner)
+        fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
     text = f"{new_id} holds exactly this text already; nothing was added."
     if is_new:
         size = f"{size_text(n_bytes)}, {counted(line_count(content), 'line')}"
-        text = f"{new_id} saved: {size}, project {owner.name}."
-    return Answer(text, {"id": new_id, "new": is_new, "project": owner.name, "n_bytes": n_bytes})
+        text = f"{new_id} saved: {size}, project {fields['project']}."
+    return Answer(text, {"id": new_id, "new": is_new, "project": fields["project"], "n_bytes": n_bytes})
 
 
 def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
@@ -6569,42 +6580,33 @@ def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
             raise UsageError(f"{one_line(lines, 60)!r} is no line range; write id:10-40, or id:10- for line 10 and on")
         return wanted, int(first) - 1, int(last) if last else -1 if dash else int(first)
     if start < 0 or end < -1 or -1 < end <= start:
-        raise UsageError("start must be 0 or more, end above start or -1 (the end of the text)")
+        raise UsageError("`start` counts from 0 and must be 0 or more, `end` above it or -1 (the end of the text)")
     return chunk_id, start, end
 
 
-def clipped_lines(lines: Sequence[str], start: int, max_chars: int) -> tuple[str, int]:
-    """As many whole lines from *start* on as fit, and the number of the first that does not."""
-    n_chars, i = 0, start
-    while i < len(lines) and n_chars + len(lines[i]) <= max_chars:
-        n_chars += len(lines[i])
-        i += 1
-    if i == start and start < len(lines):  # one line that is longer than an answer may be
-        return lines[start][:max_chars], start + 1
-    return "".join(lines[start:i]), i
-
-
-@tool("Read a stored text by id, all of it or some lines (id:10-40).", reads_only=True, always_loaded=True,
-      start="first line, from 0", end="line to stop before; -1 = the end")
-def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """A chunk's text, byte for byte."""
-    wanted, start, end = line_range(chunk_id, start, end)
-    with call.store.reading() as view:
-        doc = find_id(view, wanted)
-        record, labels = view.record(doc), Projects(view).labels()
-    lines = record["text"].split("\n")
-    lines = [line + "\n" for line in lines[:-1]] + list(filter(None, lines[-1:]))
-    stop = len(lines) if end == -1 else min(end, len(lines))
-    if start >= len(lines):
-        raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
-    verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
-    call.store.count_use(doc.id)
-    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{shown} of {len(lines)}]"
-    if len(verbatim) < sum(map(len, lines[start:shown])):
-        note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
+def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str], lines: tuple[int, int],
+                max_chars: int) -> Answer:
+    """Some lines of a memory's text byte for byte, as many as fit, and a note on what they are."""
+    start, end = lines
+    texts = record["text"].split("\n")
+    texts = [line + "\n" for line in texts[:-1]] + list(filter(None, texts[-1:]))
+    stop = len(texts) if end == -1 else min(end, len(texts))
+    if start >= len(texts):
+        raise UsageError(f"{doc.id} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
+                         "(`start` counts from 0)")
+    shown, n_chars = start, 0
+    while shown < stop and n_chars + len(texts[shown]) <= max_chars:
+        n_chars += len(texts[shown])
+        shown += 1
+    verbatim = "".join(texts[start:shown])
+    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{max(shown, start + 1)} of " \
+        f"{len(texts)}, from 1]"
+    if shown == start:  # one line that is longer than an answer may be
+        verbatim, shown = texts[start][:max_chars], start + 1
+        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
-    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(lines),
+    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
             "text": verbatim}
     if call.wants_data:
         names = extract_entities(verbatim)
@@ -6614,8 +6616,33 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     return Answer(note, data, verbatim)
 
 
-def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str, str]) -> Answer:
-    """Grep hits with a line of context; newest or closest first."""
+@tool("Read texts by id (several: a,b), or some lines (id:10-40, from 1).", reads_only=True,
+      always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
+def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
+    """Texts byte for byte."""
+    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
+    if max_chars < MAX_NOTE_CHARS:
+        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
+                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
+    with call.store.reading() as view:
+        docs, labels = [find_id(view, wanted) for wanted, _, _ in asked], Projects(view).labels()
+        records = [view.record(doc) for doc in docs]
+    answers = [text_answer(call, doc, record, labels, (first, stop), max_chars)
+               for doc, record, (_, first, stop) in zip(docs, records, asked)]
+    call.store.uses += [doc.id for doc in docs]
+    if len(answers) == 1:
+        return answers[0]
+    return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
+                  {"texts": [each.data for each in answers]})
+
+
+def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[Hit], more: bool, note: str) -> Answer:
+    """Grep hits with a line of context; newest or closest first. Without hits, what would match the pattern *asked*
+    for, in the project."""
+    pattern, project = asked
+    projects = Projects(view)
+    labels = projects.labels()
     parts, now_s = [], now()
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
@@ -6626,10 +6653,15 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str,
         rest = hit.n_lines - len(hit.lines)
         parts.append("\n".join([head, *shown, *([f"    +{counted(rest, 'more line')} in it"] if rest else [])]))
     if more:
-        parts.append(f"More than {len(hits)} match; raise limit or narrow the pattern.")
+        parts.append(call.words(f"More than {len(hits)} match; raise `limit` or narrow the pattern."))
     data = {"hits": [{**hit_data(hit), "n_matching_lines": hit.n_lines} for hit in hits], "more": more,
             **({"note": note} if note else {})}
-    return Answer("\n".join(([note] if note else []) + parts), data)
+    if not hits:
+        hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
+        data["hint"] = hint
+        parts.append(hint)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    return noted(projects.shared_note(project), answer)
 
 
 class Alarm(BaseException):
@@ -6679,53 +6711,43 @@ class Deadline:
             raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}") from None
 
 
-def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answer:
-    """The answer; one without hits says what would match, and one about a name of several projects says that."""
-    if not answer.data["hits"]:
-        hint = nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project)
-        answer.text, answer.data["hint"] = f"{answer.text}\n{hint}".strip(), hint
-    return noted(Projects(view).shared_note(project), answer)
-
-
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
     """Chunks with a matching line."""
     filters = {"project": project, "domain": domain, "date_from": date_from, "date_to": date_to, "entity": entity}
-    scope, limit = Scope(**filters), checked_limit(limit)
+    scope, asked = Scope(**filters), (pattern, project)
     if not 0 <= fuzzy_threshold <= 100:
-        raise UsageError(f"fuzzy_threshold must be from 0 to 100, not {fuzzy_threshold}")
+        raise UsageError(f"`fuzzy_threshold` must be from 0 to 100, not {fuzzy_threshold}")
     if fuzzy:
         with call.store.reading() as view:
-            return no_grep_hits(view, pattern, project, grep_answer(
-                *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), "", Projects(view).labels()))
+            hits, more = fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check)
+            return grep_answer(call, view, asked, hits, more, "")
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
-        return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
+        return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
-        hits, more, note = grep(view, pattern, scope, limit, call.check)
-        return no_grep_hits(view, pattern, project, grep_answer(hits, more, note, Projects(view).labels()))
+        return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
 
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True) -> Answer:
     """Memories by relevance."""
-    check_query(query)
     if not query.strip():
-        raise UsageError("the query is empty; rlm_list_chunks and rlm_recall list what is there")
-    scope, limit = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
-                         kind="" if include_insights else "chunk"), checked_limit(limit)
+        raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
+                  kind="" if include_insights else "chunk")
     with call.store.reading() as view:
         asked = Query(view, query)
         hits = search(asked, in_scope(view, scope), limit)
-        hint = missing_text(asked.missing) if hits else nothing_found(asked, project)
+        hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
     lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(hits, 1)]
@@ -6736,13 +6758,12 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data))
+    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
-    limit = checked_limit(limit)
     with call.store.reading() as view:
         keys = ordinals_in(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
@@ -6751,48 +6772,39 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     lines = [f"[{doc.id}] {facts_line(doc, now_s, labels)} · {estimated_tokens(doc.n_bytes):,} tokens"
              f"\n   {one_line(text_field(record, 'summary'), 160)}" for doc, record in shown]
     if len(keys) > limit:
-        lines.append(f"{limit} of {len(keys):,} shown; raise limit, or use rlm_search or rlm_grep.")
-    return Answer("\n".join(lines) or "No chunks yet; rlm_chunk saves one.",
+        lines.append(call.words(f"{limit} of {len(keys):,} shown; raise `limit`, or use `rlm_search` or `rlm_grep`."))
+    return Answer("\n".join(lines) or call.words("No chunks yet; `rlm_chunk` saves one."),
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
-
-
-def newest_sessions(view: View, keys: Sequence[int], limit: int) -> list[str]:
-    """The names of the sessions that the documents belong to, the one with the newest first."""
-    names: dict[str, None] = {}
-    for doc in newest(view, keys):
-        names[doc.session] = None
-        if len(names) == limit:
-            break
-    return list(names)
-
-
-def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A session's documents among those allowed, summed up."""
-    own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
-    docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
-    project = labels.get(docs[0].identity, docs[0].project)
-    return {"session": name or "(none)", "project": project, "domain": docs[0].domain, "n_chunks": len(docs),
-            "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
-            "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]}
 
 
 @tool("List sessions (conversations) with their chunks.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
     """Sessions, the one with the newest chunk first."""
-    limit = checked_limit(limit)
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
         allowed = in_scope(view, scope)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-        names = newest_sessions(view, ordinals_in(allowed), limit)
-        rows = [session_data(view, name, allowed, labels) for name in names]
+        names: dict[str, None] = {}
+        for doc in newest(view, ordinals_in(allowed)):
+            names[doc.session] = None
+            if len(names) == limit:
+                break
+        rows = []
+        for name in names:
+            own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
+            docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
+            rows.append({
+                "session": name or "(none)", "project": labels.get(docs[0].identity, docs[0].project),
+                "domain": docs[0].domain, "n_chunks": len(docs),
+                "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
+                "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]})
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
              + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
     if n_all > limit:
-        lines.append(f"{limit} of {n_all:,} sessions shown; raise limit.")
+        lines.append(call.words(f"{limit} of {n_all:,} sessions shown; raise `limit`."))
     return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
 
 
@@ -6808,7 +6820,8 @@ def rlm_domains(call: Call) -> Answer:
         counts.setdefault(name, 0)
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     text = "\n".join(f"{name}: {counted(n, 'chunk')}" for name, n in rows)
-    return Answer(text or "No domains yet: give rlm_chunk one, or run `rlm.py config domains api,ui,docs`.",
+    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm.py config domains api,ui,docs`.")
+    return Answer(text or nothing,
                   {"domains": [{"domain": name, "n_chunks": n} for name, n in rows]})
 
 
@@ -6821,20 +6834,17 @@ def named(docs: Sequence[Doc]) -> str:
     return (ids or "none") + (f", +{len(docs) - 20:,} more" if len(docs) > 20 else "")
 
 
-def retention_text(plan: Retention) -> str:
-    """A retention plan in words."""
+def plan_answer(plan: Retention) -> Answer:
+    """What a retention plan would do, and why other chunks stay."""
     parts = [f"Would archive {counted(len(plan.archive), 'chunk')}: {named(plan.archive)}",
              f"Would purge {counted(len(plan.purge), 'chunk')}: {named(plan.purge)}",
-             f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune"
-             + "".join(f"\n   {doc.id}: {why}" for doc, why in plan.immune[:10])
-             + (f"\n   +{len(plan.immune) - 10:,} more" if len(plan.immune) > 10 else "")]
-    return "\n".join(parts)
-
-
-def retention_data(plan: Retention) -> dict[str, Any]:
-    """A retention plan as data."""
-    return {"archive": [doc.id for doc in plan.archive], "purge": [doc.id for doc in plan.purge],
-            "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used}
+             f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune",
+             *(f"   {doc.id}: {why}" for doc, why in plan.immune[:10])]
+    if len(plan.immune) > 10:
+        parts.append(f"   +{len(plan.immune) - 10:,} more")
+    return Answer("\n".join(parts), {
+        "archive": [doc.id for doc in plan.archive], "purge": [doc.id for doc in plan.purge],
+        "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used})
 
 
 @tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
@@ -6842,8 +6852,7 @@ def rlm_retention_preview(call: Call) -> Answer:
     """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        plan = retention_plan(view, now())
-    return Answer(retention_text(plan), retention_data(plan))
+        return plan_answer(retention_plan(view, now()))
 
 
 @tool("Archive old unused chunks (still searchable) and, with purge, delete those long archived for good.",
@@ -6855,10 +6864,10 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     plan = retention_plan(view, now())
     n_left = 0 if purge else len(plan.purge)
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
-    left = f" {counted(n_left, 'chunk')} could be purged (purge=true)." if n_left else ""
+    left = call.words(f"{counted(n_left, 'chunk')} could be purged: that takes `purge`.") if n_left else ""
     if call.dry_run:
-        text = "\n".join(filter(None, [retention_text(plan), left.strip()]))
-        return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
+        answer = plan_answer(plan)
+        return Answer(f"{answer.text}\n{left}".rstrip(), {**answer.data, "n_purgeable": n_left})
     n_steps = 0
 
     def check() -> None:
@@ -6868,21 +6877,22 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
         call.check()
 
     n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=check)
-    return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}.{left}",
+    return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}. {left}".rstrip(),
                   {"archived": [doc.id for doc in plan.archive], "n_archived": n_archived,
                    "purged": [doc.id for doc in plan.purge], "n_purged": n_purged, "n_purgeable": n_left})
 
 
-@tool("Bring an archived chunk back to the active ones.")
+@tool("Bring archived chunks back to the active ones.")
 def rlm_restore(call: Call, chunk_id: str) -> Answer:
-    """Makes a chunk active again."""
+    """Makes chunks active again."""
     with call.store.writing() as view, Writer(view) as writer:
-        doc, was_archived = restore(writer, chunk_id)
+        changed = [restore(writer, each) for each in ids_in(chunk_id)]
         if call.dry_run:
             writer.records.clear()
     verb = "would be active again" if call.dry_run else "is active again"
-    return Answer(f"{doc.id} {verb if was_archived else 'was active already'}.",
-                  {"id": doc.id, "restored": was_archived and not call.dry_run})
+    return answer_for_each([(f"{doc.id} {verb if was_archived else 'was active already'}.",
+                             {"id": doc.id, "restored": was_archived and not call.dry_run})
+                            for doc, was_archived in changed])
 
 
 # -- system -----------------------------------------------------------------
@@ -6918,37 +6928,31 @@ def n_damaged_lines(places: Places) -> int:
     return n_damaged
 
 
-def status_data(view: View) -> dict[str, Any]:
-    """The store in numbers."""
-    from heapq import nlargest
-
-    labels = Projects(view).labels()
-    rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
-            for doc in view.alive()]
-    chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    alive = ordinals_in(view.alive_mask())
-    used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
-    places = view.log.places
-    return {
-        "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
-        "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
-        "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
-        "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
-        "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
-        "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
-        "transcript_bytes": folder_bytes(places.transcripts()),
-        "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs), "damaged_lines": view.n_damaged,
-        "lost_bytes": view.log.acknowledged()[1],
-        "semantic": None,
-    }
-
-
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
+    from heapq import nlargest
+
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        data = status_data(view)
+        labels, places = Projects(view).labels(), view.log.places
+        rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
+                for doc in view.alive()]
+        chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
+        alive = ordinals_in(view.alive_mask())
+        used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
+        data: dict[str, Any] = {
+            "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
+            "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
+            "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
+            "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
+            "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
+            "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
+            "transcript_bytes": folder_bytes(places.transcripts()),
+            "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
+            "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
+            "semantic": None,
+        }
     lines = [
         f"rlm {data['version']} · {data['memory']}",
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
@@ -6973,20 +6977,16 @@ def rlm_status(call: Call) -> Answer:
 # names a protocol version in its _meta is stateless (2026-07-28), any other belongs to a session that `initialize`
 # opened.
 #
-# Threads: the main one reads and dispatches; calls that only read run side by side; calls that write run one after
-# another in the order they came; a housekeeper keeps the index up. A regex that may run away runs in a worker,
-# a second server whose only client is this one, because `re` never lets go of the interpreter: it can be killed.
+# The main thread reads. Each call that only reads runs in a thread of its own; one thread runs those that write, in
+# the order they came; a housekeeper keeps the index up. A regex that may run away runs in a process that can be
+# killed, because `re` never lets go of the interpreter.
 
-LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2024-11-05")  # without the only one that has batches
 STATELESS_VERSION = "2026-07-28"
 META = "io.modelcontextprotocol/"
 MAX_LINE_BYTES = 64 << 20
 MAX_THREADS = 32
-MAX_IDLE_WORKERS = 2  # of 20 MB each
-END_SIGNALS = (2, 15)  # SIGINT, SIGTERM
-IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 rlm.py`, not imported or by -m
-ANEW_AFTER_S = 0.5
-DRAIN_S = 0.25  # the client kills us 0.4 s after it asks us to end
+DRAIN_S = 60.0  # after the end of input; a client in a hurry sends a signal
 LIST_TTL_MS = 3_600_000
 SERVER_INFO = {"name": "rlm", "title": "rlm memory", "version": __version__}
 INSTRUCTIONS = """\
@@ -7008,53 +7008,75 @@ class RpcError(Exception):
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
-        self.code = code
-        self.data = data
+        self.body = {"code": code, "message": message, **({"data": data} if data is not None else {})}
 
 
-def refuse_constant(name: str) -> None:
-    """Raises ValueError: NaN and Infinity are no JSON, and an answer that echoes them would be none either."""
-    raise ValueError(name)
+def strict(value: Any) -> Any:
+    """The value with U+FFFD for halves of characters and NUL, on which clients hang or end the session."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    return [strict(item) for item in value] if isinstance(value, list) else value
 
 
 def is_usable_id(value: object) -> bool:
-    """Whether a request may have that id: a string or a number that JSON can give back (1e999 is read as infinity)."""
-    return type(value) in (str, int) or (isinstance(value, float) and abs(value) < 1e308)
-
-
-def is_request(message: Any) -> bool:
-    """Whether the message is a well-formed request, so that a response with its id is due."""
-    return (isinstance(message, dict) and message.get("jsonrpc") == "2.0" and isinstance(message.get("method"), str)
-            and is_usable_id(message.get("id")))
-
-
-def input_schema(made: Tool) -> dict[str, Any]:
-    """The tool's parameters as JSON Schema."""
-    types = {"str": "string", "int": "integer", "bool": "boolean"}
-    properties = {}
-    for param in made.params:
-        one: dict[str, Any] = {"type": types[param.type]}
-        if param.help:
-            one["description"] = param.help
-        if param.default not in (None, ""):
-            one["default"] = param.default
-        properties[param.name] = one
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
-    required = [param.name for param in made.params if param.required]
-    return {**schema, "required": required} if required else schema
+    """Whether JSON can give that id of a request back as it is: 1e999 is read as infinity."""
+    return type(value) is int or (isinstance(value, str) and value == strict(value)) or (
+        isinstance(value, float) and abs(value) < 1e308)
 
 
 def tool_listing(made: Tool) -> dict[str, Any]:
     """The tool as `tools/list` shows it."""
+    types, properties = {"str": "string", "int": "integer", "bool": "boolean"}, {}
+    for param in made.params:
+        properties[param.name] = {"type": types[param.type], **({"description": param.help} if param.help else {}),
+                                  **({"default": param.default} if param.default not in (None, "") else {})}
+    required = [param.name for param in made.params if param.required]
+    schema = {"type": "object", "properties": properties, "additionalProperties": False,
+              **({"required": required} if required else {})}
     hints = {"readOnlyHint": True} if made.reads_only else {"destructiveHint": made.destroys}
-    listing = {"name": made.name, "description": made.help, "inputSchema": input_schema(made), "annotations": hints}
+    listing = {"name": made.name, "description": made.help, "inputSchema": schema, "annotations": hints}
     return {**listing, "_meta": {"anthropic/alwaysLoad": True}} if made.always_loaded else listing
 
 
-def content_blocks(answer: Answer) -> list[dict[str, str]]:
-    """The answer as MCP content: a verbatim text in a block of its own, so that it stays byte for byte."""
-    texts = [answer.text] if answer.verbatim is None else [answer.verbatim, answer.text]
-    return [{"type": "text", "text": text} for text in texts]
+def is_stateless(method: str, params: Record) -> bool:
+    """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
+    meta = params.get("_meta") or {}
+    if not isinstance(meta, dict):
+        raise RpcError(-32602, "_meta must be an object")
+    version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
+    is_named = version is not None or capabilities is not None or method == "server/discover"
+    if method == "initialize" or not is_named:
+        return False
+    if isinstance(version, str) and version != STATELESS_VERSION:
+        raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
+                       {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
+    if not isinstance(version, str) or not isinstance(capabilities, dict):
+        raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
+                               "object)")
+    return True
+
+
+def result_of(method: str, params: Record, stateless: bool) -> Record:
+    """What is answered to any request but a tool call. RpcError when there is no such method in its era."""
+    lasting = {"ttlMs": LIST_TTL_MS, "cacheScope": "public"} if stateless else {}
+    if method == "tools/list":
+        if params.get("cursor") is not None:
+            raise RpcError(-32602, "unknown cursor; tools/list has one page")
+        return {"tools": [tool_listing(made) for made in TOOLS.values()], **lasting}
+    if method == "server/discover" and stateless:
+        return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
+                "instructions": INSTRUCTIONS, **lasting}
+    if method == "initialize" and not stateless:
+        asked = params.get("protocolVersion")
+        if not isinstance(asked, str):
+            raise RpcError(-32602, "initialize needs protocolVersion")
+        return {"protocolVersion": asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0],
+                "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO, "instructions": INSTRUCTIONS}
+    if method == "ping" and not stateless:
+        return {}
+    raise RpcError(-32601, f"unknown method {one_line(method, 80)}")
 
 
 def trim_memory() -> None:
@@ -7071,201 +7093,114 @@ def trim_memory() -> None:
         pass
 
 
-def imported_command(arguments: Sequence[str]) -> list[str]:
-    """The command that runs rlm as an imported module, without site-packages.
+def imported_command(statement: str) -> list[str]:
+    """The command that imports this file as rlm, whatever its name, and runs a statement; no folder of the user's is
+    on its path."""
+    code = f"""\
+import sys
+from importlib import machinery, util
+loader = machinery.SourceFileLoader("rlm", {os.path.abspath(__file__)!a})
+rlm = sys.modules["rlm"] = util.module_from_spec(util.spec_from_loader("rlm", loader))
+loader.exec_module(rlm)
+{statement}"""
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix or ''}", *(["-B"] if sys.dont_write_bytecode else [])]
+    return [sys.executable, "-I", "-S", *cache, "-c", code]
 
-    An import uses cached bytecode, and Python keeps the syntax tree of a script, but not of a module, in memory for as
-    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library,
-    and the working folder, which is the user's project, is taken off for the same reason.
-    """
-    folder, name = os.path.split(os.path.abspath(__file__))
-    if not name.endswith(".py") or not name[:-3].isidentifier():
-        return [sys.executable, "-S", os.path.abspath(__file__), *arguments]
-    path = f"sys.path[:] = [*filter(None, sys.path), {folder!a}]"
-    code = f"import sys; {path}; import {name[:-3]} as r; sys.exit(r.main({list(arguments)!r}))"
-    return [sys.executable, "-S", "-c", code]
 
+def grep_alone() -> None:
+    """The life of a process that runs one regex: reads a server's request, prints the answer, ends with the server."""
+    asked = json.loads(sys.stdin.buffer.read())
 
-class Worker:
-    """Another server process that runs regexes for us, one at a time, until one has to be killed."""
+    def end_with_server(*_: object) -> None:
+        if os.getppid() != asked["server"]:  # it was killed
+            os._exit(1)
 
-    __slots__ = ("process", "n_calls")
-
-    def __init__(self, places: Places) -> None:
-        import subprocess
-
-        environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
-        self.process = subprocess.Popen(
-            imported_command(["serve", "--inline"]), env=environ,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        self.n_calls = 0
-
-    def ask(self, name: str, arguments: dict[str, Any], is_over: Callable[[], None]) -> Record | None:
-        """The worker's JSON-RPC answer, None when it died. *is_over* is called every 20 ms and may raise."""
-        import select
-
-        self.n_calls += 1
-        request = {"jsonrpc": "2.0", "id": self.n_calls, "method": "tools/call",
-                   "params": {"name": name, "arguments": arguments, "_meta": {"rlm/data": True}}}
-        assert self.process.stdin and self.process.stdout
-        try:
-            self.process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            return None
-        received, fd = b"", self.process.stdout.fileno()
-        while not received.endswith(b"\n"):
-            if select.select([fd], [], [], 0.02)[0]:
-                part = os.read(fd, 1 << 20)
-                if not part:
-                    return None
-                received += part
-            else:
-                is_over()
-        return dict(json.loads(received))
-
-    def kill(self) -> None:
-        """Ends it, whatever it is doing."""
-        self.process.kill()
-        self.process.wait()
+    signal.signal(signal.SIGPROF, end_with_server)
+    signal.setitimer(signal.ITIMER_PROF, 0.1, 0.1)  # every tenth of a second that it computes
+    try:
+        answer = run_tool(Call(Store(Places()), MAX_ANSWER_CHARS, wants_data=False), "rlm_grep", asked["arguments"])
+        told = {"text": answer.text}
+    except (RlmError, OSError) as error:
+        told = {"error": str(error)}
+    sys.stdout.write(json.dumps(told))
+    sys.stdout.flush()
+    os._exit(0)  # the timer would end an interpreter that is being taken apart
 
 
 class Server:
     """The MCP server on this process's stdin and stdout."""
 
-    __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_open", "n_threads", "n_active",
-                 "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending",
-                 "is_busy", "chore")
+    __slots__ = ("store", "wire", "wire_mutex", "calls", "writes", "wake", "searches", "is_ending", "chore")
 
-    def __init__(self, places: Places, inline: bool = False, legacy_version: str = "",
-                 chore: Callable[[Places], bool] = lambda places: False) -> None:
+    def __init__(self, places: Places, chore: Callable[[Places], bool] = lambda places: False) -> None:
         import queue
         import threading
 
         self.store = Store(places, threading.RLock)
-        self.inline = inline  # run calls in the main thread, where a Deadline works: this is a worker
         self.wire = -1
-        self.wire_mutex, self.counter_mutex = threading.Lock(), threading.Lock()
-        self.calls: dict[object, Call] = {}  # waiting and running, by their id
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.wire_mutex = threading.Lock()
+        self.calls: dict[Call, object] = {}  # waiting and running, with their ids
         self.writes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.n_open = self.n_threads = self.n_active = self.n_writes = 0
         self.wake = threading.Event()  # tells the housekeeper that something was called
-        self.workers: list[Worker] = []  # all that are alive, the busy ones too
-        self.idle_workers: list[Worker] = []
-        self.legacy_version = legacy_version
+        self.searches: set[Any] = set()  # processes that run a regex
         self.is_ending = False
-        self.is_busy = False  # the housekeeper is at work
         self.chore = chore  # a second of work for when there is time; whether more of it is left
 
-    # the wire
+    # answers
 
-    def send(self, message: Any) -> None:
-        """Writes one message. Escapes keep it ASCII, so no client trips over a line separator or surrogate."""
-        line = json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+    def send(self, message: Record) -> None:
+        """Writes one message. Escapes keep it ASCII, so no client trips over a line separator."""
+        line = json.dumps(strict(message), separators=(",", ":")).encode("ascii") + b"\n"
         try:
             with self.wire_mutex:
                 write_all(self.wire, line)
         except OSError:  # the client has gone; so do we
-            self.end(0.0)
+            self.end()
 
-    def reply(self, request: Record, result: Any = None, error: RpcError | None = None) -> Record:
-        """The response to a request."""
-        response: Record = {"jsonrpc": "2.0", "id": request.get("id")}
-        if error is None:
-            return {**response, "result": result}
-        body = {"code": error.code, "message": str(error)}
-        return {**response, "error": {**body, "data": error.data} if error.data is not None else body}
+    def refuse(self, code: int, text: str) -> None:
+        """Answers what is no request and has no id."""
+        self.send({"jsonrpc": "2.0", "id": None, "error": RpcError(code, text).body})
 
-    # requests
-
-    def is_stateless(self, request: Record) -> bool:
-        """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
-        params, method = request.get("params"), request["method"]
-        meta = params.get("_meta") or {} if isinstance(params, dict) else {}
-        if not isinstance(meta, dict):
-            raise RpcError(-32602, "_meta must be an object")
-        version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
-        is_named = version is not None or capabilities is not None or method == "server/discover"
-        if method == "initialize" or not is_named:
-            return False
-        if isinstance(version, str) and version != STATELESS_VERSION:
-            raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
-                           {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
-        if not isinstance(version, str) or not isinstance(capabilities, dict):
-            raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
-                                   "object)")
-        return True
-
-    def initialize(self, params: Record) -> Record:
-        """Opens a legacy session."""
-        asked = params.get("protocolVersion")
-        if not isinstance(asked, str):
-            raise RpcError(-32602, "initialize needs protocolVersion")
-        self.legacy_version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0]
-        return {"protocolVersion": self.legacy_version, "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO,
-                "instructions": INSTRUCTIONS}
-
-    def discover(self, _: Record) -> Record:
-        """What we are, for a stateless client."""
-        return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
-                "instructions": INSTRUCTIONS, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-
-    def list_tools(self, params: Record) -> Record:
-        """All tools on one page."""
-        if params.get("cursor") is not None:
-            raise RpcError(-32602, "unknown cursor; tools/list has one page")
-        return {"tools": [tool_listing(made) for made in TOOLS.values()]}
-
-    def result_of(self, request: Record) -> Record:
-        """The result of any request but a tool call. RpcError when there is none."""
-        params = request.get("params") or {}
-        if not isinstance(params, dict):
-            raise RpcError(-32602, "params must be an object")
-        stateless = self.is_stateless(request)
-        handlers: dict[str, Callable[[Record], Record]] = {"tools/list": self.list_tools}
-        if stateless:
-            handlers["server/discover"] = self.discover
-        else:
-            handlers.update(initialize=self.initialize, ping=lambda _: {})
-        handler = handlers.get(request["method"])
-        if handler is None:
-            raise RpcError(-32601, f"unknown method {one_line(request['method'], 80)}")
-        result = handler(params)
-        if stateless and request["method"] == "tools/list":
-            result = {**result, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-        return self.finished(result, stateless)
-
-    def finished(self, result: Record, stateless: bool) -> Record:
-        """The result with what its era adds."""
-        if not stateless:
-            return result
-        meta = {**result.get("_meta", {}), META + "serverInfo": SERVER_INFO}
-        return {"resultType": "complete", **result, "_meta": meta}
+    def answer(self, request: Record, params: Any, call: Call | None = None) -> None:
+        """Sends the response, to a call unless it was cancelled. A bug of ours does not end the session."""
+        response: Record = {"jsonrpc": "2.0", "id": request["id"]}
+        try:
+            if not isinstance(params, dict):
+                raise RpcError(-32602, "params must be an object")
+            stateless = is_stateless(request["method"], params)
+            result = self.call_result(params, call) if call else result_of(request["method"], params, stateless)
+            if stateless:
+                result = {"resultType": "complete", **result, "_meta": {META + "serverInfo": SERVER_INFO}}
+            response["result"] = result
+        except RpcError as error:
+            response["error"] = error.body
+        except Exception as error:
+            print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
+            text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
+            response["error"] = {"code": -32603, "message": text}
+        if not (call and call.is_cancelled):
+            self.send(response)
 
     # tool calls
 
-    def call_result(self, request: Record, call: Call) -> Record:
+    def call_result(self, params: Record, call: Call) -> Record:
         """What a tool call answers; failures of the tool are results too, for the model to act on."""
-        params = request.get("params")
-        if not isinstance(params, dict) or not isinstance(params.get("name"), str):
+        name, arguments = params.get("name"), params.get("arguments")
+        if not isinstance(name, str):
             raise RpcError(-32602, "tools/call needs params with a name")
-        stateless, name = self.is_stateless(request), params["name"]
         if name not in TOOLS:
             raise RpcError(-32602, f"unknown tool {one_line(name, 80)!r}; tools/list names them")
         try:
             call.check()  # it may have been cancelled while it waited for its turn
-            arguments = params.get("arguments")
             answer = run_tool(call, name, {} if arguments is None else arguments)
-            result: Record = {"content": content_blocks(answer)}
-            if call.wants_data:
-                result["_meta"] = {"rlm/data": answer.data}
+            # A text that was asked for stands in a block of its own, as it is.
+            texts = [answer.text] if answer.verbatim is None else [answer.verbatim, answer.text]
+            return {"content": [{"type": "text", "text": text} for text in texts]}
         except RlmError as error:
             text = clip(str(error), MAX_ANSWER_CHARS, "the rest quotes what was sent")
-            result = {"content": [{"type": "text", "text": text}], "isError": True}
         except OSError as error:
-            result = {"content": [{"type": "text", "text": f"the system refused: {error}"}], "isError": True}
-        return self.finished(result, stateless)
+            text = f"the system refused: {error}"
+        return {"content": [{"type": "text", "text": text}], "isError": True}
 
     def progress_sender(self, token: object) -> Callable[[float, float, str], None]:
         """A function that tells the client how far a call is, at most five times a second."""
@@ -7273,188 +7208,74 @@ class Server:
 
         def progress(done: float, total: float, message: str) -> None:
             nonlocal last_s, last_done
-            if time.monotonic() - last_s < 0.2 or done <= last_done:
-                return
-            last_s, last_done = time.monotonic(), done
-            params = {"progressToken": token, "progress": done, "message": message}
-            self.send({"jsonrpc": "2.0", "method": "notifications/progress",
-                       "params": {**params, "total": total} if total else params})
+            if time.monotonic() - last_s >= 0.2 and done > last_done:
+                last_s, last_done = time.monotonic(), done
+                params = {"progressToken": token, "progress": done, "message": message}
+                self.send({"jsonrpc": "2.0", "method": "notifications/progress",
+                           "params": {**params, "total": total} if total else params})
 
         return progress
 
-    def new_call(self, request: Record) -> Call:
-        """The context of a tool call."""
-        call = Call(self.store, MAX_ANSWER_CHARS)
-        params = request.get("params")
-        meta = params.get("_meta") if isinstance(params, dict) else None
-        if not isinstance(meta, dict):
-            meta = {}
-        token, call.wants_data = meta.get("progressToken"), bool(meta.get("rlm/data"))
-        if type(token) in (str, int):
+    def grep_elsewhere(self, call: Call, arguments: dict[str, Any], timeout_s: float) -> Answer:
+        """Runs rlm_grep in a process; kills it when it has not answered in time or nobody wants the answer."""
+        import subprocess
+
+        places, started_s = self.store.places, time.monotonic()
+        environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
+        process = subprocess.Popen(
+            imported_command("rlm.grep_alone()"), env=environ, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.searches.add(process)
+        asked: bytes | None = json.dumps({"server": os.getpid(), "arguments": arguments}).encode("ascii")
+        try:
+            while process.returncode is None:
+                try:
+                    told = process.communicate(asked, timeout=0.05)[0]
+                except subprocess.TimeoutExpired:
+                    asked = None
+                    call.check()
+                    elapsed_s = time.monotonic() - started_s
+                    call.progress(round(elapsed_s, 1), 0, "searching")
+                    if elapsed_s > timeout_s + 1.0:  # its own deadline comes first
+                        raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific") from None
+        finally:
+            process.kill()
+            process.communicate()
+            self.searches.discard(process)
+        if process.returncode:
+            raise RlmError("the search process ended unexpectedly; try again")
+        found = json.loads(told)
+        if "error" in found:
+            raise RlmError(found["error"])
+        return Answer(found["text"], None)
+
+    def start_call(self, request: Record, params: Record) -> None:
+        """Has a thread run the call: one of its own if it only reads, else the one that writes."""
+        import threading
+
+        call, name, meta = Call(self.store, MAX_ANSWER_CHARS, wants_data=False), params.get("name"), params.get("_meta")
+        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        if type(token) in (str, int) and is_usable_id(token):
             call.progress = self.progress_sender(token)
-        if not self.inline:
-            call.elsewhere = lambda name, arguments, timeout_s: self.in_worker(call, name, arguments, timeout_s)
-        return call
-
-    def failed(self, request: Record, error: Exception) -> Record:
-        """The response to a request that met a bug of ours: it must not end the session."""
-        print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-        text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
-        return self.reply(request, error=RpcError(-32603, text))
-
-    def answer_call(self, request: Record, call: Call) -> Record | None:
-        """The response to tools/call, None when it was cancelled meanwhile."""
-        try:
-            response = self.reply(request, self.call_result(request, call))
-        except RpcError as error:
-            response = self.reply(request, error=error)
-        except Exception as error:
-            response = self.failed(request, error)
-        finally:
-            self.calls.pop(request["id"], None)
-        self.wake.set()
-        return None if call.is_cancelled else response
-
-    def take_worker(self) -> Worker:
-        """An idle worker, or a new one."""
-        with self.counter_mutex:
-            while self.idle_workers:
-                worker = self.idle_workers.pop()
-                if worker.process.poll() is None:
-                    return worker
-                self.workers.remove(worker)
-        worker = Worker(self.store.places)
-        with self.counter_mutex:
-            self.workers.append(worker)
-        return worker
-
-    def give_back(self, worker: Worker, is_usable: bool) -> None:
-        """Keeps the worker for the next call, or ends it."""
-        with self.counter_mutex:
-            if is_usable and len(self.idle_workers) < MAX_IDLE_WORKERS:
-                self.idle_workers.append(worker)
-                return
-            self.workers.remove(worker)
-        worker.kill()
-
-    def in_worker(self, call: Call, name: str, arguments: dict[str, Any], timeout_s: float) -> Answer:
-        """Runs a tool in a worker; kills it when it has not answered in time or the caller has gone."""
-        worker, started_s, is_usable = self.take_worker(), time.monotonic(), False
-
-        def is_over() -> None:
-            call.check()
-            elapsed_s = time.monotonic() - started_s
-            call.progress(round(elapsed_s, 1), 0, "searching")
-            if elapsed_s > timeout_s + 1.0:  # the worker's own deadline comes first
-                raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific")
-
-        try:
-            result = (worker.ask(name, arguments, is_over) or {}).get("result")
-            if result is None:
-                raise RlmError("the search process ended unexpectedly; try again")
-            text = result["content"][0]["text"]
-            if result.get("isError"):
-                raise TimedOut(text) if "stopped after" in text else RlmError(text)
-            is_usable = True  # one that was interrupted may have been in the middle of anything
-        finally:
-            self.give_back(worker, is_usable)
-        return Answer(text, result.get("_meta", {}).get("rlm/data"))
-
-    # dispatch
-
-    def response_to(self, message: Any) -> Record | None:
-        """The response to any message but a tool call, None when none is due."""
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            return self.reply({}, error=RpcError(-32600, "not a JSON-RPC 2.0 message"))
-        if "method" not in message:  # an answer to a request we never send
-            return None if "result" in message or "error" in message else \
-                self.reply(message, error=RpcError(-32600, "no method"))
-        if "id" not in message:
-            self.notified(message)
-            return None
-        if not is_request(message):
-            return self.reply({}, error=RpcError(-32600, "method must be a string, id a string or a number"))
-        try:
-            return self.reply(message, self.result_of(message))
-        except RpcError as error:
-            return self.reply(message, error=error)
-        except Exception as error:
-            return self.failed(message, error)
-
-    def notified(self, message: Record) -> None:
-        """Acts on a notification; the only one that matters is a cancellation."""
-        params = message.get("params")
-        if message["method"] == "notifications/cancelled" and isinstance(params, dict):
-            wanted = params.get("requestId")
-            call = self.calls.get(wanted) if is_usable_id(wanted) else None
-            if call:
-                call.is_cancelled = True
-
-    def deliver(self, response: Record | None) -> None:
-        """Sends the response, if one is due."""
-        if response:
-            self.send(response)
-
-    def handle(self, message: Any, deliver: Callable[[Record | None], None]) -> None:
-        """Has *deliver* called once with the response, None when none is due; for a tool call, when that is done."""
-        if is_request(message) and message["method"] == "tools/call":
-            self.dispatch(message, deliver)
-        else:
-            deliver(self.response_to(message))
-
-    def dispatch(self, request: Record, deliver: Callable[[Record | None], None]) -> None:
-        """Has the call run by a thread; in a worker, runs it here."""
-        call = self.new_call(request)
-        self.calls[request["id"]] = call  # from now on it can be cancelled
-        if self.inline:
-            return deliver(self.answer_call(request, call))
-        params = request.get("params")
-        made = TOOLS.get(params["name"]) if isinstance(params, dict) and isinstance(params.get("name"), str) else None
-        reads_only = made is None or made.reads_only
+        call.elsewhere = lambda arguments, timeout_s: self.grep_elsewhere(call, arguments, timeout_s)
+        self.calls[call] = request["id"]  # from now on it can be cancelled
 
         def job() -> None:
             try:
-                deliver(self.answer_call(request, call))
+                self.answer(request, params, call)
             finally:
-                with self.counter_mutex:
-                    self.n_active -= 1
-                    self.n_writes -= not reads_only
+                del self.calls[call]
+                self.wake.set()
 
-        with self.counter_mutex:
-            self.n_active += 1
-            self.n_writes += not reads_only
-            queued = self.n_writes > 0
-        # A read that was sent after a write sees it, even when the client did not wait for the write's answer.
-        if not queued:
-            self.submit(job)
-        elif reads_only:
-            self.writes.put(lambda: self.submit(job))
-        else:
+        made = TOOLS.get(name) if isinstance(name, str) else None
+        if made and not made.reads_only:
             self.writes.put(job)
-        return None
+        elif threading.active_count() < MAX_THREADS:
+            threading.Thread(target=job, daemon=True).start()
+        else:  # the client has to wait
+            job()
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Gives the job to an idle thread, or to a new one while there are not too many."""
-        with self.counter_mutex:
-            self.n_open += 1  # given to the threads and not done
-            is_short = self.n_threads < min(self.n_open, MAX_THREADS)
-            self.n_threads += is_short
-        self.jobs.put(job)
-        if is_short:
-            self.start_thread(self.work)
-
-    def start_thread(self, run: Callable[[], None]) -> None:
-        """Starts a thread that does not outlive the main one."""
-        import threading
-
-        threading.Thread(target=run, daemon=True).start()
-
-    def work(self) -> None:
-        """A thread's life: one job after another."""
-        while True:
-            self.jobs.get()()
-            with self.counter_mutex:
-                self.n_open -= 1
+    # threads
 
     def write(self) -> None:
         """The writing thread's life: one job after another, in the order they came."""
@@ -7470,10 +7291,9 @@ class Server:
             self.wake.wait()
             self.wake.clear()
             time.sleep(0.05)
-            if self.n_active and len(self.store.uses) < 64:
+            if self.calls and len(self.store.uses) < 64:
                 self.wake.set()
                 continue
-            self.is_busy = True
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
                 if is_behind(self.store.places):
@@ -7485,54 +7305,57 @@ class Server:
                     self.wake.set()
             except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-            finally:
-                self.is_busy = False
 
     def give_way(self) -> None:
         """Lets calls go first while the index is being merged."""
         deadline_s = time.monotonic() + 0.05
-        while self.n_active and time.monotonic() < deadline_s:
+        while self.calls and time.monotonic() < deadline_s:
             time.sleep(0.002)
 
     # the loop
 
-    def receive(self, line: bytes) -> None:
+    def receive(self, line: bytearray) -> None:
         """Takes one line from the client."""
         if not line.strip():
-            return
+            return None
         try:
-            message = json.loads(line.decode("utf-8"), parse_constant=refuse_constant)
+            message = json.loads(line.decode("utf-8-sig"), parse_constant=int)  # which takes no NaN or Infinity
         except (ValueError, RecursionError):
-            return self.send(self.reply({}, error=RpcError(-32700, "not JSON")))
+            return self.refuse(-32700, "not JSON")
         if isinstance(message, list):
-            return self.receive_batch(message)
-        return self.handle(message, self.deliver)
+            return self.refuse(-32600, "no protocol version that is spoken here has batches; send one message per line")
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            return self.refuse(-32600, "not a JSON-RPC 2.0 message")
+        params = message.get("params") or {}
+        if "method" not in message:  # an answer to a request we never send
+            return None if "result" in message or "error" in message else self.refuse(-32600, "no method")
+        if "id" not in message:
+            if message["method"] == "notifications/cancelled" and isinstance(params, dict):
+                for call, known in list(self.calls.items()):
+                    call.is_cancelled |= known == params.get("requestId")
+            return None
+        if not isinstance(message["method"], str) or not is_usable_id(message["id"]):
+            return self.refuse(-32600, "method must be a string, id a string or a number")
+        if message["method"] == "tools/call" and isinstance(params, dict):
+            return self.start_call(message, params)
+        return self.answer(message, params)
 
-    def receive_batch(self, messages: list[Any]) -> None:
-        """Answers a batch with one array; batches exist in 2025-03-26 only."""
-        if self.legacy_version != "2025-03-26" or not messages:
-            return self.send(self.reply({}, error=RpcError(-32600, "batches are not part of this protocol version")))
-        import threading
-
-        mutex, responses, left = threading.Lock(), [], [len(messages)]
-
-        def deliver(response: Record | None) -> None:
-            with mutex:
-                responses.extend([response] if response else [])
-                left[0] -= 1
-                if left[0] == 0 and responses:
-                    self.send(responses)
-
-        for message in messages:
-            if is_request(message) and message["method"] == "initialize":
-                deliver(self.reply(message, error=RpcError(-32600, "initialize cannot be part of a batch")))
-            else:
-                self.handle(message, deliver)
-        return None
+    def take(self, part: bytes, unfinished: bytearray) -> None:
+        """Adds bytes to the unfinished line and receives the lines that are now whole."""
+        for i, piece in enumerate(part.split(b"\n")):
+            if i:
+                if len(unfinished) <= MAX_LINE_BYTES:
+                    self.receive(unfinished)
+                unfinished.clear()
+            if len(unfinished) <= MAX_LINE_BYTES < len(unfinished) + len(piece):
+                self.refuse(-32600, f"a message may have {MAX_LINE_BYTES:,} bytes at most")
+            unfinished += piece
+            del unfinished[MAX_LINE_BYTES + 1 :]  # it was refused; what is still to come of it is passed over
 
     def serve(self) -> int:
         """Runs until the client closes stdin or sends SIGINT or SIGTERM; the exit code."""
         import select
+        import threading
 
         # Only JSON-RPC may reach the client, so stdout now means stderr for everyone but `send`.
         self.wire = os.dup(1)
@@ -7541,64 +7364,27 @@ class Server:
         wake_in, wake_out = os.pipe()
         os.set_blocking(wake_out, False)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
-        for number in END_SIGNALS:
-            signal.signal(number, (lambda *_: os._exit(0)) if self.inline else (lambda *_: self.end(0.0)))
-        if not self.inline:
-            self.start_thread(self.write)
-            self.start_thread(self.keep_house)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)  # blocked by start_anew
-        received: list[bytes] = []
-        idle_s: float | None = None
+        for number in (2, 15):  # SIGINT, SIGTERM
+            signal.signal(number, lambda *_: self.end())
+        for life in (self.write, self.keep_house):
+            threading.Thread(target=life, daemon=True).start()
+        unfinished = bytearray()
         while True:
-            ready, _, _ = select.select([0, wake_in], [], [], idle_s)
-            if not ready:
-                idle_s = min(2 * idle_s, 60.0) if idle_s and self.is_occupied() else None
-                if not idle_s and not any(received):
-                    self.start_anew()  # one try; the next message brings another
+            ready, _, _ = select.select([0, wake_in], [], [])
             if wake_in in ready:  # the system gave a signal to another thread; its handler runs in this one, now
                 os.read(wake_in, 64)
-            if 0 not in ready:
-                continue
-            part = os.read(0, 1 << 16)
-            if not part:
-                self.receive(b"".join(received))
-                return self.end(DRAIN_S)
-            self.take(part, received)
-            idle_s = ANEW_AFTER_S if IS_SCRIPT and not self.inline else None
+            if 0 in ready:
+                part = os.read(0, 1 << 16)
+                self.take(part or b"\n", unfinished)
+                if not part:
+                    break
+        until_s = time.monotonic() + DRAIN_S
+        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+            time.sleep(0.002)
+        return self.end()
 
-    def is_occupied(self) -> bool:
-        """Whether anything at all is going on or waits to be done."""
-        return bool(self.n_active or self.is_busy or self.store.uses or self.workers or not self.jobs.empty())
-
-    def start_anew(self) -> None:
-        """Replaces this process by one that imported rlm, to give back what Python keeps for a script.
-
-        Same process id, same pipes; what the client sends meanwhile waits in the pipe, and signals wait too. Only while
-        nothing is going on.
-        """
-        signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
-        os.dup2(self.wire, 1)
-        command = imported_command(["serve", "--resume", self.legacy_version])
-        try:
-            os.execv(command[0], command)
-        except OSError:  # the interpreter has gone; stay as we are
-            os.dup2(2, 1)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
-
-    def take(self, part: bytes, received: list[bytes]) -> None:
-        """Adds bytes to the unfinished line and handles those lines that are now whole."""
-        lines = part.split(b"\n")
-        for line in lines[:-1]:
-            received.append(line)
-            whole, received[:] = b"".join(received), []
-            self.receive(whole)
-        received.append(lines[-1])
-        if sum(map(len, received)) > MAX_LINE_BYTES:
-            self.send(self.reply({}, error=RpcError(-32600, f"a message may have {MAX_LINE_BYTES:,} bytes at most")))
-            received[:] = [b"\0"]  # what is still to come of it will not parse
-
-    def end(self, drain_s: float) -> int:
-        """Waits a moment for running calls, records accesses, and ends the process without waiting for threads.
+    def end(self) -> int:
+        """Records accesses and ends the process without waiting for threads.
 
         Also called by a signal's handler, which may interrupt the main thread anywhere (when it waits for a client that
         does not read, say), and by whoever finds that the client has gone.
@@ -7606,11 +7392,8 @@ class Server:
         if self.is_ending:
             return 0
         self.is_ending = True
-        deadline_s = time.monotonic() + drain_s
-        while self.n_active and time.monotonic() < deadline_s:
-            time.sleep(0.002)
-        for worker in list(self.workers):
-            worker.process.kill()
+        for process in list(self.searches):
+            process.kill()
         try:
             if self.store.uses and self.store.write_mutex.acquire(timeout=0.02):
                 self.store.flush_uses(0.02)
@@ -12477,7 +12260,7 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         print_out(answer.verbatim, end="")
         sys.stdout.flush()
         if sys.stdout.isatty():
-            print_note(answer.text)
+            print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
     else:
         print_out(answer.text)
 
@@ -12561,12 +12344,7 @@ def add_install_arguments(parser: Any, name: str) -> None:
 
 def add_command_arguments(parser: Any, name: str) -> None:
     """The arguments of a command that is no tool."""
-    if name == "serve":
-        import argparse
-
-        parser.add_argument("--inline", action="store_true", help=argparse.SUPPRESS)
-        parser.add_argument("--resume", help=argparse.SUPPRESS)
-    elif name == "import":
+    if name == "import":
         parser.add_argument("path", metavar="PATH", nargs="?", default="",
                             help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
         parser.add_argument("--project", default="", help="the project of items that name none")
@@ -12741,7 +12519,7 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     else:
         answer = run_tool(call, made.name, arguments)
     print_answer(answer, options.json)
-    return 0
+    return int(answer.is_empty)
 
 
 def print_refused(refused: Sequence[str]) -> None:
@@ -13256,7 +13034,7 @@ def serve_command(call: Call, options: Any) -> int:
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    return Server(call.store.places, options.inline, options.resume or "", file_away).serve()
+    return Server(call.store.places, file_away).serve()
 
 
 COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
@@ -13309,7 +13087,7 @@ class PlainOptions:
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
-    call.progress = terminal_progress()
+    call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
     code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
@@ -13342,7 +13120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
         return code
     except RlmError as error:
-        print_note(f"rlm: {error}")
+        print_note(f"rlm: {in_shell(str(error))}")
         return error.exit_code
     except BrokenPipeError:  # the reader has seen enough
         give_up_output()
@@ -13362,4 +13140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"] and __spec__ is None:
+        # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
+        tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
     sys.exit(main())
