@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     Edit = Callable[[Record], None]  # changes what a file of the client holds
     Change = Callable[[bytes], bytes | None]  # a file's bytes -> its new ones, None for no file
     State = dict[str, Any]  # what is kept of a transcript between two readings, see Transcript.state
-    Mark = tuple[int, int, str, dict[str, list[str]]]  # a place between two blocks, see Transcript.mark
+    Mark = State  # a place between two blocks, see Transcript.mark
     Piece = tuple[str, "ToolCall | None"]  # a stretch of a turn's text, and the tool call that it tells of
 else:
     class Later:
@@ -6951,7 +6951,7 @@ def rlm_status(call: Call) -> Answer:
             "transcript_bytes": folder_bytes(places.transcripts()),
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
-            "semantic": None,
+            "damaged_transcript_lines": n_damaged_lines(places), "semantic": None,
         }
     lines = [
         f"rlm {data['version']} · {data['memory']}",
@@ -6964,7 +6964,8 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else ""),
+        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
     return Answer("\n".join(lines), data)
@@ -7429,11 +7430,15 @@ USER_WORDS_CHARS = 1_000
 # Calls without a result that are carried over; a client runs some 20 at once at most.
 MAX_PENDING = 64
 MAX_FILES, MAX_COMMANDS, MAX_ERRORS = 200, 50, 20
+# Places in a damaged line at which a whole record is looked for in vain, and words of the user that wait to be sent.
+MAX_RECORD_TRIES, MAX_QUEUED = 100, 20
 
 # Every line that can matter holds one of these, wherever its "type" stands. Within strings the quotes are escaped, so
 # that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
 MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "assistant"', b'"queued_command"',
-         b'"local_command"')
+         b'"local_command"', b'"queue-operation"')
+# Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
+DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
 # Put into the user's text by the client and by hooks.
 NOISE_TAGS = ("system-reminder", "user-prompt-submit-hook", "ide_opened_file", "ide_diagnostics",
               "local-command-caveat", "local-command-stdout", "local-command-stderr")
@@ -7464,21 +7469,62 @@ def may_matter(line: bytes) -> bool:
     return False
 
 
+def string_in(entry: Mapping[str, object], key: str) -> str:
+    """The field when it is a string, "" otherwise."""
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def without_halves(value: Any) -> Any:
+    """The value without half characters, which an escape can be, and which no file can hold."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
+
+
 def parsed_line(line: bytes) -> Entry | None:
     """The JSON object on the line without half characters, None when there is none."""
     try:
         entry = json.loads(line.decode("utf-8", "replace"))
-        if b"\\ud" in line or b"\\uD" in line:  # an escape can be half a character, which no file can hold
-            entry = json.loads(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
+        if b"\\ud" in line or b"\\uD" in line:
+            entry = without_halves(entry)
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 
 
-def string_in(entry: Mapping[str, object], key: str) -> str:
-    """The field when it is a string, "" otherwise."""
-    value = entry.get(key)
-    return value if isinstance(value, str) else ""
+def mended_entry(line: bytes) -> Entry | None:
+    """The object of a damaged line: its last whole record, with DAMAGED and BESIDE; None for a blank line.
+
+    A writer that was killed leaves half a record, or zeros, and the next one goes on behind them.
+    """
+    text = line.decode("utf-8", "replace").strip("\ufeff \t\r\n")
+    if not text:
+        return None
+    # No control character is too much for it, nor a number that Python would refuse.
+    decoder = json.JSONDecoder(strict=False, parse_int=lambda digits: int(digits) if len(digits) < 1000 else 0)
+    records: list[Entry] = []
+    at = end = n_tries = 0
+    is_damaged = False
+    while 0 <= (at := text.find("{", at)) and n_tries < MAX_RECORD_TRIES:
+        try:
+            value, after = decoder.raw_decode(text, at)
+            value = without_halves(value)
+        except (ValueError, RecursionError):
+            n_tries += 1
+            at += 1
+            continue
+        if string_in(value, "sessionId") or string_in(value, "uuid"):  # else an object within the torn record
+            is_damaged = is_damaged or bool(text[end:at].strip("\ufeff \t\r\n"))
+            records.append(value)
+            end = after
+        at = after
+    entry = {**records[-1], BESIDE: records[:-1]} if records else {}
+    return {**entry, DAMAGED: is_damaged or end < len(text)}
+
+
+def record_on(line: bytes) -> Entry | None:
+    """The object on a transcript's line, also on one that is damaged; None on a blank one."""
+    entry = parsed_line(line)
+    return mended_entry(line) if entry is None else entry
 
 
 def first_cwd(data: bytes) -> str:
@@ -7504,6 +7550,8 @@ def line_key(entry: Entry) -> bytes:
     """The identity of a line, the same in every file that repeats it; b"" when it has none."""
     # A branched session numbers its lines anew, and says where each one is from.
     uuid = string_in(dict_in(entry, "forkedFrom"), "messageUuid") or string_in(entry, "uuid")
+    if not uuid and entry.get("type") == "queue-operation":
+        uuid = " ".join(string_in(entry, key) for key in ("timestamp", "operation", "content"))
     return uuid_key(uuid) if uuid else b""
 
 
@@ -7662,13 +7710,14 @@ def served_result(block: Entry) -> Entry:
     return {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
 
 
-def without_colours(text: str) -> str:
-    """The text without the terminal's escape sequences."""
-    if "\x1b" not in text:
-        return text
-    import re
+# Strings for the terminal (titles, links) with their end, other sequences, and what is left of those that were cut.
+ESCAPES = (r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+           r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x1b\x80-\x84\x86-\x9f]")
 
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", "", text)
+
+def without_escapes(text: str) -> str:
+    """The text without the terminal's escape sequences."""
+    return PATTERNS[ESCAPES].sub("", text) if "\x1b" in text or not text.isascii() else text
 
 
 def size_note(text: str) -> str:
@@ -7680,11 +7729,11 @@ def excerpt(text: str) -> str:
     """The first and the last line of a text, cut, and its size when that is not all of it."""
     text = text.strip()
     first, more, _ = text[: 40 * EXCERPT_CHARS].partition("\n")
-    shown = one_line(without_colours(first), EXCERPT_CHARS)
+    shown = one_line(without_escapes(first), EXCERPT_CHARS)
     if not more:
         return shown if len(text) <= EXCERPT_CHARS else f"{shown} [{size_text(len(text.encode('utf-8')))}]"
     last = text[-40 * EXCERPT_CHARS :].rpartition("\n")[2]
-    return f"{shown} … {one_line(without_colours(last), EXCERPT_CHARS)} {size_note(text)}"
+    return f"{shown} … {one_line(without_escapes(last), EXCERPT_CHARS)} {size_note(text)}"
 
 
 def failure(text: str) -> str:
@@ -7706,7 +7755,7 @@ def failure(text: str) -> str:
 def success(name: str, text: str) -> str:
     """The outcome of a call that worked."""
     if name == "AskUserQuestion":
-        return f"answered: {one_line(without_colours(text), USER_WORDS_CHARS)}"
+        return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
     if name in CHANGING_TOOLS or not text.strip():
         return "ok"
     if name in QUIET_TOOLS:
@@ -7808,6 +7857,24 @@ def turn_text(turn: Turn) -> str:
     return "".join(text for text, _ in turn_pieces(turn)).rstrip("\n")
 
 
+def add_words(turn: Turn, text: str) -> None:
+    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
+    start = text.lstrip()
+    if start.startswith(INTERRUPTED):
+        turn.parts.append(("note", "- interrupted by the user"))
+    elif start.startswith("<task-notification>"):
+        told = tag_value(text, "summary") or tag_value(text, "status")
+        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
+    elif start.startswith("<bash-input>"):
+        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
+    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
+        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
+        for call in turn.calls()[-1:]:
+            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
+    else:
+        turn.parts.append(("user", text))
+
+
 def unchanged(text: str) -> str:
     """The text itself."""
     return text
@@ -7815,14 +7882,14 @@ def unchanged(text: str) -> str:
 
 def telling_entry(line: bytes) -> Entry | None:
     """The object on a line that can matter, None on any other."""
-    return parsed_line(line) if may_matter(line) else None
+    return record_on(line) if may_matter(line) else None
 
 
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
     __slots__ = ("offset", "first", "prompt", "pending", "seen", "keys", "entry_of", "main", "sides", "lanes",
-                 "calls")
+                 "calls", "n_damaged", "queued", "n_sent")
 
     def __init__(self, state: State | None = None, known: Iterable[bytes] = (),
                  entry_of: Callable[[bytes], Entry | None] = telling_entry) -> None:
@@ -7833,6 +7900,11 @@ class Transcript:
         self.prompt = string_in(state, "prompt")  # the running prompt on one line, for turns that are continued
         # Calls without a result in blocks before this one: name, what and path by id.
         self.pending = {k: v for k, v in pending.items() if isinstance(v, list) and len(v) == 3}
+        n_damaged, n_sent, queued = state.get("damaged"), state.get("n_sent"), dict_in(state, "queued")
+        self.n_damaged = n_damaged if type(n_damaged) is int else 0  # lines of which something is lost
+        # What the user wrote while Claude worked and did not come as a message yet: text -> whether a turn holds it.
+        self.queued = {text: is_told is True for text, is_told in queued.items()}
+        self.n_sent = n_sent if type(n_sent) is int else 0  # how many of these the client says it took
         self.keys = unpacked_keys(state.get("seen"))  # of the lines read so far
         self.seen = {*known, *self.keys}
         self.entry_of = entry_of  # a line -> its object, None when it cannot matter
@@ -7842,17 +7914,50 @@ class Transcript:
         self.calls: dict[str, ToolCall] = {}  # of the open block, by id
 
     def mark(self) -> Mark:
-        """The place before the current line, at which no block is open."""
-        return self.offset, len(self.keys), self.prompt, dict(self.pending)
+        """The place before the current line, at which no block is open, as a state that has no "seen" yet."""
+        return {"v": 1, "offset": self.offset, "first": self.first, "prompt": self.prompt, "n_keys": len(self.keys),
+                "pending": dict(self.pending), "damaged": self.n_damaged, "queued": dict(self.queued),
+                "n_sent": self.n_sent}
 
     def state(self, mark: Mark) -> State:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
-        offset, n_keys, prompt, pending = mark
-        return {"v": 1, "offset": offset, "first": self.first, "prompt": prompt, "pending": pending,
-                "seen": packed_keys(self.keys[:n_keys])}
+        return {**without_keys(mark, "n_keys"), "first": self.first, "seen": packed_keys(self.keys[: mark["n_keys"]])}
 
-    def close(self) -> list[Turn]:
+    def queue(self, entry: Entry) -> None:
+        """Takes note of what the client did with words that wait to be sent."""
+        if entry.get("operation") == "enqueue":
+            if text := user_text(entry.get("content")).strip():
+                self.queued.setdefault(text, False)
+        else:  # dequeue, remove, popAll: sent as a message or an attachment, given back to the user, or lost
+            self.n_sent += len(self.queued) if entry.get("operation") == "popAll" else 1
+        for text in list(self.queued)[:-MAX_QUEUED]:
+            del self.queued[text]
+
+    def arrived(self, said: str) -> bool:
+        """Takes queued words off the queue that came with this text; whether it is one that a turn holds already."""
+        whole = f"\n{said}\n"
+        came = [self.queued.pop(text) for text in list(self.queued) if f"\n{text}\n" in whole]
+        self.n_sent -= len(came)
+        return any(came)
+
+    def add_queued(self, is_end: bool) -> None:
+        """Adds words to the turn that the client took from the queue, at the end all, and that did not come else."""
+        turn = self.main
+        if turn is None or turn.kind == "summary":
+            return
+        texts = list(self.queued)
+        gone = texts[: max(0, self.n_sent)]
+        for text in texts if is_end else gone:
+            if not self.queued[text]:
+                add_words(turn, text)
+                self.queued[text] = True
+        for text in gone:
+            del self.queued[text]
+        self.n_sent -= len(gone)
+
+    def close(self, is_end: bool = False) -> list[Turn]:
         """The turns of the block that was open, which ends before the current line."""
+        self.add_queued(is_end)
         # A result of a call that nobody knows may have opened a turn in which nothing is said.
         opened = [self.main, *self.sides] if self.main else self.sides
         turns = [turn for turn in opened if turn.parts or not turn.is_continued]
@@ -7886,7 +7991,7 @@ def is_said_by_client(entry: Entry) -> bool:
 
 
 def entry_kind(entry: Entry) -> str:
-    """What a line is: prompt, summary, results, assistant, queued, or "" for noise."""
+    """What a line is: prompt, summary, results, assistant, queued, queue, or "" for noise."""
     kind, content = entry.get("type"), dict_in(entry, "message").get("content")
     if kind == "assistant":
         kinds = [string_in(block, "type") for block in blocks_in(content)]
@@ -7898,6 +8003,8 @@ def entry_kind(entry: Entry) -> str:
     if kind == "system":
         is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
         return "prompt" if is_command else ""
+    if kind == "queue-operation":
+        return "queue" if entry.get("timestamp") else ""
     if kind != "user" or entry.get("isMeta") is True:
         return ""
     if entry.get("isCompactSummary") is True:
@@ -7914,7 +8021,7 @@ def first_entry(lines: Iterable[bytes]) -> Entry:
     """The first message of a transcript with these lines, {} when it has none yet."""
     for line in lines:
         entry = telling_entry(line)
-        if entry is not None and entry_kind(entry) and line_key(entry):
+        if entry is not None and entry_kind(entry) not in ("", "queue") and line_key(entry):
             return entry
     return {}
 
@@ -7989,24 +8096,6 @@ def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
             settle(reading.calls[string_in(block, "tool_use_id")], served_result(block), None)
 
 
-def add_words(turn: Turn, text: str) -> None:
-    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
-    start = text.lstrip()
-    if start.startswith(INTERRUPTED):
-        turn.parts.append(("note", "- interrupted by the user"))
-    elif start.startswith("<task-notification>"):
-        told = tag_value(text, "summary") or tag_value(text, "status")
-        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
-    elif start.startswith("<bash-input>"):
-        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
-    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
-        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
-        for call in turn.calls()[-1:]:
-            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
-    else:
-        turn.parts.append(("user", text))
-
-
 def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
     """Adds the outcome of tool calls to them, also of calls in an earlier block."""
     content = dict_in(entry, "message").get("content")
@@ -8022,74 +8111,89 @@ def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
         if call is not None:
             settle(call, block, entry.get("toolUseResult"))
     said = user_text([b for b in blocks_in(content) if b.get("type") == "text"])
-    if said:
+    if said and not reading.arrived(said):
         add_words(turn, said)
 
 
-def queued_text(entry: Entry) -> str:
-    """What the user wrote while Claude worked, which the client keeps as an attachment; else the message's text."""
-    if entry.get("type") != "attachment":
-        return user_text(dict_in(entry, "message").get("content"))
-    return user_text(dict_in(entry, "attachment").get("prompt"))
+def user_words(entry: Entry) -> str:
+    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
+    if entry.get("type") == "attachment":
+        return user_text(dict_in(entry, "attachment").get("prompt"))
+    raw = string_in(entry, "content") if entry.get("type") == "system" \
+        else user_text(dict_in(entry, "message").get("content"))
+    return slash_command(raw) or raw
 
 
-def add_entry(reading: Transcript, entry: Entry, kind: str) -> None:
-    """Adds a line that is no noise to its turn."""
-    content = dict_in(entry, "message").get("content")
+def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
+    """Adds a line that is no noise to its turn; *said* is what the user wrote."""
     if kind == "prompt":
-        raw = string_in(entry, "content") if entry.get("type") == "system" else user_text(content)
-        turn_for(reading, entry, slash_command(raw) or raw)
+        turn_for(reading, entry, said)
     elif kind == "summary":
         reading.main = Turn("summary", "", "", is_continued=False)
         reading.main.stamp(entry)
-        reading.main.parts.append(("summary", user_text(content)))
+        reading.main.parts.append(("summary", said))
     elif kind == "assistant":
-        add_assistant(reading, turn_for(reading, entry, None), content)
+        add_assistant(reading, turn_for(reading, entry, None), dict_in(entry, "message").get("content"))
     elif kind == "results":
         add_results(reading, turn_for(reading, entry, None), entry)
-    elif queued_text(entry):
-        add_words(turn_for(reading, entry, None), queued_text(entry))
+    elif kind == "queue":
+        reading.queue(entry)
+    elif said:
+        add_words(turn_for(reading, entry, None), said)
 
 
-def note_repeat(reading: Transcript, entry: Entry, key: bytes) -> bool:
+def note_repeat(reading: Transcript, entry: Entry, kind: str, key: bytes, said: str) -> bool:
     """Whether the line was read before, here or in the session that this one was resumed or branched from.
 
     Notes the first line's key, and the prompt of a line that is a repeat.
     """
-    reading.first = reading.first or key.hex()
+    if kind != "queue":
+        reading.first = reading.first or key.hex()
     if not key or key not in reading.seen:
         return False
-    if entry.get("type") == "user" and reading.main is None and not reading.sides and entry_kind(entry) == "prompt":
-        # What the resumed session goes on with may be the rest of this turn.
-        raw = user_text(dict_in(entry, "message").get("content"))
-        reading.prompt = one_line(slash_command(raw) or raw, ARGUMENT_CHARS)
+    if entry.get("type") == "user" and reading.main is None and not reading.sides and kind == "prompt":
+        reading.prompt = one_line(said, ARGUMENT_CHARS)  # what the session goes on with may be the rest of this turn
     return True
+
+
+def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
+    """Adds a record to its turn when it was not read before; the turns that end before it."""
+    kind, closed = entry_kind(entry), []
+    if not kind:
+        return []
+    key, said = line_key(entry), user_words(entry) if kind in ("prompt", "summary", "queued") else ""
+    is_told = kind in ("prompt", "queued") and bool(reading.queued) and reading.arrived(said)
+    if note_repeat(reading, entry, kind, key, said):
+        return []
+    if begins_block(reading, entry, kind):
+        closed = reading.close()
+    if key:
+        reading.keys.append(key)
+        reading.seen.add(key)
+    if kind != "queued" or not is_told:
+        add_entry(reading, entry, kind, said)
+    return closed
 
 
 def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, final: bool = True) -> Iterator[Turn]:
     """The turns in order of their prompts, a block at a time; the last block only when *final*.
 
-    The lines have their line ends and begin at `reading.offset`; a last one without is not read. Nothing is raised,
-    whatever they hold.
+    The lines have their line ends and begin at `reading.offset`; a last one without is read when it is whole. Nothing
+    is raised, whatever they hold.
     """
     reading = reading or Transcript()
     for line in lines:
-        if not line.endswith(b"\n"):  # being written at this moment
+        if not line.endswith(b"\n") and parsed_line(line) is None:  # being written at this moment
             break
         entry = reading.entry_of(line)
-        kind = entry_kind(entry) if entry is not None else ""
-        if entry is not None and kind:
-            key = line_key(entry)
-            if not note_repeat(reading, entry, key):
-                if begins_block(reading, entry, kind):
-                    yield from reading.close()
-                if key:
-                    reading.keys.append(key)
-                    reading.seen.add(key)
-                add_entry(reading, entry, kind)
+        if entry is not None:
+            beside = entry.get(BESIDE)
+            for record in (*blocks_in(beside), entry) if beside else (entry,):
+                yield from add_record(reading, record)
+            reading.n_damaged += entry.get(DAMAGED) is True
         reading.offset += len(line)
     if final:
-        yield from reading.close()
+        yield from reading.close(is_end=True)
 
 
 # -- chunks ----------------------------------------------------------------------------------
@@ -8499,7 +8603,7 @@ def session_of(name: str) -> str:
     return name.partition("~")[0].partition(".")[0]
 
 
-STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids")
+STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids", "damaged")
 STATE_LISTS = ("ids", "heads", "told", "relatives")
 STATE_TAILS = ("tail", "kept_tail")
 
@@ -8588,6 +8692,8 @@ def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) ->
         file.seek(offset)
         data = file.read(n_bytes)
         end = data.rfind(b"\n") + 1
+        if len(data) < n_bytes and data.endswith(b"}"):  # the file's last line may be whole without its end
+            return data
         if end or len(data) < n_bytes:
             return data[:end]
         rest = file.readline(longest)  # the one line that is longer, and nothing behind it
@@ -8596,7 +8702,8 @@ def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) ->
 
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
-    return [line + b"\n" for line in data.split(b"\n")[:-1]]
+    *lines, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in lines), *([rest] if rest else ())]
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
@@ -8604,7 +8711,7 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     entry = parsed_line(line)
     if entry is None:
         text, end, _ = line.decode("utf-8", "surrogateescape").partition("\n")  # <private> would take the end along
-        return (redact(text) + end).encode("utf-8", "surrogateescape"), None
+        return (redact(text) + end).encode("utf-8", "surrogateescape"), redact_value(mended_entry(line))
     clean = redact_value(entry)
     if clean is entry:
         return line, entry
@@ -8742,7 +8849,7 @@ class Keeper:
             state["erased"] = True
         if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
             return b"", None
-        return clean, entry if may_matter(line) else None
+        return clean, entry
 
     def rows(self, lines: Sequence[bytes], state: State) -> list[tuple[bytes, Entry | None]]:
         """`row` of each line; of all of them once more when one shows that something was erased from among them."""
@@ -8847,7 +8954,7 @@ class Keeper:
         state = {"v": 1, "offset": 0, "kept": 0, "n_packed": 0, "ids": [], "n_ids": 0, "heads": [], "told": [],
                  "path": "", "tail": [], **state, **({} if is_spooled else {"path": redact(path)})}
         state.setdefault("kept_tail", state["tail"] if state["kept"] == state["offset"] else [])
-        again = {"offset": 0, "pending": {}, "prompt": "", "tail": []}
+        again = {"offset": 0, "pending": {}, "prompt": "", "tail": [], "damaged": 0, "queued": {}, "n_sent": 0}
         if state["offset"] < base:  # the state was lost, and the rest of the file is not here
             state.update(again, offset=base)
         elif file_size(path) + base < state["offset"]:  # an older version: the copy has more, and stays
@@ -9051,7 +9158,7 @@ def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
         return rewrite_copy(places, name, lambda line: redacted_line(line)[0], dry_run=dry_run)
 
 
-TOLD = ("prompt", "pending", "heads", "path", "root")  # what a state quotes of its transcript
+TOLD = ("prompt", "pending", "queued", "heads", "path", "root")  # what a state quotes of its transcript
 
 
 def scrub_state(places: Places, name: str, *, dry_run: bool) -> int:
@@ -9344,7 +9451,8 @@ def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     if state:
         ids = [doc_id for doc_id in state.get("ids", []) if doc_id not in erased.ids]
         n_ids = state.get("n_ids", 0) - len(state.get("ids", [])) + len(ids)
-        clean = {**state, "erased": True, "prompt": "", "pending": {}, "heads": [], "ids": ids, "n_ids": n_ids}
+        clean = {**state, "erased": True, "prompt": "", "pending": {}, "queued": {}, "heads": [],
+                 "ids": ids, "n_ids": n_ids}
         if clean != state:
             save_state(places, name, clean, changed_ns(places.reading(name)))
 
@@ -12552,8 +12660,10 @@ def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
     print_refused(done.refused)
     text = f"Imported {counted(done.n_new, 'chunk')} from {counted(len(unsaved), 'transcript')}; " \
         f"{done.n_known:,} had nothing new."
+    n_damaged = n_damaged_lines(call.store.places)
+    text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
     print_answer(Answer(text, {"new": done.n_new, "transcripts": len(unsaved), "unchanged": done.n_known,
-                               "refused": done.refused}), options.json)
+                               "refused": done.refused, "damaged_lines": n_damaged}), options.json)
     return 1 if done.refused else 0
 
 
