@@ -1192,55 +1192,48 @@ def gzip_member(lines: Sequence[bytes], level: int = 6) -> bytes:
     return gzip.compress(b"".join(lines), level, mtime=0)
 
 
-def inflated(path: str, offset: int, max_bytes: int, form: int = 31, n_block: int = 1 << 16) -> tuple[bytes, int, str]:
-    """What is packed at *offset*, the offset behind it, and why it is not all, "" when it is. *form* is zlib's wbits.
+def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int, str]:
+    """What the gzip member at *offset* holds, the offset behind it, and what is wrong with it, "" when nothing is.
 
-    A bomb that unpacks to more than *max_bytes* gives nothing, so that it cannot fill the memory.
+    A damaged one holds what stands before the damage; what comes of the damage itself may follow. A bomb that unpacks
+    to more than *max_bytes* holds nothing, so that it cannot fill the memory.
     """
     import zlib
 
-    inflate, data, end, problem = zlib.decompressobj(form), bytearray(), offset, ""
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            while not inflate.eof and not problem:
-                block = file.read(n_block)
-                end, problem = end + len(block), "" if block else "is cut off"
-                data += inflate.decompress(block, max_bytes - len(data) + 1)
-                if len(data) > max_bytes:
-                    data, problem = bytearray(), f"unpacks to over {max_bytes:,} bytes"
-    except (OSError, zlib.error) as error:
-        problem = f"cannot be read ({error})"
-    problem = problem and f"{path}: the archive member at byte {offset} {problem}"
-    return bytes(data), end - len(inflate.unused_data), problem
-
-
-def read_member(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
-    """What the gzip member at *offset* holds, and the offset behind it. Damaged when it is no whole one, or a bomb."""
-    data, end, problem = inflated(path, offset, max_bytes)
-    if problem:
-        raise Damaged(problem)
-    return data, end
-
-
-def salvaged_member(path: str, offset: int, max_bytes: int) -> bytes:
-    """What the damaged gzip member at *offset* holds before the damage; what comes of the damage itself may follow."""
-    # Byte by byte: zlib gives nothing of a block with an error in it. Header and check may be what is damaged.
-    return inflated(path, offset + 10, max_bytes, -15, 1)[0]
+    problem, end = "", offset
+    # The second time without header and check, and byte by byte: zlib gives nothing of a block with an error in it.
+    for form, n_header, n_block in ((31, 0, 1 << 16), (-15, 10, 1)):
+        inflate, data, why = zlib.decompressobj(form), bytearray(), ""
+        try:
+            with open(path, "rb") as file:
+                file.seek(offset + n_header)
+                while not inflate.eof and not why:
+                    block = file.read(n_block)
+                    why = "" if block else "is cut off"
+                    data += inflate.decompress(block, max_bytes - len(data) + 1)
+                    if len(data) > max_bytes:
+                        data, why = bytearray(), f"unpacks to over {max_bytes:,} bytes"
+                end = file.tell() - len(inflate.unused_data)
+        except (OSError, zlib.error) as error:
+            why = f"cannot be read ({error})"
+        problem = problem or (why and f"{path}: the archive member at byte {offset} {why}")
+        if not problem:
+            break
+    return bytes(data), end, problem
 
 
 def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
     """Every gzip member of the file: where it begins and ends, what it holds, what is wrong with it ("" if nothing).
 
-    A damaged one ends where the next begins that can be read, or partly; it holds what `salvaged_member` gives.
+    A damaged one ends where the next begins that can be read, or partly.
     """
     offset, whole = 0, b""
     while offset < file_size(path):
-        data, end, problem = inflated(path, offset, max_bytes)
+        data, end, problem = read_member(path, offset, max_bytes)
         if problem:
-            whole, data = whole or read_file(path), salvaged_member(path, offset, max_bytes)
+            whole = whole or read_file(path)
             starts = (found.start() for found in re.compile(GZIP_MAGIC).finditer(whole, offset + 1))
-            end = next((at for at in starts if salvaged_member(path, at, max_bytes).startswith(b'{"')), len(whole))
+            end = next((at for at in starts if read_member(path, at, max_bytes)[0].startswith(b'{"')), len(whole))
         yield offset, end, data, problem
         offset = end
 
@@ -1463,17 +1456,17 @@ class Log:
         for path, n_bytes, lost in [*files, *((self.places.archive(n), 0, 0) for n in self.manifest["archives"])]:
             size = file_size(path)
             lost = max(lost, n_bytes - size)
-            problem = "missing" if size < 0 else f"cut short by {counted(lost, 'byte')}" if lost > 0 else ""
+            problem = "missing" if size < 0 else f"cut short by {counted(lost, 'byte')}" if lost > 0 else \
+                "empty" if not size and path.endswith(".gz") else ""  # no archive is listed before it holds a text
             if problem:
                 yield {"file": os.path.basename(path), "problem": problem, "repairable": False}
 
     def archived_lines(self, place: int) -> list[bytes]:
         """The lines of the archive member that holds that place, of a damaged one those before the damage."""
         path, offset = self.places.archive(place >> 48), place >> 12 & (1 << 36) - 1
-        data, _, problem = inflated(path, offset, MEMBER_MAX_BYTES)
+        data, _, problem = read_member(path, offset, MEMBER_MAX_BYTES)
         if problem:
             self.check_current()
-            data = salvaged_member(path, offset, MEMBER_MAX_BYTES)
             if b"\n" not in data:
                 raise Damaged(problem)
         return data.split(b"\n")[:-1]
@@ -9130,7 +9123,9 @@ def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
     # What lies behind n_packed is being written, or was when its writer was killed; it will be written again.
     end = load_state(places, name, whole=False).get("n_packed") or file_size(path)
     while offset < end:
-        data, offset = read_member(path, offset, MAX_LINE)
+        data, offset, problem = read_member(path, offset, MAX_LINE)
+        if problem:
+            raise Damaged(problem)
         yield split_lines(data)
 
 
@@ -9206,12 +9201,9 @@ def readable_members(path: str) -> list[bytes]:
     """The members of a copy that can be read, as they are."""
     data, offset, found = read_file(path), 0, []
     while 0 <= offset < len(data):
-        try:
-            _, end = read_member(path, offset, MAX_LINE)
-            found.append(data[offset:end])
-            offset = end
-        except Damaged:
-            offset = data.find(GZIP_START, offset + 1)
+        _, end, problem = read_member(path, offset, MAX_LINE)
+        found += [] if problem else [data[offset:end]]
+        offset = data.find(GZIP_START, offset + 1) if problem else end
     return found
 
 

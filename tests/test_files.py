@@ -367,8 +367,8 @@ class MemberTest(Folder):
         groups = [self.LINES[:20], self.LINES[20:21], self.LINES[21:]]
         path, offset = self.write(*map(rlm.gzip_member, groups)), 0
         for group in groups:
-            data, offset = rlm.read_member(path, offset, 1 << 20)
-            self.assertEqual(data, b"".join(group))
+            data, offset, problem = rlm.read_member(path, offset, 1 << 20)
+            self.assertEqual((data, problem), (b"".join(group), ""))
         self.assertEqual(offset, os.path.getsize(path))
 
     def test_any_gzip_tool_reads_the_file(self) -> None:
@@ -379,7 +379,7 @@ class MemberTest(Folder):
     def test_a_member_larger_than_a_read_block_is_whole(self) -> None:
         noise = os.urandom(300_000)
         path = self.write(rlm.gzip_member([noise]), rlm.gzip_member(self.LINES))
-        data, after = rlm.read_member(path, 0, 1 << 20)
+        data, after, _ = rlm.read_member(path, 0, 1 << 20)
         self.assertEqual(data, noise)
         self.assertEqual(rlm.read_member(path, after, 1 << 20)[0], b"".join(self.LINES))
 
@@ -391,37 +391,34 @@ class MemberTest(Folder):
         self.assertLess(len(bomb), 200_000)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        with self.assertRaisesRegex(rlm.Damaged, "unpacks to over 1,048,576 bytes"):
-            rlm.read_member(path, 0, 1 << 20)
+        data, _, problem = rlm.read_member(path, 0, 1 << 20)
+        self.assertIn("unpacks to over 1,048,576 bytes", problem)
+        self.assertEqual(data, b"")
         self.assertLess(tracemalloc.get_traced_memory()[1], 8 << 20)
 
     def test_exactly_the_largest_member_is_read(self) -> None:
         path = self.write(rlm.gzip_member([bytes(1000)]))
         self.assertEqual(len(rlm.read_member(path, 0, 1000)[0]), 1000)
-        with self.assertRaises(rlm.Damaged):
-            rlm.read_member(path, 0, 999)
+        self.assertTrue(rlm.read_member(path, 0, 999)[2])
 
     def test_a_member_cut_at_any_byte_is_damaged(self) -> None:
         member = rlm.gzip_member(self.LINES[:3])
         for n_bytes in range(len(member)):
-            with self.assertRaises(rlm.Damaged):
-                rlm.read_member(self.write(member[:n_bytes]), 0, 1 << 20)
+            self.assertTrue(rlm.read_member(self.write(member[:n_bytes]), 0, 1 << 20)[2])
 
     def test_a_member_with_any_byte_changed_is_damaged_or_reads_the_same(self) -> None:
         member, n_damaged = rlm.gzip_member(self.LINES[:3]), 0
         for i in range(len(member)):
             path = self.write(member[:i], bytes([member[i] ^ 0x55]), member[i + 1:])
-            try:
-                self.assertEqual(rlm.read_member(path, 0, 1 << 20)[0], b"".join(self.LINES[:3]))
-            except rlm.Damaged:
-                n_damaged += 1
+            data, _, problem = rlm.read_member(path, 0, 1 << 20)
+            self.assertTrue(problem or data == b"".join(self.LINES[:3]))
+            n_damaged += bool(problem)
         self.assertGreater(n_damaged, len(member) - 12)  # a header's time and flags may be anything
 
     def test_what_is_not_there_is_damaged(self) -> None:
         path = self.write(rlm.gzip_member(self.LINES))
         for where, offset in ((path, 3), (path, 1 << 30), (self.path("nothing"), 0), (self.home, 0)):
-            with self.assertRaises(rlm.Damaged):
-                rlm.read_member(where, offset, 1 << 20)
+            self.assertTrue(rlm.read_member(where, offset, 1 << 20)[2])
 
 
 class SystemToolTest(TempHome):
