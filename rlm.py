@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     import signal
     import unicodedata
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     Record = dict[str, Any]  # one line of the log; the shapes are in section 4
     Item = dict[str, Any]  # one memory to import, see section 19
@@ -477,7 +477,7 @@ def setting(places: Places, key: str) -> Any:
     try:
         return checked_setting(key, changed[key]) if key in changed else SETTINGS[key][0]
     except UsageError as error:
-        raise UsageError(f"{places.config()}: {error}; `rlm.py config --unset {key}` mends it") from None
+        raise UsageError(f"{places.config()}: {error}; `rlm config --unset {key}` mends it") from None
 
 
 # -- names and paths that look equal ----------------------------------------
@@ -1275,7 +1275,7 @@ def load_manifest(path: str) -> Record:
         if not sound or check not in (None, manifest_check(manifest)):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Damaged(f"{path} is damaged; until the next write makes it anew, or `rlm.py verify --repair`, all log "
+        raise Damaged(f"{path} is damaged; until the next write makes it anew, or `rlm verify --repair`, all log "
                       "files are read") from None
     return dict(manifest)
 
@@ -2581,7 +2581,7 @@ def archived_record(log: Log, opened: dict[int, list[bytes]], doc: Doc) -> Recor
         opened[member] = log.archived_lines(member)
     record = decode_line(opened[member][line]) if line < len(opened[member]) else None
     if record is None or text_field(record, "id") != doc.id or not isinstance(record.get("text"), str):
-        raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm.py verify`")
+        raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm verify`")
     return record
 
 
@@ -2599,7 +2599,7 @@ def record_of(log: Log, opened: dict[int, list[bytes]], doc: Doc) -> Record:
             raise
     if is_whole:
         return record
-    raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm.py verify`")
+    raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm verify`")
 
 
 class View:
@@ -5268,7 +5268,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm import FILE` does"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5534,7 +5534,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & PURGED:
         raise NotFound(f"{doc.id} was {doc.kind}d; its text is gone")
     if doc.life.flags & FORGOTTEN and not dead:
-        raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
+        raise NotFound(f"{doc.id} was forgotten; `rlm forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
         raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
     return doc
@@ -5675,7 +5675,7 @@ class Rewrite:
 
     def refusal(self, what: str, option: str) -> Damaged:
         also = " --repair" * self.repair + " --accept" * self.accept
-        return Damaged(f"{what}; nothing was changed: put a backup back, or run `rlm.py verify{also} --{option}`")
+        return Damaged(f"{what}; nothing was changed: put a backup back, or run `rlm verify{also} --{option}`")
 
     def doc_of(self, record: Record) -> Doc | None:
         """The newest document with the record's id."""
@@ -6030,7 +6030,7 @@ def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) ->
         for path in map(view.log.places.archive, view.log.manifest["archives"]):
             for _, _, data, problem in members(path, MEMBER_MAX_BYTES):
                 if problem:
-                    raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
+                    raise Damaged(f"{problem}; `rlm verify --repair` goes on without it, then scrub again")
                 yield from data.splitlines(keepends=True)
 
     found: dict[str, int] = {}
@@ -6145,6 +6145,7 @@ MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have tho
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
+IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 rlm.py`, not imported or by -m
 
 
 class Answer:
@@ -6341,6 +6342,11 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
     return answer
 
 
+def as_typed(text: str) -> str:
+    """A text for a shell with `rlm …`, as this program was called: `python3 rlm.py …` from a folder."""
+    return re.sub(r"(?m)(^ *|[`|(] *)rlm(?= |$)", r"\1python3 rlm.py", text) if IS_SCRIPT else text
+
+
 def in_shell(message: str) -> str:
     """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
@@ -6351,7 +6357,7 @@ def in_shell(message: str) -> str:
         for param in made.params:
             typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
             message = message.replace(f"`{param.name}`", f"`{typed}`")
-    return message
+    return as_typed(message)
 
 
 # -- how memories look in an answer -----------------------------------------
@@ -6409,9 +6415,9 @@ def nothing_found(query: Query, project: str) -> str:
     view, nothing = query.view, f"Nothing matches {one_line(query.text, 80)!r}"
     hints = [missing_text(query.missing)] if query.missing else []
     if next(view.log.problems(), None):
-        hints.append("files of the memory are missing or cut short: `rlm.py verify` tells which")
+        hints.append("files of the memory are missing or cut short: `rlm verify` tells which")
     elif not any(view.alive_mask()):
-        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm.py import` fill it."
+        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm import` fill it."
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
@@ -6442,7 +6448,7 @@ def owner_fields(view: View, wanted: str) -> dict[str, str]:
     is_here = project.identity == here.identity
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
-                         "(`rlm.py config exclude`)")
+                         "(`rlm config exclude`)")
     return {"project": owner.name, "identity": owner.identity}
 
 
@@ -6522,7 +6528,7 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
             writer.records.clear()
     rows = []
     for doc, changes in changed:
-        done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
+        done = "is back" if undo else f"is forgotten; `rlm forget --undo {doc.id}` brings it back"
         unchanged = "was not forgotten" if undo else "was forgotten already"
         verb = "would be back" if undo else "would be forgotten"
         rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
@@ -6596,7 +6602,7 @@ def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str],
         f"{len(texts)}, from 1]"
     if shown == start:  # one line that is longer than an answer may be
         verbatim, shown = texts[start][:max_chars], start + 1
-        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm.py peek` in a shell shows all]"
+        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
     data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
@@ -6813,7 +6819,7 @@ def rlm_domains(call: Call) -> Answer:
         counts.setdefault(name, 0)
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     text = "\n".join(f"{name}: {counted(n, 'chunk')}" for name, n in rows)
-    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm.py config domains api,ui,docs`.")
+    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm config domains api,ui,docs`.")
     return Answer(text or nothing,
                   {"domains": [{"domain": name, "n_chunks": n} for name, n in rows]})
 
@@ -6957,7 +6963,7 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (" (`rlm verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
@@ -8583,8 +8589,9 @@ MAX_HEADS, HEAD_CHARS = 8, 200  # of summaries that PostCompact has stored alrea
 def transcript_name(path: str) -> str:
     """The name under which a transcript is kept: its session's, with the agent's for the one of a subagent."""
     folder, name = os.path.split(path[: -len(".jsonl")] if path.endswith(".jsonl") else path)
-    if os.path.basename(folder) == "subagents":
-        name = f"{os.path.basename(os.path.dirname(folder))}.{name}"
+    session, of_agent, below = folder.rpartition("/subagents")
+    if of_agent and below[:1] in ("", "/"):  # the client's workflows have folders of their own there
+        name = ".".join([os.path.basename(session), *below.split("/")[1:], name])
     is_plain = name.isascii() and len(name) <= 120 and name.translate({45: None, 46: None, 95: None}).isalnum()
     if is_plain and len(name) >= 36 and name.count("-") >= 4 and name[0] != ".":  # a UUID is one of its kind
         return name
@@ -9019,8 +9026,9 @@ def subagent_files(path: str) -> list[str]:
     """The transcripts of the subagents of a session's transcript."""
     if not path:
         return []
-    folder = os.path.join(path[: -len(".jsonl")], "subagents")
-    return [os.path.join(folder, stem + ".jsonl") for stem in stems(folder, ".jsonl")]
+    found = os.walk(os.path.join(path[: -len(".jsonl")], "subagents"))
+    return sorted(os.path.join(folder, name) for folder, _, names in found for name in names
+                  if name.endswith(".jsonl") and name != "journal.jsonl")  # that repeats what agents gave back
 
 
 def put_aside(places: Places, path: str) -> None:
@@ -9238,7 +9246,7 @@ def transcript_names(places: Places, wanted: str) -> list[str]:
     if len(exact) > 1:
         raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(exact[:5])}")
     if not exact:
-        raise NotFound(f"no transcript of a session {one_line(wanted, 80)!r} is kept; `rlm.py sessions` names sessions")
+        raise NotFound(f"no transcript of a session {one_line(wanted, 80)!r} is kept; `rlm sessions` names sessions")
     return [exact[0], *(name for name in names if name.startswith(exact[0] + "."))]
 
 
@@ -9335,7 +9343,7 @@ def session_named(view: View, wanted: str) -> str:
     known |= {view.doc(ordinal).session for ordinal in range(view.n_docs())}
     found = [wanted] if wanted in known else [session for session in known if session.startswith(wanted)]
     if len(found) != 1:
-        raise UsageError(f"{len(found)} sessions begin with {one_line(wanted, 80)!r}; `rlm.py sessions` names them")
+        raise UsageError(f"{len(found)} sessions begin with {one_line(wanted, 80)!r}; `rlm sessions` names them")
     return found[0]
 
 
@@ -9457,7 +9465,7 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
             with Lock(places.transcripts_lock(name)):
                 erase_from_transcript(places, name, erased)
         except Damaged as error:
-            failed.append(f"{error}; `rlm.py verify --repair` mends it")
+            failed.append(f"{error}; `rlm verify --repair` mends it")
         except (RlmError, OSError) as error:
             failed.append(f"transcript {name}: {error}")
     return failed
@@ -10612,11 +10620,6 @@ def episodes_folder(path: str) -> str:
     return ""
 
 
-def is_episodes(path: str) -> bool:
-    """Whether the folder is one of memrl or tempera, or the "episodes" in it."""
-    return bool(episodes_folder(path))
-
-
 def episode_errors(context: Mapping[str, Any]) -> list[str]:
     """The errors that were met, with what resolved them."""
     rows = context.get("errors_encountered")
@@ -10746,11 +10749,6 @@ def memory_folders(path: str) -> list[str]:
         return []
     own = [path] if os.path.basename(path) == "memory" else [os.path.join(path, "memory")]
     return [folder for folder in [*own, *below] if os.path.isdir(folder) and is_memory_folder(folder)]
-
-
-def is_auto_memory(path: str) -> bool:
-    """Whether the folder is one where Claude Code keeps its own memory of a project, or holds such a "memory"."""
-    return bool(memory_folders(path))
 
 
 def is_only_index(text: str, names: Collection[str]) -> bool:
@@ -10952,7 +10950,7 @@ def text_parts(text: str) -> list[str]:
 
 
 def item_of_line(line: bytes) -> Item:
-    """The item that a line of JSON describes: {"text": …} with optional fields, or a line of `rlm.py export`."""
+    """The item that a line of JSON describes: {"text": …} with optional fields, or a line of `rlm export`."""
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -11003,14 +11001,22 @@ def file_items(path: str, name: str) -> Iterator[Item]:
                "path": path}
 
 
-def folder_items(path: str) -> Iterator[Item]:
-    """The items of all text files below the folder, in order of their names; hidden ones and links are left out."""
+MADE_FOLDERS = ("node_modules", "__pycache__", "venv")  # what tools put there is nobody's text
+NOTE_SUFFIXES = (".md", ".txt", ".rst", ".org")
+
+
+def folder_items(path: str, taken: Collection[str] = ()) -> Iterator[Item]:
+    """The items of all text files below the folder, in order of their names; hidden ones and links are left out.
+
+    Of a folder in which those that are *taken* belong to another tool only notes, as it has files of its own.
+    """
     unread: list[OSError] = []
     for folder, folders, names in os.walk(path, onerror=unread.append):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in MADE_FOLDERS
+                            and os.path.join(folder, f) not in taken)
         for name in sorted(n for n in names if not n.startswith(".")):
             full = os.path.join(folder, name)
-            if os.path.isfile(full) and not os.path.islink(full):
+            if os.path.isfile(full) and not os.path.islink(full) and (not taken or name.endswith(NOTE_SUFFIXES)):
                 yield from file_items(full, plain(os.path.relpath(full, path)))
     yield from ({"kind": "damaged", "path": str(e.filename), "why": e.strerror or str(e)} for e in unread)
 
@@ -11056,7 +11062,7 @@ def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any],
     """Saves transcripts one after the other; tells of "read" bytes, "new" chunks, and what was "refused"."""
     for path in paths:
         try:
-            keeper.is_final = now() - os.path.getmtime(path) > QUIET_S  # the end of a running one is still moving
+            keeper.is_final = True  # who asks for it wants all of it; what a running one adds is its continuation
             saved = keeper.save(path, durable=False, tick=lambda n_bytes: tell("read", n_bytes))
             tell("new", len(saved.ids))
         except OSError as error:
@@ -11157,6 +11163,8 @@ def slug_items(places: Places, path: str) -> Iterator[Item]:
 
 def source_items(path: str) -> tuple[Iterator[Item], Project]:
     """The items at the path, and the project they belong to when they do not say. NotFound when nothing is there."""
+    from itertools import chain
+
     places = Places()
     here = current_project(places)
     if path == "-":
@@ -11172,11 +11180,12 @@ def source_items(path: str) -> tuple[Iterator[Item], Project]:
         if is_rlm_claude_store(full):  # its insights have no project; its folder is always called "context"
             there = project_at(places, full) if repository(full)[0] else Project(places, "default", [], "nothing")
             return read_rlm_claude_store(full), there
-        if is_episodes(full):
-            return episode_items(full), here
-        if is_auto_memory(full):
+        root, memories = episodes_folder(full), memory_folders(full)
+        days = [os.path.join(root, day) for day in listing(root) if is_day(day)] if root else []
+        if memories and (full in memories or f"{full}/".startswith(f"{Client().projects}/")):
             return slug_items(places, full), here
-        return folder_items(full), project_at(places, full)
+        return chain(episode_items(full) if root else (), slug_items(places, full),
+                     folder_items(full, {*days, *memories})), here if root or memories else project_at(places, full)
     if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")):
         return jsonl_items(full), here
     return file_items(full, os.path.basename(full)), here
@@ -12252,35 +12261,35 @@ def repair(places: Places) -> list[Step]:
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 EXAMPLES = {
     "serve": "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve",
-    "remember": 'rlm.py remember "We deploy on Fridays" --category decision --importance high',
-    "recall": "rlm.py recall deploy --category decision",
-    "forget": "rlm.py forget i-3f9a1c20\nrlm.py forget --undo i-3f9a1c20\n"
-              "rlm.py forget --erase --dry-run --session 3c57c232\nrlm.py forget --erase 2026-11-21_shop_001",
-    "chunk": "rlm.py chunk notes.md --tags keep,infra\nmake 2>&1 | rlm.py chunk - --chunk-type debug",
-    "peek": "rlm.py peek 2026-11-21_shop_001\nrlm.py peek 2026-11-21_shop_001:10-40",
-    "grep": "rlm.py grep ConnectionResetError\nrlm.py grep 'def \\w+_handler' --project shop\n"
-            "rlm.py grep 'conection timout' --fuzzy",
-    "search": 'rlm.py search "how do we deploy" --project shop --limit 3',
-    "list-chunks": "rlm.py list-chunks --limit 5\nrlm.py list-chunks --json | jq -r '.chunks[].id'",
-    "sessions": "rlm.py sessions --project shop",
-    "domains": "rlm.py domains\nrlm.py config domains api,ui,docs",
-    "retention-preview": "rlm.py retention-preview",
-    "restore": "rlm.py restore 2026-11-21_shop_001\nrlm.py restore --dry-run 2026-11-21_shop_001",
-    "status": "rlm.py status\nrlm.py status --json",
-    "scrub": "rlm.py scrub --dry-run\nrlm.py scrub",
-    "restore-transcript": "rlm.py restore-transcript 3c57c232\nrlm.py restore-transcript 3c57c232 --to - | jq .type",
-    "compact": "rlm.py compact --dry-run\nrlm.py compact",
-    "retention-run": "rlm.py retention-run --dry-run\nrlm.py retention-run --purge",
-    "import": "rlm.py import\nrlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\n"
-              "rlm.py import ~/.claude/rlm/context",
-    "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
-    "verify": "rlm.py verify\nrlm.py verify --repair\nrlm.py verify --accept",
-    "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days\n"
-              "rlm.py config project\nrlm.py config project --join old-name\nrlm.py config project --rename shop",
+    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
+    "recall": "rlm recall deploy --category decision",
+    "forget": "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
+              "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
+    "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
+    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
+    "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
+            "rlm grep 'conection timout' --fuzzy",
+    "search": 'rlm search "how do we deploy" --project shop --limit 3',
+    "list-chunks": "rlm list-chunks --limit 5\nrlm list-chunks --json | jq -r '.chunks[].id'",
+    "sessions": "rlm sessions --project shop",
+    "domains": "rlm domains\nrlm config domains api,ui,docs",
+    "retention-preview": "rlm retention-preview",
+    "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
+    "status": "rlm status\nrlm status --json",
+    "scrub": "rlm scrub --dry-run\nrlm scrub",
+    "restore-transcript": "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
+    "compact": "rlm compact --dry-run\nrlm compact",
+    "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
+    "import": "rlm import\nrlm import notes.jsonl\nrlm import ~/notes --project notes\n"
+              "rlm import ~/.claude/rlm/context",
+    "export": "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
+    "verify": "rlm verify\nrlm verify --repair\nrlm verify --accept",
+    "config": "rlm config\nrlm config archive_after_days 60\nrlm config --unset archive_after_days\n"
+              "rlm config project\nrlm config project --join old-name\nrlm config project --rename shop",
     "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
-    "uninstall": "rlm.py uninstall --dry-run --keep-data\nrlm.py uninstall --keep-data\nrlm.py uninstall --all",
-    "doctor": "rlm.py doctor\nrlm.py doctor --fix\nrlm.py doctor --json",
-    "completion": 'eval "$(rlm.py completion bash)"',
+    "uninstall": "rlm uninstall --dry-run --keep-data\nrlm uninstall --keep-data\nrlm uninstall --all",
+    "doctor": "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
+    "completion": 'eval "$(rlm completion bash)"',
 }
 COMMANDS = {
     "install": "set up Claude Code: program, hooks, MCP server, skills, past conversations",
@@ -12329,8 +12338,16 @@ def open_streams() -> None:
         encoded(encoding="utf-8", errors="replace")
 
 
+# What a terminal acts on or hides, as it is shown there: titles, clipboard, colours, directions, unseen letters.
+SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in (
+    *range(9), *range(11, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    *range(0xE0000, 0xE0080))}
+
+
 def print_out(text: str, end: str = "\n") -> None:
-    """Prints data. Bytes that were no UTF-8 when they came in leave as they came."""
+    """Prints data. Bytes that were no UTF-8 when they came in leave as they came, but not to a terminal."""
+    if sys.stdout.isatty():
+        text = text.translate(SHOWN).encode("utf-8", "backslashreplace").decode()
     try:
         data = (text + end).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -12349,7 +12366,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(text.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr)
+    print(text.translate(SHOWN).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -12397,8 +12414,8 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif param.name in WORDY:
             parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:  # forget --erase takes any number
-            n_given = "*" if made.name == "rlm_forget" else None
+        elif param.required:  # forget --erase does without
+            n_given = ("*" if made.name == "rlm_forget" else "+") if param.many else None
             parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
         elif param.type == "bool":
             import argparse
@@ -12482,8 +12499,18 @@ def build_parser(only: str = "") -> Any:
     class Help(argparse.RawDescriptionHelpFormatter):
         """As wide as the terminal, with options in one column."""
 
-    parser = argparse.ArgumentParser(prog="rlm.py", description=DESCRIPTION, formatter_class=Help,
-                                     epilog="`rlm.py COMMAND --help` explains a command, with examples.")
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
+            from difflib import get_close_matches
+
+            typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
+            known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
+            near = get_close_matches(typed[1], [*COMMANDS, *tools, *known], 1) if typed else []
+            super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
+
+    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=Help,
+                    epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
     parser.add_argument("--version", action="version", version=f"rlm {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     tools = commands()
@@ -12493,7 +12520,7 @@ def build_parser(only: str = "") -> Any:
         text = COMMANDS[name] if name in COMMANDS else tools[name].help
         example = EXAMPLES.get(name, "")
         sub = subparsers.add_parser(name, help=text, description=text, formatter_class=Help,
-                                    epilog="examples:\n  " + example.replace("\n", "\n  ") if example else None)
+                                    epilog=as_typed("examples:\n  " + example.replace("\n", "\n  ")) * bool(example))
         if name in tools:
             add_tool_arguments(sub, tools[name])
         else:
@@ -12602,20 +12629,17 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     if made.name == "rlm_forget":
         if options.erase:
             return erase_command(call, options)
-        if options.session or options.project or options.query or options.yes or len(options.insight_id) != 1:
-            raise UsageError("forget takes one id; with --erase any number, --session, --project or --query")
-        options.insight_id = options.insight_id[0]
-    arguments = {param.name: getattr(options, param.name) for param in made.params}
-    for name in WORDY:
-        if isinstance(arguments.get(name), list):
-            arguments[name] = " ".join(arguments[name])
+        if options.session or options.project or options.query or options.yes or not options.insight_id:
+            raise UsageError("forget takes ids; with --erase also --session, --project or --query")
+    given = {param.name: getattr(options, param.name) for param in made.params}
+    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
     if made.name == "rlm_chunk":
         arguments["content"] = content_of(options.content)
     elif arguments.get("content") == "-":
         arguments["content"] = content_of("-").rstrip("\n")
     call.dry_run = getattr(options, "dry_run", False)
     if made.name == "rlm_forget" and options.undo:
-        answer = forget_or_undo(call, options.insight_id, undo=True)
+        answer = forget_or_undo(call, arguments["insight_id"], undo=True)
     else:
         answer = run_tool(call, made.name, arguments)
     print_answer(answer, options.json)
@@ -12687,7 +12711,7 @@ def import_command(call: Call, options: Any) -> int:
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
     if done.n_erased:
-        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm.py chunk FILE` stores a text again."
+        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
     print_answer(Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
                                "refused": done.refused}), options.json)
     return 1 if done.refused else 0
@@ -12697,7 +12721,7 @@ def export_code(n_missing: int) -> int:
     """The exit code of an export: 1, with a message, when damaged memories are missing in it."""
     if n_missing:
         print_note(f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
-                   "`rlm.py verify` shows where")
+                   "`rlm verify` shows where")
     return 1 if n_missing else 0
 
 
@@ -12715,7 +12739,7 @@ def export_command(call: Call, options: Any) -> int:
         if os.path.lexists(options.path):
             raise UsageError(f"{options.path} exists; name a new file")
         if options.path.endswith(".gz"):
-            raise UsageError(f"export writes plain lines; for a packed file: rlm.py export | gzip > {options.path}")
+            raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {options.path}")
         n_lines = write_lines(options.path, lines)
     text = f"{options.path}: {counted(n_lines, 'memory', 'memories')}."
     print_answer(Answer(text, {"path": options.path, "n": n_lines}), options.json)
@@ -12764,8 +12788,8 @@ def verify_command(call: Call, options: Any) -> int:
     left = sum("repaired" not in problem for problem in problems)
     summary = f"{counted(len(problems), 'problem')}, {left} left." if problems else "No damage."
     if left and not (repair and accept):
-        hints = ["`rlm.py verify --repair` sets damaged bytes aside"] * (not repair)
-        hints += ["`rlm.py verify --accept` takes as it is what somebody changed or cut"] * (not accept)
+        hints = ["`rlm verify --repair` sets damaged bytes aside"] * (not repair)
+        hints += ["`rlm verify --accept` takes as it is what somebody changed or cut"] * (not accept)
         summary += f" {'; '.join(hints)}."
     print_answer(Answer("\n".join([*map(problem_text, problems), *filter(None, [refused]), summary]),
                         {"problems": problems, "n_left": left}), options.json)
@@ -12803,7 +12827,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
             raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: "
                              + ", ".join(labels.get(each, each) for each in found if each))
         if not wanted:
-            raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm.py status` lists them")
+            raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm status` lists them")
         kept = {each: owner for each, owner in joined.items() if each not in here.identities}
         joined = {each: here.identity if owner in wanted else owner for each, owner in kept.items()}
         joined.update(dict.fromkeys(wanted, here.identity))
@@ -12897,7 +12921,7 @@ def scrub_command(call: Call, options: Any) -> int:
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
     lines += [f"other files: {counted(n_lines, 'line')}"] if n_lines else []
-    lines += [f"transcript {name}: cannot be read and was left as it is; `rlm.py verify --repair` mends it, then scrub "
+    lines += [f"transcript {name}: cannot be read and was left as it is; `rlm verify --repair` mends it, then scrub "
               "again" for name in damaged]
     if n_left:
         lines.append(f"{counted(n_left, 'file')} left by an interrupted rewrite: {'would be ' * dry_run}removed")
@@ -12930,7 +12954,7 @@ def restore_transcript_command(call: Call, options: Any) -> int:
     verb = "would be written" if options.dry_run else "written"
     hint = "" if options.dry_run or options.to else f"\n`claude --resume {names[0]}` in its folder goes on with it."
     others = [name for name in kept_transcripts(places) if name.startswith(names[0] + "~")]
-    hint += "".join(f"\nAnother version is kept: `rlm.py restore-transcript {name} --to FILE`." for name in others)
+    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in others)
     text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
     print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
     return 0
@@ -13179,10 +13203,10 @@ class PlainOptions:
                 values[param.name] = int(left.pop(0)) if param.type == "int" else left.pop(0)
         places = required or [name for name in known if name in WORDY]
         if not made.reads_only or len(places) > 1 or bool(places) != bool(bare) or (
-                len(bare) > 1 and places[0] not in WORDY):
+                len(bare) > 1 and places[0] not in WORDY and not known[places[0]].many):
             raise ValueError("argparse knows")
         for name in places:
-            values[name] = bare if name in WORDY else bare[0]
+            values[name] = bare if name in WORDY or known[name].many else bare[0]
         vars(self).update(values)
 
 
@@ -13242,7 +13266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"] and __spec__ is None:
+    if sys.argv[1:] == ["serve"] and IS_SCRIPT:
         # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
         tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
     sys.exit(main())

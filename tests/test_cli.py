@@ -202,7 +202,7 @@ class HelpTest(CliCase):
             with self.subTest(name=name):
                 code, text, _ = self.in_process(name, "--help")
                 self.assertEqual(code, 0)
-                self.assertIn(f"usage: rlm.py {name}", text)
+                self.assertIn(f"usage: rlm {name}", text)
                 self.assertIn("\nexamples:\n", text)
                 self.assertIn("--json", text)
                 for example in re.findall(r"rlm\.py (.*)", rlm.EXAMPLES[name]):
@@ -221,7 +221,7 @@ class HelpTest(CliCase):
 
     def test_version_and_no_command(self) -> None:
         self.assertEqual(self.ok("--version"), f"rlm {rlm.__version__}\n")
-        self.assertIn("usage: rlm.py", self.ok())
+        self.assertIn("usage: rlm", self.ok())
         self.assertFalse(os.listdir(self.home), "help makes no files")
 
     def test_help_can_be_read_in_any_locale(self) -> None:
