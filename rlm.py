@@ -84,10 +84,11 @@ if TYPE_CHECKING:
     Position = int  # a byte in the log files read as one run, see Log
     Entry = dict[str, Any]  # one line of a transcript
     Check = tuple[str, str, str, str]  # what was looked at; ok, warn or fail; what was seen; what to do about it
-    HookEntry = tuple[str, int, int, str, Record]  # a hook of ours: event, number of its group and in it, file, entry
-    Edit = Callable[[str, str], str]  # path and text of a file of the client -> its new text
+    HookEntry = tuple[str, int, int, Record]  # a hook of ours: event, number of its group and in it, entry
+    Edit = Callable[[Record], None]  # changes what a file of the client holds
+    Change = Callable[[bytes], bytes | None]  # a file's bytes -> its new ones, None for no file
     State = dict[str, Any]  # what is kept of a transcript between two readings, see Transcript.state
-    Mark = tuple[int, int, str, dict[str, list[str]]]  # a place between two blocks, see Transcript.mark
+    Mark = State  # a place between two blocks, see Transcript.mark
     Piece = tuple[str, "ToolCall | None"]  # a stretch of a turn's text, and the tool call that it tells of
 else:
     class Later:
@@ -403,14 +404,24 @@ STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.j
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
 
 
-def client_settings(project: str = "") -> str:
-    return os.path.join(claude_folder(project), "settings.json")
+class Client:
+    """Where Claude Code has its files: those of the user, or those of a project's folder."""
+
+    def __init__(self, project: str = "") -> None:
+        folder = claude_folder(project)
+        self.team_settings = os.path.join(folder, "settings.json")  # of a project, shared with others
+        self.settings = os.path.join(folder, "settings.local.json") if project else self.team_settings
+        self.servers = os.path.join(project or folder_in("CLAUDE_CONFIG_DIR") or user_home(),
+                                    ".mcp.json" if project else ".claude.json")
+        self.skills = os.path.join(folder, "skills")
+        self.projects = os.path.join(folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
-def client_servers(project: str = "") -> str:
-    if project:
-        return os.path.join(project, ".mcp.json")
-    return os.path.join(folder_in("CLAUDE_CONFIG_DIR") or user_home(), ".claude.json")
+def managed_settings() -> list[str]:
+    """The settings that whoever manages the machine may have made."""
+    folder = "/Library/Application Support/ClaudeCode" if sys.platform == "darwin" else "/etc/claude-code"
+    more = os.path.join(folder, "managed-settings.d")
+    return [os.path.join(folder, "managed-settings.json"), *(os.path.join(more, name) for name in listing(more))]
 
 
 def launcher_file() -> str:
@@ -738,9 +749,11 @@ def encode_record(record: Record) -> bytes:
 
 def digest(text: str) -> str:
     """The text's identity: the first 128 bits of its SHA-256, in hex."""
-    from hashlib import sha256
-
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    try:  # hashlib loads OpenSSL, which costs a short command a fifth of its time
+        sha256 = __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256").sha256
+    except ImportError:
+        from hashlib import sha256
+    return str(sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32])
 
 
 def is_altered(record: Record) -> bool:
@@ -1753,7 +1766,9 @@ def raw_tokens(text: str) -> list[str]:
 
 
 # Character -> those two lengths; () where words have blanks.
-PIECE_LENGTHS = Memo(lambda char: next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
+# (Without a look at the patterns for ASCII: to compile them takes 3 ms.)
+PIECE_LENGTHS = Memo(lambda char: () if char.isascii() else
+                     next((lengths for chars, *lengths in UNSPACED if re.match(f"[{chars}]", char)), ()))
 
 
 def is_hash(word: str) -> bool:
@@ -2101,8 +2116,7 @@ class Postings:
         if self.column:
             return self.column
         column = bytearray(n_docs)
-        for row, code in zip(self.rows, self.codes):
-            column[row] = code
+        any(map(column.__setitem__, self.rows, self.codes))  # all of them, in C: what it gives is never true
         return column
 
 
@@ -3093,18 +3107,42 @@ def split_tags(tags: str) -> list[str]:
     return list(dict.fromkeys(filter(None, map(plain, tags.split(",")))))
 
 
-def day_bound(name: str, text: str, n_days_after: int) -> float:
-    """The moment a date filter means: a day's beginning, with *n_days_after* its end; a time as it is. 0.0 for ""."""
+def days_meant(text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """The first day that a date means and the day behind its last: year, month, day. ValueError when it is no date.
+
+    Months and days may lie outside their range; mktime knows what is meant.
+    """
+    year, month, day, _, _, _, weekday = time.localtime(now())[:7]
+    ago = re.fullmatch(r"(\d{1,4}) ?(d|days?|w|weeks?|mo|months?|y|years?)( ago)?", text)
+    if ago or text in ("today", "yesterday"):
+        n, unit = (int(ago[1]), ago[2][0]) if ago else (int(text == "yesterday"), "d")
+        year, month = year - n * (unit == "y"), month - n * (unit == "m")
+        day -= n * {"d": 1, "w": 7}.get(unit, 0)
+        return (year, month, day), (year, month, day + 1)
+    if span := re.fullmatch(r"(this|last) (week|month|year)", text):
+        n = int(span[1] == "last")
+        if span[2] == "week":  # from Monday on
+            day -= weekday + 7 * n
+            return (year, month, day), (year, month, day + 7)
+        if span[2] == "month":
+            return (year, month - n, 1), (year, month - n + 1, 1)
+        return (year - n, 1, 1), (year - n + 1, 1, 1)
+    epoch_of(text + "-01-01"[max(0, len(text) - 4) :])  # that there is such a year, month or day
+    parts = [int(part) for part in text.split("-")]
+    first, behind = [*parts, 1, 1], [*parts[:-1], parts[-1] + 1, 1, 1]
+    return (first[0], first[1], first[2]), (behind[0], behind[1], behind[2])
+
+
+def day_bound(name: str, text: str, end: int) -> float:
+    """The moment a date filter means: of days their beginning, with *end* 1 their end; a time as it is. 0.0 for ""."""
     text = text.strip()
     try:
-        at_s = epoch_of(text) + n_days_after * 0.001 if text else 0.0
-        if len(text) == 10:
-            year, month, day = map(int, text.split("-"))
-            at_s = time.mktime((year, month, day + n_days_after, 0, 0, 0, 0, 0, -1))
-        return max(1.0, at_s) if text else 0.0
+        if text[10:11] in ("T", " ") and text[:4].isdecimal():
+            return max(1.0, epoch_of(text) + end * 0.001)
+        return max(1.0, time.mktime((*days_meant(text.lower())[end], 0, 0, 0, 0, 0, -1))) if text else 0.0
     except (ValueError, OverflowError, OSError):
-        raise UsageError(f"{name} takes a date such as 2026-11-21 or a time such as 2026-11-21T08:30, "
-                         f"not {one_line(repr(text), 60)}") from None
+        raise UsageError(f"`{name}` takes a date such as 2026-11-21, 2026-11, yesterday, 7d or last week, or a time "
+                         f"such as 2026-11-21T08:30, not {one_line(repr(text), 60)}") from None
 
 
 class Scope:
@@ -3119,7 +3157,7 @@ class Scope:
         self.from_s = day_bound("date_from", date_from, 0)
         self.until_s = day_bound("date_to", date_to, 1)
         if self.from_s and self.until_s and self.from_s >= self.until_s:
-            raise UsageError(f"date_from {date_from} is after date_to {date_to}")
+            raise UsageError(f"`date_from` {date_from} is after `date_to` {date_to}")
         self.label, self.importance = category, importance
 
 
@@ -3358,8 +3396,9 @@ def lines_with_piece(word: str, lines: bytes, max_edits: int) -> bytes:
     borders = [len(word) * i // (max_edits + 1) for i in range(max_edits + 2)]
     found, lines = set(), b"\n%b\n" % lines
     for start, end in zip(borders, borders[1:]):
-        for piece in {word[start:end], word[start : end - 1] + word[end : end + 1]}:
-            needle = b"\n" * (not start) + piece.encode() + b"\n" * (end == len(word))
+        is_last = end == len(word)
+        for piece in {word[start:end], word[start:end] if is_last else word[start : end - 1] + word[end]}:
+            needle = b"\n" * (not start) + piece.encode() + b"\n" * is_last
             at = lines.find(needle)
             while at >= 0:
                 begin = lines.rfind(b"\n", 0, at + 1) + 1
@@ -3673,15 +3712,30 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int) -> list[int]:
     return rows
 
 
-def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
-    """(score, ordinal) of the documents of one part that may be among the best; those below *floor* may be missing.
+def scores_of_few(query: Query, number: int, mask: bytes) -> dict[int, float]:
+    """By row, the scores of the documents in the mask, looked at one after the other."""
+    from itertools import compress
+
+    scores: dict[int, float] = {}
+    rows = ordinals_in(mask)
+    for wanted in sorted(query.lists, key=lambda wanted: not wanted.decides):
+        found = wanted.postings[number]
+        pairs = zip(rows, map(found.column.__getitem__, rows)) if found.column else compress(
+            zip(found.rows, found.codes), map(mask.__getitem__, found.rows))
+        for row, code in pairs:
+            if code and (wanted.decides or row in scores):
+                scores[row] = scores.get(row, 0.0) + wanted.worth[code]
+    return scores
+
+
+def scores_of_many(query: Query, number: int, mask: bytes, n_wanted: int, floor: float) -> dict[int, float]:
+    """By row, the scores of the documents in the mask that may be among the best; those below *floor* may be missing.
 
     Long lists are summed for all documents at once, short ones document by document.
     """
     from heapq import nlargest
 
-    part = query.parts[number]
-    n_docs, mask = part.n_docs, allowed[part.first : part.first + part.n_docs]
+    n_docs = len(mask)
     scores: dict[int, float] = {}
     wide: list[tuple[Wanted, bytes | bytearray]] = []
     deciding = 0  # the rows that a long list finds, as a big integer
@@ -3709,6 +3763,15 @@ def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor:
                 for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8)):
                     scores.setdefault(row, 0.0)
         scores = {row: score + values[row] * unit for row, score in scores.items()}
+    return scores
+
+
+def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
+    """(score, ordinal) of the documents of one part that may be among the best; those below *floor* may be missing."""
+    part = query.parts[number]
+    mask = allowed[part.first : part.first + part.n_docs]
+    is_few = part.n_docs - mask.count(0) < part.n_docs >> 5
+    scores = scores_of_few(query, number, mask) if is_few else scores_of_many(query, number, mask, n_wanted, floor)
     factor, first, least = factors(part), part.first, floor / MOST_FACTOR
     return [(score * factor(row), first + row) for row, score in scores.items() if score >= least]
 
@@ -5103,7 +5166,7 @@ def one_of(what: str, value: str, choices: Sequence[str]) -> str:
     """The value in lower case. UsageError that lists the choices when it is none of them."""
     wanted = value.strip().lower()
     if wanted not in choices:
-        raise UsageError(f"{what} must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
+        raise UsageError(f"`{what}` must be one of {', '.join(choices)}; not {one_line(repr(value), 60)}")
     return wanted
 
 
@@ -5126,7 +5189,7 @@ def clean_project(project: Project) -> Project:
 def project_to_write(view: View, wanted: str) -> Project:
     """The project a memory is written to: the current one when *wanted* is "" or means it, else the only one that it
     names, else one of which nothing but the name is known."""
-    places, name = view.log.places, name_field("project", wanted)
+    places, name = view.log.places, name_field("`project`", wanted)
     here = clean_project(project_here(places))
     if not name or folded(name) in map(folded, here.names) or f"/{here.identity}".endswith("/" + looks(name)):
         return here
@@ -5203,7 +5266,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with rlm_chunk" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm.py import FILE` does"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5387,7 +5450,8 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     """Queues an item without secrets; its id, "" when it was erased, and whether it is new. What was forgotten is not
     brought back. UsageError when it cannot be stored."""
     path, erased = text_field(item, "path"), erasures(writer.view)
-    item = {**item, "id": field(item, "id").replace(":", "-")}  # id:10-40 are lines of an id
+    # id:10-40 are lines of an id, and blanks and commas stand between ids.
+    item = {**item, "id": field(item, "id").translate({ord(sign): "-" for sign in ": ,"})}
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
         file, _, line = path.rpartition(":")
         item = {"source": f"{SOURCES[file]}:{line}" if line.isdecimal() else SOURCES[path], **item}
@@ -5461,7 +5525,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
         if not matches:
             starts = [wanted[:n_chars] for n_chars in (len(wanted) - 2, len(wanted) // 2, 10) if n_chars >= 3]
             near = next(filter(None, (view.ids_from(start, 3) for start in starts)), [])
-            hint = f"near it: {', '.join(near)}" if near else "rlm_list_chunks and rlm_search show ids"
+            hint = f"near it: {', '.join(near)}" if near else "`rlm_list_chunks` and `rlm_search` show ids"
             raise NotFound(f"nothing has the id {wanted}; {hint}")
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
@@ -5470,7 +5534,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'an insight; rlm_recall shows it' if doc.kind == 'insight' else 'a chunk'}")
+        raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
     return doc
 
 
@@ -6079,28 +6143,16 @@ MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have tho
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
-REWRITE_HINT = "narrow it with project, dates or a limit"
 
 
 class Answer:
     """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
 
-    __slots__ = ("text", "data", "verbatim")
+    __slots__ = ("text", "data", "verbatim", "is_empty")
 
-    def __init__(self, text: str, data: Any, verbatim: str | None = None) -> None:
-        self.text = text
-        self.data = data
-        self.verbatim = verbatim
-
-
-class Nobody:
-    """A mutex for a process with one thread: importing threading costs a cold command 1 ms."""
-
-    def __enter__(self) -> Nobody:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
+        self.text, self.data, self.verbatim = text, data, verbatim
+        self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
 
 
 class Reading:
@@ -6112,7 +6164,8 @@ class Reading:
         self.view, self.mutex, self.build = view, mutex, build
 
     def __enter__(self) -> View:
-        self.mutex.__enter__()
+        if self.mutex:
+            self.mutex.acquire()
         try:
             try:
                 return self.view.refresh()
@@ -6121,50 +6174,46 @@ class Reading:
                 self.view.patience_bytes = ALL_DOCS  # where no index can be written, the log is read
                 return self.view.refresh()
         except BaseException:
-            self.mutex.__exit__(None, None, None)
+            self.__exit__()
             raise
 
-    def __exit__(self, *details: object) -> None:
-        self.mutex.__exit__(*details)
+    def __exit__(self, *_: object) -> None:
+        if self.mutex:
+            self.mutex.release()
 
 
 class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses_mutex", "uses")
+    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses")
 
-    def __init__(self, places: Places, new_mutex: Callable[[], Any] = Nobody) -> None:
+    def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
         self.build: Callable[[View], object] = lambda view: catch_up(view, wait_s=LOCK_WAIT_S)
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
-        self.read_mutex, self.write_mutex, self.uses_mutex = new_mutex(), new_mutex(), new_mutex()
-        self.uses: dict[str, int] = {}
+        self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
+        self.uses: list[str] = []  # ids, once for each access
 
     def reading(self) -> Reading:
-        """For `with store.reading() as view`."""
         return Reading(self.read_view, self.read_mutex, self.build)
 
-    def writing(self) -> Reading:
-        """For `with store.writing() as view`, around a Writer."""
+    def writing(self) -> Reading:  # around a Writer
         return Reading(self.write_view, self.write_mutex, self.build)
-
-    def count_use(self, doc_id: str, n: int = 1) -> None:
-        """Notes an access, or several, to be recorded with others."""
-        with self.uses_mutex:
-            self.uses[doc_id] = self.uses.get(doc_id, 0) + n
 
     def flush_uses(self, wait_s: float = LOCK_WAIT_S) -> None:
         """Records the accesses so far; on a store that cannot be written they are given up, on a busy one kept."""
-        with self.uses_mutex:
-            uses, self.uses = self.uses, {}
+        uses: dict[str, int] = {}
+        while self.uses:  # threads may add to it
+            doc_id = self.uses.pop()
+            uses[doc_id] = uses.get(doc_id, 0) + 1
         if uses:
             try:
                 with self.writing() as view:
                     append_uses(view, uses, wait_s)
             except StoreBusy:
                 for doc_id, n in uses.items():
-                    self.count_use(doc_id, n)
+                    self.uses += [doc_id] * n
             except RlmError:
                 pass
 
@@ -6172,16 +6221,16 @@ class Store:
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
-    __slots__ = ("store", "max_chars", "wants_data", "progress", "is_cancelled", "elsewhere", "dry_run")
+    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run")
 
     def __init__(self, store: Store, max_chars: int = 1 << 40, wants_data: bool = True) -> None:
-        self.store = store
-        self.max_chars = max_chars
+        self.store, self.max_chars = store, max_chars
         self.wants_data = wants_data  # whether data that takes time to compute will be looked at
+        self.words: Callable[[str], str] = str  # says a hint in the caller's words, see in_shell
         self.progress: Callable[[float, float, str], None] = lambda done, total, message: None
         self.is_cancelled = False
-        # How to run this call in a process that can be killed; None when this process is the one.
-        self.elsewhere: Callable[[str, dict[str, Any], float], Answer] | None = None
+        # How to run rlm_grep in a process that can be killed; None when this process is the one.
+        self.elsewhere: Callable[[dict[str, Any], float], Answer] | None = None
         self.dry_run = False
 
     def check(self) -> None:
@@ -6193,14 +6242,12 @@ class Call:
 class Param:
     """A tool's parameter."""
 
-    __slots__ = ("name", "type", "default", "required", "help")
+    __slots__ = ("name", "type", "default", "required", "help", "many")
 
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
-        self.name = name
+        self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.default = default
-        self.required = required
-        self.help = text
+        self.many = name in ("chunk_id", "insight_id", "tags")  # takes several, as a list or in one string
 
 
 class Tool:
@@ -6208,17 +6255,16 @@ class Tool:
 
     __slots__ = ("name", "help", "params", "run", "reads_only", "destroys", "always_loaded")
 
-    def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str]) -> None:
-        self.name = run.__name__
-        self.help = text
-        self.run = run
+    def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str], reads_only: bool, destroys: bool,
+                 always_loaded: bool) -> None:
+        self.name, self.help, self.run = run.__name__, text, run
+        self.reads_only, self.destroys, self.always_loaded = reads_only, destroys, always_loaded
         names = run.__code__.co_varnames[1 : run.__code__.co_argcount]  # the first is the Call
         defaults = run.__defaults__ or ()
         n_required = len(names) - len(defaults)
         self.params = [
             Param(name, run.__annotations__[name], defaults[i - n_required] if i >= n_required else None,
                   i < n_required, helps.get(name, "")) for i, name in enumerate(names)]
-        self.reads_only = self.destroys = self.always_loaded = False
 
 
 TOOLS: dict[str, Tool] = {}
@@ -6231,9 +6277,7 @@ def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_
     *always_loaded*: its schema is in the model's context from the start (the client loads others on demand).
     """
     def register(run: Callable[..., Answer]) -> Callable[..., Answer]:
-        made = Tool(run, text, helps)
-        made.reads_only, made.destroys, made.always_loaded = reads_only, destroys, always_loaded
-        TOOLS[made.name] = made
+        TOOLS[run.__name__] = Tool(run, text, helps, reads_only, destroys, always_loaded)
         return run
 
     return register
@@ -6242,9 +6286,12 @@ def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_
 def checked_value(param: Param, value: Any) -> Any:
     """The argument in the parameter's type. UsageError that says what is accepted otherwise."""
     if param.type == "str":
-        if isinstance(value, list) and param.name == "tags" and all(isinstance(tag, str) for tag in value):
+        if param.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
             return ",".join(value)
         if isinstance(value, str):
+            if param.name == "query" and len(value) > MAX_QUERY_CHARS:
+                raise UsageError(f"`query` has {len(value):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
+                                 "give the words that matter, or look for one exact line with `rlm_grep`")
             return value
     elif param.type == "bool":
         if isinstance(value, bool) or value in (0, 1):
@@ -6254,11 +6301,13 @@ def checked_value(param: Param, value: Any) -> Any:
     elif not isinstance(value, bool):
         try:
             if isinstance(value, (int, str)) or (isinstance(value, float) and value == int(value)):
+                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT:
+                    raise UsageError(f"`limit` must be from 1 to {MAX_LIMIT:,}, not {one_line(str(value), 60)}")
                 return int(value)
         except (ValueError, OverflowError):
             pass
     kind = {"str": "a string", "bool": "true or false", "int": "a whole number"}[param.type]
-    raise UsageError(f"{param.name} must be {kind}, not {one_line(repr(value), 60)}")
+    raise UsageError(f"`{param.name}` must be {kind}, not {one_line(repr(value), 60)}")
 
 
 def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
@@ -6266,13 +6315,11 @@ def checked_arguments(made: Tool, arguments: object) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise UsageError("arguments must be an object")
     known = {param.name: param for param in made.params}
-    unknown = [name for name in arguments if name not in known]
-    if unknown:
-        accepted = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise UsageError(f"{made.name} has no argument {one_line(', '.join(map(repr, unknown)))}; {accepted}")
-    missing = [p.name for p in made.params if p.required and arguments.get(p.name) is None]
-    if missing:
-        raise UsageError(f"{made.name} needs {', '.join(missing)}")
+    if unknown := [name for name in arguments if name not in known]:
+        raise UsageError(f"`{made.name}` has no argument {one_line(', '.join(map(repr, unknown)))}; "
+                         f"it takes {', '.join(map('`{}`'.format, known)) or 'none'}")
+    if missing := [p.name for p in made.params if p.required and arguments.get(p.name) is None]:
+        raise UsageError(f"`{made.name}` needs {', '.join(map('`{}`'.format, missing))}")
     return {name: param.default if arguments.get(name) is None else checked_value(param, arguments[name])
             for name, param in known.items()}
 
@@ -6288,22 +6335,21 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
         except Superseded:
             if not n_left:
                 raise
-    answer.text = clip(answer.text, call.max_chars, REWRITE_HINT)
+    answer.text = clip(answer.text, call.max_chars, "narrow it with project, dates or a limit")
     return answer
 
 
-def checked_limit(limit: int) -> int:
-    """The limit. UsageError outside 1..10,000."""
-    if not 1 <= limit <= MAX_LIMIT:
-        raise UsageError(f"limit must be from 1 to {MAX_LIMIT:,}, not {limit}")
-    return limit
+def in_shell(message: str) -> str:
+    """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
-
-def check_query(query: str) -> None:
-    """UsageError when the query is longer than one may be."""
-    if len(query) > MAX_QUERY_CHARS:
-        raise UsageError(f"the query has {len(query):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
-                         "give the words that matter, or look for one exact line with rlm_grep")
+    Messages name tools and parameters between backquotes as MCP has them.
+    """
+    for made in TOOLS.values():
+        message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
+        for param in made.params:
+            typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
+            message = message.replace(f"`{param.name}`", f"`{typed}`")
+    return message
 
 
 # -- how memories look in an answer -----------------------------------------
@@ -6329,11 +6375,6 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
 
-def numbered_lines(lines: Iterable[tuple[int, str]]) -> str:
-    """Lines with their numbers, indented."""
-    return "\n".join(f"   {number}: {text}" for number, text in lines)
-
-
 def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, summary, the lines that match."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · score {hit.score:.2f}"
@@ -6341,7 +6382,7 @@ def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = text_field(hit.record, "summary")
     repeated = any(summary and summary[:60] in line for _, line in hit.lines)
-    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", numbered_lines(hit.lines)]
+    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", *(f"   {n}: {text}" for n, text in hit.lines)]
     return "\n".join(filter(str.strip, parts))
 
 
@@ -6354,14 +6395,8 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     return data
 
 
-def insight_text(doc: Doc, record: Record, now_s: float, labels: Mapping[str, str]) -> str:
-    """An insight with all its facts."""
-    tags = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-    return f"[{doc.id}] {facts_line(doc, now_s, labels, record)}{tags}\n{record['text']}"
-
-
 def missing_text(missing: dict[str, list[str]]) -> str:
-    """Which words no memory has, and what is near them: "nothing has xylophone (near: iphone)"."""
+    """Which words no memory has, and what is near them: "no memory has xylophone (near: iphone)"."""
     words = [f"{word} (near: {', '.join(near)})" if near else word for word, near in missing.items()]
     words = words[:MOST_HINTED_WORDS]
     return f"no memory has {', '.join(words)}" if words else ""
@@ -6374,7 +6409,7 @@ def nothing_found(query: Query, project: str) -> str:
     if next(view.log.problems(), None):
         hints.append("files of the memory are missing or cut short: `rlm.py verify` tells which")
     elif not any(view.alive_mask()):
-        return nothing + ": the memory is empty; rlm_chunk, rlm_remember and `rlm.py import` fill it."
+        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm.py import` fill it."
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
@@ -6391,20 +6426,22 @@ def nothing_found(query: Query, project: str) -> str:
 
 
 def noted(note: str, answer: Answer) -> Answer:
-    """The answer, to a text and data of which a note is added when there is one."""
+    """The answer, with the note, if there is one, added to text and data."""
     if note:
         answer.text, answer.data["note"] = f"{answer.text}\n({note})", note
     return answer
 
 
-def check_included(places: Places, project: Project) -> None:
-    """UsageError when nothing of that project is to be saved."""
-    here = current_project(places)
-    project = here if project.name == "*" else project  # what is learnt in a project is of that project
+def owner_fields(view: View, wanted: str) -> dict[str, str]:
+    """The fields of a new memory that say whose it is. UsageError when nothing of that project is to be saved."""
+    places = view.log.places
+    owner, here = project_to_write(view, wanted), current_project(places)
+    project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
     is_here = project.identity == here.identity
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm.py config exclude`)")
+    return {"project": owner.name, "identity": owner.identity}
 
 
 # -- insights ---------------------------------------------------------------
@@ -6420,10 +6457,8 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     with call.store.writing() as view:
-        owner = project_to_write(view, project)
-        check_included(call.store.places, owner)
+        fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
             told = writer.records[-1] if writer.records else {}
     text = f"{new_id} says exactly that already; nothing was added."
@@ -6438,8 +6473,6 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
                project: str = "", tags: str = "") -> Answer:
     """Insights, best or newest first."""
-    check_query(query)
-    limit = checked_limit(limit)
     scope = Scope(kind="insight", project=project, tags=tags,
                   category=category and one_of("category", category, CATEGORIES),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
@@ -6456,58 +6489,75 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint = "" if found else "No insights there."
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-    text = "\n\n".join(insight_text(doc, record, now(), labels) for doc, record in found) or hint
+    parts = []
+    for doc, record in found:
+        tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
+        parts.append(f"[{doc.id}] {facts_line(doc, now(), labels, record)}{tags_shown}\n{record['text']}")
     if found and not query.strip() and n_all > len(found):
-        text += f"\n\n{len(found)} of {n_all} shown; raise limit or add a query."
+        parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
+    hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer(text, {"insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
+        "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+
+
+def ids_in(text: str) -> list[str]:
+    """The ids of a parameter that takes several, separated by blanks or commas, each once."""
+    return list(dict.fromkeys(text.replace(",", " ").split())) or [text]
+
+
+def answer_for_each(rows: list[tuple[str, dict[str, Any]]]) -> Answer:
+    """One line and the data of each memory that a call changed; of one, as it is."""
+    return Answer("\n".join(line for line, _ in rows),
+                  rows[0][1] if len(rows) == 1 else {"memories": [data for _, data in rows]})
 
 
 def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
-    """Forgets, or brings back, the memory with that id."""
+    """Forgets, or brings back, the memories with these ids: all of them or, when one is unknown, none."""
     with call.store.writing() as view, Writer(view) as writer:
-        doc, changes = forget(writer, wanted, undo=undo)
+        changed = [forget(writer, each, undo=undo) for each in ids_in(wanted)]
         if call.dry_run:
             writer.records.clear()
-    done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
-    unchanged = "was not forgotten" if undo else "was forgotten already"
-    verb = "would be back" if undo else "would be forgotten"
-    text = f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}."
-    return Answer(text, {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run})
+    rows = []
+    for doc, changes in changed:
+        done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
+        unchanged = "was not forgotten" if undo else "was forgotten already"
+        verb = "would be back" if undo else "would be forgotten"
+        rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
+                     {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run}))
+    return answer_for_each(rows)
 
 
-@tool("Hide a wrong or outdated memory, by id.", destroys=True)
+@tool("Hide wrong or outdated memories, by id.", destroys=True)
 def rlm_forget(call: Call, insight_id: str) -> Answer:
-    """Appends a tombstone."""
+    """Appends tombstones."""
     return forget_or_undo(call, insight_id, undo=False)
 
 
 # -- history ----------------------------------------------------------------
 
 
-@tool("Save a piece of conversation, notes, a log or code verbatim; it stays searchable and readable by id.",
+@tool("Save a conversation, notes, a log or code verbatim: searchable, readable by id.",
       summary="made from the text when empty", tags="comma-separated", project="default: this one",
       chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
     """Stores a chunk."""
     if chunk_type.strip().lower() == "insight":
-        raise UsageError("insights are short statements: save this one with rlm_remember")
+        raise UsageError("insights are short statements: save this one with `rlm_remember`")
     fields: dict[str, Any] = {
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
-        "ticket": name_field("ticket", ticket), "domain": name_field("domain", domain)}
+        "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
-        owner = project_to_write(view, project)
-        check_included(call.store.places, owner)
+        fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            fields.update(project=owner.name, identity=owner.identity)
             new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
     text = f"{new_id} holds exactly this text already; nothing was added."
     if is_new:
         size = f"{size_text(n_bytes)}, {counted(line_count(content), 'line')}"
-        text = f"{new_id} saved: {size}, project {owner.name}."
-    return Answer(text, {"id": new_id, "new": is_new, "project": owner.name, "n_bytes": n_bytes})
+        text = f"{new_id} saved: {size}, project {fields['project']}."
+    return Answer(text, {"id": new_id, "new": is_new, "project": fields["project"], "n_bytes": n_bytes})
 
 
 def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
@@ -6521,42 +6571,33 @@ def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
             raise UsageError(f"{one_line(lines, 60)!r} is no line range; write id:10-40, or id:10- for line 10 and on")
         return wanted, int(first) - 1, int(last) if last else -1 if dash else int(first)
     if start < 0 or end < -1 or -1 < end <= start:
-        raise UsageError("start must be 0 or more, end above start or -1 (the end of the text)")
+        raise UsageError("`start` counts from 0 and must be 0 or more, `end` above it or -1 (the end of the text)")
     return chunk_id, start, end
 
 
-def clipped_lines(lines: Sequence[str], start: int, max_chars: int) -> tuple[str, int]:
-    """As many whole lines from *start* on as fit, and the number of the first that does not."""
-    n_chars, i = 0, start
-    while i < len(lines) and n_chars + len(lines[i]) <= max_chars:
-        n_chars += len(lines[i])
-        i += 1
-    if i == start and start < len(lines):  # one line that is longer than an answer may be
-        return lines[start][:max_chars], start + 1
-    return "".join(lines[start:i]), i
-
-
-@tool("Read a stored text by id, all of it or some lines (id:10-40).", reads_only=True, always_loaded=True,
-      start="first line, from 0", end="line to stop before; -1 = the end")
-def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """A chunk's text, byte for byte."""
-    wanted, start, end = line_range(chunk_id, start, end)
-    with call.store.reading() as view:
-        doc = find_id(view, wanted)
-        record, labels = view.record(doc), Projects(view).labels()
-    lines = record["text"].split("\n")
-    lines = [line + "\n" for line in lines[:-1]] + list(filter(None, lines[-1:]))
-    stop = len(lines) if end == -1 else min(end, len(lines))
-    if start >= len(lines):
-        raise UsageError(f"{doc.id} has {counted(len(lines), 'line')}; start must be below that")
-    verbatim, shown = clipped_lines(lines[:stop], start, call.max_chars - MAX_NOTE_CHARS)
-    call.store.count_use(doc.id)
-    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{shown} of {len(lines)}]"
-    if len(verbatim) < sum(map(len, lines[start:shown])):
-        note += f" [cut: line {shown} has {len(lines[shown - 1]):,} characters; `rlm.py peek` in a shell shows all]"
+def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str], lines: tuple[int, int],
+                max_chars: int) -> Answer:
+    """Some lines of a memory's text byte for byte, as many as fit, and a note on what they are."""
+    start, end = lines
+    texts = record["text"].split("\n")
+    texts = [line + "\n" for line in texts[:-1]] + list(filter(None, texts[-1:]))
+    stop = len(texts) if end == -1 else min(end, len(texts))
+    if start >= len(texts):
+        raise UsageError(f"{doc.id} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
+                         "(`start` counts from 0)")
+    shown, n_chars = start, 0
+    while shown < stop and n_chars + len(texts[shown]) <= max_chars:
+        n_chars += len(texts[shown])
+        shown += 1
+    verbatim = "".join(texts[start:shown])
+    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{max(shown, start + 1)} of " \
+        f"{len(texts)}, from 1]"
+    if shown == start:  # one line that is longer than an answer may be
+        verbatim, shown = texts[start][:max_chars], start + 1
+        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm.py peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
-    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(lines),
+    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
             "text": verbatim}
     if call.wants_data:
         names = extract_entities(verbatim)
@@ -6566,8 +6607,33 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     return Answer(note, data, verbatim)
 
 
-def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str, str]) -> Answer:
-    """Grep hits with a line of context; newest or closest first."""
+@tool("Read texts by id (several: a,b), or some lines (id:10-40, from 1).", reads_only=True,
+      always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
+def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
+    """Texts byte for byte."""
+    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
+    if max_chars < MAX_NOTE_CHARS:
+        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
+                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
+    with call.store.reading() as view:
+        docs, labels = [find_id(view, wanted) for wanted, _, _ in asked], Projects(view).labels()
+        records = [view.record(doc) for doc in docs]
+    answers = [text_answer(call, doc, record, labels, (first, stop), max_chars)
+               for doc, record, (_, first, stop) in zip(docs, records, asked)]
+    call.store.uses += [doc.id for doc in docs]
+    if len(answers) == 1:
+        return answers[0]
+    return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
+                  {"texts": [each.data for each in answers]})
+
+
+def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[Hit], more: bool, note: str) -> Answer:
+    """Grep hits with a line of context; newest or closest first. Without hits, what would match the pattern *asked*
+    for, in the project."""
+    pattern, project = asked
+    projects = Projects(view)
+    labels = projects.labels()
     parts, now_s = [], now()
     for i, hit in enumerate(hits, 1):
         score = f" · {hit.score:g}% alike" if hit.score else ""
@@ -6578,20 +6644,30 @@ def grep_answer(hits: Sequence[Hit], more: bool, note: str, labels: Mapping[str,
         rest = hit.n_lines - len(hit.lines)
         parts.append("\n".join([head, *shown, *([f"    +{counted(rest, 'more line')} in it"] if rest else [])]))
     if more:
-        parts.append(f"More than {len(hits)} match; raise limit or narrow the pattern.")
+        parts.append(call.words(f"More than {len(hits)} match; raise `limit` or narrow the pattern."))
     data = {"hits": [{**hit_data(hit), "n_matching_lines": hit.n_lines} for hit in hits], "more": more,
             **({"note": note} if note else {})}
-    return Answer("\n".join(([note] if note else []) + parts), data)
+    if not hits:
+        hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
+        data["hint"] = hint
+        parts.append(hint)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    return noted(projects.shared_note(project), answer)
+
+
+class Alarm(BaseException):
+    """A deadline that is over, while still in its block: no Exception, since those are caught on the way."""
 
 
 class Deadline:
     """A `with` block that is ended by TimedOut after some seconds, even inside one call of `re`.
 
     The regex engine looks for signals every few thousand steps, so an alarm's handler can raise out of it; that works
-    in the main thread only. Elsewhere the block must not need it (see `is_quick`).
+    in the main thread only. Elsewhere the block must not need it (see `is_quick`). A block inside another's leaves that
+    one its time.
     """
 
-    __slots__ = ("timeout_s", "what", "hint", "before", "armed")
+    __slots__ = ("timeout_s", "what", "hint", "before", "began_s", "outer_s", "armed")
 
     def __init__(self, timeout_s: float, what: str, hint: str = "") -> None:
         self.timeout_s = timeout_s
@@ -6601,68 +6677,68 @@ class Deadline:
 
     def __enter__(self) -> None:
         def ring(*_: object) -> None:
-            raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}")
+            raise Alarm(self)
 
+        self.began_s = time.perf_counter()
+        self.outer_s = signal.getitimer(signal.ITIMER_REAL)[0]  # what the deadline around this one has left
+        if 0 < self.outer_s <= self.timeout_s:
+            return
         try:
             self.before = signal.signal(signal.SIGALRM, ring)
         except ValueError:  # not the main thread
             return
         self.armed = True
-        signal.setitimer(signal.ITIMER_REAL, max(self.timeout_s, 0.001))
+        # It rings every second from then on: what cleans up may take long, too.
+        signal.setitimer(signal.ITIMER_REAL, max(self.timeout_s, 0.001), 1.0)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         if self.armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
-
-
-def no_grep_hits(view: View, pattern: str, project: str, answer: Answer) -> Answer:
-    """The answer; one without hits says what would match, and one about a name of several projects says that."""
-    if not answer.data["hits"]:
-        hint = nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project)
-        answer.text, answer.data["hint"] = f"{answer.text}\n{hint}".strip(), hint
-    return noted(Projects(view).shared_note(project), answer)
+            if self.outer_s:
+                left_s = self.outer_s - (time.perf_counter() - self.began_s)
+                signal.setitimer(signal.ITIMER_REAL, max(left_s, 0.001), 1.0)
+        if isinstance(error, Alarm) and error.args[0] is self:
+            raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}") from None
 
 
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
     """Chunks with a matching line."""
     filters = {"project": project, "domain": domain, "date_from": date_from, "date_to": date_to, "entity": entity}
-    scope, limit = Scope(**filters), checked_limit(limit)
+    scope, asked = Scope(**filters), (pattern, project)
     if not 0 <= fuzzy_threshold <= 100:
-        raise UsageError(f"fuzzy_threshold must be from 0 to 100, not {fuzzy_threshold}")
+        raise UsageError(f"`fuzzy_threshold` must be from 0 to 100, not {fuzzy_threshold}")
     if fuzzy:
         with call.store.reading() as view:
-            return no_grep_hits(view, pattern, project, grep_answer(
-                *fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check), "", Projects(view).labels()))
+            hits, more = fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check)
+            return grep_answer(call, view, asked, hits, more, "")
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
-        return call.elsewhere("rlm_grep", {"pattern": pattern, "limit": limit, **filters}, timeout_s)
+        return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
-        hits, more, note = grep(view, pattern, scope, limit, call.check)
-        return no_grep_hits(view, pattern, project, grep_answer(hits, more, note, Projects(view).labels()))
+        return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
 
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21", entity="file, ticket, error… the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True) -> Answer:
     """Memories by relevance."""
-    check_query(query)
     if not query.strip():
-        raise UsageError("the query is empty; rlm_list_chunks and rlm_recall list what is there")
-    scope, limit = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
-                         kind="" if include_insights else "chunk"), checked_limit(limit)
+        raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
+                  kind="" if include_insights else "chunk")
     with call.store.reading() as view:
         asked = Query(view, query)
         hits = search(asked, in_scope(view, scope), limit)
-        hint = missing_text(asked.missing) if hits else nothing_found(asked, project)
+        hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
     lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(hits, 1)]
@@ -6673,13 +6749,12 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data))
+    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
-    limit = checked_limit(limit)
     with call.store.reading() as view:
         keys = ordinals_in(in_scope(view, Scope(kind="chunk")))
         shown = [(doc, view.logged_record(doc)) for doc in newest(view, keys, limit)]
@@ -6688,48 +6763,39 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     lines = [f"[{doc.id}] {facts_line(doc, now_s, labels)} · {estimated_tokens(doc.n_bytes):,} tokens"
              f"\n   {one_line(text_field(record, 'summary'), 160)}" for doc, record in shown]
     if len(keys) > limit:
-        lines.append(f"{limit} of {len(keys):,} shown; raise limit, or use rlm_search or rlm_grep.")
-    return Answer("\n".join(lines) or "No chunks yet; rlm_chunk saves one.",
+        lines.append(call.words(f"{limit} of {len(keys):,} shown; raise `limit`, or use `rlm_search` or `rlm_grep`."))
+    return Answer("\n".join(lines) or call.words("No chunks yet; `rlm_chunk` saves one."),
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
-
-
-def newest_sessions(view: View, keys: Sequence[int], limit: int) -> list[str]:
-    """The names of the sessions that the documents belong to, the one with the newest first."""
-    names: dict[str, None] = {}
-    for doc in newest(view, keys):
-        names[doc.session] = None
-        if len(names) == limit:
-            break
-    return list(names)
-
-
-def session_data(view: View, name: str, allowed: bytes, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A session's documents among those allowed, summed up."""
-    own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
-    docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
-    project = labels.get(docs[0].identity, docs[0].project)
-    return {"session": name or "(none)", "project": project, "domain": docs[0].domain, "n_chunks": len(docs),
-            "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
-            "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]}
 
 
 @tool("List sessions (conversations) with their chunks.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
     """Sessions, the one with the newest chunk first."""
-    limit = checked_limit(limit)
     with call.store.reading() as view:
         scope = Scope(kind="chunk", project=project, domain=domain)
         allowed = in_scope(view, scope)
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-        names = newest_sessions(view, ordinals_in(allowed), limit)
-        rows = [session_data(view, name, allowed, labels) for name in names]
+        names: dict[str, None] = {}
+        for doc in newest(view, ordinals_in(allowed)):
+            names[doc.session] = None
+            if len(names) == limit:
+                break
+        rows = []
+        for name in names:
+            own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
+            docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
+            rows.append({
+                "session": name or "(none)", "project": labels.get(docs[0].identity, docs[0].project),
+                "domain": docs[0].domain, "n_chunks": len(docs),
+                "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
+                "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]})
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
     lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
              f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
              + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
     if n_all > limit:
-        lines.append(f"{limit} of {n_all:,} sessions shown; raise limit.")
+        lines.append(call.words(f"{limit} of {n_all:,} sessions shown; raise `limit`."))
     return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
 
 
@@ -6745,7 +6811,8 @@ def rlm_domains(call: Call) -> Answer:
         counts.setdefault(name, 0)
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     text = "\n".join(f"{name}: {counted(n, 'chunk')}" for name, n in rows)
-    return Answer(text or "No domains yet: give rlm_chunk one, or run `rlm.py config domains api,ui,docs`.",
+    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm.py config domains api,ui,docs`.")
+    return Answer(text or nothing,
                   {"domains": [{"domain": name, "n_chunks": n} for name, n in rows]})
 
 
@@ -6758,20 +6825,17 @@ def named(docs: Sequence[Doc]) -> str:
     return (ids or "none") + (f", +{len(docs) - 20:,} more" if len(docs) > 20 else "")
 
 
-def retention_text(plan: Retention) -> str:
-    """A retention plan in words."""
+def plan_answer(plan: Retention) -> Answer:
+    """What a retention plan would do, and why other chunks stay."""
     parts = [f"Would archive {counted(len(plan.archive), 'chunk')}: {named(plan.archive)}",
              f"Would purge {counted(len(plan.purge), 'chunk')}: {named(plan.purge)}",
-             f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune"
-             + "".join(f"\n   {doc.id}: {why}" for doc, why in plan.immune[:10])
-             + (f"\n   +{len(plan.immune) - 10:,} more" if len(plan.immune) > 10 else "")]
-    return "\n".join(parts)
-
-
-def retention_data(plan: Retention) -> dict[str, Any]:
-    """A retention plan as data."""
-    return {"archive": [doc.id for doc in plan.archive], "purge": [doc.id for doc in plan.purge],
-            "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used}
+             f"Kept: {plan.n_recent:,} too recent, {plan.n_used:,} used, {len(plan.immune):,} immune",
+             *(f"   {doc.id}: {why}" for doc, why in plan.immune[:10])]
+    if len(plan.immune) > 10:
+        parts.append(f"   +{len(plan.immune) - 10:,} more")
+    return Answer("\n".join(parts), {
+        "archive": [doc.id for doc in plan.archive], "purge": [doc.id for doc in plan.purge],
+        "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used})
 
 
 @tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
@@ -6779,8 +6843,7 @@ def rlm_retention_preview(call: Call) -> Answer:
     """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        plan = retention_plan(view, now())
-    return Answer(retention_text(plan), retention_data(plan))
+        return plan_answer(retention_plan(view, now()))
 
 
 @tool("Archive old unused chunks (still searchable) and, with purge, delete those long archived for good.",
@@ -6792,10 +6855,10 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
     plan = retention_plan(view, now())
     n_left = 0 if purge else len(plan.purge)
     plan.archive, plan.purge = plan.archive if archive else [], plan.purge if purge else []
-    left = f" {counted(n_left, 'chunk')} could be purged (purge=true)." if n_left else ""
+    left = call.words(f"{counted(n_left, 'chunk')} could be purged: that takes `purge`.") if n_left else ""
     if call.dry_run:
-        text = "\n".join(filter(None, [retention_text(plan), left.strip()]))
-        return Answer(text, {**retention_data(plan), "n_purgeable": n_left})
+        answer = plan_answer(plan)
+        return Answer(f"{answer.text}\n{left}".rstrip(), {**answer.data, "n_purgeable": n_left})
     n_steps = 0
 
     def check() -> None:
@@ -6805,21 +6868,22 @@ def rlm_retention_run(call: Call, archive: bool = True, purge: bool = False) -> 
         call.check()
 
     n_archived, n_purged = carry_out(view, plan, now(), archive=archive, purge=purge, check=check)
-    return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}.{left}",
+    return Answer(f"Archived {counted(n_archived, 'chunk')}, purged {counted(n_purged, 'chunk')}. {left}".rstrip(),
                   {"archived": [doc.id for doc in plan.archive], "n_archived": n_archived,
                    "purged": [doc.id for doc in plan.purge], "n_purged": n_purged, "n_purgeable": n_left})
 
 
-@tool("Bring an archived chunk back to the active ones.")
+@tool("Bring archived chunks back to the active ones.")
 def rlm_restore(call: Call, chunk_id: str) -> Answer:
-    """Makes a chunk active again."""
+    """Makes chunks active again."""
     with call.store.writing() as view, Writer(view) as writer:
-        doc, was_archived = restore(writer, chunk_id)
+        changed = [restore(writer, each) for each in ids_in(chunk_id)]
         if call.dry_run:
             writer.records.clear()
     verb = "would be active again" if call.dry_run else "is active again"
-    return Answer(f"{doc.id} {verb if was_archived else 'was active already'}.",
-                  {"id": doc.id, "restored": was_archived and not call.dry_run})
+    return answer_for_each([(f"{doc.id} {verb if was_archived else 'was active already'}.",
+                             {"id": doc.id, "restored": was_archived and not call.dry_run})
+                            for doc, was_archived in changed])
 
 
 # -- system -----------------------------------------------------------------
@@ -6843,37 +6907,43 @@ def folder_bytes(path: str) -> int:
     return sum(max(0, file_size(os.path.join(folder, name))) for folder, _, names in os.walk(path) for name in names)
 
 
-def status_data(view: View) -> dict[str, Any]:
-    """The store in numbers."""
-    from heapq import nlargest
-
-    labels = Projects(view).labels()
-    rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
-            for doc in view.alive()]
-    chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
-    alive = ordinals_in(view.alive_mask())
-    used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
-    places = view.log.places
-    return {
-        "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
-        "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
-        "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
-        "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
-        "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
-        "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
-        "transcript_bytes": folder_bytes(places.transcripts()),
-        "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs), "damaged_lines": view.n_damaged,
-        "lost_bytes": view.log.acknowledged()[1],
-        "semantic": None,
-    }
+def n_damaged_lines(places: Places) -> int:
+    """How many lines of transcripts could not be read whole, in all that was saved."""
+    n_damaged = 0
+    for name in stems(places.transcripts(), ".json"):
+        try:
+            with open(places.reading(name), encoding="utf-8") as file:
+                n_damaged += from_json(file.readline()).get("damaged", 0)
+        except (OSError, ValueError, AttributeError, TypeError):  # a damaged one is read anew
+            pass
+    return n_damaged
 
 
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
+    from heapq import nlargest
+
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        data = status_data(view)
+        labels, places = Projects(view).labels(), view.log.places
+        rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
+                for doc in view.alive()]
+        chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
+        alive = ordinals_in(view.alive_mask())
+        used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
+        data: dict[str, Any] = {
+            "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
+            "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
+            "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
+            "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
+            "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
+            "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
+            "transcript_bytes": folder_bytes(places.transcripts()),
+            "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
+            "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
+            "damaged_transcript_lines": n_damaged_lines(places), "semantic": None,
+        }
     lines = [
         f"rlm {data['version']} · {data['memory']}",
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
@@ -6885,7 +6955,8 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else ""),
+        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
     return Answer("\n".join(lines), data)
@@ -6898,20 +6969,16 @@ def rlm_status(call: Call) -> Answer:
 # names a protocol version in its _meta is stateless (2026-07-28), any other belongs to a session that `initialize`
 # opened.
 #
-# Threads: the main one reads and dispatches; calls that only read run side by side; calls that write run one after
-# another in the order they came; a housekeeper keeps the index up. A regex that may run away runs in a worker,
-# a second server whose only client is this one, because `re` never lets go of the interpreter: it can be killed.
+# The main thread reads. Each call that only reads runs in a thread of its own; one thread runs those that write, in
+# the order they came; a housekeeper keeps the index up. A regex that may run away runs in a process that can be
+# killed, because `re` never lets go of the interpreter.
 
-LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2024-11-05")  # without the only one that has batches
 STATELESS_VERSION = "2026-07-28"
 META = "io.modelcontextprotocol/"
 MAX_LINE_BYTES = 64 << 20
 MAX_THREADS = 32
-MAX_IDLE_WORKERS = 2  # of 20 MB each
-END_SIGNALS = (2, 15)  # SIGINT, SIGTERM
-IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 rlm.py`, not imported or by -m
-ANEW_AFTER_S = 0.5
-DRAIN_S = 0.25  # the client kills us 0.4 s after it asks us to end
+DRAIN_S = 60.0  # after the end of input; a client in a hurry sends a signal
 LIST_TTL_MS = 3_600_000
 SERVER_INFO = {"name": "rlm", "title": "rlm memory", "version": __version__}
 INSTRUCTIONS = """\
@@ -6933,53 +7000,75 @@ class RpcError(Exception):
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
-        self.code = code
-        self.data = data
+        self.body = {"code": code, "message": message, **({"data": data} if data is not None else {})}
 
 
-def refuse_constant(name: str) -> None:
-    """Raises ValueError: NaN and Infinity are no JSON, and an answer that echoes them would be none either."""
-    raise ValueError(name)
+def strict(value: Any) -> Any:
+    """The value with U+FFFD for halves of characters and NUL, on which clients hang or end the session."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    return [strict(item) for item in value] if isinstance(value, list) else value
 
 
 def is_usable_id(value: object) -> bool:
-    """Whether a request may have that id: a string or a number that JSON can give back (1e999 is read as infinity)."""
-    return type(value) in (str, int) or (isinstance(value, float) and abs(value) < 1e308)
-
-
-def is_request(message: Any) -> bool:
-    """Whether the message is a well-formed request, so that a response with its id is due."""
-    return (isinstance(message, dict) and message.get("jsonrpc") == "2.0" and isinstance(message.get("method"), str)
-            and is_usable_id(message.get("id")))
-
-
-def input_schema(made: Tool) -> dict[str, Any]:
-    """The tool's parameters as JSON Schema."""
-    types = {"str": "string", "int": "integer", "bool": "boolean"}
-    properties = {}
-    for param in made.params:
-        one: dict[str, Any] = {"type": types[param.type]}
-        if param.help:
-            one["description"] = param.help
-        if param.default not in (None, ""):
-            one["default"] = param.default
-        properties[param.name] = one
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
-    required = [param.name for param in made.params if param.required]
-    return {**schema, "required": required} if required else schema
+    """Whether JSON can give that id of a request back as it is: 1e999 is read as infinity."""
+    return type(value) is int or (isinstance(value, str) and value == strict(value)) or (
+        isinstance(value, float) and abs(value) < 1e308)
 
 
 def tool_listing(made: Tool) -> dict[str, Any]:
     """The tool as `tools/list` shows it."""
+    types, properties = {"str": "string", "int": "integer", "bool": "boolean"}, {}
+    for param in made.params:
+        properties[param.name] = {"type": types[param.type], **({"description": param.help} if param.help else {}),
+                                  **({"default": param.default} if param.default not in (None, "") else {})}
+    required = [param.name for param in made.params if param.required]
+    schema = {"type": "object", "properties": properties, "additionalProperties": False,
+              **({"required": required} if required else {})}
     hints = {"readOnlyHint": True} if made.reads_only else {"destructiveHint": made.destroys}
-    listing = {"name": made.name, "description": made.help, "inputSchema": input_schema(made), "annotations": hints}
+    listing = {"name": made.name, "description": made.help, "inputSchema": schema, "annotations": hints}
     return {**listing, "_meta": {"anthropic/alwaysLoad": True}} if made.always_loaded else listing
 
 
-def content_blocks(answer: Answer) -> list[dict[str, str]]:
-    """The answer as MCP content: a verbatim text in a block of its own, so that it stays byte for byte."""
-    texts = [answer.text] if answer.verbatim is None else [answer.verbatim, answer.text]
-    return [{"type": "text", "text": text} for text in texts]
+def is_stateless(method: str, params: Record) -> bool:
+    """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
+    meta = params.get("_meta") or {}
+    if not isinstance(meta, dict):
+        raise RpcError(-32602, "_meta must be an object")
+    version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
+    is_named = version is not None or capabilities is not None or method == "server/discover"
+    if method == "initialize" or not is_named:
+        return False
+    if isinstance(version, str) and version != STATELESS_VERSION:
+        raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
+                       {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
+    if not isinstance(version, str) or not isinstance(capabilities, dict):
+        raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
+                               "object)")
+    return True
+
+
+def result_of(method: str, params: Record, stateless: bool) -> Record:
+    """What is answered to any request but a tool call. RpcError when there is no such method in its era."""
+    lasting = {"ttlMs": LIST_TTL_MS, "cacheScope": "public"} if stateless else {}
+    if method == "tools/list":
+        if params.get("cursor") is not None:
+            raise RpcError(-32602, "unknown cursor; tools/list has one page")
+        return {"tools": [tool_listing(made) for made in TOOLS.values()], **lasting}
+    if method == "server/discover" and stateless:
+        return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
+                "instructions": INSTRUCTIONS, **lasting}
+    if method == "initialize" and not stateless:
+        asked = params.get("protocolVersion")
+        if not isinstance(asked, str):
+            raise RpcError(-32602, "initialize needs protocolVersion")
+        return {"protocolVersion": asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0],
+                "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO, "instructions": INSTRUCTIONS}
+    if method == "ping" and not stateless:
+        return {}
+    raise RpcError(-32601, f"unknown method {one_line(method, 80)}")
 
 
 def trim_memory() -> None:
@@ -6996,201 +7085,114 @@ def trim_memory() -> None:
         pass
 
 
-def imported_command(arguments: Sequence[str]) -> list[str]:
-    """The command that runs rlm as an imported module, without site-packages.
+def imported_command(statement: str) -> list[str]:
+    """The command that imports this file as rlm, whatever its name, and runs a statement; no folder of the user's is
+    on its path."""
+    code = f"""\
+import sys
+from importlib import machinery, util
+loader = machinery.SourceFileLoader("rlm", {os.path.abspath(__file__)!a})
+rlm = sys.modules["rlm"] = util.module_from_spec(util.spec_from_loader("rlm", loader))
+loader.exec_module(rlm)
+{statement}"""
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix or ''}", *(["-B"] if sys.dont_write_bytecode else [])]
+    return [sys.executable, "-I", "-S", *cache, "-c", code]
 
-    An import uses cached bytecode, and Python keeps the syntax tree of a script, but not of a module, in memory for as
-    long as it runs: 15 MB for this file. The folder comes last on the path so that nothing in it shadows the library,
-    and the working folder, which is the user's project, is taken off for the same reason.
-    """
-    folder, name = os.path.split(os.path.abspath(__file__))
-    if not name.endswith(".py") or not name[:-3].isidentifier():
-        return [sys.executable, "-S", os.path.abspath(__file__), *arguments]
-    path = f"sys.path[:] = [*filter(None, sys.path), {folder!a}]"
-    code = f"import sys; {path}; import {name[:-3]} as r; sys.exit(r.main({list(arguments)!r}))"
-    return [sys.executable, "-S", "-c", code]
 
+def grep_alone() -> None:
+    """The life of a process that runs one regex: reads a server's request, prints the answer, ends with the server."""
+    asked = json.loads(sys.stdin.buffer.read())
 
-class Worker:
-    """Another server process that runs regexes for us, one at a time, until one has to be killed."""
+    def end_with_server(*_: object) -> None:
+        if os.getppid() != asked["server"]:  # it was killed
+            os._exit(1)
 
-    __slots__ = ("process", "n_calls")
-
-    def __init__(self, places: Places) -> None:
-        import subprocess
-
-        environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
-        self.process = subprocess.Popen(
-            imported_command(["serve", "--inline"]), env=environ,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        self.n_calls = 0
-
-    def ask(self, name: str, arguments: dict[str, Any], is_over: Callable[[], None]) -> Record | None:
-        """The worker's JSON-RPC answer, None when it died. *is_over* is called every 20 ms and may raise."""
-        import select
-
-        self.n_calls += 1
-        request = {"jsonrpc": "2.0", "id": self.n_calls, "method": "tools/call",
-                   "params": {"name": name, "arguments": arguments, "_meta": {"rlm/data": True}}}
-        assert self.process.stdin and self.process.stdout
-        try:
-            self.process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            return None
-        received, fd = b"", self.process.stdout.fileno()
-        while not received.endswith(b"\n"):
-            if select.select([fd], [], [], 0.02)[0]:
-                part = os.read(fd, 1 << 20)
-                if not part:
-                    return None
-                received += part
-            else:
-                is_over()
-        return dict(json.loads(received))
-
-    def kill(self) -> None:
-        """Ends it, whatever it is doing."""
-        self.process.kill()
-        self.process.wait()
+    signal.signal(signal.SIGPROF, end_with_server)
+    signal.setitimer(signal.ITIMER_PROF, 0.1, 0.1)  # every tenth of a second that it computes
+    try:
+        answer = run_tool(Call(Store(Places()), MAX_ANSWER_CHARS, wants_data=False), "rlm_grep", asked["arguments"])
+        told = {"text": answer.text}
+    except (RlmError, OSError) as error:
+        told = {"error": str(error)}
+    sys.stdout.write(json.dumps(told))
+    sys.stdout.flush()
+    os._exit(0)  # the timer would end an interpreter that is being taken apart
 
 
 class Server:
     """The MCP server on this process's stdin and stdout."""
 
-    __slots__ = ("store", "inline", "wire", "wire_mutex", "calls", "jobs", "writes", "n_open", "n_threads", "n_active",
-                 "n_writes", "counter_mutex", "wake", "workers", "idle_workers", "legacy_version", "is_ending",
-                 "is_busy", "chore")
+    __slots__ = ("store", "wire", "wire_mutex", "calls", "writes", "wake", "searches", "is_ending", "chore")
 
-    def __init__(self, places: Places, inline: bool = False, legacy_version: str = "",
-                 chore: Callable[[Places], bool] = lambda places: False) -> None:
+    def __init__(self, places: Places, chore: Callable[[Places], bool] = lambda places: False) -> None:
         import queue
         import threading
 
         self.store = Store(places, threading.RLock)
-        self.inline = inline  # run calls in the main thread, where a Deadline works: this is a worker
         self.wire = -1
-        self.wire_mutex, self.counter_mutex = threading.Lock(), threading.Lock()
-        self.calls: dict[object, Call] = {}  # waiting and running, by their id
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.wire_mutex = threading.Lock()
+        self.calls: dict[Call, object] = {}  # waiting and running, with their ids
         self.writes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.n_open = self.n_threads = self.n_active = self.n_writes = 0
         self.wake = threading.Event()  # tells the housekeeper that something was called
-        self.workers: list[Worker] = []  # all that are alive, the busy ones too
-        self.idle_workers: list[Worker] = []
-        self.legacy_version = legacy_version
+        self.searches: set[Any] = set()  # processes that run a regex
         self.is_ending = False
-        self.is_busy = False  # the housekeeper is at work
         self.chore = chore  # a second of work for when there is time; whether more of it is left
 
-    # the wire
+    # answers
 
-    def send(self, message: Any) -> None:
-        """Writes one message. Escapes keep it ASCII, so no client trips over a line separator or surrogate."""
-        line = json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+    def send(self, message: Record) -> None:
+        """Writes one message. Escapes keep it ASCII, so no client trips over a line separator."""
+        line = json.dumps(strict(message), separators=(",", ":")).encode("ascii") + b"\n"
         try:
             with self.wire_mutex:
                 write_all(self.wire, line)
         except OSError:  # the client has gone; so do we
-            self.end(0.0)
+            self.end()
 
-    def reply(self, request: Record, result: Any = None, error: RpcError | None = None) -> Record:
-        """The response to a request."""
-        response: Record = {"jsonrpc": "2.0", "id": request.get("id")}
-        if error is None:
-            return {**response, "result": result}
-        body = {"code": error.code, "message": str(error)}
-        return {**response, "error": {**body, "data": error.data} if error.data is not None else body}
+    def refuse(self, code: int, text: str) -> None:
+        """Answers what is no request and has no id."""
+        self.send({"jsonrpc": "2.0", "id": None, "error": RpcError(code, text).body})
 
-    # requests
-
-    def is_stateless(self, request: Record) -> bool:
-        """Whether the request belongs to the 2026-07-28 era. RpcError when it does but lacks what that era requires."""
-        params, method = request.get("params"), request["method"]
-        meta = params.get("_meta") or {} if isinstance(params, dict) else {}
-        if not isinstance(meta, dict):
-            raise RpcError(-32602, "_meta must be an object")
-        version, capabilities = meta.get(META + "protocolVersion"), meta.get(META + "clientCapabilities")
-        is_named = version is not None or capabilities is not None or method == "server/discover"
-        if method == "initialize" or not is_named:
-            return False
-        if isinstance(version, str) and version != STATELESS_VERSION:
-            raise RpcError(-32022, f"unsupported protocol version: {one_line(version, 80)}",
-                           {"supported": [STATELESS_VERSION, *LEGACY_VERSIONS], "requested": version})
-        if not isinstance(version, str) or not isinstance(capabilities, dict):
-            raise RpcError(-32602, f"_meta must hold {META}protocolVersion (a string) and {META}clientCapabilities (an "
-                                   "object)")
-        return True
-
-    def initialize(self, params: Record) -> Record:
-        """Opens a legacy session."""
-        asked = params.get("protocolVersion")
-        if not isinstance(asked, str):
-            raise RpcError(-32602, "initialize needs protocolVersion")
-        self.legacy_version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[0]
-        return {"protocolVersion": self.legacy_version, "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO,
-                "instructions": INSTRUCTIONS}
-
-    def discover(self, _: Record) -> Record:
-        """What we are, for a stateless client."""
-        return {"supportedVersions": [STATELESS_VERSION, *LEGACY_VERSIONS], "capabilities": {"tools": {}},
-                "instructions": INSTRUCTIONS, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-
-    def list_tools(self, params: Record) -> Record:
-        """All tools on one page."""
-        if params.get("cursor") is not None:
-            raise RpcError(-32602, "unknown cursor; tools/list has one page")
-        return {"tools": [tool_listing(made) for made in TOOLS.values()]}
-
-    def result_of(self, request: Record) -> Record:
-        """The result of any request but a tool call. RpcError when there is none."""
-        params = request.get("params") or {}
-        if not isinstance(params, dict):
-            raise RpcError(-32602, "params must be an object")
-        stateless = self.is_stateless(request)
-        handlers: dict[str, Callable[[Record], Record]] = {"tools/list": self.list_tools}
-        if stateless:
-            handlers["server/discover"] = self.discover
-        else:
-            handlers.update(initialize=self.initialize, ping=lambda _: {})
-        handler = handlers.get(request["method"])
-        if handler is None:
-            raise RpcError(-32601, f"unknown method {one_line(request['method'], 80)}")
-        result = handler(params)
-        if stateless and request["method"] == "tools/list":
-            result = {**result, "ttlMs": LIST_TTL_MS, "cacheScope": "public"}
-        return self.finished(result, stateless)
-
-    def finished(self, result: Record, stateless: bool) -> Record:
-        """The result with what its era adds."""
-        if not stateless:
-            return result
-        meta = {**result.get("_meta", {}), META + "serverInfo": SERVER_INFO}
-        return {"resultType": "complete", **result, "_meta": meta}
+    def answer(self, request: Record, params: Any, call: Call | None = None) -> None:
+        """Sends the response, to a call unless it was cancelled. A bug of ours does not end the session."""
+        response: Record = {"jsonrpc": "2.0", "id": request["id"]}
+        try:
+            if not isinstance(params, dict):
+                raise RpcError(-32602, "params must be an object")
+            stateless = is_stateless(request["method"], params)
+            result = self.call_result(params, call) if call else result_of(request["method"], params, stateless)
+            if stateless:
+                result = {"resultType": "complete", **result, "_meta": {META + "serverInfo": SERVER_INFO}}
+            response["result"] = result
+        except RpcError as error:
+            response["error"] = error.body
+        except Exception as error:
+            print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
+            text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
+            response["error"] = {"code": -32603, "message": text}
+        if not (call and call.is_cancelled):
+            self.send(response)
 
     # tool calls
 
-    def call_result(self, request: Record, call: Call) -> Record:
+    def call_result(self, params: Record, call: Call) -> Record:
         """What a tool call answers; failures of the tool are results too, for the model to act on."""
-        params = request.get("params")
-        if not isinstance(params, dict) or not isinstance(params.get("name"), str):
+        name, arguments = params.get("name"), params.get("arguments")
+        if not isinstance(name, str):
             raise RpcError(-32602, "tools/call needs params with a name")
-        stateless, name = self.is_stateless(request), params["name"]
         if name not in TOOLS:
             raise RpcError(-32602, f"unknown tool {one_line(name, 80)!r}; tools/list names them")
         try:
             call.check()  # it may have been cancelled while it waited for its turn
-            arguments = params.get("arguments")
             answer = run_tool(call, name, {} if arguments is None else arguments)
-            result: Record = {"content": content_blocks(answer)}
-            if call.wants_data:
-                result["_meta"] = {"rlm/data": answer.data}
+            # A text that was asked for stands in a block of its own, as it is.
+            texts = [answer.text] if answer.verbatim is None else [answer.verbatim, answer.text]
+            return {"content": [{"type": "text", "text": text} for text in texts]}
         except RlmError as error:
             text = clip(str(error), MAX_ANSWER_CHARS, "the rest quotes what was sent")
-            result = {"content": [{"type": "text", "text": text}], "isError": True}
         except OSError as error:
-            result = {"content": [{"type": "text", "text": f"the system refused: {error}"}], "isError": True}
-        return self.finished(result, stateless)
+            text = f"the system refused: {error}"
+        return {"content": [{"type": "text", "text": text}], "isError": True}
 
     def progress_sender(self, token: object) -> Callable[[float, float, str], None]:
         """A function that tells the client how far a call is, at most five times a second."""
@@ -7198,188 +7200,74 @@ class Server:
 
         def progress(done: float, total: float, message: str) -> None:
             nonlocal last_s, last_done
-            if time.monotonic() - last_s < 0.2 or done <= last_done:
-                return
-            last_s, last_done = time.monotonic(), done
-            params = {"progressToken": token, "progress": done, "message": message}
-            self.send({"jsonrpc": "2.0", "method": "notifications/progress",
-                       "params": {**params, "total": total} if total else params})
+            if time.monotonic() - last_s >= 0.2 and done > last_done:
+                last_s, last_done = time.monotonic(), done
+                params = {"progressToken": token, "progress": done, "message": message}
+                self.send({"jsonrpc": "2.0", "method": "notifications/progress",
+                           "params": {**params, "total": total} if total else params})
 
         return progress
 
-    def new_call(self, request: Record) -> Call:
-        """The context of a tool call."""
-        call = Call(self.store, MAX_ANSWER_CHARS)
-        params = request.get("params")
-        meta = params.get("_meta") if isinstance(params, dict) else None
-        if not isinstance(meta, dict):
-            meta = {}
-        token, call.wants_data = meta.get("progressToken"), bool(meta.get("rlm/data"))
-        if type(token) in (str, int):
+    def grep_elsewhere(self, call: Call, arguments: dict[str, Any], timeout_s: float) -> Answer:
+        """Runs rlm_grep in a process; kills it when it has not answered in time or nobody wants the answer."""
+        import subprocess
+
+        places, started_s = self.store.places, time.monotonic()
+        environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
+        process = subprocess.Popen(
+            imported_command("rlm.grep_alone()"), env=environ, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.searches.add(process)
+        asked: bytes | None = json.dumps({"server": os.getpid(), "arguments": arguments}).encode("ascii")
+        try:
+            while process.returncode is None:
+                try:
+                    told = process.communicate(asked, timeout=0.05)[0]
+                except subprocess.TimeoutExpired:
+                    asked = None
+                    call.check()
+                    elapsed_s = time.monotonic() - started_s
+                    call.progress(round(elapsed_s, 1), 0, "searching")
+                    if elapsed_s > timeout_s + 1.0:  # its own deadline comes first
+                        raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific") from None
+        finally:
+            process.kill()
+            process.communicate()
+            self.searches.discard(process)
+        if process.returncode:
+            raise RlmError("the search process ended unexpectedly; try again")
+        found = json.loads(told)
+        if "error" in found:
+            raise RlmError(found["error"])
+        return Answer(found["text"], None)
+
+    def start_call(self, request: Record, params: Record) -> None:
+        """Has a thread run the call: one of its own if it only reads, else the one that writes."""
+        import threading
+
+        call, name, meta = Call(self.store, MAX_ANSWER_CHARS, wants_data=False), params.get("name"), params.get("_meta")
+        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        if type(token) in (str, int) and is_usable_id(token):
             call.progress = self.progress_sender(token)
-        if not self.inline:
-            call.elsewhere = lambda name, arguments, timeout_s: self.in_worker(call, name, arguments, timeout_s)
-        return call
-
-    def failed(self, request: Record, error: Exception) -> Record:
-        """The response to a request that met a bug of ours: it must not end the session."""
-        print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-        text = f"internal error: {type(error).__name__}: {one_line(str(error), 500)}"
-        return self.reply(request, error=RpcError(-32603, text))
-
-    def answer_call(self, request: Record, call: Call) -> Record | None:
-        """The response to tools/call, None when it was cancelled meanwhile."""
-        try:
-            response = self.reply(request, self.call_result(request, call))
-        except RpcError as error:
-            response = self.reply(request, error=error)
-        except Exception as error:
-            response = self.failed(request, error)
-        finally:
-            self.calls.pop(request["id"], None)
-        self.wake.set()
-        return None if call.is_cancelled else response
-
-    def take_worker(self) -> Worker:
-        """An idle worker, or a new one."""
-        with self.counter_mutex:
-            while self.idle_workers:
-                worker = self.idle_workers.pop()
-                if worker.process.poll() is None:
-                    return worker
-                self.workers.remove(worker)
-        worker = Worker(self.store.places)
-        with self.counter_mutex:
-            self.workers.append(worker)
-        return worker
-
-    def give_back(self, worker: Worker, is_usable: bool) -> None:
-        """Keeps the worker for the next call, or ends it."""
-        with self.counter_mutex:
-            if is_usable and len(self.idle_workers) < MAX_IDLE_WORKERS:
-                self.idle_workers.append(worker)
-                return
-            self.workers.remove(worker)
-        worker.kill()
-
-    def in_worker(self, call: Call, name: str, arguments: dict[str, Any], timeout_s: float) -> Answer:
-        """Runs a tool in a worker; kills it when it has not answered in time or the caller has gone."""
-        worker, started_s, is_usable = self.take_worker(), time.monotonic(), False
-
-        def is_over() -> None:
-            call.check()
-            elapsed_s = time.monotonic() - started_s
-            call.progress(round(elapsed_s, 1), 0, "searching")
-            if elapsed_s > timeout_s + 1.0:  # the worker's own deadline comes first
-                raise TimedOut(f"stopped after {timeout_s:g} s; make the pattern more specific")
-
-        try:
-            result = (worker.ask(name, arguments, is_over) or {}).get("result")
-            if result is None:
-                raise RlmError("the search process ended unexpectedly; try again")
-            text = result["content"][0]["text"]
-            if result.get("isError"):
-                raise TimedOut(text) if "stopped after" in text else RlmError(text)
-            is_usable = True  # one that was interrupted may have been in the middle of anything
-        finally:
-            self.give_back(worker, is_usable)
-        return Answer(text, result.get("_meta", {}).get("rlm/data"))
-
-    # dispatch
-
-    def response_to(self, message: Any) -> Record | None:
-        """The response to any message but a tool call, None when none is due."""
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            return self.reply({}, error=RpcError(-32600, "not a JSON-RPC 2.0 message"))
-        if "method" not in message:  # an answer to a request we never send
-            return None if "result" in message or "error" in message else \
-                self.reply(message, error=RpcError(-32600, "no method"))
-        if "id" not in message:
-            self.notified(message)
-            return None
-        if not is_request(message):
-            return self.reply({}, error=RpcError(-32600, "method must be a string, id a string or a number"))
-        try:
-            return self.reply(message, self.result_of(message))
-        except RpcError as error:
-            return self.reply(message, error=error)
-        except Exception as error:
-            return self.failed(message, error)
-
-    def notified(self, message: Record) -> None:
-        """Acts on a notification; the only one that matters is a cancellation."""
-        params = message.get("params")
-        if message["method"] == "notifications/cancelled" and isinstance(params, dict):
-            wanted = params.get("requestId")
-            call = self.calls.get(wanted) if is_usable_id(wanted) else None
-            if call:
-                call.is_cancelled = True
-
-    def deliver(self, response: Record | None) -> None:
-        """Sends the response, if one is due."""
-        if response:
-            self.send(response)
-
-    def handle(self, message: Any, deliver: Callable[[Record | None], None]) -> None:
-        """Has *deliver* called once with the response, None when none is due; for a tool call, when that is done."""
-        if is_request(message) and message["method"] == "tools/call":
-            self.dispatch(message, deliver)
-        else:
-            deliver(self.response_to(message))
-
-    def dispatch(self, request: Record, deliver: Callable[[Record | None], None]) -> None:
-        """Has the call run by a thread; in a worker, runs it here."""
-        call = self.new_call(request)
-        self.calls[request["id"]] = call  # from now on it can be cancelled
-        if self.inline:
-            return deliver(self.answer_call(request, call))
-        params = request.get("params")
-        made = TOOLS.get(params["name"]) if isinstance(params, dict) and isinstance(params.get("name"), str) else None
-        reads_only = made is None or made.reads_only
+        call.elsewhere = lambda arguments, timeout_s: self.grep_elsewhere(call, arguments, timeout_s)
+        self.calls[call] = request["id"]  # from now on it can be cancelled
 
         def job() -> None:
             try:
-                deliver(self.answer_call(request, call))
+                self.answer(request, params, call)
             finally:
-                with self.counter_mutex:
-                    self.n_active -= 1
-                    self.n_writes -= not reads_only
+                del self.calls[call]
+                self.wake.set()
 
-        with self.counter_mutex:
-            self.n_active += 1
-            self.n_writes += not reads_only
-            queued = self.n_writes > 0
-        # A read that was sent after a write sees it, even when the client did not wait for the write's answer.
-        if not queued:
-            self.submit(job)
-        elif reads_only:
-            self.writes.put(lambda: self.submit(job))
-        else:
+        made = TOOLS.get(name) if isinstance(name, str) else None
+        if made and not made.reads_only:
             self.writes.put(job)
-        return None
+        elif threading.active_count() < MAX_THREADS:
+            threading.Thread(target=job, daemon=True).start()
+        else:  # the client has to wait
+            job()
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Gives the job to an idle thread, or to a new one while there are not too many."""
-        with self.counter_mutex:
-            self.n_open += 1  # given to the threads and not done
-            is_short = self.n_threads < min(self.n_open, MAX_THREADS)
-            self.n_threads += is_short
-        self.jobs.put(job)
-        if is_short:
-            self.start_thread(self.work)
-
-    def start_thread(self, run: Callable[[], None]) -> None:
-        """Starts a thread that does not outlive the main one."""
-        import threading
-
-        threading.Thread(target=run, daemon=True).start()
-
-    def work(self) -> None:
-        """A thread's life: one job after another."""
-        while True:
-            self.jobs.get()()
-            with self.counter_mutex:
-                self.n_open -= 1
+    # threads
 
     def write(self) -> None:
         """The writing thread's life: one job after another, in the order they came."""
@@ -7395,10 +7283,9 @@ class Server:
             self.wake.wait()
             self.wake.clear()
             time.sleep(0.05)
-            if self.n_active and len(self.store.uses) < 64:
+            if self.calls and len(self.store.uses) < 64:
                 self.wake.set()
                 continue
-            self.is_busy = True
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
                 if is_behind(self.store.places):
@@ -7410,54 +7297,57 @@ class Server:
                     self.wake.set()
             except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
-            finally:
-                self.is_busy = False
 
     def give_way(self) -> None:
         """Lets calls go first while the index is being merged."""
         deadline_s = time.monotonic() + 0.05
-        while self.n_active and time.monotonic() < deadline_s:
+        while self.calls and time.monotonic() < deadline_s:
             time.sleep(0.002)
 
     # the loop
 
-    def receive(self, line: bytes) -> None:
+    def receive(self, line: bytearray) -> None:
         """Takes one line from the client."""
         if not line.strip():
-            return
+            return None
         try:
-            message = json.loads(line.decode("utf-8"), parse_constant=refuse_constant)
+            message = json.loads(line.decode("utf-8-sig"), parse_constant=int)  # which takes no NaN or Infinity
         except (ValueError, RecursionError):
-            return self.send(self.reply({}, error=RpcError(-32700, "not JSON")))
+            return self.refuse(-32700, "not JSON")
         if isinstance(message, list):
-            return self.receive_batch(message)
-        return self.handle(message, self.deliver)
+            return self.refuse(-32600, "no protocol version that is spoken here has batches; send one message per line")
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            return self.refuse(-32600, "not a JSON-RPC 2.0 message")
+        params = message.get("params") or {}
+        if "method" not in message:  # an answer to a request we never send
+            return None if "result" in message or "error" in message else self.refuse(-32600, "no method")
+        if "id" not in message:
+            if message["method"] == "notifications/cancelled" and isinstance(params, dict):
+                for call, known in list(self.calls.items()):
+                    call.is_cancelled |= known == params.get("requestId")
+            return None
+        if not isinstance(message["method"], str) or not is_usable_id(message["id"]):
+            return self.refuse(-32600, "method must be a string, id a string or a number")
+        if message["method"] == "tools/call" and isinstance(params, dict):
+            return self.start_call(message, params)
+        return self.answer(message, params)
 
-    def receive_batch(self, messages: list[Any]) -> None:
-        """Answers a batch with one array; batches exist in 2025-03-26 only."""
-        if self.legacy_version != "2025-03-26" or not messages:
-            return self.send(self.reply({}, error=RpcError(-32600, "batches are not part of this protocol version")))
-        import threading
-
-        mutex, responses, left = threading.Lock(), [], [len(messages)]
-
-        def deliver(response: Record | None) -> None:
-            with mutex:
-                responses.extend([response] if response else [])
-                left[0] -= 1
-                if left[0] == 0 and responses:
-                    self.send(responses)
-
-        for message in messages:
-            if is_request(message) and message["method"] == "initialize":
-                deliver(self.reply(message, error=RpcError(-32600, "initialize cannot be part of a batch")))
-            else:
-                self.handle(message, deliver)
-        return None
+    def take(self, part: bytes, unfinished: bytearray) -> None:
+        """Adds bytes to the unfinished line and receives the lines that are now whole."""
+        for i, piece in enumerate(part.split(b"\n")):
+            if i:
+                if len(unfinished) <= MAX_LINE_BYTES:
+                    self.receive(unfinished)
+                unfinished.clear()
+            if len(unfinished) <= MAX_LINE_BYTES < len(unfinished) + len(piece):
+                self.refuse(-32600, f"a message may have {MAX_LINE_BYTES:,} bytes at most")
+            unfinished += piece
+            del unfinished[MAX_LINE_BYTES + 1 :]  # it was refused; what is still to come of it is passed over
 
     def serve(self) -> int:
         """Runs until the client closes stdin or sends SIGINT or SIGTERM; the exit code."""
         import select
+        import threading
 
         # Only JSON-RPC may reach the client, so stdout now means stderr for everyone but `send`.
         self.wire = os.dup(1)
@@ -7466,64 +7356,27 @@ class Server:
         wake_in, wake_out = os.pipe()
         os.set_blocking(wake_out, False)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
-        for number in END_SIGNALS:
-            signal.signal(number, (lambda *_: os._exit(0)) if self.inline else (lambda *_: self.end(0.0)))
-        if not self.inline:
-            self.start_thread(self.write)
-            self.start_thread(self.keep_house)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)  # blocked by start_anew
-        received: list[bytes] = []
-        idle_s: float | None = None
+        for number in (2, 15):  # SIGINT, SIGTERM
+            signal.signal(number, lambda *_: self.end())
+        for life in (self.write, self.keep_house):
+            threading.Thread(target=life, daemon=True).start()
+        unfinished = bytearray()
         while True:
-            ready, _, _ = select.select([0, wake_in], [], [], idle_s)
-            if not ready:
-                idle_s = min(2 * idle_s, 60.0) if idle_s and self.is_occupied() else None
-                if not idle_s and not any(received):
-                    self.start_anew()  # one try; the next message brings another
+            ready, _, _ = select.select([0, wake_in], [], [])
             if wake_in in ready:  # the system gave a signal to another thread; its handler runs in this one, now
                 os.read(wake_in, 64)
-            if 0 not in ready:
-                continue
-            part = os.read(0, 1 << 16)
-            if not part:
-                self.receive(b"".join(received))
-                return self.end(DRAIN_S)
-            self.take(part, received)
-            idle_s = ANEW_AFTER_S if IS_SCRIPT and not self.inline else None
+            if 0 in ready:
+                part = os.read(0, 1 << 16)
+                self.take(part or b"\n", unfinished)
+                if not part:
+                    break
+        until_s = time.monotonic() + DRAIN_S
+        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+            time.sleep(0.002)
+        return self.end()
 
-    def is_occupied(self) -> bool:
-        """Whether anything at all is going on or waits to be done."""
-        return bool(self.n_active or self.is_busy or self.store.uses or self.workers or not self.jobs.empty())
-
-    def start_anew(self) -> None:
-        """Replaces this process by one that imported rlm, to give back what Python keeps for a script.
-
-        Same process id, same pipes; what the client sends meanwhile waits in the pipe, and signals wait too. Only while
-        nothing is going on.
-        """
-        signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
-        os.dup2(self.wire, 1)
-        command = imported_command(["serve", "--resume", self.legacy_version])
-        try:
-            os.execv(command[0], command)
-        except OSError:  # the interpreter has gone; stay as we are
-            os.dup2(2, 1)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
-
-    def take(self, part: bytes, received: list[bytes]) -> None:
-        """Adds bytes to the unfinished line and handles those lines that are now whole."""
-        lines = part.split(b"\n")
-        for line in lines[:-1]:
-            received.append(line)
-            whole, received[:] = b"".join(received), []
-            self.receive(whole)
-        received.append(lines[-1])
-        if sum(map(len, received)) > MAX_LINE_BYTES:
-            self.send(self.reply({}, error=RpcError(-32600, f"a message may have {MAX_LINE_BYTES:,} bytes at most")))
-            received[:] = [b"\0"]  # what is still to come of it will not parse
-
-    def end(self, drain_s: float) -> int:
-        """Waits a moment for running calls, records accesses, and ends the process without waiting for threads.
+    def end(self) -> int:
+        """Records accesses and ends the process without waiting for threads.
 
         Also called by a signal's handler, which may interrupt the main thread anywhere (when it waits for a client that
         does not read, say), and by whoever finds that the client has gone.
@@ -7531,11 +7384,8 @@ class Server:
         if self.is_ending:
             return 0
         self.is_ending = True
-        deadline_s = time.monotonic() + drain_s
-        while self.n_active and time.monotonic() < deadline_s:
-            time.sleep(0.002)
-        for worker in list(self.workers):
-            worker.process.kill()
+        for process in list(self.searches):
+            process.kill()
         try:
             if self.store.uses and self.store.write_mutex.acquire(timeout=0.02):
                 self.store.flush_uses(0.02)
@@ -7571,11 +7421,15 @@ USER_WORDS_CHARS = 1_000
 # Calls without a result that are carried over; a client runs some 20 at once at most.
 MAX_PENDING = 64
 MAX_FILES, MAX_COMMANDS, MAX_ERRORS = 200, 50, 20
+# Places in a damaged line at which a whole record is looked for in vain, and words of the user that wait to be sent.
+MAX_RECORD_TRIES, MAX_QUEUED = 100, 20
 
 # Every line that can matter holds one of these, wherever its "type" stands. Within strings the quotes are escaped, so
 # that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
 MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "assistant"', b'"queued_command"',
-         b'"local_command"')
+         b'"local_command"', b'"queue-operation"')
+# Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
+DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
 # Put into the user's text by the client and by hooks.
 NOISE_TAGS = ("system-reminder", "user-prompt-submit-hook", "ide_opened_file", "ide_diagnostics",
               "local-command-caveat", "local-command-stdout", "local-command-stderr")
@@ -7606,21 +7460,62 @@ def may_matter(line: bytes) -> bool:
     return False
 
 
+def string_in(entry: Mapping[str, object], key: str) -> str:
+    """The field when it is a string, "" otherwise."""
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def without_halves(value: Any) -> Any:
+    """The value without half characters, which an escape can be, and which no file can hold."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
+
+
 def parsed_line(line: bytes) -> Entry | None:
     """The JSON object on the line without half characters, None when there is none."""
     try:
         entry = json.loads(line.decode("utf-8", "replace"))
-        if b"\\ud" in line or b"\\uD" in line:  # an escape can be half a character, which no file can hold
-            entry = json.loads(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
+        if b"\\ud" in line or b"\\uD" in line:
+            entry = without_halves(entry)
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 
 
-def string_in(entry: Mapping[str, object], key: str) -> str:
-    """The field when it is a string, "" otherwise."""
-    value = entry.get(key)
-    return value if isinstance(value, str) else ""
+def mended_entry(line: bytes) -> Entry | None:
+    """The object of a damaged line: its last whole record, with DAMAGED and BESIDE; None for a blank line.
+
+    A writer that was killed leaves half a record, or zeros, and the next one goes on behind them.
+    """
+    text = line.decode("utf-8", "replace").strip("\ufeff \t\r\n")
+    if not text:
+        return None
+    # No control character is too much for it, nor a number that Python would refuse.
+    decoder = json.JSONDecoder(strict=False, parse_int=lambda digits: int(digits) if len(digits) < 1000 else 0)
+    records: list[Entry] = []
+    at = end = n_tries = 0
+    is_damaged = False
+    while 0 <= (at := text.find("{", at)) and n_tries < MAX_RECORD_TRIES:
+        try:
+            value, after = decoder.raw_decode(text, at)
+            value = without_halves(value)
+        except (ValueError, RecursionError):
+            n_tries += 1
+            at += 1
+            continue
+        if string_in(value, "sessionId") or string_in(value, "uuid"):  # else an object within the torn record
+            is_damaged = is_damaged or bool(text[end:at].strip("\ufeff \t\r\n"))
+            records.append(value)
+            end = after
+        at = after
+    entry = {**records[-1], BESIDE: records[:-1]} if records else {}
+    return {**entry, DAMAGED: is_damaged or end < len(text)}
+
+
+def record_on(line: bytes) -> Entry | None:
+    """The object on a transcript's line, also on one that is damaged; None on a blank one."""
+    entry = parsed_line(line)
+    return mended_entry(line) if entry is None else entry
 
 
 def first_cwd(data: bytes) -> str:
@@ -7646,6 +7541,8 @@ def line_key(entry: Entry) -> bytes:
     """The identity of a line, the same in every file that repeats it; b"" when it has none."""
     # A branched session numbers its lines anew, and says where each one is from.
     uuid = string_in(dict_in(entry, "forkedFrom"), "messageUuid") or string_in(entry, "uuid")
+    if not uuid and entry.get("type") == "queue-operation":
+        uuid = " ".join(string_in(entry, key) for key in ("timestamp", "operation", "content"))
     return uuid_key(uuid) if uuid else b""
 
 
@@ -7804,13 +7701,14 @@ def served_result(block: Entry) -> Entry:
     return {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
 
 
-def without_colours(text: str) -> str:
-    """The text without the terminal's escape sequences."""
-    if "\x1b" not in text:
-        return text
-    import re
+# Strings for the terminal (titles, links) with their end, other sequences, and what is left of those that were cut.
+ESCAPES = (r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+           r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x1b\x80-\x84\x86-\x9f]")
 
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", "", text)
+
+def without_escapes(text: str) -> str:
+    """The text without the terminal's escape sequences."""
+    return PATTERNS[ESCAPES].sub("", text) if "\x1b" in text or not text.isascii() else text
 
 
 def size_note(text: str) -> str:
@@ -7822,11 +7720,11 @@ def excerpt(text: str) -> str:
     """The first and the last line of a text, cut, and its size when that is not all of it."""
     text = text.strip()
     first, more, _ = text[: 40 * EXCERPT_CHARS].partition("\n")
-    shown = one_line(without_colours(first), EXCERPT_CHARS)
+    shown = one_line(without_escapes(first), EXCERPT_CHARS)
     if not more:
         return shown if len(text) <= EXCERPT_CHARS else f"{shown} [{size_text(len(text.encode('utf-8')))}]"
     last = text[-40 * EXCERPT_CHARS :].rpartition("\n")[2]
-    return f"{shown} … {one_line(without_colours(last), EXCERPT_CHARS)} {size_note(text)}"
+    return f"{shown} … {one_line(without_escapes(last), EXCERPT_CHARS)} {size_note(text)}"
 
 
 def failure(text: str) -> str:
@@ -7848,7 +7746,7 @@ def failure(text: str) -> str:
 def success(name: str, text: str) -> str:
     """The outcome of a call that worked."""
     if name == "AskUserQuestion":
-        return f"answered: {one_line(without_colours(text), USER_WORDS_CHARS)}"
+        return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
     if name in CHANGING_TOOLS or not text.strip():
         return "ok"
     if name in QUIET_TOOLS:
@@ -7950,6 +7848,24 @@ def turn_text(turn: Turn) -> str:
     return "".join(text for text, _ in turn_pieces(turn)).rstrip("\n")
 
 
+def add_words(turn: Turn, text: str) -> None:
+    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
+    start = text.lstrip()
+    if start.startswith(INTERRUPTED):
+        turn.parts.append(("note", "- interrupted by the user"))
+    elif start.startswith("<task-notification>"):
+        told = tag_value(text, "summary") or tag_value(text, "status")
+        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
+    elif start.startswith("<bash-input>"):
+        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
+    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
+        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
+        for call in turn.calls()[-1:]:
+            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
+    else:
+        turn.parts.append(("user", text))
+
+
 def unchanged(text: str) -> str:
     """The text itself."""
     return text
@@ -7957,14 +7873,14 @@ def unchanged(text: str) -> str:
 
 def telling_entry(line: bytes) -> Entry | None:
     """The object on a line that can matter, None on any other."""
-    return parsed_line(line) if may_matter(line) else None
+    return record_on(line) if may_matter(line) else None
 
 
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
     __slots__ = ("offset", "first", "prompt", "pending", "seen", "keys", "entry_of", "main", "sides", "lanes",
-                 "calls")
+                 "calls", "n_damaged", "queued", "n_sent")
 
     def __init__(self, state: State | None = None, known: Iterable[bytes] = (),
                  entry_of: Callable[[bytes], Entry | None] = telling_entry) -> None:
@@ -7975,6 +7891,11 @@ class Transcript:
         self.prompt = string_in(state, "prompt")  # the running prompt on one line, for turns that are continued
         # Calls without a result in blocks before this one: name, what and path by id.
         self.pending = {k: v for k, v in pending.items() if isinstance(v, list) and len(v) == 3}
+        n_damaged, n_sent, queued = state.get("damaged"), state.get("n_sent"), dict_in(state, "queued")
+        self.n_damaged = n_damaged if type(n_damaged) is int else 0  # lines of which something is lost
+        # What the user wrote while Claude worked and did not come as a message yet: text -> whether a turn holds it.
+        self.queued = {text: is_told is True for text, is_told in queued.items()}
+        self.n_sent = n_sent if type(n_sent) is int else 0  # how many of these the client says it took
         self.keys = unpacked_keys(state.get("seen"))  # of the lines read so far
         self.seen = {*known, *self.keys}
         self.entry_of = entry_of  # a line -> its object, None when it cannot matter
@@ -7984,17 +7905,50 @@ class Transcript:
         self.calls: dict[str, ToolCall] = {}  # of the open block, by id
 
     def mark(self) -> Mark:
-        """The place before the current line, at which no block is open."""
-        return self.offset, len(self.keys), self.prompt, dict(self.pending)
+        """The place before the current line, at which no block is open, as a state that has no "seen" yet."""
+        return {"v": 1, "offset": self.offset, "first": self.first, "prompt": self.prompt, "n_keys": len(self.keys),
+                "pending": dict(self.pending), "damaged": self.n_damaged, "queued": dict(self.queued),
+                "n_sent": self.n_sent}
 
     def state(self, mark: Mark) -> State:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
-        offset, n_keys, prompt, pending = mark
-        return {"v": 1, "offset": offset, "first": self.first, "prompt": prompt, "pending": pending,
-                "seen": packed_keys(self.keys[:n_keys])}
+        return {**without_keys(mark, "n_keys"), "first": self.first, "seen": packed_keys(self.keys[: mark["n_keys"]])}
 
-    def close(self) -> list[Turn]:
+    def queue(self, entry: Entry) -> None:
+        """Takes note of what the client did with words that wait to be sent."""
+        if entry.get("operation") == "enqueue":
+            if text := user_text(entry.get("content")).strip():
+                self.queued.setdefault(text, False)
+        else:  # dequeue, remove, popAll: sent as a message or an attachment, given back to the user, or lost
+            self.n_sent += len(self.queued) if entry.get("operation") == "popAll" else 1
+        for text in list(self.queued)[:-MAX_QUEUED]:
+            del self.queued[text]
+
+    def arrived(self, said: str) -> bool:
+        """Takes queued words off the queue that came with this text; whether it is one that a turn holds already."""
+        whole = f"\n{said}\n"
+        came = [self.queued.pop(text) for text in list(self.queued) if f"\n{text}\n" in whole]
+        self.n_sent -= len(came)
+        return any(came)
+
+    def add_queued(self, is_end: bool) -> None:
+        """Adds words to the turn that the client took from the queue, at the end all, and that did not come else."""
+        turn = self.main
+        if turn is None or turn.kind == "summary":
+            return
+        texts = list(self.queued)
+        gone = texts[: max(0, self.n_sent)]
+        for text in texts if is_end else gone:
+            if not self.queued[text]:
+                add_words(turn, text)
+                self.queued[text] = True
+        for text in gone:
+            del self.queued[text]
+        self.n_sent -= len(gone)
+
+    def close(self, is_end: bool = False) -> list[Turn]:
         """The turns of the block that was open, which ends before the current line."""
+        self.add_queued(is_end)
         # A result of a call that nobody knows may have opened a turn in which nothing is said.
         opened = [self.main, *self.sides] if self.main else self.sides
         turns = [turn for turn in opened if turn.parts or not turn.is_continued]
@@ -8028,7 +7982,7 @@ def is_said_by_client(entry: Entry) -> bool:
 
 
 def entry_kind(entry: Entry) -> str:
-    """What a line is: prompt, summary, results, assistant, queued, or "" for noise."""
+    """What a line is: prompt, summary, results, assistant, queued, queue, or "" for noise."""
     kind, content = entry.get("type"), dict_in(entry, "message").get("content")
     if kind == "assistant":
         kinds = [string_in(block, "type") for block in blocks_in(content)]
@@ -8040,6 +7994,8 @@ def entry_kind(entry: Entry) -> str:
     if kind == "system":
         is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
         return "prompt" if is_command else ""
+    if kind == "queue-operation":
+        return "queue" if entry.get("timestamp") else ""
     if kind != "user" or entry.get("isMeta") is True:
         return ""
     if entry.get("isCompactSummary") is True:
@@ -8056,7 +8012,7 @@ def first_entry(lines: Iterable[bytes]) -> Entry:
     """The first message of a transcript with these lines, {} when it has none yet."""
     for line in lines:
         entry = telling_entry(line)
-        if entry is not None and entry_kind(entry) and line_key(entry):
+        if entry is not None and entry_kind(entry) not in ("", "queue") and line_key(entry):
             return entry
     return {}
 
@@ -8131,24 +8087,6 @@ def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
             settle(reading.calls[string_in(block, "tool_use_id")], served_result(block), None)
 
 
-def add_words(turn: Turn, text: str) -> None:
-    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
-    start = text.lstrip()
-    if start.startswith(INTERRUPTED):
-        turn.parts.append(("note", "- interrupted by the user"))
-    elif start.startswith("<task-notification>"):
-        told = tag_value(text, "summary") or tag_value(text, "status")
-        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
-    elif start.startswith("<bash-input>"):
-        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
-    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
-        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
-        for call in turn.calls()[-1:]:
-            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
-    else:
-        turn.parts.append(("user", text))
-
-
 def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
     """Adds the outcome of tool calls to them, also of calls in an earlier block."""
     content = dict_in(entry, "message").get("content")
@@ -8164,74 +8102,89 @@ def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
         if call is not None:
             settle(call, block, entry.get("toolUseResult"))
     said = user_text([b for b in blocks_in(content) if b.get("type") == "text"])
-    if said:
+    if said and not reading.arrived(said):
         add_words(turn, said)
 
 
-def queued_text(entry: Entry) -> str:
-    """What the user wrote while Claude worked, which the client keeps as an attachment; else the message's text."""
-    if entry.get("type") != "attachment":
-        return user_text(dict_in(entry, "message").get("content"))
-    return user_text(dict_in(entry, "attachment").get("prompt"))
+def user_words(entry: Entry) -> str:
+    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
+    if entry.get("type") == "attachment":
+        return user_text(dict_in(entry, "attachment").get("prompt"))
+    raw = string_in(entry, "content") if entry.get("type") == "system" \
+        else user_text(dict_in(entry, "message").get("content"))
+    return slash_command(raw) or raw
 
 
-def add_entry(reading: Transcript, entry: Entry, kind: str) -> None:
-    """Adds a line that is no noise to its turn."""
-    content = dict_in(entry, "message").get("content")
+def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
+    """Adds a line that is no noise to its turn; *said* is what the user wrote."""
     if kind == "prompt":
-        raw = string_in(entry, "content") if entry.get("type") == "system" else user_text(content)
-        turn_for(reading, entry, slash_command(raw) or raw)
+        turn_for(reading, entry, said)
     elif kind == "summary":
         reading.main = Turn("summary", "", "", is_continued=False)
         reading.main.stamp(entry)
-        reading.main.parts.append(("summary", user_text(content)))
+        reading.main.parts.append(("summary", said))
     elif kind == "assistant":
-        add_assistant(reading, turn_for(reading, entry, None), content)
+        add_assistant(reading, turn_for(reading, entry, None), dict_in(entry, "message").get("content"))
     elif kind == "results":
         add_results(reading, turn_for(reading, entry, None), entry)
-    elif queued_text(entry):
-        add_words(turn_for(reading, entry, None), queued_text(entry))
+    elif kind == "queue":
+        reading.queue(entry)
+    elif said:
+        add_words(turn_for(reading, entry, None), said)
 
 
-def note_repeat(reading: Transcript, entry: Entry, key: bytes) -> bool:
+def note_repeat(reading: Transcript, entry: Entry, kind: str, key: bytes, said: str) -> bool:
     """Whether the line was read before, here or in the session that this one was resumed or branched from.
 
     Notes the first line's key, and the prompt of a line that is a repeat.
     """
-    reading.first = reading.first or key.hex()
+    if kind != "queue":
+        reading.first = reading.first or key.hex()
     if not key or key not in reading.seen:
         return False
-    if entry.get("type") == "user" and reading.main is None and not reading.sides and entry_kind(entry) == "prompt":
-        # What the resumed session goes on with may be the rest of this turn.
-        raw = user_text(dict_in(entry, "message").get("content"))
-        reading.prompt = one_line(slash_command(raw) or raw, ARGUMENT_CHARS)
+    if entry.get("type") == "user" and reading.main is None and not reading.sides and kind == "prompt":
+        reading.prompt = one_line(said, ARGUMENT_CHARS)  # what the session goes on with may be the rest of this turn
     return True
+
+
+def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
+    """Adds a record to its turn when it was not read before; the turns that end before it."""
+    kind, closed = entry_kind(entry), []
+    if not kind:
+        return []
+    key, said = line_key(entry), user_words(entry) if kind in ("prompt", "summary", "queued") else ""
+    is_told = kind in ("prompt", "queued") and bool(reading.queued) and reading.arrived(said)
+    if note_repeat(reading, entry, kind, key, said):
+        return []
+    if begins_block(reading, entry, kind):
+        closed = reading.close()
+    if key:
+        reading.keys.append(key)
+        reading.seen.add(key)
+    if kind != "queued" or not is_told:
+        add_entry(reading, entry, kind, said)
+    return closed
 
 
 def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, final: bool = True) -> Iterator[Turn]:
     """The turns in order of their prompts, a block at a time; the last block only when *final*.
 
-    The lines have their line ends and begin at `reading.offset`; a last one without is not read. Nothing is raised,
-    whatever they hold.
+    The lines have their line ends and begin at `reading.offset`; a last one without is read when it is whole. Nothing
+    is raised, whatever they hold.
     """
     reading = reading or Transcript()
     for line in lines:
-        if not line.endswith(b"\n"):  # being written at this moment
+        if not line.endswith(b"\n") and parsed_line(line) is None:  # being written at this moment
             break
         entry = reading.entry_of(line)
-        kind = entry_kind(entry) if entry is not None else ""
-        if entry is not None and kind:
-            key = line_key(entry)
-            if not note_repeat(reading, entry, key):
-                if begins_block(reading, entry, kind):
-                    yield from reading.close()
-                if key:
-                    reading.keys.append(key)
-                    reading.seen.add(key)
-                add_entry(reading, entry, kind)
+        if entry is not None:
+            beside = entry.get(BESIDE)
+            for record in (*blocks_in(beside), entry) if beside else (entry,):
+                yield from add_record(reading, record)
+            reading.n_damaged += entry.get(DAMAGED) is True
         reading.offset += len(line)
     if final:
-        yield from reading.close()
+        yield from reading.close(is_end=True)
 
 
 # -- chunks ----------------------------------------------------------------------------------
@@ -8443,14 +8396,15 @@ MESSAGES = {
         "task": "The task, in the user's words{at}:", "since": "Said by the user since:", "tasks": "Task list:",
         "files": "Files, most recent first:", "changed": "{path} (changed)", "earlier": "Asked before:",
         "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
-        "words": "Claude's last words: ", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
+        "words": "Claude's last words:", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
         "ids": "The full text of this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
         "more": "… {n} more", "ago": "{age} ago",
         "saved": "The full text of this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
                  "rlm_peek(ID) gives each back word for word, rlm_search finds more.",
         "spooled": "The full text of this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
                    "rlm_grep, rlm_sessions (session {session}).",
-        "thread": "rlm's memory of project {project}: {n} memories (rlm_search finds them, rlm_peek ID reads one).",
+        "thread": "rlm's memory of project {project}: {n} {noun} (rlm_search finds, rlm_peek ID reads).",
+        "memory": "memory", "memories": "memories",
         "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
@@ -8461,7 +8415,7 @@ MESSAGES = {
         "tasks": "Liste des tâches :", "files": "Fichiers, du plus récent au plus ancien :",
         "changed": "{path} (modifié)", "earlier": "Demandé auparavant :",
         "commands": "Dernières commandes, la plus récente d'abord :", "errors": "Erreurs non résolues :",
-        "words": "Derniers mots de Claude : ", "folder": "Dossier de travail : {folder}{branch}.",
+        "words": "Derniers mots de Claude :", "folder": "Dossier de travail : {folder}{branch}.",
         "branch": ", branche {name}",
         "ids": "Le texte complet de cette conversation est en mémoire (rlm_peek ID) : ",
         "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
@@ -8469,7 +8423,8 @@ MESSAGES = {
                  "dans le résumé : rlm_peek(ID) rend chacun mot pour mot, rlm_search trouve le reste.",
         "spooled": "Le texte complet de cette conversation est conservé par rlm et sera bientôt consultable : "
                    "rlm_search, rlm_grep, rlm_sessions (session {session}).",
-        "thread": "Mémoire rlm du projet {project} : {n} souvenirs (rlm_search les trouve, rlm_peek ID en lit un).",
+        "thread": "Mémoire rlm du projet {project} : {n} {noun} (rlm_search trouve, rlm_peek ID lit).",
+        "memory": "souvenir", "memories": "souvenirs",
         "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
@@ -8486,7 +8441,8 @@ MESSAGES = {
                  "rlm_peek(ID) で原文が戻り、rlm_search で他も見つかります。",
         "spooled": "この会話の全文は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、rlm_sessions"
                    "（セッション {session}）。",
-        "thread": "プロジェクト {project} の rlm メモリ：{n} 件（rlm_search で検索、rlm_peek ID で全文）。",
+        "thread": "プロジェクト {project} の rlm メモリ：{n} {noun}（rlm_search で検索、rlm_peek ID で全文）。",
+        "memory": "件", "memories": "件",
         "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
@@ -8501,9 +8457,51 @@ def message(key: str, **values: object) -> str:
     return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
 
 
+HANDOFF_BYTES = 4096
+# What nobody sees though Python takes it for printable: joiners, fillers, blanks among letters.
+UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
+TAG_END = "[>＞﹥]"
+TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
+LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
+BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
+QUOTES = str.maketrans('"“”„‟＂″', "'" * 7)
+
+
+def shown_char(char: str) -> str:
+    """The character, or what stands for one that is not seen: a space, U+FFFD for half a character, or nothing."""
+    if not char.isprintable():
+        return " " if char.isspace() or char < "\xa0" else "\ufffd" if "\ud800" <= char < "\ue000" else ""
+    return "" if char in UNSEEN_LETTERS or "\ufe00" <= char < "\ufe10" or char >= "\U000e0000" else char
+
+
+def foreign(text: str, limit: int = 300) -> str:
+    """What others wrote, as a hook may show it to a model: on one line, cut, without anything that nobody sees.
+
+    What looks like a tag, or like the ids and ages that we give, is made to look different.
+    """
+    text = text[: 4 * limit]
+    text = text if text.isascii() and text.isprintable() else "".join(map(shown_char, text))
+    if not {"<", "＜", "﹤"}.isdisjoint(text):  # importing re costs as much as a short hook
+        text = re.sub(f"‹([^<>＜＞﹤﹥‹›]*){TAG_END}", r"‹\1›", re.sub(TAG, "‹", text))
+    plainer = text.translate(BRACKETS)
+    return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
+
+
+def quoted(text: str, limit: int = 300) -> str:
+    """The same in quotes, which nothing in it can close."""
+    return f'"{foreign(text, limit).translate(QUOTES)}"'
+
+
+def marked_lines(text: str) -> str:
+    """What was said, line by line behind marks, so that no line of it can pass for one of ours."""
+    lines = text[: 2 * HANDOFF_BYTES].strip("\r\n").split("\n")
+    indents = (line[: len(line) - len(line.lstrip(" "))] for line in lines)
+    return "".join(f"\n> {indent}{foreign(line, HANDOFF_BYTES)}" for indent, line in zip(indents, lines) if text)
+
+
 def cut_bytes(text: str, limit: int) -> str:
     """The text, or its beginning and an ellipsis that together fit *limit* bytes of UTF-8."""
-    data = text.encode("utf-8")
+    data = text.encode("utf-8", "replace")
     if len(data) <= limit:
         return text
     return data[: max(0, limit - 3)].decode("utf-8", "ignore").rstrip() + "…" if limit >= 3 else ""
@@ -8521,47 +8519,44 @@ def listed(title: str, rows: Sequence[str], limit: int) -> str:
     return title + text if text else ""
 
 
-def ids_text(chunk_ids: Sequence[str], limit: int) -> str:
-    """Where the full text is: the ids, or the first and the last of them when they are many."""
-    if not chunk_ids:
-        return ""
-    title, last = message("ids"), 12
-    shown = ", ".join(chunk_ids)
-    while len((title + shown).encode("utf-8")) > limit and last > 1:
-        shown = message("in all", ids=f"{chunk_ids[0]} … {', '.join(chunk_ids[-last:])}", n=len(chunk_ids))
-        last -= 1
-    return cut_bytes(title + shown, limit)
+def shown_ids(ids: Sequence[str], n_all: int, most: int) -> str:
+    """The ids; of more than *most* the first and the last: 2026-11-21_shop_003 … 2026-11-21_shop_009 (7 in all)."""
+    if len(ids) == n_all <= most:
+        return ", ".join(ids)
+    return message("in all", ids=f"{ids[0]} … {', '.join(ids[1 - most :])}", n=n_all)
 
 
-def task_sections(task: Mapping[str, Any]) -> list[tuple[float, str, str | list[str]]]:
-    """The parts of a hand-off by importance: the share of what is left that each may take, its title, what it says."""
-    paths = [(shown_path(f["path"], task["cwd"]), f["changed"]) for f in task["files"]]
-    files = [message("changed", path=path) if is_changed else path for path, is_changed in paths]
-    return [(0.35, message("task", at=minute(task["at"])), "\n" + task["prompt"]),
-            (0.2, message("since"), task["meanwhile"]),
-            (0.25, message("tasks"), [f"[{t['status']}] {t['subject']}" for t in task["tasks"]]),
-            (0.35, message("files"), files),
-            (0.5, message("commands"), list(reversed(task["commands"]))),
-            (0.5, message("errors"), task["errors"]),
-            (0.7, message("words"), task["last_words"]),
-            (1.0, message("earlier"), task["earlier"])]
-
-
-def handoff_text(task: Mapping[str, Any], chunk_ids: Sequence[str], limit_bytes: int = 4096) -> str:
-    """The open task as plain facts within the limit; "" when there is nothing to say."""
-    ids = ids_text(chunk_ids, limit_bytes // 6)
+def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int = HANDOFF_BYTES, n_ids: int = 0) -> str:
+    """The open task as plain facts within the limit, and where the full text is; "" when there is nothing to say."""
+    most, where = len(ids), ""
+    while ids and (not where or (len(where.encode("utf-8")) > limit_bytes // 6 and most > 2)):
+        where = message("ids") + shown_ids(ids, n_ids or len(ids), most)
+        most -= 1
+    where = cut_bytes(where, limit_bytes // 6)
     if not task:
-        return ids
-    branch = message("branch", name=task["branch"]) if task["branch"] else ""
-    texts = [message("folder", folder=task["cwd"], branch=branch)] if task["cwd"] else []
-    left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, ids])
-    for share, title, body in task_sections(task):
+        return where
+    at = f" {foreign(minute(task['at']), 40)}".rstrip()
+    paths = [(foreign(shown_path(f["path"], task["cwd"])), f["changed"]) for f in task["files"]]
+    # By importance: the share of what is left that each part may take, its title, what it says.
+    parts: list[tuple[float, str, str | list[str]]] = [
+        (0.35, message("task", at=at), marked_lines(task["prompt"])),
+        (0.2, message("since"), list(map(foreign, task["meanwhile"]))),
+        (0.25, message("tasks"), [f"[{foreign(t['status'], 20)}] {foreign(t['subject'])}" for t in task["tasks"]]),
+        (0.35, message("files"), [message("changed", path=path) if is_new else path for path, is_new in paths]),
+        (0.5, message("commands"), [foreign(command, 600) for command in reversed(task["commands"])]),
+        (0.5, message("errors"), [foreign(error, 600) for error in task["errors"]]),
+        (0.7, message("words"), marked_lines(task["last_words"])),
+        (1.0, message("earlier"), list(map(foreign, task["earlier"])))]
+    branch = message("branch", name=quoted(task["branch"], 100)) if task["branch"] else ""
+    texts = [message("folder", folder=quoted(task["cwd"]), branch=branch)] if task["cwd"] else []
+    left = limit_bytes - sum(len(text.encode("utf-8")) + 2 for text in [*texts, where])
+    for share, title, body in parts:
         room = int(left * share) if body and left > 120 else 0
         text = cut_bytes(title + body, room) if isinstance(body, str) else listed(title, body, room)
         if text and room:
             texts.append(text)
             left -= len(text.encode("utf-8")) + 2
-    return cut_bytes("\n\n".join([*texts, ids] if ids else texts), limit_bytes)
+    return cut_bytes("\n\n".join([*texts, where] if where else texts), limit_bytes)
 
 
 # -- keeping transcripts -----------------------------------------------------
@@ -8599,7 +8594,7 @@ def session_of(name: str) -> str:
     return name.partition("~")[0].partition(".")[0]
 
 
-STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids")
+STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids", "damaged")
 STATE_LISTS = ("ids", "heads", "told", "relatives")
 STATE_TAILS = ("tail", "kept_tail")
 
@@ -8688,6 +8683,8 @@ def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) ->
         file.seek(offset)
         data = file.read(n_bytes)
         end = data.rfind(b"\n") + 1
+        if len(data) < n_bytes and data.endswith(b"}"):  # the file's last line may be whole without its end
+            return data
         if end or len(data) < n_bytes:
             return data[:end]
         rest = file.readline(longest)  # the one line that is longer, and nothing behind it
@@ -8696,7 +8693,8 @@ def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) ->
 
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
-    return [line + b"\n" for line in data.split(b"\n")[:-1]]
+    *lines, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in lines), *([rest] if rest else ())]
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
@@ -8704,7 +8702,7 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     entry = parsed_line(line)
     if entry is None:
         text, end, _ = line.decode("utf-8", "surrogateescape").partition("\n")  # <private> would take the end along
-        return (redact(text) + end).encode("utf-8", "surrogateescape"), None
+        return (redact(text) + end).encode("utf-8", "surrogateescape"), redact_value(mended_entry(line))
     clean = redact_value(entry)
     if clean is entry:
         return line, entry
@@ -8829,7 +8827,8 @@ class Keeper:
         folder = string_in(entry, "cwd") if entry else ""
         if not self.excluded or not folder:
             return bool(self.excluded) and state.get("private") is not False
-        return self.is_hidden(folder)
+        is_summary = entry is not None and entry.get("isCompactSummary") is True  # of all that was done before
+        return self.is_hidden(folder) or (is_summary and bool(state.get("private")))
 
     def row(self, line: bytes, state: State) -> tuple[bytes, Entry | None]:
         """What to keep of a line, and its object without secrets when it can matter."""
@@ -8841,7 +8840,7 @@ class Keeper:
             state["erased"] = True
         if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
             return b"", None
-        return clean, entry if may_matter(line) else None
+        return clean, entry
 
     def rows(self, lines: Sequence[bytes], state: State) -> list[tuple[bytes, Entry | None]]:
         """`row` of each line; of all of them once more when one shows that something was erased from among them."""
@@ -8946,7 +8945,7 @@ class Keeper:
         state = {"v": 1, "offset": 0, "kept": 0, "n_packed": 0, "ids": [], "n_ids": 0, "heads": [], "told": [],
                  "path": "", "tail": [], **state, **({} if is_spooled else {"path": redact(path)})}
         state.setdefault("kept_tail", state["tail"] if state["kept"] == state["offset"] else [])
-        again = {"offset": 0, "pending": {}, "prompt": "", "tail": []}
+        again = {"offset": 0, "pending": {}, "prompt": "", "tail": [], "damaged": 0, "queued": {}, "n_sent": 0}
         if state["offset"] < base:  # the state was lost, and the rest of the file is not here
             state.update(again, offset=base)
         elif file_size(path) + base < state["offset"]:  # an older version: the copy has more, and stays
@@ -9152,7 +9151,7 @@ def scrub_transcript(places: Places, name: str, *, dry_run: bool) -> int:
         return rewrite_copy(places, name, lambda line: redacted_line(line)[0], dry_run=dry_run)
 
 
-TOLD = ("prompt", "pending", "heads", "path", "root")  # what a state quotes of its transcript
+TOLD = ("prompt", "pending", "queued", "heads", "path", "root")  # what a state quotes of its transcript
 
 
 def scrub_state(places: Places, name: str, *, dry_run: bool) -> int:
@@ -9265,7 +9264,7 @@ def telling_lines(texts: Sequence[str]) -> list[bytes]:
 
 def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
     """The client's own files in which one of these stands, or in whose names."""
-    paths, ours, found = [client_servers()], (places.home, places.memory), []
+    paths, ours, found = [Client().servers], (places.home, places.memory), []
     for folder, folders, names in os.walk(claude_folder()):
         folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
         paths += [os.path.join(folder, name) for name in sorted(names)]
@@ -9430,7 +9429,8 @@ def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     if state:
         ids = [doc_id for doc_id in state.get("ids", []) if doc_id not in erased.ids]
         n_ids = state.get("n_ids", 0) - len(state.get("ids", [])) + len(ids)
-        clean = {**state, "erased": True, "prompt": "", "pending": {}, "heads": [], "ids": ids, "n_ids": n_ids}
+        clean = {**state, "erased": True, "prompt": "", "pending": {}, "queued": {}, "heads": [],
+                 "ids": ids, "n_ids": n_ids}
         if clean != state:
             save_state(places, name, clean, changed_ns(places.reading(name)))
 
@@ -9495,28 +9495,31 @@ def finish_erasing(view: View) -> list[str]:
     return failed
 
 
-# -- hooks: what each event does ---------------------------------------------
+# -- hooks: one event ---------------------------------------------------------
 
-SAVE_BUDGET_S = {"PreCompact": 0.4, "SessionEnd": 0.6}  # after that the rest is put aside
-CATCH_UP_S = 1.5
-HANDOFF_BYTES, BRIEF_BYTES = 4096, 1024
-TAIL_BYTES = 2 << 20  # of the transcript, in which the open task is looked for
+BRIEF_BYTES = 1024
+# After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
+CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
+TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
+LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
+IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 LARGE_FILE_BYTES = 500_000
+NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".pdf")  # Read shows these; they are not imported
 SHOWN_INSIGHTS, SHOWN_CHUNKS, LOOKED_AT = 4, 3, 300
-# event: the hook's file, the tools it is for, after how many seconds the client ends it, what it is for
-HOOKS: dict[str, tuple[str, str, int, str]] = {
-    "PreCompact": ("pre_compact.py", "", 60, "saves the conversation before it is compacted"),
-    "SessionStart": ("session_start.py", "", 30, "hands back what a compaction lost, or where this project stands"),
-    "UserPromptSubmit": ("user_prompt_submit.py", "", 10, "shows memories that the prompt is about"),
-    "PostCompact": ("post_compact.py", "", 30, "keeps the summary that a compaction made"),
-    "SessionEnd": ("session_end.py", "", 10, "saves the rest of the conversation"),
-    "PreToolUse": ("pre_tool_use.py", "Read", 5, "advises against reading a huge file whole"),
-    "PostToolUse": ("post_tool_use.py", "Write|Edit|MultiEdit", 5, "points from Claude's own memory to this one"),
-}
-OPTIONAL_HOOKS = ("PreToolUse", "PostToolUse")
-HOOK_DEADLINE_S = {"PreCompact": 5.0, "SessionStart": 5.0, "UserPromptSubmit": 2.0, "PostCompact": 2.0,
-                   "SessionEnd": 1.3, "PreToolUse": 1.0, "PostToolUse": 1.0}
 HOOKS_LOG_BYTES = 256 << 10
+
+
+def note_failure(places: Places, event: str, error: BaseException) -> None:
+    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
+    path = places.hooks_log()
+    try:
+        ensure_folder(places.home)
+        if file_size(path) > HOOKS_LOG_BYTES:
+            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
+        pass
 
 
 class Hook:
@@ -9525,14 +9528,16 @@ class Hook:
     __slots__ = ("payload", "event", "places", "session", "path", "folder", "project", "started_s", "seen_view")
 
     def __init__(self, event: str, payload: Record) -> None:
-        self.payload = payload
+        # Half a character, which a client may cut off, can be neither stored nor looked up.
+        self.payload = {key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+                        for key, value in payload.items()}
         self.event = event
         self.places = Places()
-        self.session = plain(string_in(payload, "session_id"))
-        path = string_in(payload, "transcript_path")
+        self.session = plain(string_in(self.payload, "session_id"))
+        path = string_in(self.payload, "transcript_path")
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
-        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(payload, "cwd") or current_folder()
+        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(self.payload, "cwd") or current_folder()
         self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
@@ -9550,25 +9555,73 @@ class Hook:
         """What is known of the session's transcript, {} when nothing."""
         return state_of(self.places, self.path) if self.path else {}
 
+    def change_state(self, change: Callable[[State], None]) -> None:
+        """Changes that."""
+        if not self.path:
+            return
+        name = kept_name(self.places, self.path)
+        with Lock(self.places.transcripts_lock(name), 0.4):
+            state = load_state(self.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": redact(self.path)}
+            mtime_ns = max(changed_ns(self.places.reading(name)), 0)
+            change(state)
+            save_state(self.places, name, state, mtime_ns, durable=False)
 
-def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {redact(one_line(str(error), 500))}\n"
-    path = places.hooks_log()
-    try:
-        ensure_folder(places.home)
-        if file_size(path) > HOOKS_LOG_BYTES:
-            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
-        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
-    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
-        pass
+    def find_transcript(self) -> bool:
+        """Whether the session has one; in a worktree the client names one that is not there, and writes another."""
+        if self.path and not os.path.lexists(self.path):
+            folder, name = os.path.join(claude_folder(), "projects"), os.path.basename(self.path)
+            paths = (os.path.join(folder, project, name) for project in listing(folder))
+            self.path = max(filter(os.path.isfile, paths), key=changed_ns, default=self.path)
+        return os.path.isfile(self.path)
+
+    def attempt(self, otherwise: Any, part: Callable[..., Any], *given: object) -> Any:
+        """What a part of the work gives; when it fails, that is written down, and the other parts are done."""
+        try:
+            return part(*given)
+        except Exception as error:
+            note_failure(self.places, self.event, error)
+            self.seen_view = None  # which may have been interrupted
+            return otherwise
 
 
-def save_session(hook: Hook, until_s: float) -> bool:
+HOOKS: dict[str, hook] = {}  # by event, in the order in which they are installed
+
+
+class hook:
+    """Makes a function the answer to an event of the client. With its file (hook_source) that is all an event needs."""
+
+    __slots__ = ("file", "what", "timeout_s", "deadline_s", "saves_s", "form", "matcher", "is_optional", "answer")
+
+    def __init__(self, event: str, what: str, *, timeout_s: int, deadline_s: float, saves_s: float = 0.0,
+                 form: str = "plain", matcher: str = "") -> None:
+        self.file = "".join("_" + c.lower() if c.isupper() else c for c in event)[1:] + ".py"  # in hooks/
+        self.what = what  # it is for
+        self.timeout_s = timeout_s  # after which the client ends it
+        self.deadline_s = deadline_s  # after which we do
+        self.saves_s = saves_s  # for saving; after that the rest is put aside
+        self.form = form  # of the answer: "context" for Claude, or "plain", which the client takes as it is
+        self.matcher = matcher  # the tools it is for
+        self.is_optional = bool(matcher)  # only with `install --advice`
+        HOOKS[event] = self
+
+    def __call__(self, answer: Callable[[Hook], str]) -> Callable[[Hook], str]:
+        self.answer = answer
+        return answer
+
+
+# -- hooks: what each event does ---------------------------------------------
+
+
+def save_session(hook: Hook) -> bool:
     """Saves what the session's transcripts have grown by; False when some of it had to be put aside unread."""
+    is_expected = hook.event == "PreCompact" or hook.payload.get("prompt_id")  # without a prompt none is written
+    if hook.path and not hook.find_transcript() and is_expected:
+        note_failure(hook.places, hook.event, NotFound(
+            f"no transcript {hook.path}, nor one of that name of another project; nothing was saved"))
     paths = [p for p in (hook.path, *subagent_files(hook.path)) if p and not is_saved(hook.places, p)]
     if not paths:
         return True
+    until_s = hook.started_s + HOOKS[hook.event].saves_s
     n_new = sum(file_size(p) - state_of(hook.places, p).get("offset", 0) for p in paths)
     unread = list(paths)
     waiting = [hook.places.spooled(kept_name(hook.places, path), 0) for path in paths]  # from the last time
@@ -9587,88 +9640,62 @@ def save_session(hook: Hook, until_s: float) -> bool:
     return not unread
 
 
-def where_text(state: State) -> str:
-    """The ids of a session's chunks, of many the first and the last: 2026-11-21_shop_003 … 2026-11-21_shop_009."""
-    ids, n_all = state.get("ids", []), state.get("n_ids", 0)
-    if len(ids) <= 6 and len(ids) == n_all:
-        return ", ".join(ids)
-    return message("in all", ids=f"{ids[0]} … {', '.join(ids[-4:])}", n=n_all)
-
-
+@hook("PreCompact", "saves the conversation before it is compacted", timeout_s=60, deadline_s=5, saves_s=0.4)
 def on_pre_compact(hook: Hook) -> str:
     """Saves the conversation so far; one line for the summariser."""
-    is_read = save_session(hook, hook.started_s + SAVE_BUDGET_S[hook.event])
-    where = where_text(hook.state())
-    if where:
-        return message("saved", where=where)
-    return "" if is_read else message("spooled", session=hook.session)
+    is_read, state = save_session(hook), hook.state()
+    if state.get("ids"):
+        return message("saved", where=shown_ids(state["ids"], state.get("n_ids", 0), 6))
+    return "" if is_read else message("spooled", session=foreign(hook.session))
 
 
-def on_session_end(hook: Hook) -> str:
-    """Saves the rest."""
-    save_session(hook, hook.started_s + SAVE_BUDGET_S[hook.event])
-    return ""
+def without_taken_back(lines: Iterable[tuple[bytes, Entry]]) -> Iterator[bytes]:
+    """The lines, each with its entry when that is a prompt, but for what the user took back with /rewind.
+
+    That is from a prompt up to the one that goes on from a line before it.
+    """
+    kept: list[tuple[bytes, Entry]] = []
+    ends: dict[bytes, int] = {}  # of lines by their uuid: how many there are up to it
+    for line, prompt in lines:
+        since = ends.get(string_in(prompt, "parentUuid").encode(), len(kept))
+        del kept[next((n for n in range(since, len(kept)) if kept[n][1]), len(kept)) :]
+        kept.append((line, prompt))
+        ends.update(dict.fromkeys(re.findall(rb'"uuid": ?"([^"]+)"', line), len(kept)))
+    return (line for line, _ in kept)
 
 
-def change_state(hook: Hook, change: Callable[[State], None]) -> None:
-    """Changes what is kept of the session's transcript."""
-    if not hook.path:
-        return
-    name = kept_name(hook.places, hook.path)
-    with Lock(hook.places.transcripts_lock(name), 0.4):
-        state = load_state(hook.places, name) or {"v": 1, "offset": 0, "kept": 0, "path": redact(hook.path)}
-        try:
-            mtime_ns = os.stat(hook.places.reading(name)).st_mtime_ns
-        except OSError:
-            mtime_ns = 0
-        change(state)
-        save_state(hook.places, name, state, mtime_ns, durable=False)
+def last_turns(hook: Hook) -> list[Turn]:
+    """The turns at the end of the session's transcript, without secrets, and the prompt they work on, however far back.
 
+    Images are left out before anything is looked at. When the prompt is too far back, the state knows its beginning.
+    """
+    keeper, state = Keeper(View(hook.places)), hook.state()
+    keeper.root = string_in(state, "root") or hook.folder
 
-def is_in_snapshot(view: View, ids: Iterable[str], text: str) -> bool:
-    """Whether one of these chunks is that summary: another hook may have met it in the transcript before."""
-    wanted = " ".join(text.split())
-    ordinals = [ordinal for ordinal in map(view.ordinal_of, ids) if ordinal >= 0]
-    return any(doc.label == "snapshot" and wanted in " ".join(record["text"].split())
-               for doc, record in readable_records(view, ordinals, lambda: None))
+    def clean_entry(line: bytes) -> Entry | None:
+        folder = string_in(parsed_line(line) or {}, "cwd") if keeper.excluded else ""
+        return None if folder and keeper.is_hidden(folder) else redacted_line(line)[1]
 
+    def entry_of(line: bytes) -> Entry | None:
+        return hook.attempt(None, clean_entry, line) if may_matter(line) else None
 
-def on_post_compact(hook: Hook) -> str:
-    """Stores the client's summary as a snapshot."""
-    text = string_in(hook.payload, "compact_summary")
-    text = (tag_value(text, "summary") or without_tags(text, ("analysis",))).strip()
-    if not text:
-        return ""
-    head = one_line(redact(text), ARGUMENT_CHARS)
-    if hook.session in erasures(hook.view()).sessions or hook.state().get("erased"):  # it may tell what was erased
-        change_state(hook, lambda state: state.update(compacted_at=now(), told=[]))
-        return ""
-    if not is_in_snapshot(hook.view(), hook.state().get("ids", [])[-MAX_HEADS:], redact(clean_text(text))):
-        with Writer(hook.view(), wait_s=1.0) as writer:
-            save_chunk(writer, clean_text(text), summary=f"Summary at a compaction: {head}", tags=["compaction"],
-                       project=hook.project.name, identity=hook.project.identity, ticket="", domain="",
-                       chunk_type="snapshot", at_s=now(), session=hook.session)
-    change_state(hook, lambda state: state.update(
-        heads=[*state.get("heads", []), summary_head("Summary:" + redact(text))][-MAX_HEADS:],
-        compacted_at=now(), told=[]))
-    return ""
-
-
-# -- hooks: what a session is told -------------------------------------------
-
-
-def last_turns(path: str) -> list[Turn]:
-    """The turns at the end of a transcript, without secrets, from as far back as the prompt they work on."""
-    size, n_bytes = max(0, file_size(path)), TAIL_BYTES
-    while True:
-        start = max(0, size - n_bytes)
-        data = read_lines(path, start, n_bytes + 1)
-        lines = split_lines(data)[1:] if start else split_lines(data)  # the first one is cut
-        reading = Transcript(entry_of=lambda line: redacted_line(line)[1] if may_matter(line) else None)
-        turns = list(transcript_turns(lines, reading))
-        if not start or n_bytes >= 16 * TAIL_BYTES or any(t.prompt and not t.is_continued for t in turns):
-            return turns
-        n_bytes *= 4
+    start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
+    read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
+    lines: list[tuple[bytes, Entry]] = []
+    n_bytes, has_prompt = 0, False
+    while read and not (has_prompt and n_bytes >= TAIL_BYTES):
+        line = re.sub(IMAGE_DATA, b'"data":""', read.pop())
+        # A prompt is neither Claude's nor a tool's; a command may be the client's own, that nobody works on.
+        is_short = b'"tool_result"' not in line and b'"assistant"' not in line
+        entry = entry_of(line) or {} if is_short else {}
+        is_prompt = entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True and (
+            n_bytes >= TAIL_BYTES or not slash_command(user_text(dict_in(entry, "message").get("content"))))
+        if n_bytes < TAIL_BYTES or is_prompt:
+            lines.append((line, entry if is_prompt else {}))
+            n_bytes += len(line)
+        has_prompt = has_prompt or is_prompt
+    seed = {} if has_prompt else {"prompt": string_in(state, "prompt")}
+    return list(transcript_turns(without_taken_back(reversed(lines)), Transcript(seed, entry_of=entry_of)))
 
 
 def project_mask(view: View, project: Project) -> bytes:
@@ -9676,30 +9703,18 @@ def project_mask(view: View, project: Project) -> bytes:
     return common(view.alive_mask(), Projects(view).own_mask(project))
 
 
+def memory_line(doc: Doc, text: str) -> str:
+    """A memory on a line, as something quoted, with its id, which an import may have brought along, and its age."""
+    shown_id = foreign(doc.id).translate(BRACKETS)
+    return f"- {quoted(text)} [{shown_id}, {message('ago', age=age_text(now() - doc.at_s))}]"
+
+
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line with its id and age."""
+    """The newest insights that are wanted, each on a line."""
     docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
-    found = [doc for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [f'- "{cut_bytes(one_line(record["text"], 300), 300)}" '
-            f'[{doc.id}, {message("ago", age=age_text(now() - doc.at_s))}]'
-            for doc, record in readable_records(view, (doc.ordinal for doc in found), lambda: None)]
-
-
-def hand_back(hook: Hook) -> str:
-    """After a compaction: what a summary loses."""
-    task = open_task(last_turns(hook.path)) if hook.path and os.path.isfile(hook.path) else {}
-    ids = hook.state().get("ids", [])
-    decisions = []
-    try:
-        view = hook.view()
-        keys = ordinals_in(project_mask(view, hook.project))
-        decisions = insight_lines(view, keys, lambda doc: doc.label == "decision", 5)
-    except NotIndexed as error:  # the task itself is in the transcript
-        note_failure(hook.places, hook.event, error)
-    text = "\n".join([message("decisions"), *decisions]) if decisions else ""
-    text = cut_bytes(text, HANDOFF_BYTES // 4)
-    rest = handoff_text(task, ids, HANDOFF_BYTES - len(text.encode("utf-8")) - 2)
-    return "\n\n".join(filter(None, [rest, text]))
+    found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
+    return [memory_line(doc, cut_bytes(one_line(record["text"], 300), 300))
+            for doc, record in readable_records(view, found, lambda: None)]
 
 
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
@@ -9713,8 +9728,8 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     found = list(readable_records(view, (doc.ordinal for doc in of_it), lambda: None))
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
-    head = message("last", age=age_text(now() - last.at_s), branch=f", {branch}" if branch else "")
-    return [head, *(f"- {one_line(text_field(record, 'summary'), 140)} [{doc.id}]" for doc, record in found)]
+    head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
+    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -9736,32 +9751,52 @@ def where_it_stands(hook: Hook) -> str:
         return ""
     view = hook.view()
     keys = ordinals_in(project_mask(view, hook.project))
-    if not keys:
-        return ""
-    critical = insight_lines(view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else last_session_lines(view, keys, hook)
+    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
     if not critical and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
-    head = message("thread", project=name, n=f"{len(keys):,}")
+    head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
+                   noun=message("memory" if len(keys) == 1 else "memories"))
     return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
 
 
-def on_session_start(hook: Hook) -> str:
-    """Files away what a crash left unsaved, then tells where things stand."""
-    until_s = hook.started_s + CATCH_UP_S
+def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
+    """Files away what a crash, or a hook without time, left unsaved."""
     unsaved = unsaved_in(hook.places, os.path.dirname(hook.path)) if hook.path else []
-    try:
-        if unsaved or spooled_files(hook.places):
-            keeper = hook.keeper()
-            drain_spool(keeper, until_s)
-            catch_up_transcripts(keeper, unsaved, until_s)
-            if tail_is_long(keeper.view):
-                catch_up(keeper.view)
-    except (OSError, RlmError) as error:  # what is there can still be told
-        note_failure(hook.places, hook.event, error)
-    return hand_back(hook) if hook.payload.get("source") == "compact" else where_it_stands(hook)
+    if not unsaved and not spooled_files(hook.places):
+        return
+    until_s = hook.started_s + limits_s[0]
+    with Deadline(limits_s[1], "saving what was left"):
+        keeper = hook.keeper()
+        parts: list[tuple[Any, ...]] = [(catch_up_transcripts, keeper, [path], until_s) for path in unsaved]
+        for part, *given in [(drain_spool, keeper, until_s), *parts]:
+            try:
+                part(*given)
+            except RlmError:  # which is none of that file
+                raise
+            except Exception as error:
+                note_failure(hook.places, hook.event, error)
+        if tail_is_long(keeper.view):
+            catch_up(keeper.view)
+
+
+@hook("SessionStart", "hands back what a compaction lost, or where this project stands", timeout_s=30, deadline_s=5,
+      form="context")
+def on_session_start(hook: Hook) -> str:
+    """Tells where things stand, with what was left unsaved before; no part of that stops another."""
+    if hook.payload.get("source") != "compact":
+        hook.attempt(None, save_the_past, hook, CATCH_UP_S)
+        return where_it_stands(hook)
+    turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
+    hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
+    decided = hook.attempt([], lambda: insight_lines(
+        hook.view(), ordinals_in(project_mask(hook.view(), hook.project)), lambda doc: doc.label == "decision", 5))
+    text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
+    state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
+    rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
+    return "\n\n".join(filter(None, [rest, text]))
 
 
 # What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
@@ -9804,15 +9839,15 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
 
 
 def remembered_line(hit: Hit) -> str:
-    """A memory on a line, as something quoted, with its id and age."""
+    """A memory on a line, with the first of its lines that the prompt is about."""
     text = hit.record["text"] if hit.doc.kind == "insight" else text_field(hit.record, "summary")
-    told = {one_line(text, 60)}
     lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
-    lines = [line for line in lines if one_line(line, 60) not in told]
+    lines = [line for line in lines if one_line(line, 60) != one_line(text, 60)]
     more = f" … {lines[0]}" if lines and lines[0] not in text else ""
-    return f'- "{one_line(text, 160)}{more}" [{hit.doc.id}, {message("ago", age=age_text(now() - hit.doc.at_s))}]'
+    return memory_line(hit.doc, one_line(text, 160) + more)
 
 
+@hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
     """Memories that the prompt is about."""
     prompt = string_in(hook.payload, "prompt")
@@ -9823,23 +9858,71 @@ def on_user_prompt_submit(hook: Hook) -> str:
     if text:
         shown = [hit.doc.id for hit in hits if hit.doc.id in text]
         try:
-            change_state(hook, lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
+            hook.change_state(lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
         except RlmError:  # then it is shown again another time
             pass
     return text
 
 
+def has_hidden_part(hook: Hook) -> bool:
+    """Whether the session worked in an excluded project too: its summaries tell of that."""
+    keeper, state = hook.keeper(), hook.state()
+    if not keeper.excluded:
+        return False
+    keeper.root, offset = string_in(state, "root") or hook.folder, state.get("offset", 0)
+    if hook.find_transcript():
+        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES)), state)
+    return bool(state.get("private", offset > 0))  # what was read before anything was excluded is not known
+
+
+@hook("PostCompact", "keeps the summary that a compaction made", timeout_s=30, deadline_s=2)
+def on_post_compact(hook: Hook) -> str:
+    """Stores the client's summary as a snapshot."""
+    text = string_in(hook.payload, "compact_summary")
+    text = (tag_value(text, "summary") or without_tags(text, ("analysis",))).strip()
+    if not text:
+        return ""
+    heads: list[str] = []
+    is_erased = hook.session in erasures(hook.view()).sessions or hook.state().get("erased")
+    if not is_erased and not has_hidden_part(hook):  # else it may tell of that
+        clean, view = clean_text(text), hook.view()
+        wanted, ids = " ".join(redact(clean).split()), hook.state().get("ids", [])[-MAX_HEADS:]
+        known = readable_records(view, (n for n in map(view.ordinal_of, ids) if n >= 0), lambda: None)
+        # Another hook may have met it in the transcript before.
+        if not any(doc.label == "snapshot" and wanted in " ".join(record["text"].split()) for doc, record in known):
+            with Writer(view, wait_s=1.0) as writer:
+                save_chunk(writer, clean, summary=f"Summary at a compaction: {one_line(redact(text), ARGUMENT_CHARS)}",
+                           tags=["compaction"], project=hook.project.name, identity=hook.project.identity, ticket="",
+                           domain="", chunk_type="snapshot", at_s=now(), session=hook.session)
+        heads = [summary_head("Summary:" + redact(text))]
+    hook.change_state(lambda state: state.update(
+        heads=[*state.get("heads", []), *heads][-MAX_HEADS:], compacted_at=now(), told=[]))
+    return ""
+
+
+@hook("SessionEnd", "saves the rest of the conversation", timeout_s=10, deadline_s=1.3, saves_s=0.6)
+def on_session_end(hook: Hook) -> str:
+    """Saves the rest."""
+    save_session(hook)
+    return ""
+
+
+@hook("PreToolUse", "advises against reading a huge file whole", timeout_s=5, deadline_s=1, form="context",
+      matcher="Read")
 def on_pre_tool_use(hook: Hook) -> str:
     """Advice when a very large file is about to be read whole."""
     given = dict_in(hook.payload, "tool_input")
-    path = string_in(given, "file_path")
+    path = string_in(given, "file_path").encode("utf-8", "replace").decode()
     size = file_size(path) if path and "\0" not in path else -1
-    if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit"):
+    if hook.payload.get("tool_name") != "Read" or size < LARGE_FILE_BYTES or given.get("limit") \
+            or path.lower().endswith(NO_TEXT):
         return ""
-    return message("large", path=one_line(path, 200), size=size_text(size),
+    return message("large", path=quoted(path, 200), size=size_text(size),
                    instead="`rlm import FILE`, then rlm_grep and rlm_search,")
 
 
+@hook("PostToolUse", "points from Claude's own memory to this one", timeout_s=5, deadline_s=1, form="context",
+      matcher="Write|Edit|MultiEdit")
 def on_post_tool_use(hook: Hook) -> str:
     """A hint when Claude wrote to its own memory."""
     path = string_in(dict_in(hook.payload, "tool_input"), "file_path")
@@ -9847,22 +9930,9 @@ def on_post_tool_use(hook: Hook) -> str:
     return message("nudge") if is_memory else ""
 
 
-HANDLERS: dict[str, Callable[[Hook], str]] = {
-    "PreCompact": on_pre_compact, "SessionStart": on_session_start, "UserPromptSubmit": on_user_prompt_submit,
-    "PostCompact": on_post_compact, "SessionEnd": on_session_end, "PreToolUse": on_pre_tool_use,
-    "PostToolUse": on_post_tool_use,
-}
-
-
 # -- hooks: the boundary ------------------------------------------------------
 
-
 DOCTOR_SESSION, DOCTOR_ANSWER = "rlm-doctor", "rlm"
-
-
-def is_internal(payload: Record) -> bool:
-    """Whether the event is of a session that rlm itself started, or of a subagent that the client uses internally."""
-    return bool(environment("RLM_CHILD")) or payload.get("agent_type") == ""
 
 
 def doctor_answer(hook: Hook) -> str:
@@ -9878,28 +9948,42 @@ def doctor_answer(hook: Hook) -> str:
 def hook_answer(event: str, payload: Record) -> str:
     """What to print for an event, "" for nothing."""
     named = payload.get("hook_event_name")
-    event = named if isinstance(named, str) and named in HANDLERS else event
-    if event not in HANDLERS:
-        return ""
-    if payload.get("session_id") == DOCTOR_SESSION:
-        return doctor_answer(Hook(event, payload))
-    if is_internal(payload):
+    event = named if isinstance(named, str) and named in HOOKS else event
+    # Sessions that rlm itself started are left alone, and subagents that the client uses internally.
+    is_doctor = payload.get("session_id") == DOCTOR_SESSION
+    if event not in HOOKS or (not is_doctor and (environment("RLM_CHILD") or payload.get("agent_type") == "")):
         return ""
     hook = Hook(event, payload)
+    if is_doctor:
+        return doctor_answer(hook)
     if is_excluded(setting(hook.places, "exclude"), hook.project, hook.folder):
         return ""
-    text = HANDLERS[event](hook)
-    if not text or event in ("PreCompact", "PostCompact", "SessionEnd"):  # the client takes these as they are
+    text = HOOKS[event].answer(hook)
+    if not text or HOOKS[event].form == "plain":
         return text
     return to_json({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
+
+
+def read_event() -> Any:
+    """The event on standard input, {} for none. It ends where its JSON does: the client may leave the pipe open."""
+    data = b""
+    while sys.stdin and not sys.stdin.isatty():
+        more = os.read(0, 1 << 20)
+        data += more
+        try:
+            if not more or more.rstrip().endswith(b"}"):
+                return from_json((data.strip() or b"{}").decode("utf-8", "replace"))
+        except ValueError:
+            if not more:
+                raise
+    return {}
 
 
 def run_hook(event: str) -> None:
     """Answers the event on standard input; whatever happens, nothing is raised and nothing goes to standard error."""
     try:
-        with Deadline(HOOK_DEADLINE_S.get(event, 1.0), f"the {event} hook"):
-            data = sys.stdin.buffer.read() if sys.stdin and not sys.stdin.isatty() else b""
-            payload = from_json(data.decode("utf-8", "replace")) if data.strip() else {}
+        with Deadline(HOOKS[event].deadline_s if event in HOOKS else 1.0, f"the {event} hook"):
+            payload = read_event()
             answer = hook_answer(event, payload) if isinstance(payload, dict) else ""
         if answer:
             write_all(1, (answer + "\n").encode("utf-8", "replace"))
@@ -9913,7 +9997,7 @@ def run_hook(event: str) -> None:
 def hook_source(event: str) -> str:
     """The file that the client starts for an event."""
     return f'''\
-"""Claude Code's {event} event: {HOOKS[event][3]}."""
+"""Claude Code's {event} event: {HOOKS[event].what}."""
 import gc
 import os
 import sys
@@ -11122,28 +11206,21 @@ def exported_lines(view: View, project: str) -> Iterator[bytes]:
 # -- installing: what is written into the client's files -----------------------------------------
 
 PROGRAM = os.path.abspath(__file__)
-SERVER_NAME = "rlm"
-ALLOW_RULE = f"mcp__{SERVER_NAME}__*"
+SERVER_NAME = "rlm"  # unless `install --name` says otherwise
 
 
 def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
-    """The transcripts of sessions that ended over a day ago and hold something unsaved: path, bytes, age in days."""
+    """The transcripts that hold something unsaved: path, bytes, age in days."""
     found = []
-    for path in transcript_paths(os.path.join(claude_folder(), "projects")):
+    for path in transcript_paths(Client().projects):
         try:
             stat = os.stat(path)
         except OSError:
             continue
-        age_days = (now() - stat.st_mtime) / DAY_S
-        if age_days > 1 and not is_saved(places, path):
-            offset = state_of(places, path).get("offset", 0)
-            found.append((path, max(0, stat.st_size - offset), age_days))
+        if not is_saved(places, path):
+            n_bytes = max(0, stat.st_size - state_of(places, path).get("offset", 0))
+            found.append((path, n_bytes, (now() - stat.st_mtime) / DAY_S))
     return found
-
-
-def hook_file(places: Places, event: str) -> str:
-    """The installed hook for an event."""
-    return os.path.join(places.home, "hooks", HOOKS[event][0])
 
 
 def interpreter() -> str:
@@ -11151,37 +11228,23 @@ def interpreter() -> str:
     return os.path.abspath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
-def hook_command(python: str, path: str, pinned: Mapping[str, str]) -> str:
-    """The hook as a line for sh; -I -S: nothing from the environment or site-packages is loaded."""
+def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, str]) -> Record:
+    """What settings.json holds for an event. -I -S: nothing from the environment or site-packages is loaded."""
     from shlex import quote
 
+    row, path = HOOKS[event], f"{hooks_folder}/{HOOKS[event].file}"
     words = [f"{name}={quote(value)}" for name, value in pinned.items()]
-    return " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
+    command = " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
+    group: Record = {"matcher": row.matcher} if row.matcher else {}
+    return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
 
 
-def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, str]) -> Record:
-    """What settings.json holds for an event."""
-    name, matcher, timeout_s, _ = HOOKS[event]
-    command = hook_command(python, f"{hooks_folder}/{name}", pinned)
-    group: Record = {"matcher": matcher} if matcher else {}
-    return {**group, "hooks": [{"type": "command", "command": command, "timeout": timeout_s}]}
+TEAM_COMMAND = "${HOME}/.local/bin/rlm"  # the client puts each one's own home there
 
 
-def settings_snippet(python: str, hooks_folder: str, events: Iterable[str]) -> Record:
-    """What `install` adds to a settings.json that holds nothing."""
-    return {"hooks": {event: [hook_group(python, hooks_folder, event, {})] for event in events}}
-
-
-def import_code(places: Places, arguments: Sequence[str] | None) -> str:
+def import_code(places: Places, arguments: str = "") -> str:
     """Python code that runs the installed program as an import: cached bytecode, nothing of the working folder."""
-    run = "rlm.main()" if arguments is None else f"rlm.main({list(arguments)!r})"
-    return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit({run})"
-
-
-def server_entry(places: Places, python: str, pinned: Mapping[str, str]) -> Record:
-    """What .claude.json holds. Not `-m rlm`: that would import from the project folder, where the client starts us."""
-    return {"type": "stdio", "command": python, "args": ["-I", "-S", "-c", import_code(places, ["serve"])],
-            "env": dict(pinned)}
+    return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit(rlm.main({arguments}))"
 
 
 def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
@@ -11191,7 +11254,7 @@ def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> s
     if places.home != os.path.join(user_home(), ".claude", "rlm"):
         pinned = {"RLM_HOME": places.home, **pinned}
     lines = [f'[ "${name}" ] || export {name}={quote(path)}' for name, path in pinned.items()]
-    start = f'exec {quote(python)} -I -S -c {quote(import_code(places, None))} "$@"'
+    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
     return "\n".join(["#!/bin/sh", *lines, start, ""])
 
 
@@ -11202,159 +11265,68 @@ def is_our_launcher(path: str, places: Places | None = None) -> bool:
     if os.path.islink(path) or not os.path.isfile(path):
         return False
     data = read_file(path).decode("utf-8", "surrogateescape")
-    wanted = quote(import_code(places, None)) if places else "import rlm; sys.exit(rlm.main())"
+    wanted = quote(import_code(places)) if places else "import rlm; sys.exit(rlm.main())"
     return data.startswith("#!/bin/sh\n") and wanted in data
-
-
-# -- JSON text, changed in place: what is not ours keeps its every byte ----------------------------------------
-
-
-def after_space(text: str, at: int) -> int:
-    """The first place from *at* on that is no white space."""
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
-
-
-def json_items(text: str, at: int) -> list[tuple[Any, int, int, int]]:
-    """The items of the object or array at *at*: key or number, where it begins, where its value begins and ends."""
-    items: list[tuple[Any, int, int, int]] = []
-    decode, is_object = json.JSONDecoder().raw_decode, text[at] == "{"
-    at = after_space(text, at + 1)
-    while text[at] not in "}]":
-        start = at
-        key: Any = len(items)
-        if is_object:
-            key, at = decode(text, at)
-            at = after_space(text, after_space(text, at) + 1)  # over the colon
-        value, (_, at) = at, decode(text, at)
-        items.append((key, start, value, at))
-        at = after_space(text, at)
-        if text[at] == ",":
-            at = after_space(text, at + 1)
-    return items
-
-
-def json_dump(text: str, value: Any, lead: str) -> str:
-    """The value as JSON in the style of *text*, for a place with that white space before it."""
-    if "\n" not in lead:
-        return json.dumps(value, ensure_ascii=False)
-    first = text.find("\n")
-    unit = text[first + 1 : after_space(text, first)] if first >= 0 else ""
-    unit = unit.rpartition("\n")[2] or "  "
-    line_end = "\r\n" if "\r\n" in text else "\n"
-    dumped = json.dumps(value, ensure_ascii=False, indent=unit)
-    return dumped.replace("\n", line_end + lead.rpartition("\n")[2])
-
-
-def json_insert(text: str, at: int, key: Any, value: Any) -> str:
-    """The text with one more item at the end of the object or array at *at*."""
-    items = json_items(text, at)
-    name = json.dumps(key, ensure_ascii=False) + ": " if text[at] == "{" else ""
-    if items:
-        before = items[-2][3] if len(items) > 1 else at
-        lead = text[before : items[-1][1]].lstrip(" \t\r\n")[1:]  # what follows the comma or the bracket
-        lead = lead if "\n" in lead else " "
-        end = items[-1][3]
-        return text[:end] + "," + lead + name + json_dump(text, value, lead) + text[end:]
-    end, line = after_space(text, at + 1), text[text.rfind("\n", 0, at) + 1 : at]
-    outer = ("\r\n" if "\r\n" in text else "\n") + line[: after_space(line, 0)]
-    if "\n" not in text.strip() and at != after_space(text, 0):  # all on one line
-        outer = lead = ""
-    else:
-        unit = json_dump(text, [0], "\n").split("0")[0].lstrip("[\r\n")
-        lead = outer + unit
-    return text[: at + 1] + lead + name + json_dump(text, value, lead) + outer + text[end:]
-
-
-def json_put(text: str, path: Sequence[Any], value: Any) -> str:
-    """The text with the value at that path; objects and arrays on the way are made, an equal value is left alone."""
-    at = end = after_space(text, 0)
-    for depth, key in enumerate(path):
-        found = [item for item in json_items(text, at) if item[0] == key]
-        if not found:
-            for inner in reversed(path[depth + 1 :]):
-                value = {inner: value} if isinstance(inner, str) else [value]
-            return json_insert(text, at, key, value)
-        _, start, at, end = found[-1]  # of equal keys the last one counts
-    if json.loads(text[at:end]) == value:
-        return text
-    line = text.rfind("\n", 0, start) + 1
-    lead = "\n" + text[line : after_space(text, line)] if line else ""
-    return text[:at] + json_dump(text, value, lead) + text[end:]
-
-
-def json_drop(text: str, path: Sequence[Any]) -> str:
-    """The text without the item at that path, nor an object or array around it that would be left empty."""
-    while True:
-        at = after_space(text, 0)
-        for key in path[:-1]:
-            at = [item for item in json_items(text, at) if item[0] == key][-1][2]
-        items = json_items(text, at)
-        if len(items) > 1 or len(path) == 1:
-            break
-        path = path[:-1]
-    i = max(n for n, item in enumerate(items) if item[0] == path[-1])
-    if len(items) == 1:
-        return text[: at + 1] + text[after_space(text, items[0][3]) :]
-    if i == 0:
-        return text[: items[0][1]] + text[items[1][1] :]
-    return text[: items[i - 1][3]] + text[items[i][3] :]
 
 
 # -- the client's files ----------------------------------------------------------------------------------------
 
 
-def client_object(path: str, text: str, *keys: str) -> Any:
-    """The object that the file holds, or what it holds at these keys, None when absent. RlmError otherwise."""
+def client_data(path: str, raw: bytes | None = None) -> Record:
+    """The object in a file of the client, {} when there is no file or nothing in it. RlmError when it is broken."""
+    def checked(where: str, value: Any, kind: type) -> Any:
+        if not isinstance(value, kind):
+            noun = "object" if kind is dict else "array"
+            raise RlmError(f"{path}: {where} must be a JSON {noun}; nothing was changed: mend it, then try again")
+        return value
+
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise ValueError(f"JSON has no number {number}")
+        return float(number)
+
     try:
-        value = json.loads(text)
+        text = (read_file(path) if raw is None else raw).decode("utf-8-sig")
+        data = json.loads(text, parse_constant=finite, parse_float=finite) if text.strip() else {}
     except (ValueError, RecursionError) as error:
-        raise RlmError(f"{path} is not valid JSON ({error}); nothing was changed: mend it, then try again") \
+        raise RlmError(f"{path} is not valid JSON in UTF-8 ({error}); nothing was changed: mend it, then try again") \
             from None
-    for n in range(len(keys) + 1):
-        if not isinstance(value, dict):
-            where = f'"{keys[n - 1]}"' if n else "the file"
-            raise RlmError(f"{path}: {where} must be a JSON object; nothing was changed: mend it and try again")
-        if n == len(keys):
-            break
-        if keys[n] not in value:
-            return None
-        value = value[keys[n]]
-    return value
+    checked("the file", data, dict)
+    for key in ("hooks", "mcpServers", "permissions"):
+        checked(f'"{key}"', data.get(key, {}), dict)
+    for event, groups in data.get("hooks", {}).items():
+        checked(f'"{event}"', groups, list)
+    checked('"allow"', data.get("permissions", {}).get("allow", []), list)
+    return {**data}
 
 
-def client_list(path: str, name: str, value: Any) -> list[Any]:
-    """The value. RlmError when it is no array."""
-    if not isinstance(value, list):
-        raise RlmError(f"{path}: \"{name}\" must be a JSON array; nothing was changed: mend it, then try again")
-    return value
-
-
-def client_text(path: str, raw: bytes) -> tuple[str, str]:
-    """The file's byte order mark, "" or one, and its text; an empty file counts as an empty object."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RlmError(f"{path} is not UTF-8 ({error}); nothing was changed: mend it, then try again") from None
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    return mark, text[len(mark) :] if text[len(mark) :].strip() else "{}\n"
-
-
-def client_data(path: str) -> Record:
-    """The object that a file of the client holds, {} when there is no file. RlmError when it is broken."""
-    data: Record = client_object(path, client_text(path, read_file(path))[1])
-    return data
-
-
-def edited(path: str, raw: bytes, edit: Edit) -> bytes:
-    """The file's bytes after the edit, *raw* itself when that changes nothing. RlmError when it is broken."""
-    mark, text = client_text(path, raw)
-    client_object(path, text)
-    changed = edit(path, text)
-    if changed == text:
+def edited(path: str, raw: bytes, edits: Iterable[Edit]) -> bytes:
+    """The file's bytes after the edits, written with its own indent and line ends; *raw* when they change nothing."""
+    data, before = client_data(path, raw), client_data(path, raw)
+    for edit in edits:
+        edit(data)
+    if data == before:
         return raw
-    return (mark + changed).encode("utf-8")
+    text = raw.decode("utf-8-sig")
+    second = next((line for line in text.strip().split("\n")[1:] if line.strip()), "")
+    indent = second[: len(second) - len(second.lstrip())] or "  "
+    is_one_line = bool(before) and not second
+    new = json.dumps(data, ensure_ascii=False, indent=None if is_one_line else indent)
+    new += text[len(text.rstrip()) :] if text.strip() else "\n"
+    mark = "\ufeff" if raw.startswith(b"\xef\xbb\xbf") else ""
+    new = new.replace("\r\n", "\n").replace("\n", "\r\n") if "\r\n" in text else new
+    return (mark + new).encode("utf-8", "backslashreplace")  # half a character was an escape, and is one again
+
+
+def drop(data: Record, *path: Any) -> None:
+    """Takes the item at that path out, and what would be left empty around it."""
+    holders: list[Any] = [data]
+    for key in path[:-1]:
+        holders.append(holders[-1][key])
+    for holder, key in zip(reversed(holders), reversed(path)):
+        del holder[key]
+        if holder:
+            break
 
 
 def nearest_folder(path: str) -> str:
@@ -11373,91 +11345,82 @@ def check_writable(path: str) -> None:
     if read_only or not os.access(folder, os.W_OK | os.X_OK):
         what = target if read_only else folder
         raise RlmError(f"{what} is read-only, so {path} cannot be changed; nothing was changed: "
-                              f"make it writable (chmod u+w), then try again")
+                       f"make it writable (chmod u+w), then try again")
 
 
-def our_hook(command: object, home: str) -> str:
-    """The path of our hook file that the command runs, "" when it is somebody else's."""
+def shell_words(command: object) -> list[str]:
+    """The words of a command as sh passes them on, [] when it is none. A $ further on is part of a name."""
     import shlex
 
     try:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError:  # quotes that do not match
-        words = []
-    for word in words:
-        path = os.path.expandvars(word)
+        return []
+    return [os.path.expanduser(os.path.expandvars(word)) if word[:1] in ("$", "~") else word for word in words]
+
+
+def our_hook(command: object, home: str) -> str:
+    """The path of our hook file that the command runs, "" when it is somebody else's."""
+    for path in shell_words(command):
         folder, name = os.path.split(path)
         program = os.path.dirname(folder)
-        if os.path.basename(folder) == "hooks" and any(name == hook[0] for hook in HOOKS.values()) and (
+        if os.path.basename(folder) == "hooks" and any(name == row.file for row in HOOKS.values()) and (
                 program == home or program.endswith("/.claude/rlm") or os.path.isfile(program + "/rlm.py")):
             return path
     return ""
 
 
-def hook_entries(path: str, text: str, home: str) -> list[HookEntry]:
+def hook_entries(data: Record, home: str) -> list[HookEntry]:
     """Our hooks in the settings, in their order."""
     found = []
-    for event, groups in (client_object(path, text, "hooks") or {}).items():
-        for i, group in enumerate(client_list(path, event, groups)):
+    for event, groups in data.get("hooks", {}).items():
+        for i, group in enumerate(groups):
             inner = group.get("hooks") if isinstance(group, dict) else None
             for j, entry in enumerate(inner if isinstance(inner, list) else []):
-                hook = our_hook(entry.get("command"), home) if isinstance(entry, dict) else ""
-                if hook:
-                    found.append((event, i, j, os.path.basename(hook), entry))
+                if isinstance(entry, dict) and our_hook(entry.get("command"), home):
+                    found.append((event, i, j, entry))
     return found
 
 
-def without_hook(path: str, text: str, entry: HookEntry) -> str:
-    """The settings without that hook."""
-    event, i, j = entry[:3]
-    group = client_object(path, text, "hooks")[event][i]
-    return json_drop(text, ("hooks", event, i) if len(group["hooks"]) == 1 else ("hooks", event, i, "hooks", j))
-
-
-def is_assignment(word: str) -> bool:
-    """Whether the word sets a variable for the command behind it."""
-    return "=" in word and word.partition("=")[0].isidentifier()
-
-
-def with_assignments(new: str, old: object) -> str:
-    """The new command behind the variables that the user set in the old one, RLM_LANG=fr say."""
-    import shlex
-
-    kept = []
-    for word in shlex.split(old) if isinstance(old, str) else []:
-        name, _, value = word.partition("=")
-        if not is_assignment(word):
-            break
-        if name not in PINNED:
-            kept.append(f"{name}={shlex.quote(value)}")
-    return " ".join([*kept, new])
+def drop_hooks(data: Record, entries: Sequence[HookEntry]) -> None:
+    """Takes hooks out of the settings."""
+    for event, i, j, _ in reversed(entries):
+        is_alone = len(data["hooks"][event][i]["hooks"]) == 1
+        drop(data, "hooks", event, i, *(() if is_alone else ("hooks", j)))
 
 
 def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
     """An edit that puts these hooks in; *recorded*: the seconds installed before, so others are the user's own."""
-    def edit(path: str, text: str) -> str:
+    from shlex import quote
+
+    def edit(data: Record) -> None:
         for event, group in groups.items():
-            new = group["hooks"][0]
-            ours = [e for e in hook_entries(path, text, home) if e[0] == event and e[3] == HOOKS[event][0]]
-            for extra in reversed(ours[1:]):
-                text = without_hook(path, text, extra)
+            new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
+            drop_hooks(data, ours[1:])
             if not ours:
-                n_groups = len(client_list(path, event, (client_object(path, text, "hooks") or {}).get(event, [])))
-                text = json_put(text, ("hooks", event, n_groups), group)
+                data.setdefault("hooks", {}).setdefault(event, []).append(group)
                 continue
-            at = ("hooks", event, ours[0][1], "hooks", ours[0][2])
-            text = json_put(text, (*at, "command"), with_assignments(new["command"], ours[0][4].get("command")))
-            if event in recorded and ours[0][4].get("timeout") == recorded[event]:
-                text = json_put(text, (*at, "timeout"), new["timeout"])
-        return text
+            old, kept = ours[0][3], []
+            for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
+                name, equals, value = word.partition("=")
+                if not (equals and name.isidentifier()):
+                    break
+                kept += [f"{name}={quote(value)}"] if name not in PINNED else []
+            old["command"] = " ".join([*kept, new["command"]])
+            if event in recorded and old.get("timeout") == recorded[event]:
+                old["timeout"] = new["timeout"]
 
     return edit
 
 
-def with_rule(path: str, text: str) -> str:
-    """The settings with the permission for our tools."""
-    rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow", []))
-    return text if ALLOW_RULE in rules else json_put(text, ("permissions", "allow", len(rules)), ALLOW_RULE)
+def with_rules(rules: Sequence[str], outdated: Collection[str]) -> Edit:
+    """An edit that allows these tools, and no longer those of an older version's rules."""
+    def edit(data: Record) -> None:
+        allowed = data.setdefault("permissions", {}).setdefault("allow", [])
+        allowed[:] = [rule for rule in allowed if rule not in outdated]
+        allowed += [rule for rule in rules if rule not in allowed]
+
+    return edit
 
 
 def is_our_server(entry: object, home: str) -> bool:
@@ -11465,35 +11428,36 @@ def is_our_server(entry: object, home: str) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("args", []), list):
         return False
     words = [str(word) for word in [entry.get("command", ""), *entry.get("args", [])]]
-    return any("import rlm; sys.exit(rlm.main(" in word or word.startswith(home + os.sep)
+    return any("import rlm; sys.exit(rlm.main(" in word or word.startswith(home + os.sep) or word == TEAM_COMMAND
                or os.path.basename(word) == "rlm.py" for word in words)
 
 
-def with_server(home: str, wanted: Record) -> Edit:
-    """An edit that registers the server; what the user added to our entry stays."""
-    def edit(path: str, text: str) -> str:
-        old = (client_object(path, text, "mcpServers") or {}).get(SERVER_NAME, {})
-        if old and not is_our_server(old, home):
-            raise RlmError(
-                f"{path} has another server named {SERVER_NAME}; nothing was changed: remove it with "
-                f"`claude mcp remove {SERVER_NAME}`, or give it another name, then try again")
-        env = old.get("env") if isinstance(old.get("env"), dict) else {}
-        return json_put(text, ("mcpServers", SERVER_NAME), {**old, **wanted, "env": {**env, **wanted["env"]}})
+def with_server(path: str, home: str, name: str, old_name: str, wanted: Record) -> Edit:
+    """An edit that registers the server, under a new name perhaps; what the user added to our entry stays."""
+    def edit(data: Record) -> None:
+        servers = data.setdefault("mcpServers", {})
+        if name in servers and not is_our_server(servers[name], home):
+            raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
+                           f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
+        is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
+        old = servers.pop(old_name) if is_renamed else servers.get(name, {})
+        env = old["env"] if isinstance(old.get("env"), dict) else {}
+        servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
 
     return edit
 
 
-def without_us(home: str, drop_rule: bool) -> Edit:
+def without_us(home: str, known: Record) -> Edit:
     """An edit that takes out all that is ours."""
-    def edit(path: str, text: str) -> str:
-        for entry in reversed(hook_entries(path, text, home)):
-            text = without_hook(path, text, entry)
-        if is_our_server((client_object(path, text, "mcpServers") or {}).get(SERVER_NAME), home):
-            text = json_drop(text, ("mcpServers", SERVER_NAME))
-        rules = client_list(path, "allow", (client_object(path, text, "permissions") or {}).get("allow", []))
-        if drop_rule and ALLOW_RULE in rules:
-            text = json_drop(text, ("permissions", "allow", rules.index(ALLOW_RULE)))
-        return text
+    def edit(data: Record) -> None:
+        drop_hooks(data, hook_entries(data, home))
+        for name in (SERVER_NAME, known.get("server", "")):
+            if is_our_server(data.get("mcpServers", {}).get(name), home):
+                drop(data, "mcpServers", name)
+        for rule in known.get("allow", []):
+            allowed = data.get("permissions", {}).get("allow", [])
+            if rule in allowed:
+                drop(data, "permissions", "allow", allowed.index(rule))
 
     return edit
 
@@ -11502,40 +11466,48 @@ def without_us(home: str, drop_rule: bool) -> Edit:
 
 PROBE = """\
 import importlib.util, os, struct, sys
+sys.dont_write_bytecode, is_fresh = True, False
 try:
     with open(importlib.util.cache_from_source(sys.argv[1]), "rb") as file:
         seen = file.read(16)
     stat = os.stat(sys.argv[1])
     due = struct.pack("<LLL", 0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
-    print(sys.version.split()[0], int(seen == importlib.util.MAGIC_NUMBER + due))
+    is_fresh = seen == importlib.util.MAGIC_NUMBER + due
 except OSError:
-    print(sys.version.split()[0], 0)
+    pass
+print(sys.version.split()[0], int(is_fresh), flush=True)
+sys.path.append(os.path.dirname(sys.argv[1]))
+import rlm
+print(rlm.__version__)
 """
 
 
-def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, bytes, str]:
+def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, str, str]:
     """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
     import subprocess
 
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    cwd=cwd, start_new_session=True)
-    except OSError as error:
-        return -1, b"", f"{command[0]}: {error.strerror}"
+    except (OSError, ValueError) as error:
+        return -1, "", f"{command[0]}: {error}"
     try:
         out, errors = process.communicate(stdin, timeout=limit_s)
-        return process.returncode, out, errors.decode("utf-8", "replace")
+        return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
         process.communicate()
-        return -2, b"", f"still running after {limit_s:g} s"
+        return -2, "", f"still running after {limit_s:g} s"
 
 
-def probe(python: str, program: str) -> tuple[str, bool]:
-    """The interpreter's version, "" when it does not run, and whether its bytecode of the program is fresh."""
-    code, out, _ = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
-    words = out.decode("ascii", "replace").split()
-    return (words[0], words[1] == "1") if code == 0 and len(words) == 2 else ("", False)
+def probe(python: str, program: str) -> tuple[str, bool, str, str]:
+    """The interpreter's version, "" when it does not run; whether its bytecode of the program is fresh; the program's
+    version, "" when that does not run; and why not."""
+    _, out, errors = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
+    words = out.split()
+    if len(words) < 2:
+        return "", False, "", errors
+    return words[0], words[1] == "1", "".join(words[2:3]), one_line(errors[-300:])
 
 
 # -- the plan --------------------------------------------------------------------------------------------------
@@ -11544,18 +11516,18 @@ def probe(python: str, program: str) -> tuple[str, bool]:
 class Step:
     """One thing that install or uninstall does."""
 
-    __slots__ = ("verb", "path", "what", "data", "mode", "edit", "note", "aside")
+    __slots__ = ("verb", "path", "what", "data", "mode", "aside", "change", "note")
 
     def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
-                 edit: Edit | None = None, note: Record | None = None, aside: str = "") -> None:
-        self.verb = verb  # a key of CARRIERS; "unchanged" and "skip" do nothing, "failed" could not
+                 aside: str = "", change: Change | None = None, note: Record | None = None) -> None:
+        self.verb = verb  # a key of CARRIERS; "unchanged", "skip" and "import" do nothing, "failed" could not
         self.path = path
         self.what = what
         self.data = data
         self.mode = mode
-        self.edit = edit
-        self.note = note or {}  # for the record of the installation
         self.aside = aside  # where what the user changed is kept
+        self.change = change  # from the bytes of the client's file to its new ones, None for no file
+        self.note = note  # what the record of the installation says of the client's file
 
     def line(self) -> str:
         """The step for a reader."""
@@ -11577,18 +11549,28 @@ def install_record(places: Places) -> Record:
         record = {}
     if not isinstance(record, dict):
         record = {}
-    for name in ("files", "client_files", "pinned"):
-        if not isinstance(record.get(name), dict):
-            record[name] = {}
-    if not isinstance(record.get("made"), list):
-        record["made"] = []  # the folders that were not there before
+    # Our files with their digests; the client's with what was put in; variables; the folders that were not there; the
+    # projects for which it was installed, "" for all.
+    for name, kind in (("files", dict), ("client_files", dict), ("pinned", dict), ("made", list), ("scopes", list)):
+        if not isinstance(record.get(name), kind):
+            record[name] = kind()
+    for known in record["client_files"].values():  # older versions noted only that there was a server, or a rule
+        for key, older in (("server", SERVER_NAME), ("allow", [f"mcp__{SERVER_NAME}__*"])):
+            known.update({key: older} if known.get(key) is True else {})
     return record
+
+
+def save_record(places: Places, record: Record) -> None:
+    """Writes down what is installed."""
+    data = json.dumps(record, indent=1).encode() + b"\n"
+    if read_file(places.install_record()) != data:
+        ensure_folder(places.home)
+        replace_file(places.install_record(), data)
 
 
 def check_home(places: Places) -> None:
     """UsageError when the client's hooks are those of an installation in another folder, which RLM_HOME names."""
-    for *_, entry in hook_entries(client_settings(), client_text(client_settings(), read_file(client_settings()))[1],
-                                  places.home):
+    for *_, entry in hook_entries(client_data(Client().settings), places.home):
         home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
         if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
             raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
@@ -11600,32 +11582,12 @@ def is_installed(record: Record) -> bool:
 
 
 def missing_folders(path: str) -> list[str]:
-    """The folders above the path that are not there, from the outermost on."""
+    """The folders above the path that are not there."""
     missing, there = [], nearest_folder(path)
     while os.path.dirname(path) != there:
         path = os.path.dirname(path)
         missing.append(path)
-    return missing[::-1]
-
-
-def drafts_of(path: str) -> list[str]:
-    """Drafts of the file, and of its backup, that an installation left when it was killed."""
-    import re
-
-    folder, name = os.path.split(os.path.realpath(path))
-    return [os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")
-            if re.fullmatch(re.escape(name) + r"(\.rlm-backup)?\.[0-9]+-[0-9a-f]{6}", stem)]
-
-
-def project_of_file(path: str) -> str:
-    """The project that a file was installed for with --project, "" for one of the user's own."""
-    folder, name = os.path.split(path)
-    if name == ".mcp.json":
-        return folder
-    folder = os.path.dirname(os.path.dirname(folder)) if name == "SKILL.md" else folder
-    if os.path.basename(folder) != ".claude" or folder == claude_folder() or name not in ("SKILL.md", "settings.json"):
-        return ""
-    return os.path.dirname(folder)
+    return missing
 
 
 def installed_places(places: Places, record: Record) -> Places:
@@ -11639,121 +11601,174 @@ def backup_file(path: str) -> str:
     return path + ".rlm-backup"
 
 
-def file_step(path: str, data: bytes, record: Record, mode: int = 0o600, keep: bool = False) -> Step:
-    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside.
-
-    With *keep* it stays as the user changed it, for as long as ours is the one that was there before.
-    """
-    if not os.path.lexists(path):
+def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
+    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
+    old = read_file(path) if os.path.lexists(path) else data
+    if old == data and os.access(path, os.X_OK if mode & 0o100 else os.F_OK):
+        return Step("unchanged", path, data=data)
+    if old == data or bytes_digest(old) == record["files"].get(path):
         return Step("write", path, size_text(len(data)), data=data, mode=mode)
-    old = read_file(path)
-    if old == data:
-        is_wrong = bool(mode & 0o100 and not os.access(path, os.X_OK))
-        return Step("write" if is_wrong else "unchanged", path, data=data, mode=mode)
-    if keep and bytes_digest(data) == record["files"].get(path):
-        return Step("skip", path, "you changed it; it stays")
-    if bytes_digest(old) == record["files"].get(path):
-        return Step("write", path, f"{size_text(len(data))}, replaces the one installed before", data=data, mode=mode)
     aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
     return Step("write", path, f"the one there is not as installed; it is kept as {os.path.basename(aside)}",
                 data=data, mode=mode, aside=aside)
 
 
-def client_step(path: str, edits: Sequence[Edit], what: str, note: Record) -> Step:
+def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, record: Record, note: Record) -> Step:
     """Changes a file of the client. RlmError when it is broken or read-only."""
-    def edit(path: str, text: str) -> str:
-        for change in edits:
-            text = change(path, text)
-        return text
+    def change(raw: bytes) -> bytes:
+        known, backup = record["client_files"].setdefault(path, {}), backup_file(path)
+        new, is_without_us = edited(path, raw, edits), edited(path, raw, [without_us(places.home, known)]) == raw
+        if os.path.exists(path) and not os.path.lexists(backup) and is_without_us:
+            replace_file(backup, raw)
+        # The backup is what to go back to as long as only we have changed the file since.
+        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
+        known["wrote"] = bytes_digest(new) if is_ours_only else ""
+        save_record(places, record)  # before the change: should we be killed after it, uninstall knows what was there
+        return new
 
     raw = read_file(path)
-    if edited(path, raw, edit) == raw:
+    if edited(path, raw, edits) == raw:
         return Step("unchanged", path, what, note=note)
     check_writable(path)
-    return Step("change", path, what, edit=edit, note=note)
+    return Step("change", path, what, change=change, note=note)
 
 
-def skill_steps(record: Record, project: str) -> list[Step]:
-    """Installs the skills, which are in a folder beside the program."""
-    folder = os.path.join(os.path.dirname(PROGRAM), "skills")
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    sources = {name: os.path.join(folder, name, "SKILL.md") for name in names}
-    skills = os.path.join(claude_folder(project), "skills")
-    steps = [file_step(os.path.join(skills, name, "SKILL.md"), read_file(path), record, 0o644, keep=True)
-             for name, path in sources.items() if os.path.isfile(path)]
-    return steps or [Step("skip", folder, "no skills here; they need the whole folder of rlm, not rlm.py alone")]
+def client_removals(path: str, home: str, known: Record) -> list[Step]:
+    """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
+
+    A file of which there is no backup was not there before us; it goes when nothing is left in it.
+    """
+    backup, take_out = backup_file(path), [without_us(home, known)]
+
+    def change(raw: bytes) -> bytes | None:
+        if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
+            return edited(path, read_file(backup), take_out)  # there were entries made by hand
+        new = edited(path, raw, take_out)
+        return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
+
+    raw, steps = read_file(path), []
+    new = change(raw)
+    if new != raw:
+        check_writable(path)
+        what = "it goes, for it was not there before" if new is None else \
+            "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
+        steps.append(Step("restore", path, what, change=change))
+    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
 
 
-def launcher_step(places: Places, python: str, pinned: Mapping[str, str], record: Record) -> Step:
+def skill_step(path: str, data: bytes, record: Record, again: bool) -> Step:
+    """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
+    known, offered = record["files"].get(path), record["files"].get(path + ".new")
+    if known and not again and not os.path.lexists(path) and record.get("is_complete", True):
+        return Step("skip", path, "you removed it; `rlm install --skills-only` brings it back")
+    if not known or not os.path.lexists(path) or bytes_digest(read_file(path)) in (known, bytes_digest(data)):
+        return file_step(path, data, record, 0o644)
+    if bytes_digest(data) in (known, offered):
+        return Step("skip", path, "you changed it; it stays")
+    step = file_step(path + ".new", data, record, 0o644)
+    step.what = "the new version; you changed the one beside it, which stays"
+    return step
+
+
+def skill_steps(record: Record, project: str, name: str, again: bool = False) -> list[Step]:
+    """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
+    folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
+    for skill in listing(folder):
+        source = os.path.join(folder, skill, "SKILL.md")
+        if os.path.isfile(source):
+            data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
+            steps.append(skill_step(os.path.join(Client(project).skills, skill, "SKILL.md"), data, record, again))
+    return steps or [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
+                                          "README says how) and run `python3 rlm.py install` in it")]
+
+
+def launcher_step(places: Places, python: str, record: Record) -> Step:
     """Installs the command `rlm`, unless another program has that name."""
     path = launcher_file()
     if os.path.lexists(path) and not is_our_launcher(path):
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    folder = os.path.dirname(path)
-    hint = "" if folder in environment("PATH").split(os.pathsep) else f"{folder} is not on PATH: add it to use `rlm`"
-    step = file_step(path, launcher_source(places, python, pinned).encode("utf-8", "surrogateescape"), record, 0o755)
-    step.aside, step.what = "", hint or step.what  # a launcher of ours is not worth keeping
+    source = launcher_source(places, python, record["pinned"])
+    step = file_step(path, source.encode("utf-8", "surrogateescape"), record, 0o755)
+    step.what, step.aside = "the command rlm", ""  # a launcher of ours is not worth keeping
     return step
 
 
-def wanted_events(path: str, home: str, record: Record, advice: bool) -> tuple[list[str], list[str]]:
-    """The events to install hooks for, and those whose hook the user took out after an earlier installation."""
-    recorded = record["client_files"].get(path, {}).get("events", {})
-    there = {entry[0] for entry in hook_entries(path, client_text(path, read_file(path))[1], home)}
-    removed = [event for event in HOOKS if event in recorded and event not in there] if there else []
-    if advice:  # asked for by name
-        removed = [event for event in removed if event not in OPTIONAL_HOOKS]
-    events = [event for event in HOOKS if event not in removed
-              and (event not in OPTIONAL_HOOKS or advice or event in there)]
-    return events, removed
-
-
-def settings_steps(places: Places, python: str, record: Record, options: Any, project: str) -> list[Step]:
-    """Puts hooks and permission into the settings, and the hook files before that."""
-    path, steps, edits, what = client_settings(project), [], [], []
+def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
+                   name: str) -> list[Step]:
+    """Puts hooks and permissions into the settings, and the hook files before that."""
+    client = Client(project)
+    path, steps, what = client.settings, [], []
     note: Record = {}
+    edits: list[Edit] = []
+    data, known = client_data(path), record["client_files"].get(path, {})
     if not options.no_hooks:
-        events, removed = wanted_events(path, places.home, record, options.advice)
-        steps = [file_step(hook_file(places, event), hook_source(event).encode(), record) for event in events]
-        groups = {event: hook_group(python, os.path.join(places.home, "hooks"), event, record["pinned"])
-                  for event in events}
-        recorded = record["client_files"].get(path, {}).get("events", {})
+        folder, recorded = os.path.join(places.home, "hooks"), known.get("events", {})
+        there = {entry[0] for entry in hook_entries(data, places.home)}
+        removed = [event for event, row in HOOKS.items() if there and event in recorded and event not in there
+                   and not (row.is_optional and options.advice)]  # --advice asks for them by name
+        events = [event for event, row in HOOKS.items() if event not in removed
+                  and (event in there or options.advice or not row.is_optional)]
+        steps = [file_step(os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
+                 for event in events]
+        groups = {event: hook_group(python, folder, event, record["pinned"]) for event in events}
         edits.append(with_hooks(places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
-        note["events"] = {event: HOOKS[event][2] for event in [*events, *removed]}
-        if removed:
-            what.append(f"you took out {', '.join(removed)}: left out")
-    if options.allow:
-        edits.append(with_rule)
-        what.append(f"allows {ALLOW_RULE}")
-        rules = client_data(path).get("permissions")
-        if not (isinstance(rules, dict) and ALLOW_RULE in client_list(path, "allow", rules.get("allow", []))):
-            note["allow"] = True
-    return [*steps, client_step(path, edits, "; ".join(what), note)] if edits else steps
+        what += [f"you took out {', '.join(removed)}: left out"] if removed else []
+        note["events"] = {event: HOOKS[event].timeout_s for event in [*events, *removed]}
+    rules = [f"mcp__{name}__{made.name}" for made in TOOLS.values() if made.reads_only]
+    ours, allowed = known.get("allow", []), data.get("permissions", {}).get("allow", [])
+    outdated = [rule for rule in ours if rule not in rules]
+    if options.allow or any(rule in allowed for rule in outdated):
+        edits.append(with_rules(rules, outdated))
+        what.append(f"allows the {len(rules)} tools that only read")
+        note["allow"] = [rule for rule in rules if rule in ours or rule not in allowed]
+    what += ["with paths of yours: keep it out of git"] if project else []
+    if edits:
+        steps.append(client_step(places, path, edits, "; ".join(what), record, note))
+    if client.team_settings != path and client.team_settings in record["client_files"]:  # older versions wrote there
+        steps += client_removals(client.team_settings, places.home, record["client_files"].pop(client.team_settings))
+    return steps
 
 
-def plan_install(places: Places, options: Any, record: Record, project: str = "") -> list[Step]:
+def plan_install(places: Places, options: Any, record: Record, project: str) -> list[Step]:
     """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
     try:
         places.home.encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(f"{places.home!a} is not UTF-8, so Claude Code's JSON files cannot name it; set RLM_HOME to "
                          "another folder") from None
+    servers = Client(project).servers
+    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
+    name = options.name or old_name
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise UsageError(f"--name takes letters, digits, - and _, not {one_line(name, 60)!r}")
     if options.skills_only:
-        return skill_steps(record, project)
+        return skill_steps(record, project, name, again=True)
     python, program = interpreter(), places.program()
-    client = settings_steps(places, python, record, options, project)
-    entry = server_entry(places, python, record["pinned"])
-    client.append(client_step(client_servers(project), [with_server(places.home, entry)],
-                              f"MCP server {SERVER_NAME}", {"server": True}))
+    client = settings_steps(places, python, record, options, project, name)
+    launcher = launcher_step(places, python, record)
+    # Not `-m rlm`: that would import from the project folder, where the client starts us.
+    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
+    what = f"MCP server {name}"
+    if project and launcher.verb != "skip":
+        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
+    elif project:
+        what += ", with paths of yours: keep it out of git"
+    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
+    edits = [with_server(servers, places.home, name, old_name, entry)]
+    client.append(client_step(places, servers, edits, what, record, {"server": name}))
     steps = [file_step(program, read_file(PROGRAM), record)]
     is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
     steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
-    steps += [launcher_step(places, python, record["pinned"], record), *skill_steps(record, project), *client]
-    left = [Step("remove", draft, "left by one that was killed") for step in steps for draft in drafts_of(step.path)]
-    return left + steps
+    steps += [launcher, *skill_steps(record, project, name), *client]
+    if not options.no_import:
+        unsaved = unsaved_transcripts(places)
+        size = size_text(sum(n_bytes for _, n_bytes, _ in unsaved))
+        what = f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"
+        steps += [Step("import", Client().projects, what)] if unsaved else []
+    return steps
 
 
 def plan_text(steps: Iterable[Step]) -> str:
@@ -11763,24 +11778,6 @@ def plan_text(steps: Iterable[Step]) -> str:
 
 # -- carrying it out -------------------------------------------------------------------------------------------
 
-COMPILE = """\
-import py_compile, sys
-py_compile.compile(sys.argv[1], doraise=True, invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
-"""
-
-
-def taken_out(path: str, raw: bytes, take_out: Edit, known: Record) -> tuple[str, bytes | None]:
-    """What the client's file is without us, in words and bytes; None when it was not there before us.
-
-    That is the backup as long as nobody else has changed the file, else the file without our entries.
-    """
-    new = edited(path, raw, take_out) if raw else raw
-    if known.get("existed") is False and new != raw and not client_object(path, client_text(path, new)[1]):
-        return "it goes, for it was not there before", None
-    if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup_file(path)):
-        return "as it was before rlm", edited(path, read_file(backup_file(path)), take_out)  # entries made by hand
-    return "without the entries of rlm", new
-
 
 def carry_remove(step: Step, *_: object) -> None:
     """Removes a file, or a folder of ours with all that is in it."""
@@ -11788,155 +11785,89 @@ def carry_remove(step: Step, *_: object) -> None:
         step.verb, step.what = "failed", "it cannot be removed"
 
 
-def carry_write(step: Step, record: Record, save: Callable[[], None]) -> None:
+def carry_write(step: Step, places: Places, record: Record) -> None:
     """Puts a file of ours in place."""
     ensure_folder(os.path.dirname(step.path))
     if step.aside:
         rename_file(step.path, step.aside)
     record["files"][step.path] = bytes_digest(step.data)
-    save()  # before the file is there, so that uninstall knows it even if we are killed now
+    save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
     replace_file(step.path, step.data, mode=step.mode)
 
 
-def carry_change(step: Step, record: Record, save: Callable[[], None]) -> None:
-    """Changes a file of the client, which may be writing it at the same time."""
-    assert step.edit
-    known, backup = record["client_files"][step.path], backup_file(step.path)
+def carry_change(step: Step, *more: object) -> None:
+    """Changes a file of the client as it is now: the client may be writing it at the same time."""
+    assert step.change
     for _ in range(20):
         raw = read_file(step.path)
-        new = edited(step.path, raw, step.edit)
-        if os.path.exists(step.path) and not os.path.lexists(backup):
-            replace_file(backup, raw)
-        # The backup is what to go back to as long as only we have changed the file since.
-        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
-        known["wrote"] = bytes_digest(new) if is_ours_only else ""
-        save()  # before the change: should we be killed after it, uninstall still knows what was there
-        if read_file(step.path) == raw:
+        new = step.change(raw)
+        if read_file(step.path) != raw:
+            continue
+        if new is None:
+            step.path = os.path.realpath(step.path)
+            carry_remove(step)
+        elif new != raw:
             replace_through(step.path, new)
-            return
+        return
     raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
 
 
-def carry_restore(step: Step, record: Record, save: Callable[[], None]) -> None:
-    """Takes us out of a file of the client as it is now: it may have changed while the user read the plan."""
-    assert step.edit
-    known = record["client_files"].get(step.path, {})
-    for _ in range(20):
-        raw = read_file(step.path)
-        _, new = taken_out(step.path, raw, step.edit, known)
-        if read_file(step.path) == raw:
-            if new is None:
-                step.path = os.path.realpath(step.path)
-                carry_remove(step)
-            elif new != raw:
-                replace_through(step.path, new)
-            return
-    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
-
-
-def carry_compile(step: Step, record: Record, save: Callable[[], None]) -> None:
+def carry_compile(step: Step, *more: object) -> None:
     """Compiles the program for the interpreter that hooks and server run with."""
-    code, _, errors = run_briefly([interpreter(), "-I", "-S", "-c", COMPILE, step.path], b"", 120)
+    command = ["env", "-u", "SOURCE_DATE_EPOCH", interpreter(), "-I", "-S", "-m", "py_compile", step.path]
+    code, _, errors = run_briefly(command, b"", 120)
     if code:  # hooks work without it, more slowly; doctor says so too
         step.what = f"not compiled: {one_line(errors[-300:])}"
 
 
-CARRIERS: dict[str, Callable[[Step, Record, Callable[[], None]], object]] = {
-    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_restore,
+CARRIERS: dict[str, Callable[[Step, Places, Record], object]] = {
+    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_change,
     "remove": carry_remove, "delete": carry_remove, "tidy": lambda step, *_: remove_folder(step.path),
 }
 
 
-def carry_out_steps(steps: Iterable[Step], record: Record, save: Callable[[], None]) -> None:
-    """Does what was planned, and notes it in the record, which *save* writes."""
+def carry_out_steps(steps: Iterable[Step], places: Places, record: Record) -> None:
+    """Does what was planned, and notes it in the record."""
     for step in steps:
-        known = record["client_files"]
-        if step.note or step.verb == "change":  # what needs no change was made so by hand
-            existed = step.verb == "unchanged" or any(map(os.path.exists, (step.path, backup_file(step.path))))
-            known.setdefault(step.path, {"existed": existed}).update(step.note)
-        made = missing_folders(step.path) if step.verb in ("write", "change") else []
-        if made:
-            record["made"] += made
-            save()
+        if step.note is not None:
+            record["client_files"].setdefault(step.path, {}).update(step.note)
+        if step.verb in ("write", "change"):
+            record["made"] += missing_folders(step.path)
         if step.verb in CARRIERS:
-            CARRIERS[step.verb](step, record, save)
+            CARRIERS[step.verb](step, places, record)
         if step.data and step.verb == "unchanged":
             record["files"][step.path] = bytes_digest(step.data)
 
 
-def save_record(places: Places, record: Record) -> None:
-    """Writes down what is installed."""
-    data = json.dumps(record, indent=1).encode() + b"\n"
-    if read_file(places.install_record()) != data:
-        ensure_folder(places.home)
-        replace_file(places.install_record(), data)
+def install_now(places: Places, options: Any, record: Record, project: str,
+                tell: Callable[[Sequence[Step]], None]) -> list[Step]:
+    """Installs, after telling the plan, which it returns; what was done is on record even when a later step fails.
 
-
-def carry_out_install(places: Places, steps: Sequence[Step], record: Record) -> None:
-    """Carries the plan of an installation out; what was done is recorded even when a later step fails."""
-    record.update(version=__version__, python=interpreter())
+    Only for whoever holds the lock of the installation.
+    """
+    steps = plan_install(places, options, record, project)
+    tell(steps)
+    is_complete = not any(step.verb in CARRIERS for step in steps)
+    record.update(version=__version__, python=interpreter(), is_complete=is_complete,
+                  scopes=[*dict.fromkeys([*record["scopes"], project])])
     save_record(places, record)
     try:
-        carry_out_steps(steps, record, lambda: save_record(places, record))
+        carry_out_steps(steps, places, record)
+        record["is_complete"] = True  # what is on record and not there was removed by the user
     finally:
         save_record(places, record)
-
-
-def install_now(places: Places, options: Any, tell: Callable[[Sequence[Step]], None]) -> tuple[list[Step], Record]:
-    """Installs, after telling the plan; the plan and what is installed now. StoreBusy while another does so."""
-    made = missing_folders(places.install_record())
-    with Lock(places.install_lock()):
-        record = install_record(places)
-        record["pinned"].update(pinned_places(places))
-        record["made"] += made
-        steps = plan_install(places, options, record, os.getcwd() if options.project else "")
-        tell(steps)
-        carry_out_install(places, steps, record)
-    return steps, record
+    return steps
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
-
-
-def client_removals(path: str, home: str, known: Record) -> list[Step]:
-    """Takes us out of a file of the client."""
-    raw, take_out, steps = read_file(path), without_us(home, bool(known.get("allow"))), []
-    what, new = taken_out(path, raw, take_out, known)
-    if new != raw:
-        check_writable(path)
-        steps.append(Step("restore", path, what, edit=take_out))
-    return [*steps, Step("remove", backup_file(path))] if os.path.lexists(backup_file(path)) else steps
-
-
-def program_removals(places: Places, record: Record) -> list[Step]:
-    """Removes the installed files and the folders that are left empty; skills that the user changed stay."""
-    own = [places.program(), *(hook_file(places, event) for event in HOOKS)]
-    if is_our_launcher(launcher_file(), places):
-        own.append(launcher_file())
-    steps = [Step("remove", path) for path in own if os.path.lexists(path)]
-    folders = [os.path.join(places.home, "hooks"), os.path.join(places.home, "__pycache__")]
-    for path, known in record["files"].items():
-        if path in own or not os.path.lexists(path) or os.path.basename(path) != "SKILL.md":
-            continue
-        if bytes_digest(read_file(path)) == known:
-            steps.append(Step("remove", path))
-            folders.append(os.path.dirname(path))
-        else:
-            steps.append(Step("skip", path, "you changed it; it stays"))
-    cache = folders[1]
-    names = os.listdir(cache) if os.path.isdir(cache) else []
-    steps += [Step("remove", os.path.join(cache, name)) for name in names
-              if name.startswith("rlm.") and name.endswith(".pyc")]
-    return steps + [Step("tidy", path) for path in sorted(set(folders), reverse=True) if os.path.isdir(path)]
 
 
 def data_removals(places: Places) -> list[Step]:
     """Deletes the memories and settings: only what has a name that we give, whatever else is in the folders."""
     import re
 
-    names = sorted(os.listdir(places.memory)) if os.path.isdir(places.memory) else []
+    names, steps = listing(places.memory), []
     is_store = os.path.dirname(places.memory) == places.home or "manifest.json" in names or places.numbered("log")
-    steps = []
     for name in names if is_store else []:
         path = os.path.join(places.memory, name)
         if os.path.islink(path):
@@ -11947,34 +11878,40 @@ def data_removals(places: Places) -> list[Step]:
             steps.append(Step("remove", path, size_text(file_size(path))))
         else:
             steps.append(Step("skip", path, "not a file of rlm; it stays"))
-    steps += [Step("remove", places.config())] if os.path.exists(places.config()) else []
-    return [*steps, Step("tidy", places.memory)] if names else steps
+    return [*steps, *([Step("remove", places.config())] if os.path.exists(places.config()) else [])]
 
 
 def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
     """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing."""
-    paths = dict.fromkeys([*record["client_files"], client_settings(), client_servers()])
+    paths = dict.fromkeys([*record["client_files"], Client().settings, Client().servers])
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
-    steps += program_removals(places, record)
-    if delete_data:
-        steps += data_removals(places)
-    own = (places.program(), launcher_file(), places.hooks_log(), places.install_record(), places.install_lock())
-    steps += [Step("remove", draft) for path in {*paths, *record["files"], *own} for draft in drafts_of(path)]
-    steps += [Step("remove", path) for path in own[2:] if os.path.exists(path)]
-    if steps and os.path.isdir(places.home):
-        steps.append(Step("tidy", places.home))
-    tidied = [step.path for step in steps if step.verb == "tidy"]
-    made = {folder for folder in record["made"] if isinstance(folder, str)} - set(tidied)
-    inner_first = sorted(made, reverse=True)  # two installations at once note theirs in any order
-    return steps + [Step("tidy", folder) for folder in inner_first if os.path.isdir(folder)]
+    hooks = os.path.join(places.home, "hooks")
+    own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
+           *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
+    # A draft of one of these files may be left of an installation that was killed.
+    targets = {os.path.realpath(path) for path in [*paths, *map(backup_file, paths), *own]}
+    own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
+            for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
+    for path in filter(os.path.lexists, dict.fromkeys(own)):
+        if path.endswith(("/SKILL.md", ".md.new")) and bytes_digest(read_file(path)) != record["files"][path]:
+            steps.append(Step("skip", path, "you changed it; it stays"))
+        elif path != launcher_file() or is_our_launcher(path, places):
+            steps.append(Step("remove", path))
+    cache = os.path.join(places.home, "__pycache__")
+    steps += [Step("delete", cache)] if os.path.isdir(cache) else []
+    steps += data_removals(places) if delete_data else []
+    folders = {hooks, *(folder for folder in record["made"] if isinstance(folder, str)),
+               *([places.memory] if delete_data else []), places.home}
+    return [*steps, *(Step("tidy", folder) for folder in sorted(folders, reverse=True) if os.path.isdir(folder))] \
+        if steps else []
 
 
 def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
     """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
     with Lock(places.install_lock()):
         steps = plan_uninstall(places, record, delete_data)
-        carry_out_steps(steps, record, lambda: None)
+        carry_out_steps(steps, places, record)
         if any(step.verb == "failed" for step in steps):
             save_record(places, record)
     return steps
@@ -11982,223 +11919,179 @@ def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Ste
 
 # -- doctor ----------------------------------------------------------------------------------------------------
 
-AGAIN = "run `rlm.py doctor --fix`"
+AGAIN = "run `rlm doctor --fix`"
 CLEANUP_DAYS = 30  # the client's own default
 LOW_DISK_BYTES = 500_000_000
+DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
-def python_check(python: str, program: str) -> list[Check]:
-    """Whether the interpreter named in the client's files runs, and finds fresh bytecode."""
-    version, is_fresh = probe(python, program)
+def program_checks(program: str, python: str) -> Iterator[Check]:
+    """Whether the interpreter named in the client's files runs the program, in this version, from fresh bytecode."""
+    version, is_fresh, found, why = probe(python, program)
     if not version:
-        return [("python", "fail", f"{python} does not run, so neither do hooks and server",
-                 "run `install` with a Python that is there")]
-    checks: list[Check] = [("python", "ok", f"{python} is {version}", "")]
+        yield "python", "fail", f"{python} does not run, so neither do hooks and server", \
+            "run `install` with a Python that is there"
+        return
     if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
-        checks = [("python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer")]
+        yield "python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer"
+    else:
+        yield "python", "ok", f"{python} is {version}", ""
+    if not found:
+        yield "program", "fail", f"{program} does not run: {why}", AGAIN
+    elif found != __version__:
+        yield "program", "warn", f"{program} is version {found}, this is {__version__}", "run `install`"
+    else:
+        yield "program", "ok", f"{program}, version {found}", ""
     if is_fresh:
-        return [*checks, ("bytecode", "ok", "fresh", "")]
-    return [*checks, ("bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN)]
+        yield "bytecode", "ok", "fresh", ""
+    else:
+        yield "bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN
 
 
-def program_check(program: str) -> Check:
-    """Whether the installed program is there, in the version of this one."""
-    source = read_file(program)
-    if not source:
-        return "program", "fail", f"{program} is not there", AGAIN
-    version = source.partition(b'\n__version__ = "')[2].partition(b'"')[0].decode("utf-8", "replace")
-    if version != __version__:
-        return "program", "warn", f"{program} is version {version}, this is {__version__}", "run `install`"
-    return "program", "ok", f"{program}, version {version}", ""
-
-
-def file_check(path: str, known: str) -> Check | None:
-    """What is wrong with an installed file, None when nothing is."""
-    is_skill = os.path.basename(path) == "SKILL.md"
-    if not os.path.lexists(path):
-        has_skills = os.path.isdir(os.path.join(os.path.dirname(PROGRAM), "skills"))
-        return "files", "fail", f"{path} is not there", AGAIN if has_skills or not is_skill else \
-            "run `python3 rlm.py install` in the folder that you downloaded, which has the skills"
-    if path == launcher_file() and not is_our_launcher(path):
-        return "files", "warn", f"{path} is another program's now", "remove that one and run `install`, or keep it"
-    if bytes_digest(read_file(path)) == known or path == launcher_file():  # that may be of another installation
-        return None
-    if is_skill:
-        return "files", "ok", f"{path}: you changed it; it stays", ""
-    return "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
-
-
-def installed_checks(places: Places, record: Record) -> list[Check]:
-    """Whether the installed files are there and as they were installed."""
-    program = places.program()
-    checks = [program_check(program)] if program in record["files"] or os.path.exists(program) else []
+def file_checks(places: Places, record: Record) -> Iterator[Check]:
+    """What is wrong with the installed files."""
+    gone = tuple(os.path.join(scope, "") for scope in record["scopes"] if scope and not os.path.isdir(scope))
     for path, known in record["files"].items():
-        project = project_of_file(path)
-        if project and not os.path.isdir(project):  # it has gone, and they with it
+        if gone and path.startswith(gone):  # the project has gone, and they with it
+            continue
+        is_there = os.path.lexists(path)
+        if path == launcher_file() and is_there:
+            if not is_our_launcher(path):  # it may be that of another installation
+                yield "files", "warn", f"{path} is another program's now", "keep it, or remove it and run `install`"
             continue
         try:
-            found = None if path == program and checks[0][1] == "fail" else file_check(path, known)
+            is_changed = bytes_digest(read_file(path)) != known
         except Damaged as error:
-            found = "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
-        checks += [found] if found else []
-    return checks
-
-
-def hook_problem(entry: HookEntry) -> str:
-    """What keeps a hook from running, "" when nothing does."""
-    import shlex
-
-    for word in shlex.split(entry[4]["command"]):
-        path = os.path.expandvars(word)
-        if os.path.isabs(path) and not os.path.exists(path):
-            return f"{path} is not there"
-    return ""
-
-
-def hook_checks(places: Places, record: Record, paths: Iterable[str]) -> tuple[list[Check], list[HookEntry]]:
-    """Whether the settings hold our hooks, and those that they hold."""
-    checks: list[Check] = []
-    entries: list[HookEntry] = []
-    for path in paths:
-        try:
-            found = hook_entries(path, client_text(path, read_file(path))[1], places.home)
-        except RlmError as error:
-            checks.append(("settings", "fail", str(error), "mend the file"))
+            yield "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
             continue
-        entries += found
-        if client_data(path).get("disableAllHooks") is True:
-            checks.append(("settings", "warn", f"{path} has disableAllHooks: nothing is saved", "take it out"))
-        for entry in found:
-            problem = hook_problem(entry)
-            if problem:
-                checks.append(("hooks", "fail", f"{path}: {entry[0]}: {problem}", AGAIN))
-        events = record["client_files"].get(path, {}).get("events", {})
-        gone = [event for event in events if event not in {entry[0] for entry in found}]
-        if gone and found:
-            checks.append(("hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""))
-        elif gone:
-            checks.append(("hooks", "fail", f"{path} has none of our hooks any more", AGAIN))
-    if not any(check[0] == "hooks" for check in checks):
-        names = ", ".join(dict.fromkeys(entry[0] for entry in entries))
-        checks.append(("hooks", "ok", names, "") if entries else
-                      ("hooks", "warn", "none: conversations are not saved by themselves", "run `install`"))
-    return checks, entries
+        if "/SKILL.md" in path:
+            if is_changed and not path.endswith(".new"):
+                yield "files", "ok", f"{path}: you {'changed' if is_there else 'removed'} it; it stays so", ""
+        elif not is_there:
+            yield "files", "fail", f"{path} is not there", AGAIN
+        elif is_changed:
+            yield "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
 
 
-def hook_failure(command: str, home: str) -> str:
-    """Why a hook does not answer: what its Python says about the program."""
-    import shlex
+def switch_checks() -> Iterator[Check]:
+    """Whether settings that apply here keep our hooks from running."""
+    folder = current_folder()
+    top, paths = repository(folder)[0], [Client().settings]
+    while folder:
+        paths += [Client(folder).team_settings, Client(folder).settings]
+        folder = "" if folder in (top, user_home(), os.path.dirname(folder)) else os.path.dirname(folder)
+    if environment("CLAUDE_CONFIG_DIR").startswith("~"):
+        yield "settings", "warn", "CLAUDE_CONFIG_DIR begins with ~, which Claude Code may take as a name", \
+            f"set it to {claude_folder()}"
+    managed = managed_settings()
+    for path in dict.fromkeys([*paths, *managed]):
+        try:
+            data = client_data(path)
+        except RlmError:  # the client does not read it either
+            continue
+        if data.get("disableAllHooks") is True:
+            yield "settings", "warn", f"{path} has disableAllHooks: nothing is saved by itself", "take it out"
+        if path in managed and data.get("allowManagedHooksOnly") is True:
+            yield "settings", "warn", f"{path} has allowManagedHooksOnly: nothing is saved by itself", \
+                "ask who manages this machine; `rlm import` saves what there is"
 
-    words = [os.path.expandvars(word) for word in shlex.split(command)]
-    python = next((word for word in words if not is_assignment(word)), "python3")
-    folder = os.path.dirname(os.path.dirname(our_hook(command, home)))
-    load = f"import sys; sys.path.append({folder!a}); import rlm"
-    code, _, errors = run_briefly([python, "-I", "-S", "-c", load], b"", 30)
-    return one_line(errors[-300:]) if code else "it says nothing, so it did not run"
+
+def missing_word(entry: HookEntry) -> str:
+    """A path in the hook's command that is not there, "" when there is none."""
+    return next((word for word in shell_words(entry[3]["command"]) if os.path.isabs(word) and not os.path.exists(word)),
+                "")
 
 
-def hook_answers(command: str, event: str, timeout_s: object) -> tuple[int, str, str]:
-    """What the installed hook answers to doctor's event, sent as the client does: exit code, stdout, stderr."""
+def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
+    """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
     import tempfile
 
-    limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
-    with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
-        payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"), "cwd": folder,
-                   "hook_event_name": event}
-        code, out, errors = run_briefly(["sh", "-c", command], json.dumps(payload).encode(), limit_s, folder)
-    return code, one_line(out.decode("utf-8", "replace")), one_line(errors)
+    slowest_s, answer, is_well = 0.0, "", True
+    for event, _, _, entry in entries:
+        timeout_s, started_s = entry.get("timeout"), time.monotonic()
+        limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
+        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
+            payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"),
+                       "cwd": folder, "hook_event_name": event}
+            stdin = json.dumps(payload).encode()
+            code, out, errors = run_briefly(["sh", "-c", entry["command"]], stdin, limit_s, folder)
+        slowest_s, out, errors = max(slowest_s, time.monotonic() - started_s), one_line(out), one_line(errors)
+        wrong = f"{event}: {errors}" if code == -2 else f"{event} ends with {code}: {errors}" if code or errors else \
+            "" if out.startswith(DOCTOR_ANSWER) else f"{event}: {out or 'it says nothing, so it did not run'}"
+        if wrong:
+            is_well = False
+            yield "hook run", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
+        answer = out
+    if entries and is_well:
+        n_ran = counted(len(entries), "hook")
+        yield "hook run", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
 
 
-def hook_trips(places: Places, entries: Iterable[HookEntry]) -> list[Check]:
-    """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
-    failed: list[Check] = []
-    took_ms = []
-    for event, *_, entry in entries:
-        started_s = time.monotonic()
-        code, out, errors = hook_answers(entry["command"], event, entry.get("timeout"))
-        took_ms.append((time.monotonic() - started_s) * 1000)
-        if code == -2:
-            failed.append(("hook run", "fail", f"{event}: {errors}", "raise its timeout in settings.json, or " + AGAIN))
-        elif code or errors:
-            failed.append(("hook run", "fail", f"{event} ends with {code}: {errors}", AGAIN))
-        elif not out.startswith(DOCTOR_ANSWER):
-            failed.append(("hook run", "fail", f"{event}: {out or hook_failure(entry['command'], places.home)}", AGAIN))
-    if failed or not took_ms:
-        return failed
-    return [("hook run", "ok", f"{counted(len(took_ms), 'hook')} ran, in {max(took_ms):.0f} ms at most: {out}", "")]
+def hook_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
+    """Whether the settings hold our hooks, and whether these run."""
+    found: list[HookEntry] = []
+    is_well = True
+    for path, data in files.items():
+        entries = hook_entries(data, places.home)
+        found += entries
+        for entry in filter(missing_word, entries):
+            is_well = False
+            yield "hooks", "fail", f"{path}: {entry[0]}: {missing_word(entry)} is not there", AGAIN
+        there = {entry[0] for entry in entries}
+        gone = [event for event in record["client_files"].get(path, {}).get("events", {}) if event not in there]
+        if gone and entries:
+            yield "hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""
+        elif gone:
+            is_well = False
+            yield "hooks", "fail", f"{path} has none of our hooks any more", AGAIN
+    if found and is_well:
+        yield "hooks", "ok", ", ".join(dict.fromkeys(entry[0] for entry in found)), ""
+    elif is_well:
+        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
+    yield from hook_trips([entry for entry in found if not missing_word(entry)])
 
 
-def server_answer(command: Sequence[str], limit_s: float = 20) -> str:
-    """The server's answer to rlm_status. RlmError when there is none."""
-    import select
-    import subprocess
-
-    client = {"name": "rlm doctor", "version": "1"}
-    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+def server_trip(path: str, name: str, entry: Record) -> Check:
+    """Starts the server as the client does and calls a tool."""
+    env, words = entry.get("env") or {}, [entry.get("command"), *entry.get("args", [])]
+    if not (isinstance(env, dict) and all(isinstance(word, str) for word in words)):
+        return "server", "fail", f"{path}: command, args or env of {name} are not what they must be", AGAIN
+    words = ["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words]  # so that it only reads
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "rlm doctor", "version": "1"}}
     messages: list[Record] = [
         {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
-    try:
-        process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
-    except (OSError, ValueError) as error:
-        raise RlmError(f"{command[0]}: {error}") from None
-    with process:
-        try:
-            assert process.stdin and process.stdout and process.stderr
-            process.stdin.write(b"".join(json.dumps({"jsonrpc": "2.0", **m}).encode() + b"\n" for m in messages))
-            received, until_s = b"", time.monotonic() + limit_s
-            while select.select([process.stdout], [], [], max(0.0, until_s - time.monotonic()))[0]:
-                part = os.read(process.stdout.fileno(), 1 << 16)
-                received += part
-                for line in received.split(b"\n")[:-1]:
-                    message = json.loads(line)
-                    if message.get("id") == 2 and "result" in message:
-                        return str(message["result"]["content"][0]["text"])
-                if not part:
-                    raise RlmError(f"it ended: {one_line(process.stderr.read().decode('utf-8', 'replace')[-300:])}")
-            raise RlmError(f"no answer within {limit_s:g} s")
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise RlmError(f"{type(error).__name__}: {error}") from None
-        finally:
-            process.kill()  # it only read
-
-
-def registered_servers(home: str, record: Record,
-                       paths: Iterable[str]) -> tuple[list[Check], list[tuple[str, Record]]]:
-    """What is wrong with the client's lists of servers, and our entries in them with the file of each."""
-    checks: list[Check] = []
-    entries: list[tuple[str, Record]] = []
-    for path in paths:
-        try:
-            entry = (client_object(path, client_text(path, read_file(path))[1], "mcpServers") or {}).get(SERVER_NAME)
-        except RlmError as error:
-            checks.append(("server", "fail", str(error), "mend the file"))
-            continue
-        if isinstance(entry, dict) and is_our_server(entry, home):
-            entries.append((path, entry))
-        elif entry and record["client_files"].get(path, {}).get("server"):
-            checks.append(("server", "fail", f"{path} has another server named {SERVER_NAME}",
-                           f"`claude mcp remove {SERVER_NAME}`, then {AGAIN}"))
-        elif record["client_files"].get(path, {}).get("server"):
-            checks.append(("server", "fail", f"{path} has no server {SERVER_NAME} any more", AGAIN))
-    if not checks and not entries:
-        checks = [("server", "warn", "not registered: no tools for the model", "run `install`")]
-    return checks, entries
-
-
-def server_trip(path: str, entry: Record) -> Check:
-    """Starts the server as the client does and calls a tool."""
-    args, env = entry.get("args", []), entry.get("env") or {}
-    if not (isinstance(env, dict) and all(isinstance(word, str) for word in [entry.get("command"), *args])):
-        return "server", "fail", f"{path}: command, args or env of {SERVER_NAME} are not what they must be", AGAIN
-    words = ["env", *(f"{name}={value}" for name, value in env.items()), "RLM_CHILD=1"]  # so that it only reads
+    stdin = b"".join(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages)
     started_s = time.monotonic()
+    code, out, errors = run_briefly([word.replace("${HOME}", user_home()) for word in words], stdin, 20)
     try:
-        first = one_line(server_answer([*words, entry["command"], *args]).split("\n")[0])
+        answer = next(message for message in map(json.loads, out.splitlines()) if message.get("id") == 2)
+        first = one_line(answer["result"]["content"][0]["text"].split("\n")[0])
         return "server", "ok", f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}", ""
-    except RlmError as error:
-        return "server", "fail", f"{path}: the server does not work: {error}", AGAIN
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        why = one_line(errors[-300:]) or f"it ends with {code} and says {one_line(out[:300])!r}"
+        return "server", "fail", f"{path}: the server does not work: {why}", AGAIN
+
+
+def server_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
+    """Whether the server is registered, and answers."""
+    is_told = False
+    for path, data in files.items():
+        known = record["client_files"].get(path, {})
+        name = known.get("server", SERVER_NAME)
+        entry = data.get("mcpServers", {}).get(name)
+        if is_our_server(entry, places.home):
+            yield server_trip(path, name, entry)
+        elif known.get("server"):
+            wrong, todo = f"has no server {name} any more", AGAIN
+            if entry:
+                wrong, todo = f"has another server named {name}", f"`rlm install --name {name}-memory` adds ours"
+            yield "server", "fail", f"{path} {wrong}", todo
+        else:
+            continue
+        is_told = True
+    if not is_told:
+        yield "server", "warn", "not registered: no tools for the model", "run `install`"
 
 
 def loose_files(places: Places) -> list[tuple[str, int]]:
@@ -12214,23 +12107,20 @@ def loose_files(places: Places) -> list[tuple[str, int]]:
     return found
 
 
-DOCTOR_READS_BYTES = 200_000_000  # a second or two
-
-
-def store_checks(places: Places) -> list[Check]:
+def store_checks(places: Places) -> Iterator[Check]:
     """Permissions, damage and size of the store."""
     import shutil
 
     loose = loose_files(places)
-    checks: list[Check] = [("permissions", "ok", "only you can read the memory", "")]
     closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
               if os.path.exists(path) and not os.access(path, os.W_OK)]
     if closed:
-        checks = [("permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved",
-                   f"chmod u+w {closed[0]}")]
+        yield "permissions", "fail", f"{closed[0]} cannot be written, so nothing is saved", f"chmod u+w {closed[0]}"
     elif loose:
-        checks = [("permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in "
-                   f"{places.memory} can be read by others: {loose[0][0]}", AGAIN)]
+        yield "permissions", "fail", f"{counted(len(loose), 'file or folder', 'files or folders')} in " \
+            f"{places.memory} can be read by others: {loose[0][0]}", AGAIN
+    else:
+        yield "permissions", "ok", "only you can read the memory", ""
     try:
         view = View(places).refresh()
         n_docs, is_read = view.alive_mask().count(255), store_bytes(view.log) < DOCTOR_READS_BYTES
@@ -12240,17 +12130,18 @@ def store_checks(places: Places) -> list[Check]:
         problems += [f"{len(found) - 3} more"] if len(found) > 3 else []
     except RlmError as error:
         problems, n_docs, is_read = [str(error)], 0, True
-    seen = "no damage" if is_read else "no damage known (`rlm.py verify` reads every byte of a store of this size)"
-    checks.append(("store", "fail", "; ".join(problems), "`rlm.py verify --repair` mends what can be") if problems else
-                  ("store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""))
+    seen = "no damage" if is_read else "no damage known (`rlm verify` reads every byte of a store of this size)"
+    if problems:
+        yield "store", "fail", "; ".join(problems), "`rlm verify --repair` mends what can be"
+    else:
+        yield "store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""
     free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
-    checks.append(("disk", "warn" if free < LOW_DISK_BYTES else "ok", sizes,
-                   "free some space" if free < LOW_DISK_BYTES else ""))
-    return checks
+    is_low = free < LOW_DISK_BYTES
+    yield "disk", "warn" if is_low else "ok", sizes, "free some space" if is_low else ""
 
 
-def hooks_log_check(places: Places) -> Check:
+def log_checks(places: Places) -> Iterator[Check]:
     """What hooks logged in the last seven days."""
     recent = []
     for line in read_file(places.hooks_log())[-100_000:].decode("utf-8", "replace").splitlines():
@@ -12260,57 +12151,54 @@ def hooks_log_check(places: Places) -> Check:
         except ValueError:  # no time, so no line of ours
             pass
     if recent:
-        return ("hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]),
-                f"see {places.hooks_log()}")
-    return "hooks.log", "ok", "nothing in 7 days", ""
+        yield "hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]), \
+            f"see {places.hooks_log()}"
+    else:
+        yield "hooks.log", "ok", "nothing in 7 days", ""
 
 
-def transcript_check(places: Places) -> Check:
+def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
     """Conversations that are not saved yet, and whether the client is about to delete one."""
-    try:
-        days = client_data(client_settings()).get("cleanupPeriodDays", CLEANUP_DAYS)
-    except RlmError:
-        days = CLEANUP_DAYS
     unsaved = unsaved_transcripts(places)
-    limit = (days if isinstance(days, (int, float)) else CLEANUP_DAYS) - 3
+    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else CLEANUP_DAYS) - 3
     ending = [path for path, _, age in unsaved if age >= limit]
+    old = [age for _, _, age in unsaved if age > 1]
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
+    n_damaged = n_damaged_lines(places)
+    note = f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
     if ending:
-        return "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm.py import`"
-    if unsaved:
-        oldest = age_text(max(age for _, _, age in unsaved) * DAY_S)
-        return "transcripts", "warn", f"{total}, the oldest {oldest} old", "run `rlm.py import`"
-    return "transcripts", "ok", "all saved", ""
+        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days{note}", "run `rlm import`"
+    elif old:
+        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old{note}", "run `rlm import`"
+    elif unsaved:
+        yield "transcripts", "ok", f"{total} yet, all touched within a day{note}", \
+            "nothing, they are saved when they end; or run `rlm import`"
+    else:
+        yield "transcripts", "ok", f"all saved{note}", ""
 
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
-    recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
-    paths = list(dict.fromkeys([*recorded, client_settings(), client_servers()]))
-    settings = [path for path in paths if os.path.basename(path) == "settings.json"]
-    hooks, entries = hook_checks(places, record, settings)
-    servers, registered = registered_servers(places.home, record, [path for path in paths if path not in settings])
-    if not (entries or registered or record["files"] or os.path.exists(places.program())) and \
-            all(check[1] != "fail" for check in [*hooks, *servers]):
-        return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
+    files: dict[str, Record] = {}
     checks: list[Check] = []
+    recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
+    for path in dict.fromkeys([*recorded, Client().settings, Client().servers]):
+        try:
+            files[path] = client_data(path)
+        except RlmError as error:
+            checks.append(("settings", "fail", str(error), "mend the file"))
     if not is_installed(record):
+        servers = [data.get("mcpServers", {}).get(SERVER_NAME) for data in files.values()]
+        by_hand = any(is_our_server(entry, places.home) for entry in servers) or any(
+            hook_entries(data, places.home) for data in files.values())
+        if not (checks or by_hand or os.path.exists(places.program())):
+            return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    if os.path.exists(places.program()):  # before hooks and server run, which may compile it
-        python = registered[0][1].get("command") if registered else record.get("python")
-        checks += python_check(python if isinstance(python, str) else interpreter(), places.program())
-    runnable = [entry for entry in entries if not hook_problem(entry)]
-    checks += [*installed_checks(places, record), *hooks, *hook_trips(places, runnable), *servers]
-    checks += [server_trip(path, entry) for path, entry in registered]
-    return [*checks, *store_checks(places), hooks_log_check(places), transcript_check(places)]
-
-
-def scopes(record: Record) -> list[str]:
-    """The projects that it was installed for and that are still there, "" for the user's own scope."""
-    paths = [path for path in [*record["client_files"], *record["files"]]
-             if os.path.basename(path) in ("settings.json", ".claude.json", ".mcp.json", "SKILL.md")]
-    projects = dict.fromkeys(map(project_of_file, paths))
-    return [project for project in projects if not project or os.path.isdir(project)]
+    if os.path.exists(places.program()):  # before hooks run, which may compile it
+        checks += program_checks(places.program(), str(record.get("python", interpreter())))
+    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
+    checks += [*server_checks(places, record, files), *store_checks(places), *log_checks(places)]
+    return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:
@@ -12330,15 +12218,16 @@ def repair(places: Places) -> list[Step]:
         return []  # installing is not repairing
     known = record["client_files"]
     with Lock(places.install_lock()):
-        for project in scopes(record):
+        for project in record["scopes"]:
+            if project and not os.path.isdir(project):
+                continue
+            client = Client(project)
+            settings = client.settings if client.settings in known else client.team_settings
             options = argparse.Namespace(
-                skills_only=client_servers(project) not in known and client_settings(project) not in known,
-                no_hooks="events" not in known.get(client_settings(project), {}), allow=False, advice=False)
-            steps = [step for step in plan_install(places, options, record, project)
-                     if step.path != client_servers(project) or step.path in known]
-            carry_out_install(places, steps, record)
-            done += [step for step in steps if step.verb not in ("unchanged", "skip")]
-    return done
+                skills_only=client.servers not in known and settings not in known, name="", no_import=True,
+                no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
+            done += install_now(places, options, record, project, lambda _: None)
+    return [step for step in done if step.verb not in ("unchanged", "skip")]
 
 
 # ============================================================================
@@ -12457,7 +12346,7 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         print_out(answer.verbatim, end="")
         sys.stdout.flush()
         if sys.stdout.isatty():
-            print_note(answer.text)
+            print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
     else:
         print_out(answer.text)
 
@@ -12526,7 +12415,8 @@ def add_install_arguments(parser: Any, name: str) -> None:
         parser.add_argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills")
         parser.add_argument("--skills-only", action="store_true", help="only the skills")
         parser.add_argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)")
-        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it uses our tools")
+        parser.add_argument("--name", default="", help="of the MCP server, where another one is called rlm")
+        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it only reads")
         parser.add_argument("--advice", action="store_true", help="also the hooks that advise on reading and writing")
     elif name == "uninstall":
         choice = parser.add_mutually_exclusive_group()
@@ -12540,12 +12430,7 @@ def add_install_arguments(parser: Any, name: str) -> None:
 
 def add_command_arguments(parser: Any, name: str) -> None:
     """The arguments of a command that is no tool."""
-    if name == "serve":
-        import argparse
-
-        parser.add_argument("--inline", action="store_true", help=argparse.SUPPRESS)
-        parser.add_argument("--resume", help=argparse.SUPPRESS)
-    elif name == "import":
+    if name == "import":
         parser.add_argument("path", metavar="PATH", nargs="?", default="",
                             help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
         parser.add_argument("--project", default="", help="the project of items that name none")
@@ -12621,13 +12506,20 @@ def content_of(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def is_yes(question: str) -> bool:
-    """Whether the person at the terminal says yes. RlmError when the person says nothing."""
+YES = ("y", "yes")
+
+
+def typed_answer(question: str) -> str:
+    """What the person at the terminal says, in lower case. RlmError when the person says nothing."""
     print(question, end=" ", file=sys.stderr, flush=True)
     said = sys.stdin.readline()
     if not said:
         raise RlmError("no answer; nothing was changed")
-    return said.strip().lower() in ("y", "yes")
+    return said.strip().lower()
+
+
+def is_yes(question: str) -> bool:
+    return typed_answer(question) in YES
 
 
 MOST_LISTED = 100
@@ -12713,7 +12605,7 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     else:
         answer = run_tool(call, made.name, arguments)
     print_answer(answer, options.json)
-    return 0
+    return int(answer.is_empty)
 
 
 def print_refused(refused: Sequence[str]) -> None:
@@ -12746,8 +12638,10 @@ def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
     print_refused(done.refused)
     text = f"Imported {counted(done.n_new, 'chunk')} from {counted(len(unsaved), 'transcript')}; " \
         f"{done.n_known:,} had nothing new."
+    n_damaged = n_damaged_lines(call.store.places)
+    text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
     print_answer(Answer(text, {"new": done.n_new, "transcripts": len(unsaved), "unchanged": done.n_known,
-                               "refused": done.refused}), options.json)
+                               "refused": done.refused, "damaged_lines": n_damaged}), options.json)
     return 1 if done.refused else 0
 
 
@@ -13111,6 +13005,24 @@ def tell_plan(steps: Sequence[Step]) -> None:
     sys.stdout.flush()
 
 
+def what_next(places: Places) -> str:
+    """What install says in the end: what else there is to import, and what to try."""
+    folder, command = os.path.dirname(launcher_file()), "rlm"
+    folders = memory_folders(Client().projects)
+    lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it." for path in folders[:3]]
+    lines += [f"So it is in {len(folders) - 3:,} more folders of {Client().projects}."] if len(folders) > 3 else []
+    store = os.path.join(claude_folder(), "rlm", "context")
+    if is_rlm_claude_store(store):
+        lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")
+    if not is_our_launcher(launcher_file()):
+        command = f"{interpreter()} {places.program()}"
+    elif folder not in environment("PATH").split(os.pathsep):
+        command = launcher_file()
+        lines.append(f"{folder} is not on PATH: add it, so that `rlm` is found.")
+    return "\n".join([*lines, "Restart Claude Code, then ask it about earlier work; or try it here: "
+                              f'{command} search "what did we decide"'])
+
+
 def install_command(call: Call, options: Any) -> int:
     """Installs, imports history and runs doctor, whose exit code this is."""
     record = install_record(call.store.places)
@@ -13118,12 +13030,18 @@ def install_command(call: Call, options: Any) -> int:
     read_config(places)  # one that is broken would end the import, halfway through
     if places is not call.store.places:
         call = Call(Store(places))
+    project = os.getcwd() if options.project else ""
     record["pinned"].update(pinned_places(places))
-    steps = plan_install(places, options, record, os.getcwd() if options.project else "")  # or an error
+    steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
         print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
         return 0
-    steps, record = install_now(places, options, (lambda _: None) if options.json else tell_plan)
+    made = missing_folders(places.install_record())
+    with Lock(places.install_lock()):
+        record = install_record(places)
+        record["pinned"].update(pinned_places(places))
+        record["made"] += made
+        steps = install_now(places, options, record, project, (lambda _: None) if options.json else tell_plan)
     if options.skills_only:
         if options.json:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
@@ -13131,20 +13049,22 @@ def install_command(call: Call, options: Any) -> int:
     imported = "" if options.no_import else import_past(call)
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
-    answer.text = "\n".join(filter(None, [imported, answer.text, "Restart Claude Code to use it."]))
+    answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
     print_answer(answer, options.json)
     return 1 if answer.data["failures"] else 0
 
 
-def deletes_data(places: Places, options: Any) -> bool:
-    """Whether the memories go too; asks when that was not said. UsageError when there is nobody to ask."""
+def deletes_data(places: Places, options: Any) -> bool | None:
+    """Whether the memories go too; asks when that was not said, None for neither. UsageError with nobody to ask."""
     if options.keep_data or options.all:
         return bool(options.all)
     if options.yes or not sys.stdin.isatty():
         raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
     used = size_text(folder_bytes(places.memory))
-    return is_yes(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. [y/N]")
+    said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
+                        "[y/N, c cancels]")
+    return None if said.startswith("c") else said in YES
 
 
 def uninstall_command(call: Call, options: Any) -> int:
@@ -13154,19 +13074,20 @@ def uninstall_command(call: Call, options: Any) -> int:
     if not is_installed(record):
         check_home(places)
     delete_data = deletes_data(places, options)
-    steps = plan_uninstall(places, record, delete_data)
+    steps = plan_uninstall(places, record, bool(delete_data))
     text = plan_text(steps) or f"rlm is not installed in {places.home}."
     if options.dry_run or not steps:
         print_answer(Answer(text, {"steps": steps_data(steps)}), options.json)
         return 0
     if delete_data and not options.yes and sys.stdin.isatty():
         print_note(text)
-        if not is_yes("Go on? This cannot be undone. [y/N]"):
-            print_note("Nothing was changed.")
-            return 1
+        delete_data = True if is_yes("Go on? This cannot be undone. [y/N]") else None
+    if delete_data is None:
+        print_note("Nothing was changed.")
+        return 1
     steps = uninstall_now(places, record, delete_data)
     stayed = [step for step in steps if step.verb == "failed"]
-    kept = "" if delete_data else f"\nThe memories are kept in {places.memory}."
+    kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
     print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
     for step in stayed:
         print_note(f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again")
@@ -13204,7 +13125,7 @@ def serve_command(call: Call, options: Any) -> int:
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    return Server(call.store.places, options.inline, options.resume or "", file_away).serve()
+    return Server(call.store.places, file_away).serve()
 
 
 COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
@@ -13257,7 +13178,7 @@ class PlainOptions:
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
-    call.progress = terminal_progress()
+    call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
     code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
@@ -13290,7 +13211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
         return code
     except RlmError as error:
-        print_note(f"rlm: {error}")
+        print_note(f"rlm: {in_shell(str(error))}")
         return error.exit_code
     except BrokenPipeError:  # the reader has seen enough
         give_up_output()
@@ -13310,4 +13231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"] and __spec__ is None:
+        # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
+        tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
     sys.exit(main())

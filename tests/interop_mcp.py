@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -152,6 +153,18 @@ class InteropTest(unittest.IsolatedAsyncioTestCase):
                 self.assertIn("1 chunk", text_of(await client.call_tool("rlm_status", {})))
                 self.assertLess(time.monotonic() - began, 4.5)  # not the regex's deadline
 
+    async def test_what_is_no_text_comes_back_as_text(self) -> None:
+        for mode in MODES:
+            async with self.client(mode) as client:
+                env = {**os.environ, "HOME": self.home, "RLM_HOME": os.path.join(self.home, "rlm")}
+                subprocess.run([sys.executable, RLM, "chunk", "-"], input=b"kumquat caf\xe9 au lait", env=env, check=True,
+                               stdout=subprocess.DEVNULL)
+                await client.call_tool("rlm_chunk", {"content": "kumquat \0 too"})
+                for name, arguments in (("rlm_grep", {"pattern": "kumquat"}), ("rlm_search", {"query": "kumquat"})):
+                    text = text_of(await client.call_tool(name, arguments))
+                    self.assertIn("caf\ufffd au lait", text)
+                    self.assertIn("kumquat \ufffd too", text)
+
     async def test_two_clients_share_the_memory(self) -> None:
         async with self.client("legacy") as one, self.client("auto") as two:
             for i, (writer, reader) in enumerate([(one, two), (two, one), (one, two)]):
@@ -162,7 +175,7 @@ class InteropTest(unittest.IsolatedAsyncioTestCase):
         for mode in MODES:
             client = self.client(mode)
             async with client:
-                await client.call_tool("rlm_grep", {"pattern": "(x+)+é"})  # has a worker of its own
+                await client.call_tool("rlm_grep", {"pattern": "(x+)+é"})  # has a process of its own
                 began = time.monotonic()
             self.assertLess(time.monotonic() - began, 1.5)  # the client waits two seconds before it sends a signal
 

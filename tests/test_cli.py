@@ -60,10 +60,10 @@ class CliCase(TempHome):
                 outputs.append(stream.buffer.getvalue().decode("utf-8", "surrogateescape"))  # type: ignore[attr-defined]
         return code, outputs[0], outputs[1]
 
-    def quick(self, *arguments: str, stdin: bytes = b"") -> str:
+    def quick(self, *arguments: str, stdin: bytes = b"", code: int = 0) -> str:
         """As `ok`, without a process of its own."""
-        code, out, err = self.in_process(*arguments, stdin=stdin)
-        self.assertEqual((code, err), (0, ""), arguments)
+        ended_with, out, err = self.in_process(*arguments, stdin=stdin)
+        self.assertEqual((ended_with, err), (code, ""), arguments)
         return out
 
     def files(self) -> dict[str, bytes]:
@@ -105,11 +105,20 @@ class AnswerTest(CliCase):
                 self.assertIn(part, text)
         text, data = self.both("grep", r"deploy\.?\w*", "--project", "test")
         self.assertIn(f"1: {data['hits'][0]['lines'][0]['text']}", text)
-        text, data = self.both("grep", "nothing there (")
+        text, data = self.both("grep", "nothing there (", code=1)
         self.assertIn(data["hint"], text)
         self.assertIn(data["note"], text)
-        text, data = self.quick("search", "zzzqqq"), json.loads(self.quick("search", "zzzqqq", "--json"))
+        text = self.quick("search", "zzzqqq", code=1)
+        data = json.loads(self.quick("search", "zzzqqq", "--json", code=1))
         self.assertEqual(text.strip(), data["hint"])
+
+    def test_what_finds_nothing_exits_with_1_as_grep_does(self) -> None:
+        for command in (("search", "xylophone"), ("search", "deplyoo scrjpt"), ("grep", "xylophone"),
+                        ("grep", "xylophone", "--fuzzy"), ("recall", "xylophone")):
+            self.quick(*command, code=1)
+        for command in (("search", "deploy"), ("grep", "deploy"), ("grep", "deplyo", "--fuzzy"), ("recall", "deploy"),
+                        ("recall", "--category", "todo"), ("sessions", "--project", "none")):
+            self.quick(*command)
 
     def test_lists(self) -> None:
         text, data = self.both("list-chunks")
@@ -240,7 +249,7 @@ class ExitCodeTest(CliCase):
                 (("search", "x", "--limit", "many"), "--limit"), (("search", "x", "--limit=0"), "from 1 to 10,000"),
                 (("search", "x", "--nonsense"), "--nonsense"),
                 (("remember", "x", "--category", "idea"), "decision, fact"),
-                (("peek", "20", "--start", "-1"), "start must be"),
+                (("peek", "20", "--start", "-1"), "`--start` counts from 0"),
                 (("grep", "x", "--date-from", "soon"), "2026-11-21"),
                 (("completion", "tcsh"), "tcsh"), (("config", "nonsense"), "archive_after_days"),
                 (("export", "x.jsonl.gz"), "gzip"), (("remember",), "CONTENT")):
@@ -392,7 +401,7 @@ class InputTest(CliCase):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         self.assertEqual(json.loads(done.stdout)["project"], "test")
         self.assertEqual(len(json.loads(self.quick("search", "oddly \udcff", "--json"))["hits"]), 1)
-        self.assertIn("Nothing matches", self.quick("grep", "\udcff"))
+        self.assertIn("Nothing matches", self.quick("grep", "\udcff", code=1))
         self.assertIn("is no id", self.in_process("peek", "\udcff")[2])
         self.assertIn("known already 1", self.quick("import", os.fsdecode(path)))
         done = self.cli("chunk", path + b"\xff")  # type: ignore[arg-type]

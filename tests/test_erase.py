@@ -83,8 +83,10 @@ class EraseCase(StoreCase):
 
     def ids(self, word: str = WORD) -> list[str]:
         """The ids of the memories that hold the word, as grep and search find them."""
-        self.assertEqual(self.run_here("grep", "--json", "--limit", "50", word), 0)
-        return [hit["id"] for hit in json.loads(self.printed)["hits"]]
+        code = self.run_here("grep", "--json", "--limit", "50", word)
+        found = [hit["id"] for hit in json.loads(self.printed)["hits"]]
+        self.assertEqual(code, 0 if found else 1)
+        return found
 
     def hook(self, name: str, **payload: Any) -> None:
         """Runs a hook as the client does."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, TempHome, rlm
+from tests.support import HARD, TempHome, days_ago, rlm
 from tests.test_fuzzy import textbook_distance
 from tests.test_patterns import LETTERS, random_pattern
 
@@ -521,9 +521,37 @@ class ScopeTest(FindCase):
             if not is_indexed:
                 self.index()
 
+    def test_dates_may_be_told_from_today(self) -> None:
+        friday = time.mktime((2026, 11, 27, 12, 0, 0, 0, 0, -1))
+        days = {"today": "11-27 11-28", "yesterday": "11-26 11-27", "0d": "11-27 11-28", "7d": "11-20 11-21",
+                "3 days ago": "11-24 11-25", "2w": "11-13 11-14", "1 week": "11-20 11-21", "2mo": "09-27 09-28",
+                "10 months ago": "01-27 01-28", "this week": "11-23 11-30", "Last Week": "11-16 11-23",
+                "this month": "11-01 12-01", "last month": "10-01 11-01", "2026-02": "02-01 03-01",
+                "2026-11-03": "11-03 11-04", "last year": "01-01 01-01", "2026": "01-01 01-01", "1y": "11-27 11-28"}
+        with mock.patch.object(rlm, "now", lambda: friday):
+            for text, wanted in days.items():
+                with self.subTest(text=text):
+                    moments = [rlm.day_bound("date_from", text, end) for end in (0, 1)]
+                    self.assertEqual(" ".join(time.strftime("%m-%d", time.localtime(at_s)) for at_s in moments), wanted)
+                    self.assertEqual({time.strftime("%T", time.localtime(at_s)) for at_s in moments}, {"00:00:00"})
+            first, last = (rlm.day_bound("date_to", "last year", end) for end in (0, 1))
+            self.assertEqual((rlm.local_day(first), rlm.local_day(last)), ("2025-01-01", "2026-01-01"))
+        with mock.patch.object(rlm, "now", lambda: time.mktime((2026, 1, 1, 0, 30, 0, 0, 0, -1))):
+            for text, wanted in (("yesterday", "2025-12-31"), ("last month", "2025-12-01"), ("14mo", "2024-11-01")):
+                self.assertEqual(rlm.local_day(rlm.day_bound("date_from", text, 0)), wanted)
+
+    def test_a_filter_takes_such_dates(self) -> None:
+        with days_ago(40):
+            old = self.chunk("needle old é")
+        new = self.chunk("needle new é")
+        for filters, wanted in (({"date_from": "7d"}, [new]), ({"date_to": "1mo"}, [old]), ({"date_from": "today"}, [new]),
+                                ({"date_from": "2mo", "date_to": "yesterday"}, [old])):
+            for tool, what in (("rlm_grep", {"pattern": "needle"}), ("rlm_search", {"query": "needle"})):
+                self.assertEqual([hit["id"] for hit in self.call(tool, **what, **filters).data["hits"]], wanted)
+
     def test_a_date_that_is_none_is_an_error_that_says_what_is_accepted(self) -> None:
         self.chunk("é")
-        for bad in ("yesterday", "2026-02-30", "2026-13-01", "21-11-2026", "2026/11/21", "20261", "2026-11-21T25:00",
+        for bad in ("tomorrow", "2026-02-30", "2026-13-01", "21-11-2026", "2026/11/21", "20261", "2026-11-21T25:00",
                     "é" * 10, "0000-00-00", "99999-01-01"):
             for tool, what in (("rlm_grep", {"pattern": "x"}), ("rlm_search", {"query": "x"})):
                 for name in ("date_from", "date_to"):
@@ -531,7 +559,7 @@ class ScopeTest(FindCase):
                         self.call(tool, **what, **{name: bad})
                     for part in (name, "2026-11-21", "2026-11-21T08:30", repr(bad)):
                         self.assertIn(part, str(caught.exception))
-        with self.assertRaisesRegex(rlm.UsageError, "2026-03-02 is after date_to 2026-03-01"):
+        with self.assertRaisesRegex(rlm.UsageError, "2026-03-02 is after `date_to` 2026-03-01"):
             self.call("rlm_grep", pattern="x", date_from="2026-03-02", date_to="2026-03-01")
 
     def test_the_entity_filter_takes_any_part_of_a_text_and_nothing_else(self) -> None:

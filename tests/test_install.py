@@ -1,13 +1,13 @@
 """Install, uninstall and doctor in a scratch HOME: the user's files keep their every byte, and what is installed runs."""
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import io
 import json
 import os
 import random
+import shlex
 import shutil
 import stat
 import struct
@@ -18,7 +18,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from tests.support import RLM, ROOT, TempHome, ended, forked, rlm
+from tests.support import RLM, ROOT, InProcess, ended, forked, rlm
 
 SNIPPET = os.path.join(ROOT, "settings.snippet.json")
 
@@ -91,7 +91,7 @@ class Terminal(io.StringIO):
         return True
 
 
-class InstallCase(TempHome):
+class InstallCase(InProcess):
     """A scratch HOME with a client in it, and a small program to install."""
 
     def setUp(self) -> None:
@@ -101,7 +101,7 @@ class InstallCase(TempHome):
         self.state = os.path.join(self.home, ".claude.json")
         self.source = os.path.join(self.home, "download")
         for name in ("rlm", "rlm-analyze"):
-            self.put(os.path.join(self.source, "skills", name, "SKILL.md"), f"# {name}\n")
+            self.put(os.path.join(self.source, "skills", name, "SKILL.md"), f"# {name}: mcp__rlm__rlm_peek\n")
         self.put_program(TINY.format(version=rlm.__version__))
         os.environ.pop("RLM_PROJECT")
 
@@ -142,20 +142,11 @@ class InstallCase(TempHome):
 
         With *typed* there is a terminal at which somebody types that.
         """
-        parser = argparse.ArgumentParser()
-        rlm.add_install_arguments(parser, name)
-        parser.add_argument("--json", action="store_true")
-        call = rlm.Call(rlm.Store(rlm.Places()))
-        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(contextlib.redirect_stdout(out))
-            stack.enter_context(contextlib.redirect_stderr(err))
             stack.enter_context(mock.patch.object(sys, "stdin", io.StringIO() if typed is None else Terminal(typed)))
             if not doctor:
                 stack.enter_context(mock.patch.object(rlm, "doctor_checks", lambda places, record: []))
-            code = rlm.COMMAND_RUNNERS[name](call, parser.parse_args(arguments))
-        out.seek(0)
-        return code, out.read() + err.getvalue()
+            return self.main(name, *arguments)
 
     def install(self, *arguments: str) -> str:
         """Installs, without doctor; what was printed."""
@@ -178,11 +169,28 @@ class InstallCase(TempHome):
             found.setdefault(check["check"], []).append((check["state"], check["what"], check["to_do"]))
         return code, found, text
 
+    def put_transcript(self, age_s: float = 0) -> str:
+        """A conversation that was last touched so long ago; its path."""
+        path = os.path.join(self.claude, "projects", "-home-dev-shop", "3c57c232-d4a0-4b3f-a780-c76246539c7a.jsonl")
+        self.put(path, json.dumps({"type": "user", "uuid": "u", "sessionId": "3c57c232", "cwd": "/home/dev/shop",
+                                   "timestamp": "2026-11-21T07:13:49.789Z",
+                                   "message": {"role": "user", "content": "How long do we keep backups?"}}) + "\n")
+        os.utime(path, (rlm.now() - age_s, rlm.now() - age_s))
+        return path
+
+    def in_project(self) -> str:
+        """A project's folder, the current one until the test ends."""
+        project = os.path.realpath(os.path.join(self.home, "shop"))
+        os.makedirs(project, exist_ok=True)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(project)
+        return project
+
     def hook(self, event: str, path: str = "") -> Any:
         """The entry of ours for an event in the settings."""
         for group in self.data(path or self.settings)["hooks"].get(event, []):
             for entry in group["hooks"]:
-                if f"/rlm/hooks/{rlm.HOOKS[event][0]}" in entry["command"]:
+                if f"/rlm/hooks/{rlm.HOOKS[event].file}" in entry["command"]:
                     return entry
         return None
 
@@ -196,26 +204,36 @@ class InstallTest(InstallCase):
         for path in ("rlm/rlm.py", "rlm/hooks/pre_compact.py", "skills/rlm/SKILL.md", "skills/rlm-analyze/SKILL.md"):
             self.assertTrue(os.path.isfile(os.path.join(self.claude, path)), path)
 
-    def test_everything_else_in_the_clients_files_keeps_its_every_byte(self) -> None:
+    def test_everything_else_in_the_clients_files_stays_in_its_order_and_form(self) -> None:
         self.put_client()
         self.install()
-        for path, before in ((self.settings, SETTINGS), (self.state, CLIENT_STATE)):
-            after = self.text(path)
-            at = 0
-            for line in before.rstrip("\n}").split("\n"):
-                line = line.rstrip(",")  # a comma may follow now
-                found = after.find(line, at)
-                self.assertGreaterEqual(found, 0, line)
-                at = found + len(line)
         settings, was = self.data(self.settings), json.loads(SETTINGS)
         self.assertEqual(list(settings), list(was))
-        self.assertEqual(settings["hooks"]["SessionStart"][0], was["hooks"]["SessionStart"][0])
-        self.assertEqual(settings["hooks"]["PreToolUse"], was["hooks"]["PreToolUse"])
-        self.assertEqual(settings["permissions"], was["permissions"])
+        ours = {event: groups[-1:] for event, groups in settings["hooks"].items() if event in STANDARD}
+        for event, groups in settings["hooks"].items():
+            self.assertEqual(groups, [*was["hooks"].get(event, []), *ours.get(event, [])])
+        self.assertEqual({**settings, "hooks": 0}, {**was, "hooks": 0})
         self.assertIn('        "PreCompact": [\n            {\n                "hooks": [', self.text(self.settings))
+        self.assertIn("echo 'café 日本語'", self.text(self.settings))
+        self.assertFalse(self.text(self.settings).endswith("\n"))
         state = self.data(self.state)
         self.assertEqual(list(state["mcpServers"]), ["github", "rlm"])
-        self.assertIn('    "rlm": {\n      "type": "stdio",', self.text(self.state))
+        del state["mcpServers"]["rlm"]
+        self.assertEqual(state, json.loads(CLIENT_STATE))
+        self.assertTrue(self.text(self.state).endswith("\n}\n"))
+
+    def test_indent_line_ends_byte_order_mark_and_half_characters_stay(self) -> None:
+        text = '\ufeff{\r\n\t"a": "\\ud83d",\r\n\t"hooks": {}\r\n}\r\n'
+        self.put(self.settings, text)
+        self.install()
+        after = self.text(self.settings)
+        self.assertTrue(after.startswith('\ufeff{\r\n\t"a": "\\ud83d",\r\n\t"hooks": {\r\n\t\t"PreCompact": ['), after)
+        self.assertEqual(after.count("\n"), after.count("\r\n"))
+        for text in ('{"a":1}', '{"hooks": {}}', '{"hooks":{"PreCompact":[]},"b":[1,2]}\n', '{"mcpServers":{}}'):
+            self.put(self.settings, text)
+            self.install()
+            self.assertEqual(self.text(self.settings).strip().count("\n"), 0, text)
+            self.assertEqual(set(self.data(self.settings)["hooks"]), set(STANDARD))
 
     def test_installing_twice_changes_nothing_more(self) -> None:
         self.put_client()
@@ -225,15 +243,33 @@ class InstallTest(InstallCase):
         text = self.install("--allow", "--advice")
         self.assertEqual(self.files(), before)
         self.assertEqual({path: os.stat(path).st_mtime_ns for path in before}, times)
-        self.assertEqual({line.split()[0] for line in text.splitlines() if " /" in line}, {"unchanged"}, text)
+        self.assertEqual({line.split()[0] for line in text.splitlines() if " /" in line} - {"Restart"},
+                         {"unchanged"}, text)
 
     def test_the_plan_shown_by_a_dry_run_is_the_plan_carried_out_and_a_dry_run_changes_nothing(self) -> None:
         self.put_client()
         before = self.files()
         planned = self.install("--dry-run")
         self.assertEqual(self.files(), before)
-        self.assertTrue(self.install("--no-import").startswith(planned), planned)
+        self.assertTrue(self.install().startswith(planned), planned)
         self.assertIn(f"change     {self.settings}", planned)
+
+    def test_the_plan_names_the_import_and_the_end_what_else_there_is_and_what_to_try(self) -> None:
+        self.put_transcript(90_000)
+        memory = os.path.join(self.claude, "projects", "-home-dev-shop", "memory")
+        store = os.path.join(self.claude, "rlm", "context")
+        self.put(os.path.join(memory, "MEMORY.md"), "# Memory\n")
+        self.put(os.path.join(memory, "deploys.md"), "---\nname: deploys\ndescription: when\ntype: project\n---\nTuesdays\n")
+        self.put(os.path.join(store, "session_memory.json"), '{"insights": []}')
+        self.assertIn(f"import     {self.claude}/projects: 1 transcript, ", self.install("--dry-run"))
+        self.assertNotIn("transcript", self.install("--dry-run", "--no-import"))
+        lines = self.install().splitlines()
+        self.assertIn(f"`rlm import {store}`", lines[-4])
+        self.assertIn(f"`rlm import {memory}`", lines[-3])
+        self.assertIn("not on PATH", lines[-2])
+        self.assertRegex(lines[-1], f'^Restart Claude Code, .*{rlm.launcher_file()} search "')
+        with mock.patch.dict(os.environ, PATH=os.path.dirname(rlm.launcher_file()) + ":" + os.environ["PATH"]):
+            self.assertRegex(self.install().splitlines()[-1], ': rlm search "')
 
     def test_as_json_every_command_prints_one_document(self) -> None:
         for arguments in (("install", "--dry-run"), ("install",), ("install", "--skills-only"), ("uninstall", "--all", "--dry-run"),
@@ -250,22 +286,6 @@ class InstallTest(InstallCase):
         self.assertEqual(self.text(self.settings + ".rlm-backup"), SETTINGS)
         self.assertEqual(self.text(self.state + ".rlm-backup"), CLIENT_STATE)
         self.assertEqual(mode_of(self.state + ".rlm-backup"), 0o600)
-
-    def test_tabs_windows_line_ends_and_a_byte_order_mark_stay(self) -> None:
-        text = '\ufeff{\r\n\t"a": 1,\r\n\t"hooks": {}\r\n}\r\n'
-        self.put(self.settings, text)
-        self.install()
-        after = self.text(self.settings)
-        self.assertTrue(after.startswith('\ufeff{\r\n\t"a": 1,\r\n\t"hooks": {\r\n\t\t"PreCompact": [\r\n\t\t\t{'), after)
-        self.assertEqual(after.count("\n"), after.count("\r\n"))
-        self.assertEqual(list(json.loads(after[1:])["hooks"]), STANDARD)
-
-    def test_a_file_on_one_line_stays_on_one_line(self) -> None:
-        for text in ('{"a":1}', '{"hooks": {}}', '{"hooks":{"PreCompact":[]},"b":[1,2]}\n', '{"mcpServers":{}}'):
-            self.put(self.settings, text)
-            self.install()
-            self.assertEqual(self.text(self.settings).strip().count("\n"), 0, text)
-            self.assertEqual(set(self.data(self.settings)["hooks"]), set(STANDARD))
 
     def test_an_empty_file_counts_as_one_without_settings(self) -> None:
         self.put(self.settings, "")
@@ -301,6 +321,9 @@ class InstallTest(InstallCase):
             self.put_client()
             self.put(self.state, text)
             self.assert_refused(part)
+        for number in ("NaN", "1e999"):
+            self.put(self.state, f'{{"a": {number}}}')
+            self.assert_refused(self.state)
         with open(self.state, "wb") as file:
             file.write(b'{"a": "\xe9"}')
         self.assert_refused("UTF-8")
@@ -308,11 +331,9 @@ class InstallTest(InstallCase):
     def assert_refused(self, part: str, *arguments: str) -> None:
         """Installing fails with a message that holds *part* and what to do, and leaves every file alone."""
         before = self.files()
-        with self.assertRaises(rlm.RlmError) as caught:
-            self.run_command("install", *arguments)
-        self.assertIn(part, str(caught.exception))
-        self.assertRegex(str(caught.exception), "nothing was changed: .* try again")
-        self.assertEqual(caught.exception.exit_code, 1)
+        code, text = self.run_command("install", *arguments)
+        self.assertRegex(text, part + ".*nothing was changed: .* try again" if ";" not in part else part)
+        self.assertEqual(code, 1)
         self.assertEqual(self.files(), before)
 
     def test_a_read_only_file_is_an_error_that_changes_nothing(self) -> None:
@@ -322,10 +343,25 @@ class InstallTest(InstallCase):
             self.assert_refused("read-only")
             os.chmod(path, 0o644)
 
-    def test_a_server_of_that_name_which_is_not_ours_is_an_error_that_changes_nothing(self) -> None:
+    def test_another_server_of_that_name_stays_and_ours_gets_the_name_that_is_given(self) -> None:
         for entry in ({"command": "node", "args": ["rlm-server.js"]}, {"type": "http", "url": "http://x"}, "odd"):
-            self.put(self.state, json.dumps({"mcpServers": {"rlm": entry}}))
-            self.assert_refused("another server named rlm")
+            self.put(self.state, json.dumps({"mcpServers": {"rlm": entry, "taken": {}}}))
+            self.assert_refused("another server named rlm; .*--name rlm-memory")
+            self.assert_refused("another server named taken", "--name", "taken")
+        self.assertEqual(self.run_command("install", "--name", "a b")[0], 2)
+        self.install("--name", "rlm-memory", "--allow")
+        for _ in range(2):
+            servers = self.data(self.state)["mcpServers"]
+            self.assertEqual((list(servers), servers["rlm"]), (["rlm", "taken", "rlm-memory"], entry))
+            self.install()  # the name is known now
+        self.install("--name", "memory")
+        self.assertEqual(list(self.data(self.state)["mcpServers"]), ["rlm", "taken", "memory"])
+        self.assertIn("mcp__memory__rlm_search", self.data(self.settings)["permissions"]["allow"])
+        self.assertNotIn("mcp__rlm", self.text(self.settings))
+        self.assertEqual(self.text(os.path.join(self.claude, "skills", "rlm", "SKILL.md")), "# rlm: mcp__memory__rlm_peek\n")
+        self.uninstall("--keep-data")
+        self.assertEqual(self.data(self.state), {"mcpServers": {"rlm": entry, "taken": {}}})
+        self.assertFalse(os.path.exists(self.settings))
 
     def test_a_server_entered_by_hand_is_taken_over_with_what_the_user_added(self) -> None:
         entry = {"command": "python3", "args": ["/src/rlm.py", "serve"], "timeout": 9000, "env": {"RLM_PROJECT": "x"}}
@@ -379,14 +415,34 @@ class InstallTest(InstallCase):
         self.install()
         self.assertNotIn("RLM_", self.text(rlm.launcher_file()) + self.text(self.settings) + self.text(self.state))
 
-    def test_the_permission_rule_is_added_only_when_asked_for_and_once(self) -> None:
+    def test_only_tools_that_read_are_allowed_only_when_asked_for_and_once(self) -> None:
         self.put_client()
         self.install()
         self.assertNotIn("mcp__rlm__", self.text(self.settings))
         self.install("--allow")
         self.install("--allow")
-        self.assertEqual(self.data(self.settings)["permissions"]["allow"],
-                         ["Bash(git status:*)", "Read(//home/dé/**)", "mcp__rlm__*"])
+        rules = self.data(self.settings)["permissions"]["allow"]
+        self.assertEqual(rules, ["Bash(git status:*)", "Read(//home/dé/**)",
+                                 *(f"mcp__rlm__{name}" for name, made in rlm.TOOLS.items() if made.reads_only)])
+        self.assertIn("mcp__rlm__rlm_search", rules)
+        self.assertFalse({f"mcp__rlm__rlm_{name}" for name in ("remember", "forget", "chunk", "retention_run")} & {*rules})
+
+    def test_a_rule_for_all_tools_that_an_older_version_made_becomes_one_for_each_that_reads(self) -> None:
+        self.put_client()
+        self.install()
+        for path, known in self.data(self.places.install_record())["client_files"].items():
+            self.assertEqual("server" in known, path == self.state)
+        record = self.data(self.places.install_record())
+        record["client_files"][self.settings]["allow"] = record["client_files"][self.state]["server"] = True
+        self.put(self.places.install_record(), json.dumps(record))
+        data = self.data(self.settings)
+        data["permissions"]["allow"].insert(0, "mcp__rlm__*")
+        self.put(self.settings, json.dumps(data))
+        self.install()
+        rules = self.data(self.settings)["permissions"]["allow"]
+        self.assertEqual(("mcp__rlm__*" in rules, "mcp__rlm__rlm_peek" in rules), (False, True))
+        self.uninstall("--keep-data")
+        self.assertEqual(self.data(self.settings), json.loads(SETTINGS))
 
     def test_parts_can_be_left_out(self) -> None:
         self.install("--skills-only")
@@ -406,30 +462,47 @@ class InstallTest(InstallCase):
             imported.assert_not_called()
             self.assertIn("History: 3 sessions.", self.install())
 
-    def test_for_a_project_only_files_of_the_project_and_the_program_are_written(self) -> None:
+    def test_for_a_project_what_its_team_shares_holds_nobodys_paths(self) -> None:
         self.put_client()
-        project = os.path.join(self.home, "shop")
-        os.makedirs(project)
-        before = os.getcwd()
-        os.chdir(project)
-        self.addCleanup(os.chdir, before)
-        self.install("--project", "--allow")
+        project = self.in_project()
+        text = self.install("--project", "--allow")
         self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
-        settings = os.path.join(os.getcwd(), ".claude", "settings.json")
+        self.assertEqual(sorted(os.listdir(os.path.join(project, ".claude"))), ["settings.local.json", "skills"])
+        settings = os.path.join(project, ".claude", "settings.local.json")
         self.assertEqual(list(self.data(settings)["hooks"]), STANDARD)
-        self.assertIn("rlm", self.data(os.path.join(project, ".mcp.json"))["mcpServers"])
+        self.assertRegex(text, "settings.local.json: .*keep it out of git")
+        servers = os.path.join(project, ".mcp.json")
+        self.assertNotIn(self.home, self.text(servers))
+        self.assertEqual(self.data(servers)["mcpServers"]["rlm"]["command"], "${HOME}/.local/bin/rlm")
         self.assertTrue(os.path.exists(os.path.join(project, ".claude", "skills", "rlm", "SKILL.md")))
         self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
         os.chdir(self.home)
         self.uninstall("--keep-data")
         self.assertEqual(os.listdir(project), [])
 
+    def test_where_the_command_is_anothers_a_projects_server_has_our_paths_and_that_is_said(self) -> None:
+        self.put(rlm.launcher_file(), "#!/bin/sh\necho other\n")
+        project = self.in_project()
+        self.assertRegex(self.install("--project"), r"\.mcp\.json: .*keep it out of git")
+        self.assertIn(rlm.interpreter(), self.text(os.path.join(project, ".mcp.json")))
+
+    def test_hooks_that_an_older_version_put_into_a_teams_settings_move_to_ones_own(self) -> None:
+        project = self.in_project()
+        self.install("--project")
+        team, own = (os.path.join(project, ".claude", name) for name in ("settings.json", "settings.local.json"))
+        os.rename(own, team)
+        record = self.data(self.places.install_record())
+        record["client_files"][team] = record["client_files"].pop(own)
+        self.put(self.places.install_record(), json.dumps(record))
+        self.install("--project")
+        self.assertEqual((os.path.exists(team), list(self.data(own)["hooks"])), (False, STANDARD))
+
     def test_a_lone_program_installs_all_but_the_skills_and_says_so(self) -> None:
         alone = os.path.join(self.home, "alone", "rlm.py")
         self.put(alone, TINY.format(version="1"))
         with mock.patch.object(rlm, "PROGRAM", alone):
             text = self.install()
-        self.assertIn("they need the whole folder", text)
+        self.assertRegex(text, "skills come with the whole folder.*README.*install")
         self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
         self.assertTrue(os.path.exists(os.path.join(self.claude, "rlm", "hooks", "session_end.py")))
 
@@ -451,8 +524,7 @@ class InstallTest(InstallCase):
     def test_the_program_is_compiled_for_the_interpreter_that_the_settings_name(self) -> None:
         self.install()
         program = os.path.join(self.claude, "rlm", "rlm.py")
-        version, is_fresh = rlm.probe(rlm.interpreter(), program)
-        self.assertEqual((version, is_fresh), (sys.version.split()[0], True))
+        self.assertEqual(rlm.probe(rlm.interpreter(), program), (sys.version.split()[0], True, rlm.__version__, ""))
         os.utime(program, (1, 1))
         self.assertFalse(rlm.probe(rlm.interpreter(), program)[1])
         self.install()
@@ -496,8 +568,8 @@ class UpgradeTest(InstallCase):
 
     def test_seconds_that_the_user_set_stay_and_advice_stays_without_the_option(self) -> None:
         self.change_settings(lambda data: data["hooks"]["PreCompact"][0]["hooks"][0].update(timeout=300))
-        with mock.patch.dict(rlm.HOOKS, PreCompact=("pre_compact.py", "", 90, "x"),
-                             PostCompact=("post_compact.py", "", 45, "x")):
+        with mock.patch.object(rlm.HOOKS["PreCompact"], "timeout_s", 90), \
+                mock.patch.object(rlm.HOOKS["PostCompact"], "timeout_s", 45):
             self.install()
         self.assertEqual(self.hook("PreCompact")["timeout"], 300)
         self.assertEqual(self.hook("PostCompact")["timeout"], 45)
@@ -534,28 +606,41 @@ class UpgradeTest(InstallCase):
         self.assertIn(rlm.interpreter(), groups[0]["hooks"][0]["command"])
         self.assertIn("echo", groups[1]["hooks"][0]["command"])
 
-    def test_a_skill_that_the_user_changed_stays_until_there_is_a_newer_one(self) -> None:
+    def test_a_skill_that_the_user_changed_stays_and_a_newer_one_is_put_beside_it(self) -> None:
         skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
         self.put(skill, "mine\n")
         self.assertIn("you changed it; it stays", self.install())
+        self.assertEqual(os.listdir(os.path.dirname(skill)), ["SKILL.md"])
+        for newer in ("newer\n", "newest\n"):
+            self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), newer)
+            self.assertIn(f"write      {skill}.new: the new version; you changed the one beside it", self.install())
+            self.assertEqual((self.text(skill), self.text(skill + ".new")), ("mine\n", newer))
+        os.unlink(skill + ".new")  # read, and not wanted
         self.doctor("--fix")
-        self.assertEqual(self.text(skill), "mine\n")
-        self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "newer\n")
+        self.assertIn("you changed it; it stays", self.install())
+        self.assertEqual(os.listdir(os.path.dirname(skill)), ["SKILL.md"])
+        self.put(skill, newer)
         self.install()
-        self.assertEqual(self.text(skill), "newer\n")
+        self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "after that\n")
+        self.install()
+        self.assertEqual(self.text(skill), "after that\n")
 
-    def test_files_that_the_user_changed_are_kept_beside_the_new_ones(self) -> None:
-        skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
+    def test_a_skill_that_the_user_removed_stays_away_until_it_is_asked_for(self) -> None:
+        shutil.rmtree(os.path.join(self.claude, "skills", "rlm"))
+        for _ in range(2):
+            self.assertIn("you removed it; `rlm install --skills-only` brings it back", self.install())
+            self.assertEqual(os.listdir(os.path.join(self.claude, "skills")), ["rlm-analyze"])
+        self.install("--skills-only")
+        self.assertEqual(sorted(os.listdir(os.path.join(self.claude, "skills"))), ["rlm", "rlm-analyze"])
+
+    def test_a_hook_file_that_the_user_changed_is_kept_beside_the_new_one(self) -> None:
         hook = os.path.join(self.claude, "rlm", "hooks", "session_end.py")
-        self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "newer\n")
-        for path in (skill, hook):
-            self.put(path, "mine\n")
+        self.put(hook, "mine\n")
         text = self.install()
-        for path in (skill, hook):
-            self.assertNotEqual(self.text(path), "mine\n")
-            kept = [n for n in os.listdir(os.path.dirname(path)) if n.startswith(os.path.basename(path) + ".bak-")]
-            self.assertEqual([self.text(os.path.join(os.path.dirname(path), n)) for n in kept], ["mine\n"])
-            self.assertIn(kept[0], text)
+        self.assertNotEqual(self.text(hook), "mine\n")
+        (kept,) = [name for name in os.listdir(os.path.dirname(hook)) if name.startswith("session_end.py.bak-")]
+        self.assertEqual(self.text(os.path.join(os.path.dirname(hook), kept)), "mine\n")
+        self.assertIn(kept, text)
 
     def test_a_new_version_replaces_the_old_one_without_a_copy(self) -> None:
         self.put(os.path.join(self.source, "rlm.py"), TINY.format(version="9.9"))
@@ -565,10 +650,6 @@ class UpgradeTest(InstallCase):
         self.assertEqual([n for n in os.listdir(home) if ".bak" in n], [])
         self.assertEqual(self.data(os.path.join(home, "install.json"))["version"], rlm.__version__)
 
-    def test_after_an_upgrade_uninstalling_still_gives_back_every_byte(self) -> None:
-        self.install("--allow")
-        self.uninstall("--keep-data")
-        self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
 
 
 class UninstallTest(InstallCase):
@@ -599,8 +680,8 @@ class UninstallTest(InstallCase):
         for path, old, new in ((self.settings, '"opus"', '"haiku"'), (self.state, "412", "413")):
             self.put(path, self.text(path).replace(old, new))
         self.uninstall("--keep-data")
-        self.assertEqual(self.text(self.settings), SETTINGS.replace('"opus"', '"haiku"'))
-        self.assertEqual(self.text(self.state), CLIENT_STATE.replace("412", "413"))
+        self.assertEqual(self.data(self.settings), {**json.loads(SETTINGS), "model": "haiku"})
+        self.assertEqual(self.data(self.state), {**json.loads(CLIENT_STATE), "numStartups": 413})
 
     def test_a_change_between_two_installations_is_not_undone_by_the_backup(self) -> None:
         self.put_client()
@@ -608,14 +689,7 @@ class UninstallTest(InstallCase):
         self.put(self.settings, self.text(self.settings).replace('"opus"', '"haiku"'))
         self.install("--allow")
         self.uninstall("--keep-data")
-        self.assertEqual(self.text(self.settings), SETTINGS.replace('"opus"', '"haiku"'))
-
-    def test_files_that_the_installation_made_are_gone(self) -> None:
-        self.put(os.path.join(self.claude, "history.jsonl"), "{}\n")
-        before = self.files()
-        self.install()
-        self.uninstall("--all")
-        self.assertEqual(self.files(), before)
+        self.assertEqual(self.data(self.settings), {**json.loads(SETTINGS), "model": "haiku"})
 
     def test_hooks_of_ours_that_stand_in_another_group_go_and_the_group_stays(self) -> None:
         self.install()
@@ -628,11 +702,13 @@ class UninstallTest(InstallCase):
             {"matcher": "clear", "hooks": [{"type": "command", "command": "true"}]}]}})
 
     def test_a_permission_that_the_user_had_stays(self) -> None:
-        self.put(self.settings, '{"permissions": {"allow": ["mcp__rlm__*"]}}')
+        text = '{"permissions": {"allow": ["mcp__rlm__*", "mcp__rlm__rlm_peek"]}}'
+        self.put(self.settings, text)
         self.install("--allow")
+        self.assertIn("mcp__rlm__rlm_search", self.text(self.settings))
         self.put(self.settings, self.text(self.settings) + "\n")  # so that the backup is of no use
         self.uninstall("--keep-data")
-        self.assertEqual(self.text(self.settings), '{"permissions": {"allow": ["mcp__rlm__*"]}}\n')
+        self.assertEqual(self.text(self.settings), text + "\n")
 
     def test_entries_made_by_hand_before_the_installation_go_too(self) -> None:
         with open(SNIPPET, encoding="utf-8") as file:
@@ -653,15 +729,8 @@ class UninstallTest(InstallCase):
                 self.assertEqual(list(self.data(self.places.install_record())["client_files"][self.settings]["events"]),
                                  STANDARD)
             self.uninstall("--keep-data")
-            self.assertEqual((self.text(self.settings), self.text(self.state)), (SETTINGS, CLIENT_STATE))
+            self.assertEqual((self.data(self.settings), self.data(self.state)), (json.loads(SETTINGS), json.loads(CLIENT_STATE)))
             self.install()
-
-    def test_a_file_that_may_have_been_there_before_is_not_removed(self) -> None:
-        self.install()
-        os.unlink(self.places.install_record())
-        self.install()
-        self.uninstall("--keep-data")
-        self.assertEqual(self.data(self.settings), {})
 
     def test_a_skill_that_the_user_changed_stays(self) -> None:
         self.install()
@@ -710,15 +779,15 @@ class UninstallTest(InstallCase):
         self.install()
         before = self.files()
         for more in ([], ["--yes"]):
-            with self.assertRaises(rlm.UsageError) as caught:
-                self.run_command("uninstall", *more)
-            self.assertIn("--keep-data", str(caught.exception))
-            self.assertIn("--all", str(caught.exception))
+            code, text = self.run_command("uninstall", *more)
+            self.assertEqual(code, 2)
+            self.assertRegex(text, "--keep-data.*--all")
         self.assertEqual(self.files(), before)
 
     def test_at_a_terminal_it_asks_and_only_a_yes_deletes_the_memories(self) -> None:
         for arguments, typed, is_there, is_installed in (
-                ((), "\n", True, False), ((), "y\nn\n", True, True), ((), "y\nyes\n", False, False),
+                ((), "\n", True, False), ((), "C\n", True, True), ((), "cancel\n", True, True),
+                ((), "y\nn\n", True, True), ((), "y\nyes\n", False, False),
                 (("--all",), "\n", True, True), (("--all", "--yes"), "", False, False)):
             self.install()
             self.chunk("a text")
@@ -803,8 +872,7 @@ class UninstallTest(InstallCase):
     def test_no_answer_at_the_terminal_changes_nothing(self) -> None:
         self.install()
         before = self.files()
-        with self.assertRaises(rlm.RlmError):
-            self.run_command("uninstall", typed="")
+        self.assertEqual(self.run_command("uninstall", typed="")[0], 1)
         self.assertEqual(self.files(), before)
 
     def test_the_installation_of_another_home_is_named_and_its_launcher_stays(self) -> None:
@@ -812,8 +880,8 @@ class UninstallTest(InstallCase):
         with mock.patch.dict(os.environ, RLM_HOME=other):
             self.install()
         before = self.files()
-        with self.assertRaisesRegex(rlm.UsageError, f"RLM_HOME={other}"):
-            self.run_command("uninstall", "--all")
+        code, text = self.run_command("uninstall", "--all")
+        self.assertEqual((code, f"RLM_HOME={other}" in text), (2, True))
         self.assertEqual(self.files(), before)
         with mock.patch.dict(os.environ, CLAUDE_CONFIG_DIR=os.path.join(self.home, "second")):
             self.install()
@@ -858,37 +926,11 @@ class UninstallTest(InstallCase):
         self.uninstall("--all")
         self.assertEqual(os.listdir(self.home), ["download"])
 
-    def test_a_folder_goes_that_one_installation_made_and_another_filled_first(self) -> None:
-        (is_ready, ready), (go, may_go) = os.pipe(), os.pipe()
-        for fd in (is_ready, ready, go, may_go):
-            self.addCleanup(os.close, fd)
-
-        class SlowLock(rlm.Lock):  # its folder is there, the lock is not held yet, and now the other one installs
-            def __init__(self, path: str) -> None:
-                rlm.ensure_folder(os.path.dirname(path))
-                os.write(ready, b".")
-                os.read(go, 1)
-                super().__init__(path)
-
-        def job() -> None:
-            os.close(may_go)
-            with mock.patch.object(rlm, "Lock", SlowLock):
-                self.run_command("install", "--no-import")
-
-        child = forked(job)
-        os.read(is_ready, 1)
-        self.install()
-        os.write(may_go, b".")
-        self.assertEqual(ended(child), 0)
-        self.uninstall("--all")
-        self.assertEqual(os.listdir(self.home), ["download"])
-
     def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
         self.install()
         self.put(self.settings, "{")
         before = self.files()
-        with self.assertRaises(rlm.RlmError):
-            self.run_command("uninstall", "--all")
+        self.assertEqual(self.run_command("uninstall", "--all")[0], 1)
         self.assertEqual(self.files(), before)
 
     def test_where_nothing_is_installed_it_says_so(self) -> None:
@@ -897,12 +939,6 @@ class UninstallTest(InstallCase):
 
 
 class HookFileTest(InstallCase):
-    def test_a_hook_file_is_short_and_says_what_it_does(self) -> None:
-        for event in rlm.HOOKS:
-            source = rlm.hook_source(event)
-            self.assertLessEqual(source.count("\n"), 12)
-            self.assertIn(f'run_hook("{event}")', source)
-            self.assertTrue(source.startswith('"""'))
 
     def run_hook(self, event: str = "PreCompact", **env: str) -> subprocess.CompletedProcess[bytes]:
         """Runs the installed hook command as the client does."""
@@ -941,17 +977,26 @@ class HookFileTest(InstallCase):
     def test_the_snippet_for_installing_by_hand_is_what_install_writes(self) -> None:
         with open(SNIPPET, encoding="utf-8") as file:
             text = file.read()
-        snippet = rlm.settings_snippet("python3", "$HOME/.claude/rlm/hooks", STANDARD)
-        self.assertEqual(text, json.dumps(snippet, indent=2) + "\n")
         self.install()
         written = self.text(self.settings)
-        from shlex import quote
         for event in STANDARD:
-            name = rlm.HOOKS[event][0]
+            name = rlm.HOOKS[event].file
             path = os.path.join(self.claude, "rlm", "hooks", name)
-            written = written.replace(json.dumps(f"{quote(rlm.interpreter())} -I -S {quote(path)}", ensure_ascii=False),
+            command = f"{shlex.quote(rlm.interpreter())} -I -S {shlex.quote(path)}"
+            written = written.replace(json.dumps(command, ensure_ascii=False),
                                       json.dumps(f'python3 -I -S "$HOME/.claude/rlm/hooks/{name}"'))
         self.assertEqual(written, text)
+
+    def test_hooks_run_and_are_known_as_ours_in_a_home_with_signs_that_a_shell_would_read(self) -> None:
+        os.environ["HOME"] = os.path.join(self.home, "a$HOME ~b`c")
+        self.settings = os.path.join(os.environ["HOME"], ".claude", "settings.json")
+        os.makedirs(os.path.dirname(self.settings))
+        self.install()
+        self.assertEqual(self.run_hook("SessionEnd").stdout, b"SessionEnd\n")
+        entries = rlm.hook_entries(self.data(self.settings), rlm.Places().home)
+        self.assertEqual(([entry[0] for entry in entries], [*filter(rlm.missing_word, entries)]), (STANDARD, []))
+        self.uninstall("--keep-data")
+        self.assertFalse(os.path.exists(self.settings))
 
     def test_the_snippets_commands_run_and_are_known_as_ours(self) -> None:
         self.install()
@@ -978,74 +1023,27 @@ class HookFileTest(InstallCase):
             self.assertEqual(done.returncode, 7)
 
 
-def random_value(draw: random.Random, depth: int) -> Any:
-    """Some JSON value."""
-    if depth and draw.random() < 0.6:
-        n_items = draw.randrange(4)
-        if draw.random() < 0.5:
-            return [random_value(draw, depth - 1) for _ in range(n_items)]
-        return {draw.choice(["a", "b", "é\n", '"]{', "hooks", "\U0001f600"]): random_value(draw, depth - 1)
-                for _ in range(n_items)}
-    return draw.choice([None, True, -1.5e9, 12345678901234567890, "", "x,]}", "\\ é\u2028", 0])
-
-
-def written(draw: random.Random, value: Any) -> str:
-    """The value as some program or person would write it."""
-    indent: Any = draw.choice([None, 0, 1, 2, 4, "\t"])
-    separators = draw.choice([None, (",", ":"), (" , ", " : ")])
-    text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=draw.random() < 0.5)
-    text = draw.choice(["", "\n", " "]) + text + draw.choice(["", "\n", "\r\n \t"])
-    return text.replace("\n", "\r\n") if draw.random() < 0.2 else text
-
-
-def paths_in(value: Any) -> list[list[Any]]:
-    """The paths of everything in the value, of the value itself first."""
-    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [])
-    return [[], *([key, *path] for key, inner in items for path in paths_in(inner))]
-
-
-class JsonTextTest(unittest.TestCase):
-    def test_any_document_takes_any_value_at_any_place_and_gives_it_back_without_a_trace(self) -> None:
+class ClientFileTest(unittest.TestCase):
+    def test_any_document_in_any_form_takes_what_is_ours_and_gives_it_back(self) -> None:
         draw = random.Random(3)
-        for n in range(1500):
-            value = {"k": random_value(draw, 4), **({"first": 1} if n % 3 else {})}
-            text = written(draw, value)
-            path = draw.choice([p for p in paths_in(value) if isinstance(at(value, p), (dict, list))])
-            inside = at(value, path)
-            more: list[Any] = ["new é", 0, "x"][: draw.randrange(1, 4)] if isinstance(inside, dict) else [len(inside), "y"]
-            changed = rlm.json_put(text, [*path, *more], {"z": [1, {"é": []}]})
-            expected = json.loads(text)
-            new: Any = {"z": [1, {"é": []}]}
-            for key in reversed(more[1:]):
-                new = {key: new} if isinstance(key, str) else [new]
-            holder = at(expected, path)
-            holder.update({more[0]: new}) if isinstance(holder, dict) else holder.append(new)
-            self.assertEqual(json.loads(changed), expected, text)
-            self.assertEqual(rlm.json_put(changed, [*path, *more], {"z": [1, {"é": []}]}), changed)
-            if inside:
-                self.assertEqual(rlm.json_drop(changed, [*path, *more]), text)
-
-    def test_any_item_of_any_document_can_be_replaced_or_dropped(self) -> None:
-        draw = random.Random(4)
-        for _ in range(1500):
-            value = {"first": 1, "k": random_value(draw, 4)}
-            text = written(draw, value)
-            path = draw.choice(paths_in(value)[1:])
-            replaced = json.loads(text)
-            at(replaced, path[:-1])[path[-1]] = ["new"]
-            self.assertEqual(json.loads(rlm.json_put(text, path, ["new"])), replaced, text)
-            dropped = json.loads(text)
-            while len(path) > 1 and len(at(dropped, path[:-1])) == 1:
-                path = path[:-1]
-            del at(dropped, path[:-1])[path[-1]]
-            self.assertEqual(json.loads(rlm.json_drop(text, path)), dropped, text)
-
-
-def at(value: Any, path: list[Any]) -> Any:
-    """What is at the path."""
-    for key in path:
-        value = value[key]
-    return value
+        group = rlm.hook_group("/py", "/h/.claude/rlm/hooks", "SessionEnd", {})
+        entry = {"command": "/py", "args": ["/h/rlm.py"], "env": {}}
+        edits = [rlm.with_hooks("/h", {"SessionEnd": group}, {}), rlm.with_rules(["mcp__m__a"], ["old"]),
+                 rlm.with_server("p", "/h", "m", "m", entry)]
+        for n in range(500):
+            value: dict[str, Any] = {"k": draw.choice([None, -1.5e9, 12345678901234567890, "\\ é\u2028\r\n", [], {"]}": "\ud83d"}])}
+            value.update({"hooks": {"Stop": [{"hooks": [{}]}], "SessionEnd": [{"hooks": ["x"]}]}} if n % 2 else {})
+            value.update({"permissions": {"allow": ["x"]}} if n % 3 else {}, **{"mcpServers": {"o": {}}} if n % 5 else {})
+            text = json.dumps(value, indent=draw.choice([None, 1, 4, "\t"]), separators=draw.choice([None, (",", ":")]))
+            text += draw.choice(["", "\n", " \n\n"])
+            raw = text.replace("\n", draw.choice(["\n", "\r\n"])).encode()
+            new = rlm.edited("p", raw, edits)
+            self.assertEqual(json.loads(new)["hooks"]["SessionEnd"][-1], group)
+            self.assertEqual(rlm.edited("p", new, edits), new)
+            self.assertEqual(new.count(b"\r\n"), new.count(b"\n") if b"\r\n" in raw else 0)
+            back = rlm.edited("p", new, [rlm.without_us("/h", {"allow": ["mcp__m__a"], "server": "m"})])
+            self.assertEqual(json.loads(back), value)
+            self.assertEqual(rlm.edited("p", raw, [lambda data: None]), raw)
 
 
 class DoctorTest(InstallCase):
@@ -1128,8 +1126,9 @@ class DoctorTest(InstallCase):
             self.assertEqual((code, {state for state, _, _ in found["hook run"]}), (1, {"fail"}))
             self.assertEqual([part in what for _, what, _ in found["hook run"] if what.startswith("SessionStart")], [True])
             self.assertEqual({what.partition(": ")[2] for _, what, _ in found["hook run"] if "SessionStart" not in what},
-                             {"no"})
-        self.assertIn("it ended: no", found["server"][0][1])
+                             {"it says nothing, so it did not run"})
+        for check in ("server", "program"):
+            self.assertRegex(found[check][0][1], "does not (run|work): no$")
 
     def test_an_error_that_the_hook_kept_to_itself_is_found(self) -> None:
         self.install()
@@ -1141,7 +1140,7 @@ class DoctorTest(InstallCase):
 
     def test_an_interpreter_that_has_gone_is_found(self) -> None:
         self.install()
-        for path in (self.settings, self.state):
+        for path in (self.settings, self.state, self.places.install_record()):
             self.put(path, self.text(path).replace(rlm.interpreter(), "/gone/python3"))
         code, found, _ = self.doctor()
         self.assertEqual((code, found["python"][0][0], found["hooks"][0][0]), (1, "fail", "fail"))
@@ -1188,15 +1187,12 @@ class DoctorTest(InstallCase):
         self.assertIn("cannot be written", found["permissions"][0][1])
 
     def test_a_project_is_mended_where_it_is_and_forgotten_when_it_has_gone(self) -> None:
-        project = os.path.realpath(os.path.join(self.home, "shop"))
-        os.makedirs(project)
-        before = os.getcwd()
-        self.addCleanup(os.chdir, before)
-        os.chdir(project)
+        project = self.in_project()
         self.install("--project")
-        os.chdir(before)
+        os.chdir(self.home)
+        code, found, text = self.doctor()
+        self.assertEqual((code, found["server"][0][0]), (0, "ok"), text)
         os.unlink(os.path.join(project, ".mcp.json"))
-        shutil.rmtree(os.path.join(project, ".claude", "skills"))
         self.assertEqual(self.doctor()[0], 1)
         code, _, text = self.doctor("--fix")
         self.assertEqual(code, 0, text)
@@ -1208,21 +1204,58 @@ class DoctorTest(InstallCase):
         code, found, text = self.doctor()
         self.assertEqual((code, "files" in found), (0, False), text)
 
+    def test_settings_that_keep_hooks_from_running_are_found_wherever_they_are(self) -> None:
+        self.install("--no-import")
+        project, managed = self.in_project(), os.path.join(self.home, "managed-settings.json")
+        below = os.path.join(project, "src", "deep")
+        os.makedirs(below)
+        os.makedirs(os.path.join(project, ".git"))
+        off, only = '{"disableAllHooks": true}', '{"allowManagedHooksOnly": true}'
+        with mock.patch.object(rlm, "managed_settings", lambda: [managed]), \
+                mock.patch.object(rlm, "hook_trips", lambda *_: iter(())), \
+                mock.patch.object(rlm, "server_trip", lambda *_: ("server", "ok", "", "")):
+            for path, text, is_told in (
+                    (os.path.join(project, ".claude", "settings.json"), off, True),
+                    (os.path.join(project, ".claude", "settings.local.json"), off, True),
+                    (os.path.join(project, ".claude", "settings.local.json"), only, False),  # only managed ones may
+                    (os.path.join(project, ".claude", "settings.json"), "{", False),
+                    (os.path.join(self.home, "other", ".claude", "settings.json"), off, False),
+                    (managed, off, True), (managed, only, True)):
+                self.put(path, text)
+                for folder in (project, below):
+                    os.chdir(folder)
+                    found = self.doctor()[1].get("settings", [])
+                    self.assertEqual([(state, path in what) for state, what, _ in found], [("warn", True)] * is_told, path)
+                os.unlink(path)
+
+    def test_it_never_says_that_all_is_saved_when_it_is_not(self) -> None:
+        self.install("--no-import")
+        self.assertEqual(self.doctor()[1]["transcripts"], [("ok", "all saved", "")])
+        self.put(self.places.reading("a"), '{"damaged": 2}\n')
+        self.assertIn("of 2 damaged lines a part could not be read", self.doctor()[1]["transcripts"][0][1])
+        for age_s, state in ((5, "ok"), (3600, "ok"), (90_000, "warn"), (29 * rlm.DAY_S, "fail")):
+            path = self.put_transcript(age_s)
+            (found,) = self.doctor()[1]["transcripts"]
+            self.assertEqual(found[0], state)
+            self.assertRegex(found[1], "^1 transcript with .* not saved")
+            self.assertIn("rlm import", found[1] + found[2])
+        os.unlink(path)
+
     def test_odd_entries_are_findings_and_no_crash(self) -> None:
         self.install()
         state, settings = self.data(self.state), self.data(self.settings)
         entry = state["mcpServers"]["rlm"]
         for odd in ({"command": None}, {"command": ["x"]}, {"args": [*entry["args"], 5]}, {"env": ["x"]}, {"env": {"A\0": "b"}}):
             self.put(self.state, json.dumps({"mcpServers": {"rlm": {**entry, **odd}}}))
-            with mock.patch.object(rlm, "hook_trips", lambda *_: []):
+            with mock.patch.object(rlm, "hook_trips", lambda *_: iter(())):
                 code, found, text = self.doctor()
             self.assertEqual((code, found["server"][0][0]), (1, "fail"), text)
         self.put(self.state, json.dumps(state))
-        for timeout in (0, -5, float("nan"), "x", None):
+        for timeout in (0, -5, "x", None):
             settings["hooks"]["PreCompact"][0]["hooks"][0]["timeout"] = timeout
             self.put(self.settings, json.dumps(settings))
-            with mock.patch.object(rlm, "registered_servers", lambda *_: ([], [])):
-                self.assertEqual(self.doctor()[0], 0)
+            with mock.patch.object(rlm, "server_trip", lambda *_: ("server", "ok", "", "")):
+                self.assertEqual(self.doctor()[0], 0, timeout)
         os.unlink(rlm.launcher_file())
         os.makedirs(rlm.launcher_file())
         self.assertEqual(self.doctor("--fix")[1]["files"][0][0], "warn")

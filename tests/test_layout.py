@@ -114,7 +114,7 @@ class LayoutTest(unittest.TestCase):
         self.assertEqual(bare, [])
 
     def test_only_the_floor_for_it_reads_the_environment(self) -> None:
-        # 17 hands the whole environment on to the worker it starts.
+        # 17 hands the whole environment on to the process that runs a regex.
         self.assertEqual(sections_using("os.environ", "os.getenv"), {3, 17})
 
     def test_only_the_floor_for_it_writes_files(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.support import HARD, RLM, ROOT, McpClient, TempHome, rlm
 
-LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+LEGACY = ("2024-11-05", "2025-06-18", "2025-11-25")
 PREFIX = "io.modelcontextprotocol/"
 # What Claude Code 2.1.329 was recorded to send with every request of the stateless era.
 META = {
@@ -33,7 +33,7 @@ META = {
 }
 # Takes 2**60 steps on the bait, in one call of `re`.
 RUNAWAY, BAIT = "(a+)+$", "a" * 60 + "! " + HARD
-# Not provably cheap, so it runs in the worker process; harmless on any text.
+# May run long, so it runs in a process of its own; harmless on any text.
 CAREFUL = "(x+)+é"
 EXIT_S = 3.0  # the goal is 0.3 s; the rest is for a loaded machine
 HAS_PROC = os.path.isdir("/proc/self/task")
@@ -42,7 +42,7 @@ CACHE: dict[str, str] = {}  # the environment that lets servers share compiled c
 
 
 def setUpModule() -> None:
-    """Has servers and their workers keep compiled code in a folder of our own: they start three times as fast."""
+    """Has servers and their searches keep compiled code in a folder of our own: they start three times as fast."""
     folder = tempfile.mkdtemp(prefix="rlm test cache ")
     unittest.addModuleCleanup(shutil.rmtree, folder, ignore_errors=True)
     CACHE.update(PYTHONPYCACHEPREFIX=folder, PYTHONDONTWRITEBYTECODE="")
@@ -131,7 +131,7 @@ class McpTest(TempHome):
 
     @staticmethod
     def end(client: McpClient) -> None:
-        """Asks the server to end, so that it takes its worker along."""
+        """Asks the server to end."""
         client.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             client.process.wait(5)
@@ -197,7 +197,7 @@ class HandshakeTest(McpTest):
 
     def test_initialize_answers_unknown_versions_and_the_stateless_one_with_the_newest_handshake_version(self) -> None:
         client = self.session("")
-        for version in ("2026-07-28", "2099-01-01", "1999-01-01", "", "2025-11-25 "):
+        for version in ("2026-07-28", "2025-03-26", "2099-01-01", "1999-01-01", "", "2025-11-25 "):
             self.assertEqual(client.initialize(version)["protocolVersion"], "2025-11-25")
         with_meta = client.request("initialize", {"protocolVersion": "2026-07-28", "_meta": META})
         self.assertEqual(with_meta["result"]["protocolVersion"], "2025-11-25")
@@ -252,11 +252,9 @@ class StatelessTest(McpTest):
         self.assertIn(listed["cacheScope"], ("public", "private"))
         self.assertEqual(len(listed["tools"]), 14)
         meta = {**META, "claudecode/toolUseId": "toolu_mock00000004", "progressToken": 1}
-        client.send({"method": "tools/call", "jsonrpc": "2.0", "id": 1,
-                     "params": {"name": "rlm_remember", "arguments": {"content": HARD}, "_meta": meta}})
-        client.send({"method": "tools/call", "jsonrpc": "2.0", "id": 2,
-                     "params": {"name": "rlm_recall", "arguments": {}, "_meta": meta}})
-        for wanted in (1, 2):
+        for wanted, name, arguments in ((1, "rlm_remember", {"content": HARD}), (2, "rlm_recall", {})):
+            client.send({"method": "tools/call", "jsonrpc": "2.0", "id": wanted,
+                         "params": {"name": name, "arguments": arguments, "_meta": meta}})
             called = client.response(wanted)["result"]
             self.assertEqual(called["resultType"], "complete")
             self.assertNotIn("isError", called)
@@ -337,7 +335,6 @@ class RegistryTest(McpTest):
             tools = client.response("raw")["result"]["tools"]
             self.assertEqual({tool["name"]: " ".join(tool["inputSchema"]["properties"]) for tool in tools},
                              self.SIGNATURES)
-            self.assertLess(len(json.dumps({"tools": tools}, separators=(",", ":"), ensure_ascii=False).encode()), 8000)
             for tool in tools:
                 schema = tool["inputSchema"]
                 self.assertEqual((schema["type"], schema["additionalProperties"]), ("object", False))
@@ -345,17 +342,14 @@ class RegistryTest(McpTest):
                 self.assertLess(len(tool["description"]), 1000)
                 for made in schema["properties"].values():
                     self.assertIn(made["type"], ("string", "integer", "boolean"))
-        client.send_raw(line("tools/list", "size"))
-        assert client.process.stdout
-        client.response("size")
 
-    def test_the_whole_listing_line_is_under_8000_bytes(self) -> None:
+    def test_the_whole_listing_line_is_under_6000_bytes(self) -> None:
         client = self.session()
         client.send_raw(line("tools/list", 1))
         assert client.process.stdout
         raw = client.process.stdout.readline()
         self.assertEqual(len(json.loads(raw)["result"]["tools"]), 14)
-        self.assertLess(len(raw), 8000)
+        self.assertLess(len(raw), 6000)
 
     def test_hints_say_read_only_of_exactly_those_that_are_and_load_always_exactly_four(self) -> None:
         tools = self.session().request("tools/list")["result"]["tools"]
@@ -431,7 +425,7 @@ class MessageTest(McpTest):
 
     def test_ids_come_back_as_they_were(self) -> None:
         client = self.session()
-        for wanted in (0, 1, -1, 2**53, 10**30, "0", "", "server-discover-probe-1", HARD, "\ud800", "x" * 10_000):
+        for wanted in (0, 1, -1, 2**53, 10**30, "0", "", "server-discover-probe-1", HARD, "\U0001f600", "x" * 10_000):
             for sent in (line("ping", wanted), line("no/such", wanted), call_line(wanted, "rlm_domains"),
                          call_line(wanted, "rlm_nothing")):
                 client.send_raw(sent)
@@ -440,59 +434,25 @@ class MessageTest(McpTest):
 
     def test_an_unusable_id_is_an_invalid_request(self) -> None:
         client = self.session()
-        for wanted in ("null", "true", "false", "[]", "[1]", "{}", '{"a":1}', "1e999", "-1e999"):
+        for wanted in ("null", "true", "false", "[]", "[1]", "{}", '{"a":1}', "1e999", "-1e999",
+                       '"\\ud800"', '"a\\u0000"'):  # of which the last two would come back as other ids
             for method in ("ping", "tools/call"):
                 client.send_raw(f'{{"jsonrpc":"2.0","id":{wanted},"method":"{method}"}}\n'.encode())
                 with self.subTest(id=wanted, method=method):
                     self.error(client.receive(), -32600, None)
         self.assertEqual(client.request("ping")["result"], {})
 
-    def test_a_batch_is_answered_by_one_array_in_the_version_that_has_them(self) -> None:
-        client = self.session("2025-03-26")
-        batch = [line("ping", 1), line("notifications/initialized"), call_line("é", "rlm_remember", content=HARD),
-                 line("no/such", 3), b"7", call_line(4, "rlm_recall"), call_line(5, "rlm_nothing"), b"null", b"[]"]
-        client.send_raw(b"[" + b",".join(part.strip() for part in batch) + b"]\n")
-        answers = client.receive()
-        self.assertIsInstance(answers, list)
-        by_id: dict[Any, Any] = {answer["id"]: answer for answer in answers if answer["id"] is not None}
-        self.assertEqual(set(by_id), {1, "é", 3, 4, 5})
-        self.assertEqual(by_id[1]["result"], {})
-        self.assertIn(HARD, text_of(by_id[4]["result"]))  # the read comes after the write
-        self.error(by_id[3], -32601, 3)
-        self.error(by_id[5], -32602, 5)
-        nameless = [answer for answer in answers if answer["id"] is None]
-        self.assertEqual([answer["error"]["code"] for answer in nameless], [-32600] * 3)
-        client.send_raw(b"[" + line("notifications/initialized").strip() + b"," + line("no/such").strip() + b"]\n")
-        self.assertEqual(client.request("ping")["result"], {})
-        self.assertEqual(client.others, [])
-        client.send_raw(b"[]\n")
-        self.error(client.receive(), -32600, None)
-
-    def test_initialize_is_refused_within_a_batch(self) -> None:
-        client = self.session("2025-03-26")
-        client.send_raw(b"[" + line("initialize", 1, protocolVersion="2025-11-25").strip() + b"]\n")
-        self.error(client.receive()[0], -32600, 1)
-        client.send_raw(b"[" + line("ping", 2).strip() + b"]\n")
-        self.assertEqual(client.receive(), [{"jsonrpc": "2.0", "id": 2, "result": {}}])
-
-    def test_a_cancelled_call_of_a_batch_is_left_out_of_the_array(self) -> None:
-        client = self.session("2025-03-26")
-        with rlm.Lock(self.places.lock()):
-            parts = [call_line(1, "rlm_remember", content="one"), call_line(2, "rlm_remember", content="two"),
-                     line("ping", 3)]
-            client.send_raw(b"[" + b",".join(part.strip() for part in parts) + b"]\n" + cancel_line(2))
-            client.request("ping")
-        self.assertEqual(sorted(answer["id"] for answer in client.receive()), [1, 3])
-
-    def test_other_versions_refuse_batches(self) -> None:
+    def test_a_batch_gets_one_error_in_every_version_and_carries_nothing_out(self) -> None:
         client = self.session("")
-        for version in ("", "2024-11-05", "2025-06-18", "2025-11-25"):
+        for version in ("", "2025-03-26", *LEGACY):
             if version:
-                client.initialize("2025-03-26")
                 client.initialize(version)
-            client.send_raw(b"[" + line("ping", 1).strip() + b"]\n")
-            self.error(client.receive(), -32600, None)
+            for sent in (b"[]", b"[" + call_line(1, "rlm_remember", content=HARD).strip() + b"," + line("ping", 2) + b"]"):
+                client.send_raw(sent.replace(b"\n", b"") + b"\n")
+                self.assertIn("one message per line", self.error(client.receive(), -32600, None)["message"])
             self.assertEqual(client.request("ping")["result"], {})
+        self.assertIn("0 insights", client.text("rlm_status"))
+        self.assertEqual(client.others, [])
 
 
 class HostileInputTest(McpTest):
@@ -555,13 +515,17 @@ class HostileInputTest(McpTest):
         self.error(client.receive(), -32700, None)
         self.assertIn("0 chunks", client.text("rlm_status"))
 
-    def test_a_line_beyond_the_limit_is_refused_before_it_ends_and_the_next_is_served(self) -> None:
+    def test_a_line_beyond_the_limit_gets_one_error_before_it_ends_and_the_next_is_served(self) -> None:
         client = self.session(patch="rlm.MAX_LINE_BYTES = 1 << 20")
-        client.send_raw(b'"' + b"x" * (3 << 20))
-        answer = client.receive()  # although the line goes on
-        self.assertIn("1,048,576", self.error(answer, -32600, None)["message"])
-        client.send_raw(b'"\n' + line("ping", "after"))
-        self.assertEqual(client.response("after")["result"], {})
+        for n_bytes in (3 << 20, (1 << 20) + 1):
+            client.send_raw(b"x" * n_bytes)
+            answer = client.receive()  # although the line goes on
+            self.assertIn("1,048,576", self.error(answer, -32600, None)["message"])
+            client.send_raw(b"x" * 5000 + b"\n" + line("ping", n_bytes))
+            self.assertEqual(client.response(n_bytes)["result"], {})
+        client.send_raw(line("ping", "longest").strip().ljust(1 << 20) + b"\n")
+        self.assertEqual(client.response("longest")["result"], {})
+        self.assertEqual(client.others, [])
         self.assertNotIn("isError", client.call("rlm_status"))
 
     def test_nested_arguments_and_names_are_errors_not_the_end(self) -> None:
@@ -602,10 +566,9 @@ class HostileInputTest(McpTest):
             client.send_raw(b"\n" + line("ping", "the last"))
             self.assertEqual(client.response("the last")["result"], {})
             for message in client.others + self.finish(client):
-                for answer in message if isinstance(message, list) else [message]:
-                    self.assertEqual(answer["jsonrpc"], "2.0")
-                    self.assertTrue("result" in answer or "error" in answer, answer)
-                    self.assertNotEqual(answer.get("error", {}).get("code"), -32603, answer)
+                self.assertEqual(message["jsonrpc"], "2.0")
+                self.assertTrue("result" in message or "error" in message, message)
+                self.assertNotEqual(message.get("error", {}).get("code"), -32603, message)
 
 
 class ArgumentTest(McpTest):
@@ -622,8 +585,8 @@ class ArgumentTest(McpTest):
             ("rlm_remember", {"content": "x", "category": "wish"}, "decision, fact, preference, finding"),
             ("rlm_remember", {"content": "x", "importance": "huge"}, "low, medium, high, critical"),
             ("rlm_remember", {"content": " \n"}, "empty"), ("rlm_remember", {"content": "é" * 40_000}, "65,536"),
-            ("rlm_remember", {"content": 7}, "content must be a string"), ("rlm_remember", {}, "needs content"),
-            ("rlm_remember", {"content": None}, "needs content"),
+            ("rlm_remember", {"content": 7}, "`content` must be a string"), ("rlm_remember", {}, "needs `content`"),
+            ("rlm_remember", {"content": None}, "needs `content`"),
             ("rlm_chunk", {"content": "x", "chunk_type": "insight"}, "rlm_remember"),
             ("rlm_chunk", {"content": "x", "chunk_type": "novel"}, "session, snapshot, debug"),
             ("rlm_recall", {"limit": 0}, "from 1 to 10,000"), ("rlm_recall", {"limit": -3}, "from 1 to 10,000"),
@@ -635,7 +598,7 @@ class ArgumentTest(McpTest):
             ("rlm_search", {"query": "x", "limit": []}, "whole number"),
             ("rlm_search", {"query": "x", "limit": 1e300}, "10,000"),
             ("rlm_search", {"query": "x", "include_insights": "maybe"}, "true or false"),
-            ("rlm_search", {"query": "x", "date_from": "yesterday"}, "2026-11-21"),
+            ("rlm_search", {"query": "x", "date_from": "tomorrow"}, "2026-11-21"),
             ("rlm_search", {"query": "x", "date_from": "2026-02-30"}, "2026-11-21"),
             ("rlm_search", {"query": " "}, "empty"), ("rlm_grep", {"pattern": "x", "fuzzy_threshold": 101}, "0 to 100"),
             ("rlm_grep", {"pattern": "x", "date_from": "2026-11-22", "date_to": "2026-11-21"}, "after"),
@@ -729,7 +692,7 @@ class LongCallTest(McpTest):
         client.send_raw(call_line(1, "rlm_retention_run", token="t"))
         self.assertEqual([client.receive()["params"]["progress"] for _ in range(2)], [1, 2])
         client.send_raw(cancel_line(1))
-        self.assertNotIn("isError", client.call("rlm_status"))  # it waits for the write before it
+        self.assertIn("remembered", client.text("rlm_remember", content=HARD))  # it waits for the write before it
         self.assertTrue(all("method" in message for message in client.others))
         self.assertLess(len(client.others), 5)
 
@@ -750,7 +713,7 @@ class LongCallTest(McpTest):
             self.runaway(client, wanted)
             self.assertEqual(len(children(client)), 1)
             client.send_raw(cancel_line(wanted))
-            self.eventually(lambda: not children(client), "the worker is still running")
+            self.eventually(lambda: not children(client), "the search is still running")
         self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
         answers = client.others + self.finish(client)
         self.assertEqual([m for m in answers if "method" not in m], [])
@@ -772,6 +735,8 @@ class LongCallTest(McpTest):
                             + call_line(3, "rlm_recall", query="é") + cancel_line(2) + cancel_line(3) + cancel_line(77))
             client.request("ping")
         self.assertNotIn("isError", client.response(1)["result"])
+        self.assertIn("remembered", client.text("rlm_remember", content="third é"))  # what was in the queue is through
+        client.others.clear()  # the third call may have been answered before it was cancelled
         recalled = client.text("rlm_recall", query="é")
         self.assertIn("first é", recalled)
         self.assertNotIn("second é", recalled)
@@ -785,86 +750,71 @@ class LongCallTest(McpTest):
         client.send_raw(b"".join(cancel_line(i) for i in range(4)))
         self.eventually(lambda: not children(client), "cancelled regexes are still running")
 
-    def test_a_regex_that_may_run_long_or_read_the_whole_store_runs_in_a_worker(self) -> None:
+    def test_a_regex_that_may_run_long_or_read_the_whole_store_runs_in_a_process_of_its_own(self) -> None:
         chunk_id = self.chunk(f"needle 7 {HARD}")
-        client = self.session()
+        counting = ("real = rlm.Server.grep_elsewhere\ndef grep_elsewhere(*details):\n"
+                    "    print('elsewhere', file=sys.stderr, flush=True)\n    return real(*details)\n"
+                    "rlm.Server.grep_elsewhere = grep_elsewhere")
+        client = self.session(patch=counting)
         for pattern in ("needle", r"needle \d", "(needle", "needle|thread"):  # the index names their documents
-            client.text("rlm_grep", pattern=pattern)
-        self.assertEqual(len(children(client)), 0)
+            self.assertNotIn("isError", client.call("rlm_grep", pattern=pattern))
         for pattern in (r"\d", "needle +7"):
             self.assertIn(chunk_id, client.text("rlm_grep", pattern=pattern))
-            self.assertEqual(len(children(client)), 1)
+        self.assertEqual(children(client), set())
+        assert client.process.stdin and client.process.stderr
+        client.process.stdin.close()
+        self.assertEqual(client.process.stderr.read(), b"elsewhere\n" * 2)
 
-    def test_few_idle_workers_are_kept(self) -> None:
-        client = self.session()
-        client.send_raw(b"".join(call_line(i, "rlm_grep", pattern=CAREFUL) for i in range(8)))
-        for _ in range(8):
-            self.assertNotIn("isError", client.receive()["result"])
-        self.eventually(lambda: len(children(client)) <= 2, "idle workers are not ended")
-
-    def test_a_worker_that_dies_costs_one_call_at_most(self) -> None:
+    def test_a_search_process_that_dies_costs_one_call(self) -> None:
         self.configure(grep_timeout_s=60)
         client = self.session()
-        self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
-        (idle,) = children(client)
-        os.kill(idle, signal.SIGKILL)
-        self.eventually(lambda: not is_running(idle), "the worker survives SIGKILL")
-        self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))  # nobody notices
         self.runaway(client)
         (busy,) = children(client)
-        self.assertNotEqual(busy, idle)
         os.kill(busy, signal.SIGKILL)
         result = client.response("slow")["result"]
         self.assertTrue(result["isError"])
         self.assertIn("try again", text_of(result))
         self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
 
-    def test_a_worker_that_hangs_is_ended_soon_after_the_deadline(self) -> None:
+    def test_a_search_process_that_hangs_is_ended_soon_after_the_deadline(self) -> None:
+        self.configure(grep_timeout_s=2)
         client = self.session()
-        self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
-        self.configure(grep_timeout_s=0.1)
-        (worker,) = children(client)
-        os.kill(worker, signal.SIGSTOP)  # so that its own deadline cannot ring
-        result = client.call("rlm_grep", pattern=CAREFUL)
+        self.runaway(client)
+        (search,) = children(client)
+        os.kill(search, signal.SIGSTOP)  # so that its own deadline cannot ring
+        result = client.response("slow")["result"]
         self.assertTrue(result["isError"])
-        self.assertIn("stopped after 0.1 s", text_of(result))
-        self.assertFalse(is_running(worker))
+        self.assertIn("stopped after 2 s", text_of(result))
+        self.assertFalse(is_running(search))
 
-    def test_a_worker_ends_with_a_server_that_was_killed(self) -> None:
-        self.configure(grep_timeout_s=0.5)
-        for prepare in (lambda c: c.call("rlm_grep", pattern=CAREFUL), self.runaway):
-            client = self.session()
-            prepare(client)
-            (worker,) = children(client)
-            client.process.kill()
-            client.process.wait()
-            self.eventually(lambda pid=worker: not is_running(pid), "the worker outlives its server")
-
-    def test_the_worker_sees_what_was_written_before_the_request(self) -> None:
+    def test_a_search_process_ends_with_a_server_that_was_killed(self) -> None:
+        self.configure(grep_timeout_s=60)
         client = self.session()
-        for i in range(5):
-            client.send_raw(call_line("w", "rlm_chunk", content=f"xx{i}é {HARD}")
-                            + call_line("r", "rlm_grep", pattern=f"(x+)+{i}é"))
-            client.response("w")
-            self.assertIn("1. [", text_of(client.response("r")["result"]), i)
+        self.runaway(client)
+        (search,) = children(client)
+        client.process.kill()
+        client.process.wait()
+        self.eventually(lambda: not is_running(search), "the search outlives its server", 5)
 
 
 class OrderTest(McpTest):
-    def test_a_read_behind_a_write_in_the_pipe_sees_it(self) -> None:
+    def test_a_read_does_not_wait_for_a_write_of_the_same_client(self) -> None:
         client = self.session()
         with rlm.Lock(self.places.lock()):
-            client.send_raw(call_line("a", "rlm_remember", content=f"one {HARD}")
-                            + call_line("b", "rlm_recall", query="one")
-                            + call_line("c", "rlm_chunk", content=f"two {HARD}")
-                            + call_line("d", "rlm_search", query="two")
-                            + call_line("e", "rlm_grep", pattern="two") + call_line("f", "rlm_status"))
-            client.request("ping")
+            client.send_raw(call_line("write", "rlm_remember", content=f"one {HARD}"))
+            for name, arguments in (("rlm_recall", {"query": "one"}), ("rlm_search", {"query": "one"}),
+                                    ("rlm_grep", {"pattern": CAREFUL}), ("rlm_status", {})):
+                self.assertNotIn("isError", client.call(name, **arguments))
             self.assertEqual(client.others, [])
-        answers = {m["id"]: text_of(m["result"]) for m in (client.receive() for _ in range(6))}
-        self.assertIn(f"one {HARD}", answers["b"])
-        self.assertIn("1. [", answers["d"])
-        self.assertIn("1. [", answers["e"])
-        self.assertIn("1 chunk", answers["f"])
+        self.assertIn("remembered", text_of(client.response("write")["result"]))
+
+    def test_a_read_sent_after_the_answer_of_a_write_sees_it(self) -> None:
+        client = self.session()
+        for i in range(5):
+            client.call("rlm_chunk", content=f"xx{i}é {HARD}")
+            for name, arguments in (("rlm_search", {"query": f"xx{i}é"}), ("rlm_grep", {"pattern": f"xx{i}é"}),
+                                    ("rlm_grep", {"pattern": f"(x+)+{i}é"})):
+                self.assertIn("1. [", client.text(name, **arguments))
 
     def test_writes_are_done_in_the_order_they_came(self) -> None:
         client = self.session()
@@ -1018,8 +968,8 @@ class LimitTest(McpTest):
         client = self.session()
         texts = [HARD, "crlf\r\nlines\r\n", "---\ntitle: no front matter\n---\nbody", "no newline at the end",
                  "\nleading",
-                 "trailing   \n\n\n", "emoji \U0001f469‍\U0001f4bb é e\u0301", "lone \ud83d surrogate \udc00 halves",
-                 "\udc00\ud800", "nul \0 bell \a escape \x1b[31m", "\u2028 and \u2029 and \x85 and \x0b\x0c",
+                 "trailing   \n\n\n", "emoji \U0001f469‍\U0001f4bb é e\u0301", "bell \a escape \x1b[31m",
+                 "\u2028 and \u2029 and \x85 and \x0b\x0c",
                  "\ufeffbom",
                  "lone cr\rhere", "\t tabs \t", "quote \" back \\ slash \\n", "日本語\n中文\n한국어", "x",
                  "\ufffe\uffff"]
@@ -1031,6 +981,26 @@ class LimitTest(McpTest):
         ids = re.findall(r"(?m)^\[(\S+)\]", client.text("rlm_list_chunks", limit=100))
         peeked = [other.call("rlm_peek", chunk_id=chunk_id)["content"][0]["text"] for chunk_id in ids]
         self.assertEqual(sorted(peeked), sorted(texts))
+
+    def test_no_answer_holds_half_a_character_or_nul(self) -> None:
+        client = self.session()
+        hard = "qumran \ud83d lone \udc00 \ud83d\ude00 nul \0 end"
+        wanted = "qumran \ufffd lone \ufffd \U0001f600 nul \ufffd end"
+        chunk_id = client.text("rlm_chunk", content=hard, summary=hard, project=hard, tags=hard).split()[0]
+        client.call("rlm_remember", content=hard)
+        self.assertEqual(client.call("rlm_peek", chunk_id=chunk_id)["content"][0]["text"], wanted)
+        for name, arguments in (("rlm_search", {"query": "qumran"}), ("rlm_grep", {"pattern": "qumran"}),
+                                ("rlm_grep", {"pattern": "(q+)+umran"}), ("rlm_recall", {})):
+            self.assertIn(wanted, client.text(name, **arguments))
+        client.call("rlm_search", query=hard)
+        client.request("tools/call", {"name": hard})
+        client.request(hard)
+        client.send_raw(call_line("p", "rlm_grep", token="\ud83d\0", pattern=RUNAWAY))
+        client.response("p")
+        for message in (*client.others, client.request("tools/list")):
+            self.assertNotIn("\0", json.dumps(message, ensure_ascii=False).encode().decode())
+        stored = hard.replace("\ud83d\ude00", "\U0001f600")  # JSON knows the two halves as one character
+        self.assertEqual(self.cli("peek", chunk_id).stdout, stored.encode("utf-8", "surrogatepass"))
 
     def test_raw_utf8_requests_mean_the_same_as_escaped_ones(self) -> None:
         client = self.session()
@@ -1173,12 +1143,10 @@ class OutputTest(McpTest):
             self.assertIn(word, printed)
 
     def test_a_bug_in_a_tool_is_an_internal_error_and_the_server_goes_on(self) -> None:
-        client = self.session("2025-03-26", patch="rlm.TOOLS['rlm_status'].run = lambda call: 1 // 0")
+        client = self.session(patch="rlm.TOOLS['rlm_status'].run = lambda call: 1 // 0")
         for _ in range(3):
             self.assertIn("ZeroDivisionError", self.error(client.request("tools/call", {"name": "rlm_status"}), -32603,
                                                           client.n_sent)["message"])
-        client.send_raw(b"[" + call_line("b", "rlm_status").strip() + b"," + line("ping", "p").strip() + b"]\n")
-        self.assertEqual({answer["id"] for answer in client.receive()}, {"b", "p"})
         self.assertNotIn("isError", client.call("rlm_recall"))
 
     def test_a_failure_of_the_housekeeper_does_not_end_it(self) -> None:
@@ -1225,7 +1193,7 @@ class EndTest(McpTest):
     def ends(self, client: McpClient, how: int, slack_s: float = EXIT_S) -> list[Any]:
         """Ends the server by a signal, or by end of input for 0; what it still said. Checks that it ends well."""
         assert client.process.stdin and client.process.stderr
-        workers, began = children(client), time.monotonic()
+        searches, began = children(client), time.monotonic()
         if how:
             client.process.send_signal(how)
         else:
@@ -1234,8 +1202,8 @@ class EndTest(McpTest):
         self.assertLess(time.monotonic() - began, slack_s)
         found = self.rest(client)
         self.assertEqual((code, client.process.stderr.read()), (0, b""))
-        for worker in workers:
-            self.eventually(lambda pid=worker: not is_running(pid), "the worker was left behind", 5)
+        for search in searches:
+            self.eventually(lambda pid=search: not is_running(pid), "the search was left behind", 5)
         return found
 
     def test_an_idle_server_ends_at_once_on_eof_and_signals(self) -> None:
@@ -1243,25 +1211,33 @@ class EndTest(McpTest):
             client = self.script()
             client.call("rlm_remember", content=HARD)
             client.call("rlm_grep", pattern=CAREFUL)
-            self.assertEqual(len(children(client)), 1)
             self.assertEqual(self.ends(client, how), [])
 
-    def test_a_server_ends_at_once_while_a_regex_runs_away_and_leaves_no_process(self) -> None:
+    def test_a_signal_ends_a_server_at_once_while_a_regex_runs_away_and_leaves_no_process(self) -> None:
         self.chunk(BAIT)
         self.configure(grep_timeout_s=60)
-        for how in (0, signal.SIGINT, signal.SIGTERM):
+        for how in (signal.SIGINT, signal.SIGTERM):
             client = self.session()
             self.runaway(client)
             self.assertEqual(len(children(client)), 1)
             self.assertEqual([m for m in self.ends(client, how) if "method" not in m], [])
 
-    def test_a_server_ends_at_once_while_a_write_waits_for_the_lock(self) -> None:
-        for how in (0, signal.SIGINT, signal.SIGTERM):
+    def test_a_signal_ends_a_server_at_once_while_a_write_waits_for_the_lock(self) -> None:
+        for how in (signal.SIGINT, signal.SIGTERM):
             client = self.session()
             with rlm.Lock(self.places.lock()):
                 client.send_raw(call_line(1, "rlm_remember", content=HARD) + line("ping", 2))
                 client.response(2)
                 self.assertEqual(self.ends(client, how), [])
+
+    def test_a_signal_ends_a_server_that_still_answers_what_was_asked_before_the_end_of_input(self) -> None:
+        client = self.session()
+        with rlm.Lock(self.places.lock()):
+            client.send_raw(call_line(1, "rlm_remember", content=HARD) + line("ping", 2))
+            assert client.process.stdin
+            client.process.stdin.close()
+            client.response(2)
+            self.assertEqual(self.ends(client, signal.SIGTERM), [])
 
     def test_both_signals_in_a_row_as_claude_code_sends_them(self) -> None:
         client = self.script()
@@ -1290,24 +1266,43 @@ class EndTest(McpTest):
         self.configure(grep_timeout_s=60)
         client = self.session()
         self.runaway(client)
-        workers = children(client)
+        searches = children(client)
         assert client.process.stdout and client.process.stderr
         client.process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
             client.send_raw(line("ping", 1))
         self.assertEqual((client.process.wait(EXIT_S), client.process.stderr.read()), (0, b""))
-        for worker in workers:
-            self.eventually(lambda pid=worker: not is_running(pid), "the worker was left behind", 5)
+        for search in searches:
+            self.eventually(lambda pid=search: not is_running(pid), "the search was left behind", 5)
 
-    def test_what_was_asked_before_eof_is_answered(self) -> None:
+    def test_what_was_asked_before_eof_is_answered_however_much_and_slow_it_is(self) -> None:
         self.chunk(f"needle {HARD}")
         client = self.session()
-        client.send_raw(b"".join(call_line(i, "rlm_remember", content=f"fact {i} é") + line("ping", f"p{i}")
-                                 + call_line(f"r{i}", "rlm_search", query="needle") for i in range(8))
-                        + call_line("last", "rlm_recall", query="fact 7").strip())  # without a newline
-        answers = {m["id"]: m for m in self.finish(client)}
-        self.assertEqual(set(answers), {*range(8), *(f"p{i}" for i in range(8)), *(f"r{i}" for i in range(8)), "last"})
-        self.assertIn("fact 7 é", text_of(answers["last"]["result"]))
+        n_writes = 300
+        asked = [call_line(i, "rlm_remember", content=f"fact {i} é") for i in range(n_writes)]
+        for i in range(40):
+            asked.append(call_line(f"r{i}", "rlm_search", query="needle") + line("ping", f"p{i}"))
+        asked += [call_line(f"g{i}", "rlm_grep", pattern=CAREFUL) for i in range(4)]
+        asked.append(call_line("last", "rlm_recall").strip())  # without a newline
+        with rlm.Lock(self.places.lock()):  # the writes cannot even begin before the input has ended
+            client.send_raw(b"".join(asked))
+            assert client.process.stdin
+            client.process.stdin.close()
+            answers = [client.response("last")]
+        answers += client.others + self.rest(client)
+        self.assertEqual(sorted(str(m["id"]) for m in answers), sorted(
+            ["last", *map(str, range(n_writes)), *(f"{kind}{i}" for kind in "rp" for i in range(40)),
+             *(f"g{i}" for i in range(4))]))
+        self.assertFalse([m for m in answers if m.get("result", {}).get("isError")])
+        self.assertIn(f"{n_writes} insights", self.cli("status").stdout.decode())
+
+    def test_a_runaway_regex_is_answered_after_the_end_of_input(self) -> None:
+        self.chunk(BAIT)
+        self.configure(grep_timeout_s=0.5)
+        client = self.session()
+        client.send_raw(call_line(1, "rlm_grep", pattern=RUNAWAY))
+        (answer,) = self.finish(client)
+        self.assertIn("stopped after 0.5 s", text_of(answer["result"]))
 
     def test_eof_in_the_middle_of_a_line_ends_the_server(self) -> None:
         for cut in (line("ping", 1)[:-3], b"\xe3\x81", b"[" * 5000):
@@ -1327,99 +1322,41 @@ class EndTest(McpTest):
         self.assertIn("5 insights", self.cli("status").stdout.decode())
 
 
-class AnewTest(McpTest):
-    """A server started as a script replaces itself, once it is idle, by one that imported rlm."""
+class ScriptTest(McpTest):
+    @unittest.skipUnless(HAS_PROC, "needs /proc")
+    def test_a_server_started_as_a_script_keeps_no_syntax_tree_in_memory(self) -> None:
+        client = self.script()
+        with open(f"/proc/{client.process.pid}/cmdline", "rb") as file:
+            self.assertIn(b"SourceFileLoader", file.read())
 
-    @staticmethod
-    def is_anew(client: McpClient) -> bool:
-        """Whether the server has replaced itself."""
-        if HAS_PROC:
-            with open(f"/proc/{client.process.pid}/cmdline", "rb") as file:
-                return b"--resume" in file.read()
-        shown = subprocess.run(["ps", "-o", "args=", "-p", str(client.process.pid)], capture_output=True, check=False)
-        return b"--resume" in shown.stdout
-
-    def shadow(self) -> None:
-        """Puts modules into the project's folder that end whoever imports them."""
-        for name in ("rlm", "json", "queue", "select", "signal", "threading", "subprocess", "random", "zlib"):
-            with open(os.path.join(self.home, name + ".py"), "w", encoding="utf-8") as file:
-                file.write("raise SystemExit('the project shadows é')\n")
-
-    def test_the_session_goes_on_in_the_same_process(self) -> None:
-        self.configure(grep_timeout_s=0.7)
-        client = self.script("2025-03-26")
-        chunk_id = client.text("rlm_chunk", content=BAIT).split()[0]
-        client.call("rlm_peek", chunk_id=chunk_id)
-        self.assertTrue(client.call("rlm_grep", pattern=RUNAWAY)["isError"])  # occupied when it was to happen
-        self.eventually(lambda: self.is_anew(client), "it stays as it was")
-        client.send_raw(b"[" + line("ping", "batch").strip() + b"]\n")  # still that version
-        self.assertEqual(client.receive(), [{"jsonrpc": "2.0", "id": "batch", "result": {}}])
-        self.assertEqual(client.call("rlm_peek", chunk_id=chunk_id)["content"][0]["text"], BAIT)
-        self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
-        view = self.view()
-        self.assertEqual(view.doc(view.ordinal_of(chunk_id)).life.uses, 1)
-        client.process.send_signal(signal.SIGINT)
-        assert client.process.stderr
-        self.assertEqual((client.process.wait(EXIT_S), client.process.stderr.read()), (0, b""))
-
-    def test_nothing_is_lost_that_comes_while_it_happens(self) -> None:
-        request, clients, answered = call_line("r", "rlm_remember", content=HARD), [], 0
-        for i in range(3):
-            clients.append(self.script())
-            clients[i].send_raw(request[: 5 * i])  # half a line keeps it from happening
-        began = time.monotonic()
-        self.eventually(lambda: self.is_anew(clients[0]) and time.monotonic() > began + 0.8, "it stays as it was")
-        self.assertFalse(self.is_anew(clients[1]) or self.is_anew(clients[2]))
-        for i, client in enumerate(clients):
-            client.send_raw(request[5 * i :])
-            answered += "isError" not in client.response("r")["result"]
-        self.assertEqual(answered, 3)
-
-    def test_requests_and_signals_in_its_very_moment_are_served(self) -> None:
-        moments = (0.49, 0.51, 0.54, 0.58)  # it happens after half a second of silence
-        started = [(self.script(), time.monotonic() + moment) for moment in moments]
-        for client, moment_s in started:
-            while time.monotonic() < moment_s:
-                time.sleep(0.001)
-            client.send_raw(line("ping", "now"))
-        for client, _ in started:
-            self.assertEqual(client.response("now")["result"], {})
-        for client, _ in started:
-            client.process.send_signal(signal.SIGTERM)
-            self.assertEqual(client.process.wait(EXIT_S), 0)
-
-    def test_it_works_from_a_folder_of_any_name(self) -> None:
+    def test_it_works_from_a_file_of_any_name(self) -> None:
         folder = os.path.join(self.home, "it's \"日本\" é {}")
         os.makedirs(folder)
-        path = shutil.copy(RLM, folder)
-        clients = [self.client(command=[sys.executable, path, "serve"], env={**CACHE, "LC_ALL": locale})
-                   for locale in ("C", "C.UTF-8")]
-        for client in clients:
-            self.opened(client, "2025-11-25")
-        for client in clients:
-            self.eventually(lambda of=client: self.is_anew(of), "it stays as it was")
+        path = shutil.copy(RLM, os.path.join(folder, "rlm-2 é"))
+        for locale in ("C", "C.UTF-8"):
+            client = self.opened(self.client(command=[sys.executable, path, "serve"], env={**CACHE, "LC_ALL": locale}),
+                                 "2025-11-25")
             self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
 
     def test_modules_in_the_project_do_not_shadow_those_we_import(self) -> None:
-        self.shadow()
-        other, client = self.script(), self.script()
-        self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))  # the worker
-        self.eventually(lambda: self.is_anew(other), "it stays as it was")
-        self.assertEqual(other.request("ping")["result"], {})
-        self.assertNotIn("isError", other.call("rlm_grep", pattern=CAREFUL))
+        for name in ("rlm", "json", "queue", "select", "signal", "threading", "subprocess", "random", "zlib"):
+            with open(os.path.join(self.home, name + ".py"), "w", encoding="utf-8") as file:
+                file.write("raise SystemExit('the project shadows é')\n")
+        for client in (self.script(), self.opened(self.client(
+                command=[sys.executable, "-I", RLM, "serve"], env={**CACHE, "PYTHONPATH": "."}), "2025-11-25")):
+            self.assertNotIn("isError", client.call("rlm_grep", pattern=CAREFUL))
 
 
 @unittest.skipUnless(HAS_PROC, "needs /proc")
 class ResourceTest(McpTest):
     def test_an_idle_server_does_nothing_at_all(self) -> None:
         self.chunk(HARD)
-        clients, pids, last = [self.script(), self.session(), self.script("")], set(), [-1]
+        clients, last = [self.script(), self.session(), self.script("")], [-1]
         for client in clients[:2]:
             client.call("rlm_search", query="quoted")
             client.call("rlm_grep", pattern=CAREFUL)
-            pids |= {client.process.pid, *children(client)}
-        pids.add(clients[2].process.pid)
-        self.assertEqual(len(pids), 5)
+        pids = {pid for client in clients for pid in (client.process.pid, *children(client))}
+        self.assertEqual(len(pids), 3)
 
         def is_settled() -> bool:
             time.sleep(0.6)  # longer than any pause

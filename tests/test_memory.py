@@ -131,7 +131,7 @@ class PrefixTest(TempHome):
         self.assertIn("note-a1", str(caught.exception))
 
     def test_what_is_no_id_at_all_is_refused_with_an_example(self) -> None:
-        for wrong in ("", "  ", "a\nb", "a\0b", "x" * 201, "a  b", "\udcff"):
+        for wrong in ("", "  ", "a\0b", "x" * 201, "\udcff"):
             with self.subTest(wrong=wrong), self.assertRaises(rlm.UsageError) as caught:
                 self.call("rlm_peek", chunk_id=wrong)
             self.assertIn("i-3f9a1c20", str(caught.exception))

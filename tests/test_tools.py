@@ -87,10 +87,10 @@ class ArgumentTest(ToolCase):
             for value in values:
                 with self.subTest(tool=name, param=param.name, value=str(value)[:20]):
                     message = self.refused(name, **{**needed, param.name: value})
-                    self.assertIn(f"{param.name} must be {kind}, not ", message)
+                    self.assertIn(f"`{param.name}` must be {kind}, not ", message)
                     n_tried += 1
         self.assertGreater(n_tried, 200)
-        self.assertIn("summary must be a string", self.refused("rlm_chunk", content="x", summary=["tags only"]))
+        self.assertIn("`summary` must be a string", self.refused("rlm_chunk", content="x", summary=["tags only"]))
 
     def test_numbers_and_booleans_may_come_as_text(self) -> None:
         ids = [self.chunk(f"text {n}") for n in range(3)]
@@ -122,8 +122,8 @@ class ArgumentTest(ToolCase):
     def test_a_missing_argument_is_named(self) -> None:
         for name, needed, _ in self.examples():
             for param in needed:
-                self.assertIn(f"needs {param}", self.refused(name))
-                self.assertIn(f"needs {param}", self.refused(name, **{param: None}))
+                self.assertIn(f"needs `{param}`", self.refused(name))
+                self.assertIn(f"needs `{param}`", self.refused(name, **{param: None}))
 
     def test_arguments_that_are_no_object_are_refused(self) -> None:
         for arguments in ([], "x", 5, None):
@@ -142,15 +142,65 @@ class ArgumentTest(ToolCase):
                 self.call(name, **needed, limit=limit)
 
     def test_a_wrong_date_is_refused_with_an_example(self) -> None:
-        wrong = ("yesterday", "2026-02-30", "2026-13-01", "2026-1-1", "21.11.2026", "2026-11-21T25:00", "0000-00-00",
+        wrong = ("tomorrow", "last", "last 7", "5m", "2026-13", "2026-02-30", "2026-13-01", "2026-1-1",
+                 "21.11.2026", "2026-11-21T25:00", "0000-00-00",
                  "²" * 10, "x" * 5000, "2026-11-2é")
         for tool, needed in (("rlm_grep", {"pattern": "x"}), ("rlm_search", {"query": "x"})):
             for name in ("date_from", "date_to"):
                 for date in wrong:
                     with self.subTest(tool=tool, name=name, date=date[:12]):
                         message = self.refused(tool, **needed, **{name: date})
-                        self.assertIn(f"{name} takes a date such as 2026-11-21", message)
+                        self.assertIn(f"`{name}` takes a date such as 2026-11-21", message)
             self.assertIn("is after", self.refused(tool, **needed, date_from="2026-02-02", date_to="2026-02-01"))
+
+
+class WordsTest(ToolCase):
+    """Messages name what the caller can type: `limit` and `rlm_grep` over MCP, `--limit` and `rlm grep` in a shell."""
+
+    def test_no_message_names_what_its_reader_cannot_type(self) -> None:
+        chunk_id, insight = self.chunk("a chunk é"), self.remember("an insight é")
+        self.chunk("another chunk é")
+        for tool, arguments in (
+                ("rlm_search", {"query": "x", "limit": 0}), ("rlm_search", {"query": " "}), ("rlm_search", {}),
+                ("rlm_search", {"query": "x" * 9000}), ("rlm_search", {"query": "x", "date_from": "é"}),
+                ("rlm_search", {"query": "x", "date_from": "2026", "date_to": "2025"}), ("rlm_list_chunks", {"l": 1}),
+                ("rlm_peek", {"chunk_id": "2020-01-01_x_001"}), ("rlm_peek", {"chunk_id": chunk_id, "start": 9}),
+                ("rlm_grep", {"pattern": "x", "fuzzy_threshold": 101}), ("rlm_recall", {"category": "x"}),
+                ("rlm_chunk", {"content": "x", "chunk_type": "insight"}), ("rlm_restore", {"chunk_id": insight}),
+                ("rlm_remember", {"content": "x" * 70_000}), ("rlm_chunk", {"content": "x", "ticket": "é" * 999})):
+            with self.subTest(tool=tool, arguments=str(arguments)[:60]):
+                with self.assertRaises(rlm.RlmError) as caught:
+                    self.call(tool, **arguments)
+                said = str(caught.exception)
+                self.assertNotRegex(said, r"(?<!`)\brlm_[a-z]")
+                self.assertNotIn("--", said)
+                in_shell = rlm.in_shell(said)
+                self.assertNotRegex(in_shell, r"\brlm_|`(limit|start|end|date_\w+|category|ticket)`")
+                self.assertNotEqual(in_shell, said)
+
+    def test_hints_of_answers_too(self) -> None:
+        for tool, arguments in (("rlm_list_chunks", {}), ("rlm_search", {"query": "x"}), ("rlm_domains", {})):
+            self.hints(tool, arguments, "rlm_chunk", "rlm chunk")
+        for n in range(3):
+            with days_ago(200):
+                self.chunk(f"word {n} é", project=f"p{n}")
+            self.remember(f"word {n} é")
+        for tool, arguments in (("rlm_list_chunks", {}), ("rlm_recall", {}), ("rlm_grep", {"pattern": "word"}),
+                                ("rlm_sessions", {})):
+            self.hints(tool, {**arguments, "limit": 1}, "limit", "--limit")
+        rlm.write_config(self.places, {"archive_after_days": 1, "purge_after_days": 0})
+        with days_ago(190):
+            self.call("rlm_retention_run")
+        self.hints("rlm_retention_run", {}, "purge", "--purge")
+
+    def hints(self, tool: str, arguments: dict[str, Any], over_mcp: str, in_shell: str) -> None:
+        """Checks how the tool's answer names something."""
+        self.assertIn(f"`{over_mcp}`", self.call(tool, **arguments).text)
+        call = rlm.Call(rlm.Store(self.places))
+        call.words = rlm.in_shell
+        said = rlm.run_tool(call, tool, arguments).text
+        self.assertIn(f"`{in_shell}`", said)
+        self.assertNotIn(f"`{over_mcp}`", said)
 
 
 class InsightTest(ToolCase):
@@ -268,6 +318,17 @@ class InsightTest(ToolCase):
         self.assertEqual(set(self.found("rlm_search", query="deploy")), {insight, chunk})
         self.assertEqual(self.found("rlm_grep", pattern="deploy"), [chunk])
 
+    def test_several_are_forgotten_together_or_when_one_is_unknown_none(self) -> None:
+        ids = [self.remember("one é"), self.chunk("two é"), self.remember("three")]
+        self.refused("rlm_forget", rlm.NotFound, insight_id=f"{ids[0]}, i-00000000, {ids[1]}")
+        answer = self.call("rlm_forget", insight_id=f"{ids[0]}, {ids[1]}")
+        self.assertEqual([row["id"] for row in answer.data["memories"] if row["changed"]], ids[:2])
+        self.assertEqual(len(re.findall(r"(?m)^\S+ is forgotten; ", answer.text)), 2)
+        self.assertEqual(self.found("rlm_search", query="one two three"), ids[2:])
+        undone = rlm.forget_or_undo(rlm.Call(rlm.Store(self.places)), " ".join(ids), undo=True)
+        self.assertEqual([row["changed"] for row in undone.data["memories"]], [True, True, False])
+        self.assertEqual(len(self.found("rlm_search", query="one two three")), 3)
+
     def test_forgetting_what_is_not_there_is_an_error(self) -> None:
         self.assertIn("i-00000000", self.refused("rlm_forget", rlm.NotFound, insight_id="i-00000000"))
 
@@ -321,7 +382,7 @@ class PeekTest(ToolCase):
                 self.assertEqual(answer.verbatim, "".join(self.LINES[wanted]))
                 self.assertEqual((answer.data["first_line"], answer.data["last_line"], answer.data["n_lines"]),
                                  (wanted.start + 1, wanted.stop, 50))
-                self.assertIn(f"lines {wanted.start + 1}-{wanted.stop} of 50", answer.text)
+                self.assertIn(f"lines {wanted.start + 1}-{wanted.stop} of 50, from 1", answer.text)
 
     def test_a_range_without_any_line_is_refused(self) -> None:
         chunk_id = self.chunk("".join(self.LINES))
@@ -331,9 +392,29 @@ class PeekTest(ToolCase):
                 self.assertIn("id:10-40", self.refused("rlm_peek", chunk_id=f"{chunk_id}:{lines}"))
         for start, end in ((-1, -1), (0, -2), (5, 5), (5, 3), (0, 0)):
             with self.subTest(start=start, end=end):
-                self.assertIn("start must be", self.refused("rlm_peek", chunk_id=chunk_id, start=start, end=end))
+                self.assertIn("`start` counts from 0", self.refused("rlm_peek", chunk_id=chunk_id, start=start, end=end))
         self.assertIn("50 lines", self.refused("rlm_peek", chunk_id=chunk_id, start=50))
         self.assertIn("50 lines", self.refused("rlm_peek", chunk_id=f"{chunk_id}:51-60"))
+
+    def test_several_ids_give_several_texts_each_behind_its_note(self) -> None:
+        ids = [self.chunk("".join(self.LINES)), self.chunk("no newline é"), self.remember(HARD)]
+        for wanted in (f"{ids[0]}:2-3 {ids[1]},{ids[2]}", f" {ids[0]}:2-3, {ids[1]} ,\n{ids[2]} {ids[2]}",
+                       [f"{ids[0]}:2-3", ids[1], ids[2]]):
+            answer = self.call("rlm_peek", chunk_id=wanted)
+            self.assertEqual([(row["id"], row["text"]) for row in answer.data["texts"]],
+                             [(ids[0], "line 2 é\r\nline 3 é\r\n"), (ids[1], "no newline é"), (ids[2], HARD)])
+            self.assertRegex(answer.text, r"(?s)\[[^\n]*lines 2-3 of 50[^\n]*\]\nline 2 .*\]\nno newline é\n\n\[")
+        self.assertEqual({row["uses"] for row in self.call("rlm_list_chunks").data["chunks"]}, {3})
+        self.refused("rlm_peek", rlm.NotFound, chunk_id=f"{ids[0]} 2020-01-01_none_001")
+
+    def test_several_texts_share_the_length_of_one_answer(self) -> None:
+        ids, store = [self.chunk(f"{n} é\n" * 9000) for n in range(9)], rlm.Store(self.places)
+        answer = rlm.run_tool(rlm.Call(store, 20_000), "rlm_peek", {"chunk_id": ",".join(ids[:4])})
+        self.assertLessEqual(len(answer.text), 20_000)
+        self.assertEqual(len(re.findall(r"cut; go on with \S+:\d+-9000\]", answer.text)), 4)
+        with self.assertRaisesRegex(rlm.UsageError, "9 texts do not fit.* 6 at most"):
+            rlm.run_tool(rlm.Call(store, 20_000), "rlm_peek", {"chunk_id": ",".join(ids)})
+        self.assertEqual(len(self.call("rlm_peek", chunk_id=",".join(ids)).data["texts"]), 9, "a shell gets all of it")
 
     def test_a_line_end_at_the_end_makes_no_further_line(self) -> None:
         for text, n_lines in (("a\nb", 2), ("a\nb\n", 2), ("a\nb\n\n", 3), ("a", 1), ("a\n", 1), ("\n\na", 3)):
@@ -409,7 +490,7 @@ class GrepTest(ToolCase):
         self.assertRegex(answer.text, r"\+\d+ more lines in it")
         answer = self.call("rlm_grep", pattern="a", limit=1)
         self.assertTrue(answer.data["more"])
-        self.assertIn("raise limit", answer.text)
+        self.assertIn("raise `limit`", answer.text)
         self.assertFalse(self.call("rlm_grep", pattern="match", limit=1).data["more"])
         self.assertEqual(self.found("rlm_grep", pattern="match"), [many])
 
@@ -517,7 +598,7 @@ class SearchTest(ToolCase):
 
     def test_nothing_found_says_what_would_be(self) -> None:
         for tool, argument in (("rlm_search", "query"), ("rlm_grep", "pattern"), ("rlm_recall", "query")):
-            self.assertIn("the memory is empty; rlm_chunk, rlm_remember", self.call(tool, **{argument: "x"}).text)
+            self.assertIn("the memory is empty; `rlm_chunk`, `rlm_remember`", self.call(tool, **{argument: "x"}).text)
         self.remember("a statement")
         self.assertIn("there are: test", self.call("rlm_search", query="zzzqqq", project="blog").text)
         self.chunk("the deployment script", project="Shop")
@@ -728,6 +809,12 @@ class RetentionTest(ToolCase):
         self.assertEqual(self.call("rlm_peek", chunk_id=gone).verbatim, HARD)
         self.assertEqual(self.call("rlm_retention_run").data["n_archived"], 0, "it would be archived at once again")
         self.assertIn("was active already", self.call("rlm_restore", chunk_id=gone).text)
+
+    def test_several_are_restored_together(self) -> None:
+        gone = [self.old(f"text {n} é", 100) for n in range(2)]
+        self.call("rlm_retention_run")
+        rows = self.call("rlm_restore", chunk_id=gone).data["memories"]
+        self.assertEqual(rows, [{"id": each, "restored": True} for each in gone])
 
     def test_only_archived_chunks_can_be_restored(self) -> None:
         self.assertIn("is an insight", self.refused("rlm_restore", chunk_id=self.remember("é")))

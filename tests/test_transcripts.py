@@ -379,7 +379,7 @@ Done. é""")
         script.user("whole")
         cut = len(script.data())
         script.say("é half")
-        for size in (cut + 1, cut + 40, len(script.data()) - 1):
+        for size in (cut + 1, cut + 40, len(script.data()) - 2):
             items, state = rlm.transcript_items(script.data()[:size].splitlines(keepends=True), final=True)
             self.assertNotIn("half", items[0]["text"])
             self.assertEqual(state["offset"], cut)
@@ -645,8 +645,8 @@ class HandoffTest(unittest.TestCase):
         script = self.session()
         ids = [f"2026-11-21_project_{n:03}" for n in range(80)]
         text = rlm.handoff_text(rlm.open_task(script.turns()), ids)
-        for part in ("in the user's words", HARD, "b.py (changed)", "[pending] test it", "mypy → ok: Success", "boom",
-                     ids[0], ids[-1]):
+        for part in ("in the user's words", "\n> ".join(HARD.splitlines()), "b.py (changed)", "[pending] test it",
+                     "mypy → ok: Success", "boom", ids[0], ids[-1]):
             self.assertIn(part, text)
         script.user("x" * 9000 + "日" * 9000)
         for n in range(200):
@@ -1258,7 +1258,7 @@ class KeepingTest(KeepCase):
         script = self.script(3)
         whole = len(script.data())
         script.say("<late> é")
-        for cut in (whole + 1, len(script.data()) - 20, len(script.data()) - 1):
+        for cut in (whole + 1, len(script.data()) - 20, len(script.data()) - 2):
             self.save(self.write(script.data()[:cut]))
             self.assertNotIn("<late>", "".join(self.texts()))
             self.assertEqual(self.kept(), script.data()[:whole])

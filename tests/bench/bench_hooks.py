@@ -33,7 +33,7 @@ def program(folder: str) -> None:
 
 def hook(folder: str, event: str) -> list[str]:
     """The command of a hook."""
-    return [PYTHON, "-I", "-S", os.path.join(folder, "hooks", rlm.HOOKS[event][0])]
+    return [PYTHON, "-I", "-S", os.path.join(folder, "hooks", rlm.HOOKS[event].file)]
 
 
 def payload(event: str, path: str, **more: object) -> bytes:
