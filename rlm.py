@@ -1232,8 +1232,10 @@ def members(path: str, max_bytes: int) -> Iterator[tuple[int, int, bytes, str]]:
         data, end, problem = read_member(path, offset, max_bytes)
         if problem:
             whole = whole or read_file(path)
-            starts = (found.start() for found in re.compile(GZIP_MAGIC).finditer(whole, offset + 1))
-            end = next((at for at in starts if read_member(path, at, max_bytes)[0].startswith(b'{"')), len(whole))
+            for end in [found.start() for found in re.compile(GZIP_MAGIC).finditer(whole, offset + 1)] + [len(whole)]:
+                held, _, why = read_member(path, end, max_bytes)
+                if not why or held.startswith(b'{"'):
+                    break
         yield offset, end, data, problem
         offset = end
 
@@ -5022,21 +5024,17 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
 def redact_value(value: Any) -> Any:
     """The value with every string in it redacted, by its name, too, where it has one; the same object if nothing."""
     texts: set[str] = set()
-    level: list[Any] = [value]
-    is_told = False
-    while level:
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                texts.add(item)
-            elif isinstance(item, list):
-                below += item
-            elif isinstance(item, dict):
-                below += item.values()
-                for key, inner in item.items():
-                    if tells := TOLD_BY[key]:
-                        is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
-        level = below
+    is_told, waiting = False, [value]
+    for item in waiting:  # to which its parts are added
+        if isinstance(item, str):
+            texts.add(item)
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+            for key, inner in item.items():
+                if tells := TOLD_BY[key]:
+                    is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
     found = clues("\n".join(texts), True)
     return redacted(value, "", 0, found, False) if found or is_told else value
 
@@ -6121,7 +6119,7 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
             try:
                 view.record(doc)
             except Damaged as error:
-                add(places.archive(doc.life.place >> 48), f"the text of {doc.id} is lost: {error}", True)
+                add(places.archive(doc.life.place >> 48), f"lost: the text of {doc.id} ({error})", True)
     erased = erasures(view).ids
     if erased and any(doc.life.flags & REPLACED and doc.id in erased for doc in map(view.doc, range(view.n_docs()))):
         add(places.log(log.manifest["logs"][-1][0]), "holds what was erased: run the same `forget --erase` again")
@@ -9202,19 +9200,6 @@ def transcript_problems(places: Places) -> Iterator[Record]:
                    "problem": "cut short: the end of the copy is gone; the chunks are not"}
 
 
-GZIP_START = b"\x1f\x8b\x08\0\0\0\0\0"  # of all members that gzip_member makes
-
-
-def readable_members(path: str) -> list[bytes]:
-    """The members of a copy that can be read, as they are."""
-    data, offset, found = read_file(path), 0, []
-    while 0 <= offset < len(data):
-        _, end, problem = read_member(path, offset, MAX_LINE)
-        found += [] if problem else [data[offset:end]]
-        offset = data.find(GZIP_START, offset + 1) if problem else end
-    return found
-
-
 def mend_transcript(keeper: Keeper, name: str) -> str:
     """Makes a damaged copy readable: anew when the transcript is still there, else of what can be read; says which."""
     places, copy = keeper.places, keeper.places.transcript(name)
@@ -9224,7 +9209,8 @@ def mend_transcript(keeper: Keeper, name: str) -> str:
         is_there = 0 < kept <= file_size(path) and has_tail(path, kept, state.get("kept_tail", [])) \
             and keeper.is_keeping
         if not is_there:
-            data, mtime_ns = b"".join(readable_members(copy)), changed_ns(places.reading(name))
+            data, mtime_ns = read_file(copy), changed_ns(places.reading(name))
+            data = b"".join(data[begin:end] for begin, end, _, problem in members(copy, MAX_LINE) if not problem)
             replace_file(copy, data)
         if state:
             again = {"kept": 0, "n_packed": 0} if is_there else {"n_packed": len(data)}
@@ -12765,7 +12751,7 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
             problem["repaired"] = done.set_aside or "mended"
         elif accept and not problem["repairable"]:
             problem["repaired"] = "accepted"
-        elif done.lost and " is lost: " in problem["problem"]:
+        elif done.lost and problem["problem"].startswith("lost: "):
             problem["repaired"] = "purged"
     if done.lost:
         problems.append({"file": done.set_aside, "repaired": "purged; this file has what is left",
@@ -12791,7 +12777,10 @@ def verify_command(call: Call, options: Any) -> int:
         hints = ["`rlm verify --repair` sets damaged bytes aside"] * (not repair)
         hints += ["`rlm verify --accept` takes as it is what somebody changed or cut"] * (not accept)
         summary += f" {'; '.join(hints)}."
-    print_answer(Answer("\n".join([*map(problem_text, problems), *filter(None, [refused]), summary]),
+    lines = []
+    for kind in grouped((each["file"] + each["problem"].partition(":")[0], each) for each in problems).values():
+        lines += [*map(problem_text, kind[:10]), *[f"… and {len(kind) - 10:,} more of this kind"] * (len(kind) > 10)]
+    print_answer(Answer("\n".join([*lines, *filter(None, [refused]), summary]),
                         {"problems": problems, "n_left": left}), options.json)
     return 1 if left else 0
 

@@ -355,6 +355,21 @@ class RepairTest(DamageCase):
         with self.assertRaises(rlm.NotFound):
             self.call("rlm_peek", chunk_id=min(lost))
 
+    def test_an_archive_cut_to_nothing_is_told_by_a_search_and_stops_a_rewrite(self) -> None:
+        self.archived_store()
+        os.truncate(self.archive_path(), 0)
+        self.assertIn("missing or cut short", self.main("search", "text")[1] + self.main("search", "xylophone")[1])
+        self.assertIn("empty", self.problems())
+        self.assertIn("nothing was changed", self.main("compact")[1])
+
+    def test_thousands_of_lost_texts_are_told_in_ten_lines_and_a_number(self) -> None:
+        texts = self.archived_store(40)
+        os.truncate(self.archive_path(), 30)
+        code, out = self.main("verify")
+        self.assertEqual((code, out.count("lost: the text of"), "30 more of this kind" in out), (1, 10, True), out)
+        self.assertIn("41 problems, 41 left", out)
+        self.assertEqual(len(json.loads(self.main("verify", "--json")[1])["problems"]), len(texts))
+
     def test_the_draft_of_a_killed_first_write_goes(self) -> None:
         for mend in (("remember", "é"), ("verify", "--repair")):
             with self.subTest(mend):

@@ -227,7 +227,7 @@ class RestoreTest(StoreCase):
         self.save(self.path)
         copy = self.places.transcript(SESSION)
         data = bytearray(rlm.read_file(copy))
-        data[data.index(rlm.GZIP_START, 1) + 20] ^= 0xFF
+        data[data.index(rlm.GZIP_MAGIC, 1) + 20] ^= 0xFF
         with open(copy, "wb") as file:
             file.write(data)
         return bytes(data)
