@@ -13229,8 +13229,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not options.command:
                 parser.print_help()
                 return 0
+        is_plain = argv is None and isinstance(options, PlainOptions)
+        if is_plain:
+            import gc
+
+            gc.disable()  # it ends before there is much to collect
         code = run_command(options)
-        if argv is None and isinstance(options, PlainOptions):
+        if is_plain:
             sys.stdout.flush()
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
         return code
