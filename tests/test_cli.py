@@ -205,7 +205,7 @@ class HelpTest(CliCase):
                 self.assertIn(f"usage: rlm {name}", text)
                 self.assertIn("\nexamples:\n", text)
                 self.assertIn("--json", text)
-                for example in re.findall(r"rlm\.py (.*)", rlm.EXAMPLES[name]):
+                for example in re.findall(r"\brlm (?!-)(.*)", text.partition("\nexamples:\n")[2]):
                     command = re.split(r" [|>] |\)\"", example)[0]
                     if not command.startswith("serve"):
                         self.assertEqual(parser.parse_args(shlex.split(command)).command, shlex.split(command)[0])
