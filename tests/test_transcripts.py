@@ -417,6 +417,132 @@ Done. é""")
                 json.dumps([items, state], ensure_ascii=False).encode("utf-8")
                 self.assertTrue(rlm.handoff_text(rlm.open_task(script.turns()), ["x"]))
 
+    def test_only_the_damaged_part_of_a_line_is_lost_and_it_is_counted(self) -> None:
+        script = Script()
+        for n in range(4):
+            script.user(f"<asked {n}> é")
+        first, second, third, last = script.lines
+        half = second[: len(second) // 2]
+        raw = third.replace(b"<asked 2>", b"<asked 2>\x1b[31m\x00\t")
+        cases: list[tuple[str, list[bytes], str, int]] = [
+            ("torn at every kind of place", [first, *(second[:n] + third for n in (1, 9, 40, 150, 220)), last], "023", 5),
+            ("torn twice", [first, half + half + third, last], "023", 1),
+            ("torn and nothing behind it", [first, half + b"\n", third, last], "023", 1),
+            ("torn within a value that could hold a record", [first, b'{"message":' + third, last], "023", 1),
+            ("two on a line", [first, second[:-1] + third, last], "0123", 0),
+            ("three on a line, one of them torn", [first + b"", second[:-1] + half + third, last], "0123", 1),
+            ("something behind a whole one", [first, second[:-1] + b'{"type":"us\n', third, last], "0123", 1),
+            ("zeros before it", [first, second, b"\0" * 400 + third, last], "0123", 1),
+            ("zeros behind it", [first, second[:-1] + b"\0" * 400 + b"\n", third, last], "0123", 1),
+            ("raw control characters", [first, second, raw, last], "0123", 0),
+            ("a number that Python refuses", [first, second, b'{"n":' + b"9" * 5000 + b"," + third[1:], last], "0123", 0),
+            ("a byte order mark", [b"\xef\xbb\xbf" + first, second, third, last], "0123", 0),
+            ("no end", [first, second, third, last[:-1]], "0123", 0),
+            ("blank lines", [first, b"\n", b" \r\n", second, third, last], "0123", 0)]
+        for what, lines, found, n_damaged in cases:
+            with self.subTest(what):
+                items, state = rlm.transcript_items(lines, final=True)
+                texts = "".join(item["text"] for item in items)
+                self.assertEqual("".join(n for n in "0123" if texts.count(f"<asked {n}>") == 1), found)
+                self.assertEqual((state["damaged"], state["offset"]), (n_damaged, sum(map(len, lines))))
+                # Read again from before, the same is lost only once.
+                self.assertEqual(in_steps(b"".join(lines), [len(first) + 30])[1]["damaged"], n_damaged)
+
+    def test_no_shape_of_a_value_stops_the_reader(self) -> None:
+        script = Script()
+        script.user("before é")
+        script.bash("a", "make", "made")
+        script.call("TodoWrite", "b", todos=[{"content": "x", "status": "pending"}])
+        script.call("AskUserQuestion", "c", questions=[{"question": "which?"}])
+        script.result("c", "this")
+        script.compaction()
+        script.raw({"type": "queue-operation", "operation": "enqueue", "content": "q", **script.common()})
+        script.raw({"type": "attachment", "attachment": {"type": "queued_command", "prompt": "q"}, **script.common()})
+        values = [None, True, -1.5, "", "x\ud83d", [], {}, [[]], [None, {"type": "text", "text": 5}], {"a": {}}, HARD]
+        deep: Any = "x"
+        for _ in range(400):
+            deep = [deep]
+        rng = random.Random(7)
+
+        def bent(value: Any, chance: float) -> Any:
+            """The value with other things in some of its places."""
+            if rng.random() < chance:
+                return rng.choice([*values, deep])
+            if isinstance(value, dict):
+                return {key: bent(item, chance) for key, item in value.items()}
+            return [bent(item, chance) for item in value] if isinstance(value, list) else value
+
+        for seed in range(20 * SEEDS):
+            lines = []
+            for line in script.lines:
+                entry = {key: bent(item, 0.08) for key, item in json.loads(line).items()}
+                whole = json.dumps(entry).encode() + b"\n"
+                lines.append(whole if rng.random() < 0.9 else whole[: rng.randrange(len(whole))] + whole)
+            with self.subTest(seed=seed):
+                items, state = rlm.transcript_items(lines, final=True)
+                json.dumps([items, state], ensure_ascii=False).encode("utf-8")
+                for line in lines:
+                    rlm.redacted_line(line)[0].decode("utf-8")
+                rlm.open_task(rlm.transcript_turns(lines))
+
+    def queued(self, script: Script, operation: str, **more: Any) -> None:
+        """A line about words that wait to be sent."""
+        script.raw({"type": "queue-operation", "operation": operation, "sessionId": SESSION,
+                    "timestamp": f"2026-11-21T09:00:{len(script.lines):02}.000Z", **more})
+
+    def test_words_that_only_the_queue_holds_are_kept_once(self) -> None:
+        for ends in (["remove"], ["dequeue"], ["popAll"], []):
+            script = Script()
+            script.user("go é")
+            self.queued(script, "enqueue", content="only queued é")
+            self.queued(script, "enqueue", content="<task-notification><summary>tests ended</summary></task-notification>")
+            for operation in ends * (1 if ends == ["popAll"] else 2):
+                self.queued(script, operation)
+            script.say("done")
+            with self.subTest(ends=ends):
+                text = script.text()
+                self.assertEqual(text.count("## User, meanwhile\nonly queued é"), 1)
+                self.assertEqual(text.count("- background task: tests ended"), 1)
+                # A reading that stopped here, and one more of the whole file, find nothing new.
+                items, state = rlm.transcript_items(script.lines, final=True)
+                script.user("thanks")
+                items += rlm.transcript_items(script.lines[-1:], json.loads(json.dumps(state)), final=True)[0]
+                self.assertEqual("".join(item["text"] for item in items).count("only queued é"), 1)
+
+    def test_queued_words_that_come_as_a_message_are_there_once(self) -> None:
+        script = Script()
+        script.user("go é")
+        self.queued(script, "enqueue", content="as message é")
+        self.queued(script, "enqueue", content="as message too é")
+        self.queued(script, "enqueue", content="as attachment é")
+        script.say("working")
+        cut = len(script.data())
+        script.raw({"type": "attachment", "attachment": {"type": "queued_command", "prompt": "as attachment é"},
+                    **script.common()})
+        self.queued(script, "remove")
+        script.say("done")
+        for text in ("as message é", "as message too é"):
+            self.queued(script, "dequeue")
+            script.user(text)
+            script.say("yes")
+        self.assertEqual([turn.prompt for turn in script.turns()], ["go é", "as message é", "as message too é"])
+        for text in ("as message é", "as message too é", "as attachment é"):
+            self.assertEqual(script.text().count(text), 1)
+        # What a reading in between had to store as words of that turn is not stored a second time as such.
+        items, state = rlm.transcript_items(lines_of(script.data()[:cut]), final=True)
+        items += rlm.transcript_items(lines_of(script.data()[cut:]), json.loads(json.dumps(state)), final=True)[0]
+        self.assertEqual("".join(item["text"] for item in items).count("as attachment é"), 1)
+
+    def test_no_escape_sequence_of_a_terminal_is_left_of_what_a_tool_printed(self) -> None:
+        for n, code in enumerate(("\x1b[1;31m", "\x1b[38:2:1:2:3m", "\x1b[?25l", "\x1b[0 q", "\x1b(B", "\x1b#8", "\x1b7",
+                                  "\x1b=", "\x9b31m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\", "\x9d0;title\x9c",
+                                  "\x1bP1$r0m\x1b\\", "\x1b_apc\x1b\\", "\x90dcs\x9c", "\x85\x8d")):
+            script = Script()
+            script.user("go")
+            script.bash("a", "make", f"{code}one{code} é two{code}")
+            with self.subTest(n=n):
+                self.assertTrue(script.text().endswith("→ ok: one é two"), repr(script.text()))
+
     def test_a_damaged_state_is_no_obstacle(self) -> None:
         script = Script()
         script.user("x")
@@ -573,7 +699,7 @@ class IncrementTest(unittest.TestCase):
             child.user("a new way")
             child.say("indeed")
             with self.subTest(how):
-                self.assertEqual(rlm.first_key(child.lines), state["first"])
+                self.assertEqual(rlm.line_key(rlm.first_entry(child.lines)).hex(), state["first"])
                 found, after = rlm.transcript_items(child.lines, known=rlm.known_keys([state]), final=True)
                 text = "".join(item["text"] for item in found)
                 self.assertNotIn("prompt 2", text)
