@@ -5414,7 +5414,7 @@ class Imported:
     """What an import did, in numbers, with what it could not take and why."""
 
     def __init__(self) -> None:
-        self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
+        self.n_new = self.n_known = self.n_excluded = self.n_erased = self.n_skipped = 0
         self.refused: list[str] = []
 
 
@@ -5428,16 +5428,19 @@ AS_IS = ("kind", "path", "created_at", "text")  # what is not stored as it is, o
 SOURCES = Memo(lambda path: redact(os.path.realpath(path)))
 
 
+NO_ITEMS = ("damaged", "skipped")  # what stands for what cannot be read, and for a file without text among others
+
+
 def cleaned_items(items: Sequence[Item]) -> list[Item]:
     """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
-    found = clues("\n".join(item["text"] for item in items if item["kind"] != "damaged"), True)
+    found = clues("\n".join(item["text"] for item in items if item["kind"] not in NO_ITEMS), True)
 
     def clean(item: Item) -> Item:
         names = {key: CLEAN_FIELDS[value] for key, value in item.items() if isinstance(value, str) and key not in AS_IS}
         rest: Any = redact_value({key: value for key, value in item.items() if key not in names and key not in AS_IS})
         return {**item, **names, **rest, "text": cleaned(item["text"], found)}
 
-    return [item if item["kind"] == "damaged" else clean(item) for item in items]
+    return [item if item["kind"] in NO_ITEMS else clean(item) for item in items]
 
 
 def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
@@ -5484,6 +5487,9 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
         for item in cleaned_items(items):
             if item["kind"] == "damaged":
                 done.refused.append(f"{item.get('path', '')}: {item['why']}")
+            elif item["kind"] == "skipped":
+                done.n_skipped += 1
+            if item["kind"] in NO_ITEMS:
                 continue
             owner = owner_of(item, project, identity)
             if excluded and owner not in hidden:
@@ -10909,9 +10915,27 @@ def jsonl_items(path: str) -> Iterator[Item]:
             file.close()
 
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def is_binary(path: str) -> bool:
+    """Whether it is no text, by its first bytes: before all of a disk image is read."""
+    start = file_start(path, 8192)
+    return b"\0" in start and not start.startswith(UTF16_MARKS)
+
+
+def text_of(data: bytes) -> str:
+    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1: that is what holds no UTF-8 but ASCII."""
+    if data.startswith(UTF16_MARKS):
+        return data.decode("utf-16", "replace")
+    text = data.decode("utf-8", "surrogateescape")
+    odd = set() if text.isascii() else {char for char in text if char > "\x7f"}
+    return data.decode("latin-1") if odd and max(odd) < "\ue000" and min(odd) >= "\ud800" else text
+
+
 def file_items(path: str, name: str) -> Iterator[Item]:
     """The items of a text file, one unless it is very long."""
-    if b"\0" in file_start(path, 8192):  # before all of a disk image is read
+    if is_binary(path):
         yield {"kind": "damaged", "path": path, "why": "binary"}
         return
     try:
@@ -10921,7 +10945,7 @@ def file_items(path: str, name: str) -> Iterator[Item]:
     except (OSError, Damaged) as error:
         yield {"kind": "damaged", "path": path, "why": getattr(error, "strerror", "") or str(error)}
         return
-    parts = [part for part in text_parts(data.decode("utf-8", "surrogateescape")) if part.strip()]
+    parts = [part for part in text_parts(text_of(data)) if part.strip()]
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
         yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
@@ -10944,7 +10968,10 @@ def folder_items(path: str, taken: Collection[str] = ()) -> Iterator[Item]:
         for name in sorted(n for n in names if not n.startswith(".")):
             full = os.path.join(folder, name)
             if os.path.isfile(full) and not os.path.islink(full) and (not taken or name.endswith(NOTE_SUFFIXES)):
-                yield from file_items(full, plain(os.path.relpath(full, path)))
+                if is_binary(full):  # a picture among notes
+                    yield {"kind": "skipped", "path": full}
+                else:
+                    yield from file_items(full, plain(os.path.relpath(full, path)))
     yield from ({"kind": "damaged", "path": str(e.filename), "why": e.strerror or str(e)} for e in unread)
 
 
@@ -11114,7 +11141,8 @@ def source_items(path: str) -> tuple[Iterator[Item], Project]:
             return slug_items(places, full), here
         return chain(episode_items(full) if root else (), slug_items(places, full),
                      folder_items(full, {*days, *memories})), here if root or memories else project_at(places, full)
-    if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")):
+    is_lines = not full.endswith(".json") or parsed_line(file_start(full, 1 << 20).partition(b"\n")[0]) is not None
+    if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")) and is_lines:
         return jsonl_items(full), here
     return file_items(full, os.path.basename(full)), here
 
@@ -12592,11 +12620,14 @@ def import_command(call: Call, options: Any) -> int:
     call.progress(0, 0, "")
     print_refused(done.refused)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
+    if done.n_skipped:
+        text += f" {counted(done.n_skipped, 'file')} that hold no text left out."
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
     if done.n_erased:
         text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
     print_answer(Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
+                               "skipped": done.n_skipped,
                                "refused": done.refused}), options.json)
     return 1 if done.refused else 0
 
