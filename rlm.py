@@ -12199,8 +12199,7 @@ def repair(places: Places) -> list[Step]:
 # Every tool is a command, and there are a few that are no tools. Data goes to stdout, everything else to stderr.
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
-EXAMPLES = {
-    "serve": "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve",
+TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
     "forget": "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
@@ -12214,39 +12213,42 @@ EXAMPLES = {
     "sessions": "rlm sessions --project shop",
     "domains": "rlm domains\nrlm config domains api,ui,docs",
     "retention-preview": "rlm retention-preview",
+    "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
     "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
     "status": "rlm status\nrlm status --json",
-    "scrub": "rlm scrub --dry-run\nrlm scrub",
-    "restore-transcript": "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
-    "compact": "rlm compact --dry-run\nrlm compact",
-    "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
-    "import": "rlm import\nrlm import notes.jsonl\nrlm import ~/notes --project notes\n"
-              "rlm import ~/.claude/rlm/context",
-    "export": "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
-    "verify": "rlm verify\nrlm verify --repair\nrlm verify --accept",
-    "config": "rlm config\nrlm config archive_after_days 60\nrlm config --unset archive_after_days\n"
-              "rlm config project\nrlm config project --join old-name\nrlm config project --rename shop",
-    "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
-    "uninstall": "rlm uninstall --dry-run --keep-data\nrlm uninstall --keep-data\nrlm uninstall --all",
-    "doctor": "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
-    "completion": 'eval "$(rlm completion bash)"',
 }
-COMMANDS = {
-    "install": "set up Claude Code: program, hooks, MCP server, skills, past conversations",
-    "uninstall": "take rlm out of Claude Code; keeps or deletes the memories, as you say",
-    "doctor": "try everything that was installed; say what is wrong and what to do",
-    "serve": "run the MCP server on stdin and stdout",
-    "import": "store many texts: Claude Code's transcripts, JSONL, a folder of text files, other tools' memories",
-    "export": "write every memory as JSONL",
-    "verify": "check every line, archive and index; report damage line by line",
-    "compact": "drop superseded records by writing the store anew",
-    "scrub": "replace secrets in what was stored before the rules knew them",
-    "restore-transcript": "write a kept conversation back, so that Claude Code can resume it",
-    "config": "show or change settings",
-    "completion": "print shell completion for bash, zsh or fish",
-}
-DRY_RUN_HELP = "say what would happen, change nothing"
 WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
+
+
+class Command:
+    """A command that is no tool."""
+
+    __slots__ = ("run", "help", "example", "arguments")
+
+    def __init__(self, run: Callable[[Call, Any], int], text: str, example: str, arguments: Sequence[Any]) -> None:
+        self.run, self.help, self.example = run, text, example
+        self.arguments = arguments  # of argument(); a list of them are alternatives
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
+    """What argparse's add_argument takes, kept until a parser is wanted."""
+    return names, options
+
+
+DRY_RUN = argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+
+
+def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], int]], Any]:
+    """Registers a function NAME_command, which returns the exit code, as the command of that name."""
+
+    def register(run: Callable[[Call, Any], int]) -> Callable[[Call, Any], int]:
+        COMMANDS[run.__name__[: -len("_command")].replace("_", "-")] = Command(run, text, example, arguments)
+        return run
+
+    return register
 
 
 def command_name(made: Tool) -> str:
@@ -12367,7 +12369,7 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
                                 metavar=param.type.upper(), type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
+        parser.add_argument(*DRY_RUN[0], **DRY_RUN[1])
     if made.name == "rlm_forget":
         parser.add_argument("--undo", action="store_true", help="bring it back")
         parser.add_argument("--erase", action="store_true",
@@ -12376,60 +12378,6 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
         parser.add_argument("--project", default="", help="with --erase: all of a project")
         parser.add_argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')")
         parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
-
-
-def add_install_arguments(parser: Any, name: str) -> None:
-    """The arguments of install, uninstall and doctor."""
-    if name == "install":
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-        parser.add_argument("--no-import", action="store_true", help="leave past conversations alone")
-        parser.add_argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills")
-        parser.add_argument("--skills-only", action="store_true", help="only the skills")
-        parser.add_argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)")
-        parser.add_argument("--name", default="", help="of the MCP server, where another one is called rlm")
-        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it only reads")
-        parser.add_argument("--advice", action="store_true", help="also the hooks that advise on reading and writing")
-    elif name == "uninstall":
-        choice = parser.add_mutually_exclusive_group()
-        choice.add_argument("--keep-data", action="store_true", help="the memories stay where they are")
-        choice.add_argument("--all", action="store_true", help="delete the memories and settings too")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-        parser.add_argument("--yes", action="store_true", help="ask nothing")
-    elif name == "doctor":
-        parser.add_argument("--fix", action="store_true", help="put right what can be")
-
-
-def add_command_arguments(parser: Any, name: str) -> None:
-    """The arguments of a command that is no tool."""
-    if name == "import":
-        parser.add_argument("path", metavar="PATH", nargs="?", default="",
-                            help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
-        parser.add_argument("--project", default="", help="the project of items that name none")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name == "export":
-        parser.add_argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)")
-        parser.add_argument("--project", default="", help="only this project")
-    elif name == "verify":
-        parser.add_argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers")
-        parser.add_argument("--accept", action="store_true",
-                            help="take lines that somebody changed, and an older or shorter log, as the truth")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name in ("compact", "scrub"):
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name == "restore-transcript":
-        parser.add_argument("session", metavar="SESSION", help="the session's id, or its beginning")
-        parser.add_argument("--to", metavar="FILE", default="", help="write it there (- for standard output)")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name == "config":
-        parser.add_argument("key", metavar="KEY", nargs="?", default="", help="the setting, or `project`: this one")
-        parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
-        parser.add_argument("--unset", action="store_true", help="back to the default")
-        parser.add_argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's")
-        parser.add_argument("--rename", metavar="NAME", default="", help="show this project under that name")
-    elif name in ("install", "uninstall", "doctor"):
-        add_install_arguments(parser, name)
-    elif name == "completion":
-        parser.add_argument("shell", choices=["bash", "zsh", "fish"])
 
 
 def build_parser(only: str = "") -> Any:
@@ -12457,14 +12405,17 @@ def build_parser(only: str = "") -> Any:
     for name in [*COMMANDS, *tools]:
         if only and name != only:
             continue
-        text = COMMANDS[name] if name in COMMANDS else tools[name].help
-        example = EXAMPLES.get(name, "")
+        made = COMMANDS.get(name) or tools[name]
+        text, example = made.help, made.example if isinstance(made, Command) else TOOL_EXAMPLES.get(name, "")
         sub = subparsers.add_parser(name, help=text, description=text, formatter_class=Help,
                                     epilog=as_typed("examples:\n  " + example.replace("\n", "\n  ")) * bool(example))
-        if name in tools:
-            add_tool_arguments(sub, tools[name])
+        if isinstance(made, Tool):
+            add_tool_arguments(sub, made)
         else:
-            add_command_arguments(sub, name)
+            for each in made.arguments:
+                group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
+                for names, given in each if isinstance(each, list) else [each]:
+                    group.add_argument(*names, **given)
         sub.add_argument("--json", action="store_true", help="print data as JSON")
     return parser
 
@@ -12623,6 +12574,11 @@ def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
     return 1 if done.refused else 0
 
 
+@command("store many texts: Claude Code's transcripts, JSONL, a folder of text files, other tools' memories",
+         "rlm import\nrlm import notes.jsonl\nrlm import ~/notes --project notes\nrlm import ~/.claude/rlm/context",
+         argument("path", metavar="PATH", nargs="?", default="",
+                  help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)"),
+         argument("--project", default="", help="the project of items that name none"), DRY_RUN)
 def import_command(call: Call, options: Any) -> int:
     """Stores many texts; 1 when some could not be stored."""
     path = options.path or os.path.join(claude_folder(), "projects")
@@ -12665,6 +12621,9 @@ def export_code(n_missing: int) -> int:
     return 1 if n_missing else 0
 
 
+@command("write every memory as JSONL", "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
+         argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)"),
+         argument("--project", default="", help="only this project"))
 def export_command(call: Call, options: Any) -> int:
     """Writes every memory as JSONL; 1 when some could not be read."""
     with call.store.reading() as view:
@@ -12713,6 +12672,11 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
     return ""
 
 
+@command("check every line, archive and index; report damage line by line",
+         "rlm verify\nrlm verify --repair\nrlm verify --accept",
+         argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers"),
+         argument("--accept", action="store_true",
+                  help="take lines that somebody changed, and an older or shorter log, as the truth"), DRY_RUN)
 def verify_command(call: Call, options: Any) -> int:
     """Reports damage; 1 when there is any that was not repaired."""
     repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
@@ -12739,6 +12703,7 @@ def verify_command(call: Call, options: Any) -> int:
     return 1 if left else 0
 
 
+@command("drop superseded records by writing the store anew", "rlm compact --dry-run\nrlm compact", DRY_RUN)
 def compact_command(call: Call, options: Any) -> int:
     """Rewrites the store without superseded records."""
     view = View(call.store.places).refresh()
@@ -12801,6 +12766,14 @@ def project_command(call: Call, options: Any) -> int:
     return 0
 
 
+@command("show or change settings",
+         "rlm config\nrlm config archive_after_days 60\nrlm config --unset archive_after_days\n"
+         "rlm config project\nrlm config project --join old-name\nrlm config project --rename shop",
+         argument("key", metavar="KEY", nargs="?", default="", help="the setting, or `project`: this one"),
+         argument("value", metavar="VALUE", nargs="?", help="its new value"),
+         argument("--unset", action="store_true", help="back to the default"),
+         argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's"),
+         argument("--rename", metavar="NAME", default="", help="show this project under that name"))
 def config_command(call: Call, options: Any) -> int:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
@@ -12839,6 +12812,7 @@ def config_command(call: Call, options: Any) -> int:
     return 0
 
 
+@command("replace secrets in what was stored before the rules knew them", "rlm scrub --dry-run\nrlm scrub", DRY_RUN)
 def scrub_command(call: Call, options: Any) -> int:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
@@ -12877,6 +12851,10 @@ def scrub_command(call: Call, options: Any) -> int:
     return 1 if damaged else 0
 
 
+@command("write a kept conversation back, so that Claude Code can resume it",
+         "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
+         argument("session", metavar="SESSION", help="the session's id, or its beginning"),
+         argument("--to", metavar="FILE", default="", help="write it there (- for standard output)"), DRY_RUN)
 def restore_transcript_command(call: Call, options: Any) -> int:
     """Writes kept transcripts back to where the client resumes them from."""
     places = call.store.places
@@ -12943,6 +12921,8 @@ def fish_completion(words: dict[str, list[str]]) -> str:
 COMPLETIONS = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
 
 
+@command("print shell completion for bash, zsh or fish", 'eval "$(rlm completion bash)"',
+         argument("shell", choices=["bash", "zsh", "fish"]))
 def completion_command(_: Call, options: Any) -> int:
     """Prints a completion script made from the registry."""
     parsers = build_parser()._subparsers._group_actions[0].choices
@@ -13001,6 +12981,15 @@ def what_next(places: Places) -> str:
                               f'{command} search "what did we decide"'])
 
 
+@command("set up Claude Code: program, hooks, MCP server, skills, past conversations",
+         "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm install --project --no-import", DRY_RUN,
+         argument("--no-import", action="store_true", help="leave past conversations alone"),
+         argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills"),
+         argument("--skills-only", action="store_true", help="only the skills"),
+         argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)"),
+         argument("--name", default="", help="of the MCP server, where another one is called rlm"),
+         argument("--allow", action="store_true", help="the client no longer asks before it only reads"),
+         argument("--advice", action="store_true", help="also the hooks that advise on reading and writing"))
 def install_command(call: Call, options: Any) -> int:
     """Installs, imports history and runs doctor, whose exit code this is."""
     record = install_record(call.store.places)
@@ -13045,6 +13034,11 @@ def deletes_data(places: Places, options: Any) -> bool | None:
     return None if said.startswith("c") else said in YES
 
 
+@command("take rlm out of Claude Code; keeps or deletes the memories, as you say",
+         "rlm uninstall --dry-run --keep-data\nrlm uninstall --keep-data\nrlm uninstall --all",
+         [argument("--keep-data", action="store_true", help="the memories stay where they are"),
+          argument("--all", action="store_true", help="delete the memories and settings too")], DRY_RUN,
+         argument("--yes", action="store_true", help="ask nothing"))
 def uninstall_command(call: Call, options: Any) -> int:
     """Takes rlm out of the client, and deletes the data when asked to."""
     record = install_record(call.store.places)
@@ -13072,6 +13066,9 @@ def uninstall_command(call: Call, options: Any) -> int:
     return 1 if stayed else 0
 
 
+@command("try everything that was installed; say what is wrong and what to do",
+         "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
+         argument("--fix", action="store_true", help="put right what can be"))
 def doctor_command(call: Call, options: Any) -> int:
     """Tries what was installed; 1 when something is wrong."""
     places = installed_places(call.store.places, install_record(call.store.places))
@@ -13097,6 +13094,8 @@ def file_away(places: Places) -> bool:
     return bool(spooled_files(places))
 
 
+@command("run the MCP server on stdin and stdout",
+         "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve")
 def serve_command(call: Call, options: Any) -> int:
     """Runs the MCP server."""
     if sys.stdin.isatty():
@@ -13104,14 +13103,6 @@ def serve_command(call: Call, options: Any) -> int:
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
     return Server(call.store.places, file_away).serve()
-
-
-COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
-    "serve": serve_command, "import": import_command, "export": export_command, "verify": verify_command,
-    "compact": compact_command, "config": config_command, "completion": completion_command,
-    "scrub": scrub_command, "restore-transcript": restore_transcript_command,
-    "install": install_command, "uninstall": uninstall_command, "doctor": doctor_command,
-}
 
 
 def keep_up(store: Store) -> None:
@@ -13159,7 +13150,7 @@ def run_command(options: Any) -> int:
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
-    code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
+    code = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
     sys.stdout.flush()
     keep_up(call.store)
     return code
@@ -13183,8 +13174,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not options.command:
                 parser.print_help()
                 return 0
+        is_plain = argv is None and isinstance(options, PlainOptions)
+        if is_plain:
+            import gc
+
+            gc.disable()  # it ends before there is much to collect
         code = run_command(options)
-        if argv is None and isinstance(options, PlainOptions):
+        if is_plain:
             sys.stdout.flush()
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
         return code

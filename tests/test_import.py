@@ -359,6 +359,22 @@ class SourceTest(ImportCase):
         self.assertEqual((done.n_new, done.refused), (1, [f"{closed}: Permission denied"]))
 
 
+class MixedFolderTest(ImportCase):
+    """A folder is taken whole, also when something in it looks like another tool's."""
+
+    def test_notes_beside_what_looks_like_another_tools_store(self) -> None:
+        for n in range(3):
+            self.write(f"n/note{n}.md", f"note number {n}")
+        self.write("n/proj/memory/MEMORY.md", "# MEMORY\nuse pnpm")
+        self.write("n/2026-01-01/session-standup.md", "standup of january")
+        self.write("n/node_modules/left-pad/README.md", "somebody else's words")
+        self.import_(os.path.join(self.home, "n"))
+        texts = "".join(map(self.text, (row["id"] for row in self.rows())))
+        for wanted in ("note number 0", "note number 1", "note number 2", "standup of january", "use pnpm"):
+            self.assertEqual(texts.count(wanted), 1, wanted)
+        self.assertNotIn("somebody else", texts)
+
+
 class ExportTest(ImportCase):
     def fill(self) -> None:
         """A store with something of everything."""
