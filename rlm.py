@@ -7440,6 +7440,9 @@ MAX_RECORD_TRIES, MAX_QUEUED = 100, 20
 # that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
 MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "assistant"', b'"queued_command"',
          b'"local_command"', b'"queue-operation"')
+IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
+IMAGE_NAME = b"rlm:image "  # and its number, in its place while the rest of the line is looked through
+LONG_LINE_BYTES = 1 << 18  # of a longer one, images are neither decoded nor looked through
 # Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
 DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
 INTERRUPTED = "[Request interrupted by user"
@@ -8647,13 +8650,20 @@ def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) ->
 
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
-    *lines, rest = data.split(b"\n")
-    return [*(line + b"\n" for line in lines), *([rest] if rest else ())]
+    import io
+
+    return io.BytesIO(data).readlines()
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     """A transcript's line as it may be kept, and its object, None when it has none."""
-    entry = parsed_line(line)
+    images: list[bytes] = []
+
+    def put_aside(found: re.Match[bytes]) -> bytes:
+        images.append(found[0])
+        return b'"data":"%s%d"' % (IMAGE_NAME, len(images))
+
+    entry = parsed_line(re.sub(IMAGE_DATA, put_aside, line) if len(line) > LONG_LINE_BYTES else line)
     if entry is None:
         text, end, _ = line.decode("utf-8", "surrogateescape").partition("\n")  # <private> would take the end along
         return (redact(text) + end).encode("utf-8", "surrogateescape"), redact_value(mended_entry(line))
@@ -8661,7 +8671,10 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     if clean is entry:
         return line, entry
     assert isinstance(clean, dict)
-    return json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n", clean
+    data = json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    for n, image in enumerate(images, 1):
+        data = data.replace(b'"data":"%s%d"' % (IMAGE_NAME, n), image)
+    return data, clean
 
 
 def tail_of(data: bytes) -> list[int]:
@@ -9457,7 +9470,6 @@ BRIEF_BYTES = 1024
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
 LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
-IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 LARGE_FILE_BYTES = 500_000
 NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".pdf")  # Read shows these; they are not imported
 SHOWN_INSIGHTS, SHOWN_CHUNKS, LOOKED_AT = 4, 3, 300

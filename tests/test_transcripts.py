@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import unittest
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -324,6 +325,21 @@ Done. é""")
                                           entry_of=lambda line: rlm.redacted_line(line)[1])
         self.assertNotIn("sk-", json.dumps(items) + json.dumps(state))
         self.assertEqual(items[0]["text"].count("[redacted:openai-key]"), 5)
+
+    def test_a_large_image_is_not_looked_through_and_stays_in_the_copy_byte_for_byte(self) -> None:
+        script, data = Script(), "iVBORw0KGgo" + "aB3x/+" * 500_000
+        image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+        script.user([{"type": "text", "text": "look é"}, image])
+        script.user([{"type": "text", "text": "my sk" + "-" + 60 * "aB3xZ"}, image, image])
+        plain, secret = script.lines
+        self.assertEqual(rlm.redacted_line(plain)[0], plain)
+        tracemalloc.start()
+        clean, entry = rlm.redacted_line(secret)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        self.assertLess(peak_bytes, 4 * len(secret))
+        self.assertEqual(clean, re.sub(rb"sk-\w+", b"[redacted:openai-key]", secret))
+        self.assertLess(len(json.dumps(entry)), 5000)
 
     def test_a_summary_is_kept_apart_and_the_turn_goes_on(self) -> None:
         script = Script()
