@@ -4114,8 +4114,7 @@ MARK = "[redacted:"
 
 def lowered(text: str) -> str:
     """The text with A to Z in lower case. All else stays, so that a place in it is the same place in the text."""
-    return text.lower() if text.isascii() else text.encode("utf-8", "surrogatepass").lower().decode(
-        "utf-8", "surrogatepass")
+    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 # -- what only stands for a secret --------------------------------------------
@@ -5801,9 +5800,7 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            if doc and doc.pos == pos + start:  # the index knew it before the damage
-                yield from self.records_of(doc, record)
-            elif not doc or doc.kind not in TOMBSTONES:
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it: it is last
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
