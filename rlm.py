@@ -798,10 +798,10 @@ def without_keys(record: Record, *keys: str) -> Record:
     return {key: value for key, value in record.items() if key not in keys}
 
 
-def text_field(record: Record, key: str) -> str:
-    """The field as text on one line, "" when absent or of another type."""
+def text_field(record: Record, key: str, n_chars: int | None = None) -> str:
+    """The field as text on one line, cut to that length; "" when absent or of another type."""
     value = record.get(key)
-    return plain(value) if isinstance(value, str) else ""
+    return plain(value)[:n_chars] if isinstance(value, str) else ""
 
 
 def tags_of(record: Record) -> list[str]:
@@ -1044,7 +1044,7 @@ def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> i
 
 
 def draft_of(path: str) -> str:
-    """The name of a new file beside that one, not taken by any process, not even one of the same number before."""
+    """A name for a new file beside that one. It is partly random: the number of a process comes again."""
     return f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
 
 
@@ -4113,9 +4113,8 @@ MARK = "[redacted:"
 
 
 def lowered(text: str) -> str:
-    """The text in lower case, character for character: A to Z, the rest does not matter here (and would be slow)."""
-    raw = b"" if text.isascii() else text.encode("utf-8", "surrogatepass")
-    return raw.lower().decode("utf-8", "surrogatepass") or text.lower()
+    """The text with A to Z in lower case. All else stays, so that a place in it is the same place in the text."""
+    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 # -- what only stands for a secret --------------------------------------------
@@ -4253,8 +4252,8 @@ def matches_at(text: str, low: str, start: str, pattern: str) -> Iterator[re.Mat
 
 # -- by shape -----------------------------------------------------------------
 
-# How a token goes on, then each kind that does, with what it may begin with (vendors' formats, some a little wider).
-# The secret is group 1 where there is one. Of two prefixes the longer is tried first.
+# A row: a regex for what follows the prefix, then each kind of token with its prefixes (as vendors document them, some
+# a little wider). The secret is group 1 where there is one. Of two prefixes the longer is tried first.
 VENDORS = r"""
 [A-Za-z0-9]{30,} | github-token ghp_ gho_ ghu_ ghr_ ghs_ | huggingface-token hf_ | npm-token npm_ | groq-key gsk_ |
 xai-key xai- | linear-key lin_api_ lin_oauth_ | notion-token ntn_ | age-key AGE-SECRET-KEY- | perplexity-key pplx- |
@@ -4314,8 +4313,8 @@ B(?:QUklW|SU0EgUFJJ|FQyBQUklW|FTkNS|PUEVO|EU0EgUFJJ)[A-Za-z0-9+/]*={0,2} | priva
 """
 PGPASS = r"(?m)(?:^|(?<=\\n))(?!arn:)[\w.*-]{1,80}:(?:\d{4,5}|\*):[\w*.-]{1,60}:[\w.@-]{1,60}:" \
          r"([^\s:\"'\\]{4,200})(?=\\|$)"
-# Kind, the vendor's name, a part of the shape, the shape: one too weak to be believed without the name nearby (in lower
-# case, anywhere in the text).
+# Shapes that are believed only when the text holds the vendor's name, too (in lower case, anywhere): the kind, the
+# name, a part of the shape, the shape.
 NAMED_VENDORS = (
     ("twilio-key", "twilio", "SK", r"SK(?<![A-Za-z0-9]SK)[0-9a-f]{32}(?![A-Za-z0-9])"),
     ("discord-token", "discord", ".", r"[MNO](?<![\w.-][MNO])[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,45}(?![\w.-])"),
@@ -4348,15 +4347,15 @@ def grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
 TOKENS = [(n_row - 1_000 * len(prefix), kind, NOTHING, prefix, rest)  # as in ROWS
           for n_row, (rest, *owners) in enumerate(row.split(" | ") for row in " ".join(VENDORS.split()).split(" ; "))
           for kind, *prefixes in map(str.split, owners) for prefix in prefixes]
-# What prefixes that end with a sign (ghp_, sk-ant-) have before that, two or three characters -> these; "" -> others.
+# The two or three characters before the sign at a prefix's end (ghp_, sk-ant-) -> the prefixes; "" -> all others.
 GATES = grouped((prefix[-4:-1].lstrip("-_.") if prefix[-1] in "-_." and prefix[-3:-1].isalnum() else "", prefix)
                 for _, _, _, prefix, _ in TOKENS)
 
 
 # What the names of secrets contain.
 KEYWORDS = ("key", "token", "secret", "pass", "pw", "cred", "psk=")
-# What labels of other languages contain, but for capitalised first letters (_ is a blank), by the name they stand for.
-# Before the colon a character without which a text is in another language; else it is the first beyond ASCII.
+# The English name -> what its labels in other languages contain (_ is a blank; no first letter that may be a capital).
+# A word is looked for in texts that hold the character before its colon, or else its first one beyond ASCII.
 FOREIGN_WORDS = {
     word.replace("_", " "): name for name, words in (
         ("password", "é:mdp ü:kennwort ã:senha ó:clave ñ:contrase ë:wachtwoord è:parola ě:heslo å:adgangskode "
@@ -4369,20 +4368,20 @@ FOREIGN_WORDS = {
 }
 FOREIGN_GATES = [(next(char for char in word if char > "\x7f"), word.split(":")[-1]) for word in FOREIGN_WORDS]
 FOREIGN = {word.split(":")[-1]: name for word, name in FOREIGN_WORDS.items()}
-# Looked for in short texts, too, in which such a character may miss.
+# These are looked for in every short text: it may lack such a character.
 TYPED = ("log in", "mdp", "kennwort", "senha", "clave", "contrase", "wachtwoord", "parola", "heslo")
 MAX_TYPED = 1_500
 CLUES = (*KEYWORDS[:-1], "auth", "bearer", "cookie", "identified ", "login")
 PRIVATE_CLUES = ("private>", "private >", "private key", "private-lines")
 COOKIE_PATHS = ("\t/", "\\t/")  # what the lines of cookies.txt have between two flags
-# Looked for where the first is: one character is found by memchr, thirty times as fast as a word.
+# A text -> words that are looked for only where it is: one character is found thirty times as fast as a word.
 GATED = (("private", PRIVATE_CLUES), ("@", ("://", "thin:", "sqlplus")), ("=", KEYWORDS[-1:]), ("$", (":$",)),
          *((path[0], (path,)) for path in COOKIE_PATHS))
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 
 
 def clues(text: str, is_typed: bool) -> set[str]:
-    """The words in the text, in lower case, where a rule may find something; of joined texts they serve for each."""
+    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
@@ -4415,15 +4414,15 @@ def clues(text: str, is_typed: bool) -> set[str]:
 def begins(prefix: str) -> str:
     """A regex for the prefix where it begins a word; after \\n and other escapes of JSON, URLs and terminals, too."""
     fixed = re.escape(prefix)
-    # An alternative each: Python wants look-behinds of a fixed width. They follow it: a regex that begins with a
-    # literal is searched for ten times as fast.
+    # Python wants look-behinds of a fixed width, so each escape is an alternative. They stand behind the prefix, since
+    # a regex that begins with a literal is searched for ten times as fast.
     widths = "|".join(f"(?<={escape}{fixed})"
                       for escape in (r"\\[nrtbf]", r"%[0-9A-Fa-f]{2}", r"[0-9\[]m", r"\\u[0-9a-f]{4}"))
     return f"{fixed}(?:(?<![A-Za-z0-9_]{fixed})|{widths})" if prefix[0].isalnum() else fixed
 
 
 def decoded(value: str) -> str:
-    """What the value is in base64, whole groups of it, one character a byte."""
+    """What the value means as base64, one character for each byte; an incomplete group at its end is left out."""
     from binascii import a2b_base64
 
     value = value.rstrip("=").replace("-", "+").replace("_", "/")
@@ -4494,8 +4493,8 @@ def private_spans(text: str, to_the_end: bool = True) -> list[tuple[int, int, st
 
 # -- by place -----------------------------------------------------------------
 
-# The clue ("": always), the kind, how much the value must look like one, what it begins with in lower case, the regex
-# from there. The secret is group 1.
+# The clue ("": always), the kind, the least texture of the value, how a match begins (in lower case), the regex for the
+# whole match. The secret is group 1.
 VALUE = r"\\*['\"]?([^\s'\"\\]{4,200})"
 ECHOED = r"\w{4,6} (?:-n )?\\*['\"]?%s([^\s'\"\\|]{4,200})\\*['\"]? ?\| ?%s"
 AUTHORIZATION = r"(?:(?<![A-Za-z])|(?<=\\[nrt]))\w{13}[\"'\\]*\s?[:=,]\s?\[?(?:\s|\\{1,15}[nr]){0,20}[\"'\\]*"
@@ -4551,8 +4550,8 @@ PLACES = (
        rf"{TAB}\w{{4,5}}{TAB}[^\s\\]{{1,200}}{TAB}(?:TRUE|FALSE){TAB}\d{{1,12}}{TAB}"
        rf"[^\s\\]{{1,80}}{TAB}([^\s\\]{{8,4000}})") for path in COOKIE_PATHS for flag in ("true", "false")),
 )
-# The letter after the dash, how much the value must look like a password at least, the programs that have this option,
-# what is before the value.
+# The letters that may follow the dash, the least texture of the value, the programs with this option, a regex for what
+# comes before the value.
 USER = r"\\*['\"]?[\w.@%+\\/-]{1,80}"
 OPTIONS = (
     ("p", WORDLIKE, r"mysql\w*|mariadb\w*", "-p"),
@@ -4571,7 +4570,7 @@ OPTIONS = (
 )
 COOKIE = r"(?<![\w.-])([\w.-]{1,80})=([^\s;,\"'\\]{8,})"
 LETS_IN = r"(?i)sess|sid|auth|token|jwt|remember|[cx]srf|login"
-# Clue -> (order, kind, least, start, the regex); that of a vendor's token, with an order below 0, goes on behind start.
+# Clue -> (order, kind, least, start, regex). The regex of a vendor's token (its order is below 0) begins behind start.
 ROWS = grouped([
     *((row[3].lower(), row) for row in TOKENS),
     *((name, (n, kind, NOTHING, "", pattern)) for n, (kind, name, _, pattern) in enumerate(NAMED_VENDORS)),
@@ -4791,7 +4790,7 @@ SPOKEN = r"(?:[A-Z]?[a-z]+|[A-Z]{2,})(?: (?:[A-Z]?[a-z]+|[A-Z]{2,}))*|\W+"  # wo
 
 
 def told(text: str, on: int, name: str, is_label: bool) -> tuple[int, int, str]:
-    """(start, end, kind) of what words give to the name, or label in some language, before on; kind "" if none."""
+    """(start, end, kind) of the value that a sentence gives to the name or label that ends at on; kind "" if none."""
     kind, strength = PROMISES[name]
     if strength < 2 or name.lower() in ("pass", "passes", "passe", "psk") \
             or not (is_label or text[on : on + 1] in (" ", ":", "\t", "：", "'", "\u2019")) \
@@ -4936,7 +4935,7 @@ TOLD_BY = Memo(lambda name: 2 if redact(name) != name else int(
 
 
 def without_spread(items: list[object]) -> list[object]:
-    """A list without the keys and private blocks that begin in one of its texts and end in another, as in a patch."""
+    """The list without key blocks and private blocks that begin in one text and end in another, as in a patch."""
     texts = {place: text for place, item in enumerate(items)
              if isinstance(text := item.get("text") if isinstance(item, dict) else item, str)}
     joined = SEPARATOR.join(texts.values())
@@ -4964,7 +4963,7 @@ def printed(text: str) -> str:
 
 
 def name_given(value: dict[str, object], key: str, outer: str) -> str:
-    """The name that a dict's entry speaks of: mostly its key; outer is the name of the dict."""
+    """The name that a dict's entry gives its value to: mostly its key. outer: the name of the dict."""
     if not (outer or TOLD_BY[key]):
         return ""
     if outer.lower() in HOLDERS and not PROMISES[key][1]:
@@ -4981,7 +4980,7 @@ def name_given(value: dict[str, object], key: str, outer: str) -> str:
 
 
 def under_name(name: str, text: str) -> str:
-    """What is left of a text that is given to this name in a dict."""
+    """The text without secrets when a dict gives it to this name."""
     if name.lower().endswith(HEADERS):
         head = name + ": "
         clean = redact(head + text)
@@ -4991,7 +4990,7 @@ def under_name(name: str, text: str) -> str:
 
 
 def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
-    """What redact_value makes of a value that lies so deep under that name; tool: it is what a tool printed."""
+    """The value without secrets. name: what it is given to; depth: how deep it is nested; tool: a tool printed it."""
     if isinstance(value, str):
         clean = cleaned(printed(value) if tool else value, found)
         return under_name(name, value) if name and clean == value else clean
@@ -5418,11 +5417,6 @@ class Imported:
         self.refused: list[str] = []
 
 
-def field(item: Item, key: str, limit: int = MAX_FIELD_CHARS) -> str:
-    """A text field of an item on one line, cut to what a record may hold."""
-    return text_field(item, key)[:limit]
-
-
 CLEAN_FIELDS = Memo(redact)  # projects, sessions: the same in many items
 AS_IS = ("kind", "path", "created_at", "text")  # what is not stored as it is, or looked at by itself
 SOURCES = Memo(lambda path: redact(os.path.realpath(path)))
@@ -5445,8 +5439,8 @@ def cleaned_items(items: Sequence[Item]) -> list[Item]:
 
 def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
     """The name and identity of an item's project; the given ones when it names none."""
-    name = field(item, "project")
-    return name or project, field(item, "identity", MAX_IDENTITY_CHARS) if name else identity
+    name = text_field(item, "project", MAX_FIELD_CHARS)
+    return name or project, text_field(item, "identity", MAX_IDENTITY_CHARS) if name else identity
 
 
 def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
@@ -5454,7 +5448,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     brought back. UsageError when it cannot be stored."""
     path, erased = text_field(item, "path"), erasures(writer.view)
     # id:10-40 are lines of an id, and blanks and commas stand between ids.
-    item = {**item, "id": field(item, "id").translate({ord(sign): "-" for sign in ": ,"})}
+    item = {**item, "id": text_field(item, "id", MAX_FIELD_CHARS).translate({ord(sign): "-" for sign in ": ,"})}
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
         file, _, line = path.rpartition(":")
         item = {"source": f"{SOURCES[file]}:{line}" if line.isdecimal() else SOURCES[path], **item}
@@ -5473,7 +5467,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source")}
     if item["kind"] == "chunk":
-        fields.update({key: field(item, key) for key in ("ticket", "domain", "session")},
+        fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
     return writer.save(item["kind"], item["text"], at_s=at_s, project=project, identity=identity, is_clean=True,
                        wanted_id=item["id"], accepted_flags=FORGOTTEN, **fields)
@@ -5812,9 +5806,7 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            if doc and doc.pos == pos + start:  # the index knew it before the damage
-                yield from self.records_of(doc, record)
-            elif not doc or doc.kind not in TOMBSTONES:
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it: it is last
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:

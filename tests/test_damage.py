@@ -114,10 +114,15 @@ class AdoptTest(DamageCase):
         self.assertLessEqual(texts.items(), self.texts().items())
 
     def test_two_stubs_on_one_line_are_both_kept(self) -> None:
-        texts = self.archived_store()
-        self.edit(self.log_path(), b"\n", b" ")
-        self.assertEqual(self.main("verify", "--repair")[0], 0)
-        self.assertEqual((self.texts(), self.problems()), (texts, []))
+        for is_indexed in (True, False):
+            with self.subTest(is_indexed):
+                shutil.rmtree(self.places.memory, ignore_errors=True)
+                texts = self.archived_store()
+                if not is_indexed:
+                    shutil.rmtree(self.places.index)
+                self.edit(self.log_path(), b"\n", b" ")
+                self.assertEqual(self.main("verify", "--repair")[0], 0)
+                self.assertEqual((self.texts(), self.problems()), (texts, []))
 
     def test_what_the_log_says_of_an_adopted_memory_still_counts(self) -> None:
         texts = self.archived_store()
