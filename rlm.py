@@ -5806,7 +5806,8 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it: it is last
+            # Else the index knows it: it is last.
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
@@ -9019,19 +9020,27 @@ def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
 
 
 def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
-    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it."""
+    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it.
+
+    What one file's content raises, it raises when the others are saved.
+    """
     sweep_drafts(keeper.places)
-    n_ids = 0
+    n_ids, failed = 0, None
     for path, name, base in spooled_files(keeper.places):
         try:
             saved = keeper.save(path, name=name, base=base, until_s=until_s)
         except FileNotFoundError:  # another session has saved it meanwhile
+            continue
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            failed = error
             continue
         n_ids += len(saved.ids)
         if saved.is_whole:
             remove_file(path)
         if time.monotonic() >= until_s:
             break
+    if failed:
+        raise failed
     return n_ids
 
 
@@ -11027,6 +11036,8 @@ def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any],
             tell("refused", f"{path}: cannot be read ({error.strerror or error})")
         except (StoreBusy, UsageError) as error:  # busy: a hook or another import is at it; the next one finds the rest
             tell("refused", f"{path}: {error}")
+        except (ValueError, TypeError, LookupError, RecursionError) as error:  # of what it holds: the others go on
+            tell("refused", f"{path}: cannot be understood ({type(error).__name__}: {error})")
 
 
 def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
@@ -12615,9 +12626,16 @@ def import_command(call: Call, options: Any) -> int:
         with call.store.writing() as view:
             project = project_to_write(view, options.project)
     if options.dry_run:
-        counts = tally(item["kind"] for item in items)
-        text = f"Would import, but for what is stored already: {tally_text(counts)}."
-        print_answer(Answer(text, counts), options.json)
+        known = list(items)
+        counts = tally(item["kind"] for item in known)
+        owners = tally(text_field(item, "project") or project.name for item in known if item["kind"] not in NO_ITEMS)
+        times = sorted(filter(None, (at_of(item, "created_at") for item in known)))
+        days = [local_day(at_s) for at_s in (times[:1] + times[-1:])]
+        n_bytes = sum(len(item.get("text", "").encode("utf-8", "surrogatepass")) for item in known)
+        print_refused([f"{item.get('path', '')}: {item['why']}" for item in known if item["kind"] == "damaged"])
+        text = f"Would import, but for what is stored already: {tally_text(counts)}; {size_text(n_bytes)}" \
+            f"{', of ' + ' to '.join(dict.fromkeys(days)) if days else ''}. Projects: {tally_text(owners)}."
+        print_answer(Answer(text, {**counts, "n_bytes": n_bytes, "days": days, "projects": owners}), options.json)
         return 0
     import_domains(call.store.places, options.path)
     done = import_items(view_to_import(call), items, project.name, call.progress, project.identity)

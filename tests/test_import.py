@@ -374,6 +374,29 @@ class MixedFolderTest(ImportCase):
             self.assertEqual(texts.count(wanted), 1, wanted)
         self.assertNotIn("somebody else", texts)
 
+    def test_a_dry_run_tells_what_is_in_a_file_and_stores_nothing(self) -> None:
+        path = self.write("in.jsonl", line(text="one é", project="shop", created_at="2026-01-02T12:00:00Z")
+                          + line(text="two", project="api", created_at="2026-03-04T12:00:00Z") + b"{broken\n")
+        done = self.cli("import", "--dry-run", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for part in ("chunk 2", "2026-01-02 to 2026-03-04", "shop 1", "api 1", "9 B"):
+            self.assertIn(part, done.stdout.decode())
+        self.assertIn(b"in.jsonl:3", done.stderr)
+        self.assertEqual(self.rows(), [])
+
+    def test_one_transcript_that_cannot_be_understood_stops_no_other(self) -> None:
+        told: list[tuple[str, Any]] = []
+
+        class Odd:
+            def save(self, path: str, **_: Any) -> Any:
+                if path == "odd":
+                    raise ValueError("embedded null byte")
+                return unittest.mock.Mock(ids=["x"])
+
+        rlm.import_some(Odd(), ["first", "odd", "last"], lambda what, value: told.append((what, value)))  # type: ignore[arg-type]
+        self.assertEqual([what for what, _ in told], ["new", "refused", "new"])
+        self.assertIn("embedded null byte", told[1][1])
+
     def test_pictures_are_left_out_and_texts_of_any_encoding_are_read(self) -> None:
         self.write("n/a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
         self.write("n/utf16.txt", "déploiement du vendredi".encode("utf-16"))
