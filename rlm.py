@@ -4398,7 +4398,8 @@ def clues(text: str, is_typed: bool) -> set[str]:
     at = shape.find(SHORTEST_RUN)
     while at >= 0:
         end = shape.find(b" ", at)
-        runs.append(plain[at:end])
+        if end - at != 36 or plain[at + 8 : end : 5][:4] != "----":  # a UUID, as each line of a transcript has some
+            runs.append(plain[at:end])
         at = shape.find(SHORTEST_RUN, end)
     if runs:
         # One pass over the pieces between signs, where each of 200 prefixes would need its own.
