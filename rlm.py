@@ -80,7 +80,6 @@ if TYPE_CHECKING:
     Record = dict[str, Any]  # one line of the log; the shapes are in section 4
     Item = dict[str, Any]  # one memory to import, see section 19
     Row = dict[str, Any]  # one row of an rlm-claude index, as found
-    Rows = dict[str, list[Row]]  # such rows by chunk id, which may occur twice
     Position = int  # a byte in the log files read as one run, see Log
     Entry = dict[str, Any]  # one line of a transcript
     Check = tuple[str, str, str, str]  # what was looked at; ok, warn or fail; what was seen; what to do about it
@@ -5414,7 +5413,8 @@ class Imported:
     """What an import did, in numbers, with what it could not take and why."""
 
     def __init__(self) -> None:
-        self.n_new = self.n_known = self.n_excluded = self.n_erased = self.n_skipped = 0
+        self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
+        self.skipped: dict[str, int] = {}  # why, how often
         self.refused: list[str] = []
 
 
@@ -5483,7 +5483,7 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
             if item["kind"] == "damaged":
                 done.refused.append(f"{item.get('path', '')}: {item['why']}")
             elif item["kind"] == "skipped":
-                done.n_skipped += 1
+                done.skipped[item["why"]] = done.skipped.get(item["why"], 0) + 1
             if item["kind"] in NO_ITEMS:
                 continue
             owner = owner_of(item, project, identity)
@@ -9989,467 +9989,35 @@ os._exit(0)  # without taking the interpreter apart first, which takes as long a
 
 IMPORT_ITEMS, IMPORT_CHARS = 1000, 1 << 20  # of one commit, so of one wait for the disk
 PART_CHARS = 500_000  # a longer file becomes several chunks, cut at line ends; at 4 bytes each they still fit one
-
-# rlm-claude refuses chunks over 2 Mi characters, at most 8 MB of UTF-8; more is a bomb or no chunk.
-RLM_CLAUDE_CHUNK_BYTES = 16 * 1024 * 1024
-# Its index.json was measured at 86 MB for 100,000 chunks.
-MAX_JSON_BYTES = 512 * 1024 * 1024
-# How far into a file is_rlm_claude_store looks for the words that mark it.
-MARK_BYTES = 64 * 1024
-# How many chunk files is_rlm_claude_store opens before it gives up on a folder.
-MARK_FILES = 20
-# The last lines of a chunk's header; everything after them is the text, byte for byte.
-HEADER_END = '\nformat_version: "2.0"\n---\n\n'
-# A summary may quote whole headers. Each possible end costs one hash of the text, hence a limit.
-MAX_HEADER_ENDS = 16
+MAX_SOURCE_BYTES = 512 << 20
+MARK_BYTES = 64 << 10  # how far one looks into a file for what it is
+INSIGHT_MAX_CHARS = 4_000  # a longer statement becomes a chunk
 
 
-# -- files: nothing outside the folder, no links ---------------------------------------------
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether `name` is one step down a folder: no separator, not '..', no NUL, valid Unicode."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return name not in ("", ".", "..") and not any(bad in name for bad in ("/", os.sep, "\0"))
-
-
-def read_inside(root: str, folder: str, name: str, max_bytes: int, first_bytes: int = -1) -> bytes:
-    """The bytes of root/folder/name ('' for no folder), or only the `first_bytes` of them.
-
-    Raises Damaged for anything but a plain file of at most `max_bytes`. `root` itself may be a
-    link, since the user named it; nothing below it may be.
-    """
-    import stat
-
-    if not is_plain_name(name):
-        raise Damaged("its name is not a plain file name, so it is not followed")
-    path = os.path.join(root, folder, name)
-    if os.path.islink(os.path.join(root, folder)) or os.path.islink(path):
-        raise Damaged("a symbolic link, which is not followed")
-    # Opened without waiting and checked afterwards: a pipe in the folder must not hang the import,
-    # and a link put in place since the check above must not be followed.
-    flags = os.O_RDONLY
-    for extra in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # none of them exists everywhere
-        flags |= getattr(os, extra, 0)
-    try:
-        with open(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise Damaged("not a plain file")
-            if status.st_size > max_bytes:
-                raise Damaged(f"{status.st_size} bytes long; {max_bytes} is the limit")
-            return file.read(first_bytes)
-    except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror or error})") from error
-
-
-def gunzip(packed: bytes) -> bytes:
-    """The unpacked bytes; raises Damaged when they are cut, not gzip, or over RLM_CLAUDE_CHUNK_BYTES."""
-    import gzip
-    import io
-    import zlib
-
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            unpacked = file.read(RLM_CLAUDE_CHUNK_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Damaged(f"not a whole gzip file ({error})") from error
-    if len(unpacked) > RLM_CLAUDE_CHUNK_BYTES:
-        raise Damaged(f"unpacks to more than {RLM_CLAUDE_CHUNK_BYTES} bytes")
-    return unpacked
-
-
-# -- values: whatever the JSON holds, out come clean strings ---------------------------------
-
-
-def clean_count(value: object) -> int:
-    """`value` when it is a whole number >= 0, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def printable(name: str) -> str:
-    """`name` with the bytes that are not UTF-8 spelled out, so that it can be shown and stored."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+# -- reading what others wrote ---------------------------------------------------------------
 
 
 def damaged_item(path: str, why: object) -> Item:
-    """The item that stands for something unreadable; `path` is relative to the store."""
-    return {"kind": "damaged", "path": printable(path), "why": printable(str(why))}
+    return {"kind": "damaged", "path": clean_text(path), "why": clean_text(str(why))}
 
 
-def names_in(root: str, folder: str, suffix: str) -> tuple[list[str], list[Item]]:
-    """The names in root/folder that end in `suffix`, without it and sorted, and what is damaged.
+def source_bytes(path: str, max_bytes: int = MAX_SOURCE_BYTES) -> bytes:
+    """The bytes of a plain file, unpacked when it ends in .gz. Damaged for all else, and for what is too long."""
+    import gzip
+    import zlib
 
-    A folder that does not exist is empty: a young store has no archive.
-    """
-    directory = os.path.join(root, folder)
-    if os.path.islink(directory):
-        return [], [damaged_item(folder, "a symbolic link, which is not followed")]
+    if os.path.islink(path) or not os.path.isfile(path):
+        raise Damaged("no plain file")
+    is_packed = path.endswith(".gz")
     try:
-        found = os.listdir(directory)
-    except FileNotFoundError:
-        return [], []
-    except OSError as error:
-        return [], [damaged_item(folder, f"cannot be listed ({error.strerror or error})")]
-    # Dotted names are rlm-claude's unfinished temporary files and macOS's resource forks.
-    names = [n[: -len(suffix)] for n in found if n.endswith(suffix) and not n.startswith(".")]
-    return sorted(names), []
-
-
-# -- JSON files ------------------------------------------------------------------------------
-
-
-def whole_objects(text: str, key: str) -> Iterator[object]:
-    """The objects that are still complete in the list `key` of a JSON text cut short."""
-    decoder = json.JSONDecoder()
-    named = text.find(f'"{key}"')
-    end = text.find("[", named) + 1 if named >= 0 else 0
-    while end > 0:
-        start = text.find("{", end)
-        # Anything but a comma between two objects means the list is over.
-        if start < 0 or text[end:start].strip(" \t\r\n,"):
-            return
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            return
-        yield value
-
-
-def read_json(root: str, name: str) -> tuple[Item, str, str]:
-    """(object, '', '') of root/name, or ({}, the text that is readable, why it is damaged).
-
-    A file that does not exist is ({}, '', ''): a young store lacks most of its files.
-    """
-    if not os.path.lexists(os.path.join(root, name)):
-        return {}, "", ""
-    try:
-        raw = read_inside(root, "", name, MAX_JSON_BYTES)
-    except Damaged as why:
-        return {}, "", str(why)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return {}, raw[: error.start].decode("utf-8"), f"not UTF-8 at byte {error.start}"
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return {}, text, f"not valid JSON ({error})"
-    return (value, "", "") if isinstance(value, dict) else ({}, "", "not a JSON object")
-
-
-def read_rows(root: str, name: str, key: str) -> tuple[list[Row], list[Item]]:
-    """The rows of the list `key` in root/name, and what is damaged there."""
-    document, rest, why = read_json(root, name)
-    found = list(whole_objects(rest, key)) if why else document.get(key, [])
-    if isinstance(found, dict):  # the hooks of rlm-claude allow for {id: row}
-        found = list(found.values())
-    if not isinstance(found, list):
-        found, why = [], f"its {key!r} is not a list"
-    rows = [row for row in found if isinstance(row, dict)]
-    if len(rows) < len(found) and not why:
-        why = f"{len(found) - len(rows)} of its rows are not objects"
-    if why and rows:
-        why += f"; {len(rows)} rows could be read"
-    return rows, [damaged_item(name, why)] if why else []
-
-
-# -- chunk files: a header, then the text ----------------------------------------------------
-
-
-def normal_hash(text: str) -> str:
-    """The content_hash of rlm-claude: SHA-256 of the text in lower case, each white space one blank."""
-    import hashlib
-
-    return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8")).hexdigest()
-
-
-def split_old_chunk(whole: str) -> tuple[str, str]:
-    """(header, text) for headers without a hash: up to the second '---' line and one blank line."""
-    header, end, text = whole.partition("\n---\n")
-    if not end:
-        return "", whole
-    return header, text[1:] if text.startswith("\n") else text
-
-
-def split_chunk(whole: str) -> tuple[str, str]:
-    """(header, text) of a chunk file, the text exactly as it was saved; ('', whole) without header.
-
-    Summary and tags are written unescaped, so '---' or a whole header inside them can look like
-    the end of the header. The hash on the header's last line tells the true end from those.
-    """
-    if not whole.startswith("---\n"):
-        return "", whole
-    first: tuple[str, str] | None = None
-    at = whole.find(HEADER_END)
-    for _ in range(MAX_HEADER_ENDS):
-        if at < 0:
-            break
-        header, text = whole[:at], whole[at + len(HEADER_END) :]
-        if header[-64:] == normal_hash(text):
-            return header, text
-        first = first or (header, text)
-        at = whole.find(HEADER_END, at + 1)
-    # No hash fits: edited by hand, or cut. The first end is right unless a summary is odd as well.
-    return first or split_old_chunk(whole)
-
-
-def header_fields(header: str) -> dict[str, str]:
-    """The header's values by name. Only for chunks no index knows: the indexes are exact.
-
-    The last 'tags:' line is the header's own, since a summary before it may hold any line.
-    """
-    head, mark, tail = header.rpartition("\ntags:")
-    fields = {"summary": head.partition("\nsummary:")[2].strip()} if mark else {}
-    for line in (mark + tail or header).split("\n"):
-        name, _, value = line.partition(":")
-        if not fields.get(name):
-            fields[name] = value.strip()
-    return fields
-
-
-def row_of(rows: list[Row], fields: dict[str, str]) -> Row:
-    """The index row that describes this file, or {}: the newest whose hash is the header's.
-
-    A row without a hash, or any row when the header has none, is taken on its id alone.
-    """
-    found = fields.get("content_hash")
-    for row in reversed(rows):
-        listed = row.get("content_hash")
-        if not found or not listed or listed == found:
-            return row
-    return {}
-
-
-def decode_chunk(raw: bytes) -> tuple[dict[str, str], str]:
-    """(header fields, text) of a chunk file's bytes; raises Damaged when empty or not UTF-8."""
-    if not raw:  # killed between creating the file and writing it: even an empty text has a header
-        raise Damaged("an empty file")
-    try:
-        header, text = split_chunk(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise Damaged(f"not UTF-8 at byte {error.start}") from error
-    return header_fields(header), text
-
-
-def date_in_id(chunk_id: str) -> str:
-    """The day an id begins with ("2026-01-18_demo_001"), or ''."""
-    return chunk_id[:10] if valid_time(chunk_id[:10]) else ""
-
-
-def chunk_item(chunk_id: str, text: str, fields: dict[str, str], row: Row) -> Item:
-    """The item of one chunk: what its index row says, and what its header says for the rest."""
-
-    def known(name: str) -> str:
-        """The row's value, which is exact; else the header's; else ''."""
-        return clean_text(row.get(name)) or fields.get(name, "")
-
-    return {
-        "kind": "chunk",
-        "id": chunk_id,
-        "text": text,
-        "summary": known("summary"),
-        "tags": clean_tags(row.get("tags")) or clean_tags(fields.get("tags", "")),
-        "project": known("project"),
-        "ticket": known("ticket"),
-        "domain": known("domain"),
-        "type": known("chunk_type") or "session",  # rlm-claude's default; absent before 0.10
-        "created_at": known("created_at") or known("created") or date_in_id(chunk_id),
-        "uses": clean_count(row.get("access_count")),
-        "last_used": clean_text(row.get("last_accessed")),
-    }
-
-
-# -- the store -------------------------------------------------------------------------------
-
-
-def rows_by_id(rows: list[Row]) -> Rows:
-    """The rows in lists by their 'id'; rows without one are left out."""
-    grouped: Rows = {}
-    for row in rows:
-        if isinstance(row.get("id"), str):
-            grouped.setdefault(row["id"], []).append(row)
-    return grouped
-
-
-def read_copies(root: str, chunk_id: str) -> tuple[list[tuple[bool, bytes]], list[Item]]:
-    """[(in archive/, bytes)] of the files named after `chunk_id`, and those that are damaged."""
-    copies: list[tuple[bool, bytes]] = []
-    bad: list[Item] = []
-    for folder, suffix, archived in (("chunks", ".md", False), ("archive", ".md.gz", True)):
-        name = chunk_id + suffix
-        if not os.path.lexists(os.path.join(root, folder, name)):
-            continue
-        try:
-            raw = read_inside(root, folder, name, RLM_CLAUDE_CHUNK_BYTES)
-            copies.append((archived, gunzip(raw) if archived else raw))
-        except Damaged as why:
-            bad.append(damaged_item(f"{folder}/{name}", why))
-    return copies, bad
-
-
-def overwritten_items(chunk_id: str, rows: list[Row], found: set[str]) -> Iterator[Item]:
-    """A damaged item for each text its rows list that no file holds any more (0.10.0 races).
-
-    `found` are the hashes in the headers; '' among them (no hash, or a file that is damaged) could
-    be any row's, so nothing is said then. Texts edited by hand keep their header: not reported.
-    """
-    listed = {clean_text(row.get("content_hash")) for row in rows}
-    for other in sorted(listed - found - {""}) if found and "" not in found else []:
-        why = f"another text under this id (hash {other[:12]}) was overwritten and is lost"
-        yield damaged_item(f"chunks/{chunk_id}.md", why)
-
-
-def chunk_items(root: str, chunk_id: str, active: Rows, archive: Rows) -> list[Item]:
-    """What is stored under one id: a chunk; two when rlm-claude gave the id away again; damage."""
-    copies, items = read_copies(root, chunk_id)
-    if len(copies) > 1 and copies[1][1].startswith(copies[0][1]):
-        # Killed while archiving (two equal copies) or while restoring (the active copy may be cut
-        # short): one memory, whole in the archive. The main index says whether it had left.
-        copies = [(chunk_id not in active, copies[1][1])]
-    # Both indexes: after a crash the wrong one may know the chunk, and the hash tells rows apart.
-    rows = active.get(chunk_id, []) + archive.get(chunk_id, [])
-    found = {""} if items else set()
-    for archived, raw in copies:
-        try:
-            fields, text = decode_chunk(raw)
-        except Damaged as why:
-            folder, suffix = ("archive", ".md.gz") if archived else ("chunks", ".md")
-            items.append(damaged_item(f"{folder}/{chunk_id}{suffix}", why))
-            found.add("")
-            continue
-        item = chunk_item(chunk_id, text, fields, row_of(rows, fields))
-        items.append({**item, "archived": archived})
-        found.add(fields.get("content_hash", ""))
-    return [*items, *overwritten_items(chunk_id, rows, found)]
-
-
-def lost_items(ids: set[str], index: Rows, index_name: str) -> Iterator[Item]:
-    """A damaged item for each row whose chunk file does not exist."""
-    for chunk_id in sorted(set(index) - ids):
-        if is_plain_name(chunk_id):
-            yield damaged_item(index_name, f"lists {chunk_id!r}, but its file is missing")
-        else:
-            # rlm-claude joins project names into paths unchecked: "a/b" lands in a folder of its own.
-            yield damaged_item(index_name, f"lists {chunk_id!r}; no file name, so not followed")
-
-
-def insight_item(row: Row) -> Item:
-    """The item of one row of session_memory.json; raises Damaged when it holds no text."""
-    if not isinstance(row.get("content"), str):
-        raise Damaged(f"insight {clean_text(row.get('id')) or '?'} has no text")
-    return {
-        "kind": "insight",
-        "id": clean_text(row.get("id")),
-        "text": clean_text(row["content"]),
-        "category": clean_text(row.get("category")) or "general",
-        "importance": clean_text(row.get("importance")) or "medium",
-        "tags": clean_tags(row.get("tags")),
-        "created_at": clean_text(row.get("created_at")),
-        "uses": clean_count(row.get("access_count")),  # neither version counts the uses of insights
-        "last_used": clean_text(row.get("last_accessed")),
-    }
-
-
-def insight_items(root: str) -> list[Item]:
-    """The insights of session_memory.json, and what is damaged there."""
-    rows, items = read_rows(root, "session_memory.json", "insights")
-    for row in rows:
-        try:
-            items.append(insight_item(row))
-        except Damaged as why:
-            items.append(damaged_item("session_memory.json", why))
-    return items
-
-
-def order_of(item: Item) -> tuple[str, str]:
-    """Sorts items by date, then id; damage has no date and comes first."""
-    return item.get("created_at", ""), item.get("id") or item.get("path", "")
-
-
-def small_items(root: str, ids: set[str], active: Rows, archive: Rows) -> Iterator[Item]:
-    """The insights, and the index rows that no file answers to."""
-    yield from insight_items(root)
-    yield from lost_items(ids, active, "index.json")
-    yield from lost_items(ids, archive, "archive_index.json")
-
-
-def read_rlm_claude_store(path: str) -> Iterator[Item]:
-    """Every memory of the store, by created_at then id; damage first. Nothing is raised or written.
-
-    chunk    kind id text summary tags project ticket domain type created_at uses last_used archived
-    insight  kind id text category importance tags created_at uses last_used
-    damaged  kind path why
-
-    Dates are as stored: local time without offset, '' when unknown. Two chunks can share an id
-    (one archived): rlm-claude gives the id of an archived last chunk of the day away again.
-    """
-    rows, bad_index = read_rows(path, "index.json", "chunks")
-    old_rows, bad_old = read_rows(path, "archive_index.json", "archives")
-    names, bad_chunks = names_in(path, "chunks", ".md")
-    old_names, bad_archive = names_in(path, "archive", ".md.gz")
-    active, archive, ids = rows_by_id(rows), rows_by_id(old_rows), {*names, *old_names}
-    small = [*bad_index, *bad_old, *bad_chunks, *bad_archive]
-    small += small_items(path, ids, active, archive)
-    # Files are read twice rather than kept: 100,000 chunks are 480 MB, their dates are 10.
-    keys = [(order_of(item), n, "") for n, item in enumerate(small)]
-    for chunk_id in ids:
-        found = chunk_items(path, chunk_id, active, archive)
-        keys += [(order_of(item), n, chunk_id) for n, item in enumerate(found)]
-    for _, n, chunk_id in sorted(keys):
-        items = chunk_items(path, chunk_id, active, archive) if chunk_id else small
-        if n < len(items):  # the store may have changed between the two readings
-            yield items[n]
-
-
-def read_domains(path: str) -> list[str]:
-    """The names in domains.json, each once, in its order; [] when there is no readable file."""
-    groups = read_json(path, "domains.json")[0].get("domains")
-    names: list[str] = []
-    for group in groups.values() if isinstance(groups, dict) else []:
-        listed = group.get("list") if isinstance(group, dict) else None
-        names += clean_tags(listed) if isinstance(listed, list) else []
-    return list(dict.fromkeys(names))
-
-
-def starts_with_mark(path: str, folder: str, name: str, mark: bytes) -> bool:
-    """Whether the file's beginning holds `mark`; False for links, other kinds and missing files."""
-    try:
-        return mark in read_inside(path, folder, name, MAX_JSON_BYTES, MARK_BYTES)
-    except Damaged:
-        return False
-
-
-def is_rlm_claude_store(path: str) -> bool:
-    """Whether `path` is a store of rlm-claude (its "context" folder), damaged or not; never raises.
-
-    One of its three JSON files with the list that belongs in it is enough, or a chunk file with
-    its header, so that a store with a damaged index.json is still recognised.
-    """
-    marks = (
-        ("session_memory.json", b'"insights"'),
-        ("archive_index.json", b'"archives"'),
-        ("index.json", b'"chunks"'),
-    )
-    if not os.path.isdir(path):
-        return False
-    if any(starts_with_mark(path, "", name, mark) for name, mark in marks):
-        return True
-    chunks = names_in(path, "chunks", ".md")[0][:MARK_FILES]
-    return any(starts_with_mark(path, "chunks", name + ".md", b"---\nid: ") for name in chunks)
-
-
-# -- memories of other tools ------------------------------------------------------------------
-# Each source has a detector that raises nothing and a generator of items.
-
-MAX_SOURCE_BYTES = 512 * 1024 * 1024
-INSIGHT_MAX_CHARS = 4_000  # a longer statement becomes a chunk
-MEMORY_CATEGORIES = {"user": "preference", "feedback": "preference", "project": "fact", "reference": "fact"}
-# claude-mem's kinds of observations that are durable statements; the others tell what was done, and become chunks.
-OBSERVATION_CATEGORIES = {"decision": "decision", "discovery": "finding"}
+        with gzip.open(path) if is_packed else open(path, "rb") as file:
+            is_long = os.path.getsize(path) > max_bytes
+            data = b"" if is_long else file.read(max_bytes + 1) if is_packed else file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise Damaged(f"cannot be read ({getattr(error, 'strerror', '') or error})") from None
+    if is_long or len(data) > max_bytes:
+        raise Damaged(f"longer than {size_text(max_bytes)}")
+    return data
 
 
 def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
@@ -10463,25 +10031,33 @@ def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
         return b""
 
 
-def whole_text(path: str) -> str:
-    """The text of a file, bytes that are not UTF-8 replaced; OSError when it cannot be read or is too long."""
-    if os.path.getsize(path) > MAX_SOURCE_BYTES:
-        raise OSError(27, "longer than 512 MB")
-    with open(path, "rb") as file:
-        return clean_text(file.read().decode("utf-8-sig", "replace"))
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def file_time(path: str) -> str:
-    """When the file was last changed, as an ISO time; "" when nobody knows."""
+def text_of(data: bytes) -> str:
+    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1: that is what holds no UTF-8 but ASCII."""
+    if data.startswith(UTF16_MARKS):
+        return data.decode("utf-16", "replace")
+    text = data.decode("utf-8", "surrogateescape")
+    odd = set() if text.isascii() else {char for char in text if char > "\x7f"}
+    is_latin = odd and max(odd) < "\ue000" and min(odd) >= "\ud800"
+    windows = bytes(data).translate(None, b"\x81\x8d\x8f\x90\x9d") == data  # has quotes and € where Latin-1 has none
+    return data.decode("cp1252" if windows else "latin-1") if is_latin else text
+
+
+def json_in(path: str) -> Any:
+    """What a JSON file holds, without half characters. Damaged when that cannot be told."""
     try:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(path)))
-    except (OSError, OverflowError, ValueError):
-        return ""
+        text = text_of(source_bytes(path)).lstrip("\ufeff")
+        return without_halves(json.loads(text)) if "\\ud" in text.lower() else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"not valid JSON ({error})") from None
 
 
-def unreadable(path: str, error: OSError) -> Item:
-    """The damaged item for a file or folder that cannot be read."""
-    return damaged_item(path, f"cannot be read ({error.strerror or error})")
+def plain_files(folder: str, suffix: str) -> list[str]:
+    """The files in a folder whose names end so; links, and what begins with a dot, as drafts do, are left out."""
+    paths = [os.path.join(folder, name) for name in listing(folder) if name.endswith(suffix) and name[0] != "."]
+    return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
 
 
 def strings_in(value: object) -> list[str]:
@@ -10492,6 +10068,133 @@ def strings_in(value: object) -> list[str]:
         except (ValueError, RecursionError):
             return []
     return clean_tags(value) if isinstance(value, list) else []
+
+
+def count_in(row: Mapping[str, object], key: str) -> int:
+    """A number of uses; 0 for anything else."""
+    value = row.get(key)
+    return value if type(value) is int and value > 0 else 0
+
+
+def first_time(*values: object) -> str:
+    """The first of these that is a time, in ISO form or in milliseconds since 1970; "" when none is."""
+    for value in values:
+        try:
+            if isinstance(value, str) and len(value) >= 10:
+                epoch_of(value)
+                return value
+            if isinstance(value, (int, float)) and value > 0:
+                return stamp(value / 1000)
+        except (ValueError, OverflowError, OSError):
+            continue
+    return ""
+
+
+def file_time(path: str) -> str:
+    """When the file was last changed; "" when nobody knows."""
+    return first_time(1000 * tried(0.0, os.path.getmtime, path))
+
+
+def titled(pairs: Iterable[tuple[str, str | list[str]]]) -> str:
+    """The paragraphs and lists that are not empty, each below its title."""
+    texts = []
+    for title, value in pairs:
+        body = "\n".join(f"- {text}" for text in value) if isinstance(value, list) else value.strip()
+        if body:
+            texts.append(f"{title}:\n{body}" if title else body)
+    return "\n\n".join(texts)
+
+
+# -- rlm-claude: chunks/*.md, archive/*.md.gz, and rows about them in JSON files --------------
+
+RLM_CLAUDE_MARKS = {"session_memory.json": b'"insights"', "archive_index.json": b'"archives"',
+                    "index.json": b'"chunks"'}
+RLM_CLAUDE_CHUNK_BYTES = 16 << 20  # it refuses what is over 8 MB; more is a bomb or no chunk
+HEADER_END = '\nformat_version: "2.0"\n---\n\n'  # behind it is the text, byte for byte
+RLM_CLAUDE_FIELDS = ("summary", "project", "ticket", "domain", "created_at", "chunk_type", "last_accessed")
+
+
+def rlm_claude_names(folder: str, names: Collection[str]) -> set[str]:
+    """Which names in a folder are of a store of rlm-claude; also of one without an index, or with a damaged one."""
+    is_store = any(name in names and mark in file_start(os.path.join(folder, name)) and
+                   (name != "index.json" or "chunks" in names) for name, mark in RLM_CLAUDE_MARKS.items())
+    some = plain_files(os.path.join(folder, "chunks"), ".md")[:20] if "chunks" in names and not is_store else []
+    if is_store or any(file_start(path, 8).startswith(b"---\nid: ") for path in some):
+        return {*RLM_CLAUDE_MARKS, "chunks", "archive", "domains.json"} & set(names)
+    return set()
+
+
+def rlm_claude_rows(store: str, name: str, key: str) -> tuple[list[Row], list[Item]]:
+    """The rows of a list in one of its files, and what is damaged there. A young store lacks most of them."""
+    path = os.path.join(store, name)
+    try:
+        whole = json_in(path) if os.path.exists(path) else {}
+    except Damaged as why:
+        return [], [damaged_item(path, why)]
+    found = whole.get(key, []) if isinstance(whole, dict) else whole
+    listed = [*found.values()] if isinstance(found, dict) else found if isinstance(found, list) else [found]
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(whole, dict) else []
+    is_sound = len(rows) == len(listed) and isinstance(whole, dict)
+    return rows, [] if is_sound else [damaged_item(path, f"its {key!r} are not all objects")]
+
+
+def rlm_claude_chunk(path: str, rows: Mapping[str, Row]) -> Item:
+    """The item of a chunk's file: what its row says, and what its header says for the rest."""
+    chunk_id = clean_text(os.path.basename(path).partition(".md")[0])
+    try:
+        whole = text_of(source_bytes(path, RLM_CLAUDE_CHUNK_BYTES))
+    except Damaged as why:
+        return damaged_item(path, why)
+    end = HEADER_END if HEADER_END in whole else "\n---\n"  # of older versions, with one blank line behind it
+    header, found, text = whole.partition(end) if whole.startswith("---\n") else ("", "", whole)
+    header, text = (header, text) if found else ("", whole)
+    text = text[1:] if found == "\n---\n" and text.startswith("\n") else text
+    fields: dict[str, str] = {}
+    for line in header.split("\n"):
+        name, _, value = line.partition(":")
+        fields[name] = value.strip()  # the last one counts: a summary may hold any line
+    row = rows.get(chunk_id, {})
+    known = {key: clean_text(row.get(key)) or fields.get(key, "") for key in RLM_CLAUDE_FIELDS}
+    return {"kind": "chunk", "id": chunk_id, "text": text, "archived": path.endswith(".gz"),
+            **{key: known[key] for key in ("summary", "project", "ticket", "domain")},
+            "tags": clean_tags(row.get("tags")) or clean_tags(fields.get("tags", "")),
+            "type": known["chunk_type"] or "session",
+            "created_at": known["created_at"] or first_time(fields.get("created"), chunk_id[:10]),
+            "uses": count_in(row, "access_count"), "last_used": known["last_accessed"]}
+
+
+def rlm_claude_items(store: str) -> Iterator[Item]:
+    """Every memory of a store: chunks by id, archived ones, insights; what is damaged is named.
+
+    Dates are as stored: local time without offset. It may give an archived chunk's id to another one.
+    """
+    for folder, suffix, name, key in (("chunks", ".md", "index.json", "chunks"),
+                                      ("archive", ".md.gz", "archive_index.json", "archives")):
+        rows, damaged = rlm_claude_rows(store, name, key)
+        yield from damaged
+        by_id = {clean_text(row.get("id")): row for row in rows}
+        folder = os.path.join(store, folder)
+        for path in [] if os.path.islink(folder) else plain_files(folder, suffix):
+            yield rlm_claude_chunk(path, by_id)
+    rows, damaged = rlm_claude_rows(store, "session_memory.json", "insights")
+    yield from damaged
+    for row in rows:
+        yield {"kind": "insight", "id": string_in(row, "id"), "text": string_in(row, "content"),
+               "category": string_in(row, "category") or "general", "tags": clean_tags(row.get("tags")),
+               "importance": string_in(row, "importance") or "medium", "created_at": string_in(row, "created_at"),
+               "uses": count_in(row, "access_count"), "last_used": string_in(row, "last_accessed")}
+
+
+def import_domains(places: Places, store: str) -> None:
+    """Adds the domains that an rlm-claude store suggests to the settings."""
+    try:
+        groups = dict_in(dict_in({"": json_in(os.path.join(store, "domains.json"))}, ""), "domains").values()
+    except Damaged:
+        return
+    names = [plain(name) for group in groups if isinstance(group, dict) for name in strings_in(group.get("list"))]
+    known = setting(places, "domains") if names else []
+    if set(names) - {*known, ""}:
+        write_config(places, {**read_config(places), "domains": list(filter(None, dict.fromkeys([*known, *names])))})
 
 
 # -- the MCP memory server: memory.jsonl ------------------------------------------------------
@@ -10505,66 +10208,45 @@ def graph_row(line: bytes) -> Entry:
     return row if is_entity or is_relation else {}
 
 
-def is_mcp_memory(path: str) -> bool:
-    """Whether the file is a knowledge graph of the MCP memory server, one entity or relation a line."""
-    lines = file_start(path).splitlines()[:20]
-    return any(graph_row(line) for line in lines if line.startswith(b"{"))
-
-
-def observation_text(value: object) -> str:
-    """An observation, which some versions store with its time in an object."""
-    return clean_text(string_in(value, "content") if isinstance(value, dict) else value)
-
-
-def graph_items(row: Entry) -> Iterator[Item]:
-    """The insights of one entity or relation; none for {}."""
-    if not row:
-        return
+def graph_texts(row: Entry) -> tuple[list[str], list[str]]:
+    """What a row says, and its tags: an entity each of its observations, or its kind."""
     if row["type"] == "relation":
-        text = f"{row['from']} {string_in(row, 'relationType') or 'is related to'} {row['to']}"
-        yield {"kind": "insight", "text": text, "tags": ["relation", row["from"], row["to"]]}
-        return
-    name, kind = row["name"], string_in(row, "entityType")
-    observations = row.get("observations")
-    texts = [observation_text(o) for o in observations] if isinstance(observations, list) else []
-    for text in filter(None, texts):
-        yield {"kind": "insight", "text": f"{name}: {text}", "tags": [tag for tag in (kind, name) if tag]}
-    if not any(texts):
-        yield {"kind": "insight", "text": f"{name}: {kind or 'entity'}", "tags": [tag for tag in (kind, name) if tag]}
+        return [f"{row['from']} {string_in(row, 'relationType') or 'is related to'} {row['to']}"], \
+            ["relation", row["from"], row["to"]]
+    name, kind, observations = row["name"], string_in(row, "entityType"), row.get("observations")
+    texts = [string_in(each, "content") if isinstance(each, dict) else each  # some versions store a time with them
+             for each in observations or [] if each] if isinstance(observations, list) else []
+    told = [text for text in texts if isinstance(text, str) and text] or [kind or "entity"]
+    return [f"{name}: {text}" for text in told], [tag for tag in (kind, name) if tag]
 
 
-def mcp_memory_items(path: str) -> Iterator[Item]:
+def graph_items(path: str) -> Iterator[Item]:
     """An insight for each observation and each relation, and what is damaged."""
-    common = {"category": "fact", "created_at": file_time(path)}
+    at = file_time(path)
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 row = graph_row(line)
-                yield from ({**item, **common, "path": f"{path}:{number}"} for item in graph_items(row))
-                if line.strip() and not row and parsed_line(line) is None:
+                texts, tags = graph_texts(row) if row else ([], [])
+                for text in texts:
+                    yield {"kind": "insight", "text": text, "tags": tags, "category": "fact", "created_at": at,
+                           "path": f"{path}:{number}"}
+                if line.strip() and parsed_line(line) is None:
                     yield damaged_item(f"{path}:{number}", "no JSON object")
     except OSError as error:
-        yield unreadable(path, error)
+        yield damaged_item(path, f"cannot be read ({error.strerror or error})")
 
 
-# -- memrl and tempera: episodes/ -------------------------------------------------------------
+# -- memrl and tempera: YYYY-MM-DD/session-ID.json, .md, .diff ---------------------------------
 
 
-def is_day(name: str) -> bool:
-    """Whether a folder is called like a date."""
-    return len(name) == 10 and name[4] == name[7] == "-" and name.replace("-", "").isdigit()
-
-
-def episodes_folder(path: str) -> str:
-    """The folder with one folder for each day, which is this one or its "episodes"; "" when it is neither."""
-    for folder in (os.path.join(path, "episodes"), path):
-        try:
-            days = [name for name in os.listdir(folder) if is_day(name)]
-            if any(name.startswith("session-") for day in days for name in os.listdir(os.path.join(folder, day))):
-                return folder
-        except OSError:
-            continue
-    return ""
+def episode_names(folder: str, names: Collection[str]) -> set[str]:
+    """Which names in the folder of a day are of episodes."""
+    day = os.path.basename(folder)
+    if not (len(day) == 10 and day[4] == day[7] == "-" and day.replace("-", "").isdigit()):
+        return set()
+    mine = {name for name in names if name.startswith("session-") and name.endswith((".json", ".md"))}
+    return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
 def episode_errors(context: Mapping[str, Any]) -> list[str]:
@@ -10578,78 +10260,50 @@ def episode_errors(context: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def episode_text(row: Entry, intent: Mapping[str, Any], context: Mapping[str, Any], status: str) -> str:
-    """An episode as text: the task, how it came out, files and errors."""
-    task = string_in(intent, "extracted_intent") or string_in(intent, "raw_prompt")
-    raw = string_in(intent, "raw_prompt")
-    lists = (("Files changed", strings_in(context.get("files_modified"))),
-             ("Files read", strings_in(context.get("files_read"))),
-             ("Tools", strings_in(context.get("tools_invoked"))), ("Errors", episode_errors(context)))
-    kind = string_in(intent, "task_type") or "task"
-    lines = [f"# {one_line(task, 300)}", "", f"{kind}, {status or 'outcome unknown'}, {string_in(row, 'project')}"]
-    lines += ["", raw] if raw and raw != one_line(task, 300) else []
-    for title, names in lists:
-        lines += ["", f"{title}:", *(f"- {name}" for name in names)] if names else []
-    return clean_text("\n".join(lines))
-
-
 def episode_item(row: Entry, path: str) -> Item:
     """The item of an episode's JSON; "episode" holds what a chunk has no field for."""
-    intent, context = dict_in(row, "intent"), dict_in(row, "context")
-    status, utility = string_in(dict_in(row, "outcome"), "status"), dict_in(row, "utility")
-    if not (string_in(intent, "raw_prompt") or string_in(intent, "extracted_intent")):
+    intent, context, utility = dict_in(row, "intent"), dict_in(row, "context"), dict_in(row, "utility")
+    raw, kind, status = string_in(intent, "raw_prompt"), string_in(intent, "task_type"), \
+        string_in(dict_in(row, "outcome"), "status")
+    task, changed, errors = string_in(intent, "extracted_intent") or raw, \
+        strings_in(context.get("files_modified")), episode_errors(context)
+    if not task:
         return damaged_item(path, "an episode without a prompt")
-    kind = string_in(intent, "task_type")
-    tags = ["episode", kind, status, *strings_in(intent.get("domain"))]
-    times = [string_in(r, "timestamp") for r in row.get("retrieval_history") or [] if isinstance(r, dict)] \
-        if isinstance(row.get("retrieval_history"), list) else []
-    return {"kind": "chunk", "type": "session", "text": episode_text(row, intent, context, status),
-            "summary": one_line(string_in(intent, "extracted_intent") or string_in(intent, "raw_prompt"), 200),
-            "tags": [tag for tag in tags if tag], "project": string_in(row, "project"), "path": path,
-            "created_at": valid_time(string_in(row, "timestamp_start")),
-            "uses": clean_count(utility.get("retrieval_count")),
-            "last_used": valid_time(max(times, default="")), "session": string_in(row, "session_id"),
-            "files": strings_in(context.get("files_modified")), "errors": episode_errors(context),
+    history = row.get("retrieval_history")
+    times = [string_in(each, "timestamp") for each in history or [] if isinstance(each, dict)] \
+        if isinstance(history, list) else []
+    about = f"{kind or 'task'}, {status or 'outcome unknown'}, {string_in(row, 'project')}"
+    text = titled((("", f"# {one_line(task, 300)}\n\n{about}"), ("", raw if raw != one_line(task, 300) else ""),
+                   ("Files changed", changed), ("Files read", strings_in(context.get("files_read"))),
+                   ("Tools", strings_in(context.get("tools_invoked"))), ("Errors", errors)))
+    return {"kind": "chunk", "type": "session", "text": text, "summary": one_line(task, 200), "path": path,
+            "tags": [tag for tag in ("episode", kind, status, *strings_in(intent.get("domain"))) if tag],
+            "project": string_in(row, "project"), "created_at": first_time(row.get("timestamp_start")),
+            "uses": count_in(utility, "retrieval_count"), "last_used": first_time(max(times, default="")),
+            "session": string_in(row, "session_id"), "files": changed, "errors": errors,
             "episode": {"id": string_in(row, "id"), "task_type": kind, "outcome": status, "utility": utility,
                         "until": string_in(row, "timestamp_end"), "related": row.get("related_episodes") or []}}
 
 
-def episode_file_items(folder: str, names: Collection[str], stem: str) -> Iterator[Item]:
-    """The item of one episode: of its JSON, or of its Markdown when that is all there is."""
-    path = os.path.join(folder, stem + (".json" if stem + ".json" in names else ".md"))
-    try:
-        text = whole_text(path)
-    except OSError as error:
-        yield unreadable(path, error)
-        return
-    if path.endswith(".md"):
-        yield {"kind": "chunk", "type": "session", "text": text, "tags": ["episode"], "created_at": file_time(path),
-               "path": path, "summary": one_line(text.lstrip("# ").partition("\n")[0], 200)}
-        return
-    row = parsed_line(text.encode("utf-8"))
-    yield damaged_item(path, "not a JSON object") if row is None else episode_item(row, path)
+def episode_items(folder: str) -> Iterator[Item]:
+    """A chunk for each episode of a day: of its JSON, or of its Markdown when that is all there is."""
+    paths = [*plain_files(folder, ".json"), *plain_files(folder, ".md")]
+    for path in sorted(path for path in paths if os.path.basename(path).startswith("session-")):
+        try:
+            if path.endswith(".json"):
+                row = json_in(path)
+                yield episode_item(row, path) if isinstance(row, dict) else damaged_item(path, "no JSON object")
+            elif path[:-3] + ".json" not in paths:
+                text = text_of(source_bytes(path))
+                yield {"kind": "chunk", "type": "session", "text": text, "tags": ["episode"], "path": path,
+                       "created_at": file_time(path), "summary": one_line(text.lstrip("# ").partition("\n")[0], 200)}
+        except Damaged as why:
+            yield damaged_item(path, why)
 
 
-def episode_items(path: str) -> Iterator[Item]:
-    """A chunk for each episode, oldest day first, and what is damaged."""
-    root = episodes_folder(path)
-    try:
-        for day in sorted(name for name in os.listdir(root) if is_day(name)):
-            names = {name for name in os.listdir(os.path.join(root, day)) if name.startswith("session-")}
-            for stem in sorted({name.rpartition(".")[0] for name in names if name.endswith((".json", ".md"))}):
-                yield from episode_file_items(os.path.join(root, day), names, stem)
-    except OSError as error:
-        yield unreadable(root or path, error)
+# -- Claude Code's own memory: memory/*.md -----------------------------------------------------
 
-
-# -- Claude Code's own memory folders ---------------------------------------------------------
-
-
-def unquoted(value: str) -> str:
-    """A value of front matter without the quotes around it."""
-    value = value.strip()
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1].replace('\\"', '"') if is_quoted else value
+MEMORY_CATEGORIES = {"user": "preference", "feedback": "preference"}  # the others are facts
 
 
 def front_matter(text: str) -> tuple[dict[str, str], str]:
@@ -10662,47 +10316,22 @@ def front_matter(text: str) -> tuple[dict[str, str], str]:
     parent = ""
     for line in head.split("\n"):
         name, colon, value = line.partition(":")
-        if colon and name.strip() and not name.lstrip().startswith("#"):
+        name, value = name.strip(), value.strip()
+        if colon and name and not name.startswith("#"):
             is_nested = line[:1] in (" ", "\t") and parent
-            parent = parent if is_nested else name.strip()
-            fields[f"{parent}.{name.strip()}" if is_nested else parent] = unquoted(value)
+            parent = parent if is_nested else name
+            is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            fields[f"{parent}.{name}" if is_nested else name] = \
+                value[1:-1].replace('\\"', '"') if is_quoted else value
     return fields, body.partition("\n")[2].strip("\n")
 
 
-def markdown_names(folder: str) -> list[str]:
-    """The Markdown files in a folder, links left out; [] when it is no folder."""
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".md") and not name.startswith("."))
-    except OSError:
-        return []
-    return [n for n in names if os.path.isfile(os.path.join(folder, n)) and not os.path.islink(os.path.join(folder, n))]
-
-
-def is_memory_folder(folder: str) -> bool:
-    """Whether a folder holds an index MEMORY.md, or a file whose front matter is a memory's."""
-    names = markdown_names(folder)
-    if "MEMORY.md" in names:
-        return True
-    heads = (front_matter(file_start(os.path.join(folder, n)).decode("utf-8", "replace"))[0] for n in names[:20])
-    return any("description" in head and ("metadata.type" in head or "type" in head) for head in heads)
-
-
-def memory_folders(path: str) -> list[str]:
-    """The memory folders at a path: itself, path/memory, or path/*/memory (~/.claude/projects)."""
-    path = os.path.abspath(path)
-    try:
-        below = [os.path.join(path, name, "memory") for name in sorted(os.listdir(path))]
-    except OSError:
-        return []
-    own = [path] if os.path.basename(path) == "memory" else [os.path.join(path, "memory")]
-    return [folder for folder in [*own, *below] if os.path.isdir(folder) and is_memory_folder(folder)]
-
-
-def is_only_index(text: str, names: Collection[str]) -> bool:
-    """Whether MEMORY.md says nothing but which files there are."""
-    lines = (line.strip() for line in text.split("\n"))
-    said = [line for line in lines if line and not line.startswith("#") and not any(name in line for name in names)]
-    return not said
+def memory_names(folder: str, names: Collection[str]) -> set[str]:
+    """Which names in a folder "memory" are of Claude's: it has an index MEMORY.md, or its front matter."""
+    mine = {name for name in names if name.endswith(".md")} if os.path.basename(folder) == "memory" else set()
+    heads = (front_matter(text_of(file_start(os.path.join(folder, name))))[0] for name in sorted(mine)[:20])
+    return mine if "MEMORY.md" in mine or any(
+        "description" in head and ("metadata.type" in head or "type" in head) for head in heads) else set()
 
 
 def memory_item(path: str, text: str) -> Item:
@@ -10718,23 +10347,47 @@ def memory_item(path: str, text: str) -> Item:
     return {**common, "kind": "insight", "category": MEMORY_CATEGORIES.get(kind, "fact")}
 
 
-def auto_memory_items(path: str, project_of: Callable[[str], str] = unchanged) -> Iterator[Item]:
-    """The memories in the folders at a path; *project_of* names the project of a folder in ~/.claude/projects."""
-    for folder in memory_folders(path):
-        names = markdown_names(folder)
-        project = project_of(os.path.basename(os.path.dirname(folder)))
-        for name in names:
-            full = os.path.join(folder, name)
-            try:
-                text = whole_text(full)
-            except OSError as error:
-                yield unreadable(full, error)
-                continue
-            if text.strip() and not (name == "MEMORY.md" and is_only_index(text, set(names) - {name})):
-                yield {**memory_item(full, text), "project": project}
+def memory_items(folder: str) -> Iterator[Item]:
+    """The memories in a folder, but for an index that says nothing except which files there are."""
+    project, paths = project_of_slug(Places(), os.path.basename(os.path.dirname(folder))), plain_files(folder, ".md")
+    names = {os.path.basename(path) for path in paths} - {"MEMORY.md"}
+    for path in paths:
+        try:
+            text = clean_text(text_of(source_bytes(path)).lstrip("\ufeff"))
+        except Damaged as why:
+            yield damaged_item(path, why)
+            continue
+        lines = [line for line in map(str.strip, text.split("\n")) if line and not line.startswith("#")]
+        says_more = not path.endswith("/MEMORY.md") or any(all(name not in line for name in names) for line in lines)
+        if text.strip() and says_more:
+            yield {**memory_item(path, text), "project": project.name, "identity": project.identity}
+
+
+def project_of_slug(places: Places, name: str) -> Project:
+    """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
+    for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
+        cwd = first_cwd(file_start(path))
+        if cwd:
+            return project_at(places, cwd)
+    return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
 
 
 # -- claude-mem: an SQLite file ---------------------------------------------------------------
+# A table's columns in the order of its text, with their titles. Two kinds of observations are statements that last.
+
+CLAUDE_MEM_TEXTS: dict[str, dict[str, str]] = {
+    "directives": {"content": ""},
+    "observations": {"title": "", "subtitle": "", "narrative": "", "text": "", "facts": "Facts",
+                     "files_modified": "Files changed", "files_read": "Files read"},
+    "session_summaries": {"request": "Request", "investigated": "Investigated", "learned": "Learned",
+                          "completed": "Completed", "next_steps": "Next steps", "notes": "Notes",
+                          "files_edited": "Files changed", "files_read": "Files read"},
+    "user_prompts": {"prompt_text": ""}}
+CLAUDE_MEM_LISTS = ("facts", "files_modified", "files_edited", "files_read")
+CLAUDE_MEM_TAGS = {"directives": "directive", "session_summaries": "summary", "user_prompts": "prompt"}
+OBSERVATION_CATEGORIES = {"decision": "decision", "discovery": "finding"}
+# The client's session, then claude-mem's own; each was renamed once.
+SESSION_COLUMNS = ("content_session_id", "claude_session_id", "memory_session_id", "sdk_session_id", "session_id")
 
 
 def open_database(path: str) -> Any:
@@ -10752,13 +10405,11 @@ def open_database(path: str) -> Any:
 
 
 def table_names(connection: Any) -> set[str]:
-    """The tables of a database."""
     return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-def is_claude_mem(path: str) -> bool:
-    """Whether the file is claude-mem's database."""
-    if not file_start(path, 16).startswith(b"SQLite format 3\0"):
+def is_claude_mem(path: str, head: bytes) -> bool:
+    if not head.startswith(b"SQLite format 3\0"):
         return False
     import sqlite3
     from contextlib import closing
@@ -10770,144 +10421,71 @@ def is_claude_mem(path: str) -> bool:
         return False
 
 
-def row_time(row: Entry) -> str:
-    """When a row was made: its ISO time, or its time in milliseconds since 1970."""
-    at, epoch_ms = string_in(row, "created_at"), row.get("created_at_epoch")
-    if len(at) >= 19 and valid_time(at):
-        return at
-    try:
-        seconds = epoch_ms / 1000 if isinstance(epoch_ms, (int, float)) else 0.0
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds > 0 else ""
-    except (OverflowError, ValueError, OSError):
-        return ""
-
-
-# The client's session, then claude-mem's own; each was renamed once.
-SESSION_COLUMNS = ("content_session_id", "claude_session_id", "memory_session_id", "sdk_session_id", "session_id")
-
-
-def titled(pairs: Iterable[tuple[str, str | list[str]]]) -> str:
-    """The paragraphs and lists that are not empty, each below its title."""
-    texts = []
-    for title, value in pairs:
-        body = "\n".join(f"- {text}" for text in value) if isinstance(value, list) else value.strip()
-        if body:
-            texts.append(f"{title}:\n{body}" if title else body)
-    return "\n\n".join(texts)
-
-
-def row_item(row: Entry) -> Item:
-    """The fields that all rows of claude-mem share; the session is Claude's where the row knows it."""
-    sessions = (string_in(row, key) for key in SESSION_COLUMNS)
-    return {"project": string_in(row, "project"), "created_at": row_time(row),
-            "session": next(filter(None, sessions), "")}
-
-
-def observation_item(row: Entry) -> Item:
-    """The item of an observation: an insight for decisions and discoveries, a chunk for work that was done."""
-    kind, title = string_in(row, "type"), string_in(row, "title")
-    changed = strings_in(row.get("files_modified"))
-    text = titled((("", title), ("", string_in(row, "subtitle")), ("", string_in(row, "narrative")),
-                   ("", string_in(row, "text")), ("Facts", strings_in(row.get("facts"))), ("Files changed", changed),
-                   ("Files read", strings_in(row.get("files_read")))))
-    item = {**row_item(row), "text": text, "files": changed,
-            "tags": ["claude-mem", *filter(None, [kind]), *strings_in(row.get("concepts"))]}
-    if kind in OBSERVATION_CATEGORIES and len(text) <= INSIGHT_MAX_CHARS:
-        return {**item, "kind": "insight", "category": OBSERVATION_CATEGORIES[kind]}
-    return {**item, "kind": "chunk", "type": "session", "summary": one_line(title or text, 200)}
-
-
-def session_summary_item(row: Entry) -> Item:
-    """The item of a session's summary."""
-    names = ("request", "investigated", "learned", "completed", "next_steps", "notes")
-    files = strings_in(row.get("files_edited"))
-    text = titled([*((name.replace("_", " ").capitalize(), string_in(row, name)) for name in names),
-                   ("Files changed", files), ("Files read", strings_in(row.get("files_read")))])
-    return {**row_item(row), "kind": "chunk", "type": "snapshot", "text": text, "files": files,
-            "summary": one_line(string_in(row, "request") or text, 200), "tags": ["claude-mem", "summary"]}
-
-
-def prompt_item(row: Entry) -> Item:
-    """The item of one of the user's prompts, the only verbatim text that claude-mem keeps."""
-    text = string_in(row, "prompt_text")
-    return {**row_item(row), "kind": "chunk", "type": "session", "text": text, "summary": one_line(text, 200),
-            "tags": ["claude-mem", "prompt"]}
-
-
-def directive_item(row: Entry) -> Item:
-    """The item of a rule that the user gave for every session."""
-    return {**row_item(row), "kind": "insight", "category": "preference", "importance": "high",
-            "text": string_in(row, "content"), "tags": ["claude-mem", "directive"]}
-
-
-CLAUDE_MEM_TABLES: dict[str, Callable[[Entry], Item]] = {
-    "directives": directive_item, "observations": observation_item, "session_summaries": session_summary_item,
-    "user_prompts": prompt_item}
-
-
-def session_rows(connection: Any, tables: Collection[str]) -> dict[str, Item]:
-    """What is known of each session, by all of its names: rows name claude-mem's, which says nothing to Claude."""
-    sessions: dict[str, Item] = {}
-    for row in map(dict, connection.execute("SELECT * FROM sdk_sessions") if "sdk_sessions" in tables else ()):
-        sessions.update((string_in(row, key), row_item(row)) for key in SESSION_COLUMNS if string_in(row, key))
-    return sessions
-
-
-def claude_mem_rows(connection: Any, table: str, sessions: Mapping[str, Item]) -> Iterator[Item]:
-    """The items of one table, in the order of its rows; texts without half characters."""
-    for found in connection.execute(f"SELECT * FROM {table} ORDER BY rowid"):
-        row = {key: clean_text(value) if isinstance(value, str) else value for key, value in dict(found).items()}
-        item = CLAUDE_MEM_TABLES[table](row)
-        session = sessions.get(item["session"], item)
-        item["session"], item["project"] = session["session"], item["project"] or session["project"]
-        if item["text"].strip():
-            yield item
+def claude_mem_item(table: str, row: Entry, sessions: Mapping[str, tuple[str, str]]) -> Item:
+    """The item of a row; *sessions* tells Claude's name and the project of each by any of its names."""
+    columns = CLAUDE_MEM_TEXTS[table]
+    text = titled((title, strings_in(row.get(key)) if key in CLAUDE_MEM_LISTS else string_in(row, key))
+                  for key, title in columns.items())
+    kind, title = string_in(row, "type"), string_in(row, next(iter(columns)))
+    named = next(filter(None, (string_in(row, key) for key in SESSION_COLUMNS)), "")
+    session, project = sessions.get(named, (named, ""))
+    item: Item = {"text": text, "project": string_in(row, "project") or project, "session": session,
+                  "created_at": first_time(row.get("created_at"), row.get("created_at_epoch")),
+                  "files": strings_in(row.get("files_modified") or row.get("files_edited")),
+                  "tags": [tag for tag in ("claude-mem", CLAUDE_MEM_TAGS.get(table, kind)) if tag]}
+    if table == "directives":
+        return {**item, "kind": "insight", "category": "preference", "importance": "high"}
+    if table == "observations":
+        item["tags"] += strings_in(row.get("concepts"))
+        if kind in OBSERVATION_CATEGORIES and len(text) <= INSIGHT_MAX_CHARS:
+            return {**item, "kind": "insight", "category": OBSERVATION_CATEGORIES[kind]}
+    return {**item, "kind": "chunk", "type": "snapshot" if table == "session_summaries" else "session",
+            "summary": one_line(title or text, 200)}
 
 
 def claude_mem_items(path: str) -> Iterator[Item]:
-    """The memories in claude-mem's database, table by table, and what is damaged; the file is not written to."""
+    """The memories in the database, table by table, and what is damaged; the file is not written to."""
     import sqlite3
     from contextlib import closing
 
+    sessions: dict[str, tuple[str, str]] = {}
+    table = "sdk_sessions"
     try:
         with closing(open_database(path)) as connection:
             tables = table_names(connection)
-            sessions = session_rows(connection, tables)
-            for table in CLAUDE_MEM_TABLES:
+            for row in map(dict, connection.execute(f"SELECT * FROM {table}") if table in tables else ()):
+                names = [string_in(row, key) for key in SESSION_COLUMNS if string_in(row, key)]
+                sessions.update((name, (names[0], string_in(row, "project"))) for name in names)
+            for table in CLAUDE_MEM_TEXTS:
                 try:
-                    for item in claude_mem_rows(connection, table, sessions) if table in tables else ():
-                        yield {**item, "path": f"{path}:{table}"}
+                    for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid") if table in tables else ():
+                        item = claude_mem_item(table, dict(row), sessions)
+                        if item["text"].strip():
+                            yield {**item, "path": f"{path}:{table}"}
                 except sqlite3.Error as error:
                     yield damaged_item(f"{path}:{table}", f"cannot be read from here on ({error})")
     except sqlite3.Error as error:
         yield damaged_item(path, f"cannot be read ({error})")
 
 
-# -- files and folders -----------------------------------------------------------------------
+# -- JSON and texts --------------------------------------------------------------------------
 
 
-def text_parts(text: str) -> list[str]:
-    """The text in parts that fit a chunk, cut behind newlines where there are any; together they are the text."""
-    parts, start = [], 0
-    while len(text) - start > PART_CHARS:
-        cut = text.rfind("\n", start + PART_CHARS // 2, start + PART_CHARS) + 1 or start + PART_CHARS
-        parts.append(text[start:cut])
-        start = cut
-    return [*parts, text[start:]]
+def item_of_row(row: object) -> Item:
+    """The item that a JSON object describes: {"text": …} with optional fields, or a line of `rlm export`."""
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        return {"kind": "damaged", "why": 'no "text"; a line must be one object, {"text": "…"}'}
+    item = {key: row[key] for key in ITEM_FIELDS if key in row}
+    item["kind"] = "insight" if "insight" in (row.get("k"), row.get("kind")) or "category" in row else "chunk"
+    item.setdefault("created_at", row.get("at", ""))
+    return item
 
 
 def item_of_line(line: bytes) -> Item:
-    """The item that a line of JSON describes: {"text": …} with optional fields, or a line of `rlm export`."""
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        return item_of_row(json.loads(line.decode("utf-8-sig")))
     except (ValueError, RecursionError):
         return {"kind": "damaged", "why": 'not JSON; a line must be one object, {"text": "…"}'}
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        return {"kind": "damaged", "why": 'no "text"; a line must be one object, {"text": "…"}'}
-    item = {key: value[key] for key in ITEM_FIELDS if key in value}
-    item["kind"] = "insight" if "insight" in (value.get("k"), value.get("kind")) or "category" in value else "chunk"
-    item.setdefault("created_at", value.get("at", ""))
-    return item
 
 
 def jsonl_items(path: str) -> Iterator[Item]:
@@ -10929,108 +10507,205 @@ def jsonl_items(path: str) -> Iterator[Item]:
             file.close()
 
 
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-def is_binary(path: str) -> bool:
-    """Whether it is no text, by its first bytes: before all of a disk image is read."""
-    start = file_start(path, 8192)
-    return b"\0" in start and not start.startswith(UTF16_MARKS)
-
-
-def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1: that is what holds no UTF-8 but ASCII."""
-    if data.startswith(UTF16_MARKS):
-        return data.decode("utf-16", "replace")
-    text = data.decode("utf-8", "surrogateescape")
-    odd = set() if text.isascii() else {char for char in text if char > "\x7f"}
-    return data.decode("latin-1") if odd and max(odd) < "\ue000" and min(odd) >= "\ud800" else text
-
-
-def file_items(path: str, name: str) -> Iterator[Item]:
-    """The items of a text file, one unless it is very long."""
-    if is_binary(path):
-        yield {"kind": "damaged", "path": path, "why": "binary"}
-        return
+def json_rows(path: str) -> list[Any]:
+    """The objects with a "text" that a JSON file is a list of; [] when it is anything else."""
     try:
-        if os.path.getsize(path) > MAX_SOURCE_BYTES:
-            raise Damaged("longer than 512 MB")
-        data, made_at = read_file(path), os.path.getmtime(path)
-    except (OSError, Damaged) as error:
-        yield {"kind": "damaged", "path": path, "why": getattr(error, "strerror", "") or str(error)}
+        rows = json_in(path)
+    except Damaged:
+        return []
+    return rows if isinstance(rows, list) and all(isinstance(each, dict) and string_in(each, "text") for each in rows) \
+        else []
+
+
+def text_parts(text: str) -> list[str]:
+    """The text in parts that fit a chunk, cut behind newlines where there are any; together they are the text."""
+    parts, start = [], 0
+    while len(text) - start > PART_CHARS:
+        cut = text.rfind("\n", start + PART_CHARS // 2, start + PART_CHARS) + 1 or start + PART_CHARS
+        parts.append(text[start:cut])
+        start = cut
+    return [*parts, text[start:]]
+
+
+def text_items(path: str, name: str) -> Iterator[Item]:
+    """The items of a text file, one unless it is very long."""
+    try:
+        parts = [part for part in text_parts(text_of(source_bytes(path))) if part.strip()]
+    except Damaged as why:
+        yield damaged_item(path, why)
         return
-    parts = [part for part in text_parts(text_of(data)) if part.strip()]
+    made_at = tried(0.0, os.path.getmtime, path)
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
         yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
                "path": path}
 
 
-MADE_FOLDERS = ("node_modules", "__pycache__", "venv")  # what tools put there is nobody's text
-NOTE_SUFFIXES = (".md", ".txt", ".rst", ".org")
+# -- what lies where -------------------------------------------------------------------------
+
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+
+def is_transcript(path: str, head: bytes) -> bool:
+    """Whether a file is a conversation of Claude Code's."""
+    return path.endswith(".jsonl") and (b'"sessionId":' in head and b'"type":' in head or
+                                        path.startswith(Client().projects + os.sep)
+                                        and not path.endswith("/journal.jsonl"))
 
 
-def folder_items(path: str, taken: Collection[str] = ()) -> Iterator[Item]:
-    """The items of all text files below the folder, in order of their names; hidden ones and links are left out.
+def is_lines(path: str, head: bytes) -> bool:
+    """Whether a file holds one object with a text on each line; a packed one is taken for it by its name."""
+    first = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0]
+    is_whole = len(first) < len(head) or len(head) < MARK_BYTES
+    return path.endswith(".jsonl.gz") or path.endswith(JSON_SUFFIXES) and (
+        item_of_line(first)["kind"] != "damaged" if is_whole else first.startswith(b"{") and b'"text"' in first)
 
-    Of a folder in which those that are *taken* belong to another tool only notes, as it has files of its own.
+
+# By name: how a file is recognised from its path and first bytes, the first that fits, and its items.
+FILE_SOURCES: dict[str, tuple[Callable[[str, bytes], bool], Callable[[str], Iterator[Item]]]] = {
+    "claude-mem": (is_claude_mem, claude_mem_items),
+    "transcript": (is_transcript, lambda path: iter(())),  # these are saved otherwise, see import_transcripts
+    "MCP memory": (lambda path, head: any(graph_row(line) for line in head.splitlines()[:20] if line[:1] == b"{"),
+                   graph_items),
+    "JSON lines": (is_lines, jsonl_items),
+    "JSON list": (lambda path, head: path.endswith(".json") and b'"text"' in head and json_rows(path) != [],
+                  lambda path: ({**item_of_row(row), "path": f"{path}:{n}"}
+                                for n, row in enumerate(json_rows(path), 1))),
+}
+# By name: which of the names in a folder are of such a store, and the items of the store.
+FOLDER_SOURCES: dict[str, tuple[Callable[[str, Collection[str]], set[str]], Callable[[str], Iterator[Item]]]] = {
+    "rlm-claude": (rlm_claude_names, rlm_claude_items),
+    "memrl": (episode_names, episode_items),
+    "Claude's own memory": (memory_names, memory_items),
+}
+MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody's text
+WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
+
+
+def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
+    """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
+    rules = []
+    for line in text_of(file_start(os.path.join(folder, ".gitignore"))).splitlines():
+        glob = line.rstrip().lstrip("!")
+        if not glob or glob[0] == "#":
+            continue
+        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
+        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
+            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
+            for token in tokens if token)
+        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+        try:
+            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
+            rules.append((re.compile(whole), line[0] != "!"))
+        except re.error:
+            continue
+    return rules
+
+
+def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
+    """Why a file or folder below what was named is not read; "" when it is."""
+    name, is_folder = os.path.basename(path), os.path.isdir(path)
+    if name.startswith("."):
+        return "hidden"
+    if os.path.islink(path):
+        return "links"
+    if not is_folder and not os.path.isfile(path):
+        return "no files"
+    if is_folder and (name in MADE_FOLDERS or os.path.exists(os.path.join(path, "pyvenv.cfg"))):
+        return name if name in MADE_FOLDERS else "virtual environments"
+    if path == own_folder:
+        return "rlm's own"
+    ignores = (leaves_out for pattern, leaves_out in reversed(rules) if pattern.fullmatch(path + "/" * is_folder))
+    return ".gitignore" if next(ignores, False) else ""
+
+
+def file_source(path: str, is_named: bool) -> str:
+    """The name of the source that a file is: one of FILE_SOURCES, "text", or "binary"."""
+    head = file_start(path, MARK_BYTES if ".json" in path or path.endswith(".ndjson") else 8192)
+    for name, (is_it, _) in FILE_SOURCES.items():
+        if is_it(path, head) or (name == "JSON lines" and is_named and path.endswith(JSON_SUFFIXES[:2])):
+            return name
+    is_text = b"\0" not in head or head.startswith(UTF16_MARKS)
+    return "text" if is_text and not path.endswith((".gz", ".pdf")) else "binary"
+
+
+def things_at(path: str) -> Iterator[tuple[str, str]]:
+    """What there is to import at a path, in the order of names: its source and its own path.
+
+    Of what is left out and cannot be read, "skipped: why" and "damaged: why".
     """
-    unread: list[OSError] = []
-    for folder, folders, names in os.walk(path, onerror=unread.append):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in MADE_FOLDERS
-                            and os.path.join(folder, f) not in taken)
-        for name in sorted(n for n in names if not n.startswith(".")):
-            full = os.path.join(folder, name)
-            if os.path.isfile(full) and not os.path.islink(full) and (not taken or name.endswith(NOTE_SUFFIXES)):
-                if is_binary(full):  # a picture among notes
-                    yield {"kind": "skipped", "path": full}
-                else:
-                    yield from file_items(full, plain(os.path.relpath(full, path)))
-    yield from ({"kind": "damaged", "path": str(e.filename), "why": e.strerror or str(e)} for e in unread)
-
-
-def project_of_slug(places: Places, name: str) -> Project:
-    """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
-    folder = os.path.join(claude_folder(), "projects", name)
-    for path in transcripts_in(folder)[:3]:
-        cwd = first_cwd(file_start(path))
-        if cwd:
-            return project_at(places, cwd)
-    return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
-
-
-def is_transcript(path: str) -> bool:
-    """Whether the file is a conversation of Claude Code's."""
-    if not path.endswith(".jsonl"):
-        return False
-    rows = (parsed_line(line) or {} for line in file_start(path).split(b"\n")[:20])
-    return any(isinstance(row.get("sessionId"), str) and isinstance(row.get("type"), str) for row in rows)
-
-
-def transcript_paths(path: str) -> list[str]:
-    """The transcripts at a path (a file, a project's folder, ~/.claude/projects), with those of subagents."""
     full = os.path.abspath(path)
-    if os.path.isfile(full):
-        return [full, *subagent_files(full)] if is_transcript(full) else []
-    try:
-        folders = [full, *sorted(e.path for e in os.scandir(full) if e.is_dir())]
-    except OSError:
-        return []
-    mains = [main for folder in folders for main in sorted(transcripts_in(folder))]
-    # One look at one of them: a folder of other people's JSONL files is none of ours.
-    return [each for main in mains for each in (main, *subagent_files(main))] if any(
-        is_transcript(main) for main in mains[:8]) else []
+    if not os.path.isdir(full):
+        yield file_source(full, True), full
+        return
+    own_folder, top = Places().memory, repository(full)[0]
+    unread: list[OSError] = []
+    rules: dict[str, list[tuple[re.Pattern[str], bool]]] = {}
+    above = [full[:n] for n, char in enumerate(full) if top and char == "/" and n >= len(top)]
+    upper = [rule for folder in above for rule in ignore_rules(folder)]
+    for folder, folders, names in os.walk(full, onerror=unread.append):
+        rules[folder] = [*rules.get(os.path.dirname(folder), upper), *ignore_rules(folder)]
+        mine: set[str] = set()
+        for source, (names_of, _) in FOLDER_SOURCES.items():
+            found = names_of(folder, {*folders, *names} - mine)
+            mine |= found
+            if found:
+                yield source, folder
+        whys = {name: why_left_out(os.path.join(folder, name), rules[folder], own_folder)
+                for name in sorted({*folders, *names} - mine)}
+        yield from ((f"skipped: {why}", os.path.join(folder, name)) for name, why in whys.items() if why)
+        for path in (os.path.join(folder, name) for name in sorted(names) if whys.get(name) == ""):
+            source = file_source(path, False)
+            yield ("skipped: binary" if source == "binary" else source), path
+            if source == "transcript":
+                mine.add(os.path.basename(path)[: -len(".jsonl")])  # the folder with what belongs to the session
+        folders[:] = sorted(name for name in folders if whys.get(name) == "" and name not in mine)
+    yield from ((f"damaged: {error.strerror or error}", str(error.filename)) for error in unread)
+
+
+def items_of_things(places: Places, things: Iterable[tuple[str, str]], named: str,
+                    wanted: Project | None = None) -> Iterator[Item]:
+    """The items of what is at a path that somebody named; those without a project are of the one that is wanted."""
+    full = os.path.abspath(named)
+    there = wanted or (project_at(places, full) if os.path.isdir(full) else current_project(places))
+    for source, path in things:
+        project = there
+        if source == "rlm-claude" and not wanted and not repository(path)[0]:
+            project = Project(places, "default", [], "nothing")  # insights have none; the folder is called "context"
+        if ": " in source or source == "binary":
+            kind, _, why = source.rpartition(": ")
+            items: Iterable[Item] = [{"kind": kind or "damaged", "path": clean_text(path), "why": why}]
+        elif source == "text":
+            items = text_items(path, plain(os.path.relpath(path, full) if path != full else os.path.basename(path)))
+        else:
+            items = {**FILE_SOURCES, **FOLDER_SOURCES}[source][1](path)
+        for item in items:
+            yield item if text_field(item, "project") else {
+                **item, "project": project.name, "identity": project.identity}
+
+
+# -- transcripts -----------------------------------------------------------------------------
+
+
+def with_subagents(mains: Iterable[str]) -> list[str]:
+    """These transcripts, the last written first, each with those of its subagents."""
+    return [path for main in sorted(mains, key=changed_ns, reverse=True) for path in (main, *subagent_files(main))]
+
+
+def transcript_paths(projects: str) -> list[str]:
+    """The transcripts in a folder and those in it, as in ~/.claude/projects: none of them is opened."""
+    folders = [projects, *(os.path.join(projects, name) for name in listing(projects))]
+    return with_subagents(path for folder in folders for path in transcripts_in(folder))
 
 
 MAX_IMPORTERS = 4
 WORTH_FORKING_BYTES = 4 << 20
+SLICE_DOCS = 1024  # so many are indexed while the others are read
 
 
 def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any], None]) -> None:
     """Saves transcripts one after the other; tells of "read" bytes, "new" chunks, and what was "refused"."""
     for path in paths:
         try:
-            keeper.is_final = True  # who asks for it wants all of it; what a running one adds is its continuation
             saved = keeper.save(path, durable=False, tick=lambda n_bytes: tell("read", n_bytes))
             tell("new", len(saved.ids))
         except OSError as error:
@@ -11046,55 +10721,45 @@ def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for path in paths:
         lines = split_lines(read_lines(path, 0, 1 << 16)) if os.access(path, os.R_OK) else []
-        first = line_key(first_entry(lines)).hex()
-        groups.setdefault(first or path, []).append(path)
-    shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(n_shares)]
-    sized = [(sum(max(0, file_size(path)) for path in group), group) for group in groups.values()]
-    for n_bytes, group in sorted(sized, key=lambda pair: -pair[0]):
-        n_least, least = min(shares, key=lambda share: share[0])
-        shares[shares.index((n_least, least))] = (n_least + n_bytes, least + group)
-    return [share for _, share in shares if share]
-
-
-def forked_importer(places: Places, paths: Sequence[str]) -> int:
-    """Starts a process that saves these transcripts; where to read what it tells, lines of JSON, "done" the last."""
-    told, tell = os.pipe()
-    if os.fork():
-        os.close(tell)
-        return told
-    try:
-        os.close(told)
-        import_some(Keeper(View(places)), paths,
-                    lambda what, value: write_all(tell, f"{to_json([what, value])}\n".encode("ascii")))
-        write_all(tell, b'["done", 0]\n')
-    except RlmError as error:
-        write_all(tell, f"{to_json(['refused', str(error)])}\n".encode())
-    finally:  # also when the parent has gone: then there is nobody to tell, and no reason to go on
-        os._exit(0)
+        groups.setdefault(line_key(first_entry(lines)).hex() or path, []).append(path)
+    shares: list[list[str]] = [[] for _ in range(n_shares)]
+    sizes = [0] * n_shares
+    for group in groups.values():
+        least = sizes.index(min(sizes))
+        shares[least] += group
+        sizes[least] += sum(max(0, file_size(path)) for path in group)
+    return [share for share in shares if share]
 
 
 def import_in_parallel(places: Places, shares: Sequence[Sequence[str]], tell: Callable[[str, Any], None]) -> None:
-    """`import_some` in a process for each share."""
-    import select
-
-    pipes = {forked_importer(places, share): b"" for share in shares}
-    while pipes:
-        for pipe in select.select(list(pipes), [], [])[0]:
-            data = os.read(pipe, 1 << 16)
-            *lines, pipes[pipe] = (pipes[pipe] + data).split(b"\n")
-            messages = [from_json(line.decode("ascii")) for line in lines]
-            for what, value in messages:
-                tell(what, value)
-            if not data:
-                tell("refused", "a process of this import was ended; run it again to import the rest")
-            if not data or any(what == "done" for what, _ in messages):
-                os.close(pipe)
-                del pipes[pipe]
-                os.wait()
+    """`import_some` in a process for each share. What they tell are lines of JSON, short enough for a pipe of all."""
+    told, teller = os.pipe()
+    children = []
+    for share in shares:
+        children.append(os.fork())
+        if children[-1]:
+            continue
+        n_failed = 1
+        try:
+            os.close(told)
+            import_some(Keeper(View(places)), share, lambda what, value: write_all(
+                teller, f"{to_json([what, value if what != 'refused' else value[:600]])}\n".encode("ascii")))
+            n_failed = 0
+        except RlmError as error:
+            write_all(teller, f"{to_json(['refused', str(error)[:600]])}\n".encode("ascii"))
+        finally:  # also when the parent has gone: then there is nobody to tell, and no reason to go on
+            os._exit(n_failed)
+    os.close(teller)
+    with os.fdopen(told, encoding="ascii") as lines:
+        for line in lines:
+            tell(*from_json(line))
+    ended = [os.waitpid(child, 0)[1] for child in children]
+    if any(ended):
+        tell("refused", "a process of this import was ended; run it again to import the rest")
 
 
 def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[float, float, str], None]) -> Imported:
-    """Saves what is not saved yet of these transcripts, and indexes it. Running it again stores nothing new."""
+    """Saves what is not saved yet of these transcripts, and indexes it as it comes. A second time nothing is new."""
     done, places = Imported(), view.log.places
     unsaved = [path for path in paths if not is_saved(places, path)]
     total, n_read = sum(max(0, file_size(path)) for path in unsaved), 0
@@ -11103,16 +10768,16 @@ def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[flo
         return done
 
     def tell(what: str, value: Any) -> None:
-        """Counts; shows how far it is; indexes what would be too much for the memory."""
+        """Counts; shows how far it is; indexes what came, so that it can be searched and does not fill the memory."""
         nonlocal n_read
         if what == "read":
             n_read += value
             progress(n_read, total, "importing")
-            if len(view.refresh().tail.docs) >= BUILT_MAX_DOCS:
+            if len(view.refresh().tail.docs) >= SLICE_DOCS:
                 index_now(view, progress)
         elif what == "new":
             done.n_new += value
-        elif what == "refused":
+        else:
             done.refused.append(value)
 
     n_importers = min(len(unsaved), os.cpu_count() or 1, MAX_IMPORTERS) if total > WORTH_FORKING_BYTES else 1
@@ -11123,52 +10788,6 @@ def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[flo
         import_some(Keeper(view), unsaved, tell)
     index_now(view, progress)
     return done
-
-
-def slug_items(places: Places, path: str) -> Iterator[Item]:
-    """Claude Code's own memories at a path, with their projects."""
-    for item in auto_memory_items(path):
-        project = project_of_slug(places, item["project"])
-        yield {**item, "project": project.name, "identity": project.identity}
-
-
-def source_items(path: str) -> tuple[Iterator[Item], Project]:
-    """The items at the path, and the project they belong to when they do not say. NotFound when nothing is there."""
-    from itertools import chain
-
-    places = Places()
-    here = current_project(places)
-    if path == "-":
-        return jsonl_items(path), here
-    full = os.path.abspath(path)
-    if not path or not os.path.exists(full):
-        raise NotFound(f"{path!r}: no such file or folder; name one, or - for standard input")
-    if is_mcp_memory(full):
-        return mcp_memory_items(full), here
-    if is_claude_mem(full):
-        return claude_mem_items(full), here
-    if os.path.isdir(full):
-        if is_rlm_claude_store(full):  # its insights have no project; its folder is always called "context"
-            there = project_at(places, full) if repository(full)[0] else Project(places, "default", [], "nothing")
-            return read_rlm_claude_store(full), there
-        root, memories = episodes_folder(full), memory_folders(full)
-        days = [os.path.join(root, day) for day in listing(root) if is_day(day)] if root else []
-        if memories and (full in memories or f"{full}/".startswith(f"{Client().projects}/")):
-            return slug_items(places, full), here
-        return chain(episode_items(full) if root else (), slug_items(places, full),
-                     folder_items(full, {*days, *memories})), here if root or memories else project_at(places, full)
-    is_lines = not full.endswith(".json") or parsed_line(file_start(full, 1 << 20).partition(b"\n")[0]) is not None
-    if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")) and is_lines:
-        return jsonl_items(full), here
-    return file_items(full, os.path.basename(full)), here
-
-
-def import_domains(places: Places, path: str) -> None:
-    """Adds the domains that an rlm-claude store suggests to the settings."""
-    names = [plain(name) for name in read_domains(path)] if is_rlm_claude_store(path) else []
-    known = setting(places, "domains") if names else []
-    if set(names) - {*known, ""}:
-        write_config(places, {**read_config(places), "domains": list(filter(None, dict.fromkeys([*known, *names])))})
 
 
 def import_items(view: View, items: Iterable[Item], project: str,
@@ -12585,74 +12204,110 @@ def view_to_import(call: Call) -> View:
     return view
 
 
-def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
-    """Saves transcripts; 1 when some could not be read."""
-    unsaved = [path for path in paths if not is_saved(call.store.places, path)]
-    if options.dry_run:
-        n_bytes = sum(max(0, file_size(path)) for path in unsaved)
-        text = f"Would read {counted(len(unsaved), 'transcript')}, {size_text(n_bytes)}, of {len(paths):,}."
-        print_answer(Answer(text, {"transcripts": len(paths), "unsaved": len(unsaved), "n_bytes": n_bytes}),
-                     options.json)
-        return 0
+def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
+    """Saves transcripts; what that came to, in words and as data."""
     done = import_transcripts(view_to_import(call), paths, call.progress)
     call.progress(0, 0, "")
-    print_refused(done.refused)
-    text = f"Imported {counted(done.n_new, 'chunk')} from {counted(len(unsaved), 'transcript')}; " \
+    n_read, n_damaged = len(paths) - done.n_known, n_damaged_lines(call.store.places)
+    text = f"Imported {counted(done.n_new, 'chunk')} from {counted(n_read, 'transcript')}; " \
         f"{done.n_known:,} had nothing new."
-    n_damaged = n_damaged_lines(call.store.places)
     text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
-    print_answer(Answer(text, {"new": done.n_new, "transcripts": len(unsaved), "unchanged": done.n_known,
-                               "refused": done.refused, "damaged_lines": n_damaged}), options.json)
-    return 1 if done.refused else 0
+    return text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
+                  "damaged_lines": n_damaged}
 
 
-@command("store many texts: Claude Code's transcripts, JSONL, a folder of text files, other tools' memories",
-         "rlm import\nrlm import notes.jsonl\nrlm import ~/notes --project notes\nrlm import ~/.claude/rlm/context",
-         argument("path", metavar="PATH", nargs="?", default="",
-                  help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)"),
-         argument("--project", default="", help="the project of items that name none"), DRY_RUN)
-def import_command(call: Call, options: Any) -> int:
-    """Stores many texts; 1 when some could not be stored."""
-    path = options.path or os.path.join(claude_folder(), "projects")
-    if not options.path and not os.path.isdir(path):
-        raise NotFound(f"{path}: Claude Code has no conversations there; name a file or folder to import")
-    transcripts = transcript_paths(path) if path != "-" else []
-    if transcripts or not options.path:
-        return import_history(call, transcripts, options)
-    if not options.dry_run:
-        project_here(call.store.places)
-        learn_first_commit(call.store.places, os.path.abspath(options.path))
-    items, project = source_items(options.path)
-    if options.project:
-        with call.store.writing() as view:
-            project = project_to_write(view, options.project)
-    if options.dry_run:
-        known = list(items)
-        counts = tally(item["kind"] for item in known)
-        owners = tally(text_field(item, "project") or project.name for item in known if item["kind"] not in NO_ITEMS)
-        times = sorted(filter(None, (at_of(item, "created_at") for item in known)))
-        days = [local_day(at_s) for at_s in (times[:1] + times[-1:])]
-        n_bytes = sum(len(item.get("text", "").encode("utf-8", "surrogatepass")) for item in known)
-        print_refused([f"{item.get('path', '')}: {item['why']}" for item in known if item["kind"] == "damaged"])
-        text = f"Would import, but for what is stored already: {tally_text(counts)}; {size_text(n_bytes)}" \
-            f"{', of ' + ' to '.join(dict.fromkeys(days)) if days else ''}. Projects: {tally_text(owners)}."
-        print_answer(Answer(text, {**counts, "n_bytes": n_bytes, "days": days, "projects": owners}), options.json)
-        return 0
-    import_domains(call.store.places, options.path)
-    done = import_items(view_to_import(call), items, project.name, call.progress, project.identity)
+def import_sources(call: Call, items: Iterable[Item]) -> tuple[str, Record]:
+    """Stores items; what that came to, in words and as data."""
+    done = import_items(view_to_import(call), items, "", call.progress)
     call.progress(0, 0, "")
-    print_refused(done.refused)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
-    if done.n_skipped:
-        text += f" {counted(done.n_skipped, 'file')} that hold no text left out."
+    if done.skipped:
+        text += f" Left out: {tally_text(done.skipped)}."
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
     if done.n_erased:
         text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
-    print_answer(Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
-                               "skipped": done.n_skipped,
-                               "refused": done.refused}), options.json)
-    return 1 if done.refused else 0
+    return text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded, "skipped": done.skipped,
+                  "refused": done.refused}
+
+
+def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item], paths: Sequence[str]) -> Answer:
+    """What an import of these items and transcripts would read; nothing is stored."""
+    times: list[float] = []
+    kinds, owners, skipped, refused, n_bytes = [], [], [], [], 0
+    for item in items:
+        if item["kind"] == "damaged":
+            refused.append(f"{item.get('path', '')}: {item['why']}")
+        elif item["kind"] == "skipped":
+            skipped.append(item["why"])
+        else:
+            kinds.append(item["kind"])
+            owners.append(text_field(item, "project"))
+            n_bytes += len(item["text"].encode("utf-8", "surrogatepass"))
+            times += filter(None, [at_of(item, "created_at")])
+    print_refused(refused)
+    unsaved = [path for path in paths if not is_saved(places, path)]
+    n_unsaved = sum(max(0, file_size(path)) for path in unsaved)
+    names = Memo(lambda folder: project_at(places, folder).name)
+    for path in unsaved:
+        times.append(tried(0.0, os.path.getmtime, path))
+        owners.append(names[first_cwd(file_start(path))])
+    days = list(dict.fromkeys(map(local_day, sorted(times)[:1] + sorted(times)[-1:])))
+    lines = [f"Would read {counted(len(unsaved), 'transcript')}, {size_text(n_unsaved)}, of {len(paths):,}."] if paths \
+        else []
+    if kinds or not paths:
+        lines.append(f"Would import, but for what is stored already: {tally_text(tally(kinds))}; {size_text(n_bytes)}.")
+    lines += [f"Found: {tally_text(sources)}."] if sources else []
+    lines += [f"Of {' to '.join(days)}. Projects: {tally_text(tally(owners))}."] if days else []
+    lines += [f"Left out: {tally_text(tally(skipped))}."] if skipped else []
+    return Answer("\n".join(lines), {
+        **tally(kinds), "n_bytes": n_bytes + n_unsaved, "transcripts": len(paths), "unsaved": len(unsaved),
+        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused})
+
+
+@command("store many texts: Claude Code's transcripts, JSONL, folders of text files, other tools' memories",
+         "rlm import\nrlm import notes.jsonl\nrlm import ~/notes --project notes\nrlm import ~/.claude/rlm/context",
+         argument("path", metavar="PATH", nargs="*",
+                  help="JSONL files, folders, text files, - for stdin (else: Claude Code's transcripts)"),
+         argument("--project", default="", help="the project of items that name none"), DRY_RUN)
+def import_command(call: Call, options: Any) -> int:
+    """Stores many texts; 1 when some could not be stored."""
+    from itertools import chain
+
+    places, projects = call.store.places, Client().projects
+    for path in options.path or [projects]:
+        if not path or (path != "-" and not os.path.exists(path)):
+            raise NotFound(f"{path!r}: no such file or folder; name one, or - for standard input" if options.path else
+                           f"{path}: Claude Code has no conversations there; name a file or folder to import")
+    found = {path: [("JSON lines", "-")] if path == "-" else [*things_at(path)] for path in options.path}
+    things = [thing for some in found.values() for thing in some]
+    paths = list(dict.fromkeys(with_subagents(path for source, path in things if source == "transcript")))
+    paths = paths if options.path else transcript_paths(projects)
+    if not options.dry_run and options.path:
+        project_here(places)
+        for path in options.path:
+            learn_first_commit(places, os.path.abspath(path))
+    project = None
+    if options.project:
+        with call.store.writing() as view:
+            project = project_to_write(view, options.project)
+    items = chain.from_iterable(items_of_things(places, some, path, project) for path, some in found.items())
+    if options.dry_run:
+        sources = tally(source for source, _ in things if ": " not in source)
+        print_answer(planned_import(places, sources, items, paths), options.json)
+        return 0
+    for source, path in things:
+        if source == "rlm-claude":
+            import_domains(places, path)
+    done = [import_history(call, paths)] if paths or not options.path else []
+    if any(source != "transcript" for source, _ in things) or not done:
+        done.append(import_sources(call, items))
+    refused = [line for _, data in done for line in data["refused"]]
+    print_refused(refused)
+    print_answer(Answer("\n".join(text for text, _ in done), {
+        **{key: value for _, data in done for key, value in data.items()}, "refused": refused,
+        "new": sum(data["new"] for _, data in done)}), options.json)
+    return 1 if refused else 0
 
 
 def export_code(n_missing: int) -> int:
@@ -12975,15 +12630,6 @@ def completion_command(_: Call, options: Any) -> int:
     return 0
 
 
-def import_past(call: Call) -> str:
-    """What was imported of the client's past conversations, in words."""
-    paths = transcript_paths(os.path.join(claude_folder(), "projects"))
-    done = import_transcripts(view_to_import(call), paths, call.progress)
-    call.progress(0, 0, "")
-    refused = f", {len(done.refused)} could not be read" if done.refused else ""
-    return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths), 'transcript')}{refused}."
-
-
 def steps_data(steps: Iterable[Step]) -> list[Record]:
     """The plan as data."""
     return [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
@@ -13008,11 +12654,12 @@ def tell_plan(steps: Sequence[Step]) -> None:
 def what_next(places: Places) -> str:
     """What install says in the end: what else there is to import, and what to try."""
     folder, command = os.path.dirname(launcher_file()), "rlm"
-    folders = memory_folders(Client().projects)
+    folders = [os.path.join(Client().projects, name, "memory") for name in listing(Client().projects)]
+    folders = [folder for folder in folders if memory_names(folder, listing(folder))]
     lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it." for path in folders[:3]]
     lines += [f"So it is in {len(folders) - 3:,} more folders of {Client().projects}."] if len(folders) > 3 else []
     store = os.path.join(claude_folder(), "rlm", "context")
-    if is_rlm_claude_store(store):
+    if rlm_claude_names(store, listing(store)):
         lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")
     if not is_our_launcher(launcher_file()):
         command = f"{interpreter()} {places.program()}"
@@ -13055,7 +12702,7 @@ def install_command(call: Call, options: Any) -> int:
         if options.json:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)
         return 0
-    imported = "" if options.no_import else import_past(call)
+    imported = "" if options.no_import else import_history(call, transcript_paths(Client().projects))[0]
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))

@@ -27,10 +27,10 @@ class ImportCase(TempHome):
             file.write(data.encode("utf-8") if isinstance(data, str) else data)
         return path
 
-    def import_(self, path: str, project: str = "") -> rlm.Imported:
+    def import_(self, path: str) -> rlm.Imported:
         """Imports what is at the path, as the command does."""
-        items, detected = rlm.source_items(path)
-        return rlm.import_items(self.view(), items, project or detected.name, lambda *_: None, detected.identity)
+        items = rlm.items_of_things(self.places, rlm.things_at(path), path)
+        return rlm.import_items(self.view(), items, "", lambda *_: None)
 
     def import_lines(self, *lines: bytes) -> rlm.Imported:
         """Imports a JSONL file of these lines."""
@@ -207,8 +207,8 @@ class JsonLinesTest(ImportCase):
         n_lines = 2 * rlm.IMPORT_ITEMS + 7
         told: list[float] = []
         path = self.write("in.jsonl", b"".join(line(text=f"text {n} é") for n in range(n_lines)))
-        items, project = rlm.source_items(path)
-        done = rlm.import_items(self.view(), items, project.name, lambda done, total, message: told.append(done))
+        items = rlm.jsonl_items(path)
+        done = rlm.import_items(self.view(), items, "", lambda done, total, message: told.append(done))
         self.assertEqual(done.n_new, n_lines)
         self.assertEqual(told[:2], [rlm.IMPORT_ITEMS, 2 * rlm.IMPORT_ITEMS])
         view = self.view()
@@ -269,7 +269,7 @@ class SourceTest(ImportCase):
         os.mkfifo(os.path.join(folder, "pipe"))
         os.utime(os.path.join(folder, "b.md"), (1e9, 1e9))
         done = self.import_(folder)
-        self.assertEqual((done.n_new, done.n_skipped, done.refused), (3, 1, []))
+        self.assertEqual((done.n_new, done.skipped["binary"], done.refused), (3, 1, []))
         rows = {row["summary"].split(":")[0]: row for row in self.rows()}
         self.assertEqual(set(rows), {"a.txt", "b.md", "sub/deep/c"})
         self.assertEqual(rows["b.md"]["summary"], "b.md: Big é")
@@ -281,9 +281,8 @@ class SourceTest(ImportCase):
     def test_a_huge_binary_file_is_refused_without_reading_all_of_it(self) -> None:
         path = self.write("disk é.img", b"")
         os.truncate(path, 300 << 20)  # sparse: it takes no room on the disk
-        with unittest.mock.patch.object(rlm, "read_file", side_effect=AssertionError("read whole")):
-            items = list(rlm.file_items(path, "disk"))
-        self.assertEqual(items, [{"kind": "damaged", "path": path, "why": "binary"}])
+        with unittest.mock.patch.object(rlm, "source_bytes", side_effect=AssertionError("read whole")):
+            self.assertEqual(self.import_(path).refused, [f"{path}: binary"])
 
     def test_a_folder_in_a_repository_belongs_to_its_project(self) -> None:
         os.makedirs(os.path.join(self.home, "shop", ".git"))
@@ -327,11 +326,13 @@ class SourceTest(ImportCase):
         self.assertEqual((done.n_new, done.refused), (2, []))
         self.assertEqual(sum(row["n_bytes"] for row in self.rows()), os.path.getsize(path))
 
-    def test_what_is_not_there_is_said_so(self) -> None:
+    def test_what_is_not_there_is_said_so_before_anything_is_stored(self) -> None:
+        there = self.write("in.jsonl", line(text="there é"))
         for path in ("", "nowhere", os.path.join(self.home, "no", "where")):
-            with self.subTest(path=path), self.assertRaises(rlm.NotFound) as caught:
-                self.import_(path)
-            self.assertIn("no such file or folder", str(caught.exception))
+            done = self.cli("import", there, path)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"no such file or folder", done.stderr)
+        self.assertEqual(self.rows(), [])
 
     @unittest.skipIf(os.geteuid() == 0, "root may read everything")
     def test_what_may_not_be_read_is_reported_and_the_rest_is_stored(self) -> None:
@@ -404,7 +405,7 @@ class MixedFolderTest(ImportCase):
         self.write("n/utf8.txt", "réunion du mardi")
         self.write("n/data.json", '{\n "note": "a document of several lines"\n}')
         done = self.import_(os.path.join(self.home, "n"))
-        self.assertEqual((done.n_new, done.n_skipped, done.refused), (4, 1, []))
+        self.assertEqual((done.n_new, done.skipped, done.refused), (4, {"binary": 1}, []))
         texts = {self.text(row["id"]) for row in self.rows()}
         self.assertLessEqual({"déploiement du vendredi", "réunion du lundi", "réunion du mardi"}, texts)
         done = self.import_(os.path.join(self.home, "n/data.json"))

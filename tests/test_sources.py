@@ -21,6 +21,14 @@ class SourceCase(TempHome):
             file.write(data.encode("utf-8") if isinstance(data, str) else data)
         return path
 
+    def found(self, path: str) -> list[tuple[str, str]]:
+        """What there is to import at a path: sources and paths below it."""
+        return [(source, os.path.relpath(where, path)) for source, where in rlm.things_at(path)]
+
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """The items at a path."""
+        return list(rlm.items_of_things(self.places, rlm.things_at(path), path))
+
     def episode(self) -> dict[str, Any]:
         """An episode as tempera 0.3 writes it."""
         return {"id": "1234abcd-0000-4000-8000-000000000000", "timestamp_start": "2026-03-01T10:00:00.123456789Z",
@@ -52,15 +60,15 @@ class SourceTest(SourceCase):
             {"type": "entity", "name": "Bare", "entityType": "place", "observations": []},
             {"type": "relation", "from": "Zoé", "to": "Bare", "relationType": "lives_in"}, {"type": "_aim"}, 7]
         path = self.write("memory.jsonl", "\n".join(json.dumps(row) for row in rows) + "\n\nbroken {\n")
-        items = list(rlm.mcp_memory_items(path))
+        items = list(rlm.graph_items(path))
         self.assertEqual([item.get("text") for item in items],
                          [f"Zoé: {HARD}", "Zoé: dated", "Bare: place", "Zoé lives_in Bare", None, None])
         self.assertEqual(items[0]["tags"], ["person", "Zoé"])
         self.assertEqual([item["kind"] for item in items], ["insight"] * 4 + ["damaged"] * 2)
-        self.assertTrue(rlm.is_mcp_memory(path))
-        self.assertFalse(rlm.is_mcp_memory(self.write("x.jsonl", '{"text":"entity"}\n{"type":"user"}\n')))
-        self.assertFalse(rlm.is_mcp_memory(self.home))
-        self.assertEqual([i["kind"] for i in rlm.mcp_memory_items(self.home + "/absent")], ["damaged"])
+        self.assertEqual(self.found(path), [("MCP memory", ".")])
+        path = self.write("x.jsonl", '{"text":"entity"}\n{"type":"user"}\n')
+        self.assertEqual(self.found(path), [("JSON lines", ".")])
+        self.assertEqual([i["kind"] for i in rlm.graph_items(self.home + "/absent")], ["damaged"])
 
     def test_episodes(self) -> None:
         day = "tempera/episodes/2026-03-01/"
@@ -71,8 +79,7 @@ class SourceTest(SourceCase):
         self.write(day + "session-bbbbbbbb.json", "{")
         self.write(day + "session-cccccccc.json", '{"intent": 5}')
         for path in (self.home + "/tempera", self.home + "/tempera/episodes"):
-            self.assertTrue(rlm.episodes_folder(path))
-            items = list(rlm.episode_items(path))
+            items = self.items(path)
             self.assertEqual([item["kind"] for item in items], ["chunk", "chunk", "damaged", "damaged"])
         first, second = items[:2]
         for part in (HARD, "src/auth.rs", "boom → added é", "bugfix, success, démo", "cargo test"):
@@ -81,8 +88,7 @@ class SourceTest(SourceCase):
         self.assertEqual((first["uses"], first["project"], first["summary"]), (3, "démo", "fix auth é"))
         self.assertEqual(first["created_at"], "2026-03-01T10:00:00.123456789Z")
         self.assertEqual(second["summary"], "Episode: only é")
-        self.assertFalse(rlm.episodes_folder(self.home))
-        self.assertFalse(rlm.episodes_folder(self.home + "/absent"))
+        self.assertEqual(self.found(self.home), [("memrl", "tempera/episodes/2026-03-01")])
 
     def test_auto_memory(self) -> None:
         base = "projects/-home-dev-project/memory/"
@@ -92,19 +98,17 @@ class SourceTest(SourceCase):
         self.write(base + "old.md", "---\nname: old\ndescription: d\ntype: project\n---\n" + "long é\n" * 900)
         self.write("projects/-other/memory/MEMORY.md", "# Notes\n- deploys on Fridays é\n")
         self.write("projects/-none/x.jsonl", "")
-        items = list(rlm.auto_memory_items(self.home + "/projects", lambda name: name.rpartition("-")[2]))
+        items = self.items(self.home + "/projects")
         self.assertEqual([(i["kind"], i["project"]) for i in items],
                          [("chunk", "project"), ("insight", "project"), ("chunk", "other")])
         self.assertEqual(items[1]["text"], "é: senior\n\nWorks on the backend.")
         self.assertEqual(items[1]["category"], "preference")
         self.assertEqual(items[1]["tags"], ["auto-memory", "user", "user-role"])
         self.assertIn("deploys on Fridays é", items[2]["text"])
-        for path in ("/projects", "/projects/-home-dev-project", "/projects/-home-dev-project/memory"):
-            self.assertTrue(rlm.memory_folders(self.home + path))
-        self.assertEqual(len(list(rlm.auto_memory_items(self.home + "/" + base))), 2)
-        self.assertFalse(rlm.memory_folders(self.home))
+        for path in ("/projects/-home-dev-project", "/projects/-home-dev-project/memory"):
+            self.assertEqual(self.items(self.home + path), items[:2])
         self.write("elsewhere/memory/notes.md", "no front matter")
-        self.assertFalse(rlm.memory_folders(self.home + "/elsewhere"))
+        self.assertEqual(self.found(self.home + "/elsewhere"), [("text", "memory/notes.md")])
 
     def test_claude_mem(self) -> None:
         path = self.database(
@@ -128,7 +132,7 @@ class SourceTest(SourceCase):
             ("INSERT INTO directives VALUES (1, NULL, 'always é', NULL)", ()))
         with open(path, "rb") as file:
             before = file.read()
-        self.assertTrue(rlm.is_claude_mem(path))
+        self.assertEqual(self.found(path), [("claude-mem", ".")])
         items = list(rlm.claude_mem_items(path))
         self.assertEqual([item["kind"] for item in items], ["insight", "insight", "chunk", "chunk", "chunk"])
         rule, decision, bugfix, summary, prompt = items
@@ -136,7 +140,7 @@ class SourceTest(SourceCase):
         self.assertEqual(decision["text"], f"Use é\n\nsub\n\n{HARD}\n\nFacts:\n- one\n- two\n\nFiles changed:\n- a.py")
         self.assertEqual(decision["category"], "decision")
         self.assertEqual(decision["tags"], ["claude-mem", "decision", "what-changed"])
-        self.assertEqual(bugfix["created_at"], "2026-01-02T03:04:05Z")
+        self.assertEqual(bugfix["created_at"], "2026-01-02T03:04:05.678Z")
         self.assertEqual(summary["text"], "Request:\ndo é\n\nLearned:\nthat\n\nNext steps:\nmore")
         self.assertEqual((prompt["text"], prompt["project"], prompt["session"]), (HARD, "démo", "client"))
         self.assertEqual({decision["session"], summary["session"]}, {"client"})
@@ -154,13 +158,12 @@ class SourceTest(SourceCase):
         self.assertEqual([item["summary"] for item in rlm.claude_mem_items(path)], ["just now é"])
 
     def test_other_files_are_no_claude_mem(self) -> None:
-        self.assertFalse(rlm.is_claude_mem(self.database("CREATE TABLE x (y)")))
+        self.assertEqual(self.found(self.database("CREATE TABLE x (y)")), [("binary", ".")])
         for data in (b"", b"SQLite format 3\0" + b"x" * 5000):
             path = self.write("bad.db", data)
-            self.assertFalse(rlm.is_claude_mem(path))
+            self.assertNotIn(("claude-mem", "."), self.found(path))
         self.assertEqual([item["kind"] for item in rlm.claude_mem_items(path)], ["damaged"])
         self.assertEqual([item["kind"] for item in rlm.claude_mem_items(self.home + "/absent")], ["damaged"])
-        self.assertFalse(rlm.is_claude_mem(self.home))
 
 
 class CommandTest(SourceCase):
@@ -223,7 +226,8 @@ class CommandTest(SourceCase):
                 if made in (self.memory_file, self.claude_mem):
                     log = self.log_bytes()
                     dry = self.cli("import", path, "--dry-run", "--json")
-                    self.assertEqual(sum(json.loads(dry.stdout).values()), n_new)
+                    data = json.loads(dry.stdout)
+                    self.assertEqual(data.get("chunk", 0) + data.get("insight", 0), n_new)
                     self.assertEqual(self.log_bytes(), log)
                 done = self.imported(path)
                 self.assertEqual((done["new"], done["known"], done["refused"]), (n_new, 0, []))
