@@ -10938,15 +10938,6 @@ def is_binary(path: str) -> bool:
     return b"\0" in start and not start.startswith(UTF16_MARKS)
 
 
-def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1: that is what holds no UTF-8 but ASCII."""
-    if data.startswith(UTF16_MARKS):
-        return data.decode("utf-16", "replace")
-    text = data.decode("utf-8", "surrogateescape")
-    odd = set() if text.isascii() else {char for char in text if char > "\x7f"}
-    return data.decode("latin-1") if odd and max(odd) < "\ue000" and min(odd) >= "\ud800" else text
-
-
 def file_items(path: str, name: str) -> Iterator[Item]:
     """The items of a text file, one unless it is very long."""
     if is_binary(path):
@@ -10959,7 +10950,10 @@ def file_items(path: str, name: str) -> Iterator[Item]:
     except (OSError, Damaged) as error:
         yield {"kind": "damaged", "path": path, "why": getattr(error, "strerror", "") or str(error)}
         return
-    parts = [part for part in text_parts(text_of(data)) if part.strip()]
+    # Bytes that are no UTF-8 stay as they are, so that the shell gives every one of them back.
+    is_wide = data.startswith(UTF16_MARKS)
+    text = data.decode("utf-16", "replace") if is_wide else data.decode("utf-8", "surrogateescape")
+    parts = [part for part in text_parts(text) if part.strip()]
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
         yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
