@@ -4443,9 +4443,9 @@ GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|pas
 
 
 def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
-    """Is what a rule of that kind found (group 1, or all of the match) believable as a secret?"""
-    secret = match[match.re.groups and 1]
-    looks = is_said(secret) if least == SAID else not least or texture(secret) >= least
+    """Is what a rule of that kind found (its only group, or all of the match) believable as a secret?"""
+    secret = match[match.re.groups]
+    looks = is_said(secret) if least == SAID else texture(secret) >= least
     return looks and not is_stand_in(secret) and CHECKS.get(kind, bool)(secret) \
         and not PATTERNS[GENERIC_LOGINS].match(match.string, match.start())
 
@@ -4589,7 +4589,7 @@ def without_known(text: str, found: set[str]) -> str:
                      for cookie in PATTERNS[COOKIE].finditer(text, *match.span())
                      if texture(cookie[2]) >= MIXED and PATTERNS[LETS_IN].search(cookie[1])]
         else:
-            spans = [(*match.span(match.re.groups and 1), f"{MARK}{kind}]") for match in matches
+            spans = [(*match.span(match.re.groups), f"{MARK}{kind}]") for match in matches
                      if is_secret_at(match, kind, least)]
         if spans:
             text = without_spans(text, spans)
@@ -4603,8 +4603,6 @@ def without_options(text: str, found: set[str]) -> str:
     clean, done, mark = "", 0, MARK + "password]"
     for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
-        if at < done:
-            continue
         before = (clean + text[max(done, at - 200) : at])[-200:]  # clean: a secret is no program
         command = PATTERNS[r"[\n|;&]"].split(before)[-1]
         for letters, least, programs, option in OPTIONS:
