@@ -5799,7 +5799,7 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it: it is last
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
