@@ -4839,8 +4839,6 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
         words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
         full_name = words[0] + name if words else name
-    if not PROMISES[full_name][1]:
-        return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
