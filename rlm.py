@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     import signal
     import unicodedata
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     Record = dict[str, Any]  # one line of the log; the shapes are in section 4
     Item = dict[str, Any]  # one memory to import, see section 19
@@ -477,7 +477,7 @@ def setting(places: Places, key: str) -> Any:
     try:
         return checked_setting(key, changed[key]) if key in changed else SETTINGS[key][0]
     except UsageError as error:
-        raise UsageError(f"{places.config()}: {error}; `rlm.py config --unset {key}` mends it") from None
+        raise UsageError(f"{places.config()}: {error}; `rlm config --unset {key}` mends it") from None
 
 
 # -- names and paths that look equal ----------------------------------------
@@ -1277,7 +1277,7 @@ def load_manifest(path: str) -> Record:
         if not sound or check not in (None, manifest_check(manifest)):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Damaged(f"{path} is damaged; until the next write makes it anew, or `rlm.py verify --repair`, all log "
+        raise Damaged(f"{path} is damaged; until the next write makes it anew, or `rlm verify --repair`, all log "
                       "files are read") from None
     return dict(manifest)
 
@@ -2583,7 +2583,7 @@ def archived_record(log: Log, opened: dict[int, list[bytes]], doc: Doc) -> Recor
         opened[member] = log.archived_lines(member)
     record = decode_line(opened[member][line]) if line < len(opened[member]) else None
     if record is None or text_field(record, "id") != doc.id or not isinstance(record.get("text"), str):
-        raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm.py verify`")
+        raise Damaged(f"{doc.id} is not in the archive where it should be; run `rlm verify`")
     return record
 
 
@@ -2601,7 +2601,7 @@ def record_of(log: Log, opened: dict[int, list[bytes]], doc: Doc) -> Record:
             raise
     if is_whole:
         return record
-    raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm.py verify`")
+    raise Damaged(f"{doc.id}: its line in the log (byte {doc.pos:,}) is damaged; run `rlm verify`")
 
 
 class View:
@@ -5262,7 +5262,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm.py import FILE` does"
+            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm import FILE` does"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5410,7 +5410,7 @@ class Imported:
     """What an import did, in numbers, with what it could not take and why."""
 
     def __init__(self) -> None:
-        self.n_new = self.n_known = self.n_excluded = self.n_erased = 0
+        self.n_new = self.n_known = self.n_excluded = self.n_erased = self.n_skipped = 0
         self.refused: list[str] = []
 
 
@@ -5419,16 +5419,19 @@ AS_IS = ("kind", "path", "created_at", "text")  # what is not stored as it is, o
 SOURCES = Memo(lambda path: redact(os.path.realpath(path)))
 
 
+NO_ITEMS = ("damaged", "skipped")  # what stands for what cannot be read, and for a file without text among others
+
+
 def cleaned_items(items: Sequence[Item]) -> list[Item]:
     """The items without secrets, before names are cut to size and ids are made of them; clues are looked for once."""
-    found = clues("\n".join(item["text"] for item in items if item["kind"] != "damaged"), True)
+    found = clues("\n".join(item["text"] for item in items if item["kind"] not in NO_ITEMS), True)
 
     def clean(item: Item) -> Item:
         names = {key: CLEAN_FIELDS[value] for key, value in item.items() if isinstance(value, str) and key not in AS_IS}
         rest: Any = redact_value({key: value for key, value in item.items() if key not in names and key not in AS_IS})
         return {**item, **names, **rest, "text": cleaned(item["text"], found)}
 
-    return [item if item["kind"] == "damaged" else clean(item) for item in items]
+    return [item if item["kind"] in NO_ITEMS else clean(item) for item in items]
 
 
 def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
@@ -5475,6 +5478,9 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
         for item in cleaned_items(items):
             if item["kind"] == "damaged":
                 done.refused.append(f"{item.get('path', '')}: {item['why']}")
+            elif item["kind"] == "skipped":
+                done.n_skipped += 1
+            if item["kind"] in NO_ITEMS:
                 continue
             owner = owner_of(item, project, identity)
             if excluded and owner not in hidden:
@@ -5523,7 +5529,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & PURGED:
         raise NotFound(f"{doc.id} was {doc.kind}d; its text is gone")
     if doc.life.flags & FORGOTTEN and not dead:
-        raise NotFound(f"{doc.id} was forgotten; `rlm.py forget --undo {doc.id}` brings it back")
+        raise NotFound(f"{doc.id} was forgotten; `rlm forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
         raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
     return doc
@@ -5664,7 +5670,7 @@ class Rewrite:
 
     def refusal(self, what: str, option: str) -> Damaged:
         also = " --repair" * self.repair + " --accept" * self.accept
-        return Damaged(f"{what}; nothing was changed: put a backup back, or run `rlm.py verify{also} --{option}`")
+        return Damaged(f"{what}; nothing was changed: put a backup back, or run `rlm verify{also} --{option}`")
 
     def doc_of(self, record: Record) -> Doc | None:
         """The newest document with the record's id."""
@@ -6017,7 +6023,7 @@ def lines_to_scrub(view: View, progress: Callable[[float, float, str], None]) ->
         for path in map(view.log.places.archive, view.log.manifest["archives"]):
             for _, _, data, problem in members(path, MEMBER_MAX_BYTES):
                 if problem:
-                    raise Damaged(f"{problem}; `rlm.py verify --repair` goes on without it, then scrub again")
+                    raise Damaged(f"{problem}; `rlm verify --repair` goes on without it, then scrub again")
                 yield from data.splitlines(keepends=True)
 
     found: dict[str, int] = {}
@@ -6132,6 +6138,7 @@ MOST_HINTED_WORDS = 20  # of a query without results; a pasted text may have tho
 BRIEF_WAIT_S = 0.1  # who only reads does not wait for those who write
 MAX_NOTE_CHARS = 1_500  # rlm_peek's line below the text: two ids, and three names of 200 characters
 MAX_LIMIT = 10_000
+IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 rlm.py`, not imported or by -m
 
 
 class Answer:
@@ -6328,6 +6335,11 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
     return answer
 
 
+def as_typed(text: str) -> str:
+    """A text for a shell with `rlm …`, as this program was called: `python3 rlm.py …` from a folder."""
+    return re.sub(r"(?m)(^ *|[`|(] *)rlm(?= |$)", r"\1python3 rlm.py", text) if IS_SCRIPT else text
+
+
 def in_shell(message: str) -> str:
     """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
@@ -6338,7 +6350,7 @@ def in_shell(message: str) -> str:
         for param in made.params:
             typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
             message = message.replace(f"`{param.name}`", f"`{typed}`")
-    return message
+    return as_typed(message)
 
 
 # -- how memories look in an answer -----------------------------------------
@@ -6396,9 +6408,9 @@ def nothing_found(query: Query, project: str) -> str:
     view, nothing = query.view, f"Nothing matches {one_line(query.text, 80)!r}"
     hints = [missing_text(query.missing)] if query.missing else []
     if next(view.log.problems(), None):
-        hints.append("files of the memory are missing or cut short: `rlm.py verify` tells which")
+        hints.append("files of the memory are missing or cut short: `rlm verify` tells which")
     elif not any(view.alive_mask()):
-        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm.py import` fill it."
+        return nothing + ": the memory is empty; `rlm_chunk`, `rlm_remember` and `rlm import` fill it."
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
@@ -6429,7 +6441,7 @@ def owner_fields(view: View, wanted: str) -> dict[str, str]:
     is_here = project.identity == here.identity
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
-                         "(`rlm.py config exclude`)")
+                         "(`rlm config exclude`)")
     return {"project": owner.name, "identity": owner.identity}
 
 
@@ -6509,7 +6521,7 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
             writer.records.clear()
     rows = []
     for doc, changes in changed:
-        done = "is back" if undo else f"is forgotten; `rlm.py forget --undo {doc.id}` brings it back"
+        done = "is back" if undo else f"is forgotten; `rlm forget --undo {doc.id}` brings it back"
         unchanged = "was not forgotten" if undo else "was forgotten already"
         verb = "would be back" if undo else "would be forgotten"
         rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
@@ -6583,7 +6595,7 @@ def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str],
         f"{len(texts)}, from 1]"
     if shown == start:  # one line that is longer than an answer may be
         verbatim, shown = texts[start][:max_chars], start + 1
-        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm.py peek` in a shell shows all]"
+        note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm peek` in a shell shows all]"
     if shown < stop:
         note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
     data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
@@ -6800,7 +6812,7 @@ def rlm_domains(call: Call) -> Answer:
         counts.setdefault(name, 0)
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     text = "\n".join(f"{name}: {counted(n, 'chunk')}" for name, n in rows)
-    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm.py config domains api,ui,docs`.")
+    nothing = call.words("No domains yet: give `rlm_chunk` a `domain`, or run `rlm config domains api,ui,docs`.")
     return Answer(text or nothing,
                   {"domains": [{"domain": name, "n_chunks": n} for name, n in rows]})
 
@@ -6944,7 +6956,7 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm.py verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (" (`rlm verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
@@ -7417,18 +7429,25 @@ MAX_RECORD_TRIES, MAX_QUEUED = 100, 20
 # that copies of the conversation in prompt snapshots do not match. Testing costs a tenth of parsing.
 MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "assistant"', b'"queued_command"',
          b'"local_command"', b'"queue-operation"')
+IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
+IMAGE_NAME = b"rlm:image "  # and its number, in its place while the rest of the line is looked through
+LONG_LINE_BYTES = 1 << 18  # of a longer one, images are neither decoded nor looked through
 # Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
 DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
+INTERRUPTED = "[Request interrupted by user"
 # Put into the user's text by the client and by hooks.
 NOISE_TAGS = ("system-reminder", "user-prompt-submit-hook", "ide_opened_file", "ide_diagnostics",
               "local-command-caveat", "local-command-stdout", "local-command-stderr")
+WRAPPING_TAGS = ("tool_use_error", "persisted-output")  # around what a tool returned
+# How user lines begin that belong to the turn they stand in, as what the user writes while Claude works does.
+WITHIN_TURN = (INTERRUPTED, "<task-notification>", "<bash-input>", "<bash-stdout>", "<bash-stderr>")
 OLD_CAVEAT = "Caveat: The messages below were generated by the user while running local commands"
-INTERRUPTED = "[Request interrupted by user"
 REFUSED = ("The user doesn't want to proceed with this tool use", "The user doesn't want to take this action right now")
 USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
 CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
+SHELL_TOOLS = ("Bash", USER_RAN)
 CHANGING_TOOLS = ("Edit", "Write", "MultiEdit", "NotebookEdit")
 # What these return when they succeed says nothing that their argument and its size do not say.
 QUIET_TOOLS = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
@@ -7499,12 +7518,6 @@ def mended_entry(line: bytes) -> Entry | None:
         at = after
     entry = {**records[-1], BESIDE: records[:-1]} if records else {}
     return {**entry, DAMAGED: is_damaged or end < len(text)}
-
-
-def record_on(line: bytes) -> Entry | None:
-    """The object on a transcript's line, also on one that is damaged; None on a blank one."""
-    entry = parsed_line(line)
-    return mended_entry(line) if entry is None else entry
 
 
 def first_cwd(data: bytes) -> str:
@@ -7629,26 +7642,17 @@ def todo_rows(given: Entry) -> list[list[str]]:
             for n, t in enumerate(rows, 1)]
 
 
-def todo_counts(rows: Sequence[Sequence[str]]) -> str:
-    """A task list in a few words: 3 tasks, 1 completed, in progress: write the test."""
-    done = sum(row[2] == "completed" for row in rows)
-    current = "; ".join(row[1] for row in rows if row[2] == "in_progress")
-    return f"{counted(len(rows), 'task')}, {done} completed" + (f", in progress: {current}" if current else "")
-
-
-def question_text(given: Entry) -> str:
-    """What AskUserQuestion asks."""
-    asked = given.get("questions")
-    texts = [string_in(q, "question") for q in asked if isinstance(q, dict)] if isinstance(asked, list) else []
-    return " / ".join(texts) or string_in(given, "question")
-
-
 def argument_of(name: str, given: Entry, cwd: str) -> str:
     """The argument of a tool call that matters, not yet on one line."""
     if name == "TodoWrite":
-        return todo_counts(todo_rows(given))
+        rows = todo_rows(given)
+        done = sum(row[2] == "completed" for row in rows)
+        current = "; ".join(row[1] for row in rows if row[2] == "in_progress")
+        return f"{counted(len(rows), 'task')}, {done} completed" + (f", in progress: {current}" if current else "")
     if name == "AskUserQuestion":
-        return question_text(given)
+        asked = given.get("questions")
+        texts = [string_in(q, "question") for q in asked if isinstance(q, dict)] if isinstance(asked, list) else []
+        return " / ".join(texts) or string_in(given, "question")
     keys = TOOL_ARGUMENTS.get(name)
     if keys is None:
         keys = next(((key,) for key in COMMON_ARGUMENTS if string_in(given, key)), None)
@@ -7672,22 +7676,6 @@ def tool_call(block: Entry, cwd: str) -> ToolCall:
         subject, number = one_line(string_in(given, "subject"), ARGUMENT_CHARS), given.get("taskId")
         call.todo = [[str(number), subject, string_in(given, "status")]] if isinstance(number, (str, int)) else []
     return call
-
-
-def result_text(content: object) -> str:
-    """What a tool returned, as text."""
-    text = "\n".join(filter(None, map(block_text, blocks_in(content))))
-    for tag in ("tool_use_error", "persisted-output"):
-        if text.lstrip().startswith(f"<{tag}>"):
-            text = text.replace(f"<{tag}>", "", 1).replace(f"</{tag}>", "", 1).strip()
-    return text
-
-
-def served_result(block: Entry) -> Entry:
-    """What a tool returned that ran at the API, in the form of what tools return here."""
-    error = string_in(dict_in(block, "content"), "error_code")
-    rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip() for b in blocks_in(block.get("content"))]
-    return {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
 
 
 # Strings for the terminal (titles, links) with their end, other sequences, and what is left of those that were cut.
@@ -7745,7 +7733,11 @@ def success(name: str, text: str) -> str:
 
 def settle(call: ToolCall, block: Entry, extra: object) -> None:
     """Writes the outcome into the call, from its tool_result block and the line's toolUseResult."""
-    text, details = result_text(block.get("content")), extra if isinstance(extra, dict) else {}
+    details = extra if isinstance(extra, dict) else {}
+    text = "\n".join(filter(None, map(block_text, blocks_in(block.get("content")))))
+    for tag in WRAPPING_TAGS:
+        if text.lstrip().startswith(f"<{tag}>"):
+            text = text.replace(f"<{tag}>", "", 1).replace(f"</{tag}>", "", 1).strip()
     call.failed = block.get("is_error") is True or details.get("interrupted") is True
     if details.get("interrupted") is True:
         call.outcome = "interrupted"
@@ -7862,7 +7854,8 @@ def unchanged(text: str) -> str:
 
 def telling_entry(line: bytes) -> Entry | None:
     """The object on a line that can matter, None on any other."""
-    return record_on(line) if may_matter(line) else None
+    entry = parsed_line(line) if may_matter(line) else {}
+    return mended_entry(line) if entry is None else entry or None
 
 
 class Transcript:
@@ -7962,21 +7955,18 @@ def known_keys(states: Iterable[State]) -> set[bytes]:
     return {key for state in states for key in unpacked_keys(state.get("seen"))}
 
 
-def is_said_by_client(entry: Entry) -> bool:
-    """Whether a line of the assistant is the client's: that a request failed, or that there was none."""
-    blocks = blocks_in(dict_in(entry, "message").get("content"))
-    text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
-    is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
-    return entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
-
-
 def entry_kind(entry: Entry) -> str:
     """What a line is: prompt, summary, results, assistant, queued, queue, or "" for noise."""
     kind, content = entry.get("type"), dict_in(entry, "message").get("content")
     if kind == "assistant":
-        kinds = [string_in(block, "type") for block in blocks_in(content)]
+        blocks = blocks_in(content)
+        kinds = [string_in(block, "type") for block in blocks]
         is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
-        return "assistant" if is_telling and not is_said_by_client(entry) else ""
+        # The client says so itself, in Claude's place, that a request failed, or that there was none.
+        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
+        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
+        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
+        return "assistant" if is_telling and not is_noise else ""
     if kind == "attachment":
         attachment = dict_in(entry, "attachment")
         return "queued" if attachment.get("type") == "queued_command" else ""
@@ -7992,9 +7982,7 @@ def entry_kind(entry: Entry) -> str:
     if any(block.get("type") == "tool_result" for block in blocks_in(content)):
         return "results"
     text = user_text(content).lstrip()
-    if text.startswith((INTERRUPTED, "<task-notification>", "<bash-input>", "<bash-stdout>", "<bash-stderr>")):
-        return "queued"  # it belongs to the turn it stands in, as what the user writes while Claude works does
-    return "prompt" if text else ""
+    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
 
 
 def first_entry(lines: Iterable[bytes]) -> Entry:
@@ -8006,53 +7994,26 @@ def first_entry(lines: Iterable[bytes]) -> Entry:
     return {}
 
 
-def first_key(lines: Iterable[bytes]) -> str:
-    """The "first" that the state of a transcript with these lines has; "" when it has no message yet."""
-    return line_key(first_entry(lines)).hex()
-
-
 def sessions_of(entry: Entry) -> list[str]:
     """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
     named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
     return list(dict.fromkeys(filter(None, named)))
 
 
-def begins_block(reading: Transcript, entry: Entry, kind: str) -> bool:
-    """Whether the block that is open ends before this line."""
-    if reading.main and reading.main.kind == "summary":
-        return True
-    if entry.get("isSidechain") is True:
-        # In a subagent's own file there is no conversation around it: each of its tasks is a block.
-        return kind == "prompt" and reading.main is None and bool(reading.sides)
-    return kind in ("prompt", "summary")
-
-
-def new_turn(reading: Transcript, agent: str, prompt: str, is_continued: bool) -> Turn:
-    """Opens a turn in the block."""
-    turn = Turn("turn", agent, prompt, is_continued)
-    if agent:
-        reading.sides.append(turn)
-    else:
-        reading.main = turn
-    return turn
-
-
-def agent_of(reading: Transcript, entry: Entry) -> str:
-    """The name of the subagent that wrote the line: its own, or that of the line where it began."""
-    if entry.get("isSidechain") is not True:
-        return ""
-    before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
-    return string_in(entry, "agentId") or (before.agent if before else string_in(entry, "uuid")) or "subagent"
-
-
 def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
     """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
-    agent = agent_of(reading, entry)
+    agent = ""
+    if entry.get("isSidechain") is True:  # a subagent's: it is named, or known by the line where it began
+        before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
+        agent = string_in(entry, "agentId") or (before.agent if before else string_in(entry, "uuid")) or "subagent"
     turn = reading.lanes.get(agent) if agent else reading.main
-    if prompt is not None:
-        turn = new_turn(reading, agent, prompt, is_continued=False)
-    elif turn is None:
-        turn = new_turn(reading, agent, "" if agent and reading.main else reading.prompt, is_continued=True)
+    if turn is None or prompt is not None:
+        asked = prompt if prompt is not None else "" if agent and reading.main else reading.prompt
+        turn = Turn("turn", agent, asked, is_continued=prompt is None)
+        if agent:
+            reading.sides.append(turn)
+        else:
+            reading.main = turn
     if agent:
         reading.lanes[agent] = reading.lanes["<" + string_in(entry, "uuid")] = turn
     turn.stamp(entry)
@@ -8073,7 +8034,10 @@ def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
             turn.parts.append(call)
             reading.calls[string_in(block, "id")] = call
         elif string_in(block, "type").endswith(SERVED) and string_in(block, "tool_use_id") in reading.calls:
-            settle(reading.calls[string_in(block, "tool_use_id")], served_result(block), None)
+            error = string_in(dict_in(block, "content"), "error_code")
+            rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip() for b in blocks_in(block.get("content"))]
+            result = {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
+            settle(reading.calls[string_in(block, "tool_use_id")], result, None)
 
 
 def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
@@ -8109,7 +8073,7 @@ def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
     if kind == "prompt":
         turn_for(reading, entry, said)
     elif kind == "summary":
-        reading.main = Turn("summary", "", "", is_continued=False)
+        reading.main = Turn("summary", "", said.partition("Summary:")[2] or said, is_continued=False)
         reading.main.stamp(entry)
         reading.main.parts.append(("summary", said))
     elif kind == "assistant":
@@ -8122,31 +8086,31 @@ def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
         add_words(turn_for(reading, entry, None), said)
 
 
-def note_repeat(reading: Transcript, entry: Entry, kind: str, key: bytes, said: str) -> bool:
-    """Whether the line was read before, here or in the session that this one was resumed or branched from.
-
-    Notes the first line's key, and the prompt of a line that is a repeat.
-    """
-    if kind != "queue":
-        reading.first = reading.first or key.hex()
-    if not key or key not in reading.seen:
-        return False
-    if entry.get("type") == "user" and reading.main is None and not reading.sides and kind == "prompt":
-        reading.prompt = one_line(said, ARGUMENT_CHARS)  # what the session goes on with may be the rest of this turn
-    return True
-
-
 def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
-    """Adds a record to its turn when it was not read before; the turns that end before it."""
-    kind, closed = entry_kind(entry), []
+    """Adds a record to its turn; the turns that end before it.
+
+    One that was read before, here or in the session that this one was resumed or branched from, only tells the prompt
+    that it may go on with.
+    """
+    kind, main = entry_kind(entry), reading.main
     if not kind:
         return []
     key, said = line_key(entry), user_words(entry) if kind in ("prompt", "summary", "queued") else ""
-    is_told = kind in ("prompt", "queued") and bool(reading.queued) and reading.arrived(said)
-    if note_repeat(reading, entry, kind, key, said):
+    is_told = kind in ("prompt", "queued") and reading.arrived(said)
+    if kind != "queue":
+        reading.first = reading.first or key.hex()
+    if key and key in reading.seen:
+        if kind == "prompt" and entry.get("type") == "user" and main is None and not reading.sides:
+            reading.prompt = one_line(said, ARGUMENT_CHARS)
         return []
-    if begins_block(reading, entry, kind):
-        closed = reading.close()
+    if main is not None and main.kind == "summary":
+        is_next = True
+    elif entry.get("isSidechain") is True:
+        # In a subagent's own file there is no conversation around it: each of its tasks is a block.
+        is_next = kind == "prompt" and main is None and bool(reading.sides)
+    else:
+        is_next = kind in ("prompt", "summary")
+    closed = reading.close() if is_next else []
     if key:
         reading.keys.append(key)
         reading.seen.add(key)
@@ -8179,22 +8143,18 @@ def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, 
 # -- chunks ----------------------------------------------------------------------------------
 
 
-def can_share(group: Sequence[Turn], turn: Turn) -> bool:
-    """Whether the turn fits into the chunk of these turns."""
-    last, n_bytes = group[-1], sum(t.n_bytes + 2 for t in group)
-    place = (turn.session, turn.cwd, turn.branch, turn.kind, turn.agent)
-    return turn.kind == "turn" and place == (last.session, last.cwd, last.branch, last.kind, last.agent) \
-        and n_bytes + turn.n_bytes <= SHARED_MAX_BYTES
-
-
 def turn_groups(turns: Iterable[Turn], final: bool = True) -> Iterator[list[Turn]]:
     """The turns by chunk; those that may still get company only when *final*.
 
     A group is open only while it ends with a whole block, so that all turns before a mark are in groups before it.
     """
+    def place(turn: Turn) -> tuple[str, ...]:
+        return turn.session, turn.cwd, turn.branch, turn.kind, turn.agent
+
     group: list[Turn] = []
     for turn in turns:
-        if group and not can_share(group, turn):
+        n_bytes = sum(t.n_bytes + 2 for t in group) + turn.n_bytes
+        if group and (place(turn) != place(group[-1]) or turn.kind != "turn" or n_bytes > SHARED_MAX_BYTES):
             yield group
             group = []
         group.append(turn)
@@ -8219,24 +8179,21 @@ def cut_text(text: str, max_bytes: int) -> list[str]:
     return [*parts, data[start:].decode("utf-8")]
 
 
-def small_pieces(pieces: Sequence[Piece], max_bytes: int) -> Iterator[Piece]:
-    """The pieces, those too long for a part cut at line ends; the first one holds the prompt, which stays whole."""
-    for n, (text, call) in enumerate(pieces):
-        for part in cut_text(text, max_bytes if n else max(max_bytes, PROMPT_MAX_BYTES)):
-            yield part, call
-
-
 def parts_of(pieces: Sequence[Piece], max_bytes: int) -> list[list[Piece]]:
-    """The pieces in order, filled into parts of at most that size; only a longer prompt makes a longer part."""
+    """The pieces in order, filled into parts of at most that size; those too long for one are cut at line ends.
+
+    Only the prompt, which is in the first piece, may make a longer part.
+    """
     parts: list[list[Piece]] = [[]]
     n_bytes = 0
-    for piece in small_pieces(pieces, max_bytes):
-        n_piece = len(piece[0].encode("utf-8"))
-        if parts[-1] and n_bytes + n_piece > max_bytes:
-            parts.append([])
-            n_bytes = 0
-        parts[-1].append(piece)
-        n_bytes += n_piece
+    for n, (text, call) in enumerate(pieces):
+        for piece in cut_text(text, max_bytes if n else max(max_bytes, PROMPT_MAX_BYTES)):
+            n_piece = len(piece.encode("utf-8"))
+            if parts[-1] and n_bytes + n_piece > max_bytes:
+                parts.append([])
+                n_bytes = 0
+            parts[-1].append((piece, call))
+            n_bytes += n_piece
     return parts
 
 
@@ -8251,7 +8208,7 @@ def files_of(calls: Iterable[ToolCall]) -> dict[str, bool]:
 
 def commands_of(calls: Iterable[ToolCall]) -> list[str]:
     """The shell commands with their outcome."""
-    return [f"{call.what} → {call.outcome or 'no result yet'}" for call in calls if call.name in ("Bash", USER_RAN)]
+    return [f"{call.what} → {call.outcome or 'no result yet'}" for call in calls if call.name in SHELL_TOOLS]
 
 
 def errors_of(calls: Iterable[ToolCall]) -> list[str]:
@@ -8262,8 +8219,7 @@ def errors_of(calls: Iterable[ToolCall]) -> list[str]:
 def turn_summary(turn: Turn) -> str:
     """The turn on one line: its prompt, and what it is when it is not simply that."""
     if turn.kind == "summary":
-        words = next((part[1] for part in turn.parts if not isinstance(part, ToolCall)), "")
-        return "Summary at a compaction: " + one_line(words.partition("Summary:")[2] or words, ARGUMENT_CHARS)
+        return "Summary at a compaction: " + one_line(turn.prompt, ARGUMENT_CHARS)
     marks = "(subagent) " * bool(turn.agent) + "(continued) " * turn.is_continued
     return marks + one_line(turn.prompt, ARGUMENT_CHARS)
 
@@ -8570,8 +8526,9 @@ MAX_HEADS, HEAD_CHARS = 8, 200  # of summaries that PostCompact has stored alrea
 def transcript_name(path: str) -> str:
     """The name under which a transcript is kept: its session's, with the agent's for the one of a subagent."""
     folder, name = os.path.split(path[: -len(".jsonl")] if path.endswith(".jsonl") else path)
-    if os.path.basename(folder) == "subagents":
-        name = f"{os.path.basename(os.path.dirname(folder))}.{name}"
+    session, of_agent, below = folder.rpartition("/subagents")
+    if of_agent and below[:1] in ("", "/"):  # the client's workflows have folders of their own there
+        name = ".".join([os.path.basename(session), *below.split("/")[1:], name])
     is_plain = name.isascii() and len(name) <= 120 and name.translate({45: None, 46: None, 95: None}).isalnum()
     if is_plain and len(name) >= 36 and name.count("-") >= 4 and name[0] != ".":  # a UUID is one of its kind
         return name
@@ -8682,13 +8639,20 @@ def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) ->
 
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
-    *lines, rest = data.split(b"\n")
-    return [*(line + b"\n" for line in lines), *([rest] if rest else ())]
+    import io
+
+    return io.BytesIO(data).readlines()
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     """A transcript's line as it may be kept, and its object, None when it has none."""
-    entry = parsed_line(line)
+    images: list[bytes] = []
+
+    def put_aside(found: re.Match[bytes]) -> bytes:
+        images.append(found[0])
+        return b'"data":"%s%d"' % (IMAGE_NAME, len(images))
+
+    entry = parsed_line(re.sub(IMAGE_DATA, put_aside, line) if len(line) > LONG_LINE_BYTES else line)
     if entry is None:
         text, end, _ = line.decode("utf-8", "surrogateescape").partition("\n")  # <private> would take the end along
         return (redact(text) + end).encode("utf-8", "surrogateescape"), redact_value(mended_entry(line))
@@ -8696,7 +8660,10 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     if clean is entry:
         return line, entry
     assert isinstance(clean, dict)
-    return json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n", clean
+    data = json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    for n, image in enumerate(images, 1):
+        data = data.replace(b'"data":"%s%d"' % (IMAGE_NAME, n), image)
+    return data, clean
 
 
 def tail_of(data: bytes) -> list[int]:
@@ -9006,8 +8973,9 @@ def subagent_files(path: str) -> list[str]:
     """The transcripts of the subagents of a session's transcript."""
     if not path:
         return []
-    folder = os.path.join(path[: -len(".jsonl")], "subagents")
-    return [os.path.join(folder, stem + ".jsonl") for stem in stems(folder, ".jsonl")]
+    found = os.walk(os.path.join(path[: -len(".jsonl")], "subagents"))
+    return sorted(os.path.join(folder, name) for folder, _, names in found for name in names
+                  if name.endswith(".jsonl") and name != "journal.jsonl")  # that repeats what agents gave back
 
 
 def put_aside(places: Places, path: str) -> None:
@@ -9048,19 +9016,27 @@ def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
 
 
 def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
-    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it."""
+    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it.
+
+    What one file's content raises, it raises when the others are saved.
+    """
     sweep_drafts(keeper.places)
-    n_ids = 0
+    n_ids, failed = 0, None
     for path, name, base in spooled_files(keeper.places):
         try:
             saved = keeper.save(path, name=name, base=base, until_s=until_s)
         except FileNotFoundError:  # another session has saved it meanwhile
+            continue
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            failed = error
             continue
         n_ids += len(saved.ids)
         if saved.is_whole:
             remove_file(path)
         if time.monotonic() >= until_s:
             break
+    if failed:
+        raise failed
     return n_ids
 
 
@@ -9213,7 +9189,7 @@ def transcript_names(places: Places, wanted: str) -> list[str]:
     if len(exact) > 1:
         raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(exact[:5])}")
     if not exact:
-        raise NotFound(f"no transcript of a session {one_line(wanted, 80)!r} is kept; `rlm.py sessions` names sessions")
+        raise NotFound(f"no transcript of a session {one_line(wanted, 80)!r} is kept; `rlm sessions` names sessions")
     return [exact[0], *(name for name in names if name.startswith(exact[0] + "."))]
 
 
@@ -9310,7 +9286,7 @@ def session_named(view: View, wanted: str) -> str:
     known |= {view.doc(ordinal).session for ordinal in range(view.n_docs())}
     found = [wanted] if wanted in known else [session for session in known if session.startswith(wanted)]
     if len(found) != 1:
-        raise UsageError(f"{len(found)} sessions begin with {one_line(wanted, 80)!r}; `rlm.py sessions` names them")
+        raise UsageError(f"{len(found)} sessions begin with {one_line(wanted, 80)!r}; `rlm sessions` names them")
     return found[0]
 
 
@@ -9432,7 +9408,7 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
             with Lock(places.transcripts_lock(name)):
                 erase_from_transcript(places, name, erased)
         except Damaged as error:
-            failed.append(f"{error}; `rlm.py verify --repair` mends it")
+            failed.append(f"{error}; `rlm verify --repair` mends it")
         except (RlmError, OSError) as error:
             failed.append(f"transcript {name}: {error}")
     return failed
@@ -9491,7 +9467,6 @@ BRIEF_BYTES = 1024
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
 LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
-IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 LARGE_FILE_BYTES = 500_000
 NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".pdf")  # Read shows these; they are not imported
 SHOWN_INSIGHTS, SHOWN_CHUNKS, LOOKED_AT = 4, 3, 300
@@ -10587,11 +10562,6 @@ def episodes_folder(path: str) -> str:
     return ""
 
 
-def is_episodes(path: str) -> bool:
-    """Whether the folder is one of memrl or tempera, or the "episodes" in it."""
-    return bool(episodes_folder(path))
-
-
 def episode_errors(context: Mapping[str, Any]) -> list[str]:
     """The errors that were met, with what resolved them."""
     rows = context.get("errors_encountered")
@@ -10721,11 +10691,6 @@ def memory_folders(path: str) -> list[str]:
         return []
     own = [path] if os.path.basename(path) == "memory" else [os.path.join(path, "memory")]
     return [folder for folder in [*own, *below] if os.path.isdir(folder) and is_memory_folder(folder)]
-
-
-def is_auto_memory(path: str) -> bool:
-    """Whether the folder is one where Claude Code keeps its own memory of a project, or holds such a "memory"."""
-    return bool(memory_folders(path))
 
 
 def is_only_index(text: str, names: Collection[str]) -> bool:
@@ -10927,7 +10892,7 @@ def text_parts(text: str) -> list[str]:
 
 
 def item_of_line(line: bytes) -> Item:
-    """The item that a line of JSON describes: {"text": …} with optional fields, or a line of `rlm.py export`."""
+    """The item that a line of JSON describes: {"text": …} with optional fields, or a line of `rlm export`."""
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -10959,9 +10924,18 @@ def jsonl_items(path: str) -> Iterator[Item]:
             file.close()
 
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def is_binary(path: str) -> bool:
+    """Whether it is no text, by its first bytes: before all of a disk image is read."""
+    start = file_start(path, 8192)
+    return b"\0" in start and not start.startswith(UTF16_MARKS)
+
+
 def file_items(path: str, name: str) -> Iterator[Item]:
     """The items of a text file, one unless it is very long."""
-    if b"\0" in file_start(path, 8192):  # before all of a disk image is read
+    if is_binary(path):
         yield {"kind": "damaged", "path": path, "why": "binary"}
         return
     try:
@@ -10971,22 +10945,36 @@ def file_items(path: str, name: str) -> Iterator[Item]:
     except (OSError, Damaged) as error:
         yield {"kind": "damaged", "path": path, "why": getattr(error, "strerror", "") or str(error)}
         return
-    parts = [part for part in text_parts(data.decode("utf-8", "surrogateescape")) if part.strip()]
+    # Bytes that are no UTF-8 stay as they are, so that the shell gives every one of them back.
+    is_wide = data.startswith(UTF16_MARKS)
+    text = data.decode("utf-16", "replace") if is_wide else data.decode("utf-8", "surrogateescape")
+    parts = [part for part in text_parts(text) if part.strip()]
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
         yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
                "path": path}
 
 
-def folder_items(path: str) -> Iterator[Item]:
-    """The items of all text files below the folder, in order of their names; hidden ones and links are left out."""
+MADE_FOLDERS = ("node_modules", "__pycache__", "venv")  # what tools put there is nobody's text
+NOTE_SUFFIXES = (".md", ".txt", ".rst", ".org")
+
+
+def folder_items(path: str, taken: Collection[str] = ()) -> Iterator[Item]:
+    """The items of all text files below the folder, in order of their names; hidden ones and links are left out.
+
+    Of a folder in which those that are *taken* belong to another tool only notes, as it has files of its own.
+    """
     unread: list[OSError] = []
     for folder, folders, names in os.walk(path, onerror=unread.append):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in MADE_FOLDERS
+                            and os.path.join(folder, f) not in taken)
         for name in sorted(n for n in names if not n.startswith(".")):
             full = os.path.join(folder, name)
-            if os.path.isfile(full) and not os.path.islink(full):
-                yield from file_items(full, plain(os.path.relpath(full, path)))
+            if os.path.isfile(full) and not os.path.islink(full) and (not taken or name.endswith(NOTE_SUFFIXES)):
+                if is_binary(full):  # a picture among notes
+                    yield {"kind": "skipped", "path": full}
+                else:
+                    yield from file_items(full, plain(os.path.relpath(full, path)))
     yield from ({"kind": "damaged", "path": str(e.filename), "why": e.strerror or str(e)} for e in unread)
 
 
@@ -11031,20 +11019,23 @@ def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any],
     """Saves transcripts one after the other; tells of "read" bytes, "new" chunks, and what was "refused"."""
     for path in paths:
         try:
-            keeper.is_final = now() - os.path.getmtime(path) > QUIET_S  # the end of a running one is still moving
+            keeper.is_final = True  # who asks for it wants all of it; what a running one adds is its continuation
             saved = keeper.save(path, durable=False, tick=lambda n_bytes: tell("read", n_bytes))
             tell("new", len(saved.ids))
         except OSError as error:
             tell("refused", f"{path}: cannot be read ({error.strerror or error})")
         except (StoreBusy, UsageError) as error:  # busy: a hook or another import is at it; the next one finds the rest
             tell("refused", f"{path}: {error}")
+        except (ValueError, TypeError, LookupError, RecursionError) as error:  # of what it holds: the others go on
+            tell("refused", f"{path}: cannot be understood ({type(error).__name__}: {error})")
 
 
 def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
     """The paths in shares of about the same size; those that begin with the same message are in one, see relatives."""
     groups: dict[str, list[str]] = {}
     for path in paths:
-        first = first_key(split_lines(read_lines(path, 0, 1 << 16))) if os.access(path, os.R_OK) else ""
+        lines = split_lines(read_lines(path, 0, 1 << 16)) if os.access(path, os.R_OK) else []
+        first = line_key(first_entry(lines)).hex()
         groups.setdefault(first or path, []).append(path)
     shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(n_shares)]
     sized = [(sum(max(0, file_size(path)) for path in group), group) for group in groups.values()]
@@ -11132,6 +11123,8 @@ def slug_items(places: Places, path: str) -> Iterator[Item]:
 
 def source_items(path: str) -> tuple[Iterator[Item], Project]:
     """The items at the path, and the project they belong to when they do not say. NotFound when nothing is there."""
+    from itertools import chain
+
     places = Places()
     here = current_project(places)
     if path == "-":
@@ -11147,12 +11140,14 @@ def source_items(path: str) -> tuple[Iterator[Item], Project]:
         if is_rlm_claude_store(full):  # its insights have no project; its folder is always called "context"
             there = project_at(places, full) if repository(full)[0] else Project(places, "default", [], "nothing")
             return read_rlm_claude_store(full), there
-        if is_episodes(full):
-            return episode_items(full), here
-        if is_auto_memory(full):
+        root, memories = episodes_folder(full), memory_folders(full)
+        days = [os.path.join(root, day) for day in listing(root) if is_day(day)] if root else []
+        if memories and (full in memories or f"{full}/".startswith(f"{Client().projects}/")):
             return slug_items(places, full), here
-        return folder_items(full), project_at(places, full)
-    if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")):
+        return chain(episode_items(full) if root else (), slug_items(places, full),
+                     folder_items(full, {*days, *memories})), here if root or memories else project_at(places, full)
+    is_lines = not full.endswith(".json") or parsed_line(file_start(full, 1 << 20).partition(b"\n")[0]) is not None
+    if full.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".json")) and is_lines:
         return jsonl_items(full), here
     return file_items(full, os.path.basename(full)), here
 
@@ -12225,54 +12220,56 @@ def repair(places: Places) -> list[Step]:
 # Every tool is a command, and there are a few that are no tools. Data goes to stdout, everything else to stderr.
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
-EXAMPLES = {
-    "serve": "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve",
-    "remember": 'rlm.py remember "We deploy on Fridays" --category decision --importance high',
-    "recall": "rlm.py recall deploy --category decision",
-    "forget": "rlm.py forget i-3f9a1c20\nrlm.py forget --undo i-3f9a1c20\n"
-              "rlm.py forget --erase --dry-run --session 3c57c232\nrlm.py forget --erase 2026-11-21_shop_001",
-    "chunk": "rlm.py chunk notes.md --tags keep,infra\nmake 2>&1 | rlm.py chunk - --chunk-type debug",
-    "peek": "rlm.py peek 2026-11-21_shop_001\nrlm.py peek 2026-11-21_shop_001:10-40",
-    "grep": "rlm.py grep ConnectionResetError\nrlm.py grep 'def \\w+_handler' --project shop\n"
-            "rlm.py grep 'conection timout' --fuzzy",
-    "search": 'rlm.py search "how do we deploy" --project shop --limit 3',
-    "list-chunks": "rlm.py list-chunks --limit 5\nrlm.py list-chunks --json | jq -r '.chunks[].id'",
-    "sessions": "rlm.py sessions --project shop",
-    "domains": "rlm.py domains\nrlm.py config domains api,ui,docs",
-    "retention-preview": "rlm.py retention-preview",
-    "restore": "rlm.py restore 2026-11-21_shop_001\nrlm.py restore --dry-run 2026-11-21_shop_001",
-    "status": "rlm.py status\nrlm.py status --json",
-    "scrub": "rlm.py scrub --dry-run\nrlm.py scrub",
-    "restore-transcript": "rlm.py restore-transcript 3c57c232\nrlm.py restore-transcript 3c57c232 --to - | jq .type",
-    "compact": "rlm.py compact --dry-run\nrlm.py compact",
-    "retention-run": "rlm.py retention-run --dry-run\nrlm.py retention-run --purge",
-    "import": "rlm.py import\nrlm.py import notes.jsonl\nrlm.py import ~/notes --project notes\n"
-              "rlm.py import ~/.claude/rlm/context",
-    "export": "rlm.py export backup.jsonl\nrlm.py export --project shop | gzip > shop.jsonl.gz",
-    "verify": "rlm.py verify\nrlm.py verify --repair\nrlm.py verify --accept",
-    "config": "rlm.py config\nrlm.py config archive_after_days 60\nrlm.py config --unset archive_after_days\n"
-              "rlm.py config project\nrlm.py config project --join old-name\nrlm.py config project --rename shop",
-    "install": "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm.py install --project --no-import",
-    "uninstall": "rlm.py uninstall --dry-run --keep-data\nrlm.py uninstall --keep-data\nrlm.py uninstall --all",
-    "doctor": "rlm.py doctor\nrlm.py doctor --fix\nrlm.py doctor --json",
-    "completion": 'eval "$(rlm.py completion bash)"',
+TOOL_EXAMPLES = {
+    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
+    "recall": "rlm recall deploy --category decision",
+    "forget": "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
+              "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
+    "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
+    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
+    "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
+            "rlm grep 'conection timout' --fuzzy",
+    "search": 'rlm search "how do we deploy" --project shop --limit 3',
+    "list-chunks": "rlm list-chunks --limit 5\nrlm list-chunks --json | jq -r '.chunks[].id'",
+    "sessions": "rlm sessions --project shop",
+    "domains": "rlm domains\nrlm config domains api,ui,docs",
+    "retention-preview": "rlm retention-preview",
+    "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
+    "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
+    "status": "rlm status\nrlm status --json",
 }
-COMMANDS = {
-    "install": "set up Claude Code: program, hooks, MCP server, skills, past conversations",
-    "uninstall": "take rlm out of Claude Code; keeps or deletes the memories, as you say",
-    "doctor": "try everything that was installed; say what is wrong and what to do",
-    "serve": "run the MCP server on stdin and stdout",
-    "import": "store many texts: Claude Code's transcripts, JSONL, a folder of text files, other tools' memories",
-    "export": "write every memory as JSONL",
-    "verify": "check every line, archive and index; report damage line by line",
-    "compact": "drop superseded records by writing the store anew",
-    "scrub": "replace secrets in what was stored before the rules knew them",
-    "restore-transcript": "write a kept conversation back, so that Claude Code can resume it",
-    "config": "show or change settings",
-    "completion": "print shell completion for bash, zsh or fish",
-}
-DRY_RUN_HELP = "say what would happen, change nothing"
 WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
+
+
+class Command:
+    """A command that is no tool."""
+
+    __slots__ = ("run", "help", "example", "arguments")
+
+    def __init__(self, run: Callable[[Call, Any], int], text: str, example: str, arguments: Sequence[Any]) -> None:
+        self.run, self.help, self.example = run, text, example
+        self.arguments = arguments  # of argument(); a list of them are alternatives
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
+    """What argparse's add_argument takes, kept until a parser is wanted."""
+    return names, options
+
+
+DRY_RUN = argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+
+
+def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], int]], Any]:
+    """Registers a function NAME_command, which returns the exit code, as the command of that name."""
+
+    def register(run: Callable[[Call, Any], int]) -> Callable[[Call, Any], int]:
+        COMMANDS[run.__name__[: -len("_command")].replace("_", "-")] = Command(run, text, example, arguments)
+        return run
+
+    return register
 
 
 def command_name(made: Tool) -> str:
@@ -12304,8 +12301,16 @@ def open_streams() -> None:
         encoded(encoding="utf-8", errors="replace")
 
 
+# What a terminal acts on or hides, as it is shown there: titles, clipboard, colours, directions, unseen letters.
+SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in (
+    *range(9), *range(11, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    *range(0xE0000, 0xE0080))}
+
+
 def print_out(text: str, end: str = "\n") -> None:
-    """Prints data. Bytes that were no UTF-8 when they came in leave as they came."""
+    """Prints data. Bytes that were no UTF-8 when they came in leave as they came, but not to a terminal."""
+    if sys.stdout.isatty():
+        text = text.translate(SHOWN).encode("utf-8", "backslashreplace").decode()
     try:
         data = (text + end).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -12324,7 +12329,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(text.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr)
+    print(text.translate(SHOWN).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -12372,8 +12377,8 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif param.name in WORDY:
             parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:  # forget --erase takes any number
-            n_given = "*" if made.name == "rlm_forget" else None
+        elif param.required:  # forget --erase does without
+            n_given = ("*" if made.name == "rlm_forget" else "+") if param.many else None
             parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
         elif param.type == "bool":
             import argparse
@@ -12385,7 +12390,7 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
                                 metavar=param.type.upper(), type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
+        parser.add_argument(*DRY_RUN[0], **DRY_RUN[1])
     if made.name == "rlm_forget":
         parser.add_argument("--undo", action="store_true", help="bring it back")
         parser.add_argument("--erase", action="store_true",
@@ -12396,60 +12401,6 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
         parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
 
 
-def add_install_arguments(parser: Any, name: str) -> None:
-    """The arguments of install, uninstall and doctor."""
-    if name == "install":
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-        parser.add_argument("--no-import", action="store_true", help="leave past conversations alone")
-        parser.add_argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills")
-        parser.add_argument("--skills-only", action="store_true", help="only the skills")
-        parser.add_argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)")
-        parser.add_argument("--name", default="", help="of the MCP server, where another one is called rlm")
-        parser.add_argument("--allow", action="store_true", help="the client no longer asks before it only reads")
-        parser.add_argument("--advice", action="store_true", help="also the hooks that advise on reading and writing")
-    elif name == "uninstall":
-        choice = parser.add_mutually_exclusive_group()
-        choice.add_argument("--keep-data", action="store_true", help="the memories stay where they are")
-        choice.add_argument("--all", action="store_true", help="delete the memories and settings too")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-        parser.add_argument("--yes", action="store_true", help="ask nothing")
-    elif name == "doctor":
-        parser.add_argument("--fix", action="store_true", help="put right what can be")
-
-
-def add_command_arguments(parser: Any, name: str) -> None:
-    """The arguments of a command that is no tool."""
-    if name == "import":
-        parser.add_argument("path", metavar="PATH", nargs="?", default="",
-                            help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)")
-        parser.add_argument("--project", default="", help="the project of items that name none")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name == "export":
-        parser.add_argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)")
-        parser.add_argument("--project", default="", help="only this project")
-    elif name == "verify":
-        parser.add_argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers")
-        parser.add_argument("--accept", action="store_true",
-                            help="take lines that somebody changed, and an older or shorter log, as the truth")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name in ("compact", "scrub"):
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name == "restore-transcript":
-        parser.add_argument("session", metavar="SESSION", help="the session's id, or its beginning")
-        parser.add_argument("--to", metavar="FILE", default="", help="write it there (- for standard output)")
-        parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    elif name == "config":
-        parser.add_argument("key", metavar="KEY", nargs="?", default="", help="the setting, or `project`: this one")
-        parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
-        parser.add_argument("--unset", action="store_true", help="back to the default")
-        parser.add_argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's")
-        parser.add_argument("--rename", metavar="NAME", default="", help="show this project under that name")
-    elif name in ("install", "uninstall", "doctor"):
-        add_install_arguments(parser, name)
-    elif name == "completion":
-        parser.add_argument("shell", choices=["bash", "zsh", "fish"])
-
-
 def build_parser(only: str = "") -> Any:
     """The parser; with *only*, it has just that command, which is all that running it needs and costs less."""
     import argparse
@@ -12457,22 +12408,35 @@ def build_parser(only: str = "") -> Any:
     class Help(argparse.RawDescriptionHelpFormatter):
         """As wide as the terminal, with options in one column."""
 
-    parser = argparse.ArgumentParser(prog="rlm.py", description=DESCRIPTION, formatter_class=Help,
-                                     epilog="`rlm.py COMMAND --help` explains a command, with examples.")
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
+            from difflib import get_close_matches
+
+            typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
+            known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
+            near = get_close_matches(typed[1], [*COMMANDS, *tools, *known], 1) if typed else []
+            super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
+
+    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=Help,
+                    epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
     parser.add_argument("--version", action="version", version=f"rlm {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     tools = commands()
     for name in [*COMMANDS, *tools]:
         if only and name != only:
             continue
-        text = COMMANDS[name] if name in COMMANDS else tools[name].help
-        example = EXAMPLES.get(name, "")
+        made = COMMANDS.get(name) or tools[name]
+        text, example = made.help, made.example if isinstance(made, Command) else TOOL_EXAMPLES.get(name, "")
         sub = subparsers.add_parser(name, help=text, description=text, formatter_class=Help,
-                                    epilog="examples:\n  " + example.replace("\n", "\n  ") if example else None)
-        if name in tools:
-            add_tool_arguments(sub, tools[name])
+                                    epilog=as_typed("examples:\n  " + example.replace("\n", "\n  ")) * bool(example))
+        if isinstance(made, Tool):
+            add_tool_arguments(sub, made)
         else:
-            add_command_arguments(sub, name)
+            for each in made.arguments:
+                group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
+                for names, given in each if isinstance(each, list) else [each]:
+                    group.add_argument(*names, **given)
         sub.add_argument("--json", action="store_true", help="print data as JSON")
     return parser
 
@@ -12577,20 +12541,17 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     if made.name == "rlm_forget":
         if options.erase:
             return erase_command(call, options)
-        if options.session or options.project or options.query or options.yes or len(options.insight_id) != 1:
-            raise UsageError("forget takes one id; with --erase any number, --session, --project or --query")
-        options.insight_id = options.insight_id[0]
-    arguments = {param.name: getattr(options, param.name) for param in made.params}
-    for name in WORDY:
-        if isinstance(arguments.get(name), list):
-            arguments[name] = " ".join(arguments[name])
+        if options.session or options.project or options.query or options.yes or not options.insight_id:
+            raise UsageError("forget takes ids; with --erase also --session, --project or --query")
+    given = {param.name: getattr(options, param.name) for param in made.params}
+    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
     if made.name == "rlm_chunk":
         arguments["content"] = content_of(options.content)
     elif arguments.get("content") == "-":
         arguments["content"] = content_of("-").rstrip("\n")
     call.dry_run = getattr(options, "dry_run", False)
     if made.name == "rlm_forget" and options.undo:
-        answer = forget_or_undo(call, options.insight_id, undo=True)
+        answer = forget_or_undo(call, arguments["insight_id"], undo=True)
     else:
         answer = run_tool(call, made.name, arguments)
     print_answer(answer, options.json)
@@ -12634,6 +12595,11 @@ def import_history(call: Call, paths: Sequence[str], options: Any) -> int:
     return 1 if done.refused else 0
 
 
+@command("store many texts: Claude Code's transcripts, JSONL, a folder of text files, other tools' memories",
+         "rlm import\nrlm import notes.jsonl\nrlm import ~/notes --project notes\nrlm import ~/.claude/rlm/context",
+         argument("path", metavar="PATH", nargs="?", default="",
+                  help="JSONL file, folder, text file, - for stdin (else: Claude Code's transcripts)"),
+         argument("--project", default="", help="the project of items that name none"), DRY_RUN)
 def import_command(call: Call, options: Any) -> int:
     """Stores many texts; 1 when some could not be stored."""
     path = options.path or os.path.join(claude_folder(), "projects")
@@ -12650,20 +12616,30 @@ def import_command(call: Call, options: Any) -> int:
         with call.store.writing() as view:
             project = project_to_write(view, options.project)
     if options.dry_run:
-        counts = tally(item["kind"] for item in items)
-        text = f"Would import, but for what is stored already: {tally_text(counts)}."
-        print_answer(Answer(text, counts), options.json)
+        known = list(items)
+        counts = tally(item["kind"] for item in known)
+        owners = tally(text_field(item, "project") or project.name for item in known if item["kind"] not in NO_ITEMS)
+        times = sorted(filter(None, (at_of(item, "created_at") for item in known)))
+        days = [local_day(at_s) for at_s in (times[:1] + times[-1:])]
+        n_bytes = sum(len(item.get("text", "").encode("utf-8", "surrogatepass")) for item in known)
+        print_refused([f"{item.get('path', '')}: {item['why']}" for item in known if item["kind"] == "damaged"])
+        text = f"Would import, but for what is stored already: {tally_text(counts)}; {size_text(n_bytes)}" \
+            f"{', of ' + ' to '.join(dict.fromkeys(days)) if days else ''}. Projects: {tally_text(owners)}."
+        print_answer(Answer(text, {**counts, "n_bytes": n_bytes, "days": days, "projects": owners}), options.json)
         return 0
     import_domains(call.store.places, options.path)
     done = import_items(view_to_import(call), items, project.name, call.progress, project.identity)
     call.progress(0, 0, "")
     print_refused(done.refused)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
+    if done.n_skipped:
+        text += f" {counted(done.n_skipped, 'file')} that hold no text left out."
     if done.n_excluded:
         text += f" {done.n_excluded:,} of excluded projects left out."
     if done.n_erased:
-        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm.py chunk FILE` stores a text again."
+        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
     print_answer(Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
+                               "skipped": done.n_skipped,
                                "refused": done.refused}), options.json)
     return 1 if done.refused else 0
 
@@ -12672,10 +12648,13 @@ def export_code(n_missing: int) -> int:
     """The exit code of an export: 1, with a message, when damaged memories are missing in it."""
     if n_missing:
         print_note(f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
-                   "`rlm.py verify` shows where")
+                   "`rlm verify` shows where")
     return 1 if n_missing else 0
 
 
+@command("write every memory as JSONL", "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
+         argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)"),
+         argument("--project", default="", help="only this project"))
 def export_command(call: Call, options: Any) -> int:
     """Writes every memory as JSONL; 1 when some could not be read."""
     with call.store.reading() as view:
@@ -12690,7 +12669,7 @@ def export_command(call: Call, options: Any) -> int:
         if os.path.lexists(options.path):
             raise UsageError(f"{options.path} exists; name a new file")
         if options.path.endswith(".gz"):
-            raise UsageError(f"export writes plain lines; for a packed file: rlm.py export | gzip > {options.path}")
+            raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {options.path}")
         n_lines = write_lines(options.path, lines)
     text = f"{options.path}: {counted(n_lines, 'memory', 'memories')}."
     print_answer(Answer(text, {"path": options.path, "n": n_lines}), options.json)
@@ -12724,6 +12703,11 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
     return ""
 
 
+@command("check every line, archive and index; report damage line by line",
+         "rlm verify\nrlm verify --repair\nrlm verify --accept",
+         argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers"),
+         argument("--accept", action="store_true",
+                  help="take lines that somebody changed, and an older or shorter log, as the truth"), DRY_RUN)
 def verify_command(call: Call, options: Any) -> int:
     """Reports damage; 1 when there is any that was not repaired."""
     repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
@@ -12739,8 +12723,8 @@ def verify_command(call: Call, options: Any) -> int:
     left = sum("repaired" not in problem for problem in problems)
     summary = f"{counted(len(problems), 'problem')}, {left} left." if problems else "No damage."
     if left and not (repair and accept):
-        hints = ["`rlm.py verify --repair` sets damaged bytes aside"] * (not repair)
-        hints += ["`rlm.py verify --accept` takes as it is what somebody changed or cut"] * (not accept)
+        hints = ["`rlm verify --repair` sets damaged bytes aside"] * (not repair)
+        hints += ["`rlm verify --accept` takes as it is what somebody changed or cut"] * (not accept)
         summary += f" {'; '.join(hints)}."
     lines = []
     for kind in grouped((each["file"] + each["problem"].partition(":")[0], each) for each in problems).values():
@@ -12750,6 +12734,7 @@ def verify_command(call: Call, options: Any) -> int:
     return 1 if left else 0
 
 
+@command("drop superseded records by writing the store anew", "rlm compact --dry-run\nrlm compact", DRY_RUN)
 def compact_command(call: Call, options: Any) -> int:
     """Rewrites the store without superseded records."""
     view = View(call.store.places).refresh()
@@ -12781,7 +12766,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
             raise UsageError(f"{one_line(options.join, 60)} is the name of several projects; join one of them: "
                              + ", ".join(labels.get(each, each) for each in found if each))
         if not wanted:
-            raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm.py status` lists them")
+            raise NotFound(f"there is no other project {one_line(options.join, 60)!r}; `rlm status` lists them")
         kept = {each: owner for each, owner in joined.items() if each not in here.identities}
         joined = {each: here.identity if owner in wanted else owner for each, owner in kept.items()}
         joined.update(dict.fromkeys(wanted, here.identity))
@@ -12812,6 +12797,14 @@ def project_command(call: Call, options: Any) -> int:
     return 0
 
 
+@command("show or change settings",
+         "rlm config\nrlm config archive_after_days 60\nrlm config --unset archive_after_days\n"
+         "rlm config project\nrlm config project --join old-name\nrlm config project --rename shop",
+         argument("key", metavar="KEY", nargs="?", default="", help="the setting, or `project`: this one"),
+         argument("value", metavar="VALUE", nargs="?", help="its new value"),
+         argument("--unset", action="store_true", help="back to the default"),
+         argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's"),
+         argument("--rename", metavar="NAME", default="", help="show this project under that name"))
 def config_command(call: Call, options: Any) -> int:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
@@ -12850,6 +12843,7 @@ def config_command(call: Call, options: Any) -> int:
     return 0
 
 
+@command("replace secrets in what was stored before the rules knew them", "rlm scrub --dry-run\nrlm scrub", DRY_RUN)
 def scrub_command(call: Call, options: Any) -> int:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
@@ -12875,7 +12869,7 @@ def scrub_command(call: Call, options: Any) -> int:
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
     lines += [f"transcript {name}: {counted(n, 'line')}" for name, n in transcripts.items()]
     lines += [f"other files: {counted(n_lines, 'line')}"] if n_lines else []
-    lines += [f"transcript {name}: cannot be read and was left as it is; `rlm.py verify --repair` mends it, then scrub "
+    lines += [f"transcript {name}: cannot be read and was left as it is; `rlm verify --repair` mends it, then scrub "
               "again" for name in damaged]
     if n_left:
         lines.append(f"{counted(n_left, 'file')} left by an interrupted rewrite: {'would be ' * dry_run}removed")
@@ -12888,6 +12882,10 @@ def scrub_command(call: Call, options: Any) -> int:
     return 1 if damaged else 0
 
 
+@command("write a kept conversation back, so that Claude Code can resume it",
+         "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
+         argument("session", metavar="SESSION", help="the session's id, or its beginning"),
+         argument("--to", metavar="FILE", default="", help="write it there (- for standard output)"), DRY_RUN)
 def restore_transcript_command(call: Call, options: Any) -> int:
     """Writes kept transcripts back to where the client resumes them from."""
     places = call.store.places
@@ -12908,7 +12906,7 @@ def restore_transcript_command(call: Call, options: Any) -> int:
     verb = "would be written" if options.dry_run else "written"
     hint = "" if options.dry_run or options.to else f"\n`claude --resume {names[0]}` in its folder goes on with it."
     others = [name for name in kept_transcripts(places) if name.startswith(names[0] + "~")]
-    hint += "".join(f"\nAnother version is kept: `rlm.py restore-transcript {name} --to FILE`." for name in others)
+    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in others)
     text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
     print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
     return 0
@@ -12954,6 +12952,8 @@ def fish_completion(words: dict[str, list[str]]) -> str:
 COMPLETIONS = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
 
 
+@command("print shell completion for bash, zsh or fish", 'eval "$(rlm completion bash)"',
+         argument("shell", choices=["bash", "zsh", "fish"]))
 def completion_command(_: Call, options: Any) -> int:
     """Prints a completion script made from the registry."""
     parsers = build_parser()._subparsers._group_actions[0].choices
@@ -13012,6 +13012,15 @@ def what_next(places: Places) -> str:
                               f'{command} search "what did we decide"'])
 
 
+@command("set up Claude Code: program, hooks, MCP server, skills, past conversations",
+         "python3 rlm.py install --dry-run\npython3 rlm.py install\nrlm install --project --no-import", DRY_RUN,
+         argument("--no-import", action="store_true", help="leave past conversations alone"),
+         argument("--no-hooks", action="store_true", help="nothing runs by itself: only tools and skills"),
+         argument("--skills-only", action="store_true", help="only the skills"),
+         argument("--project", action="store_true", help="for this folder only (.mcp.json, .claude/)"),
+         argument("--name", default="", help="of the MCP server, where another one is called rlm"),
+         argument("--allow", action="store_true", help="the client no longer asks before it only reads"),
+         argument("--advice", action="store_true", help="also the hooks that advise on reading and writing"))
 def install_command(call: Call, options: Any) -> int:
     """Installs, imports history and runs doctor, whose exit code this is."""
     record = install_record(call.store.places)
@@ -13056,6 +13065,11 @@ def deletes_data(places: Places, options: Any) -> bool | None:
     return None if said.startswith("c") else said in YES
 
 
+@command("take rlm out of Claude Code; keeps or deletes the memories, as you say",
+         "rlm uninstall --dry-run --keep-data\nrlm uninstall --keep-data\nrlm uninstall --all",
+         [argument("--keep-data", action="store_true", help="the memories stay where they are"),
+          argument("--all", action="store_true", help="delete the memories and settings too")], DRY_RUN,
+         argument("--yes", action="store_true", help="ask nothing"))
 def uninstall_command(call: Call, options: Any) -> int:
     """Takes rlm out of the client, and deletes the data when asked to."""
     record = install_record(call.store.places)
@@ -13083,6 +13097,9 @@ def uninstall_command(call: Call, options: Any) -> int:
     return 1 if stayed else 0
 
 
+@command("try everything that was installed; say what is wrong and what to do",
+         "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
+         argument("--fix", action="store_true", help="put right what can be"))
 def doctor_command(call: Call, options: Any) -> int:
     """Tries what was installed; 1 when something is wrong."""
     places = installed_places(call.store.places, install_record(call.store.places))
@@ -13108,6 +13125,8 @@ def file_away(places: Places) -> bool:
     return bool(spooled_files(places))
 
 
+@command("run the MCP server on stdin and stdout",
+         "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve")
 def serve_command(call: Call, options: Any) -> int:
     """Runs the MCP server."""
     if sys.stdin.isatty():
@@ -13115,14 +13134,6 @@ def serve_command(call: Call, options: Any) -> int:
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
     return Server(call.store.places, file_away).serve()
-
-
-COMMAND_RUNNERS: dict[str, Callable[[Call, Any], int]] = {
-    "serve": serve_command, "import": import_command, "export": export_command, "verify": verify_command,
-    "compact": compact_command, "config": config_command, "completion": completion_command,
-    "scrub": scrub_command, "restore-transcript": restore_transcript_command,
-    "install": install_command, "uninstall": uninstall_command, "doctor": doctor_command,
-}
 
 
 def keep_up(store: Store) -> None:
@@ -13157,10 +13168,10 @@ class PlainOptions:
                 values[param.name] = int(left.pop(0)) if param.type == "int" else left.pop(0)
         places = required or [name for name in known if name in WORDY]
         if not made.reads_only or len(places) > 1 or bool(places) != bool(bare) or (
-                len(bare) > 1 and places[0] not in WORDY):
+                len(bare) > 1 and places[0] not in WORDY and not known[places[0]].many):
             raise ValueError("argparse knows")
         for name in places:
-            values[name] = bare if name in WORDY else bare[0]
+            values[name] = bare if name in WORDY or known[name].many else bare[0]
         vars(self).update(values)
 
 
@@ -13170,7 +13181,7 @@ def run_command(options: Any) -> int:
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
-    code = run_tool_command(call, made, options) if made else COMMAND_RUNNERS[options.command](call, options)
+    code = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
     sys.stdout.flush()
     keep_up(call.store)
     return code
@@ -13194,8 +13205,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not options.command:
                 parser.print_help()
                 return 0
+        is_plain = argv is None and isinstance(options, PlainOptions)
+        if is_plain:
+            import gc
+
+            gc.disable()  # it ends before there is much to collect
         code = run_command(options)
-        if argv is None and isinstance(options, PlainOptions):
+        if is_plain:
             sys.stdout.flush()
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
         return code
@@ -13220,7 +13236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"] and __spec__ is None:
+    if sys.argv[1:] == ["serve"] and IS_SCRIPT:
         # Of a script, not of a module, Python keeps the syntax tree as long as it runs: 15 MB for this file.
         tried(None, os.execv, sys.executable, imported_command("sys.exit(rlm.main(['serve']))"))
     sys.exit(main())

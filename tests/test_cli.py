@@ -41,7 +41,7 @@ class CliCase(TempHome):
         done = self.cli(*arguments, stdin=stdin, env=env)
         message = done.stderr.decode("utf-8")
         self.assertEqual((done.returncode, done.stdout), (code, b""), (arguments, message))
-        self.assertRegex(message, r"\A(rlm: |usage: rlm\.py)")
+        self.assertRegex(message, r"\A(rlm: |usage: rlm)")
         self.assertNotIn("Traceback", message)
         self.assertNotIn("a bug of rlm", message)
         return message
@@ -168,7 +168,7 @@ class AnswerTest(CliCase):
         data = json.loads(self.quick("export", os.path.join(self.home, "out.jsonl"), "--json"))
         self.assertEqual(data["n"], 3)
         data = json.loads(self.ok("import", os.path.join(self.home, "out.jsonl"), "--json"))
-        self.assertEqual(data, {"new": 0, "known": 3, "excluded": 0, "refused": []})
+        self.assertEqual(data, {"new": 0, "known": 3, "excluded": 0, "skipped": 0, "refused": []})
         data = json.loads(self.quick("completion", "bash", "--json"))
         self.assertIn("complete ", data["script"])
         data = json.loads(self.ok("compact", "--json"))
@@ -202,10 +202,10 @@ class HelpTest(CliCase):
             with self.subTest(name=name):
                 code, text, _ = self.in_process(name, "--help")
                 self.assertEqual(code, 0)
-                self.assertIn(f"usage: rlm.py {name}", text)
+                self.assertIn(f"usage: rlm {name}", text)
                 self.assertIn("\nexamples:\n", text)
                 self.assertIn("--json", text)
-                for example in re.findall(r"rlm\.py (.*)", rlm.EXAMPLES[name]):
+                for example in re.findall(r"\brlm (?!-)(.*)", text.partition("\nexamples:\n")[2]):
                     command = re.split(r" [|>] |\)\"", example)[0]
                     if not command.startswith("serve"):
                         self.assertEqual(parser.parse_args(shlex.split(command)).command, shlex.split(command)[0])
@@ -221,7 +221,7 @@ class HelpTest(CliCase):
 
     def test_version_and_no_command(self) -> None:
         self.assertEqual(self.ok("--version"), f"rlm {rlm.__version__}\n")
-        self.assertIn("usage: rlm.py", self.ok())
+        self.assertIn("usage: rlm", self.ok())
         self.assertFalse(os.listdir(self.home), "help makes no files")
 
     def test_help_can_be_read_in_any_locale(self) -> None:
@@ -256,7 +256,7 @@ class ExitCodeTest(CliCase):
             with self.subTest(arguments=arguments):
                 code, out, err = self.in_process(*arguments)
                 self.assertEqual((code, out), (2, ""))
-                self.assertRegex(err, r"\A(rlm: [^\n]+\n\Z|usage: rlm\.py)")
+                self.assertRegex(err, r"\A(rlm: [^\n]+\n\Z|usage: rlm)")
                 self.assertIn(part, err)
 
     def test_elsewhere_than_on_linux_and_macos_it_says_so(self) -> None:
@@ -494,6 +494,48 @@ class StreamTest(CliCase):
         os.close(slave)
         os.close(master)
         self.assertEqual(shown.replace(b"\r\n", b"\n").decode(), self.quick("list-chunks"))
+
+    def test_a_terminal_shows_what_it_would_act_on_and_a_pipe_gets_it(self) -> None:
+        hostile = "deploy \x1b]0;owned\x07\x1b[2J \x9b31m \u202edlrow \r \U000e0041 end"
+        chunk_id = self.chunk(hostile)
+        self.call("rlm_remember", content=hostile)
+        for command in (("search", "deploy"), ("grep", "deploy"), ("recall", "deploy"), ("peek", chunk_id), ("list-chunks",)):
+            master, slave = os.openpty()
+            with subprocess.Popen([sys.executable, RLM, *command], stdin=slave, stdout=slave, stderr=slave) as process:
+                process.wait(30)
+            shown = os.read(master, 1 << 16).replace(b"\r\n", b"\n").decode()
+            os.close(slave)
+            os.close(master)
+            with self.subTest(command=command):
+                self.assertIn("deploy", shown)
+                self.assertEqual([char for char in shown if not char.isprintable() and char != "\n"], [])
+                self.assertEqual("\\x1b" in shown, "\x1b" in self.quick(*command))
+
+    def test_messages_and_help_name_the_program_as_it_was_called(self) -> None:
+        script = subprocess.run([sys.executable, RLM, "forget", "nosuch"], capture_output=True, text=True)
+        self.assertIn("`python3 rlm.py list-chunks`", script.stderr)
+        module = subprocess.run([sys.executable, "-m", "rlm", "forget", "nosuch"], capture_output=True, text=True,
+                                cwd=os.path.dirname(RLM))
+        self.assertIn("`rlm list-chunks`", module.stderr)
+        for command, called in (([sys.executable, RLM], "python3 rlm.py"), ([sys.executable, "-m", "rlm"], "rlm")):
+            done = subprocess.run([*command, "search", "--help"], capture_output=True, text=True, cwd=os.path.dirname(RLM))
+            self.assertIn(f"usage: {called} search", done.stdout)
+            self.assertIn(f"\n  {called} search \"how do we deploy\"", done.stdout)
+
+    def test_what_was_mistyped_is_named(self) -> None:
+        for words, meant in ((("serch", "x"), "search"), (("search", "x", "--limt", "3"), "--limit"),
+                             (("completion", "bsh"), "bash")):
+            with self.subTest(words=words):
+                self.assertIn(meant, self.failed(2, *words))
+
+    def test_several_ids_are_taken_where_one_is(self) -> None:
+        ids = [self.chunk("first of two"), self.chunk("second of two")]
+        for words in (ids, [",".join(ids)]):
+            text = self.ok("peek", *words)
+            self.assertIn("first of two", text)
+            self.assertIn("second of two", text)
+        self.ok("forget", *ids)
+        self.failed(1, "peek", *ids)
 
     def test_progress_is_one_line_that_goes_away(self) -> None:
         class Terminal(io.StringIO):

@@ -56,7 +56,8 @@ class ReadmeTest(TempHome):
         for made in rlm.TOOLS.values():
             self.assertTrue(made.help.endswith("."), made.name)
             self.assertTrue(made.run.__doc__, made.name)
-        examples = [line for text in rlm.EXAMPLES.values() for line in text.split("\n") if line.startswith("rlm.py ")]
+        texts = [*rlm.TOOL_EXAMPLES.values(), *(command.example for command in rlm.COMMANDS.values())]
+        examples = [line for text in texts for line in text.split("\n") if line.startswith("rlm ")]
         self.assertGreater(len(examples), 15)
         for line in examples:
             words = shlex.split(line.partition(" | ")[0])[1:]

@@ -269,7 +269,7 @@ class SourceTest(ImportCase):
         os.mkfifo(os.path.join(folder, "pipe"))
         os.utime(os.path.join(folder, "b.md"), (1e9, 1e9))
         done = self.import_(folder)
-        self.assertEqual((done.n_new, done.refused), (3, [os.path.join(folder, "picture.png") + ": binary"]))
+        self.assertEqual((done.n_new, done.n_skipped, done.refused), (3, 1, []))
         rows = {row["summary"].split(":")[0]: row for row in self.rows()}
         self.assertEqual(set(rows), {"a.txt", "b.md", "sub/deep/c"})
         self.assertEqual(rows["b.md"]["summary"], "b.md: Big é")
@@ -357,6 +357,57 @@ class SourceTest(ImportCase):
         with unittest.mock.patch.object(os, "scandir", scandir):
             done = self.import_(folder)
         self.assertEqual((done.n_new, done.refused), (1, [f"{closed}: Permission denied"]))
+
+
+class MixedFolderTest(ImportCase):
+    """A folder is taken whole, also when something in it looks like another tool's."""
+
+    def test_notes_beside_what_looks_like_another_tools_store(self) -> None:
+        for n in range(3):
+            self.write(f"n/note{n}.md", f"note number {n}")
+        self.write("n/proj/memory/MEMORY.md", "# MEMORY\nuse pnpm")
+        self.write("n/2026-01-01/session-standup.md", "standup of january")
+        self.write("n/node_modules/left-pad/README.md", "somebody else's words")
+        self.import_(os.path.join(self.home, "n"))
+        texts = "".join(map(self.text, (row["id"] for row in self.rows())))
+        for wanted in ("note number 0", "note number 1", "note number 2", "standup of january", "use pnpm"):
+            self.assertEqual(texts.count(wanted), 1, wanted)
+        self.assertNotIn("somebody else", texts)
+
+    def test_a_dry_run_tells_what_is_in_a_file_and_stores_nothing(self) -> None:
+        path = self.write("in.jsonl", line(text="one é", project="shop", created_at="2026-01-02T12:00:00Z")
+                          + line(text="two", project="api", created_at="2026-03-04T12:00:00Z") + b"{broken\n")
+        done = self.cli("import", "--dry-run", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for part in ("chunk 2", "2026-01-02 to 2026-03-04", "shop 1", "api 1", "9 B"):
+            self.assertIn(part, done.stdout.decode())
+        self.assertIn(b"in.jsonl:3", done.stderr)
+        self.assertEqual(self.rows(), [])
+
+    def test_one_transcript_that_cannot_be_understood_stops_no_other(self) -> None:
+        told: list[tuple[str, Any]] = []
+
+        class Odd:
+            def save(self, path: str, **_: Any) -> Any:
+                if path == "odd":
+                    raise ValueError("embedded null byte")
+                return unittest.mock.Mock(ids=["x"])
+
+        rlm.import_some(Odd(), ["first", "odd", "last"], lambda what, value: told.append((what, value)))  # type: ignore[arg-type]
+        self.assertEqual([what for what, _ in told], ["new", "refused", "new"])
+        self.assertIn("embedded null byte", told[1][1])
+
+    def test_pictures_are_left_out_and_utf_16_is_read(self) -> None:
+        self.write("n/a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+        self.write("n/utf16.txt", "déploiement du vendredi".encode("utf-16"))
+        self.write("n/utf8.txt", "réunion du mardi")
+        self.write("n/data.json", '{\n "note": "a document of several lines"\n}')
+        done = self.import_(os.path.join(self.home, "n"))
+        self.assertEqual((done.n_new, done.n_skipped, done.refused), (3, 1, []))
+        texts = {self.text(row["id"]) for row in self.rows()}
+        self.assertLessEqual({"déploiement du vendredi", "réunion du mardi"}, texts)
+        done = self.import_(os.path.join(self.home, "n/data.json"))
+        self.assertEqual((done.n_new + done.n_known, done.refused), (1, []))
 
 
 class ExportTest(ImportCase):

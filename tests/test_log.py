@@ -275,7 +275,7 @@ class DamageTest(LogCase):
         view = self.view()
         self.assertGreater(view.index.n_docs, 0)  # the fault is one that the index does not notice
         (lost,) = [i for i, value in expected.items() if value[1].startswith("chunk 2 ")]
-        with self.assertRaisesRegex(rlm.Damaged, "run `rlm.py verify`"):
+        with self.assertRaisesRegex(rlm.Damaged, "run `rlm verify`"):
             self.call("rlm_peek", chunk_id=lost)
         for doc_id in ids:
             if doc_id != lost:

@@ -898,7 +898,7 @@ class LimitTest(McpTest):
         self.assertEqual(self.read_all(client, client.text("rlm_chunk", content=many).split()[0]), many)
         note = self.sized(client, "rlm_peek", chunk_id=client.text("rlm_chunk", content="é" * 30_000).split()[0])
         self.assertIn("30,000 characters", note)
-        self.assertIn("rlm.py peek", note)
+        self.assertIn("rlm peek", note)
 
     def test_a_long_line_among_others_is_not_cut_without_a_word(self) -> None:
         client = self.session()

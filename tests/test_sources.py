@@ -71,7 +71,7 @@ class SourceTest(SourceCase):
         self.write(day + "session-bbbbbbbb.json", "{")
         self.write(day + "session-cccccccc.json", '{"intent": 5}')
         for path in (self.home + "/tempera", self.home + "/tempera/episodes"):
-            self.assertTrue(rlm.is_episodes(path))
+            self.assertTrue(rlm.episodes_folder(path))
             items = list(rlm.episode_items(path))
             self.assertEqual([item["kind"] for item in items], ["chunk", "chunk", "damaged", "damaged"])
         first, second = items[:2]
@@ -81,8 +81,8 @@ class SourceTest(SourceCase):
         self.assertEqual((first["uses"], first["project"], first["summary"]), (3, "démo", "fix auth é"))
         self.assertEqual(first["created_at"], "2026-03-01T10:00:00.123456789Z")
         self.assertEqual(second["summary"], "Episode: only é")
-        self.assertFalse(rlm.is_episodes(self.home))
-        self.assertFalse(rlm.is_episodes(self.home + "/absent"))
+        self.assertFalse(rlm.episodes_folder(self.home))
+        self.assertFalse(rlm.episodes_folder(self.home + "/absent"))
 
     def test_auto_memory(self) -> None:
         base = "projects/-home-dev-project/memory/"
@@ -100,11 +100,11 @@ class SourceTest(SourceCase):
         self.assertEqual(items[1]["tags"], ["auto-memory", "user", "user-role"])
         self.assertIn("deploys on Fridays é", items[2]["text"])
         for path in ("/projects", "/projects/-home-dev-project", "/projects/-home-dev-project/memory"):
-            self.assertTrue(rlm.is_auto_memory(self.home + path))
+            self.assertTrue(rlm.memory_folders(self.home + path))
         self.assertEqual(len(list(rlm.auto_memory_items(self.home + "/" + base))), 2)
-        self.assertFalse(rlm.is_auto_memory(self.home))
+        self.assertFalse(rlm.memory_folders(self.home))
         self.write("elsewhere/memory/notes.md", "no front matter")
-        self.assertFalse(rlm.is_auto_memory(self.home + "/elsewhere"))
+        self.assertFalse(rlm.memory_folders(self.home + "/elsewhere"))
 
     def test_claude_mem(self) -> None:
         path = self.database(

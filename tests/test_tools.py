@@ -302,7 +302,7 @@ class InsightTest(ToolCase):
         for forgotten in (insight, chunk):
             answer = self.call("rlm_forget", insight_id=forgotten)
             self.assertEqual(answer.data, {"id": forgotten, "forgotten": True, "changed": True})
-            self.assertIn(f"rlm.py forget --undo {forgotten}", answer.text)
+            self.assertIn(f"rlm forget --undo {forgotten}", answer.text)
         self.index()
         self.assertEqual(self.found("rlm_recall") + self.found("rlm_recall", query="deploy"), [])
         self.assertEqual(self.found("rlm_search", query="deploy") + self.found("rlm_grep", pattern="deploy"), [])
@@ -455,7 +455,7 @@ class PeekTest(ToolCase):
         # The line that is longer than an answer says so, and where to read it.
         answer = rlm.run_tool(rlm.Call(store, 20_000), "rlm_peek", {"chunk_id": f"{whole_id}:301-301"})
         self.assertIn("50,001 characters", answer.text)
-        self.assertIn("rlm.py peek", answer.text)
+        self.assertIn("rlm peek", answer.text)
         self.assertEqual(self.call("rlm_peek", chunk_id=whole_id).verbatim, text, "a shell gets all of it")
 
 
@@ -722,7 +722,7 @@ class ListTest(ToolCase):
             file.write(b"{broken\n")
         answer = self.call("rlm_status")
         self.assertEqual((answer.data["damaged_lines"], answer.data["n_chunks"]), (1, 1))
-        self.assertIn("rlm.py verify", answer.text)
+        self.assertIn("rlm verify", answer.text)
 
 
 class RetentionTest(ToolCase):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import unittest
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -325,6 +326,21 @@ Done. é""")
         self.assertNotIn("sk-", json.dumps(items) + json.dumps(state))
         self.assertEqual(items[0]["text"].count("[redacted:openai-key]"), 5)
 
+    def test_a_large_image_is_not_looked_through_and_stays_in_the_copy_byte_for_byte(self) -> None:
+        script, data = Script(), "iVBORw0KGgo" + "aB3x/+" * 500_000
+        image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+        script.user([{"type": "text", "text": "look é"}, image])
+        script.user([{"type": "text", "text": "my sk" + "-" + 60 * "aB3xZ"}, image, image])
+        plain, secret = script.lines
+        self.assertEqual(rlm.redacted_line(plain)[0], plain)
+        tracemalloc.start()
+        clean, entry = rlm.redacted_line(secret)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        self.assertLess(peak_bytes, 4 * len(secret))
+        self.assertEqual(clean, re.sub(rb"sk-\w+", b"[redacted:openai-key]", secret))
+        self.assertLess(len(json.dumps(entry)), 5000)
+
     def test_a_summary_is_kept_apart_and_the_turn_goes_on(self) -> None:
         script = Script()
         script.user("first é")
@@ -417,12 +433,196 @@ Done. é""")
                 json.dumps([items, state], ensure_ascii=False).encode("utf-8")
                 self.assertTrue(rlm.handoff_text(rlm.open_task(script.turns()), ["x"]))
 
+    def test_only_the_damaged_part_of_a_line_is_lost_and_it_is_counted(self) -> None:
+        script = Script()
+        for n in range(4):
+            script.user(f"<asked {n}> é")
+        first, second, third, last = script.lines
+        half = second[: len(second) // 2]
+        raw = third.replace(b"<asked 2>", b"<asked 2>\x1b[31m\x00\t")
+        cases: list[tuple[str, list[bytes], str, int]] = [
+            ("torn at every kind of place", [first, *(second[:n] + third for n in (1, 9, 40, 150, 220)), last], "023", 5),
+            ("torn twice", [first, half + half + third, last], "023", 1),
+            ("torn and nothing behind it", [first, half + b"\n", third, last], "023", 1),
+            ("torn within a value that could hold a record", [first, b'{"message":' + third, last], "023", 1),
+            ("two on a line", [first, second[:-1] + third, last], "0123", 0),
+            ("three on a line, one of them torn", [first + b"", second[:-1] + half + third, last], "0123", 1),
+            ("something behind a whole one", [first, second[:-1] + b'{"type":"us\n', third, last], "0123", 1),
+            ("zeros before it", [first, second, b"\0" * 400 + third, last], "0123", 1),
+            ("zeros behind it", [first, second[:-1] + b"\0" * 400 + b"\n", third, last], "0123", 1),
+            ("raw control characters", [first, second, raw, last], "0123", 0),
+            ("a number that Python refuses", [first, second, b'{"n":' + b"9" * 5000 + b"," + third[1:], last], "0123", 0),
+            ("a byte order mark", [b"\xef\xbb\xbf" + first, second, third, last], "0123", 0),
+            ("no end", [first, second, third, last[:-1]], "0123", 0),
+            ("blank lines", [first, b"\n", b" \r\n", second, third, last], "0123", 0)]
+        for what, lines, found, n_damaged in cases:
+            with self.subTest(what):
+                items, state = rlm.transcript_items(lines, final=True)
+                texts = "".join(item["text"] for item in items)
+                self.assertEqual("".join(n for n in "0123" if texts.count(f"<asked {n}>") == 1), found)
+                self.assertEqual((state["damaged"], state["offset"]), (n_damaged, sum(map(len, lines))))
+                # Read again from before, the same is lost only once.
+                self.assertEqual(in_steps(b"".join(lines), [len(first) + 30])[1]["damaged"], n_damaged)
+
+    def test_no_shape_of_a_value_stops_the_reader(self) -> None:
+        script = Script()
+        script.user("before é")
+        script.bash("a", "make", "made")
+        script.call("TodoWrite", "b", todos=[{"content": "x", "status": "pending"}])
+        script.call("AskUserQuestion", "c", questions=[{"question": "which?"}])
+        script.result("c", "this")
+        script.compaction()
+        script.raw({"type": "queue-operation", "operation": "enqueue", "content": "q", **script.common()})
+        script.raw({"type": "attachment", "attachment": {"type": "queued_command", "prompt": "q"}, **script.common()})
+        values = [None, True, -1.5, "", "x\ud83d", [], {}, [[]], [None, {"type": "text", "text": 5}], {"a": {}}, HARD]
+        deep: Any = "x"
+        for _ in range(400):
+            deep = [deep]
+        rng = random.Random(7)
+
+        def bent(value: Any, chance: float) -> Any:
+            """The value with other things in some of its places."""
+            if rng.random() < chance:
+                return rng.choice([*values, deep])
+            if isinstance(value, dict):
+                return {key: bent(item, chance) for key, item in value.items()}
+            return [bent(item, chance) for item in value] if isinstance(value, list) else value
+
+        for seed in range(20 * SEEDS):
+            lines = []
+            for line in script.lines:
+                entry = {key: bent(item, 0.08) for key, item in json.loads(line).items()}
+                whole = json.dumps(entry).encode() + b"\n"
+                lines.append(whole if rng.random() < 0.9 else whole[: rng.randrange(len(whole))] + whole)
+            with self.subTest(seed=seed):
+                items, state = rlm.transcript_items(lines, final=True)
+                json.dumps([items, state], ensure_ascii=False).encode("utf-8")
+                for line in lines:
+                    rlm.redacted_line(line)[0].decode("utf-8")
+                rlm.open_task(rlm.transcript_turns(lines))
+
+    def queued(self, script: Script, operation: str, **more: Any) -> None:
+        """A line about words that wait to be sent."""
+        script.raw({"type": "queue-operation", "operation": operation, "sessionId": SESSION,
+                    "timestamp": f"2026-11-21T09:00:{len(script.lines):02}.000Z", **more})
+
+    def test_words_that_only_the_queue_holds_are_kept_once(self) -> None:
+        for ends in (["remove"], ["dequeue"], ["popAll"], []):
+            script = Script()
+            script.user("go é")
+            self.queued(script, "enqueue", content="only queued é")
+            self.queued(script, "enqueue", content="<task-notification><summary>tests ended</summary></task-notification>")
+            for operation in ends * (1 if ends == ["popAll"] else 2):
+                self.queued(script, operation)
+            script.say("done")
+            with self.subTest(ends=ends):
+                text = script.text()
+                self.assertEqual(text.count("## User, meanwhile\nonly queued é"), 1)
+                self.assertEqual(text.count("- background task: tests ended"), 1)
+                # A reading that stopped here, and one more of the whole file, find nothing new.
+                items, state = rlm.transcript_items(script.lines, final=True)
+                script.user("thanks")
+                items += rlm.transcript_items(script.lines[-1:], json.loads(json.dumps(state)), final=True)[0]
+                self.assertEqual("".join(item["text"] for item in items).count("only queued é"), 1)
+
+    def test_queued_words_that_come_as_a_message_are_there_once(self) -> None:
+        script = Script()
+        script.user("go é")
+        self.queued(script, "enqueue", content="as message é")
+        self.queued(script, "enqueue", content="as message too é")
+        self.queued(script, "enqueue", content="as attachment é")
+        script.say("working")
+        cut = len(script.data())
+        script.raw({"type": "attachment", "attachment": {"type": "queued_command", "prompt": "as attachment é"},
+                    **script.common()})
+        self.queued(script, "remove")
+        script.say("done")
+        for text in ("as message é", "as message too é"):
+            self.queued(script, "dequeue")
+            script.user(text)
+            script.say("yes")
+        self.assertEqual([turn.prompt for turn in script.turns()], ["go é", "as message é", "as message too é"])
+        for text in ("as message é", "as message too é", "as attachment é"):
+            self.assertEqual(script.text().count(text), 1)
+        # What a reading in between had to store as words of that turn is not stored a second time as such.
+        items, state = rlm.transcript_items(lines_of(script.data()[:cut]), final=True)
+        items += rlm.transcript_items(lines_of(script.data()[cut:]), json.loads(json.dumps(state)), final=True)[0]
+        self.assertEqual("".join(item["text"] for item in items).count("as attachment é"), 1)
+
+    def test_no_escape_sequence_of_a_terminal_is_left_of_what_a_tool_printed(self) -> None:
+        for n, code in enumerate(("\x1b[1;31m", "\x1b[38:2:1:2:3m", "\x1b[?25l", "\x1b[0 q", "\x1b(B", "\x1b#8", "\x1b7",
+                                  "\x1b=", "\x9b31m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\", "\x9d0;title\x9c",
+                                  "\x1bP1$r0m\x1b\\", "\x1b_apc\x1b\\", "\x90dcs\x9c", "\x85\x8d")):
+            script = Script()
+            script.user("go")
+            script.bash("a", "make", f"{code}one{code} é two{code}")
+            with self.subTest(n=n):
+                self.assertTrue(script.text().endswith("→ ok: one é two"), repr(script.text()))
+
     def test_a_damaged_state_is_no_obstacle(self) -> None:
         script = Script()
         script.user("x")
         for state in ({"offset": -5}, {"offset": "9", "seen": 5, "pending": []}, {"seen": "é!", "pending": {"a": 1}}):
             items, _ = rlm.transcript_items(script.lines, state, final=True)
             self.assertEqual(len(items), 1)
+
+
+class DamagedLineTest(unittest.TestCase):
+    """Only the damaged part of a line is lost, and it is counted."""
+
+    def read(self, change: Callable[[list[bytes]], list[bytes]]) -> tuple[str, int]:
+        """What is read of three turns whose lines were changed so, and how many lines were damaged."""
+        script = Script()
+        for n in range(3):
+            script.user(f"ask {n}")
+            script.say(f"say {n}")
+        reading = rlm.Transcript()
+        turns = list(rlm.transcript_turns(change(script.lines), reading))
+        return "".join(map(rlm.turn_text, turns)), reading.n_damaged
+
+    def test_what_is_whole_on_a_damaged_line_is_read(self) -> None:
+        for name, change, lost, n_damaged in (
+                ("a torn record before a whole one", lambda ls: [ls[0], ls[1][:40] + ls[2], *ls[3:]], ["say 0"], 1),
+                ("two records on a line", lambda ls: [ls[0], ls[1].rstrip() + ls[2], *ls[3:]], [], 0),
+                ("zeros before a record", lambda ls: [ls[0], bytes(5000) + ls[1], *ls[2:]], [], 1),
+                ("a raw control character", lambda ls: [ls[0], ls[1].replace(b"say 0", b"say 0\x01"), *ls[2:]], [], 0),
+                ("a byte order mark", lambda ls: [b"\xef\xbb\xbf" + ls[0], *ls[1:]], [], 0),
+                ("no newline at the end", lambda ls: [*ls[:-1], ls[-1].rstrip()], [], 0),
+                ("a number without end", lambda ls: [*ls[:2], b'{"type":"user","n":' + b"9" * 9000 + b"}\n", *ls[2:]], [], 1)):
+            text, n = self.read(change)
+            with self.subTest(name):
+                self.assertEqual([what for i in range(3) for what in (f"ask {i}", f"say {i}") if what not in text], lost)
+                self.assertEqual(n, n_damaged)
+
+    def test_a_prompt_that_only_waited_in_the_queue_is_read_once(self) -> None:
+        script = Script()
+        script.user("ask 0")
+        at = "2026-11-21T07:10:00.000Z"
+        for operation in ("enqueue", "dequeue"):
+            script.raw({"type": "queue-operation", "operation": operation, "timestamp": at, "sessionId": SESSION,
+                        **({"content": "and the tests too"} if operation == "enqueue" else {})})
+        script.say("say 0")
+        text = "".join(map(rlm.turn_text, rlm.transcript_turns(script.lines)))
+        self.assertEqual(text.count("and the tests too"), 1)
+
+    def test_no_line_of_any_shape_raises(self) -> None:
+        values: list[Any] = [None, 5, -1e308, "x", [], {}, [[]], {"a": []}, True, "\ud800", [{"type": 5}], {"content": 7}]
+        script = Script()
+        script.user("ask")
+        script.call("Edit", "b", file_path="/a", old_string="x", new_string="y")
+        script.result("b", "done")
+        for line in script.lines:
+            entry = json.loads(line)
+            for key in [*entry, "message.content", "message.role"]:
+                for value in values:
+                    odd = json.loads(line)
+                    if key.startswith("message."):
+                        odd["message"][key[8:]] = value
+                    else:
+                        odd[key] = value
+                    list(rlm.transcript_turns([*script.lines, json.dumps(odd).encode() + b"\n"], rlm.Transcript()))
+        for raw in (b"[" * 100_000, b'{"type":"user","message":' + b"[" * 5000, b'"type":"user"', b'{"type":"user"}', b"\0" * 99):
+            list(rlm.transcript_turns([*script.lines, raw + b"\n"], rlm.Transcript()))
 
 
 class IncrementTest(unittest.TestCase):
@@ -515,7 +715,7 @@ class IncrementTest(unittest.TestCase):
             child.user("a new way")
             child.say("indeed")
             with self.subTest(how):
-                self.assertEqual(rlm.first_key(child.lines), state["first"])
+                self.assertEqual(rlm.line_key(rlm.first_entry(child.lines)).hex(), state["first"])
                 found, after = rlm.transcript_items(child.lines, known=rlm.known_keys([state]), final=True)
                 text = "".join(item["text"] for item in found)
                 self.assertNotIn("prompt 2", text)
@@ -1300,18 +1500,12 @@ class KeepingTest(KeepCase):
         self.assertIn("Read `big` → ok\n", self.texts()[0])
         self.assertTrue(self.kept() == data)
 
-    def test_a_running_sessions_unfinished_turn_waits(self) -> None:
+    def test_an_import_takes_the_last_turn_of_a_session_that_was_touched_a_moment_ago(self) -> None:
         script = self.script(2)
         self.write(script.data(), quiet=False)
         self.import_all()
-        self.assertNotIn("said 1", "".join(self.texts()))
-        self.age(self.path_of(), rlm.QUIET_S - 60)
-        self.import_all()
-        self.assertNotIn("said 1", "".join(self.texts()))
-        self.assertFalse(rlm.is_saved(self.places, self.path_of()))
-        self.age(self.path_of(), rlm.QUIET_S + 60)
-        self.import_all()
         self.assert_each_once(2)
+        self.assertTrue(rlm.is_saved(self.places, self.path_of()))
         self.assertEqual(self.kept(), script.data())
 
     def test_subagents_are_saved_with_their_session(self) -> None:
@@ -1328,6 +1522,20 @@ class KeepingTest(KeepCase):
         self.assertEqual(self.kept(f"{SESSION}.agent-a4bc9ce5"), agent.data())
         self.assertEqual(sum("inside" in text for text in self.texts()), 1)
         self.assertEqual({c["session"] for c in self.call("rlm_list_chunks", limit=99).data["chunks"]}, {SESSION})
+        self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [])
+
+    def test_subagents_of_workflows_are_saved_and_their_journal_is_not(self) -> None:
+        script, agent = self.script(2), Script(start=700)
+        agent.extra = {"isSidechain": True, "agentId": "a2"}
+        agent.user("find é")
+        agent.say("deep inside")
+        self.write(script.data())
+        path = self.write(agent.data(), f"{SESSION}/subagents/workflows/wf_7/agent-a2")
+        self.write(b'{"type":"result","agentId":"a2"}\n', f"{SESSION}/subagents/workflows/wf_7/journal")
+        self.assertEqual(rlm.subagent_files(self.path_of()), [path])
+        self.assertEqual(rlm.session_of(rlm.transcript_name(path)), SESSION)
+        self.import_all()
+        self.assertEqual(sum("deep inside" in text for text in self.texts()), 1)
         self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [])
 
     def test_no_transcript_has_no_subagents(self) -> None:
