@@ -4443,9 +4443,9 @@ GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|pas
 
 
 def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
-    """Is what a rule of that kind found (group 1, or all of the match) believable as a secret?"""
-    secret = match[match.re.groups and 1]
-    looks = is_said(secret) if least == SAID else not least or texture(secret) >= least
+    """Is what a rule of that kind found (its only group, or all of the match) believable as a secret?"""
+    secret = match[match.re.groups]
+    looks = is_said(secret) if least == SAID else texture(secret) >= least
     return looks and not is_stand_in(secret) and CHECKS.get(kind, bool)(secret) \
         and not PATTERNS[GENERIC_LOGINS].match(match.string, match.start())
 
@@ -4589,7 +4589,7 @@ def without_known(text: str, found: set[str]) -> str:
                      for cookie in PATTERNS[COOKIE].finditer(text, *match.span())
                      if texture(cookie[2]) >= MIXED and PATTERNS[LETS_IN].search(cookie[1])]
         else:
-            spans = [(*match.span(match.re.groups and 1), f"{MARK}{kind}]") for match in matches
+            spans = [(*match.span(match.re.groups), f"{MARK}{kind}]") for match in matches
                      if is_secret_at(match, kind, least)]
         if spans:
             text = without_spans(text, spans)
@@ -4603,8 +4603,6 @@ def without_options(text: str, found: set[str]) -> str:
     clean, done, mark = "", 0, MARK + "password]"
     for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
-        if at < done:
-            continue
         before = (clean + text[max(done, at - 200) : at])[-200:]  # clean: a secret is no program
         command = PATTERNS[r"[\n|;&]"].split(before)[-1]
         for letters, least, programs, option in OPTIONS:
@@ -4841,8 +4839,6 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
         words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
         full_name = words[0] + name if words else name
-    if not PROMISES[full_name][1]:
-        return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
@@ -5807,8 +5803,7 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            # Else the index knows it: it is last.
-            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
