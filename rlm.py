@@ -4442,9 +4442,9 @@ GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|pas
 
 
 def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
-    """Is what a rule of that kind found (group 1, or all of the match) believable as a secret?"""
-    secret = match[match.re.groups and 1]
-    looks = is_said(secret) if least == SAID else not least or texture(secret) >= least
+    """Is what a rule of that kind found (its only group, or all of the match) believable as a secret?"""
+    secret = match[match.re.groups]
+    looks = is_said(secret) if least == SAID else texture(secret) >= least
     return looks and not is_stand_in(secret) and CHECKS.get(kind, bool)(secret) \
         and not PATTERNS[GENERIC_LOGINS].match(match.string, match.start())
 
@@ -4588,7 +4588,7 @@ def without_known(text: str, found: set[str]) -> str:
                      for cookie in PATTERNS[COOKIE].finditer(text, *match.span())
                      if texture(cookie[2]) >= MIXED and PATTERNS[LETS_IN].search(cookie[1])]
         else:
-            spans = [(*match.span(match.re.groups and 1), f"{MARK}{kind}]") for match in matches
+            spans = [(*match.span(match.re.groups), f"{MARK}{kind}]") for match in matches
                      if is_secret_at(match, kind, least)]
         if spans:
             text = without_spans(text, spans)
@@ -4602,8 +4602,6 @@ def without_options(text: str, found: set[str]) -> str:
     clean, done, mark = "", 0, MARK + "password]"
     for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
-        if at < done:
-            continue
         before = (clean + text[max(done, at - 200) : at])[-200:]  # clean: a secret is no program
         command = PATTERNS[r"[\n|;&]"].split(before)[-1]
         for letters, least, programs, option in OPTIONS:
@@ -4840,8 +4838,6 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
         words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
         full_name = words[0] + name if words else name
-    if not PROMISES[full_name][1]:
-        return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
@@ -5807,8 +5803,7 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            # Else the index knows it: it is last.
-            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
@@ -10001,12 +9996,12 @@ def damaged_item(path: str, why: object) -> Item:
     return {"kind": "damaged", "path": clean_text(path), "why": clean_text(str(why))}
 
 
-def source_bytes(path: str, max_bytes: int = MAX_SOURCE_BYTES) -> bytes:
+def source_bytes(path: str, max_bytes: int = MAX_SOURCE_BYTES, *, is_plain: bool = True) -> bytes:
     """The bytes of a plain file, unpacked when it ends in .gz. Damaged for all else, and for what is too long."""
     import gzip
     import zlib
 
-    if os.path.islink(path) or not os.path.isfile(path):
+    if is_plain and (os.path.islink(path) or not os.path.isfile(path)):
         raise Damaged("no plain file")
     is_packed = path.endswith(".gz")
     try:
@@ -10032,17 +10027,23 @@ def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
 
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+HIGH_BYTES, ONLY_LATIN = bytes(range(128, 256)), b"\x81\x8d\x8f\x90\x9d"  # what Windows' Latin has no letter for
 
 
 def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1: that is what holds no UTF-8 but ASCII."""
+    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1 with a letter here and there.
+
+    Bytes that are no UTF-8 among such as are, or that are no text, stay as they are: the shell gives each back.
+    """
     if data.startswith(UTF16_MARKS):
         return data.decode("utf-16", "replace")
     text = data.decode("utf-8", "surrogateescape")
-    odd = set() if text.isascii() else {char for char in text if char > "\x7f"}
-    is_latin = odd and max(odd) < "\ue000" and min(odd) >= "\ud800"
-    windows = bytes(data).translate(None, b"\x81\x8d\x8f\x90\x9d") == data  # has quotes and € where Latin-1 has none
-    return data.decode("cp1252" if windows else "latin-1") if is_latin else text
+    others = {char for char in text if char > "\x7f"} if not text.isascii() else set()
+    if not others or min(others) < "\udc80" or max(others) > "\udcff":
+        return text
+    if len(data.translate(None, HIGH_BYTES)) < 0.7 * len(data):
+        return text
+    return data.decode("latin-1" if data.translate(None, ONLY_LATIN) != data else "cp1252")
 
 
 def json_in(path: str) -> Any:
@@ -10347,6 +10348,15 @@ def memory_item(path: str, text: str) -> Item:
     return {**common, "kind": "insight", "category": MEMORY_CATEGORIES.get(kind, "fact")}
 
 
+def project_of_slug(places: Places, name: str) -> Project:
+    """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
+    for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
+        cwd = first_cwd(file_start(path))
+        if cwd:
+            return project_at(places, cwd)
+    return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
+
+
 def memory_items(folder: str) -> Iterator[Item]:
     """The memories in a folder, but for an index that says nothing except which files there are."""
     project, paths = project_of_slug(Places(), os.path.basename(os.path.dirname(folder))), plain_files(folder, ".md")
@@ -10361,15 +10371,6 @@ def memory_items(folder: str) -> Iterator[Item]:
         says_more = not path.endswith("/MEMORY.md") or any(all(name not in line for name in names) for line in lines)
         if text.strip() and says_more:
             yield {**memory_item(path, text), "project": project.name, "identity": project.identity}
-
-
-def project_of_slug(places: Places, name: str) -> Project:
-    """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
-    for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
-        cwd = first_cwd(file_start(path))
-        if cwd:
-            return project_at(places, cwd)
-    return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
 
 
 # -- claude-mem: an SQLite file ---------------------------------------------------------------
@@ -10528,9 +10529,9 @@ def text_parts(text: str) -> list[str]:
 
 
 def text_items(path: str, name: str) -> Iterator[Item]:
-    """The items of a text file, one unless it is very long."""
+    """The items of a text file, one unless it is very long; of a link or pipe too, since somebody named it."""
     try:
-        parts = [part for part in text_parts(text_of(source_bytes(path))) if part.strip()]
+        parts = [part for part in text_parts(text_of(source_bytes(path, is_plain=False))) if part.strip()]
     except Damaged as why:
         yield damaged_item(path, why)
         return
@@ -10692,7 +10693,7 @@ def with_subagents(mains: Iterable[str]) -> list[str]:
 
 
 def transcript_paths(projects: str) -> list[str]:
-    """The transcripts in a folder and those in it, as in ~/.claude/projects: none of them is opened."""
+    """The transcripts in a folder and in those in it, as in ~/.claude/projects: none of them is opened."""
     folders = [projects, *(os.path.join(projects, name) for name in listing(projects))]
     return with_subagents(path for folder in folders for path in transcripts_in(folder))
 
@@ -12261,7 +12262,7 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     lines += [f"Of {' to '.join(days)}. Projects: {tally_text(tally(owners))}."] if days else []
     lines += [f"Left out: {tally_text(tally(skipped))}."] if skipped else []
     return Answer("\n".join(lines), {
-        **tally(kinds), "n_bytes": n_bytes + n_unsaved, "transcripts": len(paths), "unsaved": len(unsaved),
+        "kinds": tally(kinds), "n_bytes": n_bytes + n_unsaved, "transcripts": len(paths), "unsaved": len(unsaved),
         "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused})
 
 

@@ -168,7 +168,7 @@ class AnswerTest(CliCase):
         data = json.loads(self.quick("export", os.path.join(self.home, "out.jsonl"), "--json"))
         self.assertEqual(data["n"], 3)
         data = json.loads(self.ok("import", os.path.join(self.home, "out.jsonl"), "--json"))
-        self.assertEqual(data, {"new": 0, "known": 3, "excluded": 0, "skipped": 0, "refused": []})
+        self.assertEqual(data, {"new": 0, "known": 3, "excluded": 0, "skipped": {}, "refused": []})
         data = json.loads(self.quick("completion", "bash", "--json"))
         self.assertIn("complete ", data["script"])
         data = json.loads(self.ok("compact", "--json"))

@@ -304,7 +304,7 @@ class SourceTest(ImportCase):
     def test_a_long_file_becomes_several_chunks_that_are_the_file_together(self) -> None:
         texts = {"lines.log": "".join(f"line {n} é\r\n" for n in range(1000)),
                  "one-line.txt": "".join(map(chr, range(0x4e00, 0x4e00 + 3000))),
-                 "bytes.txt": "é" + "\udce9" * 1500, "late.txt": "\n" + "x" * 2000 + "\ny"}
+                 "bytes.txt": "a" + "\udce9" * 1500, "late.txt": "\n" + "x" * 2000 + "\ny"}
         for name, text in texts.items():
             with self.subTest(name=name), unittest.mock.patch.object(rlm, "PART_CHARS", 1000):
                 self.other_home("home " + name)

@@ -396,7 +396,7 @@ class InstallTest(InstallCase):
             self.install()
         self.assertTrue(self.hook("PreCompact")["command"].startswith(f"RLM_CONTEXT_DIR='{moved}' "))
         self.assertEqual(self.data(self.state)["mcpServers"]["rlm"]["env"], {"RLM_CONTEXT_DIR": moved})
-        with mock.patch.object(rlm, "import_past", return_value="") as imported:
+        with mock.patch.object(rlm, "import_history", return_value=("", {})) as imported:
             self.install()  # from a shell in which it is not set
         self.assertEqual(imported.call_args[0][0].store.places.memory, moved)
         self.assertIn(moved, self.hook("PreCompact")["command"])
@@ -456,7 +456,7 @@ class InstallTest(InstallCase):
         self.assertTrue(os.path.exists(self.state))
 
     def test_history_is_imported_unless_told_otherwise(self) -> None:
-        with mock.patch.object(rlm, "import_past", return_value="History: 3 sessions.") as imported:
+        with mock.patch.object(rlm, "import_history", return_value=("History: 3 sessions.", {})) as imported:
             self.install("--no-import")
             self.install("--skills-only")
             imported.assert_not_called()

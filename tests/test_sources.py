@@ -226,8 +226,7 @@ class CommandTest(SourceCase):
                 if made in (self.memory_file, self.claude_mem):
                     log = self.log_bytes()
                     dry = self.cli("import", path, "--dry-run", "--json")
-                    data = json.loads(dry.stdout)
-                    self.assertEqual(data.get("chunk", 0) + data.get("insight", 0), n_new)
+                    self.assertEqual(sum(json.loads(dry.stdout)["kinds"].values()), n_new)
                     self.assertEqual(self.log_bytes(), log)
                 done = self.imported(path)
                 self.assertEqual((done["new"], done["known"], done["refused"]), (n_new, 0, []))

@@ -1719,8 +1719,8 @@ class HistoryTest(KeepCase):
         self.history()
         path = os.path.join(self.projects, "-home-dev-1")
         for each, n_files in ((os.path.join(path, os.listdir(path)[0]), 1), (self.projects + "/-home-dev-0", 2), (self.projects, 3)):
-            paths = rlm.transcript_paths(each)
-            self.assertEqual(len(paths), n_files)
+            done = self.cli("import", each, "--dry-run", "--json")
+            self.assertEqual(json.loads(done.stdout)["transcripts"], n_files)
         shutil.move(self.projects, os.path.join(self.home, "backup é"))
         done = self.cli("import", "backup é", "--json")
         self.assertEqual(json.loads(done.stdout)["transcripts"], 3)
@@ -1739,7 +1739,8 @@ class HistoryTest(KeepCase):
         self.assertEqual(self.store_files(), {})
         done = self.cli("import", "--dry-run", "--json")
         n_bytes = sum(os.path.getsize(path) for path in rlm.transcript_paths(self.projects))
-        self.assertEqual(json.loads(done.stdout), {"transcripts": 3, "unsaved": 3, "n_bytes": n_bytes})
+        data = json.loads(done.stdout)
+        self.assertEqual([data[key] for key in ("transcripts", "unsaved", "n_bytes", "kinds")], [3, 3, n_bytes, {}])
         self.assertEqual(self.store_files(), {})
         self.cli("import")
         before = self.store_files()
@@ -1761,7 +1762,7 @@ class HistoryTest(KeepCase):
 
     def test_a_transcript_that_cannot_be_read_is_named_and_the_others_arrive(self) -> None:
         self.history()
-        paths, opened = rlm.transcript_paths(self.projects), open
+        paths, opened = sorted(rlm.transcript_paths(self.projects)), open
         failed = []
 
         def failing(path: Any, *more: Any, **options: Any) -> Any:
