@@ -10700,7 +10700,7 @@ def transcript_paths(projects: str) -> list[str]:
 
 MAX_IMPORTERS = 4
 WORTH_FORKING_BYTES = 4 << 20
-SLICE_DOCS = 1024  # so many are indexed while the others are read
+SLICE_DOCS = 400  # so many are indexed while the others are read
 
 
 def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any], None]) -> None:
@@ -12294,7 +12294,7 @@ def import_command(call: Call, options: Any) -> int:
             project = project_to_write(view, options.project)
     items = chain.from_iterable(items_of_things(places, some, path, project) for path, some in found.items())
     if options.dry_run:
-        sources = tally(source for source, _ in things if ": " not in source)
+        sources = tally(source for source, _ in things if ": " not in source and source != "transcript")
         print_answer(planned_import(places, sources, items, paths), options.json)
         return 0
     for source, path in things:

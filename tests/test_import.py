@@ -398,18 +398,101 @@ class MixedFolderTest(ImportCase):
         self.assertEqual([what for what, _ in told], ["new", "refused", "new"])
         self.assertIn("embedded null byte", told[1][1])
 
-    def test_pictures_are_left_out_and_texts_of_any_encoding_are_read(self) -> None:
+    def test_texts_of_any_encoding_and_json_of_any_form_are_read_and_pictures_left_out(self) -> None:
         self.write("n/a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
         self.write("n/utf16.txt", "déploiement du vendredi".encode("utf-16"))
         self.write("n/latin1.txt", "réunion du lundi".encode("latin-1"))
+        self.write("n/windows.txt", "réunion à 5 €".encode("cp1252"))
         self.write("n/utf8.txt", "réunion du mardi")
+        self.write("n/mixed.txt", "réunion ".encode() + b"\xe9")
         self.write("n/data.json", '{\n "note": "a document of several lines"\n}')
+        self.write("n/rows.jsonl", '{"question": "no text in it"}\n')
+        self.write("n/list.json", json.dumps([{"text": "first é"}, {"text": "second", "category": "fact"}], indent=1))
+        self.write("n/export.jsonl", line(text="of a line é", project="own"))
         done = self.import_(os.path.join(self.home, "n"))
-        self.assertEqual((done.n_new, done.skipped, done.refused), (4, {"binary": 1}, []))
+        self.assertEqual((done.n_new, done.skipped, done.refused), (10, {"binary": 1}, []))
         texts = {self.text(row["id"]) for row in self.rows()}
-        self.assertLessEqual({"déploiement du vendredi", "réunion du lundi", "réunion du mardi"}, texts)
+        self.assertLessEqual({"déploiement du vendredi", "réunion du lundi", "réunion à 5 €", "réunion du mardi",
+                              "réunion \udce9", "first é", "of a line é", '{"question": "no text in it"}\n'}, texts)
+        self.assertEqual([i["text"] for i in self.call("rlm_recall").data["insights"]], ["second"])
         done = self.import_(os.path.join(self.home, "n/data.json"))
         self.assertEqual((done.n_new + done.n_known, done.refused), (1, []))
+
+    def test_what_nobody_wrote_is_left_out_and_counted(self) -> None:
+        for name in (".git/config", "node_modules/left-pad/a.md", "env/pyvenv.cfg", "env/lib/a.py", "a.log", "sub/b.log",
+                     "build/c.md", "sub/deep/build/d.md", "docs/tmp/e.md", "sub/only.md", "docs/x/tmp/f.md"):
+            self.write("n/" + name, "nobody's words")
+        for name in ("kept.log", "a.md", "sub/build.md", "sub/tmp/a.md", "docs/keep.md"):
+            self.write("n/" + name, f"my words in {name}")
+        self.write("n/.gitignore", "# comment\n*.log\n!kept.log\nbuild/\n/docs/**/tmp\n")
+        self.write("n/sub/.gitignore", "only.*\n")
+        done = self.cli("import", os.path.join(self.home, "n"))
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertIn(b"Imported 5, known already 0, not imported 0. Left out: ", done.stdout)
+        for part in (b".gitignore 7", b"hidden 3", b"node_modules 1", b"virtual environments 1"):
+            self.assertIn(part, done.stdout)
+        self.assertEqual([row for row in self.rows() if not self.text(row["id"]).startswith("my words")], [])
+
+    def test_a_repositorys_rules_hold_in_its_folders_too(self) -> None:
+        self.write("shop/.git/HEAD", "ref: refs/heads/main\n")
+        self.write("shop/.gitignore", "drafts\n")
+        self.write("shop/docs/a.md", "mine é")
+        self.write("shop/docs/drafts/b.md", "a draft")
+        self.import_(os.path.join(self.home, "shop/docs"))
+        self.assertEqual([self.text(row["id"]) for row in self.rows()], ["mine é"])
+
+    def transcript(self, name: str, text: str) -> str:
+        """A conversation with one prompt, as the client writes it."""
+        entry = {"type": "user", "uuid": f"u-{text}", "parentUuid": None, "sessionId": f"s-{text}", "cwd": "/home/dev/shop",
+                 "timestamp": "2026-11-20T10:00:00Z", "message": {"role": "user", "content": text}}
+        return self.write(name, json.dumps(entry) + "\n")
+
+    def test_conversations_and_other_tools_stores_among_notes_are_taken_for_what_they_are(self) -> None:
+        self.write("n/note.md", "a note é")
+        self.transcript("n/talk/0001.jsonl", "what was asked")
+        self.transcript("n/talk/0001/subagents/agent-1.jsonl", "what an agent was asked")
+        self.write("n/talk/0001/tool-results/x.txt", "of no interest by itself")
+        self.write("n/graph.json", '{"type":"entity","name":"Zoé","entityType":"person","observations":["likes zebras"]}\n')
+        self.write("n/old/context/index.json", '{"chunks": []}')
+        self.write("n/old/context/chunks/2026-01-18_demo_001.md", "---\nid: 2026-01-18_demo_001\n---\n\nan old chunk")
+        folder, told = os.path.join(self.home, "n"), b""
+        for options, n_stored in (("--dry-run", 0), ("--json", 4)):
+            done = self.cli("import", folder, options)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            self.assertEqual(len(self.rows()), n_stored)
+            told = told or done.stdout
+        for part in ("2 transcripts, 4", "of 2.", "chunk 2, insight 1", "rlm-claude 1", "MCP memory 1", "text 1", "shop 2",
+                     "2026-01-18 to "):
+            self.assertIn(part, told.decode())
+        data = json.loads(done.stdout)
+        self.assertEqual((data["new"], data["transcripts"], data["refused"]), (5, 2, []))
+        texts = " ".join(self.text(row["id"]) for row in self.rows())
+        for part in ("a note é", "what was asked", "what an agent was asked", "an old chunk"):
+            self.assertIn(part, texts)
+
+    def test_several_paths_are_taken_each_with_its_own_project(self) -> None:
+        paths = [os.path.dirname(self.write(f"{name}/a.md", f"text of {name} é")) for name in ("one", "two")]
+        done = self.cli("import", *paths, self.write("single.txt", "of here"))
+        self.assertEqual((done.returncode, done.stdout), (0, b"Imported 3, known already 0, not imported 0.\n"))
+        self.assertEqual({row["project"] for row in self.rows()}, {"one", "two", "test"})
+
+    def test_the_newest_conversation_comes_first_with_its_subagents(self) -> None:
+        paths = [self.transcript(f"p/{folder}/{n}.jsonl", str(n)) for n, folder in enumerate("aba")]
+        agent = self.transcript("p/b/1/subagents/agent-x.jsonl", "x")
+        for path, at in zip(paths, (2e9, 3e9, 1e9)):
+            os.utime(path, (at, at))
+        self.assertEqual(rlm.transcript_paths(os.path.join(self.home, "p")), [paths[1], agent, paths[0], paths[2]])
+        self.assertEqual([paths.index(path) for share in rlm.shares_of([paths[1], paths[0], paths[2]], 2) for path in share],
+                         [1, 2, 0])
+
+    def test_a_long_import_is_indexed_while_it_goes_on(self) -> None:
+        paths = [self.transcript(f"p/{n}.jsonl", f"asked {n} é") for n in range(9)]
+        tails = []
+        view = self.view()
+        with unittest.mock.patch.object(rlm, "SLICE_DOCS", 3):
+            rlm.import_transcripts(view, paths, lambda *_: tails.append(len(self.view().tail)))
+        self.assertTrue(tails and max(tails) <= 3, tails)
+        self.assertEqual(self.view().n_docs(), 9)
 
 
 class ExportTest(ImportCase):
