@@ -9996,19 +9996,30 @@ def damaged_item(path: str, why: object) -> Item:
     return {"kind": "damaged", "path": clean_text(path), "why": clean_text(str(why))}
 
 
-def source_bytes(path: str, max_bytes: int = MAX_SOURCE_BYTES, *, is_plain: bool = True) -> bytes:
-    """The bytes of a plain file, unpacked when it ends in .gz. Damaged for all else, and for what is too long."""
+def opened(path: str) -> Any:
+    """The file, to be read in bytes, unpacked when its name ends in .gz; standard input for "-"."""
     import gzip
+
+    return os.fdopen(0, "rb", closefd=False) if path == "-" else gzip.open(path) if path.endswith(".gz") else \
+        open(path, "rb")
+
+
+def read_errors() -> tuple[type[Exception], ...]:
+    """What reading raises when a file, or what is packed in it, is cut or damaged."""
     import zlib
 
+    return OSError, EOFError, zlib.error
+
+
+def source_bytes(path: str, max_bytes: int = MAX_SOURCE_BYTES, *, is_plain: bool = True) -> bytes:
+    """The bytes of a plain file, unpacked when it ends in .gz. Damaged for all else, and for what is too long."""
     if is_plain and (os.path.islink(path) or not os.path.isfile(path)):
         raise Damaged("no plain file")
-    is_packed = path.endswith(".gz")
     try:
-        with gzip.open(path) if is_packed else open(path, "rb") as file:
+        with opened(path) as file:
             is_long = os.path.getsize(path) > max_bytes
-            data = b"" if is_long else file.read(max_bytes + 1) if is_packed else file.read()
-    except (OSError, EOFError, zlib.error) as error:
+            data = b"" if is_long else bytes(file.read(max_bytes + 1 if path.endswith(".gz") else -1))
+    except read_errors() as error:
         raise Damaged(f"cannot be read ({getattr(error, 'strerror', '') or error})") from None
     if is_long or len(data) > max_bytes:
         raise Damaged(f"longer than {size_text(max_bytes)}")
@@ -10020,9 +10031,9 @@ def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
     if not os.path.isfile(path):  # opening a pipe would wait for ever
         return b""
     try:
-        with open(path, "rb") as file:
-            return file.read(n_bytes)
-    except OSError:
+        with opened(path) as file:
+            return bytes(file.read(n_bytes))
+    except read_errors():
         return b""
 
 
@@ -10209,31 +10220,27 @@ def graph_row(line: bytes) -> Entry:
     return row if is_entity or is_relation else {}
 
 
-def graph_texts(row: Entry) -> tuple[list[str], list[str]]:
-    """What a row says, and its tags: an entity each of its observations, or its kind."""
-    if row["type"] == "relation":
-        return [f"{row['from']} {string_in(row, 'relationType') or 'is related to'} {row['to']}"], \
-            ["relation", row["from"], row["to"]]
-    name, kind, observations = row["name"], string_in(row, "entityType"), row.get("observations")
-    texts = [string_in(each, "content") if isinstance(each, dict) else each  # some versions store a time with them
-             for each in observations or [] if each] if isinstance(observations, list) else []
-    told = [text for text in texts if isinstance(text, str) and text] or [kind or "entity"]
-    return [f"{name}: {text}" for text in told], [tag for tag in (kind, name) if tag]
-
-
 def graph_items(path: str) -> Iterator[Item]:
     """An insight for each observation and each relation, and what is damaged."""
     at = file_time(path)
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                row = graph_row(line)
-                texts, tags = graph_texts(row) if row else ([], [])
-                for text in texts:
+                row, where = graph_row(line), f"{path}:{number}"
+                name, kind = string_in(row, "name"), string_in(row, "entityType")
+                told = row.get("observations")  # some versions keep a time with each
+                texts = [clean_text(string_in(each, "content") if isinstance(each, dict) else each)
+                         for each in (told if isinstance(told, list) else [])]
+                texts = [f"{name}: {text}" for text in list(filter(None, texts)) or [kind or "entity"]]
+                tags = [tag for tag in (kind, name) if tag]
+                if row.get("type") == "relation":
+                    tags = ["relation", row["from"], row["to"]]
+                    texts = [f"{row['from']} {string_in(row, 'relationType') or 'is related to'} {row['to']}"]
+                for text in texts if row else []:
                     yield {"kind": "insight", "text": text, "tags": tags, "category": "fact", "created_at": at,
-                           "path": f"{path}:{number}"}
+                           "path": where}
                 if line.strip() and parsed_line(line) is None:
-                    yield damaged_item(f"{path}:{number}", "no JSON object")
+                    yield damaged_item(where, "no JSON object")
     except OSError as error:
         yield damaged_item(path, f"cannot be read ({error.strerror or error})")
 
@@ -10348,8 +10355,12 @@ def memory_item(path: str, text: str) -> Item:
     return {**common, "kind": "insight", "category": MEMORY_CATEGORIES.get(kind, "fact")}
 
 
-def project_of_slug(places: Places, name: str) -> Project:
-    """The project of a folder in ~/.claude/projects; its name is a path with dashes for all but letters and digits."""
+def project_of_memory(places: Places, folder: str) -> Project:
+    """Whose a "memory" is. In ~/.claude/projects it lies in a folder called by a path, with dashes for slashes."""
+    parent = os.path.dirname(folder)
+    name = os.path.basename(parent)
+    if not name.startswith("-"):
+        return project_at(places, parent)
     for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
         cwd = first_cwd(file_start(path))
         if cwd:
@@ -10359,7 +10370,7 @@ def project_of_slug(places: Places, name: str) -> Project:
 
 def memory_items(folder: str) -> Iterator[Item]:
     """The memories in a folder, but for an index that says nothing except which files there are."""
-    project, paths = project_of_slug(Places(), os.path.basename(os.path.dirname(folder))), plain_files(folder, ".md")
+    project, paths = project_of_memory(Places(), folder), plain_files(folder, ".md")
     names = {os.path.basename(path) for path in paths} - {"MEMORY.md"}
     for path in paths:
         try:
@@ -10491,21 +10502,14 @@ def item_of_line(line: bytes) -> Item:
 
 def jsonl_items(path: str) -> Iterator[Item]:
     """The items of a JSONL file, gzipped or not; "-" is standard input."""
-    import gzip
-    import zlib
-
-    shown = "stdin" if path == "-" else path
-    file: Any = sys.stdin.buffer if path == "-" else gzip.open(path) if path.endswith(".gz") else open(path, "rb")
-    number = 0
+    shown, number = "stdin" if path == "-" else path, 0
     try:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield {**item_of_line(line), "path": f"{shown}:{number}"}
-    except (OSError, EOFError, zlib.error) as error:  # a cut or damaged gzip file; what came before it is good
+        with opened(path) as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield {**item_of_line(line), "path": f"{shown}:{number}"}
+    except read_errors() as error:  # a cut or damaged gzip file; what came before it is good
         yield {"kind": "damaged", "path": f"{shown}:{number + 1}", "why": f"cannot be read from here on ({error})"}
-    finally:
-        if path != "-":
-            file.close()
 
 
 def json_rows(path: str) -> list[Any]:
@@ -10546,25 +10550,19 @@ def text_items(path: str, name: str) -> Iterator[Item]:
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
-def is_transcript(path: str, head: bytes) -> bool:
-    """Whether a file is a conversation of Claude Code's."""
-    return path.endswith(".jsonl") and (b'"sessionId":' in head and b'"type":' in head or
-                                        path.startswith(Client().projects + os.sep)
-                                        and not path.endswith("/journal.jsonl"))
-
-
 def is_lines(path: str, head: bytes) -> bool:
-    """Whether a file holds one object with a text on each line; a packed one is taken for it by its name."""
-    first = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0]
-    is_whole = len(first) < len(head) or len(head) < MARK_BYTES
-    return path.endswith(".jsonl.gz") or path.endswith(JSON_SUFFIXES) and (
-        item_of_line(first)["kind"] != "damaged" if is_whole else first.startswith(b"{") and b'"text"' in first)
+    """Whether a file holds one object with a text on each line."""
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
+    is_cut = len(first) + 4 > MARK_BYTES
+    return path.endswith((*JSON_SUFFIXES, ".jsonl.gz")) and (
+        first.startswith(b"{") and b'"text"' in first if is_cut else item_of_line(first)["kind"] != "damaged")
 
 
 # By name: how a file is recognised from its path and first bytes, the first that fits, and its items.
 FILE_SOURCES: dict[str, tuple[Callable[[str, bytes], bool], Callable[[str], Iterator[Item]]]] = {
     "claude-mem": (is_claude_mem, claude_mem_items),
-    "transcript": (is_transcript, lambda path: iter(())),  # these are saved otherwise, see import_transcripts
+    "transcript": (lambda path, head: path.endswith(".jsonl") and b'"sessionId":' in head and b'"type":' in head,
+                   lambda path: iter(())),  # these are saved otherwise, see import_transcripts
     "MCP memory": (lambda path, head: any(graph_row(line) for line in head.splitlines()[:20] if line[:1] == b"{"),
                    graph_items),
     "JSON lines": (is_lines, jsonl_items),
@@ -10620,13 +10618,18 @@ def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_f
 
 
 def file_source(path: str, is_named: bool) -> str:
-    """The name of the source that a file is: one of FILE_SOURCES, "text", or "binary"."""
+    """The source that a file is: one of FILE_SOURCES, "text", or why it is none, see things_at."""
+    if path.startswith(Client().projects + os.sep):
+        is_own = path.endswith(".jsonl") and not path.endswith("/journal.jsonl")  # that repeats what agents gave back
+        return "transcript" if is_own else "skipped: the client's own"
     head = file_start(path, MARK_BYTES if ".json" in path or path.endswith(".ndjson") else 8192)
     for name, (is_it, _) in FILE_SOURCES.items():
-        if is_it(path, head) or (name == "JSON lines" and is_named and path.endswith(JSON_SUFFIXES[:2])):
+        if is_it(path, head):
             return name
-    is_text = b"\0" not in head or head.startswith(UTF16_MARKS)
-    return "text" if is_text and not path.endswith((".gz", ".pdf")) else "binary"
+    if is_named and path.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
+        return "JSON lines"
+    is_text = (b"\0" not in head or head.startswith(UTF16_MARKS)) and not path.endswith((".gz", ".pdf"))
+    return "text" if is_text else "damaged: binary" if is_named else "skipped: binary"
 
 
 def things_at(path: str) -> Iterator[tuple[str, str]]:
@@ -10656,7 +10659,7 @@ def things_at(path: str) -> Iterator[tuple[str, str]]:
         yield from ((f"skipped: {why}", os.path.join(folder, name)) for name, why in whys.items() if why)
         for path in (os.path.join(folder, name) for name in sorted(names) if whys.get(name) == ""):
             source = file_source(path, False)
-            yield ("skipped: binary" if source == "binary" else source), path
+            yield source, path
             if source == "transcript":
                 mine.add(os.path.basename(path)[: -len(".jsonl")])  # the folder with what belongs to the session
         folders[:] = sorted(name for name in folders if whys.get(name) == "" and name not in mine)
@@ -10667,14 +10670,15 @@ def items_of_things(places: Places, things: Iterable[tuple[str, str]], named: st
                     wanted: Project | None = None) -> Iterator[Item]:
     """The items of what is at a path that somebody named; those without a project are of the one that is wanted."""
     full = os.path.abspath(named)
-    there = wanted or (project_at(places, full) if os.path.isdir(full) else current_project(places))
+    here = wanted or current_project(places)
+    there = project_at(places, full) if os.path.isdir(full) and not wanted else here
     for source, path in things:
-        project = there
-        if source == "rlm-claude" and not wanted and not repository(path)[0]:
-            project = Project(places, "default", [], "nothing")  # insights have none; the folder is called "context"
-        if ": " in source or source == "binary":
-            kind, _, why = source.rpartition(": ")
-            items: Iterable[Item] = [{"kind": kind or "damaged", "path": clean_text(path), "why": why}]
+        project = there if source == "text" or source.startswith("JSON") else here
+        if source == "rlm-claude" and not wanted:  # its insights have no project; its folder is called "context"
+            project = project_at(places, path) if repository(path)[0] else Project(places, "default", [], "nothing")
+        if ": " in source:
+            kind, _, why = source.partition(": ")
+            items: Iterable[Item] = [{"kind": kind, "path": clean_text(path), "why": why}]
         elif source == "text":
             items = text_items(path, plain(os.path.relpath(path, full) if path != full else os.path.basename(path)))
         else:
@@ -10744,10 +10748,10 @@ def import_in_parallel(places: Places, shares: Sequence[Sequence[str]], tell: Ca
         try:
             os.close(told)
             import_some(Keeper(View(places)), share, lambda what, value: write_all(
-                teller, f"{to_json([what, value if what != 'refused' else value[:600]])}\n".encode("ascii")))
+                teller, f"{to_json([what, value if what != 'refused' else value[-300:]])}\n".encode("ascii")))
             n_failed = 0
         except RlmError as error:
-            write_all(teller, f"{to_json(['refused', str(error)[:600]])}\n".encode("ascii"))
+            write_all(teller, f"{to_json(['refused', str(error)[-300:]])}\n".encode("ascii"))
         finally:  # also when the parent has gone: then there is nobody to tell, and no reason to go on
             os._exit(n_failed)
     os.close(teller)

@@ -158,7 +158,7 @@ class SourceTest(SourceCase):
         self.assertEqual([item["summary"] for item in rlm.claude_mem_items(path)], ["just now é"])
 
     def test_other_files_are_no_claude_mem(self) -> None:
-        self.assertEqual(self.found(self.database("CREATE TABLE x (y)")), [("binary", ".")])
+        self.assertEqual(self.found(self.database("CREATE TABLE x (y)")), [("damaged: binary", ".")])
         for data in (b"", b"SQLite format 3\0" + b"x" * 5000):
             path = self.write("bad.db", data)
             self.assertNotIn(("claude-mem", "."), self.found(path))
