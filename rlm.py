@@ -1518,6 +1518,8 @@ UNSEEN = (r"[\u00ad\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u061c\u0640\u064b-\u0
 
 def fold_char(char: str) -> str:
     """One character without case and accents; "" for an accent that stands alone and for what nobody sees."""
+    if "\udc80" <= char <= "\udcff":  # a byte that is no UTF-8, kept as it was: most are of a text in Latin-1
+        char = chr(ord(char) - 0xDC00)
     # casefold before decomposing: U+0345 is itself a combining mark, but its case partner is a letter (iota).
     # Full- and half-width forms are the same letters to a reader.
     parts = unicodedata.normalize("NFKD" if char >= "\uff00" else "NFD", char.casefold())
@@ -10038,23 +10040,15 @@ def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
 
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-HIGH_BYTES, ONLY_LATIN = bytes(range(128, 256)), b"\x81\x8d\x8f\x90\x9d"  # what Windows' Latin has no letter for
+AS_LATIN = {0xDC00 + byte: byte for byte in range(128, 256)}  # the letters that bytes which are no UTF-8 stand for
 
 
 def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1 with a letter here and there.
+    """The text of a file in UTF-8, or in UTF-16 with its mark. Bytes that are no UTF-8 stay as they are.
 
-    Bytes that are no UTF-8 among such as are, or that are no text, stay as they are: the shell gives each back.
+    So the shell gives every one of them back; `fold` reads them as Latin-1, so that such texts are found.
     """
-    if data.startswith(UTF16_MARKS):
-        return data.decode("utf-16", "replace")
-    text = data.decode("utf-8", "surrogateescape")
-    others = {char for char in text if char > "\x7f"} if not text.isascii() else set()
-    if not others or min(others) < "\udc80" or max(others) > "\udcff":
-        return text
-    if len(data.translate(None, HIGH_BYTES)) < 0.7 * len(data):
-        return text
-    return data.decode("latin-1" if data.translate(None, ONLY_LATIN) != data else "cp1252")
+    return data.decode("utf-16", "replace") if data.startswith(UTF16_MARKS) else data.decode("utf-8", "surrogateescape")
 
 
 def json_in(path: str) -> Any:
@@ -10542,8 +10536,8 @@ def text_items(path: str, name: str) -> Iterator[Item]:
     made_at = tried(0.0, os.path.getmtime, path)
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
-        yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
-               "path": path}
+        summary = f"{name}{which}: {auto_summary(part.translate(AS_LATIN))}"
+        yield {"kind": "chunk", "text": part, "summary": summary, "created_at": made_at, "path": path}
 
 
 # -- what lies where -------------------------------------------------------------------------
