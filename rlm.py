@@ -10116,7 +10116,9 @@ def titled(pairs: Iterable[tuple[str, str | list[str]]]) -> str:
 RLM_CLAUDE_MARKS = {"session_memory.json": b'"insights"', "archive_index.json": b'"archives"',
                     "index.json": b'"chunks"'}
 RLM_CLAUDE_CHUNK_BYTES = 16 << 20  # it refuses what is over 8 MB; more is a bomb or no chunk
-HEADER_END = '\nformat_version: "2.0"\n---\n\n'  # behind it is the text, byte for byte
+# Behind it is the text, byte for byte; older versions have a shorter one, with one blank line behind it.
+HEADER_END = r'\ncontent_hash: \w*\nformat_version: "2.0"\n---\n\n'
+OLD_HEADER_END = r"\n---\n\n?"
 RLM_CLAUDE_FIELDS = ("summary", "project", "ticket", "domain", "created_at", "chunk_type", "last_accessed")
 
 
@@ -10151,12 +10153,9 @@ def rlm_claude_chunk(path: str, rows: Mapping[str, Row]) -> Item:
         whole = text_of(source_bytes(path, RLM_CLAUDE_CHUNK_BYTES))
     except Damaged as why:
         return damaged_item(path, why)
-    end = HEADER_END if HEADER_END in whole else "\n---\n"  # of older versions, with one blank line behind it
-    header, found, text = whole.partition(end) if whole.startswith("---\n") else ("", "", whole)
-    header, text = (header, text) if found else ("", whole)
-    text = text[1:] if found == "\n---\n" and text.startswith("\n") else text
-    fields: dict[str, str] = {}
-    for line in header.split("\n"):
+    end = re.search(HEADER_END, whole) or re.search(OLD_HEADER_END, whole) if whole.startswith("---\n") else None
+    text, fields = whole[end.end() :] if end else whole, {}
+    for line in whole[: end.start()].split("\n") if end else ():
         name, _, value = line.partition(":")
         fields[name] = value.strip()  # the last one counts: a summary may hold any line
     row = rows.get(chunk_id, {})
@@ -10247,7 +10246,8 @@ def episode_names(folder: str, names: Collection[str]) -> set[str]:
     day = os.path.basename(folder)
     if not (len(day) == 10 and day[4] == day[7] == "-" and day.replace("-", "").isdigit()):
         return set()
-    mine = {name for name in names if name.startswith("session-") and name.endswith((".json", ".md"))}
+    mine = {name for name in names if name.startswith("session-") and (
+        name.endswith(".md") or (name.endswith(".json") and b'"intent"' in file_start(os.path.join(folder, name))))}
     return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
@@ -10290,7 +10290,8 @@ def episode_item(row: Entry, path: str) -> Item:
 def episode_items(folder: str) -> Iterator[Item]:
     """A chunk for each episode of a day: of its JSON, or of its Markdown when that is all there is."""
     paths = [*plain_files(folder, ".json"), *plain_files(folder, ".md")]
-    for path in sorted(path for path in paths if os.path.basename(path).startswith("session-")):
+    mine = episode_names(folder, [os.path.basename(path) for path in paths])
+    for path in sorted(path for path in paths if os.path.basename(path) in mine):
         try:
             if path.endswith(".json"):
                 row = json_in(path)
@@ -10613,7 +10614,7 @@ def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_f
 
 def file_source(path: str, is_named: bool) -> str:
     """The source that a file is: one of FILE_SOURCES, "text", or why it is none, see things_at."""
-    if path.startswith(Client().projects + os.sep):
+    if path.startswith(Client().projects + os.sep) and (path.endswith(".jsonl") or not is_named):
         is_own = path.endswith(".jsonl") and not path.endswith("/journal.jsonl")  # that repeats what agents gave back
         return "transcript" if is_own else "skipped: the client's own"
     head = file_start(path, MARK_BYTES if ".json" in path or path.endswith(".ndjson") else 8192)

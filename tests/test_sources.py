@@ -76,7 +76,7 @@ class SourceTest(SourceCase):
         self.write(day + "session-1234abcd.md", "# a copy")
         self.write(day + "session-1234abcd.diff", "diff")
         self.write(day + "session-aaaaaaaa.md", "# Episode: only é\n\ntext")
-        self.write(day + "session-bbbbbbbb.json", "{")
+        self.write(day + "session-bbbbbbbb.json", '{"intent": {')
         self.write(day + "session-cccccccc.json", '{"intent": 5}')
         for path in (self.home + "/tempera", self.home + "/tempera/episodes"):
             items = self.items(path)
@@ -89,6 +89,8 @@ class SourceTest(SourceCase):
         self.assertEqual(first["created_at"], "2026-03-01T10:00:00.123456789Z")
         self.assertEqual(second["summary"], "Episode: only é")
         self.assertEqual(self.found(self.home), [("memrl", "tempera/episodes/2026-03-01")])
+        self.write("tempera/episodes/2026-03-01/session-notes.json", '{"of": "somebody else"}')
+        self.assertIn(("text", "tempera/episodes/2026-03-01/session-notes.json"), self.found(self.home))
 
     def test_auto_memory(self) -> None:
         base = "projects/-home-dev-project/memory/"
@@ -245,7 +247,7 @@ class CommandTest(SourceCase):
         with open(self.memory_file(), "ab") as file:
             file.write(b'broken { \xff\n{"type":"entity","name":"after \xc3\xa9","observations":["zebras too"]}\n')
         self.episodes()
-        self.write("tempera/episodes/2026-03-01/session-bbbbbbbb.json", "{")
+        self.write("tempera/episodes/2026-03-01/session-bbbbbbbb.json", '{"intent": {')
         for path, n_new, named in ((self.home + "/mcp é/memory.json", 5, "memory.json"), (self.home + "/tempera", 2, "session-bbbbbbbb")):
             with self.subTest(path):
                 done = self.imported(path, code=1)
