@@ -5442,6 +5442,15 @@ def owner_of(item: Item, project: str, identity: str) -> tuple[str, str]:
     return name or project, text_field(item, "identity", MAX_IDENTITY_CHARS) if name else identity
 
 
+def made_s(item: Item) -> float:
+    """When an item was made, now when it does not say. UsageError when it says something that is no time."""
+    try:
+        return epoch_of(item["created_at"]) if item.get("created_at") else now()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
+                         "or seconds since 1970") from None
+
+
 def import_item(writer: Writer, item: Item, project: str, identity: str = "") -> tuple[str, bool]:
     """Queues an item without secrets; its id, "" when it was erased, and whether it is new. What was forgotten is not
     brought back. UsageError when it cannot be stored."""
@@ -5451,11 +5460,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     if path and not item["id"] and not path.startswith("stdin:"):  # by which an erased one is known again
         file, _, line = path.rpartition(":")
         item = {"source": f"{SOURCES[file]}:{line}" if line.isdecimal() else SOURCES[path], **item}
-    try:
-        at_s = epoch_of(item["created_at"]) if item.get("created_at") else now()
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(f"created_at {one_line(repr(item['created_at']), 60)} is no time; write 2026-11-21T08:30:00Z, "
-                         "or seconds since 1970") from None
+    at_s = made_s(item)
     if erased.ids and erased.holds(item):
         return "", False
     label_field, labels, label, _ = KINDS[item["kind"]]
@@ -10543,21 +10548,26 @@ def text_items(path: str, name: str) -> Iterator[Item]:
 
 # -- what lies where -------------------------------------------------------------------------
 
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz")
+
+
+def is_transcript(path: str, head: bytes) -> bool:
+    """Whether a file is a conversation of Claude Code's; its first line may be longer than the head."""
+    return path.endswith(".jsonl") and all(mark in head for mark in (b'"sessionId":', b'"type":', b'uid":'))
+
 
 def is_lines(path: str, head: bytes) -> bool:
     """Whether a file holds one object with a text on each line."""
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
     is_cut = len(first) + 4 > MARK_BYTES
-    return path.endswith((*JSON_SUFFIXES, ".jsonl.gz")) and (
+    return path.endswith(JSON_SUFFIXES) and (
         first.startswith(b"{") and b'"text"' in first if is_cut else item_of_line(first)["kind"] != "damaged")
 
 
 # By name: how a file is recognised from its path and first bytes, the first that fits, and its items.
 FILE_SOURCES: dict[str, tuple[Callable[[str, bytes], bool], Callable[[str], Iterator[Item]]]] = {
     "claude-mem": (is_claude_mem, claude_mem_items),
-    "transcript": (lambda path, head: path.endswith(".jsonl") and b'"sessionId":' in head and b'"type":' in head,
-                   lambda path: iter(())),  # these are saved otherwise, see import_transcripts
+    "transcript": (is_transcript, lambda path: iter(())),  # these are saved otherwise, see import_transcripts
     "MCP memory": (lambda path, head: any(graph_row(line) for line in head.splitlines()[:20] if line[:1] == b"{"),
                    graph_items),
     "JSON lines": (is_lines, jsonl_items),
@@ -10603,7 +10613,7 @@ def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_f
     if os.path.islink(path):
         return "links"
     if not is_folder and not os.path.isfile(path):
-        return "no files"
+        return "pipes and sockets"
     if is_folder and (name in MADE_FOLDERS or os.path.exists(os.path.join(path, "pyvenv.cfg"))):
         return name if name in MADE_FOLDERS else "virtual environments"
     if path == own_folder:
@@ -10621,8 +10631,8 @@ def file_source(path: str, is_named: bool) -> str:
     for name, (is_it, _) in FILE_SOURCES.items():
         if is_it(path, head):
             return name
-    if is_named and path.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
-        return "JSON lines"
+    if is_named and path.endswith(JSON_SUFFIXES) and not path.endswith(".json"):
+        return "JSON lines"  # though the first line is damaged
     is_text = (b"\0" not in head or head.startswith(UTF16_MARKS)) and not path.endswith((".gz", ".pdf"))
     return "text" if is_text else "damaged: binary" if is_named else "skipped: binary"
 
@@ -12211,6 +12221,7 @@ def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
     n_read, n_damaged = len(paths) - done.n_known, n_damaged_lines(call.store.places)
     text = f"Imported {counted(done.n_new, 'chunk')} from {counted(n_read, 'transcript')}; " \
         f"{done.n_known:,} had nothing new."
+    text += f" {counted(len(done.refused), 'transcript')} could not be read." if done.refused else ""
     text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
     return text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
                   "damaged_lines": n_damaged}
@@ -12236,15 +12247,21 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     times: list[float] = []
     kinds, owners, skipped, refused, n_bytes = [], [], [], [], 0
     for item in items:
-        if item["kind"] == "damaged":
-            refused.append(f"{item.get('path', '')}: {item['why']}")
-        elif item["kind"] == "skipped":
+        if item["kind"] == "skipped":
             skipped.append(item["why"])
-        else:
-            kinds.append(item["kind"])
-            owners.append(text_field(item, "project"))
-            n_bytes += len(item["text"].encode("utf-8", "surrogatepass"))
-            times += filter(None, [at_of(item, "created_at")])
+            continue
+        try:
+            n_text = len(item.get("text", "").encode("utf-8", "surrogatepass"))
+            why = item.get("why") or ("" if item["text"].strip() else "the content is empty; there is nothing to save")
+            if why or n_text > MAX_BYTES[item["kind"]]:
+                raise UsageError(why or f"the content has {n_text:,} bytes; {MAX_BYTES[item['kind']]:,} are accepted")
+            times.append(made_s(item))
+        except UsageError as error:
+            refused.append(f"{item.get('path', '')}: {error}")
+            continue
+        kinds.append(item["kind"])
+        owners.append(text_field(item, "project"))
+        n_bytes += n_text
     print_refused(refused)
     unsaved = [path for path in paths if not is_saved(places, path)]
     n_unsaved = sum(max(0, file_size(path)) for path in unsaved)

@@ -380,12 +380,14 @@ class MixedFolderTest(ImportCase):
 
     def test_a_dry_run_tells_what_is_in_a_file_and_stores_nothing(self) -> None:
         path = self.write("in.jsonl", line(text="one é", project="shop", created_at="2026-01-02T12:00:00Z")
-                          + line(text="two", project="api", created_at="2026-03-04T12:00:00Z") + b"{broken\n")
+                          + line(text="two", project="api", created_at="2026-03-04T12:00:00Z") + b"{broken\n"
+                          + line(text="late", created_at="2026-13-45") + line(text=" ") + line(text="x" * (2 << 20) + "é"))
         done = self.cli("import", "--dry-run", path)
         self.assertEqual(done.returncode, 0, done.stderr)
         for part in ("chunk 2", "2026-01-02 to 2026-03-04", "shop 1", "api 1", "9 B"):
             self.assertIn(part, done.stdout.decode())
-        self.assertIn(b"in.jsonl:3", done.stderr)
+        for n, why in ((3, "not JSON"), (4, "2026-13-45"), (5, "empty"), (6, "bytes")):
+            self.assertRegex(done.stderr.decode(), rf"in.jsonl:{n}: .*{why}")
         self.assertEqual(self.rows(), [])
 
     def test_one_transcript_that_cannot_be_understood_stops_no_other(self) -> None:
