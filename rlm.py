@@ -10006,9 +10006,11 @@ def damaged_item(path: str, why: object) -> Item:
 def opened(path: str) -> Any:
     """The file, to be read in bytes, unpacked when its name ends in .gz; standard input for "-"."""
     import gzip
+    from contextlib import nullcontext
 
-    return os.fdopen(0, "rb", closefd=False) if path == "-" else gzip.open(path) if path.endswith(".gz") else \
-        open(path, "rb")
+    if path == "-":
+        return nullcontext(sys.stdin.buffer)
+    return gzip.open(path) if path.endswith(".gz") else open(path, "rb")
 
 
 def read_errors() -> tuple[type[Exception], ...]:

@@ -57,28 +57,13 @@ class SeedStore:
         parts = [DAY, project, f"{seq:03d}", given.get("ticket"), given.get("domain")]
         chunk_id = "_".join(part for part in parts if part)
         row: dict[str, Any] = {
-            "id": chunk_id,
-            "file": f"chunks/{chunk_id}.md",
-            "summary": given.get("summary", "a summary"),
-            "tags": given.get("tags", []),
-            "tokens_estimate": len(text) // 4,
-            "content_hash": content_hash(text),
-            "access_count": given.get("uses", 0),
+            "id": chunk_id, "file": f"chunks/{chunk_id}.md", "summary": given.get("summary", "a summary"),
+            "tags": given.get("tags", []), "tokens_estimate": len(text) // 4, "content_hash": content_hash(text),
+            "access_count": given.get("uses", 0), "created_at": f"{DAY}T10:00:{seq:02d}.123456",
             "last_accessed": "2026-02-09T08:00:00.000001" if given.get("uses") else None,
-            "created_at": f"{DAY}T10:00:{seq:02d}.123456",
-            "chunk_type": given.get("chunk_type", "session"),
-            "project": project,
-            "ticket": given.get("ticket"),
-            "domain": given.get("domain"),
-            "format_version": "2.0",
-            "entities": {
-                "files": [],
-                "versions": [],
-                "modules": [],
-                "tickets": [],
-                "functions": [],
-            },
-        }
+            "chunk_type": given.get("chunk_type", "session"), "project": project, "ticket": given.get("ticket"),
+            "domain": given.get("domain"), "format_version": "2.0",
+            "entities": {"files": [], "versions": [], "modules": [], "tickets": [], "functions": []}}
         if self.version == "0.11.0":
             row["embedded"] = False
         self.write(f"chunks/{chunk_id}.md", self.chunk_bytes(row, text))
@@ -113,11 +98,7 @@ class SeedStore:
             files["archive_index.json"] = {"version": "1.0.0", "archives": self.old_rows}
         if self.insights:
             metadata = {"created_at": DAY, "last_updated": None, "total_insights": 0}
-            files["session_memory.json"] = {
-                "version": "1.0.0",
-                "insights": self.insights,
-                "metadata": metadata,
-            }
+            files["session_memory.json"] = {"version": "1.0.0", "insights": self.insights, "metadata": metadata}
         for name, value in files.items():
             self.write(name, json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8"))
             if self.version == "0.11.0":
@@ -177,38 +158,15 @@ class WholeStoreTest(SeedCase):
                 items = self.read(store)
                 self.assertEqual([i["kind"] for i in items], ["chunk"] * 4 + ["insight"] * 2)
                 first = next(i for i in items if i["id"] == f"{DAY}_demo_001")
-                self.assertEqual(
-                    first,
-                    {
-                        "kind": "chunk",
-                        "id": f"{DAY}_demo_001",
-                        "text": "réunion à Besançon\n",
-                        "summary": "a summary",
-                        "tags": ["été", "b"],
-                        "project": "demo",
-                        "ticket": "",
-                        "domain": "",
-                        "type": "snapshot",
-                        "created_at": f"{DAY}T10:00:01.123456",
-                        "uses": 4,
-                        "last_used": "2026-02-09T08:00:00.000001",
-                        "archived": False,
-                    },
-                )
-                self.assertEqual(
-                    items[4],
-                    {
-                        "kind": "insight",
-                        "id": "00000000",
-                        "text": "garder SQLite dehors",
-                        "category": "decision",
-                        "importance": "critical",
-                        "tags": ["été"],
-                        "created_at": f"{DAY}T12:00:00.5",
-                        "uses": 0,
-                        "last_used": "",
-                    },
-                )
+                self.assertEqual(first, {
+                    "kind": "chunk", "id": f"{DAY}_demo_001", "text": "réunion à Besançon\n", "summary": "a summary",
+                    "tags": ["été", "b"], "project": "demo", "ticket": "", "domain": "", "type": "snapshot",
+                    "created_at": f"{DAY}T10:00:01.123456", "uses": 4, "last_used": "2026-02-09T08:00:00.000001",
+                    "archived": False})
+                self.assertEqual(items[4], {
+                    "kind": "insight", "id": "00000000", "text": "garder SQLite dehors", "category": "decision",
+                    "importance": "critical", "tags": ["été"], "created_at": f"{DAY}T12:00:00.5", "uses": 0,
+                    "last_used": ""})
 
     def test_an_archived_chunk_is_marked_and_whole(self) -> None:
         store = self.store()
@@ -250,17 +208,10 @@ class WholeStoreTest(SeedCase):
 
 
 class TextTest(SeedCase):
-    TEXTS = (
-        "",
-        "no end newline",
-        "\n\n  leading blank lines\n\n\n",
-        "crlf\r\nlone\rcr\r\n",
-        "---\nfront: matter\n---\n\nbody\n",
-        "---\nid: z\ncontent_hash: " + "0" * 64 + '\nformat_version: "2.0"\n---\n\nquoted',
-        '\nformat_version: "2.0"\n---\n\n',
-        "\ufeffbom, \u2028 separator, \x00 nul, \x0c feed, İıß",
-        "🙂" * 100,
-    )
+    TEXTS = ("", "no end newline", "\n\n  leading blank lines\n\n\n", "crlf\r\nlone\rcr\r\n",
+             "---\nfront: matter\n---\n\nbody\n", '\nformat_version: "2.0"\n---\n\n', "🙂" * 100,
+             "---\nid: z\ncontent_hash: " + "0" * 64 + '\nformat_version: "2.0"\n---\n\nquoted',
+             "\ufeffbom, \u2028 separator, \x00 nul, \x0c feed, İıß")
     SUMMARIES = ("plain: with colon", "two\nlines", "a\n---\ntags: injected\n---\n")
 
     def test_texts_come_back_exactly_whatever_the_summary(self) -> None:
@@ -297,9 +248,7 @@ class TextTest(SeedCase):
         for n in (1, 2):
             with open(store.path("chunks", f"{DAY}_demo_00{n}.md"), "ab") as file:
                 file.write(b" and after")
-        self.assertEqual(
-            [i["text"] for i in self.chunks(store)], ["before and after", "odd and after"]
-        )
+        self.assertEqual([i["text"] for i in self.chunks(store)], ["before and after", "odd and after"])
         self.assertEqual(self.damage(store), [])
 
     def test_headers_of_older_versions_and_files_without_one(self) -> None:
@@ -325,9 +274,7 @@ class CrashTest(SeedCase):
         del store.rows[1]
         store.save()
         orphan = self.chunks(store)[1]
-        self.assertEqual(
-            (orphan["text"], orphan["tags"], orphan["domain"]), ("orphan", ["t"], "ops")
-        )
+        self.assertEqual((orphan["text"], orphan["tags"], orphan["domain"]), ("orphan", ["t"], "ops"))
 
     def test_unfinished_temporary_files_are_no_memories(self) -> None:
         store = self.store()
@@ -409,12 +356,7 @@ class DamageTest(SeedCase):
 
     def test_rows_with_odd_values_read_as_clean_ones(self) -> None:
         odd = {"id": self.bad_id, "summary": ["x"], "tags": [1, None, " t "], "access_count": "9"}
-        more = {
-            "last_accessed": 5,
-            "project": "half \ud800",
-            "created_at": None,
-            "content_hash": None,
-        }
+        more = {"last_accessed": 5, "project": "half \ud800", "created_at": None, "content_hash": None}
         raw = json.dumps({"chunks": [{**odd, **more}, {"id": 7}, {}]}).encode()
         self.small.write("index.json", raw)
         item = self.chunks(self.small)[1]
