@@ -345,7 +345,7 @@ class SourceTest(ImportCase):
         self.addCleanup(os.chmod, os.path.join(folder, "closed"), 0o700)
         done = self.import_(folder)
         self.assertEqual((done.n_new, len(done.refused)), (1, 2))
-        self.assertIn("bad.md: Permission denied", done.refused[0])
+        self.assertIn("bad.md: cannot be read (Permission denied)", done.refused[0])
         self.assertIn("closed: Permission denied", done.refused[1])
 
     def test_a_folder_that_cannot_be_listed_is_reported(self) -> None:
