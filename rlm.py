@@ -10711,7 +10711,7 @@ def transcript_paths(projects: str) -> list[str]:
 
 MAX_IMPORTERS = 4
 WORTH_FORKING_BYTES = 4 << 20
-SLICE_DOCS = 400  # so many are indexed while the others are read
+SLICE_DOCS = 1000  # so many are indexed while the others are read
 
 
 def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any], None]) -> None:
@@ -10786,7 +10786,8 @@ def import_transcripts(view: View, paths: Sequence[str], progress: Callable[[flo
             n_read += value
             progress(n_read, total, "importing")
             if len(view.refresh().tail.docs) >= SLICE_DOCS:
-                index_now(view, progress)
+                with Builder(view, 0.0, fork=False) as builder:  # what is small is merged in the end
+                    builder.build(final=True)
         elif what == "new":
             done.n_new += value
         else:
