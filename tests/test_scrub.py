@@ -273,7 +273,7 @@ class ExcludeTest(StoreCase):
             self.assertIn(b"exclude", done.stderr)
         items = "".join(json.dumps({"text": f"text {p} é", "project": p}) + "\n" for p in ("TEST", "open"))
         done = self.cli("import", "-", "--json", stdin=items.encode())
-        self.assertEqual(json.loads(done.stdout), {"new": 1, "known": 0, "excluded": 1, "refused": []})
+        self.assertEqual(json.loads(done.stdout), {"new": 1, "known": 0, "excluded": 1, "skipped": 0, "refused": []})
         self.assertNotIn(b"text TEST", self.bytes_at_home())
 
     def test_a_folder_excludes_all_that_is_below_it(self) -> None:

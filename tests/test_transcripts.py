@@ -1104,6 +1104,30 @@ class KeepingTest(KeepCase):
             self.assert_each_once(12)
             self.other_home("other")
 
+    def test_what_holds_nothing_to_keep_leaves_no_empty_copy(self) -> None:
+        script = Script()
+        script.user("a prompt that Claude works on é")
+        path = self.write(script.data())
+        self.save(path, final=False)
+        self.assertEqual(rlm.kept_transcripts(self.places), [])
+        self.save(path)
+        self.assertEqual(self.kept(), script.data())
+        self.other_home("other")
+        rlm.write_config(self.places, {"exclude": ["project"]})
+        self.save(path)
+        self.assertEqual(rlm.kept_transcripts(self.places), [])
+        self.assertTrue(rlm.is_saved(self.places, path))
+
+    def test_no_folder_that_a_line_names_is_too_odd(self) -> None:
+        rlm.write_config(self.places, {"exclude": ["~/clients", "hush*"]})
+        script = self.script(1)
+        script.lines[0] = script.lines[0].replace(b'"sessionId"', b'"cwd":"/home/dev/project","sessionId"')
+        for n, cwd in enumerate(("/w/\0x", "/w/" + "x" * 9999, "~nobody/é", "/w/\udc80", "relative", "/" * 99, "C:\\x", "[redacted:"), 1):
+            script.user(f"<asked {n}> é", cwd=cwd)
+            script.say(f"<said {n}>", cwd=cwd)
+        self.save(self.write(script.data()))
+        self.assert_each_once(9)
+
     def test_no_copy_when_the_user_wants_none_and_all_of_it_when_wanted_again(self) -> None:
         data = self.script().data()
         ends = [n + 1 for n, byte in enumerate(data) if byte == 10]
@@ -1264,23 +1288,27 @@ class KeepingTest(KeepCase):
                 self.assert_each_once(7)
                 self.assertEqual(self.import_all().n_new, 0)
 
-    def test_a_file_that_shrank_or_was_replaced_is_read_anew_and_nothing_is_doubled(self) -> None:
+    def versions(self) -> dict[str, bytes]:
+        """What the copies of the session hold, by their names without that of the session."""
+        return {name[len(SESSION) :]: self.kept(name) for name in rlm.kept_transcripts(self.places)}
+
+    def test_a_file_that_shrank_or_was_replaced_is_another_version_and_nothing_is_doubled(self) -> None:
         script, other = self.script(6), Script(start=5000)
         for n in range(6, 30):
             other.user(f"<asked {n}> " + "q" * 3000)
             other.say(f"<said {n}>")
         self.assertGreater(len(other.data()), len(script.data()))
-        self.save(self.write(script.data()))
-        self.save(self.write(script.data()[: script.data().index(b"\n", 5000) + 1]))
-        self.assertLess(rlm.load_state(self.places, SESSION)["offset"], len(script.data()))
-        self.assert_each_once(6)
-        self.assertEqual(self.kept(), script.data())  # an older version of the file takes nothing away
-        self.save(self.write(script.data()))
-        self.assert_each_once(6)
-        self.assertEqual(self.kept(), script.data())
-        self.save(self.write(other.data()))  # longer than what was read: its size says nothing
-        self.assert_each_once(30)
-        self.assertEqual(self.kept(), other.data())
+        short = script.data()[: script.data().index(b"\n", 5000) + 1]
+        wanted: list[bytes] = []
+        for data, n_turns in ((script.data(), 6), (short, 6), (script.data(), 6), (other.data(), 30)):
+            path = self.write(data)
+            self.save(path)
+            self.assertTrue(rlm.is_saved(self.places, path))
+            self.assert_each_once(n_turns)
+            wanted += [data] * (data not in wanted)
+            self.assertEqual(sorted(self.versions().values()), sorted(wanted))
+            self.assertEqual(self.kept(), script.data())  # to which nothing was done
+            self.assertEqual(self.kept(rlm.kept_name(self.places, path)), data)
 
     def test_a_file_that_shrank_and_went_on_otherwise_has_a_copy_of_its_own_and_the_old_one_stays(self) -> None:
         script = self.script(5)
@@ -1291,37 +1319,26 @@ class KeepingTest(KeepCase):
                     self.other_home(f"other {n_left} {n_more}")
                     lines = script.lines[:n_left]
                     self.save(self.write(before))
-                    self.save(self.write(b"".join(lines)))
-                    self.assertEqual(self.kept(), before)
                     other = Script(start=5000)
                     other.say("<said 99>")
                     for n in range(100, 100 + n_more):
                         other.user(f"<asked {n}> é")
                         other.say(f"<said {n}>")
-                    path = self.write(b"".join(lines) + other.data())
-                    self.save(path)
+                    self.save(self.write(b"".join(lines) + other.data()))
                     other.user("<asked 300>")
                     other.say("<said 300>")
                     path = self.write(b"".join(lines) + other.data())
                     self.save(path)
-                    self.assertEqual(self.kept(), rlm.read_file(path))
-                    self.assertEqual(self.kept(SESSION + "~1"), before)
+                    self.assertEqual(sorted(self.versions().values(), key=before.__ne__), [before, rlm.read_file(path)])
                     whole = "\n".join(self.texts())
                     for n in (*range(5), *range(99, 100 + n_more), 300):
                         self.assertEqual(whole.count(f"<said {n}>"), 1, n)
 
-    def test_a_copy_stays_one_when_an_older_version_was_read_in_between(self) -> None:
-        script = self.script(6)
-        for more in (b"", self.script(9).data()[len(script.data()):]):
-            self.other_home(f"other {len(more)}")
-            self.save(self.write(script.data()))
-            self.save(self.write(b"".join(script.lines[:40])))
-            self.save(self.write(script.data() + more))
-            self.assertEqual(self.kept(), script.data() + more)
-            self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
-
-    def test_another_version_of_a_transcript_is_named_when_it_is_given_back(self) -> None:
+    def test_the_newest_version_of_a_transcript_is_given_back_and_the_others_are_named(self) -> None:
         self.save(self.write(self.script(3).data()))
+        older = self.places.transcript(SESSION + "~1")  # as older programs named it
+        rlm.replace_file(older, gzip.compress(b"{}\n"))
+        rlm.save_state(self.places, SESSION + "~1", {"v": 1, "offset": 0, "kept": 0, "n_packed": os.path.getsize(older)}, 0)
         other = Script(start=5000)
         other.user("other é" * 9999)
         path = self.write(other.data())
@@ -1329,8 +1346,10 @@ class KeepingTest(KeepCase):
         os.unlink(path)
         done = self.cli("restore-transcript", SESSION[:8])
         self.assertEqual((done.returncode, rlm.read_file(path)), (0, other.data()))
-        self.assertIn(f"restore-transcript {SESSION}~1 --to FILE", done.stdout.decode())
-        self.assertEqual(self.cli("restore-transcript", SESSION + "~1", "--to", "-").stdout, self.script(3).data())
+        self.assertIn(f"`claude --resume {SESSION}`", done.stdout.decode())
+        for name, data in ((SESSION + "~1", b"{}\n"), (SESSION + "~0", self.script(3).data())):
+            self.assertIn(f"restore-transcript {name} --to FILE", done.stdout.decode())
+            self.assertEqual(self.cli("restore-transcript", name, "--to", "-").stdout, data)
 
     def test_a_line_replaced_by_one_as_long_is_seen_though_all_lines_end_alike(self) -> None:
         script = self.script(3)
@@ -1344,39 +1363,23 @@ class KeepingTest(KeepCase):
         data = b"".join(script.lines[:-1]) + changed
         self.save(self.write(data))
         self.assertEqual("".join(self.texts()).count("<said 8> BBBB"), 1)
-        self.assertEqual(self.kept(), data)
-        self.assertEqual(self.kept(SESSION + "~1"), script.data())
+        self.assertEqual(list(self.versions().values()), [script.data(), data])
         self.assert_each_once(3)
 
-    def test_a_state_with_the_shorter_check_of_before_goes_on(self) -> None:
+    def test_states_of_older_programs_are_read_and_go_on(self) -> None:
         script = self.script(4)
-        path = self.write(script.data())
-        self.save(path)
-        state = rlm.load_state(self.places, SESSION)
-        state["tail"] = [64, rlm.crc_of(script.data()[-64:])]
-        del state["kept_tail"]
-        rlm.save_state(self.places, SESSION, state, 0)
-        script.user("<asked 4>")
-        script.say("<said 4>")
         self.save(self.write(script.data()))
-        self.assertEqual(self.kept(), script.data())
-        self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
-        self.assert_each_once(5)
-
-    def test_being_stopped_while_a_copy_is_set_aside_costs_no_copy(self) -> None:
-        script, other = self.script(3), self.script(8)
-        other.lines = [line.replace(b"gitBranch", b"gitbranch") for line in other.lines]
-        for name in (self.places.reading(SESSION + "~1"), self.places.reading(SESSION)):
-            self.other_home(os.path.basename(name))
+        state = rlm.load_state(self.places, SESSION)
+        more = self.script(5)
+        for tail, kept, copies in (([64, rlm.crc_of(script.data()[-64:])], state["kept"], [more.data()]),
+                                   (state["tail"], state["kept"] + 9, [script.data(), more.data()])):  # shrunk, for those
             self.save(self.write(script.data()))
-            path = self.write(other.data())
-            stopped = StopAfter(os.path.join(self.places.transcripts(), os.path.basename(name)))
-            with mock.patch.object(rlm, "replace_file", stopped), self.assertRaises(InterruptedError):
-                self.save(path)
-            self.save(path)
-            self.assertEqual(self.kept(), other.data())
-            self.assertEqual(self.kept(SESSION + "~1"), script.data())
-            self.assertEqual(list(rlm.transcript_problems(self.places)), [])
+            old = {key: value for key, value in state.items() if key not in ("root", "compacted_at")}
+            rlm.save_state(self.places, SESSION, {**old, "tail": tail, "kept": kept, "kept_tail": tail}, 0)
+            self.save(self.write(more.data()))
+            self.assertEqual(list(self.versions().values()), copies)
+            self.assert_each_once(5)
+            self.other_home("other")
 
     def test_one_session_in_two_folders_makes_two_copies_and_each_is_given_back_to_its_place(self) -> None:
         script = self.script(3)
@@ -1649,6 +1652,48 @@ class SpoolTest(KeepCase):
             self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
         self.assertEqual(rlm.spooled_files(self.places), [])
         self.assertEqual("".join(self.texts()).count("<one>"), 1)
+
+    def test_one_that_cannot_be_read_does_not_keep_the_others_in_the_spool(self) -> None:
+        sessions = [f"{n}" * 8 + SESSION[8:] for n in range(3)]
+        for n, session in enumerate(sessions):
+            script = Script(session=session, start=500 * n)
+            script.user(f"first é {n}")
+            script.say(f"<{n}>")
+            path = self.write(script.data(), session)
+            rlm.put_aside(self.places, path)
+            os.unlink(path)
+        clean = rlm.redacted_line
+        for error in (ValueError("embedded null byte"), RecursionError(), OSError(errno.EIO, "broken"), KeyError("x")):
+            def failing(line: bytes, error: Exception = error) -> Any:
+                if b"<1>" in line:
+                    raise error
+                return clean(line)
+
+            with mock.patch.object(rlm, "redacted_line", failing), self.subTest(error=error):
+                rlm.drain_spool(rlm.Keeper(self.view()))
+            self.assertEqual([name for _, name, _ in rlm.spooled_files(self.places)], [sessions[1]])
+            told = rlm.read_file(self.places.hooks_log()).decode().splitlines()[-1]
+            self.assertIn(sessions[1], told)
+            self.assertIn(f"{type(error).__name__}:", told)
+        self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
+        self.assertEqual([("".join(self.texts())).count(f"<{n}>") for n in range(3)], [1] * 3)
+
+    def test_of_a_file_rewritten_before_its_spooled_version_was_read_both_are_kept(self) -> None:
+        first, second = Script(), Script(start=500)
+        first.user("first é" + "p" * 3000)
+        first.say("<one>")
+        second.user("second é")
+        second.say("<two>")
+        for longer, shorter in ((first, second), (second, first)):
+            self.other_home(f"other {len(longer.data())}")
+            path = self.write(longer.data())
+            rlm.put_aside(self.places, path)
+            os.unlink(path)
+            path = self.write(shorter.data())
+            self.save(path)
+            rlm.drain_spool(rlm.Keeper(self.view()))
+            self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
+            self.assertTrue(rlm.is_saved(self.places, path))
 
     def test_drafts_that_a_killed_process_left_are_swept_after_a_day(self) -> None:
         drafts = []
