@@ -4398,7 +4398,8 @@ def clues(text: str, is_typed: bool) -> set[str]:
     at = shape.find(SHORTEST_RUN)
     while at >= 0:
         end = shape.find(b" ", at)
-        runs.append(plain[at:end])
+        if end - at != 36 or plain[at + 8 : end : 5][:4] != "----":  # a UUID, as each line of a transcript has some
+            runs.append(plain[at:end])
         at = shape.find(SHORTEST_RUN, end)
     if runs:
         # One pass over the pieces between signs, where each of 200 prefixes would need its own.
@@ -4442,9 +4443,9 @@ GENERIC_LOGINS = r"://(?:(?:user|username|usr|login|name|me|foo):(?:password|pas
 
 
 def is_secret_at(match: re.Match[str], kind: str, least: int) -> bool:
-    """Is what a rule of that kind found (group 1, or all of the match) believable as a secret?"""
-    secret = match[match.re.groups and 1]
-    looks = is_said(secret) if least == SAID else not least or texture(secret) >= least
+    """Is what a rule of that kind found (its only group, or all of the match) believable as a secret?"""
+    secret = match[match.re.groups]
+    looks = is_said(secret) if least == SAID else texture(secret) >= least
     return looks and not is_stand_in(secret) and CHECKS.get(kind, bool)(secret) \
         and not PATTERNS[GENERIC_LOGINS].match(match.string, match.start())
 
@@ -4588,7 +4589,7 @@ def without_known(text: str, found: set[str]) -> str:
                      for cookie in PATTERNS[COOKIE].finditer(text, *match.span())
                      if texture(cookie[2]) >= MIXED and PATTERNS[LETS_IN].search(cookie[1])]
         else:
-            spans = [(*match.span(match.re.groups and 1), f"{MARK}{kind}]") for match in matches
+            spans = [(*match.span(match.re.groups), f"{MARK}{kind}]") for match in matches
                      if is_secret_at(match, kind, least)]
         if spans:
             text = without_spans(text, spans)
@@ -4602,8 +4603,6 @@ def without_options(text: str, found: set[str]) -> str:
     clean, done, mark = "", 0, MARK + "password]"
     for dash in PATTERNS[" (?:-[pPkKaAwuUN]|--[pu])"].finditer(text):
         at = dash.start() + 1
-        if at < done:
-            continue
         before = (clean + text[max(done, at - 200) : at])[-200:]  # clean: a secret is no program
         command = PATTERNS[r"[\n|;&]"].split(before)[-1]
         for letters, least, programs, option in OPTIONS:
@@ -4840,8 +4839,6 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
     if text[start - 1 : start] == " " and name.lower() in ("key", "token", "secret", "passe"):  # Secret Access Key: ...
         words = PATTERNS[r"(?<!\\)[A-Za-z]+(?: [A-Za-z]+)? \Z"].search(text, max(0, start - 24), start)
         full_name = words[0] + name if words else name
-    if not PROMISES[full_name][1]:
-        return at, at, "", on
     found = PATTERNS[ASSIGNMENT].match(text, on)
     # An arn:...:secret:NAME, a type of a namespace, what was put here before.
     of_path = text[start - 1 : start] == ":" and (found is None or found["sign"] == ":")
@@ -5806,7 +5803,7 @@ class Rewrite:
                     record["k"] == "chunk" and "text" not in record):
                 continue  # of a stub, the record in the archive is adopted
             doc = self.doc_of(record)
-            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it: it is last
+            if not doc or (doc.pos != pos + start and doc.kind not in TOMBSTONES):  # else the index knows it
                 yield without_keys(record, *OF_STUB)
 
     def log_lines(self) -> Iterator[bytes]:
@@ -10918,15 +10915,6 @@ def is_binary(path: str) -> bool:
     return b"\0" in start and not start.startswith(UTF16_MARKS)
 
 
-def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, in UTF-16 with its mark, or in Latin-1: that is what holds no UTF-8 but ASCII."""
-    if data.startswith(UTF16_MARKS):
-        return data.decode("utf-16", "replace")
-    text = data.decode("utf-8", "surrogateescape")
-    odd = set() if text.isascii() else {char for char in text if char > "\x7f"}
-    return data.decode("latin-1") if odd and max(odd) < "\ue000" and min(odd) >= "\ud800" else text
-
-
 def file_items(path: str, name: str) -> Iterator[Item]:
     """The items of a text file, one unless it is very long."""
     if is_binary(path):
@@ -10939,7 +10927,10 @@ def file_items(path: str, name: str) -> Iterator[Item]:
     except (OSError, Damaged) as error:
         yield {"kind": "damaged", "path": path, "why": getattr(error, "strerror", "") or str(error)}
         return
-    parts = [part for part in text_parts(text_of(data)) if part.strip()]
+    # Bytes that are no UTF-8 stay as they are, so that the shell gives every one of them back.
+    is_wide = data.startswith(UTF16_MARKS)
+    text = data.decode("utf-16", "replace") if is_wide else data.decode("utf-8", "surrogateescape")
+    parts = [part for part in text_parts(text) if part.strip()]
     for i, part in enumerate(parts, 1):
         which = f" (part {i} of {len(parts)})" if len(parts) > 1 else ""
         yield {"kind": "chunk", "text": part, "summary": f"{name}{which}: {auto_summary(part)}", "created_at": made_at,
@@ -11017,6 +11008,8 @@ def import_some(keeper: Keeper, paths: Iterable[str], tell: Callable[[str, Any],
             tell("refused", f"{path}: cannot be read ({error.strerror or error})")
         except (StoreBusy, UsageError) as error:  # busy: a hook or another import is at it; the next one finds the rest
             tell("refused", f"{path}: {error}")
+        except (ValueError, TypeError, LookupError, RecursionError) as error:  # of what it holds: the others go on
+            tell("refused", f"{path}: cannot be understood ({type(error).__name__}: {error})")
 
 
 def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
@@ -12605,9 +12598,17 @@ def import_command(call: Call, options: Any) -> int:
         with call.store.writing() as view:
             project = project_to_write(view, options.project)
     if options.dry_run:
-        counts = tally(item["kind"] for item in items)
-        text = f"Would import, but for what is stored already: {tally_text(counts)}."
-        print_answer(Answer(text, counts), options.json)
+        known = list(items)
+        counts = tally(item["kind"] for item in known)
+        owners = tally(text_field(item, "project") or project.name for item in known if item["kind"] not in NO_ITEMS)
+        times = sorted(filter(None, (at_of(item, "created_at") for item in known)))
+        days = [local_day(at_s) for at_s in (times[:1] + times[-1:])]
+        n_bytes = sum(len(item.get("text", "").encode("utf-8", "surrogatepass")) for item in known)
+        print_refused([f"{item.get('path', '')}: {item['why']}" for item in known if item["kind"] == "damaged"])
+        text = f"Would import, but for what is stored already: {tally_text(counts)}; {size_text(n_bytes)}" \
+            f"{', of ' + ' to '.join(dict.fromkeys(days)) if days else ''}. Projects: {tally_text(owners)}."
+        data = {"kinds": counts, "n_bytes": n_bytes, "days": days, "projects": owners}
+        print_answer(Answer(text, data), options.json)
         return 0
     import_domains(call.store.places, options.path)
     done = import_items(view_to_import(call), items, project.name, call.progress, project.identity)
