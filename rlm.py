@@ -8522,8 +8522,8 @@ def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int =
 #   relatives        the transcripts that it was resumed or branched from
 #   private, erased  whether a line so far was of a project of which nothing is saved, or was erased
 #   heads, told, compacted_at  for hooks: summaries that are stored, memories that were shown, the last compaction
-# kept == offset: the copy is whole. kept < offset: it lacks the rest, because no copies were wanted, only a part of the
-# file was there, or the copy was damaged (then both are 0); the next save of the file itself adds that first.
+# kept == offset: the copy is whole. kept < offset: it lacks the rest, because no copies were wanted, or it
+# was damaged (then kept and n_packed are 0); the next save adds that first.
 # kept > offset was written by older programs, for a file that had become shorter: that copy stays as it is.
 
 SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
@@ -8583,7 +8583,7 @@ def versions(places: Places, name: str, path: str) -> Iterator[str]:
     """The names of what is kept of a file, the oldest first, and then the name that a new version of it would get."""
     while True:
         yield name
-        if not os.path.exists(places.reading(name)):
+        if not (os.path.exists(places.reading(name)) or os.path.exists(places.transcript(name))):
             return
         name, _, number = name.partition("~")
         name = f"{name}~{crc_of((path + number).encode('utf-8', 'surrogateescape')):08x}"
@@ -8596,31 +8596,31 @@ def bytes_before(path: str, end: int, n_bytes: int = TAIL_CHECK_BYTES) -> bytes:
         return file.read(min(n_bytes, end))
 
 
-def goes_on(path: str, state: State, base: int, is_spooled: bool) -> bool:
+def goes_on(path: str, state: State, is_spooled: bool) -> bool:
     """Whether the file begins with all that was read of the state's, as far as can be told."""
-    end, size, source = state["offset"] - base, file_size(path), state["path"]
-    if is_spooled and (base or size < end):  # a part; or read since from the file itself, if that is the same
-        return bool(base) or tried(b"", bytes_before, source, size) == bytes_before(path, size)
+    end, size, source = state["offset"], file_size(path), state["path"]
+    if is_spooled and size < end:  # it may have been read since from the file itself
+        return bool(tried(b"", bytes_before, source, size) == bytes_before(path, size))
     if not is_spooled and path != source and os.path.exists(source):
         if not tried(False, os.path.samefile, path, source):
             return False  # the same session in the folder of another project
-    if not 0 <= end <= size or state["kept"] > state["offset"]:
+    if end > size or state["kept"] > end:
         return size < 0
     n_bytes, crc = state["tail"] or (0, 0)
     return crc_of(bytes_before(path, end, n_bytes)) == crc
 
 
-def kept_name(places: Places, path: str, name: str = "", base: int = 0) -> str:
+def kept_name(places: Places, path: str, spooled: str = "") -> str:
     """The name under which a file is kept: of the version that it goes on with, the longest, or else a new one.
 
-    *name* is given for a file in the spool, whose first byte is the transcript's byte *base*.
+    *spooled* is the name that a file in the spool has there.
     """
-    is_spooled, found = bool(name), {}
-    source = string_in(load_state(places, name, whole=False), "path") if name else path
-    for each in versions(places, name or transcript_name(path), source):
-        state = load_state(places, each, whole=False)
-        if not state or goes_on(path, state, base, is_spooled):
-            found[each] = state.get("offset", -1)
+    source = string_in(load_state(places, spooled, whole=False), "path") if spooled else path
+    found: dict[str, int] = {}
+    for name in versions(places, spooled or transcript_name(path), source):
+        state = load_state(places, name, whole=False)
+        if goes_on(path, state, bool(spooled)) if state else not os.path.exists(places.transcript(name)):
+            found[name] = state.get("offset", -1)
     return max(found, key=found.__getitem__)
 
 
@@ -8631,10 +8631,8 @@ def state_of(places: Places, path: str) -> State:
 
 def changed_ns(path: str) -> int:
     """When the file was last written to, -1 when there is none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return -1
+    stat = tried(None, os.stat, path)
+    return stat.st_mtime_ns if stat else -1
 
 
 def is_saved(places: Places, path: str) -> bool:
@@ -8670,11 +8668,11 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     """A transcript's line as it may be kept, and its object, None when it has none."""
     images: list[bytes] = []
 
-    def put_aside(found: re.Match[bytes]) -> bytes:
+    def named(found: re.Match[bytes]) -> bytes:
         images.append(found[0])
         return b'"data":"%s%d"' % (IMAGE_NAME, len(images))
 
-    entry = parsed_line(re.sub(IMAGE_DATA, put_aside, line) if len(line) > LONG_LINE_BYTES else line)
+    entry = parsed_line(re.sub(IMAGE_DATA, named, line) if len(line) > LONG_LINE_BYTES else line)
     if entry is None:
         text, end, _ = line.decode("utf-8", "surrogateescape").partition("\n")  # <private> would take the end along
         return (redact(text) + end).encode("utf-8", "surrogateescape"), redact_value(mended_entry(line))
@@ -8762,19 +8760,20 @@ class Keeper:
             self.projects[root, folder] = clean_project(project_of(self.places, folder_of_it))
         return self.projects[root, folder]
 
-    def relatives(self, name: str, first: str, named: Collection[str]) -> list[str]:
+    def relatives(self, name: str, entry: Entry) -> list[str]:
         """The transcripts that this one was resumed or branched from: they begin alike, or its beginning names them."""
         if self.names_by_first is None:
             self.names_by_first = {}
             for other in stems(self.places.transcripts(), ".json"):
-                key = str(load_state(self.places, other, whole=False).get("first", ""))
+                key = string_in(load_state(self.places, other, whole=False), "first")
                 self.names_by_first.setdefault(key, []).append(other)
-        found = self.names_by_first.setdefault(first, [])
-        others = [other for other in found if other != name]
-        if name not in found:
-            found.append(name)
-        known = {other for names in self.names_by_first.values() for other in names}
-        return others + [other for other in named if other in known and other not in (*others, name)]
+        alike = self.names_by_first.setdefault(line_key(entry).hex(), [])
+        named = [other for other in sessions_of(entry) if other not in (*alike, name)]
+        found = [other for other in alike if other != name]
+        found += [other for other in named if any(other in names for names in self.names_by_first.values())]
+        if name not in alike:
+            alike.append(name)
+        return found
 
     def is_hidden(self, folder: str) -> bool:
         """Whether nothing is saved of what was done in the folder."""
@@ -8879,43 +8878,45 @@ class Keeper:
             self.note_folders(lines, state)
             self.keep(name, state, [line for line, _ in self.rows(lines, state)], len(data), durable)
 
-    def begun(self, path: str, name: str, base: int, source: str) -> State:
+    def begun(self, path: str, name: str, source: str) -> State:
         """The state to go on from, of a file that is or was at *source*."""
-        state = {**NEW_STATE, **load_state(self.places, name), "path": source}
+        state = load_state(self.places, name)
+        if not state:  # before there is a copy: one without a state is never touched
+            save_state(self.places, name, {**NEW_STATE, "path": source}, 0, durable=False)
+        state = {**NEW_STATE, **state, "path": source}
         if max(0, file_size(self.places.transcript(name))) < state["n_packed"]:  # somebody cut or removed the copy
             state.update(kept=0, n_packed=0)
-        if state["offset"] < base:  # the state was lost, and the rest of the file is not here
-            state["offset"] = base
         self.root = state["root"]
-        if (not self.root or MARK in self.root) and not base:  # its first lines may not name one
+        if not self.root or MARK in self.root:  # its first lines may not name one
             self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
             state["root"] = redact(self.root)
         if not state["offset"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
-            state["relatives"] = self.relatives(name, line_key(entry).hex(), sessions_of(entry))
+            state["relatives"] = self.relatives(name, entry)
+            if any(load_state(self.places, other, whole=False).get("private") for other in state["relatives"]):
+                state["private"] = True  # it may begin with a summary of that
         if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
         self.erased = erasures(self.view.refresh())
         return state
 
-    def save(self, path: str, *, name: str = "", base: int = 0, until_s: float = 1e18, durable: bool = True,
+    def save(self, path: str, *, spooled: str = "", until_s: float = 1e18, durable: bool = True,
              tick: Callable[[int], None] = lambda n_bytes: None) -> Saved:
         """Saves what a transcript has grown by, slice by slice, until it is done or the monotonic clock says until_s.
 
-        *name* and *base* are those of a file in the spool, see kept_name. StoreBusy when others save for longer than
-        wait_s, UsageError for what is no file; nothing is lost whatever is raised.
+        *spooled* is the name that a file in the spool has there. StoreBusy when others save for longer than wait_s,
+        UsageError for what is no file; nothing is lost whatever is raised.
         """
         if os.path.exists(path) and not os.path.isfile(path):
             raise UsageError(f"{path} is no file")  # a pipe would let us wait
         saved, places = Saved(), self.places
-        with Lock(places.transcripts_lock(name or transcript_name(path)), self.wait_s):
-            stat = os.stat(path)
-            source = string_in(load_state(places, name, whole=False), "path") if name else redact(path)
-            name = kept_name(places, path, name, base)
-            state, n_slice = self.begun(path, name, base, source), SLICE_BYTES
-            if self.is_keeping and not base:
+        with Lock(places.transcripts_lock(spooled or transcript_name(path)), self.wait_s):
+            stat, name = os.stat(path), kept_name(places, path, spooled)
+            source = string_in(load_state(places, spooled, whole=False), "path") if spooled else redact(path)
+            state, n_slice = self.begun(path, name, source), SLICE_BYTES
+            if self.is_keeping:
                 self.fill_copy(path, name, state, durable, until_s)
             while True:
-                start = state["offset"] - base
+                start = state["offset"]
                 data = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
                 end = start + len(data)
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
@@ -8923,17 +8924,17 @@ class Keeper:
                     saved.is_whole = False
                     return saved
                 items, after, kept = self.read(split_lines(data), state, is_last)
-                n_bytes = after["offset"] - state["offset"]
-                after["tail"] = tail_of(data[:n_bytes]) or state["tail"]
+                n_bytes = after["offset"] - start
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
+                after["tail"] = tail_of(data[:n_bytes]) or state["tail"]
                 if not self.store(items, after, saved):
                     continue
-                if self.is_keeping and after["kept"] == state["offset"]:
+                if self.is_keeping and after["kept"] == start:
                     self.keep(name, after, kept, n_bytes, durable)
                 state, saved.n_bytes = after, saved.n_bytes + n_bytes
-                saved.is_whole = is_last and (self.is_final or state["offset"] - base >= stat.st_size)
+                saved.is_whole = is_last and (self.is_final or state["offset"] >= stat.st_size)
                 save_state(places, name, state, stat.st_mtime_ns if saved.is_whole else 0, durable=durable)
                 tick(n_bytes)
                 if is_last or time.monotonic() >= until_s:
@@ -8958,7 +8959,6 @@ def note_failure(places: Places, event: str, error: BaseException) -> None:
         pass
 
 
-
 def subagent_files(path: str) -> list[str]:
     """The transcripts of the subagents of a session's transcript."""
     if not path:
@@ -8974,19 +8974,16 @@ def put_aside(places: Places, path: str) -> None:
     ensure_folder(places.spool())
     if not load_state(places, name, whole=False):  # whoever reads it later has to know where it was
         ensure_folder(places.transcripts())
-        save_state(places, name, {"v": 1, "offset": 0, "kept": 0, "path": redact(path)}, 0)
-    if not link_file(path, places.spooled(name, 0)):
-        offset = load_state(places, name, whole=False).get("offset", 0)
+        save_state(places, name, {**NEW_STATE, "path": redact(path)}, 0)
+    if not link_file(path, places.spooled(name, 0)):  # on another disk
         with open(path, "rb") as source:
-            source.seek(offset)
-            replace_file(places.spooled(name, offset), iter(lambda: source.read(1 << 20), b""))
+            replace_file(places.spooled(name, 0), iter(lambda: source.read(1 << 20), b""))
 
 
-def spooled_files(places: Places) -> list[tuple[str, str, int]]:
-    """What lies in the spool: path, name, offset of its first byte."""
+def spooled_files(places: Places) -> list[tuple[str, str]]:
+    """What lies in the spool: path and name. Older programs put only the end of a file there, from an offset on."""
     parts = (stem.rpartition("@") for stem in stems(places.spool(), ".jsonl"))
-    return [(places.spooled(name, int(offset)), name, int(offset)) for name, at, offset in parts
-            if at and offset.isdecimal()]
+    return [(places.spooled(name, int(offset)), name) for name, at, offset in parts if at and offset.isdecimal()]
 
 
 def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
@@ -9005,15 +9002,15 @@ def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
                 remove_file(path)
 
 
-def saved_alone(keeper: Keeper, path: str, **options: Any) -> Saved:
+def saved_alone(keeper: Keeper, path: str, until_s: float, spooled: str = "") -> Saved:
     """Saves one of many files: what is wrong with it is written down, and keeps none of the others from being saved."""
     try:
-        return keeper.save(path, **options)
-    except RlmError:  # of the store, or of the time
-        raise
+        return keeper.save(path, until_s=until_s, spooled=spooled)
     except FileNotFoundError:  # the client removed it, or another session has saved it meanwhile
         pass
     except Exception as error:
+        if isinstance(error, RlmError) and not isinstance(error, (UsageError, Damaged)):
+            raise  # it is of the store, or of the time
         note_failure(keeper.places, keeper.event, Damaged(f"{path}: not saved: {type(error).__name__}: {error}"))
     saved = Saved()
     saved.is_whole = False
@@ -9024,8 +9021,8 @@ def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
     """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it."""
     sweep_drafts(keeper.places)
     n_ids = 0
-    for path, name, base in spooled_files(keeper.places):
-        saved = saved_alone(keeper, path, name=name, base=base, until_s=until_s)
+    for path, name in spooled_files(keeper.places):
+        saved = saved_alone(keeper, path, until_s, name)
         n_ids += len(saved.ids)
         if saved.is_whole:
             remove_file(path)
@@ -9060,7 +9057,7 @@ def catch_up_transcripts(keeper: Keeper, paths: Iterable[str], until_s: float) -
         if time.monotonic() >= until_s:
             return
         keeper.is_final = (now() - changed_ns(path) / 1e9) > QUIET_S
-        saved_alone(keeper, path, until_s=until_s)
+        saved_alone(keeper, path, until_s)
 
 
 # -- what was kept: scrubbing and giving back ---------------------------------
@@ -9181,12 +9178,9 @@ def transcript_names(places: Places, wanted: str) -> list[str]:
         raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(exact[:5])}")
     if not exact:
         raise NotFound(f"no transcript of a session {one_line(wanted, 80)!r} is kept; `rlm sessions` names sessions")
-    names = []
-    for name in [exact[0], *(name for name in oldest if name.startswith(exact[0] + "."))]:
-        path = string_in(load_state(places, name, whole=False), "path")
-        others = [other for other in kept if other.startswith(name + "~")]
-        names += ([name for name in versions(places, name, path) if name in kept] or others)[-1:]
-    return names
+    firsts = [exact[0], *(name for name in oldest if name.startswith(exact[0] + "."))]
+    return [max((each for each in kept if each.partition("~")[0] == name),
+                key=lambda each: changed_ns(places.reading(each))) for name in firsts]
 
 
 def original_path(places: Places, name: str) -> str:
@@ -9370,7 +9364,7 @@ def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
     places = view.log.places
     sweep_drafts(places, 60.0)
     drain_spool(Keeper(view))
-    return [path for path, _, _ in spooled_files(places)]
+    return [path for path, _ in spooled_files(places)]
 
 
 def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:

@@ -1084,12 +1084,12 @@ class KeepingTest(KeepCase):
         for bad in (b"", b"\0" * 99, b"{", b"[]\n[]\n", b'{"offset":"5","kept":[]}\n""\n', good[: len(good) // 2],
                     good.split(b"\n")[0] + b"\n", good.split(b"\n")[0] + b"\n5\n", b"\xff\xfe\n", None, *wrong):
             with self.subTest(bad):
-                os.unlink(state_file)
+                rlm.remove_file(state_file)
                 if bad is not None:
                     rlm.replace_file(state_file, bad)
                 self.save(path)
                 self.assertEqual(self.texts(), texts)
-                self.assertEqual(self.kept(), data)
+                self.assertEqual(list(self.versions().values()), [data] * 2)  # to the old one nothing is done
                 self.assertTrue(rlm.is_saved(self.places, path))
 
     def test_a_copy_that_was_removed_or_cut_comes_back(self) -> None:
@@ -1227,6 +1227,26 @@ class KeepingTest(KeepCase):
                 self.assertIn("seen again", "".join(self.texts()))
                 self.assertIn("open é", "".join(self.texts()))
                 self.assertIn(b"seen again", self.kept())
+
+    def test_a_summary_of_hidden_work_is_kept_from_no_session_that_goes_on_with_it(self) -> None:
+        self.excluded("/home/dev/hidden")
+        parent = self.script(1)
+        parent.user("HUSH", cwd="/home/dev/hidden")
+        parent.say("HUSH", cwd="/home/dev/hidden")
+        begin = len(parent.lines)
+        parent.compaction("Summary: HUSH was made é")
+        parent.user("<asked 1> é")
+        parent.say("<said 1>")
+        self.save(self.write(parent.data()))
+        child = Script("94c965d7-ad2a-4ff7-b7dc-945d745a7032", start=4000)
+        for entry in map(json.loads, parent.lines[begin:]):
+            child.raw({**entry, "uuid": f"n{entry['uuid']}", "sessionId": child.session,
+                       "forkedFrom": {"sessionId": SESSION, "messageUuid": entry["uuid"]}})
+        child.user("<asked 2>")
+        child.say("<said 2>")
+        self.save(self.write(child.data(), child.session))
+        self.assertNotIn(b"HUSH", self.stored_bytes())
+        self.assert_each_once(3)
 
     def test_a_project_excluded_later_stays_out_from_then_on(self) -> None:
         script = self.script(2)
@@ -1406,7 +1426,7 @@ class KeepingTest(KeepCase):
             self.assertEqual(rlm.transcript_names(self.places, name), [name])
         self.assertEqual(rlm.transcript_names(self.places, SESSION[:8]), [SESSION])
         rlm.put_aside(self.places, paths[1])
-        self.assertEqual([name for _, name, _ in rlm.spooled_files(self.places)], [names[1]])
+        self.assertEqual([name for _, name in rlm.spooled_files(self.places)], [names[1]])
 
     def test_a_transcript_whose_folder_was_renamed_goes_on_and_is_given_back_where_it_is_now(self) -> None:
         script = self.script(3)
@@ -1578,8 +1598,8 @@ class SpoolTest(KeepCase):
                     with mock.patch.object(rlm, "link_file", rlm.link_file if linked else lambda *_: False):
                         rlm.put_aside(self.places, path)
                         rlm.put_aside(self.places, path)
-                    (spooled, name, base), = rlm.spooled_files(self.places)
-                    self.assertEqual((name, base), (SESSION, cut if saved_before and not linked else 0))
+                    (spooled, name), = rlm.spooled_files(self.places)
+                    self.assertEqual(name, SESSION)
                     self.assertEqual(os.path.samefile(spooled, path), linked)
                     self.assertFalse(rlm.is_saved(self.places, path))
                     os.unlink(path)
@@ -1603,22 +1623,19 @@ class SpoolTest(KeepCase):
         self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
         self.assertEqual(self.kept(), script.data())
 
-    def test_what_was_put_aside_outlives_the_loss_of_its_state(self) -> None:
+    def test_the_end_of_a_file_that_an_older_program_put_aside_is_read(self) -> None:
         script = Script()
         script.user("first é")
         script.say("<one>")
         cut = len(script.data())
-        self.save(self.write(script.data()))
         script.user("second")
         script.say("<two>")
-        path = self.write(script.data())
-        with mock.patch.object(rlm, "link_file", lambda *_: False):
-            rlm.put_aside(self.places, path)
-        self.assertEqual(rlm.spooled_files(self.places)[0][2], cut)
-        os.unlink(self.places.reading(SESSION))
+        self.save(self.write(script.data()[:cut]))
+        rlm.ensure_folder(self.places.spool())
+        rlm.replace_file(self.places.spooled(SESSION, cut), script.data()[cut:])
         self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
-        self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
-        self.save(path)
+        self.assertEqual(rlm.spooled_files(self.places), [])
+        self.save(self.write(script.data()))
         self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
         self.assertEqual(self.kept(), script.data())
 
@@ -1647,7 +1664,7 @@ class SpoolTest(KeepCase):
         rlm.put_aside(self.places, path)
         os.unlink(path)
         other = "00000000" + SESSION[8:]
-        gone = (self.places.spooled(other, 0), other, 0)  # another session has saved it meanwhile
+        gone = (self.places.spooled(other, 0), other)  # another session has saved it meanwhile
         with mock.patch.object(rlm, "spooled_files", return_value=[gone, *rlm.spooled_files(self.places)]):
             self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
         self.assertEqual(rlm.spooled_files(self.places), [])
@@ -1671,7 +1688,7 @@ class SpoolTest(KeepCase):
 
             with mock.patch.object(rlm, "redacted_line", failing), self.subTest(error=error):
                 rlm.drain_spool(rlm.Keeper(self.view()))
-            self.assertEqual([name for _, name, _ in rlm.spooled_files(self.places)], [sessions[1]])
+            self.assertEqual([name for _, name in rlm.spooled_files(self.places)], [sessions[1]])
             told = rlm.read_file(self.places.hooks_log()).decode().splitlines()[-1]
             self.assertIn(sessions[1], told)
             self.assertIn(f"{type(error).__name__}:", told)
