@@ -8596,13 +8596,13 @@ def bytes_before(path: str, end: int, n_bytes: int = TAIL_CHECK_BYTES) -> bytes:
         return file.read(min(n_bytes, end))
 
 
-def goes_on(path: str, state: State, is_spooled: bool) -> bool:
-    """Whether the file begins with all that was read of the state's, as far as can be told."""
-    end, size, source = state["offset"], file_size(path), state["path"]
-    if is_spooled and size < end:  # it may have been read since from the file itself
+def goes_on(path: str, source: str, state: State) -> bool:
+    """Whether a file that is or was at *source* begins with all that was read of the state's, as far as can be told."""
+    end, size = state["offset"], file_size(path)
+    if path != source and size < end:  # in the spool; it may have been read since from the file itself
         return bool(tried(b"", bytes_before, source, size) == bytes_before(path, size))
-    if not is_spooled and path != source and os.path.exists(source):
-        if not tried(False, os.path.samefile, path, source):
+    if source != state["path"] and os.path.exists(state["path"]):
+        if not tried(False, os.path.samefile, source, state["path"]):
             return False  # the same session in the folder of another project
     if end > size or state["kept"] > end:
         return size < 0
@@ -8619,7 +8619,7 @@ def kept_name(places: Places, path: str, spooled: str = "") -> str:
     found: dict[str, int] = {}
     for name in versions(places, spooled or transcript_name(path), source):
         state = load_state(places, name, whole=False)
-        if goes_on(path, state, bool(spooled)) if state else not os.path.exists(places.transcript(name)):
+        if goes_on(path, source, state) if state else not os.path.exists(places.transcript(name)):
             found[name] = state.get("offset", -1)
     return max(found, key=found.__getitem__)
 
@@ -8712,14 +8712,13 @@ def is_erased(erased: Erased, entry: Entry | None) -> bool:
 
 
 class Saved:
-    """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
+    """What saving a transcript did: ids of its new chunks, and whether all of it is saved now."""
 
-    __slots__ = ("ids", "n_bytes", "is_whole")
+    __slots__ = ("ids", "is_whole")
 
-    def __init__(self) -> None:
+    def __init__(self, is_whole: bool = True) -> None:
         self.ids: list[str] = []
-        self.n_bytes = 0
-        self.is_whole = True
+        self.is_whole = is_whole
 
 
 class Keeper:
@@ -8933,7 +8932,7 @@ class Keeper:
                     continue
                 if self.is_keeping and after["kept"] == start:
                     self.keep(name, after, kept, n_bytes, durable)
-                state, saved.n_bytes = after, saved.n_bytes + n_bytes
+                state = after
                 saved.is_whole = is_last and (self.is_final or state["offset"] >= stat.st_size)
                 save_state(places, name, state, stat.st_mtime_ns if saved.is_whole else 0, durable=durable)
                 tick(n_bytes)
@@ -8994,11 +8993,8 @@ def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
     """
     for folder in (places.spool(), places.transcripts()):
         for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
-            try:
-                is_old = now() - os.stat(path).st_ctime > age_s
-            except OSError:  # its writer has just finished
-                continue
-            if is_old:
+            stat = tried(None, os.stat, path)  # None when its writer has just finished
+            if stat and now() - stat.st_ctime > age_s:
                 remove_file(path)
 
 
@@ -9012,9 +9008,7 @@ def saved_alone(keeper: Keeper, path: str, until_s: float, spooled: str = "") ->
         if isinstance(error, RlmError) and not isinstance(error, (UsageError, Damaged)):
             raise  # it is of the store, or of the time
         note_failure(keeper.places, keeper.event, Damaged(f"{path}: not saved: {type(error).__name__}: {error}"))
-    saved = Saved()
-    saved.is_whole = False
-    return saved
+    return Saved(is_whole=False)
 
 
 def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
@@ -9069,11 +9063,11 @@ def kept_transcripts(places: Places) -> list[str]:
 
 
 def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
-    """The lines of a copy, one gzip member at a time. Damaged when one cannot be read."""
+    """The lines of a copy, one gzip member at a time; none when there is no copy. Damaged when one cannot be read."""
     path, offset = places.transcript(name), 0
     # What lies behind n_packed is being written, or was when its writer was killed; it will be written again.
     end = load_state(places, name, whole=False).get("n_packed") or file_size(path)
-    while offset < end:
+    while offset < end and os.path.exists(path):
         data, offset, problem = read_member(path, offset, MAX_LINE)
         if problem:
             raise Damaged(problem)
@@ -9088,8 +9082,7 @@ def rewrite_copy(places: Places, name: str, change: Callable[[bytes], bytes], *,
         n_changed += sum(a is not b and a != b for a, b in zip(lines, clean))
         packed += [gzip_member(clean, PACK_LEVEL)] if any(clean) else []
     if n_changed and not dry_run:
-        state, data = load_state(places, name), b"".join(packed)
-        mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
+        state, mtime_ns, data = load_state(places, name), changed_ns(places.reading(name)), b"".join(packed)
         if state:  # should we be stopped in between, the next save makes the copy anew
             save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
         replace_file(places.transcript(name), data)
@@ -9132,34 +9125,30 @@ def rewrite_file(path: str, change: Callable[[bytes], bytes], *, dry_run: bool =
 def transcript_problems(places: Places) -> Iterator[Record]:
     """Every copy that cannot be read, or is not as long as it was when it was saved."""
     for name in kept_transcripts(places):
-        file = os.path.basename(places.transcript(name))
-        n_packed = load_state(places, name, whole=False).get("n_packed", 0)
         try:
             for _ in kept_slices(places, name):
                 pass
         except Damaged as error:
-            yield {"file": file, "transcript": name, "problem": str(error)}
-            continue
-        if n_packed > file_size(places.transcript(name)):
-            yield {"file": file, "transcript": name,
-                   "problem": "cut short: the end of the copy is gone; the chunks are not"}
+            yield {"file": os.path.basename(places.transcript(name)), "transcript": name, "problem": str(error)}
 
 
 def mend_transcript(keeper: Keeper, name: str) -> str:
     """Makes a damaged copy readable: anew when the transcript is still there, else of what can be read; says which."""
     places, copy = keeper.places, keeper.places.transcript(name)
     with Lock(places.transcripts_lock(name)):
-        state, data = load_state(places, name), read_file(copy)
+        state, data, mtime_ns = load_state(places, name), read_file(copy), changed_ns(places.reading(name))
+        path = string_in(state, "path")
+        is_there = keeper.is_keeping and os.path.isfile(path) and kept_name(places, path) == name
         data = b"".join(data[begin:end] for begin, end, _, problem in members(copy, MAX_LINE) if not problem)
         replace_file(copy, data)
-        is_there = keeper.is_keeping and bool(state) and os.path.isfile(state["path"]) \
-            and kept_name(places, state["path"]) == name
-        if state:
-            again = {"kept": 0, "n_packed": 0} if is_there else {"n_packed": len(data)}
-            save_state(places, name, {**state, **again}, 0 if is_there else changed_ns(places.reading(name)))
-    if is_there:
-        keeper.save(state["path"])
-    return "made anew from the transcript" if is_there else "what can be read was kept"
+        if is_there:
+            save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
+        elif state:
+            save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
+    if not is_there:
+        return "what can be read was kept"
+    keeper.save(path)
+    return "made anew from the transcript"
 
 
 def transcript_names(places: Places, wanted: str) -> list[str]:
@@ -9246,27 +9235,22 @@ def lines_of(places: Places, files: Iterable[str], chosen: Iterable[tuple[Doc, R
             found[doc.id] = set(ends[doc.id])
         elif len(text) >= SHORT_LINE:
             texts[doc.id] = in_json(text)
-
-    def take(keys: Sequence[bytes]) -> None:
-        """Notes what stands between the ends."""
+    transcripts = [unpacked_keys(load_state(places, name).get("seen")) for name in stems(places.transcripts(), ".json")]
+    copies = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
+    for lines in (*copies, *(split_lines(read_file(path)) for path in files if path.endswith(".jsonl"))):
+        transcripts.append([])
+        try:
+            for line in lines:
+                transcripts[-1].append(line_key(parsed_line(line) or {}))
+                for doc_id in [doc_id for doc_id, text in texts.items() if text in line]:
+                    found.setdefault(doc_id, set()).add(transcripts[-1][-1])
+        except Damaged:  # a copy; that is told when it is to be erased from there
+            pass
+    for keys in transcripts:
         at = {key: i for i, key in enumerate(keys)}
         for doc_id, (first, last) in ends.items():
             if first in at and last in at:
                 found[doc_id].update(keys[at[first] : at[last] + 1])
-
-    for name in stems(places.transcripts(), ".json"):
-        take(unpacked_keys(load_state(places, name).get("seen")))
-    copies = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
-    for lines in (*copies, *(split_lines(read_file(path)) for path in files if path.endswith(".jsonl"))):
-        keys = []
-        try:
-            for line in lines:
-                keys.append(line_key(parsed_line(line) or {}))
-                for doc_id in [doc_id for doc_id, text in texts.items() if text in line]:
-                    found.setdefault(doc_id, set()).add(keys[-1])
-        except Damaged:  # a copy; that is told when it is to be erased from there
-            pass
-        take(keys)
     return found
 
 
@@ -9370,22 +9354,18 @@ def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
 def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     """Takes erased lines from one copy, and what its state quotes of them."""
     copy, state = places.transcript(name), load_state(places, name)
-    is_kept = os.path.exists(copy)
     is_of = state.get("erased") or session_of(name) in erased.sessions or \
         not erased.ids.isdisjoint(state.get("ids", []))
-    if not is_of and not (is_kept and any(
-            is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name) for line in lines)):
+    if not is_of and not any(is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name)
+                             for line in lines):
         return
-    if is_kept:
-        rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
-        state = load_state(places, name)
-        if not file_size(copy) and not remove_file(copy):
-            raise StoreUnwritable(f"{copy} cannot be removed")
-    if state:
-        ids = [doc_id for doc_id in state.get("ids", []) if doc_id not in erased.ids]
-        n_ids = state.get("n_ids", 0) - len(state.get("ids", [])) + len(ids)
+    rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
+    if not file_size(copy) and not remove_file(copy):
+        raise StoreUnwritable(f"{copy} cannot be removed")
+    if state := load_state(places, name):
+        ids = [doc_id for doc_id in state["ids"] if doc_id not in erased.ids]
         clean = {**state, "erased": True, "prompt": "", "pending": {}, "queued": {}, "heads": [],
-                 "ids": ids, "n_ids": n_ids}
+                 "ids": ids, "n_ids": state["n_ids"] - len(state["ids"]) + len(ids)}
         if clean != state:
             save_state(places, name, clean, changed_ns(places.reading(name)))
 
