@@ -8889,11 +8889,13 @@ class Keeper:
         if not self.root or MARK in self.root:  # its first lines may not name one
             self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
             state["root"] = redact(self.root)
-        if not state["offset"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
+        if not state["first"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
             state["relatives"] = self.relatives(name, entry)
+        *others, _ = versions(self.places, name.partition("~")[0], source)  # any of them may have lines that come now
+        state["relatives"] = sorted({*state["relatives"], *others} - {name})
+        if self.excluded:
             if any(load_state(self.places, other, whole=False).get("private") for other in state["relatives"]):
                 state["private"] = True  # it may begin with a summary of that
-        if self.excluded:
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
         self.erased = erasures(self.view.refresh())
         return state

@@ -1329,29 +1329,40 @@ class KeepingTest(KeepCase):
             self.assertEqual(self.kept(), script.data())  # to which nothing was done
             self.assertEqual(self.kept(rlm.kept_name(self.places, path)), data)
 
-    def test_a_file_that_shrank_and_went_on_otherwise_has_a_copy_of_its_own_and_the_old_one_stays(self) -> None:
-        script = self.script(5)
-        before = script.data()
-        for n_left in (len(script.lines) - 1, len(script.lines) // 2):
-            for n_more in (1, 30):  # shorter than it was, and longer
-                with self.subTest(n_left=n_left, n_more=n_more):
-                    self.other_home(f"other {n_left} {n_more}")
-                    lines = script.lines[:n_left]
-                    self.save(self.write(before))
-                    other = Script(start=5000)
-                    other.say("<said 99>")
-                    for n in range(100, 100 + n_more):
-                        other.user(f"<asked {n}> é")
-                        other.say(f"<said {n}>")
-                    self.save(self.write(b"".join(lines) + other.data()))
-                    other.user("<asked 300>")
-                    other.say("<said 300>")
-                    path = self.write(b"".join(lines) + other.data())
-                    self.save(path)
-                    self.assertEqual(sorted(self.versions().values(), key=before.__ne__), [before, rlm.read_file(path)])
-                    whole = "\n".join(self.texts())
-                    for n in (*range(5), *range(99, 100 + n_more), 300):
-                        self.assertEqual(whole.count(f"<said {n}>"), 1, n)
+    def test_whatever_happens_to_a_file_all_that_was_said_is_stored_once_and_its_copy_is_the_file(self) -> None:
+        for seed in range(12):
+            rng, versions = random.Random(seed), [self.script(3).lines]
+            said: set[str] = set()
+            self.other_home(f"other {seed}")
+            for n in range(100, 120):
+                lines, other = list(versions[-1]), Script(start=100 * n)
+                other.user(f"<asked {n}> é" + "p" * rng.randrange(3000))
+                other.say(f"<said {n}>")
+                what = rng.choice(("grows", "grows", "shrinks", "is another", "comes back", "stays"))
+                lines = {"grows": lines + other.lines, "shrinks": lines[: rng.randrange(len(lines)) + 1], "stays": lines,
+                         "is another": other.lines, "comes back": rng.choice(versions)}[what]
+                versions.append(lines)
+                path = self.write(b"".join(lines))
+                rlm.write_config(self.places, {"keep_transcripts": rng.random() < 0.8})
+                if rng.random() < 0.3:
+                    with mock.patch.object(rlm, "link_file", rng.choice((rlm.link_file, lambda *_: False))):
+                        rlm.put_aside(self.places, path)
+                for copy in map(self.places.transcript, rlm.kept_transcripts(self.places)) if rng.random() < 0.1 else ():
+                    os.truncate(copy, os.path.getsize(copy) - 7)
+                with mock.patch.object(rlm, "SLICE_BYTES", rng.choice((3000, 1 << 20))):
+                    if rng.random() < 0.3:
+                        rlm.drain_spool(rlm.Keeper(self.view(), hurries=True))
+                    if self.save(path, until_s=rng.choice((0, 1e18)), final=rng.random() < 0.8).is_whole:
+                        said.update(re.findall(r"<said \d+>", b"".join(lines).decode()))
+            rlm.write_config(self.places, {})
+            rlm.drain_spool(rlm.Keeper(self.view()))
+            self.save(path)
+            whole, name = "\n".join(self.texts()), rlm.kept_name(self.places, path)
+            with self.subTest(seed):
+                self.assertTrue(rlm.is_saved(self.places, path))
+                self.assertEqual(self.kept(name), b"".join(lines))
+                for each in said | set(re.findall(r"<said \d+>", b"".join(lines).decode())):
+                    self.assertEqual(whole.count(each), 1, each)
 
     def test_the_newest_version_of_a_transcript_is_given_back_and_the_others_are_named(self) -> None:
         self.save(self.write(self.script(3).data()))
