@@ -8524,7 +8524,8 @@ def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int =
 #   heads, told, compacted_at  for hooks: summaries that are stored, memories that were shown, the last compaction
 # kept == offset: the copy is whole. kept < offset: it lacks the rest, because no copies were wanted, or it
 # was damaged (then kept and n_packed are 0); the next save adds that first.
-# kept > offset was written by older programs, for a file that had become shorter: that copy stays as it is.
+# kept > offset was written by older programs, for a file that had become shorter: that copy stays as it is. When the
+# state is lost, the file is read anew and the copy made anew; texts that are stored are known.
 
 SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
 PACK_LEVEL = 3  # of gzip: 145 MB/s where 6 gives 60, for a copy that is an eighth larger
@@ -8583,7 +8584,7 @@ def versions(places: Places, name: str, path: str) -> Iterator[str]:
     """The names of what is kept of a file, the oldest first, and then the name that a new version of it would get."""
     while True:
         yield name
-        if not (os.path.exists(places.reading(name)) or os.path.exists(places.transcript(name))):
+        if not os.path.exists(places.reading(name)):
             return
         name, _, number = name.partition("~")
         name = f"{name}~{crc_of((path + number).encode('utf-8', 'surrogateescape')):08x}"
@@ -8619,7 +8620,7 @@ def kept_name(places: Places, path: str, spooled: str = "") -> str:
     found: dict[str, int] = {}
     for name in versions(places, spooled or transcript_name(path), source):
         state = load_state(places, name, whole=False)
-        if goes_on(path, source, state) if state else not os.path.exists(places.transcript(name)):
+        if not state or goes_on(path, source, state):
             found[name] = state.get("offset", -1)
     return max(found, key=found.__getitem__)
 
@@ -8879,10 +8880,7 @@ class Keeper:
 
     def begun(self, path: str, name: str, source: str) -> State:
         """The state to go on from, of a file that is or was at *source*."""
-        state = load_state(self.places, name)
-        if not state:  # before there is a copy: one without a state is never touched
-            save_state(self.places, name, {**NEW_STATE, "path": source}, 0, durable=False)
-        state = {**NEW_STATE, **state, "path": source}
+        state = {**NEW_STATE, **load_state(self.places, name), "path": source}
         if max(0, file_size(self.places.transcript(name))) < state["n_packed"]:  # somebody cut or removed the copy
             state.update(kept=0, n_packed=0)
         self.root = state["root"]
