@@ -8687,12 +8687,6 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     return data, clean
 
 
-def tail_of(data: bytes) -> list[int]:
-    """What to remember of the last bytes that were read: how many, and their checksum; [] for none."""
-    data = data[-TAIL_CHECK_BYTES:]
-    return [len(data), crc_of(data)] if data else []
-
-
 def summary_head(text: str) -> str:
     """The beginning of a compaction's summary, the same in what PostCompact is told and in the transcript."""
     text = tag_value(text, "summary") or text.partition("Summary:")[2] or text
@@ -8927,7 +8921,8 @@ class Keeper:
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
-                after["tail"] = tail_of(data[:n_bytes]) or state["tail"]
+                tail = data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]
+                after["tail"] = [len(tail), crc_of(tail)] if tail else state["tail"]
                 if not self.store(items, after, saved):
                     continue
                 if self.is_keeping and after["kept"] == start:
