@@ -12924,7 +12924,9 @@ def import_past(call: Call) -> str:
     done = import_transcripts(view_to_import(call), paths, call.progress)
     call.progress(0, 0, "")
     refused = f", {len(done.refused)} could not be read" if done.refused else ""
-    return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths), 'transcript')}{refused}."
+    if not done.n_new and not refused:
+        return f"Nothing new in {counted(len(paths), 'transcript')}." if paths else ""
+    return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths) - done.n_known, 'transcript')}{refused}."
 
 
 def steps_data(steps: Iterable[Step]) -> list[Record]:

@@ -500,6 +500,8 @@ Done. é""")
                 for line in lines:
                     rlm.redacted_line(line)[0].decode("utf-8")
                 rlm.open_task(rlm.transcript_turns(lines))
+        for raw in (b"[" * 100_000, b'{"type":"user","message":' + b"[" * 5000, b'"type":"user"', b'{"type":"user"}'):
+            self.assertEqual(len(list(rlm.transcript_turns([*script.lines[:1], raw + b"\n"]))), 1)
 
     def queued(self, script: Script, operation: str, **more: Any) -> None:
         """A line about words that wait to be sent."""
@@ -565,64 +567,6 @@ Done. é""")
         for state in ({"offset": -5}, {"offset": "9", "seen": 5, "pending": []}, {"seen": "é!", "pending": {"a": 1}}):
             items, _ = rlm.transcript_items(script.lines, state, final=True)
             self.assertEqual(len(items), 1)
-
-
-class DamagedLineTest(unittest.TestCase):
-    """Only the damaged part of a line is lost, and it is counted."""
-
-    def read(self, change: Callable[[list[bytes]], list[bytes]]) -> tuple[str, int]:
-        """What is read of three turns whose lines were changed so, and how many lines were damaged."""
-        script = Script()
-        for n in range(3):
-            script.user(f"ask {n}")
-            script.say(f"say {n}")
-        reading = rlm.Transcript()
-        turns = list(rlm.transcript_turns(change(script.lines), reading))
-        return "".join(map(rlm.turn_text, turns)), reading.n_damaged
-
-    def test_what_is_whole_on_a_damaged_line_is_read(self) -> None:
-        for name, change, lost, n_damaged in (
-                ("a torn record before a whole one", lambda ls: [ls[0], ls[1][:40] + ls[2], *ls[3:]], ["say 0"], 1),
-                ("two records on a line", lambda ls: [ls[0], ls[1].rstrip() + ls[2], *ls[3:]], [], 0),
-                ("zeros before a record", lambda ls: [ls[0], bytes(5000) + ls[1], *ls[2:]], [], 1),
-                ("a raw control character", lambda ls: [ls[0], ls[1].replace(b"say 0", b"say 0\x01"), *ls[2:]], [], 0),
-                ("a byte order mark", lambda ls: [b"\xef\xbb\xbf" + ls[0], *ls[1:]], [], 0),
-                ("no newline at the end", lambda ls: [*ls[:-1], ls[-1].rstrip()], [], 0),
-                ("a number without end", lambda ls: [*ls[:2], b'{"type":"user","n":' + b"9" * 9000 + b"}\n", *ls[2:]], [], 1)):
-            text, n = self.read(change)
-            with self.subTest(name):
-                self.assertEqual([what for i in range(3) for what in (f"ask {i}", f"say {i}") if what not in text], lost)
-                self.assertEqual(n, n_damaged)
-
-    def test_a_prompt_that_only_waited_in_the_queue_is_read_once(self) -> None:
-        script = Script()
-        script.user("ask 0")
-        at = "2026-11-21T07:10:00.000Z"
-        for operation in ("enqueue", "dequeue"):
-            script.raw({"type": "queue-operation", "operation": operation, "timestamp": at, "sessionId": SESSION,
-                        **({"content": "and the tests too"} if operation == "enqueue" else {})})
-        script.say("say 0")
-        text = "".join(map(rlm.turn_text, rlm.transcript_turns(script.lines)))
-        self.assertEqual(text.count("and the tests too"), 1)
-
-    def test_no_line_of_any_shape_raises(self) -> None:
-        values: list[Any] = [None, 5, -1e308, "x", [], {}, [[]], {"a": []}, True, "\ud800", [{"type": 5}], {"content": 7}]
-        script = Script()
-        script.user("ask")
-        script.call("Edit", "b", file_path="/a", old_string="x", new_string="y")
-        script.result("b", "done")
-        for line in script.lines:
-            entry = json.loads(line)
-            for key in [*entry, "message.content", "message.role"]:
-                for value in values:
-                    odd = json.loads(line)
-                    if key.startswith("message."):
-                        odd["message"][key[8:]] = value
-                    else:
-                        odd[key] = value
-                    list(rlm.transcript_turns([*script.lines, json.dumps(odd).encode() + b"\n"], rlm.Transcript()))
-        for raw in (b"[" * 100_000, b'{"type":"user","message":' + b"[" * 5000, b'"type":"user"', b'{"type":"user"}', b"\0" * 99):
-            list(rlm.transcript_turns([*script.lines, raw + b"\n"], rlm.Transcript()))
 
 
 class IncrementTest(unittest.TestCase):
@@ -1541,11 +1485,16 @@ class KeepingTest(KeepCase):
         self.assertTrue(rlm.is_saved(self.places, self.path_of()))
         self.assertEqual(self.kept(), script.data())
 
+    def subagent(self, agent_id: str, answer: str) -> Script:
+        """The lines of a subagent."""
+        script = Script(start=700)
+        script.extra = {"isSidechain": True, "agentId": agent_id}
+        script.user("find é")
+        script.say(answer)
+        return script
+
     def test_subagents_are_saved_with_their_session(self) -> None:
-        script, agent = self.script(2), Script(start=700)
-        agent.extra = {"isSidechain": True, "agentId": "a4bc9ce5"}
-        agent.user("find é")
-        agent.say("inside")
+        script, agent = self.script(2), self.subagent("a4bc9ce5", "inside")
         self.write(script.data())
         path = self.write(agent.data(), f"{SESSION}/subagents/agent-a4bc9ce5")
         rlm.replace_file(path[: -len(".jsonl")] + ".meta.json", b'{"agentType":"Explore"}')
@@ -1558,10 +1507,7 @@ class KeepingTest(KeepCase):
         self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [])
 
     def test_subagents_of_workflows_are_saved_and_their_journal_is_not(self) -> None:
-        script, agent = self.script(2), Script(start=700)
-        agent.extra = {"isSidechain": True, "agentId": "a2"}
-        agent.user("find é")
-        agent.say("deep inside")
+        script, agent = self.script(2), self.subagent("a2", "deep inside")
         self.write(script.data())
         path = self.write(agent.data(), f"{SESSION}/subagents/workflows/wf_7/agent-a2")
         self.write(b'{"type":"result","agentId":"a2"}\n', f"{SESSION}/subagents/workflows/wf_7/journal")
