@@ -396,9 +396,10 @@ class InstallTest(InstallCase):
             self.install()
         self.assertTrue(self.hook("PreCompact")["command"].startswith(f"RLM_CONTEXT_DIR='{moved}' "))
         self.assertEqual(self.data(self.state)["mcpServers"]["rlm"]["env"], {"RLM_CONTEXT_DIR": moved})
-        with mock.patch.object(rlm, "import_history", return_value=("", {})) as imported:
-            self.install()  # from a shell in which it is not set
-        self.assertEqual(imported.call_args[0][0].store.places.memory, moved)
+        self.put_transcript()
+        self.install()  # from a shell in which it is not set
+        with mock.patch.dict(os.environ, RLM_CONTEXT_DIR=moved):
+            self.assertEqual(self.view().n_docs(), 1)
         self.assertIn(moved, self.hook("PreCompact")["command"])
         self.assertIn(moved, self.text(rlm.launcher_file()))
 
@@ -456,11 +457,11 @@ class InstallTest(InstallCase):
         self.assertTrue(os.path.exists(self.state))
 
     def test_history_is_imported_unless_told_otherwise(self) -> None:
-        with mock.patch.object(rlm, "import_history", return_value=("History: 3 sessions.", {})) as imported:
-            self.install("--no-import")
-            self.install("--skills-only")
-            imported.assert_not_called()
-            self.assertIn("History: 3 sessions.", self.install())
+        self.put_transcript()
+        for left_out in ("--no-import", "--skills-only"):
+            self.assertNotIn("transcript", self.install(left_out))
+        self.assertIn("Imported 1 chunk from 1 transcript; 0 had nothing new.", self.install())
+        self.assertIn("Nothing new in 1 transcript.", self.install())
 
     def test_for_a_project_what_its_team_shares_holds_nobodys_paths(self) -> None:
         self.put_client()
