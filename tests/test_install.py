@@ -399,7 +399,7 @@ class InstallTest(InstallCase):
         self.put_transcript()
         self.install()  # from a shell in which it is not set
         with mock.patch.dict(os.environ, RLM_CONTEXT_DIR=moved):
-            self.assertEqual(self.view().n_docs(), 1)
+            self.assertEqual(rlm.View(rlm.Places()).refresh().n_docs(), 1)
         self.assertIn(moved, self.hook("PreCompact")["command"])
         self.assertIn(moved, self.text(rlm.launcher_file()))
 
@@ -746,7 +746,7 @@ class UninstallTest(InstallCase):
         rlm.write_config(self.places, {"immune_uses": 4})
         self.assertIn("kept in", self.uninstall("--keep-data"))
         self.assertEqual(sorted(os.listdir(self.places.home)), ["config.json", "memory"])
-        self.assertEqual(self.view().n_docs(), 1)
+        self.assertEqual(rlm.View(rlm.Places()).refresh().n_docs(), 1)
         self.install()
         self.uninstall("--all")
         self.assertFalse(os.path.exists(self.places.home))
