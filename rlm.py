@@ -12624,7 +12624,8 @@ def import_command(call: Call, options: Any) -> int:
         print_refused([f"{item.get('path', '')}: {item['why']}" for item in known if item["kind"] == "damaged"])
         text = f"Would import, but for what is stored already: {tally_text(counts)}; {size_text(n_bytes)}" \
             f"{', of ' + ' to '.join(dict.fromkeys(days)) if days else ''}. Projects: {tally_text(owners)}."
-        print_answer(Answer(text, {**counts, "n_bytes": n_bytes, "days": days, "projects": owners}), options.json)
+        data = {"kinds": counts, "n_bytes": n_bytes, "days": days, "projects": owners}
+        print_answer(Answer(text, data), options.json)
         return 0
     import_domains(call.store.places, options.path)
     done = import_items(view_to_import(call), items, project.name, call.progress, project.identity)

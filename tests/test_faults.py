@@ -148,8 +148,8 @@ class KillTest(TempHome):
         n_before = len(everything(self.places))
         self.assertTrue(0 < n_before < n_items, n_before)
         done = self.cli("import", path, "--json")
-        self.assertEqual(json.loads(done.stdout), {"new": n_items - n_before, "known": n_before, "excluded": 0, "refused": []},
-                         done.stderr)
+        self.assertEqual(json.loads(done.stdout), {"new": n_items - n_before, "known": n_before, "excluded": 0,
+                                                   "skipped": 0, "refused": []}, done.stderr)
         self.assertEqual(sorted(v[1] for v in everything(self.places).values()),
                          sorted(f"item {i} {HARD}" for i in range(n_items)))
 

@@ -223,7 +223,7 @@ class CommandTest(SourceCase):
                 if made in (self.memory_file, self.claude_mem):
                     log = self.log_bytes()
                     dry = self.cli("import", path, "--dry-run", "--json")
-                    self.assertEqual(sum(json.loads(dry.stdout).values()), n_new)
+                    self.assertEqual(sum(json.loads(dry.stdout)["kinds"].values()), n_new)
                     self.assertEqual(self.log_bytes(), log)
                 done = self.imported(path)
                 self.assertEqual((done["new"], done["known"], done["refused"]), (n_new, 0, []))
