@@ -387,7 +387,7 @@ class Places:
 
     def transcripts_lock(self, name: str) -> str:
         """The file that whoever saves that transcript locks; sixteen for all, so that few wait for each other."""
-        return os.path.join(self.transcripts(), f"lock-{sum(name.encode('ascii')) % 16:02d}")
+        return os.path.join(self.transcripts(), f"lock-{sum(name.partition('~')[0].encode('ascii')) % 16:02d}")
 
     def found(self, start: str, end: str) -> list[str]:
         return [os.path.join(self.memory, n) for n in listing(self.memory) if n.startswith(start) and n.endswith(end)]
@@ -8509,15 +8509,28 @@ def handoff_text(task: Mapping[str, Any], ids: Sequence[str], limit_bytes: int =
 # transcript does it in this order: chunks, copy, state. After a crash the same lines are read again, which gives the
 # same chunks, and these are stored once.
 #
-# Names: SESSION; SESSION.AGENT for a subagent; with ~ and the checksum of its path the second file of a session, in
-# another project's folder; with ~1, ~2, … a copy of what the file held before it was rewritten.
+# Names: SESSION; SESSION.AGENT for a subagent. To a copy lines are only added: a file that does not begin with what was
+# read of it is another version, with a state and a copy of its own, SESSION~CHECKSUM, and so is the file of the same
+# session in another project's folder. (With ~1, ~2, … older programs named what a file had held before.)
+#
+# A state has, besides what reading goes on with (see Transcript):
+#   path, root       the transcript's file, and the folder that its session was started in
+#   offset, tail     up to where it was read and stored, and by what these bytes are known again
+#   kept, n_packed   up to where of the file the copy goes, and the size of the copy; more behind it is written again
+#   ids, n_ids       its newest chunks, and how many there are
+#   relatives        the transcripts that it was resumed or branched from
+#   private, erased  whether a line so far was of a project of which nothing is saved, or was erased
+#   heads, told, compacted_at  for hooks: summaries that are stored, memories that were shown, the last compaction
+# kept == offset: the copy is whole. kept < offset: it lacks the rest, because no copies were wanted, or it
+# was damaged (then kept and n_packed are 0); the next save adds that first.
+# kept > offset was written by older programs, for a file that had become shorter: that copy stays as it is. When the
+# state is lost, the file is read anew and the copy made anew; texts that are stored are known.
 
 SLICE_BYTES = 4 << 20  # read at once; what is saved is saved slice by slice
 PACK_LEVEL = 3  # of gzip: 145 MB/s where 6 gives 60, for a copy that is an eighth larger
 MAX_LINE = 256 << 20  # a line longer than this is no line
 TAIL_CHECK_BYTES = 4096  # before a place in a file, by which it is known again: all lines of a session end alike
-HURRIED_RATE = 30 << 20  # bytes of a huge line that are read in a second
-MAX_ASIDE = 9  # copies of what a transcript was before others than the client rewrote it
+HURRIED_SLICES = 4  # a longer line is left to those who have the time
 MAX_IDS = 100  # the newest chunks of a transcript that its state names
 MAX_HEADS, HEAD_CHARS = 8, 200  # of summaries that PostCompact has stored already
 
@@ -8539,37 +8552,25 @@ def session_of(name: str) -> str:
     return name.partition("~")[0].partition(".")[0]
 
 
-STATE_NUMBERS = ("offset", "kept", "n_packed", "n_ids", "damaged")
-STATE_LISTS = ("ids", "heads", "told", "relatives")
-STATE_TAILS = ("tail", "kept_tail")
-
-
-def is_state(state: object) -> bool:
-    """Whether it can be what save_state wrote: with anything else, nothing would be saved any more."""
-    if not isinstance(state, dict) or "offset" not in state or "kept" not in state:
-        return False
-    numbers = [state.get(key, 0) for key in STATE_NUMBERS]
-    texts = [state.get(key, "") for key in ("path", "root", "first")]
-    for keys, items in ((STATE_LISTS, texts), (STATE_TAILS, numbers)):
-        for key in keys:
-            if not isinstance(state.get(key, []), list):
-                return False
-            items += state.get(key, [])
-    return all(isinstance(text, str) for text in texts) and all(type(n) is int and n >= 0 for n in numbers) \
-        and all(len(state.get(key, [])) in (0, 2) for key in STATE_TAILS) \
-        and isinstance(state.get("compacted_at", 0.0), (int, float))
+NEW_STATE: State = {"v": 1, "path": "", "root": "", "first": "", "offset": 0, "tail": [], "kept": 0, "n_packed": 0,
+                    "ids": [], "n_ids": 0, "relatives": [], "heads": [], "told": [], "compacted_at": 0.0}
 
 
 def load_state(places: Places, name: str, *, whole: bool = True) -> State:
     """What is known of a transcript, {} when nothing; without the keys of its lines unless *whole*."""
     try:
         with open(places.reading(name), encoding="utf-8") as file:
-            state = from_json(file.readline())
+            state = {**NEW_STATE, **from_json(file.readline())}
             if whole:
                 state["seen"] = from_json(file.readline())
-        return state if is_state(state) else {}
-    except (OSError, ValueError, KeyError, TypeError):  # read anew, what was stored is known by its text
+    except (OSError, ValueError, TypeError):  # read anew, what was stored is known by its text
         return {}
+    numbers = [state[key] for key in ("offset", "kept", "n_packed", "n_ids")]
+    lists = [state[key] for key in ("tail", "ids", "relatives", "heads", "told")]
+    is_sound = all(type(state[key]) is type(value) for key, value in NEW_STATE.items()) \
+        and all(type(number) is int and number >= 0 for number in (*numbers, *lists[0])) \
+        and all(isinstance(text, str) for texts in lists[1:] for text in texts) and len(state["tail"]) in (0, 2)
+    return state if is_sound else {}
 
 
 def save_state(places: Places, name: str, state: State, mtime_ns: int, *, durable: bool = True) -> None:
@@ -8578,48 +8579,68 @@ def save_state(places: Places, name: str, state: State, mtime_ns: int, *, durabl
     replace_file(places.reading(name), data, durable=durable, mtime_ns=mtime_ns)
 
 
-def second_name(name: str, path: str) -> str:
-    """The name of a second transcript of one session: it lies in another project's folder, and goes its own way."""
-    return f"{name}~{crc_of(path.encode('utf-8', 'surrogateescape')):08x}"
+def versions(places: Places, name: str, path: str) -> Iterator[str]:
+    """The names of what is kept of a file, the oldest first, and then the name that a new version of it would get."""
+    while True:
+        yield name
+        if not os.path.exists(places.reading(name)):
+            return
+        name, _, number = name.partition("~")
+        name = f"{name}~{crc_of((path + number).encode('utf-8', 'surrogateescape')):08x}"
 
 
-def is_another(path: str, other: str) -> bool:
-    """Whether these are two files, and both are there."""
-    try:
-        return path != other and not os.path.samefile(path, other)
-    except OSError:
-        return False
+def bytes_before(path: str, end: int, n_bytes: int = TAIL_CHECK_BYTES) -> bytes:
+    """The last bytes of the file before that place."""
+    with open(path, "rb") as file:
+        file.seek(max(0, end - n_bytes))
+        return file.read(min(n_bytes, end))
 
 
-def kept_name(places: Places, path: str) -> str:
-    """The name under which a file is kept: its session's, unless another file that is still there has that name."""
-    name = transcript_name(path)
-    second = second_name(name, path)
-    if os.path.exists(places.reading(second)):
-        return second
-    return second if is_another(path, string_in(load_state(places, name, whole=False), "path")) else name
+def goes_on(path: str, source: str, state: State) -> bool:
+    """Whether a file that is or was at *source* begins with all that was read of the state's, as far as can be told."""
+    end, size = state["offset"], file_size(path)
+    if path != source and size < end:  # in the spool; it may have been read since from the file itself
+        return bool(tried(b"", bytes_before, source, size) == bytes_before(path, size))
+    if source != state["path"] and os.path.exists(state["path"]):
+        if not tried(False, os.path.samefile, source, state["path"]):
+            return False  # the same session in the folder of another project
+    if end > size or state["kept"] > end:
+        return size < 0
+    n_bytes, crc = state["tail"] or (0, 0)
+    return crc_of(bytes_before(path, end, n_bytes)) == crc
+
+
+def kept_name(places: Places, path: str, spooled: str = "") -> str:
+    """The name under which a file is kept: of the version that it goes on with, the longest, or else a new one.
+
+    *spooled* is the name that a file in the spool has there.
+    """
+    source = string_in(load_state(places, spooled, whole=False), "path") if spooled else path
+    found: dict[str, int] = {}
+    for name in versions(places, spooled or transcript_name(path), source):
+        state = load_state(places, name, whole=False)
+        if not state or goes_on(path, source, state):
+            found[name] = state.get("offset", -1)
+    return max(found, key=found.__getitem__)
 
 
 def state_of(places: Places, path: str) -> State:
     """What is known of the transcript at that path, {} when nothing; without the keys of its lines."""
-    state = load_state(places, transcript_name(path), whole=False)
-    return state if state.get("path") == path else load_state(places, kept_name(places, path), whole=False)
+    return load_state(places, kept_name(places, path), whole=False)
 
 
 def changed_ns(path: str) -> int:
     """When the file was last written to, -1 when there is none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return -1
+    stat = tried(None, os.stat, path)
+    return stat.st_mtime_ns if stat else -1
 
 
 def is_saved(places: Places, path: str) -> bool:
-    """Whether nothing was written to the transcript since it was saved: at the cost of two looks at a folder."""
-    at_ns, name = changed_ns(path), transcript_name(path)
+    """Whether nothing was written to the transcript since it was saved: at the cost of a few looks at a folder."""
+    at_ns = changed_ns(path)
     if at_ns < 0:
         return not os.path.isfile(path)
-    return changed_ns(places.reading(name)) == at_ns or changed_ns(places.reading(second_name(name, path))) == at_ns
+    return any(changed_ns(places.reading(name)) == at_ns for name in versions(places, transcript_name(path), path))
 
 
 def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> bytes:
@@ -8647,11 +8668,11 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     """A transcript's line as it may be kept, and its object, None when it has none."""
     images: list[bytes] = []
 
-    def put_aside(found: re.Match[bytes]) -> bytes:
+    def named(found: re.Match[bytes]) -> bytes:
         images.append(found[0])
         return b'"data":"%s%d"' % (IMAGE_NAME, len(images))
 
-    entry = parsed_line(re.sub(IMAGE_DATA, put_aside, line) if len(line) > LONG_LINE_BYTES else line)
+    entry = parsed_line(re.sub(IMAGE_DATA, named, line) if len(line) > LONG_LINE_BYTES else line)
     if entry is None:
         text, end, _ = line.decode("utf-8", "surrogateescape").partition("\n")  # <private> would take the end along
         return (redact(text) + end).encode("utf-8", "surrogateescape"), redact_value(mended_entry(line))
@@ -8663,20 +8684,6 @@ def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
     for n, image in enumerate(images, 1):
         data = data.replace(b'"data":"%s%d"' % (IMAGE_NAME, n), image)
     return data, clean
-
-
-def tail_of(data: bytes) -> list[int]:
-    """What to remember of the last bytes that were read: how many, and their checksum; [] for none."""
-    data = data[-TAIL_CHECK_BYTES:]
-    return [len(data), crc_of(data)] if data else []
-
-
-def has_tail(path: str, end: int, tail: Sequence[int]) -> bool:
-    """Whether the file still has, before that place, what was read there."""
-    n_bytes, crc = tail or (0, crc_of(b""))
-    with open(path, "rb") as file:
-        file.seek(max(0, end - n_bytes))
-        return crc_of(file.read(n_bytes)) == crc
 
 
 def summary_head(text: str) -> str:
@@ -8699,24 +8706,23 @@ def is_erased(erased: Erased, entry: Entry | None) -> bool:
 
 
 class Saved:
-    """What saving a transcript did: ids of its new chunks, bytes read, whether all of it is saved now."""
+    """What saving a transcript did: ids of its new chunks, and whether all of it is saved now."""
 
-    __slots__ = ("ids", "n_bytes", "is_whole")
+    __slots__ = ("ids", "is_whole")
 
-    def __init__(self) -> None:
+    def __init__(self, is_whole: bool = True) -> None:
         self.ids: list[str] = []
-        self.n_bytes = 0
-        self.is_whole = True
+        self.is_whole = is_whole
 
 
 class Keeper:
     """Saves transcripts into a store: what one hook, or one import of many, needs for it."""
 
     __slots__ = ("view", "places", "excluded", "is_keeping", "projects", "hidden", "names_by_first", "wait_s",
-                 "is_final", "hurries", "root", "folders", "erased")
+                 "is_final", "hurries", "event", "root", "folders", "erased")
 
-    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True,
-                 hurries: bool = False) -> None:
+    def __init__(self, view: View, *, wait_s: float = LOCK_WAIT_S, is_final: bool = True, hurries: bool = False,
+                 event: str = "saving") -> None:
         self.view = view
         self.places = view.log.places
         self.excluded: list[str] = setting(self.places, "exclude")
@@ -8727,7 +8733,8 @@ class Keeper:
         self.names_by_first: dict[str, list[str]] | None = None  # transcripts by the key of their first message
         self.wait_s = wait_s
         self.is_final = is_final  # save an unfinished turn too
-        self.hurries = hurries  # leave a line to others that takes longer to read than there is time
+        self.hurries = hurries  # leave a long line to others, and cut a long turn
+        self.event = event  # what hooks.log calls it when something fails
         self.erased = Erased(())  # as of when the transcript that is being saved was begun
         self.folders: dict[str, str] = {}  # working folders that have a secret in their path, by what is left of that
 
@@ -8746,19 +8753,20 @@ class Keeper:
             self.projects[root, folder] = clean_project(project_of(self.places, folder_of_it))
         return self.projects[root, folder]
 
-    def relatives(self, name: str, first: str, named: Collection[str]) -> list[str]:
+    def relatives(self, name: str, entry: Entry) -> list[str]:
         """The transcripts that this one was resumed or branched from: they begin alike, or its beginning names them."""
         if self.names_by_first is None:
             self.names_by_first = {}
             for other in stems(self.places.transcripts(), ".json"):
-                key = str(load_state(self.places, other, whole=False).get("first", ""))
+                key = string_in(load_state(self.places, other, whole=False), "first")
                 self.names_by_first.setdefault(key, []).append(other)
-        found = self.names_by_first.setdefault(first, [])
-        others = [other for other in found if other != name]
-        if name not in found:
-            found.append(name)
-        known = {other for names in self.names_by_first.values() for other in names}
-        return others + [other for other in named if other in known and other not in (*others, name)]
+        alike = self.names_by_first.setdefault(line_key(entry).hex(), [])
+        named = [other for other in sessions_of(entry) if other not in (*alike, name)]
+        found = [other for other in alike if other != name]
+        found += [other for other in named if any(other in names for names in self.names_by_first.values())]
+        if name not in alike:
+            alike.append(name)
+        return found
 
     def is_hidden(self, folder: str) -> bool:
         """Whether nothing is saved of what was done in the folder."""
@@ -8803,38 +8811,30 @@ class Keeper:
         rows = [self.row(line, state) for line in lines]
         return rows if state.get("erased") == was_erased else [self.row(line, state) for line in lines]
 
-    def items_of(self, lines: Sequence[bytes], entries: Sequence[Entry | None], state: State,
-                 final: bool) -> tuple[list[Item], State]:
-        """The items of lines with these objects, and the state after them."""
-        known, rest = known_keys(load_state(self.places, other) for other in state["relatives"]), iter(entries)
-        items, after = transcript_items(lines, state, known=known, final=final, entry_of=lambda line: next(rest))
-        for item in items:  # they name the working folder
-            project = self.project(item["project"])
-            item.update(project=project.name, identity=project.identity)
-        return items, after
-
-    def longest(self, until_s: float) -> int:
-        """How many bytes may be read at once, when the clock says until_s at the end."""
-        n_bytes = max(2 * SLICE_BYTES, HURRIED_RATE * (until_s - time.monotonic()))
-        return int(min(n_bytes, MAX_LINE)) if self.hurries else MAX_LINE
-
-    def cleaned(self, lines: Sequence[bytes], state: State, is_last: bool, n_more: int,
-                until_s: float) -> tuple[list[Item], State, list[bytes]]:
+    def read(self, lines: Sequence[bytes], state: State, is_last: bool) -> tuple[list[Item], State, list[bytes]]:
         """The items of these lines, the state after them, and the lines up to there as they may be kept.
 
-        A turn that does not end in them is cut when there is no time to read *n_more* bytes from its beginning.
+        The turn at their end is left for the next time, but for the last one, or for one that who hurries has to cut.
         """
         self.note_folders(lines, state)
         rows = self.rows(lines, state)
-        kept, entries = [clean for clean, _ in rows], [entry for _, entry in rows]
-        items, after = self.items_of(lines, entries, state, self.is_final and is_last)
-        if after["offset"] == state["offset"] and not is_last and n_more > self.longest(until_s):
-            items, after = self.items_of(lines, entries, state, True)
+        known = known_keys(load_state(self.places, other) for other in state["relatives"])
+
+        def items_of(final: bool) -> tuple[list[Item], State]:
+            entries = (entry for _, entry in rows)
+            return transcript_items(lines, state, known=known, final=final, entry_of=lambda line: next(entries))
+
+        items, after = items_of(self.is_final and is_last)
+        if after["offset"] == state["offset"] and self.hurries and not is_last:
+            items, after = items_of(True)
+        for item in items:  # they name the working folder
+            project = self.project(item["project"])
+            item.update(project=project.name, identity=project.identity)
         n_read, at = 0, state["offset"]
         while at < after["offset"]:
             at += len(lines[n_read])
             n_read += 1
-        return items, {**state, **after}, kept[:n_read]
+        return items, {**state, **after}, [kept for kept, _ in rows[:n_read]]
 
     def store(self, items: Sequence[Item], state: State, saved: Saved) -> bool:
         """Stores the items, and notes their ids in the state; False when something was erased since they were made."""
@@ -8854,111 +8854,80 @@ class Keeper:
                     state["n_ids"] += 1
         return True
 
-    def keep(self, name: str, state: State, lines: Sequence[bytes], read: bytes, durable: bool) -> None:
-        """Adds lines to the copy; they were made of what was read behind those that it holds already."""
-        data = gzip_member(lines, PACK_LEVEL) if lines else b""
-        state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"], data, durable=durable)
-        state.update(kept=state["kept"] + len(read), kept_tail=tail_of(read) or state["kept_tail"])
+    def keep(self, name: str, state: State, lines: Sequence[bytes], n_bytes: int, durable: bool) -> None:
+        """Adds lines to the copy; they were made of so many bytes behind those that it goes up to."""
+        if any(lines):
+            state["n_packed"] = put_bytes(self.places.transcript(name), state["n_packed"],
+                                          gzip_member(lines, PACK_LEVEL), durable=durable)
+        state["kept"] += n_bytes
 
-    def fill_copy(self, path: str, name: str, state: State, base: int, durable: bool, until_s: float) -> None:
-        """Adds what the copy lacks of what was read, for when the user wants copies again; until the clock says so."""
-        while base <= state["kept"] < state["offset"] and time.monotonic() < until_s:
-            n_bytes = min(SLICE_BYTES, state["offset"] - state["kept"])
-            data = read_lines(path, state["kept"] - base, n_bytes)[: state["offset"] - state["kept"]]
+    def fill_copy(self, path: str, name: str, state: State, durable: bool, until_s: float) -> None:
+        """Adds to the copy what it lacks of what was read; until the clock says so."""
+        while state["kept"] < state["offset"] <= file_size(path) and time.monotonic() < until_s:
+            data = read_lines(path, state["kept"], SLICE_BYTES)[: state["offset"] - state["kept"]]
             if not data:
                 return
             lines = split_lines(data)
             self.note_folders(lines, state)
-            self.keep(name, state, [kept for kept, _ in self.rows(lines, state)], data, durable)
+            self.keep(name, state, [line for line, _ in self.rows(lines, state)], len(data), durable)
 
-    def set_aside(self, name: str, state: State) -> None:
-        """Gives the copy another name, under which it can be given back, so that the transcript begins a new one."""
-        names = [f"{name}~{n}" for n in range(1, MAX_ASIDE + 1)]
-        aside = next((n for n in names if not os.path.exists(self.places.transcript(n))), names[-1])
-        if os.path.exists(self.places.transcript(name)):
-            old = {"v": 1, "offset": 0, "kept": 0, "n_packed": state["n_packed"], "path": state["path"]}
-            save_state(self.places, aside, old, 0)
-            rename_file(self.places.transcript(name), self.places.transcript(aside))
-        state.update(kept=0, n_packed=0, kept_tail=[])
-        save_state(self.places, name, state, 0)
-
-    def check_copy(self, path: str, name: str, state: State, base: int) -> None:
-        """Sets a copy aside that is not of this file. A copy that only has more than the file stays."""
-        kept, size = state["kept"], file_size(path)
-        if file_size(self.places.transcript(name)) < state["n_packed"]:
-            state.update(kept=0, n_packed=0, kept_tail=[])
-        elif base or kept in (0, state["offset"]):  # the rest of the file is not here; or it was looked at already
-            pass
-        elif size >= kept:
-            if not has_tail(path, kept, state["kept_tail"]):
-                self.set_aside(name, state)
-        elif 0 < state["offset"] < size and path == state["path"]:  # it had become shorter, and goes on from there
-            self.set_aside(name, state)
-
-    def begun(self, path: str, name: str, state: State, base: int, is_spooled: bool) -> State:
-        """The state to go on from: all fields set, and from the start when the file is not what was read."""
-        state = {"v": 1, "offset": 0, "kept": 0, "n_packed": 0, "ids": [], "n_ids": 0, "heads": [], "told": [],
-                 "path": "", "tail": [], **state, **({} if is_spooled else {"path": redact(path)})}
-        state.setdefault("kept_tail", state["tail"] if state["kept"] == state["offset"] else [])
-        again = {"offset": 0, "pending": {}, "prompt": "", "tail": [], "damaged": 0, "queued": {}, "n_sent": 0}
-        if state["offset"] < base:  # the state was lost, and the rest of the file is not here
-            state.update(again, offset=base)
-        elif file_size(path) + base < state["offset"]:  # an older version: the copy has more, and stays
-            state.update({} if base else again)  # a part in the spool that was read since from the file itself
-        elif not base and not has_tail(path, state["offset"], state["tail"]):
-            state.update(again)
-        self.check_copy(path, name, state, base)
-        self.root = string_in(state, "root")
-        if (not self.root or MARK in self.root) and not base:  # its first lines may not name one
+    def begun(self, path: str, name: str, source: str) -> State:
+        """The state to go on from, of a file that is or was at *source*."""
+        state = {**NEW_STATE, **load_state(self.places, name), "path": source}
+        if max(0, file_size(self.places.transcript(name))) < state["n_packed"]:  # somebody cut or removed the copy
+            state.update(kept=0, n_packed=0)
+        self.root = state["root"]
+        if not self.root or MARK in self.root:  # its first lines may not name one
             self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
             state["root"] = redact(self.root)
-        if "relatives" not in state or (not state["offset"] and not state["relatives"]):
-            entry = first_entry(split_lines(read_lines(path, 0, 1 << 20))) if not base else {}
-            state["relatives"] = self.relatives(name, line_key(entry).hex(), sessions_of(entry)) if entry else []
+        if not state["first"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
+            state["relatives"] = self.relatives(name, entry)
+        *others, _ = versions(self.places, name.partition("~")[0], source)  # any of them may have lines that come now
+        state["relatives"] = sorted({*state["relatives"], *others} - {name})
         if self.excluded:
+            if any(load_state(self.places, other, whole=False).get("private") for other in state["relatives"]):
+                state["private"] = True  # it may begin with a summary of that
             self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
         self.erased = erasures(self.view.refresh())
         return state
 
-    def save(self, path: str, *, name: str = "", base: int = 0, until_s: float = 1e18, durable: bool = True,
+    def save(self, path: str, *, spooled: str = "", until_s: float = 1e18, durable: bool = True,
              tick: Callable[[int], None] = lambda n_bytes: None) -> Saved:
         """Saves what a transcript has grown by, slice by slice, until it is done or the monotonic clock says until_s.
 
-        *base* is the offset in the transcript of the file's first byte, for one in the spool. StoreBusy when others
-        save for longer than wait_s, UsageError for what is no file; nothing is lost whatever is raised.
+        *spooled* is the name that a file in the spool has there. StoreBusy when others save for longer than wait_s,
+        UsageError for what is no file; nothing is lost whatever is raised.
         """
         if os.path.exists(path) and not os.path.isfile(path):
             raise UsageError(f"{path} is no file")  # a pipe would let us wait
-        saved, places, is_spooled, name = Saved(), self.places, bool(name), name or kept_name(self.places, path)
-        with Lock(places.transcripts_lock(name), self.wait_s):
-            state = self.begun(path, name, load_state(places, name), base, is_spooled)
-            stat = os.stat(path)
+        saved, places = Saved(), self.places
+        with Lock(places.transcripts_lock(spooled or transcript_name(path)), self.wait_s):
+            stat, name = os.stat(path), kept_name(places, path, spooled)
+            source = string_in(load_state(places, spooled, whole=False), "path") if spooled else redact(path)
+            state, n_slice = self.begun(path, name, source), SLICE_BYTES
             if self.is_keeping:
-                self.fill_copy(path, name, state, base, durable, until_s)
-            n_slice = SLICE_BYTES
+                self.fill_copy(path, name, state, durable, until_s)
             while True:
-                start = state["offset"] - base
-                longest = self.longest(until_s)
-                data = read_lines(path, start, n_slice, longest)
-                if self.hurries and not data and stat.st_size - start >= n_slice + longest:  # one line is longer
-                    saved.is_whole = False
-                    return saved
+                start = state["offset"]
+                data = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
                 end = start + len(data)
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
-                items, after, kept = self.cleaned(split_lines(data), state, is_last, 4 * n_slice, until_s)
-                n_bytes = after["offset"] - state["offset"]
-                after["tail"] = tail_of(data[:n_bytes]) or state["tail"]
+                if not data and not is_last:  # a line that is too long for who hurries
+                    saved.is_whole = False
+                    return saved
+                items, after, kept = self.read(split_lines(data), state, is_last)
+                n_bytes = after["offset"] - start
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
+                tail = data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]
+                after["tail"] = [len(tail), crc_of(tail)] if tail else state["tail"]
                 if not self.store(items, after, saved):
                     continue
-                if self.is_keeping and after["kept"] == state["offset"]:
-                    self.keep(name, after, kept, data[:n_bytes], durable)
-                elif self.is_keeping and is_last:  # a shorter version of the file was read in between
-                    self.fill_copy(path, name, after, base, durable, until_s)
-                state, saved.n_bytes = after, saved.n_bytes + n_bytes
-                saved.is_whole = is_last and (self.is_final or state["offset"] - base >= stat.st_size)
+                if self.is_keeping and after["kept"] == start:
+                    self.keep(name, after, kept, n_bytes, durable)
+                state = after
+                saved.is_whole = is_last and (self.is_final or state["offset"] >= stat.st_size)
                 save_state(places, name, state, stat.st_mtime_ns if saved.is_whole else 0, durable=durable)
                 tick(n_bytes)
                 if is_last or time.monotonic() >= until_s:
@@ -8966,6 +8935,21 @@ class Keeper:
 
 
 # -- putting aside and catching up -------------------------------------------
+
+HOOKS_LOG_BYTES = 256 << 10
+
+
+def note_failure(places: Places, event: str, error: BaseException) -> None:
+    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
+    path = places.hooks_log()
+    try:
+        ensure_folder(places.home)
+        if file_size(path) > HOOKS_LOG_BYTES:
+            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
+        pass
 
 
 def subagent_files(path: str) -> list[str]:
@@ -8983,19 +8967,16 @@ def put_aside(places: Places, path: str) -> None:
     ensure_folder(places.spool())
     if not load_state(places, name, whole=False):  # whoever reads it later has to know where it was
         ensure_folder(places.transcripts())
-        save_state(places, name, {"v": 1, "offset": 0, "kept": 0, "path": redact(path)}, 0)
-    if not link_file(path, places.spooled(name, 0)):
-        offset = load_state(places, name, whole=False).get("offset", 0)
+        save_state(places, name, {**NEW_STATE, "path": redact(path)}, 0)
+    if not link_file(path, places.spooled(name, 0)):  # on another disk
         with open(path, "rb") as source:
-            source.seek(offset)
-            replace_file(places.spooled(name, offset), iter(lambda: source.read(1 << 20), b""))
+            replace_file(places.spooled(name, 0), iter(lambda: source.read(1 << 20), b""))
 
 
-def spooled_files(places: Places) -> list[tuple[str, str, int]]:
-    """What lies in the spool: path, name, offset of its first byte."""
+def spooled_files(places: Places) -> list[tuple[str, str]]:
+    """What lies in the spool: path and name. Older programs put only the end of a file there, from an offset on."""
     parts = (stem.rpartition("@") for stem in stems(places.spool(), ".jsonl"))
-    return [(places.spooled(name, int(offset)), name, int(offset)) for name, at, offset in parts
-            if at and offset.isdecimal()]
+    return [(places.spooled(name, int(offset)), name) for name, at, offset in parts if at and offset.isdecimal()]
 
 
 def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
@@ -9006,36 +8987,35 @@ def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
     """
     for folder in (places.spool(), places.transcripts()):
         for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
-            try:
-                is_old = now() - os.stat(path).st_ctime > age_s
-            except OSError:  # its writer has just finished
-                continue
-            if is_old:
+            stat = tried(None, os.stat, path)  # None when its writer has just finished
+            if stat and now() - stat.st_ctime > age_s:
                 remove_file(path)
 
 
-def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
-    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it.
+def saved_alone(keeper: Keeper, path: str, until_s: float, spooled: str = "") -> Saved:
+    """Saves one of many files: what is wrong with it is written down, and keeps none of the others from being saved."""
+    try:
+        return keeper.save(path, until_s=until_s, spooled=spooled)
+    except FileNotFoundError:  # the client removed it, or another session has saved it meanwhile
+        pass
+    except Exception as error:
+        if isinstance(error, RlmError) and not isinstance(error, (UsageError, Damaged)):
+            raise  # it is of the store, or of the time
+        note_failure(keeper.places, keeper.event, Damaged(f"{path}: not saved: {type(error).__name__}: {error}"))
+    return Saved(is_whole=False)
 
-    What one file's content raises, it raises when the others are saved.
-    """
+
+def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
+    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it."""
     sweep_drafts(keeper.places)
-    n_ids, failed = 0, None
-    for path, name, base in spooled_files(keeper.places):
-        try:
-            saved = keeper.save(path, name=name, base=base, until_s=until_s)
-        except FileNotFoundError:  # another session has saved it meanwhile
-            continue
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            failed = error
-            continue
+    n_ids = 0
+    for path, name in spooled_files(keeper.places):
+        saved = saved_alone(keeper, path, until_s, name)
         n_ids += len(saved.ids)
         if saved.is_whole:
             remove_file(path)
         if time.monotonic() >= until_s:
             break
-    if failed:
-        raise failed
     return n_ids
 
 
@@ -9064,11 +9044,8 @@ def catch_up_transcripts(keeper: Keeper, paths: Iterable[str], until_s: float) -
     for path in paths:
         if time.monotonic() >= until_s:
             return
-        try:
-            keeper.is_final = now() - os.path.getmtime(path) > QUIET_S
-            keeper.save(path, until_s=until_s)
-        except OSError:  # the client removed it meanwhile
-            continue
+        keeper.is_final = (now() - changed_ns(path) / 1e9) > QUIET_S
+        saved_alone(keeper, path, until_s)
 
 
 # -- what was kept: scrubbing and giving back ---------------------------------
@@ -9080,11 +9057,11 @@ def kept_transcripts(places: Places) -> list[str]:
 
 
 def kept_slices(places: Places, name: str) -> Iterator[list[bytes]]:
-    """The lines of a copy, one gzip member at a time. Damaged when one cannot be read."""
+    """The lines of a copy, one gzip member at a time; none when there is no copy. Damaged when one cannot be read."""
     path, offset = places.transcript(name), 0
     # What lies behind n_packed is being written, or was when its writer was killed; it will be written again.
     end = load_state(places, name, whole=False).get("n_packed") or file_size(path)
-    while offset < end:
+    while offset < end and os.path.exists(path):
         data, offset, problem = read_member(path, offset, MAX_LINE)
         if problem:
             raise Damaged(problem)
@@ -9099,8 +9076,7 @@ def rewrite_copy(places: Places, name: str, change: Callable[[bytes], bytes], *,
         n_changed += sum(a is not b and a != b for a, b in zip(lines, clean))
         packed += [gzip_member(clean, PACK_LEVEL)] if any(clean) else []
     if n_changed and not dry_run:
-        state, data = load_state(places, name), b"".join(packed)
-        mtime_ns = os.stat(places.reading(name)).st_mtime_ns if state else 0
+        state, mtime_ns, data = load_state(places, name), changed_ns(places.reading(name)), b"".join(packed)
         if state:  # should we be stopped in between, the next save makes the copy anew
             save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
         replace_file(places.transcript(name), data)
@@ -9143,34 +9119,26 @@ def rewrite_file(path: str, change: Callable[[bytes], bytes], *, dry_run: bool =
 def transcript_problems(places: Places) -> Iterator[Record]:
     """Every copy that cannot be read, or is not as long as it was when it was saved."""
     for name in kept_transcripts(places):
-        file = os.path.basename(places.transcript(name))
-        n_packed = load_state(places, name, whole=False).get("n_packed", 0)
         try:
             for _ in kept_slices(places, name):
                 pass
         except Damaged as error:
-            yield {"file": file, "transcript": name, "problem": str(error)}
-            continue
-        if n_packed > file_size(places.transcript(name)):
-            yield {"file": file, "transcript": name,
-                   "problem": "cut short: the end of the copy is gone; the chunks are not"}
+            yield {"file": os.path.basename(places.transcript(name)), "transcript": name, "problem": str(error)}
 
 
 def mend_transcript(keeper: Keeper, name: str) -> str:
     """Makes a damaged copy readable: anew when the transcript is still there, else of what can be read; says which."""
     places, copy = keeper.places, keeper.places.transcript(name)
     with Lock(places.transcripts_lock(name)):
-        state = load_state(places, name)
-        path, kept = string_in(state, "path"), state.get("kept", 0)
-        is_there = 0 < kept <= file_size(path) and has_tail(path, kept, state.get("kept_tail", [])) \
-            and keeper.is_keeping
-        if not is_there:
-            data, mtime_ns = read_file(copy), changed_ns(places.reading(name))
-            data = b"".join(data[begin:end] for begin, end, _, problem in members(copy, MAX_LINE) if not problem)
-            replace_file(copy, data)
-        if state:
-            again = {"kept": 0, "n_packed": 0} if is_there else {"n_packed": len(data)}
-            save_state(places, name, {**state, **again}, 0 if is_there else mtime_ns)
+        state, data, mtime_ns = load_state(places, name), read_file(copy), changed_ns(places.reading(name))
+        path = string_in(state, "path")
+        is_there = keeper.is_keeping and os.path.isfile(path) and kept_name(places, path) == name
+        data = b"".join(data[begin:end] for begin, end, _, problem in members(copy, MAX_LINE) if not problem)
+        replace_file(copy, data)
+        if is_there:
+            save_state(places, name, {**state, "kept": 0, "n_packed": 0}, 0)
+        elif state:
+            save_state(places, name, {**state, "n_packed": len(data)}, mtime_ns)
     if not is_there:
         return "what can be read was kept"
     keeper.save(path)
@@ -9178,18 +9146,24 @@ def mend_transcript(keeper: Keeper, name: str) -> str:
 
 
 def transcript_names(places: Places, wanted: str) -> list[str]:
-    """The copies of a session, its subagents' last. NotFound, or UsageError when several sessions begin like that."""
-    names = [name for name in kept_transcripts(places) if name.startswith(wanted)] if wanted.strip() else []
-    if wanted in names and "~" in wanted:  # a second copy; it is given back only when it is named
-        return [wanted]
-    names = [name for name in names if "~" not in name]
-    mains = [name for name in names if "." not in name]
+    """The copies of a session, its subagents' last. NotFound, or UsageError when several sessions begin like that.
+
+    Of several versions that is the newest; another is given back when it is named, the first one as SESSION~0.
+    """
+    kept = kept_transcripts(places)
+    named = wanted[:-2] if wanted.endswith("~0") else wanted
+    if "~" in wanted and named in kept:
+        return [named]
+    oldest = sorted({name.partition("~")[0] for name in kept if wanted.strip() and name.startswith(wanted)})
+    mains = [name for name in oldest if "." not in name]
     exact = [name for name in mains if name == wanted] or mains
     if len(exact) > 1:
         raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(exact[:5])}")
     if not exact:
         raise NotFound(f"no transcript of a session {one_line(wanted, 80)!r} is kept; `rlm sessions` names sessions")
-    return [exact[0], *(name for name in names if name.startswith(exact[0] + "."))]
+    firsts = [exact[0], *(name for name in oldest if name.startswith(exact[0] + "."))]
+    return [max((each for each in kept if each.partition("~")[0] == name),
+                key=lambda each: changed_ns(places.reading(each))) for name in firsts]
 
 
 def original_path(places: Places, name: str) -> str:
@@ -9255,27 +9229,22 @@ def lines_of(places: Places, files: Iterable[str], chosen: Iterable[tuple[Doc, R
             found[doc.id] = set(ends[doc.id])
         elif len(text) >= SHORT_LINE:
             texts[doc.id] = in_json(text)
-
-    def take(keys: Sequence[bytes]) -> None:
-        """Notes what stands between the ends."""
+    transcripts = [unpacked_keys(load_state(places, name).get("seen")) for name in stems(places.transcripts(), ".json")]
+    copies = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
+    for lines in (*copies, *(split_lines(read_file(path)) for path in files if path.endswith(".jsonl"))):
+        transcripts.append([])
+        try:
+            for line in lines:
+                transcripts[-1].append(line_key(parsed_line(line) or {}))
+                for doc_id in [doc_id for doc_id, text in texts.items() if text in line]:
+                    found.setdefault(doc_id, set()).add(transcripts[-1][-1])
+        except Damaged:  # a copy; that is told when it is to be erased from there
+            pass
+    for keys in transcripts:
         at = {key: i for i, key in enumerate(keys)}
         for doc_id, (first, last) in ends.items():
             if first in at and last in at:
                 found[doc_id].update(keys[at[first] : at[last] + 1])
-
-    for name in stems(places.transcripts(), ".json"):
-        take(unpacked_keys(load_state(places, name).get("seen")))
-    copies = ((line for lines in kept_slices(places, name) for line in lines) for name in kept_transcripts(places))
-    for lines in (*copies, *(split_lines(read_file(path)) for path in files if path.endswith(".jsonl"))):
-        keys = []
-        try:
-            for line in lines:
-                keys.append(line_key(parsed_line(line) or {}))
-                for doc_id in [doc_id for doc_id, text in texts.items() if text in line]:
-                    found.setdefault(doc_id, set()).add(keys[-1])
-        except Damaged:  # a copy; that is told when it is to be erased from there
-            pass
-        take(keys)
     return found
 
 
@@ -9373,28 +9342,24 @@ def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
     places = view.log.places
     sweep_drafts(places, 60.0)
     drain_spool(Keeper(view))
-    return [path for path, _, _ in spooled_files(places)]
+    return [path for path, _ in spooled_files(places)]
 
 
 def erase_from_transcript(places: Places, name: str, erased: Erased) -> None:
     """Takes erased lines from one copy, and what its state quotes of them."""
     copy, state = places.transcript(name), load_state(places, name)
-    is_kept = os.path.exists(copy)
     is_of = state.get("erased") or session_of(name) in erased.sessions or \
         not erased.ids.isdisjoint(state.get("ids", []))
-    if not is_of and not (is_kept and any(
-            is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name) for line in lines)):
+    if not is_of and not any(is_touched(erased, parsed_line(line)) for lines in kept_slices(places, name)
+                             for line in lines):
         return
-    if is_kept:
-        rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
-        state = load_state(places, name)
-        if not file_size(copy) and not remove_file(copy):
-            raise StoreUnwritable(f"{copy} cannot be removed")
-    if state:
-        ids = [doc_id for doc_id in state.get("ids", []) if doc_id not in erased.ids]
-        n_ids = state.get("n_ids", 0) - len(state.get("ids", [])) + len(ids)
+    rewrite_copy(places, name, lambda line: b"" if is_erased(erased, parsed_line(line)) else line)
+    if not file_size(copy) and not remove_file(copy):
+        raise StoreUnwritable(f"{copy} cannot be removed")
+    if state := load_state(places, name):
+        ids = [doc_id for doc_id in state["ids"] if doc_id not in erased.ids]
         clean = {**state, "erased": True, "prompt": "", "pending": {}, "queued": {}, "heads": [],
-                 "ids": ids, "n_ids": n_ids}
+                 "ids": ids, "n_ids": state["n_ids"] - len(state["ids"]) + len(ids)}
         if clean != state:
             save_state(places, name, clean, changed_ns(places.reading(name)))
 
@@ -9469,20 +9434,6 @@ LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
 LARGE_FILE_BYTES = 500_000
 NO_TEXT = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff", ".pdf")  # Read shows these; they are not imported
 SHOWN_INSIGHTS, SHOWN_CHUNKS, LOOKED_AT = 4, 3, 300
-HOOKS_LOG_BYTES = 256 << 10
-
-
-def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
-    path = places.hooks_log()
-    try:
-        ensure_folder(places.home)
-        if file_size(path) > HOOKS_LOG_BYTES:
-            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
-        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
-    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
-        pass
 
 
 class Hook:
@@ -9512,7 +9463,7 @@ class Hook:
 
     def keeper(self) -> Keeper:
         """For saving; it waits for others only briefly."""
-        return Keeper(self.view(), wait_s=0.4, hurries=True)
+        return Keeper(self.view(), wait_s=0.4, hurries=True, event=self.event)
 
     def state(self) -> State:
         """What is known of the session's transcript, {} when nothing."""
@@ -12904,9 +12855,11 @@ def restore_transcript_command(call: Call, options: Any) -> int:
         ensure_folder(os.path.dirname(os.path.abspath(path)))
         write_lines(path, (line for lines in kept_slices(places, name) for line in lines))
     verb = "would be written" if options.dry_run else "written"
-    hint = "" if options.dry_run or options.to else f"\n`claude --resume {names[0]}` in its folder goes on with it."
-    others = [name for name in kept_transcripts(places) if name.startswith(names[0] + "~")]
-    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in others)
+    session = session_of(names[0])
+    hint = "" if options.dry_run or options.to else f"\n`claude --resume {session}` in its folder goes on with it."
+    others = [name for name in kept_transcripts(places) if name.partition("~")[0] == session and name != names[0]]
+    named = [name if "~" in name else f"{name}~0" for name in others]
+    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in named)
     text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
     print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
     return 0
@@ -12970,7 +12923,9 @@ def import_past(call: Call) -> str:
     done = import_transcripts(view_to_import(call), paths, call.progress)
     call.progress(0, 0, "")
     refused = f", {len(done.refused)} could not be read" if done.refused else ""
-    return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths), 'transcript')}{refused}."
+    if not done.n_new and not refused:
+        return f"Nothing new in {counted(len(paths), 'transcript')}." if paths else ""
+    return f"Imported {counted(done.n_new, 'chunk')} from {counted(len(paths) - done.n_known, 'transcript')}{refused}."
 
 
 def steps_data(steps: Iterable[Step]) -> list[Record]:

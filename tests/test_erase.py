@@ -635,7 +635,7 @@ class FaultTest(EraseCase):
             while True:
                 with contextlib.suppress(rlm.StoreBusy):
                     keeper = rlm.Keeper(rlm.View(self.places).refresh())
-                    keeper.save(path, name=f"{SESSION}~{number}{rlm.os.urandom(2).hex()}")
+                    keeper.save(path, spooled=f"{SESSION}~{number}{rlm.os.urandom(2).hex()}")
 
         children = [forked(lambda number=number: importing(number)) for number in (1, 2)]
         try:

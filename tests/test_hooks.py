@@ -956,7 +956,7 @@ class PreCompactTest(HookCase):
         self.talk.turn("First prompt é", "First answer")
         self.talk.turn("Second prompt", "Second answer " + "text " * 20_000)
         self.talk.turn("Third prompt", "Third answer")
-        slow = self.patched(SLICE_BYTES=9000, HURRIED_RATE=100)
+        slow = self.patched(SLICE_BYTES=9000)
         self.assertIn("_001)", self.fire("PreCompact", prepare=slow))
         self.fire("SessionStart", prepare=slow)
         self.assertIn("First answer", self.texts())
@@ -972,7 +972,7 @@ class PreCompactTest(HookCase):
         for n in range(40):
             self.talk.gets(self.talk.asks("Bash", command=f"make {n}", description="d"), f"made {n}; " + "text " * 400)
         self.talk.says("The only answer")
-        slow = self.patched(SLICE_BYTES=9000, HURRIED_RATE=100)
+        slow = self.patched(SLICE_BYTES=9000)
         self.fire("PreCompact", prepare=slow)
         self.assertEqual(self.spool(), [])
         self.assertGreater(len(self.ids()), 5)

@@ -283,10 +283,15 @@ class RankTest(IndexCase):
             self.forget(rng.sample(range(1400, 1550), 20))
             view.refresh()
             self.assertGreater(len(view.index.segments[0].column_numbers), 5)
-            for _ in range(25):
-                common = rng.sample(words[:12], rng.randint(1, 4))
-                rare = rng.sample(words[40:], rng.choice((0, 1, 2)))
-                self.assert_ranks(view, " ".join(common + rare), {}, rng.choice((1, 3, 10, 40, 400)))
+            n_narrow, narrow = 0, {"kind": "insight", "category": "decision"}  # so few that each is scored by itself
+            with mock.patch.object(rlm, "scores_of_few", wraps=rlm.scores_of_few) as of_few:
+                for _ in range(25):
+                    common = rng.sample(words[:12], rng.randint(1, 4))
+                    rare = rng.sample(words[40:], rng.choice((0, 1, 2)))
+                    self.assert_ranks(view, " ".join(common + rare), {}, rng.choice((1, 3, 10, 40, 400)))
+                    n_narrow += self.assert_ranks(view, " ".join(common + rare), narrow, rng.choice((1, 3, 10, 40)))
+            self.assertGreater(n_narrow, 25)
+            self.assertGreaterEqual(of_few.call_count, 25)
 
     def test_documents_with_only_the_least_telling_word_are_found_too(self) -> None:
         rng = random.Random(1)

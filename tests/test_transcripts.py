@@ -500,6 +500,8 @@ Done. é""")
                 for line in lines:
                     rlm.redacted_line(line)[0].decode("utf-8")
                 rlm.open_task(rlm.transcript_turns(lines))
+        for raw in (b"[" * 100_000, b'{"type":"user","message":' + b"[" * 5000, b'"type":"user"', b'{"type":"user"}'):
+            self.assertEqual(len(list(rlm.transcript_turns([*script.lines[:1], raw + b"\n"]))), 1)
 
     def queued(self, script: Script, operation: str, **more: Any) -> None:
         """A line about words that wait to be sent."""
@@ -565,64 +567,6 @@ Done. é""")
         for state in ({"offset": -5}, {"offset": "9", "seen": 5, "pending": []}, {"seen": "é!", "pending": {"a": 1}}):
             items, _ = rlm.transcript_items(script.lines, state, final=True)
             self.assertEqual(len(items), 1)
-
-
-class DamagedLineTest(unittest.TestCase):
-    """Only the damaged part of a line is lost, and it is counted."""
-
-    def read(self, change: Callable[[list[bytes]], list[bytes]]) -> tuple[str, int]:
-        """What is read of three turns whose lines were changed so, and how many lines were damaged."""
-        script = Script()
-        for n in range(3):
-            script.user(f"ask {n}")
-            script.say(f"say {n}")
-        reading = rlm.Transcript()
-        turns = list(rlm.transcript_turns(change(script.lines), reading))
-        return "".join(map(rlm.turn_text, turns)), reading.n_damaged
-
-    def test_what_is_whole_on_a_damaged_line_is_read(self) -> None:
-        for name, change, lost, n_damaged in (
-                ("a torn record before a whole one", lambda ls: [ls[0], ls[1][:40] + ls[2], *ls[3:]], ["say 0"], 1),
-                ("two records on a line", lambda ls: [ls[0], ls[1].rstrip() + ls[2], *ls[3:]], [], 0),
-                ("zeros before a record", lambda ls: [ls[0], bytes(5000) + ls[1], *ls[2:]], [], 1),
-                ("a raw control character", lambda ls: [ls[0], ls[1].replace(b"say 0", b"say 0\x01"), *ls[2:]], [], 0),
-                ("a byte order mark", lambda ls: [b"\xef\xbb\xbf" + ls[0], *ls[1:]], [], 0),
-                ("no newline at the end", lambda ls: [*ls[:-1], ls[-1].rstrip()], [], 0),
-                ("a number without end", lambda ls: [*ls[:2], b'{"type":"user","n":' + b"9" * 9000 + b"}\n", *ls[2:]], [], 1)):
-            text, n = self.read(change)
-            with self.subTest(name):
-                self.assertEqual([what for i in range(3) for what in (f"ask {i}", f"say {i}") if what not in text], lost)
-                self.assertEqual(n, n_damaged)
-
-    def test_a_prompt_that_only_waited_in_the_queue_is_read_once(self) -> None:
-        script = Script()
-        script.user("ask 0")
-        at = "2026-11-21T07:10:00.000Z"
-        for operation in ("enqueue", "dequeue"):
-            script.raw({"type": "queue-operation", "operation": operation, "timestamp": at, "sessionId": SESSION,
-                        **({"content": "and the tests too"} if operation == "enqueue" else {})})
-        script.say("say 0")
-        text = "".join(map(rlm.turn_text, rlm.transcript_turns(script.lines)))
-        self.assertEqual(text.count("and the tests too"), 1)
-
-    def test_no_line_of_any_shape_raises(self) -> None:
-        values: list[Any] = [None, 5, -1e308, "x", [], {}, [[]], {"a": []}, True, "\ud800", [{"type": 5}], {"content": 7}]
-        script = Script()
-        script.user("ask")
-        script.call("Edit", "b", file_path="/a", old_string="x", new_string="y")
-        script.result("b", "done")
-        for line in script.lines:
-            entry = json.loads(line)
-            for key in [*entry, "message.content", "message.role"]:
-                for value in values:
-                    odd = json.loads(line)
-                    if key.startswith("message."):
-                        odd["message"][key[8:]] = value
-                    else:
-                        odd[key] = value
-                    list(rlm.transcript_turns([*script.lines, json.dumps(odd).encode() + b"\n"], rlm.Transcript()))
-        for raw in (b"[" * 100_000, b'{"type":"user","message":' + b"[" * 5000, b'"type":"user"', b'{"type":"user"}', b"\0" * 99):
-            list(rlm.transcript_turns([*script.lines, raw + b"\n"], rlm.Transcript()))
 
 
 class IncrementTest(unittest.TestCase):
@@ -963,10 +907,9 @@ class KeepingTest(KeepCase):
         first = self.save(path)
         before = self.log_bytes(), self.kept()
         self.assertTrue(first.ids and first.is_whole)
-        self.assertEqual(first.n_bytes, os.path.getsize(path))
         self.assertTrue(rlm.is_saved(self.places, path))
         second = self.save(path)
-        self.assertEqual((second.ids, second.n_bytes, second.is_whole), ([], 0, True))
+        self.assertEqual((second.ids, second.is_whole), ([], True))
         self.assertEqual((self.log_bytes(), self.kept()), before)
         state = rlm.load_state(self.places, SESSION)
         self.assertEqual((state["ids"], state["n_ids"]), (first.ids, len(first.ids)))
@@ -1084,12 +1027,12 @@ class KeepingTest(KeepCase):
         for bad in (b"", b"\0" * 99, b"{", b"[]\n[]\n", b'{"offset":"5","kept":[]}\n""\n', good[: len(good) // 2],
                     good.split(b"\n")[0] + b"\n", good.split(b"\n")[0] + b"\n5\n", b"\xff\xfe\n", None, *wrong):
             with self.subTest(bad):
-                os.unlink(state_file)
+                rlm.remove_file(state_file)
                 if bad is not None:
                     rlm.replace_file(state_file, bad)
                 self.save(path)
                 self.assertEqual(self.texts(), texts)
-                self.assertEqual(self.kept(), data)
+                self.assertEqual(self.versions(), {"": data})
                 self.assertTrue(rlm.is_saved(self.places, path))
 
     def test_a_copy_that_was_removed_or_cut_comes_back(self) -> None:
@@ -1103,6 +1046,30 @@ class KeepingTest(KeepCase):
             self.assertEqual(self.kept(), data)
             self.assert_each_once(12)
             self.other_home("other")
+
+    def test_what_holds_nothing_to_keep_leaves_no_empty_copy(self) -> None:
+        script = Script()
+        script.user("a prompt that Claude works on é")
+        path = self.write(script.data())
+        self.save(path, final=False)
+        self.assertEqual(rlm.kept_transcripts(self.places), [])
+        self.save(path)
+        self.assertEqual(self.kept(), script.data())
+        self.other_home("other")
+        rlm.write_config(self.places, {"exclude": ["project"]})
+        self.save(path)
+        self.assertEqual(rlm.kept_transcripts(self.places), [])
+        self.assertTrue(rlm.is_saved(self.places, path))
+
+    def test_no_folder_that_a_line_names_is_too_odd(self) -> None:
+        rlm.write_config(self.places, {"exclude": ["~/clients", "hush*"]})
+        script = self.script(1)
+        script.lines[0] = script.lines[0].replace(b'"sessionId"', b'"cwd":"/home/dev/project","sessionId"')
+        for n, cwd in enumerate(("/w/\0x", "/w/" + "x" * 9999, "~nobody/é", "/w/\udc80", "relative", "/" * 99, "C:\\x", "[redacted:"), 1):
+            script.user(f"<asked {n}> é", cwd=cwd)
+            script.say(f"<said {n}>", cwd=cwd)
+        self.save(self.write(script.data()))
+        self.assert_each_once(9)
 
     def test_no_copy_when_the_user_wants_none_and_all_of_it_when_wanted_again(self) -> None:
         data = self.script().data()
@@ -1204,6 +1171,26 @@ class KeepingTest(KeepCase):
                 self.assertIn("open é", "".join(self.texts()))
                 self.assertIn(b"seen again", self.kept())
 
+    def test_a_summary_of_hidden_work_is_kept_from_no_session_that_goes_on_with_it(self) -> None:
+        self.excluded("/home/dev/hidden")
+        parent = self.script(1)
+        parent.user("HUSH", cwd="/home/dev/hidden")
+        parent.say("HUSH", cwd="/home/dev/hidden")
+        begin = len(parent.lines)
+        parent.compaction("Summary: HUSH was made é")
+        parent.user("<asked 1> é")
+        parent.say("<said 1>")
+        self.save(self.write(parent.data()))
+        child = Script("94c965d7-ad2a-4ff7-b7dc-945d745a7032", start=4000)
+        for entry in map(json.loads, parent.lines[begin:]):
+            child.raw({**entry, "uuid": f"n{entry['uuid']}", "sessionId": child.session,
+                       "forkedFrom": {"sessionId": SESSION, "messageUuid": entry["uuid"]}})
+        child.user("<asked 2>")
+        child.say("<said 2>")
+        self.save(self.write(child.data(), child.session))
+        self.assertNotIn(b"HUSH", self.stored_bytes())
+        self.assert_each_once(3)
+
     def test_a_project_excluded_later_stays_out_from_then_on(self) -> None:
         script = self.script(2)
         self.save(self.write(script.data()))
@@ -1264,64 +1251,68 @@ class KeepingTest(KeepCase):
                 self.assert_each_once(7)
                 self.assertEqual(self.import_all().n_new, 0)
 
-    def test_a_file_that_shrank_or_was_replaced_is_read_anew_and_nothing_is_doubled(self) -> None:
+    def versions(self) -> dict[str, bytes]:
+        """What the copies of the session hold, by their names without that of the session."""
+        return {name[len(SESSION) :]: self.kept(name) for name in rlm.kept_transcripts(self.places)}
+
+    def test_a_file_that_shrank_or_was_replaced_is_another_version_and_nothing_is_doubled(self) -> None:
         script, other = self.script(6), Script(start=5000)
         for n in range(6, 30):
             other.user(f"<asked {n}> " + "q" * 3000)
             other.say(f"<said {n}>")
         self.assertGreater(len(other.data()), len(script.data()))
-        self.save(self.write(script.data()))
-        self.save(self.write(script.data()[: script.data().index(b"\n", 5000) + 1]))
-        self.assertLess(rlm.load_state(self.places, SESSION)["offset"], len(script.data()))
-        self.assert_each_once(6)
-        self.assertEqual(self.kept(), script.data())  # an older version of the file takes nothing away
-        self.save(self.write(script.data()))
-        self.assert_each_once(6)
-        self.assertEqual(self.kept(), script.data())
-        self.save(self.write(other.data()))  # longer than what was read: its size says nothing
-        self.assert_each_once(30)
-        self.assertEqual(self.kept(), other.data())
+        short = script.data()[: script.data().index(b"\n", 5000) + 1]
+        wanted: list[bytes] = []
+        for data, n_turns in ((script.data(), 6), (short, 6), (script.data(), 6), (other.data(), 30)):
+            path = self.write(data)
+            self.save(path)
+            self.assertTrue(rlm.is_saved(self.places, path))
+            self.assert_each_once(n_turns)
+            wanted += [data] * (data not in wanted)
+            self.assertEqual(sorted(self.versions().values()), sorted(wanted))
+            self.assertEqual(self.kept(), script.data())  # to which nothing was done
+            self.assertEqual(self.kept(rlm.kept_name(self.places, path)), data)
 
-    def test_a_file_that_shrank_and_went_on_otherwise_has_a_copy_of_its_own_and_the_old_one_stays(self) -> None:
-        script = self.script(5)
-        before = script.data()
-        for n_left in (len(script.lines) - 1, len(script.lines) // 2):
-            for n_more in (1, 30):  # shorter than it was, and longer
-                with self.subTest(n_left=n_left, n_more=n_more):
-                    self.other_home(f"other {n_left} {n_more}")
-                    lines = script.lines[:n_left]
-                    self.save(self.write(before))
-                    self.save(self.write(b"".join(lines)))
-                    self.assertEqual(self.kept(), before)
-                    other = Script(start=5000)
-                    other.say("<said 99>")
-                    for n in range(100, 100 + n_more):
-                        other.user(f"<asked {n}> é")
-                        other.say(f"<said {n}>")
-                    path = self.write(b"".join(lines) + other.data())
-                    self.save(path)
-                    other.user("<asked 300>")
-                    other.say("<said 300>")
-                    path = self.write(b"".join(lines) + other.data())
-                    self.save(path)
-                    self.assertEqual(self.kept(), rlm.read_file(path))
-                    self.assertEqual(self.kept(SESSION + "~1"), before)
-                    whole = "\n".join(self.texts())
-                    for n in (*range(5), *range(99, 100 + n_more), 300):
-                        self.assertEqual(whole.count(f"<said {n}>"), 1, n)
+    def test_whatever_happens_to_a_file_all_that_was_said_is_stored_once_and_its_copy_is_the_file(self) -> None:
+        for seed in range(12):
+            rng, versions = random.Random(seed), [self.script(3).lines]
+            said: set[str] = set()
+            self.other_home(f"other {seed}")
+            for n in range(100, 120):
+                lines, other = list(versions[-1]), Script(start=100 * n)
+                other.user(f"<asked {n}> é" + "p" * rng.randrange(3000))
+                other.say(f"<said {n}>")
+                what = rng.choice(("grows", "grows", "shrinks", "is another", "comes back", "stays"))
+                lines = {"grows": lines + other.lines, "shrinks": lines[: rng.randrange(len(lines)) + 1], "stays": lines,
+                         "is another": other.lines, "comes back": rng.choice(versions)}[what]
+                versions.append(lines)
+                path = self.write(b"".join(lines))
+                rlm.write_config(self.places, {"keep_transcripts": rng.random() < 0.8})
+                if rng.random() < 0.3:
+                    with mock.patch.object(rlm, "link_file", rng.choice((rlm.link_file, lambda *_: False))):
+                        rlm.put_aside(self.places, path)
+                for copy in map(self.places.transcript, rlm.kept_transcripts(self.places)) if rng.random() < 0.1 else ():
+                    os.truncate(copy, os.path.getsize(copy) - 7)
+                with mock.patch.object(rlm, "SLICE_BYTES", rng.choice((3000, 1 << 20))):
+                    if rng.random() < 0.3:
+                        rlm.drain_spool(rlm.Keeper(self.view(), hurries=True))
+                    if self.save(path, until_s=rng.choice((0, 1e18)), final=rng.random() < 0.8).is_whole:
+                        said.update(re.findall(r"<said \d+>", b"".join(lines).decode()))
+            rlm.write_config(self.places, {})
+            rlm.drain_spool(rlm.Keeper(self.view()))
+            self.save(path)
+            whole, name = "\n".join(self.texts()), rlm.kept_name(self.places, path)
+            with self.subTest(seed):
+                self.assertTrue(rlm.is_saved(self.places, path))
+                self.assertEqual(self.kept(name), b"".join(lines))
+                for each in said | set(re.findall(r"<said \d+>", b"".join(lines).decode())):
+                    self.assertEqual(whole.count(each), 1, each)
 
-    def test_a_copy_stays_one_when_an_older_version_was_read_in_between(self) -> None:
-        script = self.script(6)
-        for more in (b"", self.script(9).data()[len(script.data()):]):
-            self.other_home(f"other {len(more)}")
-            self.save(self.write(script.data()))
-            self.save(self.write(b"".join(script.lines[:40])))
-            self.save(self.write(script.data() + more))
-            self.assertEqual(self.kept(), script.data() + more)
-            self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
-
-    def test_another_version_of_a_transcript_is_named_when_it_is_given_back(self) -> None:
+    def test_the_newest_version_of_a_transcript_is_given_back_and_the_others_are_named(self) -> None:
         self.save(self.write(self.script(3).data()))
+        older = self.places.transcript(SESSION + "~1")  # as older programs named it
+        rlm.replace_file(older, gzip.compress(b"{}\n"))
+        rlm.save_state(self.places, SESSION + "~1", {"v": 1, "offset": 0, "kept": 0, "n_packed": os.path.getsize(older)}, 0)
         other = Script(start=5000)
         other.user("other é" * 9999)
         path = self.write(other.data())
@@ -1329,8 +1320,10 @@ class KeepingTest(KeepCase):
         os.unlink(path)
         done = self.cli("restore-transcript", SESSION[:8])
         self.assertEqual((done.returncode, rlm.read_file(path)), (0, other.data()))
-        self.assertIn(f"restore-transcript {SESSION}~1 --to FILE", done.stdout.decode())
-        self.assertEqual(self.cli("restore-transcript", SESSION + "~1", "--to", "-").stdout, self.script(3).data())
+        self.assertIn(f"`claude --resume {SESSION}`", done.stdout.decode())
+        for name, data in ((SESSION + "~1", b"{}\n"), (SESSION + "~0", self.script(3).data())):
+            self.assertIn(f"restore-transcript {name} --to FILE", done.stdout.decode())
+            self.assertEqual(self.cli("restore-transcript", name, "--to", "-").stdout, data)
 
     def test_a_line_replaced_by_one_as_long_is_seen_though_all_lines_end_alike(self) -> None:
         script = self.script(3)
@@ -1344,39 +1337,23 @@ class KeepingTest(KeepCase):
         data = b"".join(script.lines[:-1]) + changed
         self.save(self.write(data))
         self.assertEqual("".join(self.texts()).count("<said 8> BBBB"), 1)
-        self.assertEqual(self.kept(), data)
-        self.assertEqual(self.kept(SESSION + "~1"), script.data())
+        self.assertEqual(list(self.versions().values()), [script.data(), data])
         self.assert_each_once(3)
 
-    def test_a_state_with_the_shorter_check_of_before_goes_on(self) -> None:
+    def test_states_of_older_programs_are_read_and_go_on(self) -> None:
         script = self.script(4)
-        path = self.write(script.data())
-        self.save(path)
-        state = rlm.load_state(self.places, SESSION)
-        state["tail"] = [64, rlm.crc_of(script.data()[-64:])]
-        del state["kept_tail"]
-        rlm.save_state(self.places, SESSION, state, 0)
-        script.user("<asked 4>")
-        script.say("<said 4>")
         self.save(self.write(script.data()))
-        self.assertEqual(self.kept(), script.data())
-        self.assertEqual(rlm.kept_transcripts(self.places), [SESSION])
-        self.assert_each_once(5)
-
-    def test_being_stopped_while_a_copy_is_set_aside_costs_no_copy(self) -> None:
-        script, other = self.script(3), self.script(8)
-        other.lines = [line.replace(b"gitBranch", b"gitbranch") for line in other.lines]
-        for name in (self.places.reading(SESSION + "~1"), self.places.reading(SESSION)):
-            self.other_home(os.path.basename(name))
+        state = rlm.load_state(self.places, SESSION)
+        more = self.script(5)
+        for tail, kept, copies in (([64, rlm.crc_of(script.data()[-64:])], state["kept"], [more.data()]),
+                                   (state["tail"], state["kept"] + 9, [script.data(), more.data()])):  # shrunk, for those
             self.save(self.write(script.data()))
-            path = self.write(other.data())
-            stopped = StopAfter(os.path.join(self.places.transcripts(), os.path.basename(name)))
-            with mock.patch.object(rlm, "replace_file", stopped), self.assertRaises(InterruptedError):
-                self.save(path)
-            self.save(path)
-            self.assertEqual(self.kept(), other.data())
-            self.assertEqual(self.kept(SESSION + "~1"), script.data())
-            self.assertEqual(list(rlm.transcript_problems(self.places)), [])
+            old = {key: value for key, value in state.items() if key not in ("root", "compacted_at")}
+            rlm.save_state(self.places, SESSION, {**old, "tail": tail, "kept": kept, "kept_tail": tail}, 0)
+            self.save(self.write(more.data()))
+            self.assertEqual(list(self.versions().values()), copies)
+            self.assert_each_once(5)
+            self.other_home("other")
 
     def test_one_session_in_two_folders_makes_two_copies_and_each_is_given_back_to_its_place(self) -> None:
         script = self.script(3)
@@ -1403,7 +1380,7 @@ class KeepingTest(KeepCase):
             self.assertEqual(rlm.transcript_names(self.places, name), [name])
         self.assertEqual(rlm.transcript_names(self.places, SESSION[:8]), [SESSION])
         rlm.put_aside(self.places, paths[1])
-        self.assertEqual([name for _, name, _ in rlm.spooled_files(self.places)], [names[1]])
+        self.assertEqual([name for _, name in rlm.spooled_files(self.places)], [names[1]])
 
     def test_a_transcript_whose_folder_was_renamed_goes_on_and_is_given_back_where_it_is_now(self) -> None:
         script = self.script(3)
@@ -1508,11 +1485,16 @@ class KeepingTest(KeepCase):
         self.assertTrue(rlm.is_saved(self.places, self.path_of()))
         self.assertEqual(self.kept(), script.data())
 
+    def subagent(self, agent_id: str, answer: str) -> Script:
+        """The lines of a subagent."""
+        script = Script(start=700)
+        script.extra = {"isSidechain": True, "agentId": agent_id}
+        script.user("find é")
+        script.say(answer)
+        return script
+
     def test_subagents_are_saved_with_their_session(self) -> None:
-        script, agent = self.script(2), Script(start=700)
-        agent.extra = {"isSidechain": True, "agentId": "a4bc9ce5"}
-        agent.user("find é")
-        agent.say("inside")
+        script, agent = self.script(2), self.subagent("a4bc9ce5", "inside")
         self.write(script.data())
         path = self.write(agent.data(), f"{SESSION}/subagents/agent-a4bc9ce5")
         rlm.replace_file(path[: -len(".jsonl")] + ".meta.json", b'{"agentType":"Explore"}')
@@ -1525,10 +1507,7 @@ class KeepingTest(KeepCase):
         self.assertEqual(rlm.unsaved_in(self.places, os.path.dirname(self.path_of())), [])
 
     def test_subagents_of_workflows_are_saved_and_their_journal_is_not(self) -> None:
-        script, agent = self.script(2), Script(start=700)
-        agent.extra = {"isSidechain": True, "agentId": "a2"}
-        agent.user("find é")
-        agent.say("deep inside")
+        script, agent = self.script(2), self.subagent("a2", "deep inside")
         self.write(script.data())
         path = self.write(agent.data(), f"{SESSION}/subagents/workflows/wf_7/agent-a2")
         self.write(b'{"type":"result","agentId":"a2"}\n', f"{SESSION}/subagents/workflows/wf_7/journal")
@@ -1575,8 +1554,8 @@ class SpoolTest(KeepCase):
                     with mock.patch.object(rlm, "link_file", rlm.link_file if linked else lambda *_: False):
                         rlm.put_aside(self.places, path)
                         rlm.put_aside(self.places, path)
-                    (spooled, name, base), = rlm.spooled_files(self.places)
-                    self.assertEqual((name, base), (SESSION, cut if saved_before and not linked else 0))
+                    (spooled, name), = rlm.spooled_files(self.places)
+                    self.assertEqual(name, SESSION)
                     self.assertEqual(os.path.samefile(spooled, path), linked)
                     self.assertFalse(rlm.is_saved(self.places, path))
                     os.unlink(path)
@@ -1600,22 +1579,19 @@ class SpoolTest(KeepCase):
         self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
         self.assertEqual(self.kept(), script.data())
 
-    def test_what_was_put_aside_outlives_the_loss_of_its_state(self) -> None:
+    def test_the_end_of_a_file_that_an_older_program_put_aside_is_read(self) -> None:
         script = Script()
         script.user("first é")
         script.say("<one>")
         cut = len(script.data())
-        self.save(self.write(script.data()))
         script.user("second")
         script.say("<two>")
-        path = self.write(script.data())
-        with mock.patch.object(rlm, "link_file", lambda *_: False):
-            rlm.put_aside(self.places, path)
-        self.assertEqual(rlm.spooled_files(self.places)[0][2], cut)
-        os.unlink(self.places.reading(SESSION))
+        self.save(self.write(script.data()[:cut]))
+        rlm.ensure_folder(self.places.spool())
+        rlm.replace_file(self.places.spooled(SESSION, cut), script.data()[cut:])
         self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
-        self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
-        self.save(path)
+        self.assertEqual(rlm.spooled_files(self.places), [])
+        self.save(self.write(script.data()))
         self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
         self.assertEqual(self.kept(), script.data())
 
@@ -1644,11 +1620,53 @@ class SpoolTest(KeepCase):
         rlm.put_aside(self.places, path)
         os.unlink(path)
         other = "00000000" + SESSION[8:]
-        gone = (self.places.spooled(other, 0), other, 0)  # another session has saved it meanwhile
+        gone = (self.places.spooled(other, 0), other)  # another session has saved it meanwhile
         with mock.patch.object(rlm, "spooled_files", return_value=[gone, *rlm.spooled_files(self.places)]):
             self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
         self.assertEqual(rlm.spooled_files(self.places), [])
         self.assertEqual("".join(self.texts()).count("<one>"), 1)
+
+    def test_one_that_cannot_be_read_does_not_keep_the_others_in_the_spool(self) -> None:
+        sessions = [f"{n}" * 8 + SESSION[8:] for n in range(3)]
+        for n, session in enumerate(sessions):
+            script = Script(session=session, start=500 * n)
+            script.user(f"first é {n}")
+            script.say(f"<{n}>")
+            path = self.write(script.data(), session)
+            rlm.put_aside(self.places, path)
+            os.unlink(path)
+        clean = rlm.redacted_line
+        for error in (ValueError("embedded null byte"), RecursionError(), OSError(errno.EIO, "broken"), KeyError("x")):
+            def failing(line: bytes, error: Exception = error) -> Any:
+                if b"<1>" in line:
+                    raise error
+                return clean(line)
+
+            with mock.patch.object(rlm, "redacted_line", failing), self.subTest(error=error):
+                rlm.drain_spool(rlm.Keeper(self.view()))
+            self.assertEqual([name for _, name in rlm.spooled_files(self.places)], [sessions[1]])
+            told = rlm.read_file(self.places.hooks_log()).decode().splitlines()[-1]
+            self.assertIn(sessions[1], told)
+            self.assertIn(f"{type(error).__name__}:", told)
+        self.assertEqual(rlm.drain_spool(rlm.Keeper(self.view())), 1)
+        self.assertEqual([("".join(self.texts())).count(f"<{n}>") for n in range(3)], [1] * 3)
+
+    def test_of_a_file_rewritten_before_its_spooled_version_was_read_both_are_kept(self) -> None:
+        first, second = Script(), Script(start=500)
+        first.user("first é" + "p" * 3000)
+        first.say("<one>")
+        second.user("second é")
+        second.say("<two>")
+        for longer, shorter in ((first, second), (second, first)):
+            self.other_home(f"other {len(longer.data())}")
+            path = self.write(longer.data())
+            rlm.put_aside(self.places, path)
+            os.unlink(path)
+            path = self.write(shorter.data())
+            self.save(path)
+            rlm.drain_spool(rlm.Keeper(self.view()))
+            self.assertEqual([("".join(self.texts())).count(word) for word in ("<one>", "<two>")], [1, 1])
+            self.assertTrue(rlm.is_saved(self.places, path))
 
     def test_drafts_that_a_killed_process_left_are_swept_after_a_day(self) -> None:
         drafts = []
