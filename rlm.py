@@ -4894,18 +4894,17 @@ MAX_LOOKS = 8  # two do for any text that was not made to need more
 
 def without_secrets(text: str, found: set[str]) -> str:
     """What redact makes of the text, in which these clues were found; the same object if nothing."""
-    clean = text
     for _ in range(MAX_LOOKS):
-        before = clean
+        before = text
         for rule, words in RULES:
             if not words or not found.isdisjoint(words):
-                new = rule(clean, found)
-                found = found if new is clean else clues(new, len(new) <= MAX_TYPED)
-                clean = new
+                new = rule(text, found)
+                found = found if new is text else clues(new, len(new) <= MAX_TYPED)
+                text = new
         # Where secrets stood glued together, one is seen only when the other is gone.
-        if clean == before or not PATTERNS[GLUED].search(clean):
+        if text == before or not PATTERNS[GLUED].search(text):
             break
-    return text if clean == text else clean
+    return text
 
 
 def cleaned(text: str, found: set[str]) -> str:
