@@ -45,6 +45,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
     memory/spool/                   transcripts that a hook had no time to read
+    memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
@@ -355,6 +356,7 @@ PATHS = {
     "transcript": ("memory", "transcripts/{}.jsonl.gz"),  # the copy of that transcript
     "reading": ("memory", "transcripts/{}.json"),  # how far it was read
     "spool": ("memory", "spool"),
+    "injected": ("memory", "injected.jsonl"),  # what hooks handed to Claude
     "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
     "index_lock": ("index", "lock"),  # held by whoever builds the index
     "current": ("index", "current-{:06d}.json"),  # what the index of that generation consists of
@@ -8944,19 +8946,46 @@ class Keeper:
 # -- putting aside and catching up -------------------------------------------
 
 HOOKS_LOG_BYTES = 256 << 10
+INJECTED_BYTES = 1 << 20  # some weeks of prompts
+
+
+def add_to_log(path: str, line: bytes, most_bytes: int) -> None:
+    """Appends a line to a file that is kept small: when it is too long, its older half goes first."""
+    if file_size(path) > most_bytes:
+        replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
+    append_bytes(path, line, durable=False)
 
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
+    """One line in hooks.log; nothing when it cannot be written."""
     line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
-    path = places.hooks_log()
     try:
         ensure_folder(places.home)
-        if file_size(path) > HOOKS_LOG_BYTES:
-            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
-        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+        add_to_log(places.hooks_log(), line.encode("utf-8", "replace"), HOOKS_LOG_BYTES)
     except (OSError, RlmError):  # no room, no right: then there is nobody to tell
         pass
+
+
+def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
+                  reason: str) -> None:
+    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; nothing when it cannot be written.
+
+    Nobody waits for the disk. The line holds no text of a memory or a prompt.
+    """
+    record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
+              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason}
+    try:
+        add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
+    except (OSError, RlmError):
+        pass
+
+
+def injected(places: Places) -> Iterator[Record]:
+    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
+    for line in split_lines(read_file(places.injected())):
+        record = parsed_line(line)
+        if record and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
+            yield record
 
 
 def subagent_files(path: str) -> list[str]:
@@ -9386,9 +9415,9 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
 
 
 def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
-    """Drops the lines of hooks.log, and of what was set aside as damaged, that name or quote an erased memory."""
+    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and what was damaged."""
     places = view.log.places
-    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log())):
+    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log(), places.injected())):
         rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
