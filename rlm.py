@@ -3433,12 +3433,10 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
     return sorted(pair for pair in near if pair[0] <= max_edits)
 
 
-# -- lines that answer ------------------------------------------------------
+# -- lines of a text --------------------------------------------------------
 # Here a text is passages: some whole lines with the number of the first. So it need not be in memory at once.
 
 PASSAGE_CHARS = 1 << 12
-# So many lines with a word of the query are compared, for each word: a word in more of them tells little.
-MOST_LINES_PER_WORD = 256
 # Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
@@ -3475,46 +3473,111 @@ def window(line: str, needles: Iterable[str]) -> str:
     return cutout(line, at * len(line) // max(1, len(line_folded)))
 
 
-def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[tuple[int, str]]:
-    """The lines of the passages that hold most of the needles (folded), in order, as (number, part of the line)."""
-    left = dict.fromkeys(needles, MOST_LINES_PER_WORD)
-    best: list[tuple[int, int, str]] = []  # (-needles in it, number, line)
-    for first, passage in text:
-        folded, found = fold(passage), {}
-        for needle in needles:
-            at = folded.find(needle)
-            while at >= 0 and left[needle]:
-                left[needle] -= 1
-                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at) % (len(folded) + 1)
-                if start not in found:
-                    line = folded[start:end]
-                    found[start] = -sum(each in line for each in needles)
-                at = folded.find(needle, end)
-        lines = passage.split("\n") if found else []
-        for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
-            i = folded.count("\n", 0, start)
-            best.append((n_found, first + i, lines[i]))
-        best = sorted(best)[:SNIPPET_LINES]
-        if len(best) == SNIPPET_LINES and best[-1][0] == -len(needles):
-            break
-    return sorted((number, window(line, needles)) for _, number, line in best)
+# -- lines that answer ------------------------------------------------------
+
+LONG_LINE_CHARS = 200  # a longer one is taken apart at the ends of its sentences
+FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
+# What rlm writes above a part of a conversation -> who says what follows.
+SAID_BY = (("## User", "user"), ("## Claude", "Claude"), ("## Subagent", "subagent"), ("## Summary that", "summary"))
+NEIGHBOUR, ASKED_BEFORE, USER_FACTOR, QUESTION_FACTOR = 0.3, 0.5, 1.3, 0.6
+
+
+class Line:
+    """A line of a text, or a sentence of a long one."""
+
+    __slots__ = ("number", "who", "text", "words", "score")
+
+    def __init__(self, number: int, who: str, text: str, words: int) -> None:
+        self.number = number  # from 1
+        self.who = who  # says it, "" when the text is no conversation
+        self.text = text
+        self.words = words  # which of a query's words are in it, as bits
+        self.score = 0.0
+
+    def is_question(self) -> bool:
+        return self.text.endswith(("?", "？"))
+
+
+def holds_form(folded: str, start: str, base: str) -> bool:
+    """Whether a word of the line begins so and has that stem."""
+    at = folded.find(start)
+    while at >= 0:
+        end = at + len(start)
+        while end < len(folded) and folded[end].isalpha():
+            end += 1
+        word = folded[at:end]
+        if not folded[at - 1 : at].isalpha() and base in (word, stem(word)):
+            return True
+        at = folded.find(start, end)
+    return False
+
+
+class Needles:
+    """The words of a query that tell something, each with what its forms begin with in a text."""
+
+    __slots__ = ("words", "starts")
+
+    def __init__(self, query: str) -> None:
+        terms = query_terms(query)
+        asked = [each for each in terms if each.word not in STOP_WORDS] or terms
+        self.words = [each.word for each in asked]
+        self.starts: list[tuple[str, str, int]] = []  # (beginning, stem when all of the word must fit, bit)
+        for n, each in enumerate(asked):
+            forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
+            forms |= {form for form, base in IRREGULAR.items() if base == each.base}
+            for form in forms:
+                base = stem(form) if each.base else form
+                start = os.path.commonprefix([form, base]) if len(base) > 2 else form
+                self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
+
+    def found_in(self, folded: str) -> int:
+        """Which of the words a folded line holds, as bits."""
+        found = 0
+        for start, base, bit in self.starts:
+            if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
+                found |= bit
+        return found
+
+
+def text_lines(text: str, needles: Needles) -> list[Line]:
+    """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
+    lines, who = [], ""
+    text = text.replace("\r", "\n") if "\r" in text and "\n" not in text else text
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("## "):
+            speaker = next((speaker for heading, speaker in SAID_BY if line.startswith(heading)), "")
+            if speaker:
+                who = speaker
+                continue
+        line = line.strip()
+        if not line or line.startswith(("```", "~~~")):
+            continue
+        sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
+        lines += [Line(number, who, each, needles.found_in(fold(each))) for each in sentences if each]
+    return lines
+
+
+def local_weights(lines: Sequence[Line], n_words: int) -> list[float]:
+    """What each word tells among these lines."""
+    counts = [sum(line.words >> n & 1 for line in lines) for n in range(n_words)]
+    return [inverse_frequency(len(lines), count) for count in counts]
+
+
+def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -> list[Line]:
+    """The lines of one text with the most telling words, best first, each with its score.
+
+    A line gets some of what its neighbours tell, most below a question: there the answer stands.
+    """
+    own = [sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) for line in lines]
+    for n, line in enumerate(lines):
+        above = lines[n - 1] if n else line
+        line.score = own[n] + (own[n + 1] * NEIGHBOUR if n + 1 < len(lines) else 0.0)
+        line.score += (own[n - 1] if n else 0.0) * (ASKED_BEFORE if above.is_question() else NEIGHBOUR)
+        line.score *= (USER_FACTOR if line.who == "user" else 1.0) * (QUESTION_FACTOR if line.is_question() else 1.0)
+    return sorted((line for line in lines if line.score), key=lambda line: -line.score)[:n_wanted]
 
 
 # -- search -----------------------------------------------------------------
-
-
-def search_needles(query: str) -> list[str]:
-    """What to look for in a text's lines to show why it matches: the query's words cut to what their forms share."""
-    words = [w for w in fragments(query) if w not in STOP_WORDS] or fragments(query)
-    shared = {word: os.path.commonprefix([word, stem(word)]) for word in words}
-    return list(dict.fromkeys(prefix if len(prefix) > 2 else word for word, prefix in shared.items()))
-
-
-def kin_needles(query: str, text: str) -> list[str]:
-    """What to look for in a text without any of search_needles: those of its words for which the search found it."""
-    wanted = {term for asked in query_terms(query) if asked.word not in STOP_WORDS
-              for term in (asked.word, asked.base, STEM + asked.base, *asked.kin)}
-    return list({fold(raw) for raw in raw_tokens(text) if not wanted.isdisjoint(TERMS[raw])})
 
 
 # -- ranked search ----------------------------------------------------------
@@ -3909,10 +3972,13 @@ def search(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     scores.update((doc.ordinal, score) for (doc, _), score in zip(looked_at, again))
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     hits.sort(key=lambda hit: -hit.score)
-    needles = [near for words in query.missing.values() for near in words] if query.is_guess else search_needles(text)
+    meant = " ".join(near for words in query.missing.values() for near in words) if query.is_guess else text
+    needles = Needles(meant)
+    starts = [start for start, _, _ in needles.starts]
     for hit in hits[:limit]:
-        source = hit.record["text"]
-        hit.lines = best_lines(passages(source), needles) or best_lines(passages(source), kin_needles(text, source))
+        lines = text_lines(hit.record["text"], needles)
+        best = best_lines(lines, local_weights(lines, len(needles.words)), SNIPPET_LINES)
+        hit.lines = sorted((line.number, window(line.text, starts)) for line in best)
     return hits[:limit]
 
 
