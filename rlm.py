@@ -3527,7 +3527,8 @@ class Needles:
             forms |= {form for form, base in IRREGULAR.items() if base == each.base}
             for form in forms:
                 base = stem(form) if each.base else form
-                start = os.path.commonprefix([form, base]) if len(base) > 2 else form
+                shared = os.path.commonprefix([form, base])
+                start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
                 self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
 
     def found_in(self, folded: str) -> int:
