@@ -3095,7 +3095,10 @@ def index_now(view: View, progress: Callable[[float, float, str], None]) -> None
 # ============================================================================
 # Scope first, then rank: filters decide which documents may answer before any of them is scored.
 
-SNIPPET_LINES = 3
+LINES_OF = (6, 3, 2)  # a search shows so many lines of the first hit, the second, and all others
+LINE_CHARS = 120
+FAR_BELOW = 0.5  # a hit with less of the first one's score is only counted, unless so many were asked for
+FEW_HITS, MOST_COUNTED = 5, 10
 SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
@@ -3110,30 +3113,110 @@ def split_tags(tags: str) -> list[str]:
     return list(dict.fromkeys(filter(None, map(plain, tags.split(",")))))
 
 
-def days_meant(text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """The first day that a date means and the day behind its last: year, month, day. ValueError when it is no date.
+# -- dates ------------------------------------------------------------------
+# One reading for options ("7d", "2026-11") and for questions ("on 17 May", "hier"): English, French, Japanese.
 
-    Months and days may lie outside their range; mktime knows what is meant.
-    """
+Day = tuple[int, int, int]  # year, month, day; the last two may lie outside their range, mktime knows what is meant
+
+
+def numbered(rows: Sequence[str], first: int) -> dict[str, int]:
+    """The words of each row with the row's number."""
+    return {word: number for number, row in enumerate(rows, first) for word in row.split()}
+
+
+MONTHS = numbered(("january jan janvier janv", "february feb fevrier fevr", "march mar mars", "april apr avril avr",
+                   "may mai", "june jun juin", "july jul juillet juil", "august aug aout",
+                   "september sept sep septembre", "october oct octobre", "november nov novembre",
+                   "december dec decembre"), 1)
+WEEKDAYS = numbered(("monday lundi 月曜", "tuesday mardi 火曜", "wednesday mercredi 水曜", "thursday jeudi 木曜",
+                     "friday vendredi 金曜", "saturday samedi 土曜", "sunday dimanche 日曜"), 0)
+NUMBER_WORDS = numbered(("a an one un une", "two deux", "three trois"), 1)
+UNITS = {form: unit for unit, forms in (
+    ("day", "d day days jour jours 日"), ("week", "w week weeks semaine semaines 週間"),
+    ("month", "mo month months mois か月 ヶ月 カ月"), ("year", "y year years an ans annee annees 年"))
+    for form in forms.split()}
+DAYS = {"day": 1, "week": 7}
+SPANS = {  # how many whole units ago
+    "today": (0, "day"), "aujourd'hui": (0, "day"), "今日": (0, "day"), "本日": (0, "day"),
+    "the day before yesterday": (2, "day"), "avant-hier": (2, "day"), "一昨日": (2, "day"),
+    "yesterday": (1, "day"), "hier": (1, "day"), "昨日": (1, "day"),
+    "this week": (0, "week"), "cette semaine": (0, "week"), "今週": (0, "week"),
+    "last week": (1, "week"), "semaine derniere": (1, "week"), "semaine passee": (1, "week"), "先週": (1, "week"),
+    "this month": (0, "month"), "ce mois": (0, "month"), "今月": (0, "month"),
+    "last month": (1, "month"), "mois dernier": (1, "month"), "mois passe": (1, "month"), "先月": (1, "month"),
+    "this year": (0, "year"), "cette annee": (0, "year"), "今年": (0, "year"),
+    "last year": (1, "year"), "annee derniere": (1, "year"), "an dernier": (1, "year"), "去年": (1, "year"),
+}
+# How dates are written in a folded text, with a named group for each part; the longer forms first.
+DATES = [rf"(?<![0-9])(?<![0-9][.-]){form}(?![0-9]|[.-][0-9])" for form in (
+    "(?P<y>[0-9]{4})-(?P<m>[0-9]{2})(?:-(?P<d>[0-9]{2}))?",
+    "(?:(?P<y>[0-9]{4})年)?(?P<m>[0-9]{1,2})月(?:(?P<d>[0-9]{1,2})日)?", "(?P<y>[0-9]{4})年", "(?P<d>[0-9]{1,2})[./](?P<m>[0-9]{1,2})[./](?P<y>[0-9]{4})",
+    r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th|er)?(?: of| de)? (?P<month>[a-z]+)\b\.?"
+    "(?:,? (?P<y>[0-9]{4}))?",
+    r"\b(?P<month>[a-z]+)\.? (?P<d>[0-9]{1,2})(?:st|nd|rd|th)?\b(?:,? (?P<y>[0-9]{4}))?",
+    r"\b(?P<month>[a-z]+)\.?,? (?P<y>[0-9]{4})", r"\b(?:in|on|during|since|last|en|depuis) (?P<month>[a-z]+)\b",
+    r"\b(?:in|during|since|en|depuis) (?P<y>[0-9]{4})",
+    r"\b(?:on|last|le) (?P<weekday>[a-z]+)\b", r"\b(?P<weekday>[a-z]+) (?:dernier|passe)\b", "(?P<weekday>[月火水木金土日]曜)",
+    r"(?P<n>\b[a-z]+ |[0-9]{1,4} ?)(?P<unit>[a-z]+) ago\b", r"\bil y a (?P<n>[a-z]+|[0-9]{1,4}) (?P<unit>[a-z]+)\b",
+    "(?P<n>[0-9]{1,4})(?P<unit>日|週間|[かヶカ]月|年)前",
+    rf"(?<![a-z])(?P<said>{'|'.join(SPANS)})(?![a-z])")]
+# What a text needs to have for the search to be worth it, by its words or its signs.
+DATE_WORDS = {*MONTHS, *WEEKDAYS, *"today hui yesterday hier ago week month year jours semaine semaines mois ans annee "
+              "annees dernier passe".split()}
+DATE_SIGNS = "[0-9]{4}|[0-9][./][0-9]|[0-9](?:[年月日週ヶカ]|か月)|[月火水木金土日]曜|[昨今先去]|本日"
+
+
+def days_of(found: Any) -> tuple[Day, Day]:
+    """The first day that a match of DATES means and the day behind its last; of what comes each year or week, the last
+    that began. KeyError or ValueError when it is no date."""
+    given: dict[str, str] = found.groupdict("")
     year, month, day, _, _, _, weekday = time.localtime(now())[:7]
-    ago = re.fullmatch(r"(\d{1,4}) ?(d|days?|w|weeks?|mo|months?|y|years?)( ago)?", text)
-    if ago or text in ("today", "yesterday"):
-        n, unit = (int(ago[1]), ago[2][0]) if ago else (int(text == "yesterday"), "d")
-        year, month = year - n * (unit == "y"), month - n * (unit == "m")
-        day -= n * {"d": 1, "w": 7}.get(unit, 0)
-        return (year, month, day), (year, month, day + 1)
-    if span := re.fullmatch(r"(this|last) (week|month|year)", text):
-        n = int(span[1] == "last")
-        if span[2] == "week":  # from Monday on
-            day -= weekday + 7 * n
-            return (year, month, day), (year, month, day + 7)
-        if span[2] == "month":
-            return (year, month - n, 1), (year, month - n + 1, 1)
-        return (year - n, 1, 1), (year - n + 1, 1, 1)
-    epoch_of(text + "-01-01"[max(0, len(text) - 4) :])  # that there is such a year, month or day
-    parts = [int(part) for part in text.split("-")]
-    first, behind = [*parts, 1, 1], [*parts[:-1], parts[-1] + 1, 1, 1]
-    return (first[0], first[1], first[2]), (behind[0], behind[1], behind[2])
+    n, unit = 0, "day"
+    if "weekday" in given:
+        n = (weekday - WEEKDAYS[given["weekday"]] - 1) % 7 + 1
+    elif "n" in given:
+        n, unit = NUMBER_WORDS.get(given["n"].strip()) or int(given["n"]), UNITS[given["unit"]]
+    elif "said" in given:
+        n, unit = SPANS[given["said"]]
+        month, day = 1 if unit == "year" else month, {"week": day - weekday, "month": 1, "year": 1}.get(unit, day)
+    else:
+        named = MONTHS[given["month"]] if "month" in given else int(given.get("m") or 0), int(given.get("d") or 0)
+        year = int(given["y"]) if given.get("y") else year - (named > (month, day))
+        unit, month, day = "day" if named[1] else "month" if named[0] else "year", named[0] or 1, named[1] or 1
+        epoch_of(f"{year:04}-{month:02}-{day:02}")  # that there is such a day
+    year, month, day = year - n * (unit == "year"), month - n * (unit == "month"), day - n * DAYS.get(unit, 0)
+    if unit == "year" and "n" not in given:
+        return (year, month, day), (year + 1, month, day)
+    if unit == "month" and "n" not in given:
+        return (year, month, day), (year, month + 1, day)
+    return (year, month, day), (year, month, day + (7 if unit == "week" and "n" not in given else 1))
+
+
+def dates_in(text: str) -> list[tuple[str, tuple[Day, Day]]]:
+    """The dates that a text names: how each stands there, and the days it means."""
+    found: list[tuple[str, tuple[Day, Day]]] = []
+
+    def taken(match: Any) -> str:
+        try:
+            found.append((match[0], days_of(match)))
+        except (KeyError, ValueError):
+            return str(match[0])
+        return "\n" * len(match[0])
+
+    text = fold(text).replace("\u2019", "'")
+    if re.search(DATE_SIGNS, text) or not DATE_WORDS.isdisjoint(re.findall("[a-z]+", text)):
+        for pattern in DATES:
+            text = re.sub(pattern, taken, text)
+    return found
+
+
+def days_meant(text: str) -> tuple[Day, Day]:
+    """The days that an option means, which says it shorter: "7d", "2026". ValueError when it is no date."""
+    for said in (text, f"{text} ago", f"in {text}"):
+        for whole, days in dates_in(said):
+            if len(whole) == len(said):
+                return days
+    raise ValueError(text)
 
 
 def day_bound(name: str, text: str, end: int) -> float:
@@ -3458,19 +3541,19 @@ def passages(text: str) -> Iterator[tuple[int, str]]:
         number, start = number + text.count("\n", start, end + 1), end + 1
 
 
-def cutout(line: str, at: int) -> str:
+def cutout(line: str, at: int, n_chars: int = SNIPPET_CHARS) -> str:
     """The part of a long line around that character, with ellipses; the whole line when it fits."""
     line = line.rstrip("\r")
-    start = max(0, min(at - SNIPPET_CHARS // 3, len(line) - SNIPPET_CHARS))
-    end = start + SNIPPET_CHARS
+    start = max(0, min(at - n_chars // 3, len(line) - n_chars))
+    end = start + n_chars
     return "…" * (start > 0) + line[start:end] + "…" * (end < len(line))
 
 
-def window(line: str, needles: Iterable[str]) -> str:
+def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> str:
     """The part of a long line around the first needle (folded); the whole line when it fits."""
     line_folded = fold(line)  # may be a little longer or shorter than the line
     at = min((i for i in map(line_folded.find, needles) if i >= 0), default=0)
-    return cutout(line, at * len(line) // max(1, len(line_folded)))
+    return cutout(line, at * len(line) // max(1, len(line_folded)), n_chars)
 
 
 # -- lines that answer ------------------------------------------------------
@@ -3587,7 +3670,7 @@ def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -
 class Hit:
     """One answer of a search."""
 
-    __slots__ = ("doc", "score", "record", "lines", "n_lines")
+    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words")
 
     def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
         self.doc = doc
@@ -3595,6 +3678,7 @@ class Hit:
         self.record = record
         self.lines = lines  # (line number from 1, text): the ones that match best
         self.n_lines = n_lines or len(lines)  # how many match
+        self.by_words = score  # the score without what the order of the words added
 
 
 # How many of the best lend score to their neighbours, and how many are read and looked at again.
@@ -3606,13 +3690,34 @@ IMPORTANCE_FACTOR = {"low": 0.95, "medium": 1.0, "high": 1.05, "critical": 1.1}
 LEAST_FACTOR, MOST_FACTOR = 0.95, 1.1
 
 
-def factors(part: Any) -> Callable[[int], float]:
-    """By what a row's score is multiplied before the best are chosen, within LEAST_FACTOR and MOST_FACTOR."""
-    if isinstance(part, Batch):
-        return lambda row: IMPORTANCE_FACTOR[part.docs[row].importance]
-    table = [IMPORTANCE_FACTOR[name] for name in part.header["importance"]]
-    column = part.column("importance", "B")
-    return lambda row: table[column[row]]
+# What a score gains where a memory is of a day that the query names, of the days after it (what was done is told then),
+# of a longer time. Dated questions: +28 found first among sessions, +11 among turns.
+OF_THE_DAY, DAYS_AFTER, OF_THE_TIME = 1.0, 0.6, 0.5
+TOLD_WITHIN_S = 7 * DAY_S
+
+
+def spans_of(text: str) -> list[tuple[float, float]]:
+    """The times that a query names, each from its first moment to the one behind its last."""
+    spans = []
+    for _, days in dates_in(text):
+        try:
+            first_s, behind_s = (time.mktime((*day, 0, 0, 0, 0, 0, -1)) for day in days)
+            spans.append((first_s, behind_s))
+        except (OverflowError, ValueError, OSError):  # before there were clocks
+            pass
+    return spans
+
+
+def gain(at_s: float, spans: Sequence[tuple[float, float]]) -> float:
+    """What a memory of that time gains by those times."""
+    gains = [0.0]
+    for first_s, behind_s in spans:
+        is_day = behind_s - first_s < 1.5 * DAY_S
+        if first_s <= at_s < behind_s:
+            gains.append(OF_THE_DAY if is_day else OF_THE_TIME)
+        elif is_day and behind_s <= at_s < behind_s + TOLD_WITHIN_S:
+            gains.append(DAYS_AFTER)
+    return max(gains)
 
 
 # -- words that are not there -----------------------------------------------
@@ -3663,11 +3768,14 @@ class Wanted:
 class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
-    __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit")
+    __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit",
+                 "spans", "most_factor", "full")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
         self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
+        self.spans = spans_of(text)
+        self.most_factor = MOST_FACTOR * (1 + OF_THE_DAY if self.spans else 1)
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
         self.lists: list[Wanted] = []
         self.idfs: dict[str, float] = {}
@@ -3683,6 +3791,8 @@ class Query:
         self.is_guess = bool(self.missing) and not any(wanted.decides for wanted in self.lists)
         self.add_nearest({asked.word for asked in terms if asked.is_fixed})
         self.unit = (sum(wanted.most for wanted in self.lists) + 1e-9) / (65535 * 0.999)
+        tell = {word: idf for word, idf in self.idfs.items() if word not in STOP_WORDS} or self.idfs
+        self.full = sum(tell.values()) or 1.0  # about what a text scores in which all words stand
 
     def look_up(self, asked: QueryWord, decides: bool) -> None:
         """Adds the lists that one word reads; their weights are explained there."""
@@ -3752,7 +3862,7 @@ def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int, 
     return total.to_bytes(2 * n_docs, "little")
 
 
-def highest(sums: bytes, mask: bytes, n_wanted: int, least: int) -> list[int]:
+def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: float) -> list[int]:
     """The rows of the mask with the highest sums: *n_wanted*, and those so near that a factor may lift them.
 
     None whose sum is below 256 * *least*.
@@ -3766,7 +3876,7 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int) -> list[int]:
     while low < level:  # the highest level that enough rows reach
         middle = (low + level + 1) // 2
         low, level = (middle, level) if n_from(middle) >= n_wanted else (low, middle - 1)
-    near = int(level * LEAST_FACTOR / MOST_FACTOR)
+    near = int(level * LEAST_FACTOR / most_factor)
     level = near if n_from(near) <= max(MOST_CANDIDATES, 4 * n_wanted) else level
     level = max(level, least)
     if not level:
@@ -3824,13 +3934,26 @@ def scores_of_many(query: Query, number: int, mask: bytes, n_wanted: int, floor:
         values = memoryview(sums).cast("H")
         if deciding:
             nth_best = nlargest(n_wanted, scores.values())[-1] if len(scores) >= n_wanted else 0.0
-            least = max(floor, nth_best * LEAST_FACTOR) / MOST_FACTOR
+            least = max(floor, nth_best * LEAST_FACTOR) / query.most_factor
             if sum(wanted.most for wanted, _ in wide) >= least:
                 found_here = common(mask, deciding.to_bytes(n_docs, "little"))
-                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8)):
+                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), query.most_factor):
                     scores.setdefault(row, 0.0)
         scores = {row: score + values[row] * unit for row, score in scores.items()}
     return scores
+
+
+def factors(query: Query, part: Any) -> Callable[[int], float]:
+    """By what a row's score is multiplied before the best are chosen, from LEAST_FACTOR to the query's most_factor."""
+    if isinstance(part, Batch):
+        column: Sequence[Any] = [doc.importance for doc in part.docs]
+        worth: Any = IMPORTANCE_FACTOR
+    else:
+        column, worth = part.column("importance", "B"), [IMPORTANCE_FACTOR[name] for name in part.header["importance"]]
+    if not query.spans:
+        return lambda row: worth[column[row]]
+    times = part.column("at_s", "d")
+    return lambda row: worth[column[row]] * (1 + gain(times[row], query.spans))
 
 
 def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
@@ -3839,7 +3962,7 @@ def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor:
     mask = allowed[part.first : part.first + part.n_docs]
     is_few = part.n_docs - mask.count(0) < part.n_docs >> 5
     scores = scores_of_few(query, number, mask) if is_few else scores_of_many(query, number, mask, n_wanted, floor)
-    factor, first, least = factors(part), part.first, floor / MOST_FACTOR
+    factor, first, least = factors(query, part), part.first, floor / query.most_factor
     return [(score * factor(row), first + row) for row, score in scores.items() if score >= least]
 
 
@@ -3963,24 +4086,31 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
-def search(query: Query, allowed: bytes, limit: int) -> list[Hit]:
-    """The *limit* best of the allowed memories, with their best lines."""
-    text, best = query.text, ranked(query, allowed, max(limit, RERANKED))
+def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
+    """The *limit* best of the allowed memories, without lines."""
+    best = ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
     found = list(readable_records(query.view, scores, lambda: None))
     looked_at = found[:RERANKED]
-    again = rerank(text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
-    scores.update((doc.ordinal, score) for (doc, _), score in zip(looked_at, again))
+    again = rerank(query.text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
-    hits.sort(key=lambda hit: -hit.score)
-    meant = " ".join(near for words in query.missing.values() for near in words) if query.is_guess else text
-    needles = Needles(meant)
+    for hit, score in zip(hits, again):
+        hit.score = score
+    return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+
+def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
+    """The *limit* best of the allowed memories with their best lines, most of the first; how many more, or weaker than
+    that share of the first, there are at least."""
+    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
+    hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
+    needles = Needles(" ".join(near) if query.is_guess else query.text)
     starts = [start for start, _, _ in needles.starts]
-    for hit in hits[:limit]:
+    for rank, hit in enumerate(hits):
         lines = text_lines(hit.record["text"], needles)
-        best = best_lines(lines, local_weights(lines, len(needles.words)), SNIPPET_LINES)
-        hit.lines = sorted((line.number, window(line.text, starts)) for line in best)
-    return hits[:limit]
+        best = best_lines(lines, local_weights(lines, len(needles.words)), LINES_OF[min(rank, len(LINES_OF) - 1)])
+        hit.lines = [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(best, key=lines.index)]
+    return hits, len(found) - len(hits)
 
 
 def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int, floor: float) -> bytes:
@@ -6372,7 +6502,7 @@ def checked_value(param: Param, value: Any) -> Any:
     elif not isinstance(value, bool):
         try:
             if isinstance(value, (int, str)) or (isinstance(value, float) and value == int(value)):
-                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT:
+                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT and value != param.default:
                     raise UsageError(f"`limit` must be from 1 to {MAX_LIMIT:,}, not {one_line(str(value), 60)}")
                 return int(value)
         except (ValueError, OverflowError):
@@ -6424,7 +6554,7 @@ def in_shell(message: str) -> str:
         message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
         for param in made.params:
             typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
-            message = message.replace(f"`{param.name}`", f"`{typed}`")
+            message = message.replace(f"`{param.name}`", f"`{typed}`").replace(f"`{param.name}=", f"`{typed} ")
     return as_typed(message)
 
 
@@ -6451,15 +6581,24 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
 
-def hit_text(i: int, hit: Hit, now_s: float, labels: Mapping[str, str]) -> str:
-    """A search hit: number, id, facts, summary, the lines that match."""
-    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · score {hit.score:.2f}"
+def worth_text(query: Query, hit: Hit, explain: bool) -> str:
+    """What a hit is worth: a percentage, 100 of a text in which all the words stand, or how its score is made."""
+    if not explain:
+        return f"{min(100, 100 * hit.score / query.full):.0f}%"
+    time_factor, importance = 1 + gain(hit.doc.at_s, query.spans), IMPORTANCE_FACTOR[hit.doc.importance]
+    return (f"score {hit.score:.2f} = words and neighbours {hit.by_words:.2f} + their order {hit.score - hit.by_words:.2f}"
+            f"{f', x {time_factor:g} for its time' if time_factor > 1 else ''}"
+            f"{f', x {importance:g} for its importance' if importance != 1 else ''}")
+
+
+def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
+    """A search hit: number, id, facts, what it is worth, the lines that answer; of the first the summary, too."""
+    head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · {worth}"
     if hit.doc.kind == "insight":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
-    summary = text_field(hit.record, "summary")
-    repeated = any(summary and summary[:60] in line for _, line in hit.lines)
-    parts = [head, "" if repeated else f"   {one_line(summary, 160)}", *(f"   {n}: {text}" for n, text in hit.lines)]
-    return "\n".join(filter(str.strip, parts))
+    summary = one_line(text_field(hit.record, "summary"), LINE_CHARS)
+    is_said = not summary or (hit.lines and (i > 1 or any(summary[:60] in line for _, line in hit.lines)))
+    return "\n".join([head, *([] if is_said else [f"   {summary}"]), *(f"   {n}: {text}" for n, text in hit.lines)])
 
 
 def hit_data(hit: Hit) -> dict[str, Any]:
@@ -6489,7 +6628,7 @@ def nothing_found(query: Query, project: str) -> str:
     if project:
         projects = Projects(view)
         own, labels = projects.mask(project), projects.labels()
-        hits = [] if query.is_guess else search(query, view.alive_mask(), 20)
+        hits = [] if query.is_guess else best_hits(query, view.alive_mask(), 20)
         others = dict.fromkeys(labels.get(hit.doc.identity, hit.doc.project) for hit in hits
                                if not own[hit.doc.ordinal])
         if others:
@@ -6557,7 +6696,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         n_all = allowed.count(255)
         if query.strip():
             asked = Query(view, query)
-            found = [] if asked.is_guess else [(hit.doc, hit.record) for hit in search(asked, allowed, limit)]
+            found = [] if asked.is_guess else [(hit.doc, hit.record) for hit in best_hits(asked, allowed, limit)]
             hint = "" if found else nothing_found(asked, project)
         else:
             docs = newest(view, ordinals_in(allowed), limit)
@@ -6803,9 +6942,10 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
-def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
-               date_to: str = "", entity: str = "", include_insights: bool = True) -> Answer:
+      limit="default: the best, 5 at most", date_from="2026-11-21, 7d, last week",
+      entity="file, ticket, error the chunk names", explain="show how scores are made")
+def rlm_search(call: Call, query: str, limit: int = 0, project: str = "", domain: str = "", date_from: str = "",
+               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
@@ -6813,11 +6953,13 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
                   kind="" if include_insights else "chunk")
     with call.store.reading() as view:
         asked = Query(view, query)
-        hits = search(asked, in_scope(view, scope), limit)
+        hits, n_weaker = search(asked, in_scope(view, scope), limit or FEW_HITS, 0.0 if limit else FAR_BELOW)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
-    lines = [hit_text(i, hit, now(), labels) for i, hit in enumerate(hits, 1)]
+    lines = [hit_text(i, hit, worth_text(asked, hit, explain), now(), labels) for i, hit in enumerate(hits, 1)]
+    if n_weaker and not limit:
+        lines.append(call.words(f"({n_weaker} more, weaker: `limit={len(hits) + n_weaker}`)"))
     if asked.is_guess and lines:
         hint = f"Nothing matches {one_line(query, 80)!r}: {hint}. What has the nearest words, as a guess:"
         lines.insert(0, hint)
@@ -9849,7 +9991,7 @@ def relevant(hook: Hook, prompt: str) -> list[Hit]:
         return []
     state = hook.state()
     compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
-    hits = search(query, enough, SHOWN_CHUNKS + len(told))
+    hits, _ = search(query, enough, SHOWN_CHUNKS + len(told))
     # What was said in this session since the last compaction is in front of Claude.
     return [hit for hit in hits if hit.doc.id not in told
             and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]
