@@ -3561,24 +3561,25 @@ def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> s
 LONG_LINE_CHARS = 200  # a longer one is taken apart at the ends of its sentences
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
-SAID_BY = (("## User", "user"), ("## Claude", "Claude"), ("## Subagent", "subagent"), ("## Summary that", "summary"))
-NEIGHBOUR, ASKED_BEFORE, USER_FACTOR, QUESTION_FACTOR = 0.3, 0.5, 1.3, 0.6
+SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
+# What a line gets of its neighbours' score, and of a question above it; what the user says counts more, what asks less.
+NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.3, 0.5, 1.3, 0.6
+# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words.
+PAIR_COUNTS = 0.75
 
 
 class Line:
-    """A line of a text, or a sentence of a long one."""
+    """A line of a text, or a sentence of a long one, and which words of a query are in it."""
 
-    __slots__ = ("number", "who", "text", "words", "score")
+    __slots__ = ("number", "who", "is_code", "text", "words", "score")
 
-    def __init__(self, number: int, who: str, text: str, words: int) -> None:
+    def __init__(self, number: int, who: str, is_code: bool, text: str, words: int) -> None:
         self.number = number  # from 1
-        self.who = who  # says it, "" when the text is no conversation
+        self.who = who  # says it; "" when the text is no conversation
+        self.is_code = is_code
         self.text = text
-        self.words = words  # which of a query's words are in it, as bits
+        self.words = words  # as bits
         self.score = 0.0
-
-    def is_question(self) -> bool:
-        return self.text.endswith(("?", "？"))
 
 
 def holds_form(folded: str, start: str, base: str) -> bool:
@@ -3595,16 +3596,26 @@ def holds_form(folded: str, start: str, base: str) -> bool:
     return False
 
 
-class Needles:
-    """The words of a query that tell something, each with what its forms begin with in a text."""
+def counts_for(word: str) -> float:
+    """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
+    if not PIECE_LENGTHS[word[0]]:
+        return 1.0
+    return 0.0 if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word) else PAIR_COUNTS
 
-    __slots__ = ("words", "starts")
+
+class Needles:
+    """The words of a query that tell something, as they are looked for in lines."""
+
+    __slots__ = ("words", "counts", "names", "starts")
 
     def __init__(self, query: str) -> None:
         terms = query_terms(query)
         asked = [each for each in terms if each.word not in STOP_WORDS] or terms
         self.words = [each.word for each in asked]
-        self.starts: list[tuple[str, str, int]] = []  # (beginning, stem when all of the word must fit, bit)
+        self.counts = [counts_for(each.word) for each in asked]
+        self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
+        # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
+        self.starts: list[tuple[str, str, int]] = []
         for n, each in enumerate(asked):
             forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
             forms |= {form for form, base in IRREGULAR.items() if base == each.base}
@@ -3625,26 +3636,25 @@ class Needles:
 
 def text_lines(text: str, needles: Needles) -> list[Line]:
     """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
-    lines, who = [], ""
-    text = text.replace("\r", "\n") if "\r" in text and "\n" not in text else text
+    lines, who, is_code = [], "", False
+    text = text if "\n" in text else text.replace("\r", "\n")
     for number, line in enumerate(text.split("\n"), 1):
-        if line.startswith("## "):
-            speaker = next((speaker for heading, speaker in SAID_BY if line.startswith(heading)), "")
-            if speaker:
-                who = speaker
-                continue
+        speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
         line = line.strip()
-        if not line or line.startswith(("```", "~~~")):
-            continue
-        sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
-        lines += [Line(number, who, each, needles.found_in(fold(each))) for each in sentences if each]
+        if speaker:
+            who, is_code = SAID_BY[speaker], False
+        elif line.startswith(("```", "~~~")):
+            is_code = not is_code or len(line) > 3  # of a part, the beginning may be missing
+        elif line:
+            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
+            lines += [Line(number, who, is_code, each, needles.found_in(fold(each))) for each in sentences if each]
     return lines
 
 
-def local_weights(lines: Sequence[Line], n_words: int) -> list[float]:
-    """What each word tells among these lines."""
-    counts = [sum(line.words >> n & 1 for line in lines) for n in range(n_words)]
-    return [inverse_frequency(len(lines), count) for count in counts]
+def local_weights(lines: Sequence[Line], needles: Needles) -> list[float]:
+    """What each of the words tells among these lines."""
+    counts = (sum(line.words >> n & 1 for line in lines) for n in range(len(needles.words)))
+    return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
 
 
 def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -> list[Line]:
@@ -3653,12 +3663,14 @@ def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -
     A line gets some of what its neighbours tell, most below a question: there the answer stands.
     """
     own = [sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) for line in lines]
+    asks = [line.text.endswith(("?", "？")) for line in lines]
     for n, line in enumerate(lines):
-        above = lines[n - 1] if n else line
-        line.score = own[n] + (own[n + 1] * NEIGHBOUR if n + 1 < len(lines) else 0.0)
-        line.score += (own[n - 1] if n else 0.0) * (ASKED_BEFORE if above.is_question() else NEIGHBOUR)
-        line.score *= (USER_FACTOR if line.who == "user" else 1.0) * (QUESTION_FACTOR if line.is_question() else 1.0)
-    return sorted((line for line in lines if line.score), key=lambda line: -line.score)[:n_wanted]
+        above = own[n - 1] * (BELOW_QUESTION if asks[n - 1] else NEIGHBOUR) if n else 0.0
+        below = own[n + 1] * NEIGHBOUR if n + 1 < len(lines) else 0.0
+        line.score = (own[n] + above + below) * (USER_FACTOR if line.who == "user" else 1.0)
+        line.score *= QUESTION_FACTOR if asks[n] else 1.0
+    found = (line for line in lines if line.score and (line.words or not line.is_code))
+    return sorted(found, key=lambda line: -line.score)[:n_wanted]
 
 
 # -- search -----------------------------------------------------------------
@@ -4108,7 +4120,7 @@ def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -
     starts = [start for start, _, _ in needles.starts]
     for rank, hit in enumerate(hits):
         lines = text_lines(hit.record["text"], needles)
-        best = best_lines(lines, local_weights(lines, len(needles.words)), LINES_OF[min(rank, len(LINES_OF) - 1)])
+        best = best_lines(lines, local_weights(lines, needles), LINES_OF[min(rank, len(LINES_OF) - 1)])
         hit.lines = [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(best, key=lines.index)]
     return hits, len(found) - len(hits)
 
@@ -9862,10 +9874,33 @@ def project_mask(view: View, project: Project) -> bytes:
     return common(view.alive_mask(), Projects(view).own_mask(project))
 
 
+def shown_id(doc: Doc) -> str:
+    """A memory's id, which an import may have brought along."""
+    return foreign(doc.id).translate(BRACKETS)
+
+
+def id_and_age(doc: Doc) -> str:
+    return f"{shown_id(doc)}, {message('ago', age=age_text(now() - doc.at_s))}"
+
+
 def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id, which an import may have brought along, and its age."""
-    shown_id = foreign(doc.id).translate(BRACKETS)
-    return f"- {quoted(text)} [{shown_id}, {message('ago', age=age_text(now() - doc.at_s))}]"
+    """A memory on a line, as something quoted, with its id and its age."""
+    return f"- {quoted(text)} [{id_and_age(doc)}]"
+
+
+MAX_TOLD = 400  # ids and lines that a session was told
+
+
+def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *, score: float = 0.0,
+              reason: str) -> None:
+    """Writes down what was handed to Claude and by which ids, and what is not to be told again in this session."""
+    try:
+        if told:
+            hook.change_state(lambda state: state.update(told=[*state.get("told", []), *told][-MAX_TOLD:]))
+    except RlmError:  # then it is told again another time
+        pass
+    note_injected(hook.places, session=hook.session, project=hook.project.name, ids=ids,
+                  n_bytes=len(text.encode("utf-8")), score=score, reason=reason)
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
@@ -9918,7 +9953,11 @@ def where_it_stands(hook: Hook) -> str:
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
     head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
                    noun=message("memory" if len(keys) == 1 else "memories"))
-    return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
+    text = fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
+    docs = [doc for doc in map(view.doc, keys[-LOOKED_AT:]) if f"[{shown_id(doc)}, " in text]
+    whole = [doc.id for doc in docs if doc.kind == "insight"]  # of chunks, only the summary was told
+    note_told(hook, text, [doc.id for doc in docs], whole, reason="start of a session")
+    return text
 
 
 def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
@@ -9958,68 +9997,153 @@ def on_session_start(hook: Hook) -> str:
     return "\n\n".join(filter(None, [rest, text]))
 
 
-# What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
-# long one less), and about as much as one word tells that is in a single memory. On three sets of questions this shows
-# something for 84 % of those about the project, and for 1 to 5 % of those about something else.
-LEAST_WORDS = 2
+# What a memory must have in common with a prompt to be shown, in one passage of it: so many words, a share of what the
+# prompt's words tell (of a long one less), and about as much as one word tells that is in a single memory.
+PASSAGE_LINES = 4
+LEAST_WORDS = 3.0
+FEW_WORDS, LEAST_OF_FEW = 4.0, 2.0  # of a prompt with fewer words, so many are enough
 LEAST_SHARE = 0.5
-LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.1, 3.0
-UNKNOWN_SHARE = 0.5  # what a word that no memory has counts in "half of what they tell"
+LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.0, 3.0
+UNKNOWN_SHARE = 0.5  # what a word that no memory has counts in that share
 LEAST_DOCS = 20  # in a store of a few memories every word is in most of them, and none would tell anything
 MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
+PASSAGES_TRIED = 12  # of the memories that are about the prompt as a whole
+SHOWN_LINES, SHOWN_LINE_CHARS = 9, 120
+INSIGHT_CHARS = 300
+WEAK_LINE = 0.2  # of the best line's score: less is not shown
+KNOWN_BYTES = 100_000  # of each of Claude's own files that are looked at
+SIGNS = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 
 
-def relevant(hook: Hook, prompt: str) -> list[Hit]:
-    """The project's memories that have enough in common with the prompt, best first."""
-    words = [(w.word, w.base) for w in query_terms(prompt[:MAX_PROMPT_CHARS]) if w.word not in STOP_WORDS]
-    words = words[:MAX_PROMPT_WORDS]
-    if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
+def squeezed(text: str) -> bytes:
+    """The letters and digits of a text, by which lines are the same that differ in how they are written."""
+    return fold(text).encode("utf-8", "replace").translate(None, SIGNS)
+
+
+def told_key(text: str) -> str:
+    """By what a line is known that was told in a session."""
+    return f"={crc_of(squeezed(text)):08x}"
+
+
+def own_memory(hook: Hook) -> bytes:
+    """What Claude has before it anyway, squeezed: the project's CLAUDE.md and those above, and what it noted itself."""
+    folders = [hook.folder]
+    while os.path.dirname(folders[-1]) not in ("", folders[-1]):
+        folders.append(os.path.dirname(folders[-1]))
+    paths = [os.path.join(folder, name) for folder in folders
+             for name in ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"), "CLAUDE.local.md")]
+    paths.append(os.path.join(claude_folder(), "CLAUDE.md"))
+    notes = os.path.join(os.path.dirname(hook.path), "memory") if hook.path else ""
+    paths += [os.path.join(notes, name) for name in listing(notes) if name.endswith(".md")] if notes else []
+    found = []
+    for path in filter(os.path.isfile, paths):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found.append(squeezed(file.read(KNOWN_BYTES)))
+    return b"\n".join(found)
+
+
+class Remembered:
+    """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
+
+    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells")
+
+    def __init__(self, hit: Hit, needles: Needles) -> None:
+        text = hit.record["text"]
+        is_short = hit.doc.kind == "insight" and len(text) <= INSIGHT_CHARS  # then it is shown whole
+        self.hit, self.n_chars = hit, INSIGHT_CHARS if is_short else SHOWN_LINE_CHARS
+        self.lines = text_lines(one_line(text, INSIGHT_CHARS) if is_short else text, needles)
+        self.n_words = self.tells = 0.0
+
+    def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
+        """Looks for the passage that tells most, of those with enough words; what it tells. Of code only names count:
+        other words of it are in any code."""
+        self.n_words = self.tells = 0.0
+        found = [line.words & needles.names if line.is_code else line.words for line in self.lines]
+        for n in range(len(found)):
+            words = 0
+            for each in found[n : n + PASSAGE_LINES] if found[n] else ():
+                words |= each
+            here = [i for i in range(len(weights)) if words >> i & 1]
+            n_words, tells = sum(needles.counts[i] for i in here), sum(weights[i] for i in here)
+            if n_words >= least and tells > self.tells:
+                self.n_words, self.tells = n_words, tells
+        return self.tells
+
+
+def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
+    """The project's memories of which one passage has enough in common with the prompt, best first."""
+    n_words = sum(needles.counts[:MAX_PROMPT_WORDS])
+    if n_words < LEAST_OF_FEW or not os.path.exists(hook.places.manifest()):
         return []
     view = hook.view()
     allowed = project_mask(view, hook.project)
     if 255 not in allowed:
         return []
-    query, n_docs = Query(view, prompt[:MAX_PROMPT_CHARS]), max(view.n_docs(), LEAST_DOCS)
+    query, n_docs = Query(view, prompt), max(view.n_docs(), LEAST_DOCS)
     n_with = [sum(postings.n_docs() for postings in found) for _, found in query.groups[:MAX_PROMPT_WORDS]]
-    weights = [inverse_frequency(n_docs, n) for n in n_with]
+    weights = [inverse_frequency(n_docs, n) * counts for n, counts in zip(n_with, needles.counts)]
     total = sum(weight if n else UNKNOWN_SHARE * weight for weight, n in zip(weights, n_with))
     rare = inverse_frequency(n_docs, 1)
     floor = max(LEAST_RARE_WORDS * rare, min(LEAST_SHARE * total, MOST_RARE_WORDS * rare))
-    n_least = LEAST_WORDS if any(base for _, base in words) else 2 * LEAST_WORDS  # pairs of CJK characters overlap
-    enough = sharing(query, weights, allowed, n_least, floor)
+    enough = sharing(query, weights, allowed, int(LEAST_OF_FEW), floor)
     if 255 not in enough:
         return []
-    state = hook.state()
-    compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
-    hits, _ = search(query, enough, SHOWN_CHUNKS + len(told))
-    # What was said in this session since the last compaction is in front of Claude.
-    return [hit for hit in hits if hit.doc.id not in told
-            and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]
+    state, known = hook.state(), hook.attempt(b"", own_memory, hook)
+    compacted_s, told = state.get("compacted_at", 0.0), set(state.get("told", []))
+    least = LEAST_WORDS if n_words >= FEW_WORDS else LEAST_OF_FEW
+    shown: list[Remembered] = []
+    for hit in best_hits(query, enough, PASSAGES_TRIED + sum(not each.startswith("=") for each in told)):
+        # What was said in this session since the last compaction is in front of Claude.
+        if len(shown) < SHOWN_CHUNKS and hit.doc.id not in told \
+                and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s):
+            one = Remembered(hit, needles)
+            if one.look(needles, weights, least) >= floor:
+                one.lines = [line for line in one.lines if not line.words or (
+                    told_key(line.text) not in told and squeezed(line.text) not in known)]
+                if one.look(needles, weights, least) >= floor:
+                    shown.append(one)
+    return shown
 
 
-def remembered_line(hit: Hit) -> str:
-    """A memory on a line, with the first of its lines that the prompt is about."""
-    text = hit.record["text"] if hit.doc.kind == "insight" else text_field(hit.record, "summary")
-    lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
-    lines = [line for line in lines if one_line(line, 60) != one_line(text, 60)]
-    more = f" … {lines[0]}" if lines and lines[0] not in text else ""
-    return memory_line(hit.doc, one_line(text, 160) + more)
+def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[Line]]:
+    """The memories with the best lines of all of them, as many as fit; the ids of those, and the lines.
+
+    Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
+    """
+    weights = local_weights([line for one in shown for line in one.lines], needles)
+    best = [(one, best_lines(one.lines, weights, SHOWN_LINES)) for one in shown]
+    weak = WEAK_LINE * max((lines[0].score for _, lines in best if lines), default=0.0)
+    rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
+    rest.sort(key=lambda pair: -pair[1].score)
+    starts, n_left = [start for start, _, _ in needles.starts], BRIEF_BYTES - len(message("about").encode("utf-8"))
+    rows: dict[Line, str] = {}
+    heads: dict[Remembered, str] = {}
+    for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
+        head = id_and_age(one.hit.doc)
+        row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
+        n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
+        if n_bytes <= n_left:
+            heads[one], rows[line], n_left = head, row, n_left - n_bytes
+    texts = [message("about")]
+    for one, head in heads.items():
+        mine = [rows[line] for line in one.lines if line in rows]
+        texts += [f"- {mine[0]} [{head}]"] if len(mine) == 1 else [f"- [{head}]", *(f"  {row}" for row in mine)]
+    return "\n".join(texts) if heads else "", [one.hit.doc.id for one in heads], list(rows)
 
 
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
-    """Memories that the prompt is about."""
-    prompt = string_in(hook.payload, "prompt")
+    """The lines of memories that the prompt is about."""
+    prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
-    hits = relevant(hook, prompt)
-    text = fitting([message("about"), *map(remembered_line, hits)], BRIEF_BYTES)
+    needles = Needles(prompt)
+    shown = relevant(hook, needles, prompt)
+    text, ids, lines = remembered_text(shown, needles)
     if text:
-        shown = [hit.doc.id for hit in hits if hit.doc.id in text]
-        try:
-            hook.change_state(lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
-        except RlmError:  # then it is shown again another time
-            pass
+        n_words = max(one.n_words for one in shown)
+        note_told(hook, text, ids, [*ids, *(told_key(line.text) for line in lines)], score=shown[0].hit.score,
+                  reason=f"prompt: {n_words:.3g} of {sum(needles.counts):.3g} words in one passage")
     return text
 
 

@@ -469,7 +469,7 @@ class LinesTest(unittest.TestCase):
         """The lines that are shown for a query."""
         needles = rlm.Needles(query)
         lines = rlm.text_lines(text, needles)
-        return [line.text for line in rlm.best_lines(lines, rlm.local_weights(lines, len(needles.words)), n_wanted)]
+        return [line.text for line in rlm.best_lines(lines, rlm.local_weights(lines, needles), n_wanted)]
 
     def test_a_rare_word_at_the_end_of_a_huge_text_is_shown_before_common_ones(self) -> None:
         text = "\n".join(f"the pool {n} is full" for n in range(30_000)) + "\nthe deadlock é of a pool\ndeadlock"
