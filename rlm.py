@@ -3095,10 +3095,11 @@ def index_now(view: View, progress: Callable[[float, float, str], None]) -> None
 # ============================================================================
 # Scope first, then rank: filters decide which documents may answer before any of them is scored.
 
-LINES_OF = (6, 3, 2)  # a search shows so many lines of the first hit, the second, and all others
-LINE_CHARS = 120
+# What a search shows of the first hit; of others fewer lines, by their share of its score cubed.
+MOST_LINES, LINE_CHARS = 6, 120
+BARELY_RELATED = 0.31  # of the best line's score: what only stands beside that one has less
 FAR_BELOW = 0.5  # a hit with less of the first one's score is only counted, unless so many were asked for
-FEW_HITS, MOST_COUNTED = 5, 10
+MOST_COUNTED = 10
 SNIPPET_CHARS = 240
 GREP_LINES_PER_CHUNK = 3
 # A word fragment that more than this many terms contain tells too little to be worth their postings.
@@ -3150,13 +3151,15 @@ SPANS = {  # how many whole units ago
 # How dates are written in a folded text, with a named group for each part; the longer forms first.
 DATES = [rf"(?<![0-9])(?<![0-9][.-]){form}(?![0-9]|[.-][0-9])" for form in (
     "(?P<y>[0-9]{4})-(?P<m>[0-9]{2})(?:-(?P<d>[0-9]{2}))?",
-    "(?:(?P<y>[0-9]{4})年)?(?P<m>[0-9]{1,2})月(?:(?P<d>[0-9]{1,2})日)?", "(?P<y>[0-9]{4})年", "(?P<d>[0-9]{1,2})[./](?P<m>[0-9]{1,2})[./](?P<y>[0-9]{4})",
+    "(?:(?P<y>[0-9]{4})年)?(?P<m>[0-9]{1,2})月(?:(?P<d>[0-9]{1,2})日)?", "(?P<y>[0-9]{4})年",
+    "(?P<d>[0-9]{1,2})[./](?P<m>[0-9]{1,2})[./](?P<y>[0-9]{4})",
     r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th|er)?(?: of| de)? (?P<month>[a-z]+)\b\.?"
     "(?:,? (?P<y>[0-9]{4}))?",
     r"\b(?P<month>[a-z]+)\.? (?P<d>[0-9]{1,2})(?:st|nd|rd|th)?\b(?:,? (?P<y>[0-9]{4}))?",
     r"\b(?P<month>[a-z]+)\.?,? (?P<y>[0-9]{4})", r"\b(?:in|on|during|since|last|en|depuis) (?P<month>[a-z]+)\b",
     r"\b(?:in|during|since|en|depuis) (?P<y>[0-9]{4})",
-    r"\b(?:on|last|le) (?P<weekday>[a-z]+)\b", r"\b(?P<weekday>[a-z]+) (?:dernier|passe)\b", "(?P<weekday>[月火水木金土日]曜)",
+    r"\b(?:on|last|le) (?P<weekday>[a-z]+)\b", r"\b(?P<weekday>[a-z]+) (?:dernier|passe)\b",
+    "(?P<weekday>[月火水木金土日]曜)",
     r"(?P<n>\b[a-z]+ |[0-9]{1,4} ?)(?P<unit>[a-z]+) ago\b", r"\bil y a (?P<n>[a-z]+|[0-9]{1,4}) (?P<unit>[a-z]+)\b",
     "(?P<n>[0-9]{1,4})(?P<unit>日|週間|[かヶカ]月|年)前",
     rf"(?<![a-z])(?P<said>{'|'.join(SPANS)})(?![a-z])")]
@@ -4118,10 +4121,11 @@ def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
     needles = Needles(" ".join(near) if query.is_guess else query.text)
     starts = [start for start, _, _ in needles.starts]
-    for rank, hit in enumerate(hits):
-        lines = text_lines(hit.record["text"], needles)
-        best = best_lines(lines, local_weights(lines, needles), LINES_OF[min(rank, len(LINES_OF) - 1)])
-        hit.lines = [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(best, key=lines.index)]
+    for hit in hits:
+        lines, n_lines = text_lines(hit.record["text"], needles), MOST_LINES * (hit.score / hits[0].score) ** 3
+        best = best_lines(lines, local_weights(lines, needles), max(1, round(n_lines)))
+        telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
+        hit.lines = [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=lines.index)]
     return hits, len(found) - len(hits)
 
 
@@ -6434,7 +6438,8 @@ class Store:
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
-    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run")
+    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run",
+                 "given")
 
     def __init__(self, store: Store, max_chars: int = 1 << 40, wants_data: bool = True) -> None:
         self.store, self.max_chars = store, max_chars
@@ -6445,6 +6450,7 @@ class Call:
         # How to run rlm_grep in a process that can be killed; None when this process is the one.
         self.elsewhere: Callable[[dict[str, Any], float], Answer] | None = None
         self.dry_run = False
+        self.given: set[str] = set()  # the arguments that are no defaults
 
     def check(self) -> None:
         """RlmError when the caller no longer wants the answer."""
@@ -6514,7 +6520,7 @@ def checked_value(param: Param, value: Any) -> Any:
     elif not isinstance(value, bool):
         try:
             if isinstance(value, (int, str)) or (isinstance(value, float) and value == int(value)):
-                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT and value != param.default:
+                if param.name == "limit" and not 1 <= int(value) <= MAX_LIMIT:
                     raise UsageError(f"`limit` must be from 1 to {MAX_LIMIT:,}, not {one_line(str(value), 60)}")
                 return int(value)
         except (ValueError, OverflowError):
@@ -6541,6 +6547,8 @@ def run_tool(call: Call, name: str, arguments: object) -> Answer:
     """The tool's answer, its text within the call's length. RlmError when it cannot do what was asked."""
     made = TOOLS[name]
     checked = checked_arguments(made, arguments)
+    assert isinstance(arguments, dict)
+    call.given = {name for name, value in arguments.items() if value is not None}
     for n_left in reversed(range(8)):  # a rewrite takes longer than most calls: more than two tries are bad luck
         try:
             answer = made.run(call, **checked)
@@ -6597,10 +6605,9 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     """What a hit is worth: a percentage, 100 of a text in which all the words stand, or how its score is made."""
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
-    time_factor, importance = 1 + gain(hit.doc.at_s, query.spans), IMPORTANCE_FACTOR[hit.doc.importance]
-    return (f"score {hit.score:.2f} = words and neighbours {hit.by_words:.2f} + their order {hit.score - hit.by_words:.2f}"
-            f"{f', x {time_factor:g} for its time' if time_factor > 1 else ''}"
-            f"{f', x {importance:g} for its importance' if importance != 1 else ''}")
+    made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
+    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": IMPORTANCE_FACTOR[hit.doc.importance]}
+    return made + "".join(f", {name} x{factor:g}" for name, factor in factors.items() if factor != 1)
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
@@ -6930,9 +6937,9 @@ class Deadline:
 
 
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
-      "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
+      "name, error, path or ticket; rlm_search is for questions.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket or error in it")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
     """Chunks with a matching line."""
@@ -6954,23 +6961,23 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      limit="default: the best, 5 at most", date_from="2026-11-21, 7d, last week",
-      entity="file, ticket, error the chunk names", explain="show how scores are made")
-def rlm_search(call: Call, query: str, limit: int = 0, project: str = "", domain: str = "", date_from: str = "",
+      date_from="2026-11-21, 7d, last week", entity="file, ticket or error in it")
+def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                   kind="" if include_insights else "chunk")
+    is_counted = "limit" in call.given
     with call.store.reading() as view:
         asked = Query(view, query)
-        hits, n_weaker = search(asked, in_scope(view, scope), limit or FEW_HITS, 0.0 if limit else FAR_BELOW)
+        hits, n_weaker = search(asked, in_scope(view, scope), limit, 0.0 if is_counted else FAR_BELOW)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels, note = projects.labels(), projects.shared_note(project)
     lines = [hit_text(i, hit, worth_text(asked, hit, explain), now(), labels) for i, hit in enumerate(hits, 1)]
-    if n_weaker and not limit:
+    if n_weaker and not is_counted:
         lines.append(call.words(f"({n_weaker} more, weaker: `limit={len(hits) + n_weaker}`)"))
     if asked.is_guess and lines:
         hint = f"Nothing matches {one_line(query, 80)!r}: {hint}. What has the nearest words, as a guess:"
@@ -12342,7 +12349,7 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
             parser.add_argument(option, action=action, default=param.default, help=text)
         else:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
-            parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
+            parser.add_argument(option, help=shown.replace("%", "%%"),
                                 metavar=param.type.upper(), type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
         parser.add_argument(*DRY_RUN[0], **DRY_RUN[1])
@@ -13148,7 +13155,7 @@ class PlainOptions:
         """ValueError for anything but words, --json and --name VALUE: argparse knows the rest."""
         self.command = command_name(made)
         known, required = {param.name: param for param in made.params}, [p.name for p in made.params if p.required]
-        values: dict[str, Any] = {param.name: param.default for param in made.params}
+        values: dict[str, Any] = dict.fromkeys(known)
         bare, left = [], list(words)
         while left:
             word = left.pop(0)

@@ -21,7 +21,8 @@ SIGNATURES = {
     "rlm_peek": "chunk_id, start=0, end=-1",
     "rlm_grep": 'pattern, limit=10, project="", domain="", fuzzy=false, fuzzy_threshold=80, date_from="", date_to="", '
                 'entity=""',
-    "rlm_search": 'query, limit=5, project="", domain="", date_from="", date_to="", entity="", include_insights=true',
+    "rlm_search": 'query, limit=5, project="", domain="", date_from="", date_to="", entity="", include_insights=true, '
+                  "explain=false",
     "rlm_list_chunks": "limit=20",
     "rlm_sessions": 'project="", domain="", limit=10',
     "rlm_domains": "",
@@ -143,7 +144,7 @@ class ArgumentTest(ToolCase):
 
     def test_a_wrong_date_is_refused_with_an_example(self) -> None:
         wrong = ("tomorrow", "last", "last 7", "5m", "2026-13", "2026-02-30", "2026-13-01", "2026-1-1",
-                 "21.11.2026", "2026-11-21T25:00", "0000-00-00",
+                 "31.11.2026", "2026-11-21T25:00", "0000-00-00",
                  "²" * 10, "x" * 5000, "2026-11-2é")
         for tool, needed in (("rlm_grep", {"pattern": "x"}), ("rlm_search", {"query": "x"})):
             for name in ("date_from", "date_to"):
@@ -561,10 +562,10 @@ class SearchTest(ToolCase):
                               summary="how it is done é")
         worse = self.chunk("someone mentioned a script among very many other things " * 3)
         self.chunk("lunch", project="other")
-        answer = self.call("rlm_search", query="deploy script")
+        answer = self.call("rlm_search", query="deploy script", limit=2)
         self.assertEqual([hit["id"] for hit in answer.data["hits"]], [best, worse])
         first = answer.text.split("\n2. ")[0]
-        for part in (f"[{best}]", "shop", "3d ago", "score ", "how it is done é", "2: the deploy script is deploy.sh"):
+        for part in (f"[{best}]", "shop", "3d ago · 100%", "how it is done é", "2: the deploy script is deploy.sh"):
             self.assertIn(part, first)
         self.assertGreater(answer.data["hits"][0]["score"], answer.data["hits"][1]["score"])
 

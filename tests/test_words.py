@@ -181,7 +181,7 @@ class ClosenessTest(FindCase):
         """The search puts the texts in this order, indexed or not."""
         ids = {new_id: text for text, new_id in zip(texts, self.add(texts[::-1])[::-1])}
         for _ in range(2):
-            hits = rlm.search(rlm.Query(self.view(), query), self.view().alive_mask(), 50)
+            hits = rlm.best_hits(rlm.Query(self.view(), query), self.view().alive_mask(), 50)
             self.assertEqual([ids[hit.doc.id] for hit in hits if hit.doc.id in ids], list(texts), query)
             self.index()
 
@@ -200,7 +200,7 @@ class ClosenessTest(FindCase):
                 ("utf8", "all UTF_8 files"), ("값은", "서버 값이 없다"))
         ids = self.add([f"intro é {n}\n{line}\nthe rest" for n, (_, line) in enumerate(rows)])
         for (query, line), wanted in zip(rows, ids):
-            found = {hit.doc.id: hit.lines for hit in rlm.search(rlm.Query(self.view(), query), self.view().alive_mask(), 50)}
+            found = {hit.doc.id: hit.lines for hit in rlm.search(rlm.Query(self.view(), query), self.view().alive_mask(), 50)[0]}
             self.assertEqual(found[wanted], [(2, line)], query)
 
     def test_a_ticket_as_a_whole_comes_before_its_number_alone(self) -> None:
