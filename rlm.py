@@ -3164,7 +3164,7 @@ DATES = [rf"(?<![0-9])(?<![0-9][.-]){form}(?![0-9]|[.-][0-9])" for form in (
     "(?P<n>[0-9]{1,4})(?P<unit>日|週間|[かヶカ]月|年)前",
     rf"(?<![a-z])(?P<said>{'|'.join(SPANS)})(?![a-z])")]
 # What a text needs to have for the search to be worth it, by its words or its signs.
-DATE_WORDS = {*MONTHS, *WEEKDAYS, *"today hui yesterday hier ago week month year jours semaine semaines mois ans annee "
+DATE_WORDS = {*MONTHS, *WEEKDAYS, *"today hui yesterday hier ago week month year jour jours semaine semaines mois ans annee "
               "annees dernier passe".split()}
 DATE_SIGNS = "[0-9]{4}|[0-9][./][0-9]|[0-9](?:[年月日週ヶカ]|か月)|[月火水木金土日]曜|[昨今先去]|本日"
 
@@ -4110,8 +4110,16 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     again = rerank(query.text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
-        hit.score = score
+        hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+
+def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[int, str]]:
+    """The best lines of a text in its order, as (number, what fits of it): so many, fewer when others hardly matter."""
+    lines, starts = text_lines(text, needles), [start for start, _, _ in needles.starts]
+    best = best_lines(lines, local_weights(lines, needles), n_wanted)
+    telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
+    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=lines.index)]
 
 
 def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
@@ -4120,12 +4128,9 @@ def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -
     found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
     needles = Needles(" ".join(near) if query.is_guess else query.text)
-    starts = [start for start, _, _ in needles.starts]
     for hit in hits:
-        lines, n_lines = text_lines(hit.record["text"], needles), MOST_LINES * (hit.score / hits[0].score) ** 3
-        best = best_lines(lines, local_weights(lines, needles), max(1, round(n_lines)))
-        telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
-        hit.lines = [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=lines.index)]
+        n_lines = max(1, round(MOST_LINES * (hit.score / hits[0].score) ** 3))
+        hit.lines = lines_that_answer(hit.record["text"], needles, n_lines)
     return hits, len(found) - len(hits)
 
 
@@ -6487,6 +6492,9 @@ class Tool:
 
 
 TOOLS: dict[str, Tool] = {}
+# What section 18, which knows transcripts, gives the tools: "results" finds in what tools were given and returned,
+# "place" reads it.
+FROM_TRANSCRIPTS: dict[str, Callable[..., Any]] = {}
 
 
 def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_loaded: bool = False,
@@ -6659,6 +6667,32 @@ def nothing_found(query: Query, project: str) -> str:
     return nothing + "".join(f"; {hint}" for hint in hints) + "."
 
 
+def returned_text(place: Record) -> str:
+    """What a place in a transcript is: "in a tool result of session 4f1c2d3e, 2h ago"."""
+    return f"in a tool {place['what']} of session {place['session']}, {age_text(now() - place['at_s'])} ago"
+
+
+def add_returned(call: Call, view: View, answer: Answer, scope: Scope, limit: int,
+                 is_likely: Callable[[str], bool], matching: Callable[[str], list[tuple[int, str]]]) -> Answer:
+    """The answer with what tools were given and returned, where the saved text has nothing: of that it has one line.
+
+    *is_likely* tells of a folded line of a transcript whether it is worth reading, *matching* the lines of a text.
+    """
+    if scope.domain or scope.tags or scope.entity or scope.kind == "insight":
+        return answer
+    found, is_all = FROM_TRANSCRIPTS["results"](view, scope, limit, is_likely, matching, call.check)
+    if found:
+        parts = [answer.text, "Not in the saved text, but in what tools were given or returned:"]
+        for i, place in enumerate(found, 1):
+            parts += [f"{i}. [{place['id']}] {returned_text(place)}", *(f"   {n}: {line}" for n, line in place["lines"])]
+        answer.text, answer.is_empty = "\n".join(parts), False
+        answer.data["returned"] = [{**place, "lines": [{"line": n, "text": line} for n, line in place["lines"]]}
+                                   for place in found]
+    if not is_all:
+        answer.text += "\n(older transcripts were not looked into: that would take too long)"
+    return answer
+
+
 def noted(note: str, answer: Answer) -> Answer:
     """The answer, with the note, if there is one, added to text and data."""
     if note:
@@ -6809,29 +6843,38 @@ def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
     return chunk_id, start, end
 
 
-def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str], lines: tuple[int, int],
+def source_of(view: View, wanted: str, labels: Mapping[str, str]) -> tuple[str, str, str, dict[str, Any]]:
+    """The id of what can be read under that name, what it is, its text, and the rest of it as data."""
+    place = FROM_TRANSCRIPTS["place"](view, wanted) if "@" in wanted else None
+    if place:
+        return place["id"], returned_text(place), place["text"], place
+    doc = find_id(view, wanted)
+    record = view.record(doc)
+    return doc.id, facts_line(doc, now(), labels, record), record["text"], doc_data(doc, record)
+
+
+def text_answer(call: Call, source: tuple[str, str, str, dict[str, Any]], lines: tuple[int, int],
                 max_chars: int) -> Answer:
-    """Some lines of a memory's text byte for byte, as many as fit, and a note on what they are."""
-    start, end = lines
-    texts = record["text"].split("\n")
+    """Some lines of a text byte for byte, as many as fit, and a note on what they are."""
+    (start, end), (name, facts, text, about) = lines, source
+    texts = text.split("\n")
     texts = [line + "\n" for line in texts[:-1]] + list(filter(None, texts[-1:]))
     stop = len(texts) if end == -1 else min(end, len(texts))
     if start >= len(texts):
-        raise UsageError(f"{doc.id} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
+        raise UsageError(f"{name} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
                          "(`start` counts from 0)")
     shown, n_chars = start, 0
     while shown < stop and n_chars + len(texts[shown]) <= max_chars:
         n_chars += len(texts[shown])
         shown += 1
     verbatim = "".join(texts[start:shown])
-    note = f"[{doc.id} · {facts_line(doc, now(), labels, record)} · lines {start + 1}-{max(shown, start + 1)} of " \
-        f"{len(texts)}, from 1]"
+    note = f"[{name} · {facts} · lines {start + 1}-{max(shown, start + 1)} of {len(texts)}, from 1]"
     if shown == start:  # one line that is longer than an answer may be
         verbatim, shown = texts[start][:max_chars], start + 1
         note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm peek` in a shell shows all]"
     if shown < stop:
-        note += f" [cut; go on with {doc.id}:{shown + 1}-{stop}]"
-    data = {**doc_data(doc, record), "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
+        note += f" [cut; go on with {name}:{shown + 1}-{stop}]"
+    data = {**about, "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
             "text": verbatim}
     if call.wants_data:
         names = extract_entities(verbatim)
@@ -6851,11 +6894,11 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
                          f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
     with call.store.reading() as view:
-        docs, labels = [find_id(view, wanted) for wanted, _, _ in asked], Projects(view).labels()
-        records = [view.record(doc) for doc in docs]
-    answers = [text_answer(call, doc, record, labels, (first, stop), max_chars)
-               for doc, record, (_, first, stop) in zip(docs, records, asked)]
-    call.store.uses += [doc.id for doc in docs]
+        labels = Projects(view).labels()
+        sources = [source_of(view, wanted, labels) for wanted, _, _ in asked]
+    answers = [text_answer(call, source, (first, stop), max_chars)
+               for source, (_, first, stop) in zip(sources, asked)]
+    call.store.uses += [name for name, _, _, about in sources if "kind" in about]
     if len(answers) == 1:
         return answers[0]
     return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
@@ -6956,7 +6999,13 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
         return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
-        return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
+        hits, more, note = grep(view, pattern, scope, limit, call.check)
+        answer = grep_answer(call, view, asked, hits, more, note)
+        clauses = [[fragments(each) for each in clause] for clause in required_words(regex.pattern, regex.flags)]
+        return answer if hits else add_returned(
+            call, view, answer, scope, limit,
+            lambda line: all(any(all(word in line for word in words) for words in clause) for clause in clauses),
+            lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
@@ -6986,7 +7035,14 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
+    answer = Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits)
+    if answer.is_empty:
+        needles = Needles(query)
+        all_of_it = (1 << len(needles.words)) - 1
+        with call.store.reading() as view:
+            answer = add_returned(call, view, answer, scope, limit, lambda line: needles.found_in(line) == all_of_it,
+                                  lambda text: lines_that_answer(text, needles, GREP_LINES_PER_CHUNK))
+    return noted(note, answer)
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
@@ -9435,6 +9491,105 @@ def original_path(places: Places, name: str) -> str:
     path = string_in(load_state(places, name, whole=False), "path")
     below = path.rpartition("/projects/")[2] if "/projects/" in path else os.path.basename(path) or name + ".jsonl"
     return os.path.join(claude_folder(), "projects", below)
+
+
+# -- what tools were given and returned ---------------------------------------
+# The saved text has one line of a tool call. All of it is in the copies: there it is looked for when nothing else is
+# found.
+
+LOOK_S = 1.5  # the newest first; what is left then is not looked into
+
+
+def tool_text(entry: Entry) -> tuple[str, str]:
+    """What tools were given or returned on a line of a transcript, and which: call, result, "" for neither."""
+    blocks, what, texts = blocks_in(dict_in(entry, "message").get("content")), "", []
+    for block in blocks:
+        if block.get("type") in CALLING:
+            what = "call"
+            texts += [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                      for value in dict_in(block, "input").values()]
+        elif string_in(block, "type").endswith("tool_result"):
+            what = "result"
+            texts += map(block_text, blocks_in(block.get("content")))
+    return what, "\n".join(filter(None, texts))
+
+
+class Copies:
+    """The copies of transcripts, for reading what nobody excluded, erased or forgot."""
+
+    def __init__(self, view: View) -> None:
+        self.view, self.keeper, self.erased = view, Keeper(view), erasures(view)
+        self.times: list[tuple[float, float]] = []  # of what was forgotten of the session
+
+    def open(self, name: str) -> Iterator[bytes]:
+        """The lines of a copy; none of a damaged rest."""
+        view, session = self.view, session_of(name)
+        self.state = load_state(view.log.places, name, whole=False)
+        self.keeper.root = string_in(self.state, "root")
+        gone = [view.doc(o) for o in view.keys(BY_SESSION + session) if view.life(o).flags & FORGOTTEN]
+        self.times = [(doc.at_s, max(doc.at_s, at_of(view.record(doc), "until"))) for doc in gone]
+        try:
+            for lines in kept_slices(view.log.places, name):
+                yield from lines
+        except Damaged:  # verify tells
+            return
+
+    def place(self, name: str, line: bytes) -> Record | None:
+        """The line as what can be shown; None for what is hidden and what is not about tools."""
+        entry = parsed_line(line)
+        what, text = tool_text(entry) if entry else ("", "")
+        if not entry or not text or self.keeper.is_private(entry, self.state) or (
+                is_touched(self.erased, entry) and is_erased(self.erased, entry)):
+            return None
+        at_s = at_of(entry, "timestamp")
+        if any(since_s <= at_s <= until_s for since_s, until_s in self.times):
+            return None
+        return {"id": f"{name}@{line_key(entry).hex()[:8]}", "what": what, "session": session_of(name), "at_s": at_s,
+                "text": text}
+
+
+def newest_copies(places: Places) -> list[str]:
+    return sorted(kept_transcripts(places), key=lambda name: -changed_ns(places.reading(name)))
+
+
+def tool_results(view: View, scope: Scope, limit: int, is_likely: Callable[[str], bool],
+                 matching: Callable[[str], list[tuple[int, str]]], check: Callable[[], None]) -> tuple[list[Record], bool]:
+    """The newest places in the copies whose lines match, and whether all the copies were looked into."""
+    copies, until_s = Copies(view), time.monotonic() + LOOK_S
+    found: list[Record] = []
+    allowed = in_scope(view, Scope(project=scope.project)) if scope.project else b""
+    for name in newest_copies(view.log.places):
+        if allowed and not any(allowed[ordinal] for ordinal in view.keys(BY_SESSION + session_of(name))):
+            continue
+        here: list[Record] = []
+        for line in copies.open(name):
+            check()
+            if time.monotonic() > until_s:
+                return [*found, *here[::-1]][:limit], False
+            if b'"tool_' in line and is_likely(fold(line.decode("utf-8", "replace"))):
+                place = copies.place(name, line)
+                if place and scope.from_s <= place["at_s"] < (scope.until_s or 1e18):
+                    lines = matching(place.pop("text"))
+                    here += [{**place, "lines": lines}] if lines else []
+        found += here[::-1]
+        if len(found) >= limit:
+            break
+    return found[:limit], True
+
+
+def tool_place(view: View, wanted: str) -> Record | None:
+    """The place in a copy that *wanted* names as tool_results does, the beginning of a session is enough; or None."""
+    session, _, key = wanted.partition("@")
+    copies = Copies(view)
+    for name in newest_copies(view.log.places):
+        for line in copies.open(name) if session and name.startswith(session) else ():
+            place = copies.place(name, line) if b'"tool_' in line else None
+            if place and place["id"].endswith("@" + key):
+                return place
+    return None
+
+
+FROM_TRANSCRIPTS.update(results=tool_results, place=tool_place)
 
 
 # -- erasing ------------------------------------------------------------------
