@@ -3164,8 +3164,8 @@ DATES = [rf"(?<![0-9])(?<![0-9][.-]){form}(?![0-9]|[.-][0-9])" for form in (
     "(?P<n>[0-9]{1,4})(?P<unit>日|週間|[かヶカ]月|年)前",
     rf"(?<![a-z])(?P<said>{'|'.join(SPANS)})(?![a-z])")]
 # What a text needs to have for the search to be worth it, by its words or its signs.
-DATE_WORDS = {*MONTHS, *WEEKDAYS, *"today hui yesterday hier ago week month year jour jours semaine semaines mois ans annee "
-              "annees dernier passe".split()}
+DATE_WORDS = {*MONTHS, *WEEKDAYS, *"today hui yesterday hier ago week month year jour jours semaine semaines mois ans "
+              "annee annees dernier passe".split()}
 DATE_SIGNS = "[0-9]{4}|[0-9][./][0-9]|[0-9](?:[年月日週ヶカ]|か月)|[月火水木金土日]曜|[昨今先去]|本日"
 
 
@@ -3627,6 +3627,15 @@ class Needles:
                 shared = os.path.commonprefix([form, base])
                 start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
                 self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
+
+    def marks(self, line: str) -> Iterator[tuple[int, int]]:
+        """Where the words and their forms stand in the line: from, to."""
+        folded = fold(line)
+        for start, base, _ in self.starts if len(folded) == len(line) else ():
+            is_piece = bool(PIECE_LENGTHS[start[0]])  # of a script without blanks
+            for found in re.finditer(re.escape(start) if is_piece else rf"(?<![^\W_]){re.escape(start)}\w*", folded):
+                if not base or base in (found[0], stem(found[0])):
+                    yield found.span()
 
     def found_in(self, folded: str) -> int:
         """Which of the words a folded line holds, as bits."""
@@ -6370,11 +6379,13 @@ IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 r
 class Answer:
     """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
 
-    __slots__ = ("text", "data", "verbatim", "is_empty")
+    __slots__ = ("text", "data", "verbatim", "is_empty", "marks")
 
     def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
         self.text, self.data, self.verbatim = text, data, verbatim
         self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
+        # Where in a line stands what was looked for: from, to.
+        self.marks: Callable[[str], Iterable[tuple[int, int]]] = lambda line: ()
 
 
 class Reading:
@@ -6684,7 +6695,8 @@ def add_returned(call: Call, view: View, answer: Answer, scope: Scope, limit: in
     if found:
         parts = [answer.text, "Not in the saved text, but in what tools were given or returned:"]
         for i, place in enumerate(found, 1):
-            parts += [f"{i}. [{place['id']}] {returned_text(place)}", *(f"   {n}: {line}" for n, line in place["lines"])]
+            parts.append(f"{i}. [{place['id']}] {returned_text(place)}")
+            parts += [f"   {n}: {line}" for n, line in place["lines"]]
         answer.text, answer.is_empty = "\n".join(parts), False
         answer.data["returned"] = [{**place, "lines": [{"line": n, "text": line} for n, line in place["lines"]]}
                                    for place in found]
@@ -6765,8 +6777,10 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
-        "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
+    answer = Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
+        "insights": data, "total": n_all, **({"hint": hint} if hint else {})})
+    answer.marks = Needles(query).marks
+    return noted(note, answer)
 
 
 def ids_in(text: str) -> list[str]:
@@ -7001,6 +7015,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
         hits, more, note = grep(view, pattern, scope, limit, call.check)
         answer = grep_answer(call, view, asked, hits, more, note)
+        answer.marks = lambda line: (match.span() for match in regex.finditer(line))
         clauses = [[fragments(each) for each in clause] for clause in required_words(regex.pattern, regex.flags)]
         return answer if hits else add_returned(
             call, view, answer, scope, limit,
@@ -7035,9 +7050,9 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    answer = Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits)
+    answer, needles = Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits), Needles(query)
+    answer.marks = needles.marks
     if answer.is_empty:
-        needles = Needles(query)
         all_of_it = (1 << len(needles.words)) - 1
         with call.store.reading() as view:
             answer = add_returned(call, view, answer, scope, limit, lambda line: needles.found_in(line) == all_of_it,
@@ -8634,11 +8649,12 @@ MESSAGES = {
         "files": "Files, most recent first:", "changed": "{path} (changed)", "earlier": "Asked before:",
         "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
         "words": "Claude's last words:", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
-        "ids": "The full text of this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
+        "ids": "What was said in this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
         "more": "… {n} more", "ago": "{age} ago",
-        "saved": "The full text of this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
-                 "rlm_peek(ID) gives each back word for word, rlm_search finds more.",
-        "spooled": "The full text of this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
+        "saved": "What was said in this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
+                 "rlm_peek(ID) gives each back word for word, with a line for each tool call; rlm_search finds more, "
+                 "rlm_grep also what tools returned.",
+        "spooled": "What was said in this conversation is kept by rlm and will be searchable in a moment: rlm_search, "
                    "rlm_grep, rlm_sessions (session {session}).",
         "thread": "rlm's memory of project {project}: {n} {noun} (rlm_search finds, rlm_peek ID reads).",
         "memory": "memory", "memories": "memories",
@@ -8654,11 +8670,12 @@ MESSAGES = {
         "commands": "Dernières commandes, la plus récente d'abord :", "errors": "Erreurs non résolues :",
         "words": "Derniers mots de Claude :", "folder": "Dossier de travail : {folder}{branch}.",
         "branch": ", branche {name}",
-        "ids": "Le texte complet de cette conversation est en mémoire (rlm_peek ID) : ",
+        "ids": "Ce qui a été dit dans cette conversation est en mémoire (rlm_peek ID) : ",
         "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
-        "saved": "Le texte complet de cette conversation est dans la mémoire de rlm ({where}). Gardez ces identifiants "
-                 "dans le résumé : rlm_peek(ID) rend chacun mot pour mot, rlm_search trouve le reste.",
-        "spooled": "Le texte complet de cette conversation est conservé par rlm et sera bientôt consultable : "
+        "saved": "Ce qui a été dit dans cette conversation est dans la mémoire de rlm ({where}). Gardez ces "
+                 "identifiants dans le résumé : rlm_peek(ID) rend chacun mot pour mot, avec une ligne par appel "
+                 "d'outil ; rlm_search trouve le reste, rlm_grep aussi ce que les outils ont rendu.",
+        "spooled": "Ce qui a été dit dans cette conversation est conservé par rlm et sera bientôt consultable : "
                    "rlm_search, rlm_grep, rlm_sessions (session {session}).",
         "thread": "Mémoire rlm du projet {project} : {n} {noun} (rlm_search trouve, rlm_peek ID lit).",
         "memory": "souvenir", "memories": "souvenirs",
@@ -8672,12 +8689,13 @@ MESSAGES = {
         "files": "ファイル（新しい順）：", "changed": "{path}（変更済み）", "earlier": "以前の依頼：",
         "commands": "最近のコマンド（新しい順）：", "errors": "未解決のエラー：", "words": "Claude の最後の発言：",
         "folder": "作業フォルダ：{folder}{branch}", "branch": "、ブランチ {name}",
-        "ids": "この会話の全文はメモリにあります（rlm_peek ID）：", "in all": "{ids}（全 {n} 件）",
+        "ids": "この会話で話された内容はメモリにあります（rlm_peek ID）：", "in all": "{ids}（全 {n} 件）",
         "more": "… ほか {n} 件", "ago": "{age}前",
-        "saved": "この会話の全文は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
-                 "rlm_peek(ID) で原文が戻り、rlm_search で他も見つかります。",
-        "spooled": "この会話の全文は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、rlm_sessions"
-                   "（セッション {session}）。",
+        "saved": "この会話で話された内容は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
+                 "rlm_peek(ID) で原文が戻り（ツールの呼び出しは一行ずつ）、rlm_search で他も、"
+                 "rlm_grep でツールの出力も見つかります。",
+        "spooled": "この会話で話された内容は rlm が保管しており、まもなく検索できます：rlm_search、rlm_grep、"
+                   "rlm_sessions（セッション {session}）。",
         "thread": "プロジェクト {project} の rlm メモリ：{n} {noun}（rlm_search で検索、rlm_peek ID で全文）。",
         "memory": "件", "memories": "件",
         "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
@@ -9553,7 +9571,8 @@ def newest_copies(places: Places) -> list[str]:
 
 
 def tool_results(view: View, scope: Scope, limit: int, is_likely: Callable[[str], bool],
-                 matching: Callable[[str], list[tuple[int, str]]], check: Callable[[], None]) -> tuple[list[Record], bool]:
+                 matching: Callable[[str], list[tuple[int, str]]],
+                 check: Callable[[], None]) -> tuple[list[Record], bool]:
     """The newest places in the copies whose lines match, and whether all the copies were looked into."""
     copies, until_s = Copies(view), time.monotonic() + LOOK_S
     found: list[Record] = []
@@ -12424,10 +12443,62 @@ SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in 
     *range(0xE0000, 0xE0080))}
 
 
+def as_shown(text: str) -> str:
+    """The text without anything that a terminal acts on."""
+    return text.translate(SHOWN).encode("utf-8", "backslashreplace").decode()
+
+
+BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+HEAD, DIMMED = r"(?:\d+\. )?\[", r"\[[^\]\s]+\]|\b\d+\w{1,2} ago\b"  # the line above what was found; ids and ages
+
+
+def is_wide(char: str) -> bool:
+    """Whether the character takes two columns of a terminal."""
+    return unicodedata.east_asian_width(char) in "WF"
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """The line in parts that fit, cut at blanks where there are any; what follows stands below the text's beginning."""
+    indent = " " * len(re.findall(r"^ *(?:> )?(?:\d+: )?", line)[0])
+    parts: list[str] = []
+    while not line.isascii() or len(line) > width:
+        at = n_columns = 0
+        while at < len(line) and n_columns + 1 + is_wide(line[at]) <= width:
+            n_columns, at = n_columns + 1 + is_wide(line[at]), at + 1
+        if at == len(line) or width <= 2 * len(indent):
+            break
+        blank = line.rfind(" ", len(indent) + 1, at + 1)
+        cut = blank if blank > 0 else max(at, len(indent) + 1)
+        parts.append(line[:cut])
+        line = indent + line[cut:].lstrip(" ")
+    return [*parts, line]
+
+
+def terminal_width() -> int:
+    """The columns of the terminal at which somebody reads the output; 0 when it goes elsewhere or is to be plain."""
+    if environment("NO_COLOR") or environment("TERM") in ("", "dumb") or not sys.stdout.isatty():
+        return 0
+    return int(tried(0, lambda: os.get_terminal_size(sys.stdout.fileno()).columns))
+
+
+def on_terminal(answer: Answer, width: int) -> str:
+    """The answer's text as a person's terminal shows it: ids and ages dim, what was looked for bold, lines wrapped."""
+    shown = []
+    for line in as_shown(answer.text).split("\n"):
+        is_head = bool(re.match(HEAD, line))
+        for part in wrapped(line, width):
+            marks = [found.span() for found in re.finditer(DIMMED, part)] if is_head else answer.marks(part)
+            marked = {at for start, end in marks for at in range(start, end)}
+            codes = {at: DIM if is_head else BOLD for at in marked if at - 1 not in marked}
+            codes.update((at + 1, PLAIN) for at in marked if at + 1 not in marked)
+            shown.append("".join(codes.get(at, "") + part[at : at + 1] for at in range(len(part) + 1)))
+    return "\n".join(shown)
+
+
 def print_out(text: str, end: str = "\n") -> None:
     """Prints data. Bytes that were no UTF-8 when they came in leave as they came, but not to a terminal."""
     if sys.stdout.isatty():
-        text = text.translate(SHOWN).encode("utf-8", "backslashreplace").decode()
+        text = as_shown(text)
     try:
         data = (text + end).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -12446,7 +12517,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(text.translate(SHOWN).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    print(as_shown(text), file=sys.stderr)
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -12458,6 +12529,8 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         sys.stdout.flush()
         if sys.stdout.isatty():
             print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
+    elif width := terminal_width():
+        print(on_terminal(answer, width))
     else:
         print_out(answer.text)
 

@@ -1,14 +1,19 @@
 """What a search prints: lines that answer, what is near the best, dates in the question, and what tools returned."""
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import struct
+import subprocess
+import termios
 import time
 import unittest
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, TempHome, rlm
+from tests.support import HARD, PROGRAM, TempHome, bytecode, rlm
 from tests.test_erase import OTHER, PADDING, call_of, line
 from tests.test_scrub import SESSION, StoreCase
 
@@ -23,9 +28,9 @@ def result_of(number: int, content: Any, session: str = SESSION, **more: Any) ->
 
 class DatesTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.enterContext = mock.patch.object(rlm, "now", lambda: NOW)
-        self.enterContext.start()
-        self.addCleanup(self.enterContext.stop)
+        clock = mock.patch.object(rlm, "now", lambda: NOW)
+        clock.start()
+        self.addCleanup(clock.stop)
 
     def days(self, text: str) -> list[tuple[str, int]]:
         """The first day and the number of days of each date in the text."""
@@ -221,6 +226,45 @@ class ReturnedTest(StoreCase):
             file.seek(20)
             file.write(b"\0" * 9)
         self.assertEqual(len(self.found("rlm_grep", pattern="Six jaunes")), 1)
+
+
+class TerminalTest(TempHome):
+    def on_a_terminal(self, n_columns: int, *arguments: str, **env: str) -> list[str]:
+        """The lines that a terminal of that width is given."""
+        master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, n_columns, 0, 0))
+        with subprocess.Popen([*PROGRAM, *arguments], cwd=self.home, stdin=slave, stdout=slave, stderr=slave,
+                              env={**os.environ, **bytecode(), "TERM": "xterm", **env}) as process:
+            process.wait(30)
+        shown = os.read(master, 1 << 16).decode().replace("\r\n", "\n")
+        os.close(slave)
+        os.close(master)
+        return shown.split("\n")[:-1]
+
+    def test_matches_are_bold_ids_and_ages_dim_and_lines_fit(self) -> None:
+        self.chunk("The connections were reset after the deploys of yesterday evening, all of them \x1b[31m\n" + "接続の設定を見る" * 9,
+                   summary="s é")
+        self.call("rlm_remember", content="We deployed the connection pool on Tuesday " * 3)
+        for command in (("search", "deploy connection 設定"), ("grep", "connection"), ("recall", "deploy")):
+            shown = self.on_a_terminal(60, *command)
+            plain = [re.sub(r"\x1b\[[012]m", "", line) for line in shown]
+            self.assertFalse([line for line in plain if "\x1b" in line], command)
+            self.assertFalse([line for line in plain if sum(1 + rlm.is_wide(char) for char in line) > 60], command)
+            self.assertRegex("\n".join(shown), r"\x1b\[2m\[[^\]]+\]\x1b\[0m(?s:.)*\x1b\[2m\d+s ago\x1b\[0m", command)
+            self.assertRegex("\n".join(shown), r"\x1b\[1m(?i:connection|deploy)", command)
+            self.assertEqual("".join("".join(plain).split()), "".join(self.cli(*command).stdout.decode().replace(
+                "\x1b", "\\x1b").split()).replace("0sago", re.findall(r"\d+sago", "".join("".join(plain).split()))[0]))
+        self.assertIn("\x1b[1m設定\x1b[0m", "".join(self.on_a_terminal(120, "search", "設定")))
+        for n_columns in (1, 2, 7):
+            self.assertTrue(self.on_a_terminal(n_columns, "search", "deploy connection 設定"))
+
+    def test_nothing_of_it_where_it_is_not_wanted(self) -> None:
+        self.chunk("The connections were reset after the deploys of yesterday evening, all of them é")
+        wanted = self.cli("search", "deploy").stdout.decode().split("\n")[1:-1]
+        self.assertNotIn("\x1b", "".join(wanted))
+        for n_columns, env in ((40, {"NO_COLOR": "1"}), (40, {"TERM": "dumb"}), (0, {})):
+            self.assertEqual(self.on_a_terminal(n_columns, "search", "deploy", **env)[1:], wanted)
+        self.assertNotIn("\x1b", "".join(self.on_a_terminal(40, "search", "deploy", "--json")))
 
 
 if __name__ == "__main__":

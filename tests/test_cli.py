@@ -97,7 +97,8 @@ class AnswerTest(CliCase):
 
     def test_search_and_grep(self) -> None:
         text, data = self.both("search", "deploy", "script", "--limit", "9")
-        self.assertEqual(re.findall(r"score ([\d.]+)", text), [f"{hit['score']:.2f}" for hit in data["hits"]])
+        percents = list(map(int, re.findall(r"ago · (\d+)%", text)))
+        self.assertEqual((len(percents), sorted(percents, reverse=True)), (3, percents))
         self.assertEqual(len(data["hits"]), 3)
         for hit in data["hits"]:
             shown = [f"{line['line']}: {line['text']}" for line in hit["lines"]] if hit["kind"] == "chunk" else []
