@@ -7732,7 +7732,7 @@ def success(name: str, text: str) -> str:
         return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
     if name in CHANGING_TOOLS or not text.strip():
         return "ok"
-    if name in QUIET_TOOLS:
+    if name in QUIET_TOOLS or name.rpartition("__")[2].startswith("rlm_"):  # what is in memory is not stored again
         return f"ok {size_note(text)}" if line_count(text) > 1 else "ok"
     return f"ok: {excerpt(text)}"
 
