@@ -6148,13 +6148,18 @@ IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 r
 
 
 class Answer:
-    """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
+    """What a tool or command found: text for a reader, and the same as data for --json.
 
-    __slots__ = ("text", "data", "verbatim", "is_empty")
+    *verbatim* is text given byte for byte. *failed*: nothing matches, or not all could be done; a shell's exit code is
+    1 then. *notes* are lines for the person at the shell, beside the data.
+    """
 
-    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
+    __slots__ = ("text", "data", "verbatim", "failed", "notes")
+
+    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, failed: bool = False,
+                 notes: Sequence[str] = ()) -> None:
         self.text, self.data, self.verbatim = text, data, verbatim
-        self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
+        self.failed, self.notes = failed, notes
 
 
 class Reading:
@@ -6504,7 +6509,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
+    return noted(note, Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
 
 
@@ -6658,7 +6663,7 @@ def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[H
         hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
         data["hint"] = hint
         parts.append(hint)
-    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, failed=not hits)
     return noted(projects.shared_note(project), answer)
 
 
@@ -6756,7 +6761,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
+    return noted(note, Answer("\n".join(lines), data, failed=asked.is_guess or not hits))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
@@ -11810,7 +11815,9 @@ def repair(places: Places) -> list[Step]:
 # ============================================================================
 # 20. Command line
 # ============================================================================
-# Every tool is a command, and there are a few that are no tools. Data goes to stdout, everything else to stderr.
+# Every tool is a command, and there are a few that are no tools. A command returns an Answer, as a tool does, and
+# `run_command` prints it: data to stdout, everything else to stderr. What is too long for an answer is written with
+# `write_out` as it comes; an answer whose data is None says that this was done.
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 TOOL_EXAMPLES = {
@@ -11839,7 +11846,7 @@ class Command:
 
     __slots__ = ("run", "help", "example", "arguments")
 
-    def __init__(self, run: Callable[[Call, Any], int], text: str, example: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, run: Callable[[Call, Any], Answer], text: str, example: str, arguments: Sequence[Any]) -> None:
         self.run, self.help, self.example = run, text, example
         self.arguments = arguments  # of argument(); a list of them are alternatives
 
@@ -11855,10 +11862,10 @@ def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
 DRY_RUN = argument("--dry-run", action="store_true", help="say what would happen, change nothing")
 
 
-def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], int]], Any]:
-    """Registers a function NAME_command, which returns the exit code, as the command of that name."""
+def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], Answer]], Any]:
+    """Registers a function NAME_command as the command of that name."""
 
-    def register(run: Callable[[Call, Any], int]) -> Callable[[Call, Any], int]:
+    def register(run: Callable[[Call, Any], Answer]) -> Callable[[Call, Any], Answer]:
         COMMANDS[run.__name__[: -len("_command")].replace("_", "-")] = Command(run, text, example, arguments)
         return run
 
@@ -11900,6 +11907,17 @@ SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in 
     *range(0xE0000, 0xE0080))}
 
 
+def write_out(lines: Iterable[bytes]) -> int:
+    """Writes bytes to stdout as they come; how many lines."""
+    n_lines = 0
+    sys.stdout.flush()
+    for line in lines:
+        sys.stdout.buffer.write(line)
+        n_lines += 1
+    sys.stdout.buffer.flush()
+    return n_lines
+
+
 def print_out(text: str, end: str = "\n") -> None:
     """Prints data. Bytes that were no UTF-8 when they came in leave as they came, but not to a terminal."""
     if sys.stdout.isatty():
@@ -11908,8 +11926,7 @@ def print_out(text: str, end: str = "\n") -> None:
         data = (text + end).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         data = (text + end).encode("utf-8", "surrogatepass")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    write_out([data])
 
 
 def give_up_output() -> None:
@@ -11926,16 +11943,19 @@ def print_note(text: str) -> None:
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
-    """Prints what a tool found."""
-    if as_json:
+    """Prints what a tool or command found."""
+    if answer.data is None:
+        pass  # it is written already
+    elif as_json:
         print_out(json.dumps(answer.data, indent=1))
     elif answer.verbatim is not None:
         print_out(answer.verbatim, end="")
-        sys.stdout.flush()
         if sys.stdout.isatty():
             print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
-    else:
+    elif answer.text:
         print_out(answer.text)
+    for note in answer.notes:
+        print_note(note)
 
 
 def terminal_progress() -> Callable[[float, float, str], None]:
@@ -12087,7 +12107,7 @@ def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Seque
     return "\n".join(lines)
 
 
-def erase_command(call: Call, options: Any) -> int:
+def erase_command(call: Call, options: Any) -> Answer:
     """Deletes memories for good, shown first; 1 when something could not be cleaned, or the person said no."""
     places, wanted_ids = call.store.places, options.insight_id
     if not (wanted_ids or options.session or options.project or options.query.strip()):
@@ -12109,8 +12129,7 @@ def erase_command(call: Call, options: Any) -> int:
         if not sys.stdin.isatty():
             raise UsageError("nothing was erased: add --yes to do it, or --dry-run to look only")
         if not is_yes("Go on? This cannot be undone. [y/N]"):
-            print_note("Nothing was erased.")
-            return 1
+            raise RlmError("nothing was erased")
     failed: list[str] = []
     if not options.dry_run:
         if chosen or whole:
@@ -12121,16 +12140,13 @@ def erase_command(call: Call, options: Any) -> int:
         "Nothing matches; nothing was erased." if not known else f"{verb} for good." if failed else "Erased already."
     data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
             "failed": failed, "done": not options.dry_run}
-    print_answer(Answer(text, data), options.json)
-    for problem in failed:
-        print_note(f"rlm: could not be cleaned: {problem}")
-    if failed:
-        print_note("rlm: mend that, then run the same command again")
-    return 1 if failed else 0
+    notes = [f"rlm: could not be cleaned: {problem}" for problem in failed]
+    notes += ["rlm: mend that, then run the same command again"] * bool(failed)
+    return Answer(text, data, failed=bool(failed), notes=notes)
 
 
-def run_tool_command(call: Call, made: Tool, options: Any) -> int:
-    """Runs a tool from the command line; the exit code."""
+def run_tool_command(call: Call, made: Tool, options: Any) -> Answer:
+    """Runs a tool from the command line."""
     if made.name == "rlm_forget":
         if options.erase:
             return erase_command(call, options)
@@ -12144,19 +12160,14 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
         arguments["content"] = content_of("-").rstrip("\n")
     call.dry_run = getattr(options, "dry_run", False)
     if made.name == "rlm_forget" and options.undo:
-        answer = forget_or_undo(call, arguments["insight_id"], undo=True)
-    else:
-        answer = run_tool(call, made.name, arguments)
-    print_answer(answer, options.json)
-    return int(answer.is_empty)
+        return forget_or_undo(call, arguments["insight_id"], undo=True)
+    return run_tool(call, made.name, arguments)
 
 
-def print_refused(refused: Sequence[str]) -> None:
+def refused_notes(refused: Sequence[str]) -> list[str]:
     """Names what was not imported: the first 20, and how many more."""
-    for line in refused[:20]:
-        print_note(f"not imported: {line}")
-    if len(refused) > 20:
-        print_note(f"not imported: {len(refused) - 20:,} more")
+    more = [f"{len(refused) - 20:,} more"] if len(refused) > 20 else []
+    return [f"not imported: {line}" for line in [*refused[:20], *more]]
 
 
 def view_to_import(call: Call) -> View:
@@ -12170,7 +12181,6 @@ def view_to_import(call: Call) -> View:
 def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
     """Saves transcripts; what that came to, in words and as data."""
     done = import_transcripts(view_to_import(call), paths, call.progress)
-    call.progress(0, 0, "")
     n_read, n_damaged = len(paths) - done.n_known, n_damaged_lines(call.store.places)
     text = f"Nothing new in {counted(len(paths), 'transcript')}."
     if n_read or not paths:
@@ -12185,7 +12195,6 @@ def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
 def import_sources(call: Call, items: Iterable[Item]) -> tuple[str, Record]:
     """Stores items; what that came to, in words and as data."""
     done = import_items(view_to_import(call), items, "", call.progress)
-    call.progress(0, 0, "")
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
     if done.skipped:
         text += f" Left out: {tally_text(done.skipped)}."
@@ -12217,7 +12226,6 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
         kinds.append(item["kind"])
         owners.append(text_field(item, "project"))
         n_bytes += n_text
-    print_refused(refused)
     unsaved = [path for path in paths if not is_saved(places, path)]
     n_unsaved = sum(max(0, file_size(path)) for path in unsaved)
     names = Memo(lambda folder: project_at(places, folder).name)
@@ -12234,7 +12242,8 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     lines += [f"Left out: {tally_text(tally(skipped))}."] if skipped else []
     return Answer("\n".join(lines), {
         "kinds": tally(kinds), "n_bytes": n_bytes + n_unsaved, "transcripts": len(paths), "unsaved": len(unsaved),
-        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused})
+        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused},
+        notes=refused_notes(refused))
 
 
 @command("store many texts: Claude Code's transcripts, JSONL, folders of text files, other tools' memories",
@@ -12242,7 +12251,7 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
          argument("path", metavar="PATH", nargs="*",
                   help="JSONL files, folders, text files, - for stdin (else: Claude Code's transcripts)"),
          argument("--project", default="", help="the project of items that name none"), DRY_RUN)
-def import_command(call: Call, options: Any) -> int:
+def import_command(call: Call, options: Any) -> Answer:
     """Stores many texts; 1 when some could not be stored."""
     from itertools import chain
 
@@ -12266,8 +12275,7 @@ def import_command(call: Call, options: Any) -> int:
     items = chain.from_iterable(items_of_things(places, some, path, project) for path, some in found.items())
     if options.dry_run:
         sources = tally(source for source, _ in things if ": " not in source and source != "transcript")
-        print_answer(planned_import(places, sources, items, paths), options.json)
-        return 0
+        return planned_import(places, sources, items, paths)
     for source, path in things:
         if source == "rlm-claude":
             import_domains(places, path)
@@ -12275,43 +12283,33 @@ def import_command(call: Call, options: Any) -> int:
     if any(source != "transcript" for source, _ in things) or not done:
         done.append(import_sources(call, items))
     refused = [line for _, data in done for line in data["refused"]]
-    print_refused(refused)
-    print_answer(Answer("\n".join(text for text, _ in done), {
-        **{key: value for _, data in done for key, value in data.items()}, "refused": refused,
-        "new": sum(data["new"] for _, data in done)}), options.json)
-    return 1 if refused else 0
-
-
-def export_code(n_missing: int) -> int:
-    """The exit code of an export: 1, with a message, when damaged memories are missing in it."""
-    if n_missing:
-        print_note(f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
-                   "`rlm verify` shows where")
-    return 1 if n_missing else 0
+    data = {**{key: value for _, data in done for key, value in data.items()}, "refused": refused,
+            "new": sum(data["new"] for _, data in done)}
+    return Answer("\n".join(text for text, _ in done), data, failed=bool(refused), notes=refused_notes(refused))
 
 
 @command("write every memory as JSONL", "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
          argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)"),
          argument("--project", default="", help="only this project"))
-def export_command(call: Call, options: Any) -> int:
+def export_command(call: Call, options: Any) -> Answer:
     """Writes every memory as JSONL; 1 when some could not be read."""
+    path = options.path
+    if path != "-" and os.path.lexists(path):
+        raise UsageError(f"{path} exists; name a new file")
+    if path.endswith(".gz"):
+        raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {path}")
     with call.store.reading() as view:
-        lines, n_lines = exported_lines(view, options.project), 0
-        n_wanted = in_scope(view, Scope(project=options.project)).count(255)
-        if options.path == "-":
-            sys.stdout.flush()
-            for line in lines:
-                sys.stdout.buffer.write(line)
-                n_lines += 1
-            return export_code(n_wanted - n_lines)
-        if os.path.lexists(options.path):
-            raise UsageError(f"{options.path} exists; name a new file")
-        if options.path.endswith(".gz"):
-            raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {options.path}")
-        n_lines = write_lines(options.path, lines)
-    text = f"{options.path}: {counted(n_lines, 'memory', 'memories')}."
-    print_answer(Answer(text, {"path": options.path, "n": n_lines}), options.json)
-    return export_code(n_wanted - n_lines)
+        lines = exported_lines(view, options.project)
+        n_lines = write_out(lines) if path == "-" else write_lines(path, lines)
+        n_missing = in_scope(view, Scope(project=options.project)).count(255) - n_lines
+    answer = Answer(f"{path}: {counted(n_lines, 'memory', 'memories')}.", {"path": path, "n": n_lines},
+                    failed=bool(n_missing))
+    if path == "-":
+        answer.data = None
+    if n_missing:
+        answer.notes = [f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
+                        "`rlm verify` shows where"]
+    return answer
 
 
 def problem_text(problem: Record) -> str:
@@ -12346,12 +12344,11 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
          argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers"),
          argument("--accept", action="store_true",
                   help="take lines that somebody changed, and an older or shorter log, as the truth"), DRY_RUN)
-def verify_command(call: Call, options: Any) -> int:
+def verify_command(call: Call, options: Any) -> Answer:
     """Reports damage; 1 when there is any that was not repaired."""
     repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
     view, refused = View(call.store.places).refresh(), ""
     problems = verify(view, call.progress)
-    call.progress(0, 0, "")
     if any(repair if problem["repairable"] else accept for problem in problems):
         refused = mend_store(view, problems, repair, accept)
     copies = [*transcript_problems(call.store.places)]
@@ -12367,27 +12364,24 @@ def verify_command(call: Call, options: Any) -> int:
     lines = []
     for kind in grouped((each["file"] + each["problem"].partition(":")[0], each) for each in problems).values():
         lines += [*map(problem_text, kind[:10]), *[f"… and {len(kind) - 10:,} more of this kind"] * (len(kind) > 10)]
-    print_answer(Answer("\n".join([*lines, *filter(None, [refused]), summary]),
-                        {"problems": problems, "n_left": left}), options.json)
-    return 1 if left else 0
+    return Answer("\n".join([*lines, *filter(None, [refused]), summary]), {"problems": problems, "n_left": left},
+                  failed=bool(left))
 
 
 @command("drop superseded records by writing the store anew", "rlm compact --dry-run\nrlm compact", DRY_RUN)
-def compact_command(call: Call, options: Any) -> int:
+def compact_command(call: Call, options: Any) -> Answer:
     """Rewrites the store without superseded records."""
     view = View(call.store.places).refresh()
     if options.dry_run:
         n_bytes, n_dead = store_bytes(view.log), view.alive_mask().count(0)
-        print_answer(Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
-                            {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()}), options.json)
-        return 0
+        return Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
+                      {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()})
     done = rewrite(view)
     text = f"{counted(done.n_kept, 'memory', 'memories')} kept, {counted(done.n_dropped, 'record')} dropped; " \
         f"{size_text(done.n_bytes_before)} -> {size_text(done.n_bytes_after)}."
     data = {name: getattr(done, name)
             for name in ("n_kept", "n_dropped", "n_damaged", "n_bytes_before", "n_bytes_after")}
-    print_answer(Answer(text, data), options.json)
-    return 0
+    return Answer(text, data)
 
 
 def change_project(view: View, here: Project, options: Any) -> None:
@@ -12414,7 +12408,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
     write_config(places, {**without_keys(read_config(places), "projects"), **said})
 
 
-def project_command(call: Call, options: Any) -> int:
+def project_command(call: Call, options: Any) -> Answer:
     """Shows the current project, after changing what was asked for."""
     here = clean_project(project_here(call.store.places))
     with call.store.reading() as view:
@@ -12431,8 +12425,7 @@ def project_command(call: Call, options: Any) -> int:
     lines += [f"    other projects of that name: {', '.join(others)}"] if others else []
     data = {"name": here.name, "identity": here.identity, "found_by": here.found_by, "also": here.identities[1:],
             "others": others, "n_memories": n_memories}
-    print_answer(Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data), options.json)
-    return 0
+    return Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data)
 
 
 @command("show or change settings",
@@ -12443,7 +12436,7 @@ def project_command(call: Call, options: Any) -> int:
          argument("--unset", action="store_true", help="back to the default"),
          argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's"),
          argument("--rename", metavar="NAME", default="", help="show this project under that name"))
-def config_command(call: Call, options: Any) -> int:
+def config_command(call: Call, options: Any) -> Answer:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
         return project_command(call, options)
@@ -12461,6 +12454,7 @@ def config_command(call: Call, options: Any) -> int:
         if not options.unset:
             changed[key] = value
         write_config(places, changed)
+    notes = []
     if key == "exclude" and options.value is not None:
         from collections import Counter
         from shlex import quote
@@ -12471,18 +12465,17 @@ def config_command(call: Call, options: Any) -> int:
         labels = Projects(view).labels()
         for (name, identity), n in Counter((doc.project, doc.identity) for doc in view.alive()).items():
             if identity in within or is_excluded(excluded, Project(places, name, [identity] if identity else [], "")):
-                print_note(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
-                           f"--project {quote(labels.get(identity, name))}` deletes them for good")
+                notes.append(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
+                             f"--project {quote(labels.get(identity, name))}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
     text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
                      for name, value in shown.items())
-    print_answer(Answer(text, shown), options.json)
-    return 0
+    return Answer(text, shown, notes=notes)
 
 
 @command("replace secrets in what was stored before the rules knew them", "rlm scrub --dry-run\nrlm scrub", DRY_RUN)
-def scrub_command(call: Call, options: Any) -> int:
+def scrub_command(call: Call, options: Any) -> Answer:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
     n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
@@ -12501,7 +12494,6 @@ def scrub_command(call: Call, options: Any) -> int:
             transcripts.update({name: n_lines} if n_lines else {})
         except Damaged:  # the others are to be cleaned all the same
             damaged.append(name)
-    call.progress(0, 0, "")
     n_lines = sum(rewrite_file(path, lambda line: redacted_line(line)[0], dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
@@ -12516,23 +12508,20 @@ def scrub_command(call: Call, options: Any) -> int:
         f"{counted(len(transcripts), 'transcript')}."
     data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "damaged": damaged,
             "leftovers": n_left, "done": not dry_run}
-    print_answer(Answer("\n".join([*lines, total]) if lines else "No secrets found.", data), options.json)
-    return 1 if damaged else 0
+    return Answer("\n".join([*lines, total]) if lines else "No secrets found.", data, failed=bool(damaged))
 
 
 @command("write a kept conversation back, so that Claude Code can resume it",
          "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
          argument("session", metavar="SESSION", help="the session's id, or its beginning"),
          argument("--to", metavar="FILE", default="", help="write it there (- for standard output)"), DRY_RUN)
-def restore_transcript_command(call: Call, options: Any) -> int:
+def restore_transcript_command(call: Call, options: Any) -> Answer:
     """Writes kept transcripts back to where the client resumes them from."""
     places = call.store.places
     names = transcript_names(places, options.session)
     if options.to == "-":
-        sys.stdout.flush()
-        for lines in kept_slices(places, names[0]):
-            sys.stdout.buffer.write(b"".join(lines))
-        return 0
+        write_out(b"".join(lines) for lines in kept_slices(places, names[0]))
+        return Answer("", None)
     targets = {names[0]: options.to} if options.to else {name: original_path(places, name) for name in names}
     if os.path.lexists(targets[names[0]]):
         raise UsageError(f"{targets[names[0]]} exists; remove it first, or name another file with --to")
@@ -12548,8 +12537,7 @@ def restore_transcript_command(call: Call, options: Any) -> int:
     named = [name if "~" in name else f"{name}~0" for name in others]
     hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in named)
     text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
-    print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
-    return 0
+    return Answer(text, {"transcripts": targets, "written": not options.dry_run})
 
 
 def bash_completion(words: dict[str, list[str]]) -> str:
@@ -12594,14 +12582,13 @@ COMPLETIONS = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_comp
 
 @command("print shell completion for bash, zsh or fish", 'eval "$(rlm completion bash)"',
          argument("shell", choices=["bash", "zsh", "fish"]))
-def completion_command(_: Call, options: Any) -> int:
+def completion_command(_: Call, options: Any) -> Answer:
     """Prints a completion script made from the registry."""
     parsers = build_parser()._subparsers._group_actions[0].choices
     words = {name: [option for action in parser._actions for option in action.option_strings
                     if option.startswith("--") and action.help != "==SUPPRESS=="] for name, parser in parsers.items()}
     script = COMPLETIONS[options.shell](words)
-    print_answer(Answer(script, {"shell": options.shell, "script": script}), options.json)
-    return 0
+    return Answer(script, {"shell": options.shell, "script": script})
 
 
 def steps_data(steps: Iterable[Step]) -> list[Record]:
@@ -12616,13 +12603,7 @@ def checks_answer(checks: Sequence[Check]) -> Answer:
     n_warnings = sum(state == "warn" for _, state, _, _ in checks)
     lines.append(f"{counted(n_wrong, 'failure')}, {counted(n_warnings, 'warning')}.")
     data = [{"check": name, "state": state, "what": what, "to_do": todo} for name, state, what, todo in checks]
-    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings})
-
-
-def tell_plan(steps: Sequence[Step]) -> None:
-    """Prints the plan before it is carried out."""
-    print_out(plan_text(steps))
-    sys.stdout.flush()
+    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings}, failed=n_wrong > 0)
 
 
 def what_next(places: Places) -> str:
@@ -12653,8 +12634,8 @@ def what_next(places: Places) -> str:
          argument("--name", default="", help="of the MCP server, where another one is called rlm"),
          argument("--allow", action="store_true", help="the client no longer asks before it only reads"),
          argument("--advice", action="store_true", help="also the hooks that advise on reading and writing"))
-def install_command(call: Call, options: Any) -> int:
-    """Installs, imports history and runs doctor, whose exit code this is."""
+def install_command(call: Call, options: Any) -> Answer:
+    """Installs, imports history and runs doctor. The plan is printed before it is carried out."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
     read_config(places)  # one that is broken would end the import, halfway through
@@ -12664,26 +12645,27 @@ def install_command(call: Call, options: Any) -> int:
     record["pinned"].update(pinned_places(places))
     steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
-        print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
-        return 0
+        return Answer(plan_text(steps), {"steps": steps_data(steps)})
+
+    def tell(steps: Sequence[Step]) -> None:
+        if not options.json:
+            print_out(plan_text(steps))
+
     made = missing_folders(places.install_record())
     with Lock(places.install_lock()):
         record = install_record(places)
         record["pinned"].update(pinned_places(places))
         record["made"] += made
-        steps = install_now(places, options, record, project, (lambda _: None) if options.json else tell_plan)
+        steps = install_now(places, options, record, project, tell)
     if options.skills_only:
-        if options.json:
-            print_answer(Answer("", {"steps": steps_data(steps)}), True)
-        return 0
+        return Answer("", {"steps": steps_data(steps)})
     paths = [] if options.no_import else transcript_paths(Client().projects)
     imported = import_history(call, paths)[0] if paths else ""
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
     answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
-    print_answer(answer, options.json)
-    return 1 if answer.data["failures"] else 0
+    return answer
 
 
 def deletes_data(places: Places, options: Any) -> bool | None:
@@ -12703,7 +12685,7 @@ def deletes_data(places: Places, options: Any) -> bool | None:
          [argument("--keep-data", action="store_true", help="the memories stay where they are"),
           argument("--all", action="store_true", help="delete the memories and settings too")], DRY_RUN,
          argument("--yes", action="store_true", help="ask nothing"))
-def uninstall_command(call: Call, options: Any) -> int:
+def uninstall_command(call: Call, options: Any) -> Answer:
     """Takes rlm out of the client, and deletes the data when asked to."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
@@ -12713,38 +12695,35 @@ def uninstall_command(call: Call, options: Any) -> int:
     steps = plan_uninstall(places, record, bool(delete_data))
     text = plan_text(steps) or f"rlm is not installed in {places.home}."
     if options.dry_run or not steps:
-        print_answer(Answer(text, {"steps": steps_data(steps)}), options.json)
-        return 0
+        return Answer(text, {"steps": steps_data(steps)})
     if delete_data and not options.yes and sys.stdin.isatty():
         print_note(text)
         delete_data = True if is_yes("Go on? This cannot be undone. [y/N]") else None
     if delete_data is None:
-        print_note("Nothing was changed.")
-        return 1
+        raise RlmError("nothing was changed")
     steps = uninstall_now(places, record, delete_data)
     stayed = [step for step in steps if step.verb == "failed"]
     kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
-    print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
-    for step in stayed:
-        print_note(f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again")
-    return 1 if stayed else 0
+    notes = [f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again"
+             for step in stayed]
+    return Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}, failed=bool(stayed), notes=notes)
 
 
 @command("try everything that was installed; say what is wrong and what to do",
          "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
          argument("--fix", action="store_true", help="put right what can be"))
-def doctor_command(call: Call, options: Any) -> int:
+def doctor_command(call: Call, options: Any) -> Answer:
     """Tries what was installed; 1 when something is wrong."""
     places = installed_places(call.store.places, install_record(call.store.places))
     failed: list[Check] = []
+    notes: list[str] = []
     try:
-        for step in repair(places) if options.fix else []:
-            print_note(f"fixed: {step.line()}")
+        notes = [f"fixed: {step.line()}" for step in repair(places)] if options.fix else []
     except RlmError as error:
         failed = [("fix", "fail", str(error), "")]
     answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
-    print_answer(answer, options.json)
-    return 1 if answer.data["failures"] else 0
+    answer.notes = notes
+    return answer
 
 
 def file_away(places: Places) -> bool:
@@ -12760,13 +12739,14 @@ def file_away(places: Places) -> bool:
 
 @command("run the MCP server on stdin and stdout",
          "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve")
-def serve_command(call: Call, options: Any) -> int:
+def serve_command(call: Call, options: Any) -> Answer:
     """Runs the MCP server."""
     if sys.stdin.isatty():
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    return Server(call.store.places, file_away).serve()
+    Server(call.store.places, file_away).serve()
+    return Answer("", None)
 
 
 def keep_up(store: Store) -> None:
@@ -12814,10 +12794,13 @@ def run_command(options: Any) -> int:
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     made = commands().get(options.command)
-    code = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
-    sys.stdout.flush()
+    try:
+        answer = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
+    finally:
+        call.progress(0, 0, "")
+    print_answer(answer, options.json)
     keep_up(call.store)
-    return code
+    return int(answer.failed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
