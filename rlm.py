@@ -11823,8 +11823,6 @@ DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file,
 TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
-    "forget": "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
-              "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
     "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
     "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
@@ -11842,16 +11840,16 @@ WORDY = ("query", "content")  # parameters that take the rest of the line, so th
 
 
 class Command:
-    """A command that is no tool."""
+    """What can be typed after `rlm`."""
 
     __slots__ = ("run", "help", "example", "arguments")
 
-    def __init__(self, run: Callable[[Call, Any], Answer], text: str, example: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, run: Callable[[Call, Any], Answer], text: str, example: str, arguments: Iterable[Any]) -> None:
         self.run, self.help, self.example = run, text, example
         self.arguments = arguments  # of argument(); a list of them are alternatives
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {}  # those that are no tools, or do more than the tool
 
 
 def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
@@ -11872,14 +11870,9 @@ def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Cal
     return register
 
 
-def command_name(made: Tool) -> str:
-    """The tool's command: rlm_list_chunks is list-chunks."""
-    return made.name[len("rlm_") :].replace("_", "-")
-
-
 def commands() -> dict[str, Tool]:
-    """The tools by their commands."""
-    return {command_name(made): made for made in TOOLS.values()}
+    """The tools by their commands: rlm_list_chunks is list-chunks."""
+    return {made.name[len("rlm_") :].replace("_", "-"): made for made in TOOLS.values()}
 
 
 def tool_table() -> str:
@@ -11982,36 +11975,62 @@ def terminal_progress() -> Callable[[float, float, str], None]:
 # -- the parser -------------------------------------------------------------
 
 
-def add_tool_arguments(parser: Any, made: Tool) -> None:
-    """A tool's parameters as command-line arguments: required ones by place, others as options."""
-    for param in made.params:
-        option, text = "--" + param.name.replace("_", "-"), param.help
-        if made.name == "rlm_chunk" and param.name == "content":
-            parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
-        elif param.name in WORDY:
-            parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:  # forget --erase does without
-            n_given = ("*" if made.name == "rlm_forget" else "+") if param.many else None
-            parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
-        elif param.type == "bool":
-            import argparse
+def tool_arguments(made: Tool) -> Iterator[Any]:
+    """A tool's parameters as arguments of its command: required ones by place, others as options."""
+    from argparse import BooleanOptionalAction
 
-            action: Any = argparse.BooleanOptionalAction if param.default else "store_true"
-            parser.add_argument(option, action=action, default=param.default, help=text)
+    for param in made.params:
+        option, text, place = "--" + param.name.replace("_", "-"), param.help, param.name.upper()
+        if made.name == "rlm_chunk" and param.name == "content":
+            yield argument("content", metavar="FILE", help="a text file, or - for standard input")
+        elif param.name in WORDY:
+            yield argument(param.name, nargs="+" if param.required else "*", metavar=place, help=text)
+        elif param.required:
+            yield argument(param.name, nargs="+" if param.many else None, metavar=place, help=text)
+        elif param.type == "bool":
+            action = BooleanOptionalAction if param.default else "store_true"
+            yield argument(option, action=action, default=param.default, help=text)
         else:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
-            parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
-                                metavar=param.type.upper(), type=int if param.type == "int" else str)
+            yield argument(option, default=param.default, metavar=param.type.upper(), help=shown.replace("%", "%%"),
+                           type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
-        parser.add_argument(*DRY_RUN[0], **DRY_RUN[1])
-    if made.name == "rlm_forget":
-        parser.add_argument("--undo", action="store_true", help="bring it back")
-        parser.add_argument("--erase", action="store_true",
-                            help="delete for good, from every place it was put, what these name (together):")
-        parser.add_argument("--session", default="", help="with --erase: all of a conversation")
-        parser.add_argument("--project", default="", help="with --erase: all of a project")
-        parser.add_argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')")
-        parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
+        yield DRY_RUN
+
+
+def content_of(path: str) -> str:
+    """The text to store: a file's, or standard input's. UsageError for a binary one."""
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                data = file.read()
+    except OSError as error:
+        raise NotFound(f"{path}: {error.strerror}") from None
+    if b"\0" in data[:8192] and not data.startswith(UTF16_MARKS):
+        raise UsageError(f"{path} looks binary (it holds NUL bytes); only text is stored")
+    return text_of(data)
+
+
+def run_tool_command(call: Call, made: Tool, options: Any) -> Answer:
+    """Runs a tool with the arguments of its command."""
+    given = {param.name: getattr(options, param.name) for param in made.params}
+    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
+    if made.name == "rlm_chunk":
+        arguments["content"] = content_of(options.content)
+    elif arguments.get("content") == "-":
+        arguments["content"] = content_of("-").rstrip("\n")
+    return run_tool(call, made.name, arguments)
+
+
+def command_named(name: str) -> Command:
+    """The command of that name."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    made = commands()[name]
+    return Command(lambda call, options: run_tool_command(call, made, options), made.help, TOOL_EXAMPLES[name],
+                   tool_arguments(made))
 
 
 def build_parser(only: str = "") -> Any:
@@ -12026,53 +12045,31 @@ def build_parser(only: str = "") -> Any:
             """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
             from difflib import get_close_matches
 
+            if only and self is parser:  # which finds unknown options, not knowing whose they are
+                subparsers.choices[only].error(message)
             typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
             known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
-            near = get_close_matches(typed[1], [*COMMANDS, *tools, *known], 1) if typed else []
+            near = get_close_matches(typed[1], [*names, *known], 1) if typed else []
             super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
 
     parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=Help,
                     epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
     parser.add_argument("--version", action="version", version=f"rlm {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    tools = commands()
-    for name in [*COMMANDS, *tools]:
-        if only and name != only:
-            continue
-        made = COMMANDS.get(name) or tools[name]
-        text, example = made.help, made.example if isinstance(made, Command) else TOOL_EXAMPLES.get(name, "")
-        sub = subparsers.add_parser(name, help=text, description=text, formatter_class=Help,
-                                    epilog=as_typed("examples:\n  " + example.replace("\n", "\n  ")) * bool(example))
-        if isinstance(made, Tool):
-            add_tool_arguments(sub, made)
-        else:
-            for each in made.arguments:
-                group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
-                for names, given in each if isinstance(each, list) else [each]:
-                    group.add_argument(*names, **given)
+    names = list(dict.fromkeys([*COMMANDS, *commands()]))
+    for name in [only] if only else names:
+        made = command_named(name)
+        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=Help,
+                                    epilog=as_typed("examples:\n  " + made.example.replace("\n", "\n  ")))
+        for each in made.arguments:
+            group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
+            for flags, given in each if isinstance(each, list) else [each]:
+                group.add_argument(*flags, **given)
         sub.add_argument("--json", action="store_true", help="print data as JSON")
     return parser
 
 
 # -- commands ---------------------------------------------------------------
-
-
-def content_of(path: str) -> str:
-    """The text to store: a file's, or standard input's. UsageError for a binary one."""
-    try:
-        if path == "-":
-            data = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as file:
-                data = file.read()
-    except OSError as error:
-        raise NotFound(f"{path}: {error.strerror}") from None
-    if b"\0" in data[:8192]:
-        raise UsageError(f"{path} looks binary (it holds NUL bytes); only text is stored")
-    return data.decode("utf-8", "surrogateescape")
-
-
-YES = ("y", "yes")
 
 
 def typed_answer(question: str) -> str:
@@ -12084,8 +12081,11 @@ def typed_answer(question: str) -> str:
     return said.strip().lower()
 
 
-def is_yes(question: str) -> bool:
-    return typed_answer(question) in YES
+def confirm(text: str) -> None:
+    """Shows what will be gone, and asks. RlmError when the person does not want that."""
+    print_note(text)
+    if typed_answer("Go on? This cannot be undone. [y/N]") not in ("y", "yes"):
+        raise RlmError("nothing was changed")
 
 
 MOST_LISTED = 100
@@ -12107,8 +12107,8 @@ def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Seque
     return "\n".join(lines)
 
 
-def erase_command(call: Call, options: Any) -> Answer:
-    """Deletes memories for good, shown first; 1 when something could not be cleaned, or the person said no."""
+def erase_memories(call: Call, options: Any) -> Answer:
+    """Deletes memories for good, shown first."""
     places, wanted_ids = call.store.places, options.insight_id
     if not (wanted_ids or options.session or options.project or options.query.strip()):
         raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
@@ -12125,11 +12125,10 @@ def erase_command(call: Call, options: Any) -> Answer:
     whole = session if session and not (wanted_ids or options.project or options.query) else ""
     files, quoting = still_holding(view, chosen, whole)
     if (chosen or whole) and not (options.dry_run or options.yes):
-        print_note(erased_text(chosen, whole, files, quoting, "To be erased"))
+        text = erased_text(chosen, whole, files, quoting, "To be erased")
         if not sys.stdin.isatty():
-            raise UsageError("nothing was erased: add --yes to do it, or --dry-run to look only")
-        if not is_yes("Go on? This cannot be undone. [y/N]"):
-            raise RlmError("nothing was erased")
+            raise UsageError(f"{text}\nNothing was erased: add --yes to do it, or --dry-run to look only")
+        confirm(text)
     failed: list[str] = []
     if not options.dry_run:
         if chosen or whole:
@@ -12145,23 +12144,25 @@ def erase_command(call: Call, options: Any) -> Answer:
     return Answer(text, data, failed=bool(failed), notes=notes)
 
 
-def run_tool_command(call: Call, made: Tool, options: Any) -> Answer:
-    """Runs a tool from the command line."""
-    if made.name == "rlm_forget":
-        if options.erase:
-            return erase_command(call, options)
-        if options.session or options.project or options.query or options.yes or not options.insight_id:
-            raise UsageError("forget takes ids; with --erase also --session, --project or --query")
-    given = {param.name: getattr(options, param.name) for param in made.params}
-    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
-    if made.name == "rlm_chunk":
-        arguments["content"] = content_of(options.content)
-    elif arguments.get("content") == "-":
-        arguments["content"] = content_of("-").rstrip("\n")
-    call.dry_run = getattr(options, "dry_run", False)
-    if made.name == "rlm_forget" and options.undo:
-        return forget_or_undo(call, arguments["insight_id"], undo=True)
-    return run_tool(call, made.name, arguments)
+@command(TOOLS["rlm_forget"].help,
+         "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
+         "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
+         argument("insight_id", metavar="INSIGHT_ID", nargs="*"), DRY_RUN,
+         argument("--undo", action="store_true", help="bring it back"),
+         argument("--erase", action="store_true",
+                  help="delete for good, from every place it was put, what these name (together):"),
+         argument("--session", default="", help="with --erase: all of a conversation"),
+         argument("--project", default="", help="with --erase: all of a project"),
+         argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')"),
+         argument("--yes", action="store_true", help="with --erase: ask nothing"))
+def forget_command(call: Call, options: Any) -> Answer:
+    """The tool, its undo, and deleting for good."""
+    if options.erase:
+        return erase_memories(call, options)
+    if options.session or options.project or options.query or options.yes or not options.insight_id:
+        raise UsageError("forget takes ids; with --erase also --session, --project or --query")
+    ids = " ".join(options.insight_id)
+    return forget_or_undo(call, ids, undo=True) if options.undo else run_tool(call, "rlm_forget", {"insight_id": ids})
 
 
 def refused_notes(refused: Sequence[str]) -> list[str]:
@@ -12540,60 +12541,53 @@ def restore_transcript_command(call: Call, options: Any) -> Answer:
     return Answer(text, {"transcripts": targets, "written": not options.dry_run})
 
 
-def bash_completion(words: dict[str, list[str]]) -> str:
-    """A bash script that completes commands and their options."""
-    cases = "\n".join(f"    {name}) words=\"{' '.join(options)}\";;" for name, options in words.items())
-    return f"""\
-_rlm() {{
-  local words="{' '.join(words)}"
-  [ "$COMP_CWORD" -gt 1 ] && case "${{COMP_WORDS[1]}}" in
-{cases}
+# For each shell, the line for a command and the script around these lines.
+COMPLETIONS = {
+    "bash": ('    {name}) words="{options}";;', """\
+_rlm() {
+  local words="COMMANDS"
+  [ "$COMP_CWORD" -gt 1 ] && case "${COMP_WORDS[1]}" in
+LINES
   esac
-  COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
-}}
-complete -o default -F _rlm rlm rlm.py"""
-
-
-def zsh_completion(words: dict[str, list[str]]) -> str:
-    """The same for zsh."""
-    cases = "\n".join(f"    {name}) compadd -- {' '.join(options)};;" for name, options in words.items())
-    return f"""\
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _rlm rlm rlm.py"""),
+    "zsh": ("    {name}) compadd -- {options};;", """\
 #compdef rlm rlm.py
-_rlm() {{
-  if (( CURRENT == 2 )); then compadd -- {' '.join(words)}; return; fi
+_rlm() {
+  if (( CURRENT == 2 )); then compadd -- COMMANDS; return; fi
   case "$words[2]" in
-{cases}
+LINES
   esac
   _files
-}}
-compdef _rlm rlm rlm.py"""
-
-
-def fish_completion(words: dict[str, list[str]]) -> str:
-    """The same for fish."""
-    lines = [f"complete -c rlm.py -n __fish_use_subcommand -a {name}" for name in words]
-    lines += [f"complete -c rlm.py -n '__fish_seen_subcommand_from {name}' -l {option[2:]}"
-              for name, options in words.items() for option in options]
-    return "\n".join(lines + [line.replace("-c rlm.py", "-c rlm") for line in lines])
-
-
-COMPLETIONS = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
+}
+compdef _rlm rlm rlm.py"""),
+    "fish": ("  for option in {options}; complete -c $rlm -n '__fish_seen_subcommand_from {name}' -l $option; end", """\
+for rlm in rlm rlm.py
+  complete -c $rlm -n __fish_use_subcommand -a 'COMMANDS'
+LINES
+end"""),
+}
 
 
 @command("print shell completion for bash, zsh or fish", 'eval "$(rlm completion bash)"',
          argument("shell", choices=["bash", "zsh", "fish"]))
 def completion_command(_: Call, options: Any) -> Answer:
-    """Prints a completion script made from the registry."""
-    parsers = build_parser()._subparsers._group_actions[0].choices
-    words = {name: [option for action in parser._actions for option in action.option_strings
-                    if option.startswith("--") and action.help != "==SUPPRESS=="] for name, parser in parsers.items()}
-    script = COMPLETIONS[options.shell](words)
+    """A completion script, made from the parser."""
+    line, script = COMPLETIONS[options.shell]
+    parsers, lines = build_parser()._subparsers._group_actions[0].choices, []
+    for name, parser in parsers.items():
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        flags = [flag[2:] for flag in flags] if options.shell == "fish" else flags
+        lines.append(line.format(name=name, options=" ".join(flags)))
+    script = script.replace("COMMANDS", " ".join(parsers)).replace("LINES", "\n".join(lines))
     return Answer(script, {"shell": options.shell, "script": script})
 
 
-def steps_data(steps: Iterable[Step]) -> list[Record]:
-    """The plan as data."""
-    return [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+def steps_answer(steps: Sequence[Step], more: str = "") -> Answer:
+    """The plan, for a reader and as data."""
+    data = [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+    return Answer(plan_text(steps) + more, {"steps": data})
 
 
 def checks_answer(checks: Sequence[Check]) -> Answer:
@@ -12640,12 +12634,12 @@ def install_command(call: Call, options: Any) -> Answer:
     places = installed_places(call.store.places, record)
     read_config(places)  # one that is broken would end the import, halfway through
     if places is not call.store.places:
-        call = Call(Store(places))
+        call.store = Store(places)
     project = os.getcwd() if options.project else ""
     record["pinned"].update(pinned_places(places))
     steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
-        return Answer(plan_text(steps), {"steps": steps_data(steps)})
+        return steps_answer(steps)
 
     def tell(steps: Sequence[Step]) -> None:
         if not options.json:
@@ -12657,19 +12651,20 @@ def install_command(call: Call, options: Any) -> Answer:
         record["pinned"].update(pinned_places(places))
         record["made"] += made
         steps = install_now(places, options, record, project, tell)
+    plan = steps_answer(steps)
     if options.skills_only:
-        return Answer("", {"steps": steps_data(steps)})
+        return Answer("", plan.data)
     paths = [] if options.no_import else transcript_paths(Client().projects)
     imported = import_history(call, paths)[0] if paths else ""
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
-    answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
+    answer.data = {**plan.data, "imported": imported, **answer.data}
     return answer
 
 
-def deletes_data(places: Places, options: Any) -> bool | None:
-    """Whether the memories go too; asks when that was not said, None for neither. UsageError with nobody to ask."""
+def deletes_data(places: Places, options: Any) -> bool:
+    """Whether the memories go too; asks when that was not said. UsageError with nobody to ask."""
     if options.keep_data or options.all:
         return bool(options.all)
     if options.yes or not sys.stdin.isatty():
@@ -12677,7 +12672,9 @@ def deletes_data(places: Places, options: Any) -> bool | None:
     used = size_text(folder_bytes(places.memory))
     said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
                         "[y/N, c cancels]")
-    return None if said.startswith("c") else said in YES
+    if said.startswith("c"):
+        raise RlmError("nothing was changed")
+    return said in ("y", "yes")
 
 
 @command("take rlm out of Claude Code; keeps or deletes the memories, as you say",
@@ -12692,21 +12689,20 @@ def uninstall_command(call: Call, options: Any) -> Answer:
     if not is_installed(record):
         check_home(places)
     delete_data = deletes_data(places, options)
-    steps = plan_uninstall(places, record, bool(delete_data))
-    text = plan_text(steps) or f"rlm is not installed in {places.home}."
-    if options.dry_run or not steps:
-        return Answer(text, {"steps": steps_data(steps)})
+    steps = plan_uninstall(places, record, delete_data)
+    if not steps:
+        return steps_answer(steps, f"rlm is not installed in {places.home}.")
+    if options.dry_run:
+        return steps_answer(steps)
     if delete_data and not options.yes and sys.stdin.isatty():
-        print_note(text)
-        delete_data = True if is_yes("Go on? This cannot be undone. [y/N]") else None
-    if delete_data is None:
-        raise RlmError("nothing was changed")
+        confirm(plan_text(steps))
     steps = uninstall_now(places, record, delete_data)
-    stayed = [step for step in steps if step.verb == "failed"]
     kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
-    notes = [f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again"
-             for step in stayed]
-    return Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}, failed=bool(stayed), notes=notes)
+    answer = steps_answer(steps, kept)
+    answer.notes = [f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again"
+                    for step in steps if step.verb == "failed"]
+    answer.failed = bool(answer.notes)
+    return answer
 
 
 @command("try everything that was installed; say what is wrong and what to do",
@@ -12716,13 +12712,13 @@ def doctor_command(call: Call, options: Any) -> Answer:
     """Tries what was installed; 1 when something is wrong."""
     places = installed_places(call.store.places, install_record(call.store.places))
     failed: list[Check] = []
-    notes: list[str] = []
+    fixed: list[Step] = []
     try:
-        notes = [f"fixed: {step.line()}" for step in repair(places)] if options.fix else []
+        fixed = repair(places) if options.fix else []
     except RlmError as error:
         failed = [("fix", "fail", str(error), "")]
     answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
-    answer.notes = notes
+    answer.notes = [f"fixed: {step.line()}" for step in fixed]
     return answer
 
 
@@ -12762,9 +12758,9 @@ class PlainOptions:
 
     json = False
 
-    def __init__(self, made: Tool, words: Sequence[str]) -> None:
+    def __init__(self, made: Tool, command: str, words: Sequence[str]) -> None:
         """ValueError for anything but words, --json and --name VALUE: argparse knows the rest."""
-        self.command = command_name(made)
+        self.command = command
         known, required = {param.name: param for param in made.params}, [p.name for p in made.params if p.required]
         values: dict[str, Any] = {param.name: param.default for param in made.params}
         bare, left = [], list(words)
@@ -12793,9 +12789,9 @@ def run_command(options: Any) -> int:
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
-    made = commands().get(options.command)
+    call.dry_run = getattr(options, "dry_run", False)
     try:
-        answer = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
+        answer = command_named(options.command).run(call, options)
     finally:
         call.progress(0, 0, "")
     print_answer(answer, options.json)
@@ -12809,9 +12805,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_streams()
         arguments = list(sys.argv[1:] if argv is None else argv)
         if arguments and arguments[0] in TOOLS:  # messages name tools; their names work here too
-            arguments[0] = command_name(TOOLS[arguments[0]])
+            arguments[0] = arguments[0][len("rlm_") :].replace("_", "-")
         try:
-            options: Any = PlainOptions(commands()[arguments[0]], arguments[1:])
+            options: Any = PlainOptions(commands()[arguments[0]], arguments[0], arguments[1:])
         except (KeyError, ValueError, IndexError):
             parser = build_parser(arguments[0] if arguments and arguments[0] in {*COMMANDS, *commands()} else "")
             try:

@@ -676,7 +676,7 @@ class CompletionTest(CliCase):
                 self.assertRegex(script, rf"\b{name}\b")
                 for option in re.findall(r"--([a-z][a-z-]+)", parsers[name].format_help().split("examples:")[0]):
                     if shell == "fish":
-                        self.assertRegex(script, rf"from {name}' -l {option}(\s|$)")
+                        self.assertRegex(script, rf"(?m)^  for option in .*\b{option}\b.*from {name}' -l ")
                     else:
                         self.assertRegex(script, rf"(?m)^ +{name}\).*--{option}\b")
 
