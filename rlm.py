@@ -6351,6 +6351,9 @@ def as_typed(text: str) -> str:
     return re.sub(r"(?m)(^ *|[`|(] *)rlm(?= |$)", r"\1python3 rlm.py", text) if IS_SCRIPT else text
 
 
+WORDY = ("query", "content")  # in a shell they take the rest of the line, so that quotes may be forgotten
+
+
 def in_shell(message: str) -> str:
     """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
@@ -6359,7 +6362,7 @@ def in_shell(message: str) -> str:
     for made in TOOLS.values():
         message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
         for param in made.params:
-            typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
+            typed = param.name.upper() if param.required or param.name in WORDY else "--" + param.name.replace("_", "-")
             message = message.replace(f"`{param.name}`", f"`{typed}`")
     return as_typed(message)
 
@@ -6532,7 +6535,7 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
             writer.records.clear()
     rows = []
     for doc, changes in changed:
-        done = "is back" if undo else f"is forgotten; `rlm forget --undo {doc.id}` brings it back"
+        done = "is back" if undo else call.words(f"is forgotten; `rlm forget --undo {doc.id}` brings it back")
         unchanged = "was not forgotten" if undo else "was forgotten already"
         verb = "would be back" if undo else "would be forgotten"
         rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
@@ -6732,7 +6735,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
         return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
-    hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
+    hint = "; make it more specific, or narrow by project or dates (`rlm config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
         return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
 
@@ -6967,7 +6970,7 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
@@ -11836,7 +11839,6 @@ TOOL_EXAMPLES = {
     "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
     "status": "rlm status\nrlm status --json",
 }
-WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
 
 
 class Command:
@@ -11948,7 +11950,7 @@ def print_answer(answer: Answer, as_json: bool) -> None:
     elif answer.text:
         print_out(answer.text)
     for note in answer.notes:
-        print_note(note)
+        print_note(as_typed(note))
 
 
 def terminal_progress() -> Callable[[float, float, str], None]:
@@ -12298,7 +12300,7 @@ def export_command(call: Call, options: Any) -> Answer:
     if path != "-" and os.path.lexists(path):
         raise UsageError(f"{path} exists; name a new file")
     if path.endswith(".gz"):
-        raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {path}")
+        raise UsageError(f"export writes plain lines; for a packed file: `rlm export | gzip > {path}`")
     with call.store.reading() as view:
         lines = exported_lines(view, options.project)
         n_lines = write_out(lines) if path == "-" else write_lines(path, lines)
@@ -12794,6 +12796,8 @@ def run_command(options: Any) -> int:
         answer = command_named(options.command).run(call, options)
     finally:
         call.progress(0, 0, "")
+    if options.command in COMMANDS:  # a tool's text holds what is stored, which stays as it is
+        answer.text = as_typed(answer.text)
     print_answer(answer, options.json)
     keep_up(call.store)
     return int(answer.failed)
