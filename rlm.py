@@ -12084,26 +12084,29 @@ def typed_answer(question: str) -> str:
 
 
 def confirm(text: str) -> None:
-    """Shows what will be gone, and asks. RlmError when the person does not want that."""
+    """Shows what will be gone, and asks. RlmError when the person does not want that, UsageError with nobody to ask."""
     print_note(text)
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was changed: add --yes to do it, or --dry-run to look only")
     if typed_answer("Go on? This cannot be undone. [y/N]") not in ("y", "yes"):
         raise RlmError("nothing was changed")
 
 
-MOST_LISTED = 100
+def first_of(lines: Sequence[str], most: int, rest: str = "… and {:,} more") -> list[str]:
+    """The first of the lines, and how many more there are."""
+    return [*lines[:most], *[rest.format(len(lines) - most)] * (len(lines) > most)]
 
 
 def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
                 verb: str) -> str:
     """What is or would be erased, and what else holds it."""
-    lines = [f"{doc.id} · {local_day(doc.at_s)} · {one_line(str(record.get('summary') or record.get('text', '')))}"
-             for doc, record in chosen[:MOST_LISTED]]
-    lines += [f"… and {len(chosen) - MOST_LISTED:,} more"] if len(chosen) > MOST_LISTED else []
+    told = [one_line(str(record.get("summary") or record.get("text", ""))) for _, record in chosen]
+    lines = first_of([f"{doc.id} · {local_day(doc.at_s)} · {text}" for (doc, _), text in zip(chosen, told)], 100)
     also = f", and all else of session {session}" if session else ""
     lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
     if quoting:
-        more = f" … and {len(quoting) - 10:,} more" if len(quoting) > 10 else ""
-        lines.append(f"Other memories hold lines of it, and stay unless you name them: {', '.join(quoting[:10])}{more}")
+        named = ", ".join(first_of(quoting, 10))
+        lines.append(f"Other memories hold lines of it, and stay unless you name them: {named}")
     if files:
         lines += ["Claude Code's own files that hold some of it; rlm never changes these:", *(f"  {f}" for f in files)]
     return "\n".join(lines)
@@ -12111,7 +12114,7 @@ def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Seque
 
 def erase_memories(call: Call, options: Any) -> Answer:
     """Deletes memories for good, shown first."""
-    places, wanted_ids = call.store.places, options.insight_id
+    places, wanted_ids = call.store.places, ids_in(" ".join(options.insight_id)) if options.insight_id else []
     if not (wanted_ids or options.session or options.project or options.query.strip()):
         raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
     if options.undo:
@@ -12127,10 +12130,7 @@ def erase_memories(call: Call, options: Any) -> Answer:
     whole = session if session and not (wanted_ids or options.project or options.query) else ""
     files, quoting = still_holding(view, chosen, whole)
     if (chosen or whole) and not (options.dry_run or options.yes):
-        text = erased_text(chosen, whole, files, quoting, "To be erased")
-        if not sys.stdin.isatty():
-            raise UsageError(f"{text}\nNothing was erased: add --yes to do it, or --dry-run to look only")
-        confirm(text)
+        confirm(erased_text(chosen, whole, files, quoting, "To be erased"))
     failed: list[str] = []
     if not options.dry_run:
         if chosen or whole:
@@ -12168,9 +12168,8 @@ def forget_command(call: Call, options: Any) -> Answer:
 
 
 def refused_notes(refused: Sequence[str]) -> list[str]:
-    """Names what was not imported: the first 20, and how many more."""
-    more = [f"{len(refused) - 20:,} more"] if len(refused) > 20 else []
-    return [f"not imported: {line}" for line in [*refused[:20], *more]]
+    """Names what was not imported."""
+    return [f"not imported: {line}" for line in first_of(refused, 20, "{:,} more")]
 
 
 def view_to_import(call: Call) -> View:
@@ -12181,8 +12180,8 @@ def view_to_import(call: Call) -> View:
     return view
 
 
-def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
-    """Saves transcripts; what that came to, in words and as data."""
+def import_history(call: Call, paths: Sequence[str]) -> Answer:
+    """Saves transcripts."""
     done = import_transcripts(view_to_import(call), paths, call.progress)
     n_read, n_damaged = len(paths) - done.n_known, n_damaged_lines(call.store.places)
     text = f"Nothing new in {counted(len(paths), 'transcript')}."
@@ -12191,22 +12190,20 @@ def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
             f"{done.n_known:,} had nothing new."
     text += f" {counted(len(done.refused), 'transcript')} could not be read." if done.refused else ""
     text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
-    return text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
-                  "damaged_lines": n_damaged}
+    return Answer(text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
+                         "damaged_lines": n_damaged})
 
 
-def import_sources(call: Call, items: Iterable[Item]) -> tuple[str, Record]:
-    """Stores items; what that came to, in words and as data."""
+def import_sources(call: Call, items: Iterable[Item]) -> Answer:
+    """Stores items."""
     done = import_items(view_to_import(call), items, "", call.progress)
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
-    if done.skipped:
-        text += f" Left out: {tally_text(done.skipped)}."
-    if done.n_excluded:
-        text += f" {done.n_excluded:,} of excluded projects left out."
-    if done.n_erased:
-        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
-    return text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded, "skipped": done.skipped,
-                  "refused": done.refused}
+    text += f" Left out: {tally_text(done.skipped)}." if done.skipped else ""
+    text += f" {done.n_excluded:,} of excluded projects left out." if done.n_excluded else ""
+    text += f" {done.n_erased:,} left out that `rlm forget --erase` erased; `rlm chunk FILE` stores a text again." \
+        if done.n_erased else ""
+    return Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
+                         "skipped": done.skipped, "refused": done.refused})
 
 
 def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item], paths: Sequence[str]) -> Answer:
@@ -12285,10 +12282,11 @@ def import_command(call: Call, options: Any) -> Answer:
     done = [import_history(call, paths)] if paths or not options.path else []
     if any(source != "transcript" for source, _ in things) or not done:
         done.append(import_sources(call, items))
-    refused = [line for _, data in done for line in data["refused"]]
-    data = {**{key: value for _, data in done for key, value in data.items()}, "refused": refused,
-            "new": sum(data["new"] for _, data in done)}
-    return Answer("\n".join(text for text, _ in done), data, failed=bool(refused), notes=refused_notes(refused))
+    answer = Answer("\n".join(each.text for each in done), {key: each.data[key] for each in done for key in each.data})
+    answer.data["new"] = sum(each.data["new"] for each in done)
+    refused = answer.data["refused"] = [line for each in done for line in each.data["refused"]]
+    answer.failed, answer.notes = bool(refused), refused_notes(refused)
+    return answer
 
 
 @command("write every memory as JSONL", "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
@@ -12366,7 +12364,7 @@ def verify_command(call: Call, options: Any) -> Answer:
         summary += f" {'; '.join(hints)}."
     lines = []
     for kind in grouped((each["file"] + each["problem"].partition(":")[0], each) for each in problems).values():
-        lines += [*map(problem_text, kind[:10]), *[f"… and {len(kind) - 10:,} more of this kind"] * (len(kind) > 10)]
+        lines += first_of([*map(problem_text, kind)], 10, "… and {:,} more of this kind")
     return Answer("\n".join([*lines, *filter(None, [refused]), summary]), {"problems": problems, "n_left": left},
                   failed=bool(left))
 
@@ -12382,9 +12380,8 @@ def compact_command(call: Call, options: Any) -> Answer:
     done = rewrite(view)
     text = f"{counted(done.n_kept, 'memory', 'memories')} kept, {counted(done.n_dropped, 'record')} dropped; " \
         f"{size_text(done.n_bytes_before)} -> {size_text(done.n_bytes_after)}."
-    data = {name: getattr(done, name)
-            for name in ("n_kept", "n_dropped", "n_damaged", "n_bytes_before", "n_bytes_after")}
-    return Answer(text, data)
+    return Answer(text, {"n_kept": done.n_kept, "n_dropped": done.n_dropped, "n_damaged": done.n_damaged,
+                         "n_bytes_before": done.n_bytes_before, "n_bytes_after": done.n_bytes_after})
 
 
 def change_project(view: View, here: Project, options: Any) -> None:
@@ -12657,7 +12654,7 @@ def install_command(call: Call, options: Any) -> Answer:
     if options.skills_only:
         return Answer("", plan.data)
     paths = [] if options.no_import else transcript_paths(Client().projects)
-    imported = import_history(call, paths)[0] if paths else ""
+    imported = import_history(call, paths).text if paths else ""
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
