@@ -12015,32 +12015,27 @@ def content_of(path: str) -> str:
     return text_of(data)
 
 
-def run_tool_command(call: Call, made: Tool, options: Any) -> Answer:
-    """Runs a tool with the arguments of its command."""
-    given = {param.name: getattr(options, param.name) for param in made.params}
-    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
-    if made.name == "rlm_chunk":
-        arguments["content"] = content_of(options.content)
-    elif arguments.get("content") == "-":
-        arguments["content"] = content_of("-").rstrip("\n")
-    return run_tool(call, made.name, arguments)
-
-
 def command_named(name: str) -> Command:
-    """The command of that name."""
+    """The command of that name, which may be a tool's."""
     if name in COMMANDS:
         return COMMANDS[name]
     made = commands()[name]
-    return Command(lambda call, options: run_tool_command(call, made, options), made.help, TOOL_EXAMPLES[name],
-                   tool_arguments(made))
+
+    def run(call: Call, options: Any) -> Answer:
+        given = {param.name: getattr(options, param.name) for param in made.params}
+        arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
+        if made.name == "rlm_chunk":
+            arguments["content"] = content_of(options.content)
+        elif arguments.get("content") == "-":
+            arguments["content"] = content_of("-").rstrip("\n")
+        return run_tool(call, made.name, arguments)
+
+    return Command(run, made.help, TOOL_EXAMPLES[name], tool_arguments(made))
 
 
 def build_parser(only: str = "") -> Any:
     """The parser; with *only*, it has just that command, which is all that running it needs and costs less."""
     import argparse
-
-    class Help(argparse.RawDescriptionHelpFormatter):
-        """As wide as the terminal, with options in one column."""
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -12054,14 +12049,15 @@ def build_parser(only: str = "") -> Any:
             near = get_close_matches(typed[1], [*names, *known], 1) if typed else []
             super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
 
-    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=Help,
+    as_written = argparse.RawDescriptionHelpFormatter  # each example on its line
+    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=as_written,
                     epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
     parser.add_argument("--version", action="version", version=f"rlm {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     names = list(dict.fromkeys([*COMMANDS, *commands()]))
     for name in [only] if only else names:
         made = command_named(name)
-        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=Help,
+        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=as_written,
                                     epilog=as_typed("examples:\n  " + made.example.replace("\n", "\n  ")))
         for each in made.arguments:
             group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
@@ -12303,14 +12299,10 @@ def export_command(call: Call, options: Any) -> Answer:
         lines = exported_lines(view, options.project)
         n_lines = write_out(lines) if path == "-" else write_lines(path, lines)
         n_missing = in_scope(view, Scope(project=options.project)).count(255) - n_lines
-    answer = Answer(f"{path}: {counted(n_lines, 'memory', 'memories')}.", {"path": path, "n": n_lines},
-                    failed=bool(n_missing))
-    if path == "-":
-        answer.data = None
-    if n_missing:
-        answer.notes = [f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
-                        "`rlm verify` shows where"]
-    return answer
+    notes = [f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
+             "`rlm verify` shows where"] if n_missing else []
+    return Answer(f"{path}: {counted(n_lines, 'memory', 'memories')}.",
+                  {"path": path, "n": n_lines} if path != "-" else None, failed=bool(n_missing), notes=notes)
 
 
 def problem_text(problem: Record) -> str:
@@ -12442,24 +12434,24 @@ def config_command(call: Call, options: Any) -> Answer:
         return project_command(call, options)
     if options.join or options.rename:
         raise UsageError("--join and --rename go with `config project`")
-    places, key = call.store.places, options.key
-    if options.unset and (not key or options.value is not None):
+    places, key, value = call.store.places, options.key, options.value
+    if options.unset and (not key or value is not None):
         raise UsageError(f"config --unset takes the name of one setting: {', '.join(SETTINGS)}")
-    value = options.value
-    if key or value is not None:  # an unknown name is refused even when it is only asked for
-        value = checked_setting(key, SETTINGS.get(key, (None, ""))[0] if value is None else value)
     changed = read_config(places)
-    if options.unset or options.value is not None:
+    if value is not None:
+        changed[key] = checked_setting(key, value)
+    elif key:  # an unknown name is refused even when it is only asked for
+        checked_setting(key, SETTINGS.get(key, (None, ""))[0])
+    if options.unset:
         changed.pop(key, None)
-        if not options.unset:
-            changed[key] = value
+    if options.unset or value is not None:
         write_config(places, changed)
     notes = []
-    if key == "exclude" and options.value is not None:
+    if key == "exclude" and value is not None:
         from collections import Counter
         from shlex import quote
 
-        view, excluded = View(places).refresh(), changed.get(key, [])
+        view, excluded = View(places).refresh(), changed[key]
         folders = [path for path in map(os.path.expanduser, excluded) if os.path.isdir(path)]
         within = {each for path in folders for each in project_at(places, os.path.abspath(path)).identities}
         labels = Projects(view).labels()
@@ -12469,8 +12461,8 @@ def config_command(call: Call, options: Any) -> Answer:
                              f"--project {quote(labels.get(identity, name))}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
-    text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
-                     for name, value in shown.items())
+    text = "\n".join(f"{name} = {json.dumps(shown[name], ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
+                     for name in shown)
     return Answer(text, shown, notes=notes)
 
 
@@ -12531,13 +12523,14 @@ def restore_transcript_command(call: Call, options: Any) -> Answer:
         ensure_folder(os.path.dirname(os.path.abspath(path)))
         write_lines(path, (line for lines in kept_slices(places, name) for line in lines))
     verb = "would be written" if options.dry_run else "written"
+    lines = [f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]
     session = session_of(names[0])
-    hint = "" if options.dry_run or options.to else f"\n`claude --resume {session}` in its folder goes on with it."
+    if not (options.dry_run or options.to):
+        lines.append(f"`claude --resume {session}` in its folder goes on with it.")
     others = [name for name in kept_transcripts(places) if name.partition("~")[0] == session and name != names[0]]
     named = [name if "~" in name else f"{name}~0" for name in others]
-    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in named)
-    text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
-    return Answer(text, {"transcripts": targets, "written": not options.dry_run})
+    lines += [f"Another version is kept: `rlm restore-transcript {name} --to FILE`." for name in named]
+    return Answer("\n".join(lines), {"transcripts": targets, "written": not options.dry_run})
 
 
 # For each shell, the line for a command and the script around these lines.
@@ -12662,37 +12655,30 @@ def install_command(call: Call, options: Any) -> Answer:
     return answer
 
 
-def deletes_data(places: Places, options: Any) -> bool:
-    """Whether the memories go too; asks when that was not said. UsageError with nobody to ask."""
-    if options.keep_data or options.all:
-        return bool(options.all)
-    if options.yes or not sys.stdin.isatty():
-        raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
-    used = size_text(folder_bytes(places.memory))
-    said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
-                        "[y/N, c cancels]")
-    if said.startswith("c"):
-        raise RlmError("nothing was changed")
-    return said in ("y", "yes")
-
-
 @command("take rlm out of Claude Code; keeps or deletes the memories, as you say",
          "rlm uninstall --dry-run --keep-data\nrlm uninstall --keep-data\nrlm uninstall --all",
          [argument("--keep-data", action="store_true", help="the memories stay where they are"),
           argument("--all", action="store_true", help="delete the memories and settings too")], DRY_RUN,
          argument("--yes", action="store_true", help="ask nothing"))
 def uninstall_command(call: Call, options: Any) -> Answer:
-    """Takes rlm out of the client, and deletes the data when asked to."""
+    """Takes rlm out of the client, and deletes the data when asked to; asks when neither was said."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
     if not is_installed(record):
         check_home(places)
-    delete_data = deletes_data(places, options)
+    delete_data = bool(options.all)
+    if not (options.keep_data or options.all):
+        if options.yes or not sys.stdin.isatty():
+            raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
+        used = size_text(folder_bytes(places.memory))
+        said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
+                            "[y/N, c cancels]")
+        if said.startswith("c"):
+            raise RlmError("nothing was changed")
+        delete_data = said in ("y", "yes")
     steps = plan_uninstall(places, record, delete_data)
-    if not steps:
-        return steps_answer(steps, f"rlm is not installed in {places.home}.")
-    if options.dry_run:
-        return steps_answer(steps)
+    if options.dry_run or not steps:
+        return steps_answer(steps, "" if steps else f"rlm is not installed in {places.home}.")
     if delete_data and not options.yes and sys.stdin.isatty():
         confirm(plan_text(steps))
     steps = uninstall_now(places, record, delete_data)
