@@ -12400,7 +12400,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
     write_config(places, {**without_keys(read_config(places), "projects"), **said})
 
 
-def project_command(call: Call, options: Any) -> Answer:
+def project_answer(call: Call, options: Any) -> Answer:
     """Shows the current project, after changing what was asked for."""
     here = clean_project(project_here(call.store.places))
     with call.store.reading() as view:
@@ -12431,7 +12431,7 @@ def project_command(call: Call, options: Any) -> Answer:
 def config_command(call: Call, options: Any) -> Answer:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
-        return project_command(call, options)
+        return project_answer(call, options)
     if options.join or options.rename:
         raise UsageError("--join and --rename go with `config project`")
     places, key, value = call.store.places, options.key, options.value
@@ -12771,7 +12771,7 @@ class PlainOptions:
 
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
-    call = Call(Store(Places()), wants_data=getattr(options, "json", False))
+    call = Call(Store(Places()), wants_data=options.json)
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     call.dry_run = getattr(options, "dry_run", False)
