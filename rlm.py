@@ -406,6 +406,8 @@ STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.j
 class Client:
     """Where Claude Code has its files: those of the user, or those of a project's folder."""
 
+    cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
+
     def __init__(self, project: str = "") -> None:
         folder = claude_folder(project)
         self.team_settings = os.path.join(folder, "settings.json")  # of a project, shared with others
@@ -11041,23 +11043,6 @@ def without_us(home: str, known: Record) -> Edit:
 
 # -- trying things out -----------------------------------------------------------------------------------------
 
-PROBE = """\
-import importlib.util, os, struct, sys
-sys.dont_write_bytecode, is_fresh = True, False
-try:
-    with open(importlib.util.cache_from_source(sys.argv[1]), "rb") as file:
-        seen = file.read(16)
-    stat = os.stat(sys.argv[1])
-    due = struct.pack("<LLL", 0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
-    is_fresh = seen == importlib.util.MAGIC_NUMBER + due
-except OSError:
-    pass
-print(sys.version.split()[0], int(is_fresh), flush=True)
-sys.path.append(os.path.dirname(sys.argv[1]))
-import rlm
-print(rlm.__version__)
-"""
-
 
 def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, str, str]:
     """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
@@ -11077,38 +11062,38 @@ def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str |
         return -2, "", f"still running after {limit_s:g} s"
 
 
-def probe(python: str, program: str) -> tuple[str, bool, str, str]:
-    """The interpreter's version, "" when it does not run; whether its bytecode of the program is fresh; the program's
-    version, "" when that does not run; and why not."""
-    _, out, errors = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
-    words = out.split()
-    if len(words) < 2:
-        return "", False, "", errors
-    return words[0], words[1] == "1", "".join(words[2:3]), one_line(errors[-300:])
-
-
 # -- the plan --------------------------------------------------------------------------------------------------
 
 
 class Step:
-    """One thing that install or uninstall does."""
+    """One thing that install or uninstall does: what a reader is told of it, and the work."""
 
-    __slots__ = ("verb", "path", "what", "data", "mode", "aside", "change", "note")
+    __slots__ = ("verb", "path", "what", "work")
 
-    def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
-                 aside: str = "", change: Change | None = None, note: Record | None = None) -> None:
-        self.verb = verb  # a key of CARRIERS; "unchanged", "skip" and "import" do nothing, "failed" could not
+    def __init__(self, verb: str, path: str, what: str = "", work: Callable[[], object] | None = None) -> None:
+        self.verb = verb  # one of NO_CHANGE when nothing changes, "failed" when the work did not succeed
         self.path = path
         self.what = what
-        self.data = data
-        self.mode = mode
-        self.aside = aside  # where what the user changed is kept
-        self.change = change  # from the bytes of the client's file to its new ones, None for no file
-        self.note = note  # what the record of the installation says of the client's file
+        self.work = work  # False when something cannot be removed
 
     def line(self) -> str:
         """The step for a reader."""
         return f"{self.verb:<10} {self.path}" + (f": {self.what}" if self.what else "")
+
+
+NO_CHANGE = ("unchanged", "skip", "import")
+
+
+def carry_out_steps(steps: Iterable[Step]) -> None:
+    """Does what was planned."""
+    for step in steps:
+        if step.work and step.work() is False and step.verb != "tidy":  # a folder with other files in it stays
+            step.verb, step.what = "failed", "it cannot be removed"
+
+
+def plan_text(steps: Iterable[Step]) -> str:
+    """The plan for a reader."""
+    return "\n".join(step.line() for step in steps)
 
 
 def bytes_digest(data: bytes) -> str:
@@ -11173,27 +11158,63 @@ def installed_places(places: Places, record: Record) -> Places:
     return Places(places.home, str(moved)) if moved and "RLM_CONTEXT_DIR" not in pinned_places(places) else places
 
 
+def file_step(places: Places, path: str, data: bytes, record: Record, what: str = "", mode: int = 0o600,
+              is_ours: bool = False) -> Step:
+    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
+    is_same = not os.path.lexists(path) or read_file(path) == data
+    aside = ""
+    if not (is_same or is_ours or bytes_digest(read_file(path)) == record["files"].get(path)):
+        aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
+        what = what or f"the one there is not as installed; it is kept as {os.path.basename(aside)}"
+    is_done = is_same and os.access(path, os.X_OK if mode & 0o100 else os.F_OK)
+
+    def work() -> None:
+        record["files"][path] = bytes_digest(data)
+        if is_done:
+            return
+        record["made"] += missing_folders(path)
+        ensure_folder(os.path.dirname(path))
+        if aside:
+            rename_file(path, aside)
+        save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
+        replace_file(path, data, mode=mode)
+
+    return Step("unchanged" if is_done else "write", path, what or size_text(len(data)), work)
+
+
+def change_file(path: str, change: Change) -> bool:
+    """Changes a file of the client as it is now, for the client may be writing it; False when it cannot be removed."""
+    for _ in range(20):
+        raw = read_file(path)
+        new = change(raw)
+        if read_file(path) != raw:
+            continue
+        if new is None:
+            return remove_file(os.path.realpath(path))
+        if new != raw:
+            replace_through(path, new)
+        return True
+    raise RlmError(f"{path} is changed by another program all the time; end Claude Code, then try again")
+
+
+def removal(path: str, what: str = "", verb: str = "remove") -> Step:
+    """Removes a file; with "delete" a folder and all that is in it, with "tidy" one that is empty by then."""
+    if verb == "remove":
+        return Step(verb, path, what, lambda: remove_file(path))
+    return Step(verb, path, what, lambda: remove_folder(path, whole=verb == "delete"))
+
+
 def backup_file(path: str) -> str:
     """Where the client's file is kept as it was before rlm."""
     return path + ".rlm-backup"
 
 
-def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
-    """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
-    old = read_file(path) if os.path.lexists(path) else data
-    if old == data and os.access(path, os.X_OK if mode & 0o100 else os.F_OK):
-        return Step("unchanged", path, data=data)
-    if old == data or bytes_digest(old) == record["files"].get(path):
-        return Step("write", path, size_text(len(data)), data=data, mode=mode)
-    aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
-    return Step("write", path, f"the one there is not as installed; it is kept as {os.path.basename(aside)}",
-                data=data, mode=mode, aside=aside)
-
-
 def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, record: Record, note: Record) -> Step:
-    """Changes a file of the client. RlmError when it is broken or read-only."""
+    """Changes a file of the client; the record gets the *note*. RlmError when it is broken or read-only."""
     def change(raw: bytes) -> bytes:
         known, backup = record["client_files"].setdefault(path, {}), backup_file(path)
+        known.update(note)
+        record["made"] += missing_folders(path)
         new, is_without_us = edited(path, raw, edits), edited(path, raw, [without_us(places.home, known)]) == raw
         if os.path.exists(path) and not os.path.lexists(backup) and is_without_us:
             replace_file(backup, raw)
@@ -11204,10 +11225,10 @@ def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, rec
         return new
 
     raw = read_file(path)
-    if edited(path, raw, edits) == raw:
-        return Step("unchanged", path, what, note=note)
-    check_writable(path)
-    return Step("change", path, what, change=change, note=note)
+    is_done = edited(path, raw, edits) == raw
+    if not is_done:
+        check_writable(path)
+    return Step("unchanged" if is_done else "change", path, what, lambda: change_file(path, change))
 
 
 def client_removals(path: str, home: str, known: Record) -> list[Step]:
@@ -11229,32 +11250,32 @@ def client_removals(path: str, home: str, known: Record) -> list[Step]:
         check_writable(path)
         what = "it goes, for it was not there before" if new is None else \
             "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
-        steps.append(Step("restore", path, what, change=change))
-    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
+        steps.append(Step("restore", path, what, lambda: change_file(path, change)))
+    return [*steps, removal(backup)] if os.path.lexists(backup) else steps
 
 
-def skill_step(path: str, data: bytes, record: Record, again: bool) -> Step:
+def skill_step(places: Places, path: str, data: bytes, record: Record, again: bool) -> Step:
     """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
     known, offered = record["files"].get(path), record["files"].get(path + ".new")
     if known and not again and not os.path.lexists(path) and record.get("is_complete", True):
         return Step("skip", path, "you removed it; `rlm install --skills-only` brings it back")
     if not known or not os.path.lexists(path) or bytes_digest(read_file(path)) in (known, bytes_digest(data)):
-        return file_step(path, data, record, 0o644)
+        return file_step(places, path, data, record, mode=0o644)
     if bytes_digest(data) in (known, offered):
         return Step("skip", path, "you changed it; it stays")
-    step = file_step(path + ".new", data, record, 0o644)
-    step.what = "the new version; you changed the one beside it, which stays"
-    return step
+    what = "the new version; you changed the one beside it, which stays"
+    return file_step(places, path + ".new", data, record, what, mode=0o644)
 
 
-def skill_steps(record: Record, project: str, name: str, again: bool = False) -> list[Step]:
+def skill_steps(places: Places, record: Record, project: str, name: str, again: bool = False) -> list[Step]:
     """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
     folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
     for skill in listing(folder):
         source = os.path.join(folder, skill, "SKILL.md")
         if os.path.isfile(source):
             data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
-            steps.append(skill_step(os.path.join(Client(project).skills, skill, "SKILL.md"), data, record, again))
+            path = os.path.join(Client(project).skills, skill, "SKILL.md")
+            steps.append(skill_step(places, path, data, record, again))
     return steps or [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
                                           "README says how) and run `python3 rlm.py install` in it")]
 
@@ -11267,9 +11288,8 @@ def launcher_step(places: Places, python: str, record: Record) -> Step:
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
     source = launcher_source(places, python, record["pinned"])
-    step = file_step(path, source.encode("utf-8", "surrogateescape"), record, 0o755)
-    step.what, step.aside = "the command rlm", ""  # a launcher of ours is not worth keeping
-    return step
+    return file_step(places, path, source.encode("utf-8", "surrogateescape"), record, "the command rlm", 0o755, True)
+
 
 
 def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
@@ -11287,7 +11307,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
                    and not (row.is_optional and options.advice)]  # --advice asks for them by name
         events = [event for event, row in HOOKS.items() if event not in removed
                   and (event in there or options.advice or not row.is_optional)]
-        steps = [file_step(os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
+        steps = [file_step(places, os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
                  for event in events]
         groups = {event: hook_group(python, folder, event, record["pinned"]) for event in events}
         edits.append(with_hooks(places.home, groups, recorded))
@@ -11309,111 +11329,63 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     return steps
 
 
-def plan_install(places: Places, options: Any, record: Record, project: str) -> list[Step]:
+def is_compiled(program: str) -> bool:
+    """Whether this interpreter's bytecode of the program is fresh."""
+    from importlib.util import MAGIC_NUMBER, cache_from_source
+
+    mtime_s, n_bytes = int(os.stat(program).st_mtime), file_size(program)
+    fresh = b"".join([MAGIC_NUMBER, *((n & 0xFFFFFFFF).to_bytes(4, "little") for n in (0, mtime_s, n_bytes))])
+    return read_file(cache_from_source(program)).startswith(fresh)
+
+
+def program_steps(places: Places, python: str, record: Record) -> list[Step]:
+    """Installs the program, and compiles it for the interpreter that hooks and server run with."""
+    program = places.program()
+    step = file_step(places, program, read_file(PROGRAM), record)
+    is_done = step.verb == "unchanged" and (python != interpreter() or is_compiled(program))
+    command = ["env", "-u", "SOURCE_DATE_EPOCH", python, "-I", "-S", "-m", "py_compile", program]
+    work = None if is_done else lambda: run_briefly(command, b"", 120)  # hooks work without it, more slowly
+    return [step, Step("unchanged" if is_done else "compile", program, f"bytecode for {python}", work)]
+
+
+def server_step(places: Places, python: str, record: Record, project: str, name: str, has_launcher: bool) -> Step:
+    """Registers the server; for a project with the command that each one of the team has."""
+    servers = Client(project).servers
+    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
+    # Not `-m rlm`: that would import from the project folder, where the client starts us.
+    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
+    what = f"MCP server {name}"
+    if project and has_launcher:
+        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
+    elif project:
+        what += ", with paths of yours: keep it out of git"
+    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
+    edits = [with_server(servers, places.home, name, old_name, entry)]
+    return client_step(places, servers, edits, what, record, {"server": name})
+
+
+def plan_install(places: Places, options: Any, record: Record, project: str, python: str = "") -> list[Step]:
     """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
     try:
         places.home.encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(f"{places.home!a} is not UTF-8, so Claude Code's JSON files cannot name it; set RLM_HOME to "
                          "another folder") from None
-    servers = Client(project).servers
-    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
-    name = options.name or old_name
+    name = options.name or record["client_files"].get(Client(project).servers, {}).get("server", SERVER_NAME)
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise UsageError(f"--name takes letters, digits, - and _, not {one_line(name, 60)!r}")
     if options.skills_only:
-        return skill_steps(record, project, name, again=True)
-    python, program = interpreter(), places.program()
-    client = settings_steps(places, python, record, options, project, name)
+        return skill_steps(places, record, project, name, again=True)
+    python = python or interpreter()
     launcher = launcher_step(places, python, record)
-    # Not `-m rlm`: that would import from the project folder, where the client starts us.
-    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
-    what = f"MCP server {name}"
-    if project and launcher.verb != "skip":
-        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
-    elif project:
-        what += ", with paths of yours: keep it out of git"
-    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
-    edits = [with_server(servers, places.home, name, old_name, entry)]
-    client.append(client_step(places, servers, edits, what, record, {"server": name}))
-    steps = [file_step(program, read_file(PROGRAM), record)]
-    is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
-    steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
-    steps += [launcher, *skill_steps(record, project, name), *client]
-    if not options.no_import:
-        unsaved = unsaved_transcripts(places)
+    steps = [*program_steps(places, python, record), launcher, *skill_steps(places, record, project, name),
+             *settings_steps(places, python, record, options, project, name),
+             server_step(places, python, record, project, name, launcher.verb != "skip")]
+    unsaved = [] if options.no_import else unsaved_transcripts(places)
+    if unsaved:
         size = size_text(sum(n_bytes for _, n_bytes, _ in unsaved))
-        what = f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"
-        steps += [Step("import", Client().projects, what)] if unsaved else []
+        steps.append(Step("import", Client().projects, f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"))
     return steps
-
-
-def plan_text(steps: Iterable[Step]) -> str:
-    """The plan for a reader."""
-    return "\n".join(step.line() for step in steps)
-
-
-# -- carrying it out -------------------------------------------------------------------------------------------
-
-
-def carry_remove(step: Step, *_: object) -> None:
-    """Removes a file, or a folder of ours with all that is in it."""
-    if not (remove_folder(step.path, whole=True) if step.verb == "delete" else remove_file(step.path)):
-        step.verb, step.what = "failed", "it cannot be removed"
-
-
-def carry_write(step: Step, places: Places, record: Record) -> None:
-    """Puts a file of ours in place."""
-    ensure_folder(os.path.dirname(step.path))
-    if step.aside:
-        rename_file(step.path, step.aside)
-    record["files"][step.path] = bytes_digest(step.data)
-    save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
-    replace_file(step.path, step.data, mode=step.mode)
-
-
-def carry_change(step: Step, *more: object) -> None:
-    """Changes a file of the client as it is now: the client may be writing it at the same time."""
-    assert step.change
-    for _ in range(20):
-        raw = read_file(step.path)
-        new = step.change(raw)
-        if read_file(step.path) != raw:
-            continue
-        if new is None:
-            step.path = os.path.realpath(step.path)
-            carry_remove(step)
-        elif new != raw:
-            replace_through(step.path, new)
-        return
-    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
-
-
-def carry_compile(step: Step, *more: object) -> None:
-    """Compiles the program for the interpreter that hooks and server run with."""
-    command = ["env", "-u", "SOURCE_DATE_EPOCH", interpreter(), "-I", "-S", "-m", "py_compile", step.path]
-    code, _, errors = run_briefly(command, b"", 120)
-    if code:  # hooks work without it, more slowly; doctor says so too
-        step.what = f"not compiled: {one_line(errors[-300:])}"
-
-
-CARRIERS: dict[str, Callable[[Step, Places, Record], object]] = {
-    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_change,
-    "remove": carry_remove, "delete": carry_remove, "tidy": lambda step, *_: remove_folder(step.path),
-}
-
-
-def carry_out_steps(steps: Iterable[Step], places: Places, record: Record) -> None:
-    """Does what was planned, and notes it in the record."""
-    for step in steps:
-        if step.note is not None:
-            record["client_files"].setdefault(step.path, {}).update(step.note)
-        if step.verb in ("write", "change"):
-            record["made"] += missing_folders(step.path)
-        if step.verb in CARRIERS:
-            CARRIERS[step.verb](step, places, record)
-        if step.data and step.verb == "unchanged":
-            record["files"][step.path] = bytes_digest(step.data)
 
 
 def install_now(places: Places, options: Any, record: Record, project: str,
@@ -11424,12 +11396,11 @@ def install_now(places: Places, options: Any, record: Record, project: str,
     """
     steps = plan_install(places, options, record, project)
     tell(steps)
-    is_complete = not any(step.verb in CARRIERS for step in steps)
-    record.update(version=__version__, python=interpreter(), is_complete=is_complete,
+    record.update(version=__version__, python=interpreter(), is_complete=all(step.verb in NO_CHANGE for step in steps),
                   scopes=[*dict.fromkeys([*record["scopes"], project])])
     save_record(places, record)
     try:
-        carry_out_steps(steps, places, record)
+        carry_out_steps(steps)
         record["is_complete"] = True  # what is on record and not there was removed by the user
     finally:
         save_record(places, record)
@@ -11450,12 +11421,12 @@ def data_removals(places: Places) -> list[Step]:
         if os.path.islink(path):
             steps.append(Step("skip", path, "a link that you made; it and what is there stay"))
         elif name in STORE_FOLDERS and os.path.isdir(path):
-            steps.append(Step("delete", path, size_text(folder_bytes(path))))
+            steps.append(removal(path, size_text(folder_bytes(path)), "delete"))
         elif re.fullmatch(STORE_FILES, name):
-            steps.append(Step("remove", path, size_text(file_size(path))))
+            steps.append(removal(path, size_text(file_size(path))))
         else:
             steps.append(Step("skip", path, "not a file of rlm; it stays"))
-    return [*steps, *([Step("remove", places.config())] if os.path.exists(places.config()) else [])]
+    return [*steps, removal(places.config())] if os.path.exists(places.config()) else steps
 
 
 def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
@@ -11474,21 +11445,21 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
         if path.endswith(("/SKILL.md", ".md.new")) and bytes_digest(read_file(path)) != record["files"][path]:
             steps.append(Step("skip", path, "you changed it; it stays"))
         elif path != launcher_file() or is_our_launcher(path, places):
-            steps.append(Step("remove", path))
+            steps.append(removal(path))
     cache = os.path.join(places.home, "__pycache__")
-    steps += [Step("delete", cache)] if os.path.isdir(cache) else []
+    steps += [removal(cache, "", "delete")] if os.path.isdir(cache) else []
     steps += data_removals(places) if delete_data else []
     folders = {hooks, *(folder for folder in record["made"] if isinstance(folder, str)),
                *([places.memory] if delete_data else []), places.home}
-    return [*steps, *(Step("tidy", folder) for folder in sorted(folders, reverse=True) if os.path.isdir(folder))] \
-        if steps else []
+    tidied = [removal(folder, "", "tidy") for folder in sorted(folders, reverse=True) if os.path.isdir(folder)]
+    return steps + tidied if steps else []
 
 
 def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
     """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
     with Lock(places.install_lock()):
         steps = plan_uninstall(places, record, delete_data)
-        carry_out_steps(steps, places, record)
+        carry_out_steps(steps)
         if any(step.verb == "failed" for step in steps):
             save_record(places, record)
     return steps
@@ -11497,57 +11468,48 @@ def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Ste
 # -- doctor ----------------------------------------------------------------------------------------------------
 
 AGAIN = "run `rlm doctor --fix`"
-CLEANUP_DAYS = 30  # the client's own default
 LOW_DISK_BYTES = 500_000_000
 DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
-def program_checks(program: str, python: str) -> Iterator[Check]:
-    """Whether the interpreter named in the client's files runs the program, in this version, from fresh bytecode."""
-    version, is_fresh, found, why = probe(python, program)
-    if not version:
+def installed_parts(record: Record) -> Iterator[tuple[str, Any]]:
+    """Each project for which it was installed ("" for all), with the options that install the same once more."""
+    import argparse
+
+    known = record["client_files"]
+    for project in record["scopes"]:
+        if project and not os.path.isdir(project):  # it has gone, and what was installed there with it
+            continue
+        client = Client(project)
+        settings = client.settings if client.settings in known else client.team_settings
+        yield project, argparse.Namespace(
+            skills_only=client.servers not in known and settings not in known, name="", no_import=True,
+            no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
+
+
+def plan_checks(places: Places, record: Record) -> Iterator[Check]:
+    """What installing once more would change: a file that has gone, or is not as it was installed."""
+    python = str(record.get("python", interpreter()))
+    if is_installed(record) and not os.access(python, os.X_OK):
         yield "python", "fail", f"{python} does not run, so neither do hooks and server", \
-            "run `install` with a Python that is there"
-        return
-    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
-        yield "python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer"
-    else:
-        yield "python", "ok", f"{python} is {version}", ""
-    if not found:
-        yield "program", "fail", f"{program} does not run: {why}", AGAIN
-    elif found != __version__:
-        yield "program", "warn", f"{program} is version {found}, this is {__version__}", "run `install`"
-    else:
-        yield "program", "ok", f"{program}, version {found}", ""
-    if is_fresh:
-        yield "bytecode", "ok", "fresh", ""
-    else:
-        yield "bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN
-
-
-def file_checks(places: Places, record: Record) -> Iterator[Check]:
-    """What is wrong with the installed files."""
-    gone = tuple(os.path.join(scope, "") for scope in record["scopes"] if scope and not os.path.isdir(scope))
-    for path, known in record["files"].items():
-        if gone and path.startswith(gone):  # the project has gone, and they with it
-            continue
-        is_there = os.path.lexists(path)
-        if path == launcher_file() and is_there:
-            if not is_our_launcher(path):  # it may be that of another installation
-                yield "files", "warn", f"{path} is another program's now", "keep it, or remove it and run `install`"
-            continue
+            f"run `{interpreter()} {places.program()} doctor --fix`"
+    for project, options in installed_parts(record):
         try:
-            is_changed = bytes_digest(read_file(path)) != known
-        except Damaged as error:
-            yield "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
+            steps = plan_install(places, options, record, project, python)
+        except RlmError as error:
+            yield "files", "fail", str(error), ""
             continue
-        if "/SKILL.md" in path:
-            if is_changed and not path.endswith(".new"):
-                yield "files", "ok", f"{path}: you {'changed' if is_there else 'removed'} it; it stays so", ""
-        elif not is_there:
-            yield "files", "fail", f"{path} is not there", AGAIN
-        elif is_changed:
-            yield "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
+        for step in steps:
+            if step.verb == "compile":
+                yield "bytecode", "warn", f"{step.path} has no fresh bytecode: hooks compile it anew", AGAIN
+            elif step.verb not in NO_CHANGE and not os.path.lexists(step.path):
+                yield "files", "fail", f"{step.path} is not there", AGAIN
+            elif step.verb not in NO_CHANGE:
+                yield "files", "warn", f"{step.path} is not as this version installs it", f"keep it, or {AGAIN}"
+            elif step.path in record["files"] and step.verb == "skip":
+                yield "files", "warn" if step.path == launcher_file() else "ok", f"{step.path}: {step.what}", ""
+            elif step.path in record["client_files"]:
+                yield "files", "ok", f"{step.path}: {step.what}", ""
 
 
 def switch_checks() -> Iterator[Check]:
@@ -11573,12 +11535,6 @@ def switch_checks() -> Iterator[Check]:
                 "ask who manages this machine; `rlm import` saves what there is"
 
 
-def missing_word(entry: HookEntry) -> str:
-    """A path in the hook's command that is not there, "" when there is none."""
-    return next((word for word in shell_words(entry[3]["command"]) if os.path.isabs(word) and not os.path.exists(word)),
-                "")
-
-
 def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
     """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
     import tempfile
@@ -11597,35 +11553,24 @@ def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
             "" if out.startswith(DOCTOR_ANSWER) else f"{event}: {out or 'it says nothing, so it did not run'}"
         if wrong:
             is_well = False
-            yield "hook run", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
+            yield "hooks", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
         answer = out
     if entries and is_well:
         n_ran = counted(len(entries), "hook")
-        yield "hook run", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
+        yield "hooks", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
 
 
 def hook_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
     """Whether the settings hold our hooks, and whether these run."""
-    found: list[HookEntry] = []
-    is_well = True
+    found = []
     for path, data in files.items():
         entries = hook_entries(data, places.home)
         found += entries
-        for entry in filter(missing_word, entries):
-            is_well = False
-            yield "hooks", "fail", f"{path}: {entry[0]}: {missing_word(entry)} is not there", AGAIN
-        there = {entry[0] for entry in entries}
-        gone = [event for event in record["client_files"].get(path, {}).get("events", {}) if event not in there]
-        if gone and entries:
-            yield "hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""
-        elif gone:
-            is_well = False
+        if not entries and record["client_files"].get(path, {}).get("events"):
             yield "hooks", "fail", f"{path} has none of our hooks any more", AGAIN
-    if found and is_well:
-        yield "hooks", "ok", ", ".join(dict.fromkeys(entry[0] for entry in found)), ""
-    elif is_well:
+    if not found:
         yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
-    yield from hook_trips([entry for entry in found if not missing_word(entry)])
+    yield from hook_trips(found)
 
 
 def server_trip(path: str, name: str, entry: Record) -> Check:
@@ -11654,16 +11599,16 @@ def server_checks(places: Places, record: Record, files: Mapping[str, Record]) -
     """Whether the server is registered, and answers."""
     is_told = False
     for path, data in files.items():
-        known = record["client_files"].get(path, {})
-        name = known.get("server", SERVER_NAME)
+        known = record["client_files"].get(path, {}).get("server")
+        name = known or SERVER_NAME
         entry = data.get("mcpServers", {}).get(name)
         if is_our_server(entry, places.home):
             yield server_trip(path, name, entry)
-        elif known.get("server"):
-            wrong, todo = f"has no server {name} any more", AGAIN
-            if entry:
-                wrong, todo = f"has another server named {name}", f"`rlm install --name {name}-memory` adds ours"
-            yield "server", "fail", f"{path} {wrong}", todo
+        elif known and not entry:
+            yield "server", "fail", f"{path} has no server {name} any more", AGAIN
+        elif known:
+            yield "server", "fail", f"{path} has another server named {name}", \
+                f"`rlm install --name {name}-memory` adds ours"
         else:
             continue
         is_told = True
@@ -11737,7 +11682,7 @@ def log_checks(places: Places) -> Iterator[Check]:
 def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
     """Conversations that are not saved yet, and whether the client is about to delete one."""
     unsaved = unsaved_transcripts(places)
-    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else CLEANUP_DAYS) - 3
+    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else Client.cleanup_days) - 3
     ending = [path for path, _, age in unsaved if age >= limit]
     old = [age for _, _, age in unsaved if age > 1]
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
@@ -11771,17 +11716,13 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
         if not (checks or by_hand or os.path.exists(places.program())):
             return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    if os.path.exists(places.program()):  # before hooks run, which may compile it
-        checks += program_checks(places.program(), str(record.get("python", interpreter())))
-    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
+    checks += [*plan_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
     checks += [*server_checks(places, record, files), *store_checks(places), *log_checks(places)]
     return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:
     """Puts right what doctor can: files, entries, permissions, bytecode. What was done."""
-    import argparse
-
     for path, mode in loose_files(places):
         with Writing(path):
             os.chmod(path, mode)
@@ -11793,18 +11734,10 @@ def repair(places: Places) -> list[Step]:
     record, done = install_record(places), []
     if not is_installed(record):
         return []  # installing is not repairing
-    known = record["client_files"]
     with Lock(places.install_lock()):
-        for project in record["scopes"]:
-            if project and not os.path.isdir(project):
-                continue
-            client = Client(project)
-            settings = client.settings if client.settings in known else client.team_settings
-            options = argparse.Namespace(
-                skills_only=client.servers not in known and settings not in known, name="", no_import=True,
-                no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
+        for project, options in [*installed_parts(record)]:
             done += install_now(places, options, record, project, lambda _: None)
-    return [step for step in done if step.verb not in ("unchanged", "skip")]
+    return [step for step in done if step.verb not in NO_CHANGE]
 
 
 # ============================================================================
