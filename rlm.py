@@ -10968,38 +10968,32 @@ def drop_hooks(data: Record, entries: Sequence[HookEntry]) -> None:
         drop(data, "hooks", event, i, *(() if is_alone else ("hooks", j)))
 
 
-def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
-    """An edit that puts these hooks in; *recorded*: the seconds installed before, so others are the user's own."""
+def put_hooks(data: Record, home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> None:
+    """Puts these hooks into the settings; *recorded*: the seconds installed before, so others are the user's own."""
     from shlex import quote
 
-    def edit(data: Record) -> None:
-        for event, group in groups.items():
-            new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
-            drop_hooks(data, ours[1:])
-            if not ours:
-                data.setdefault("hooks", {}).setdefault(event, []).append(group)
-                continue
-            old, kept = ours[0][3], []
-            for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
-                name, equals, value = word.partition("=")
-                if not (equals and name.isidentifier()):
-                    break
-                kept += [f"{name}={quote(value)}"] if name not in PINNED else []
-            old["command"] = " ".join([*kept, new["command"]])
-            if event in recorded and old.get("timeout") == recorded[event]:
-                old["timeout"] = new["timeout"]
-
-    return edit
+    for event, group in groups.items():
+        new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
+        drop_hooks(data, ours[1:])
+        if not ours:
+            data.setdefault("hooks", {}).setdefault(event, []).append(group)
+            continue
+        old, kept = ours[0][3], []
+        for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
+            name, equals, value = word.partition("=")
+            if not (equals and name.isidentifier()):
+                break
+            kept += [f"{name}={quote(value)}"] if name not in PINNED else []
+        old["command"] = " ".join([*kept, new["command"]])
+        if event in recorded and old.get("timeout") == recorded[event]:
+            old["timeout"] = new["timeout"]
 
 
-def with_rules(rules: Sequence[str], outdated: Collection[str]) -> Edit:
-    """An edit that allows these tools, and no longer those of an older version's rules."""
-    def edit(data: Record) -> None:
-        allowed = data.setdefault("permissions", {}).setdefault("allow", [])
-        allowed[:] = [rule for rule in allowed if rule not in outdated]
-        allowed += [rule for rule in rules if rule not in allowed]
-
-    return edit
+def put_rules(data: Record, rules: Sequence[str], outdated: Collection[str]) -> None:
+    """Allows these tools, and no longer those of an older version's rules."""
+    allowed = data.setdefault("permissions", {}).setdefault("allow", [])
+    allowed[:] = [rule for rule in allowed if rule not in outdated]
+    allowed += [rule for rule in rules if rule not in allowed]
 
 
 def is_our_server(entry: object, home: str) -> bool:
@@ -11011,23 +11005,20 @@ def is_our_server(entry: object, home: str) -> bool:
                or os.path.basename(word) == "rlm.py" for word in words)
 
 
-def with_server(path: str, home: str, name: str, old_name: str, wanted: Record) -> Edit:
-    """An edit that registers the server, under a new name perhaps; what the user added to our entry stays."""
-    def edit(data: Record) -> None:
-        servers = data.setdefault("mcpServers", {})
-        if name in servers and not is_our_server(servers[name], home):
-            raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
-                           f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
-        is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
-        old = servers.pop(old_name) if is_renamed else servers.get(name, {})
-        env = old["env"] if isinstance(old.get("env"), dict) else {}
-        servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
-
-    return edit
+def put_server(data: Record, path: str, home: str, name: str, old_name: str, wanted: Record) -> None:
+    """Registers the server, under a new name perhaps; what the user added to our entry stays."""
+    servers = data.setdefault("mcpServers", {})
+    if name in servers and not is_our_server(servers[name], home):
+        raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
+                       f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
+    is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
+    old = servers.pop(old_name) if is_renamed else servers.get(name, {})
+    env = old["env"] if isinstance(old.get("env"), dict) else {}
+    servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
 
 
-def without_us(home: str, known: Record) -> Edit:
-    """An edit that takes out all that is ours."""
+def without_us(path: str, raw: bytes, home: str, known: Record) -> bytes:
+    """The file's bytes without all that is ours; *raw* when there is nothing of ours in it."""
     def edit(data: Record) -> None:
         drop_hooks(data, hook_entries(data, home))
         for name in (SERVER_NAME, known.get("server", "")):
@@ -11038,7 +11029,7 @@ def without_us(home: str, known: Record) -> Edit:
             if rule in allowed:
                 drop(data, "permissions", "allow", allowed.index(rule))
 
-    return edit
+    return edited(path, raw, [edit])
 
 
 # -- trying things out -----------------------------------------------------------------------------------------
@@ -11145,11 +11136,8 @@ def is_installed(record: Record) -> bool:
 
 def missing_folders(path: str) -> list[str]:
     """The folders above the path that are not there."""
-    missing, there = [], nearest_folder(path)
-    while os.path.dirname(path) != there:
-        path = os.path.dirname(path)
-        missing.append(path)
-    return missing
+    folder = os.path.dirname(path)
+    return [] if os.path.isdir(folder) else [folder, *missing_folders(folder)]
 
 
 def installed_places(places: Places, record: Record) -> Places:
@@ -11204,19 +11192,17 @@ def removal(path: str, what: str = "", verb: str = "remove") -> Step:
     return Step(verb, path, what, lambda: remove_folder(path, whole=verb == "delete"))
 
 
-def backup_file(path: str) -> str:
-    """Where the client's file is kept as it was before rlm."""
-    return path + ".rlm-backup"
+BACKUP = ".rlm-backup"  # ends the name of what keeps the client's file as it was before rlm
 
 
 def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, record: Record, note: Record) -> Step:
     """Changes a file of the client; the record gets the *note*. RlmError when it is broken or read-only."""
     def change(raw: bytes) -> bytes:
-        known, backup = record["client_files"].setdefault(path, {}), backup_file(path)
+        known, backup = record["client_files"].setdefault(path, {}), path + BACKUP
         known.update(note)
         record["made"] += missing_folders(path)
-        new, is_without_us = edited(path, raw, edits), edited(path, raw, [without_us(places.home, known)]) == raw
-        if os.path.exists(path) and not os.path.lexists(backup) and is_without_us:
+        new = edited(path, raw, edits)
+        if os.path.exists(path) and not os.path.lexists(backup) and without_us(path, raw, places.home, known) == raw:
             replace_file(backup, raw)
         # The backup is what to go back to as long as only we have changed the file since.
         is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
@@ -11236,12 +11222,12 @@ def client_removals(path: str, home: str, known: Record) -> list[Step]:
 
     A file of which there is no backup was not there before us; it goes when nothing is left in it.
     """
-    backup, take_out = backup_file(path), [without_us(home, known)]
+    backup = path + BACKUP
 
     def change(raw: bytes) -> bytes | None:
         if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
-            return edited(path, read_file(backup), take_out)  # there were entries made by hand
-        new = edited(path, raw, take_out)
+            return without_us(path, read_file(backup), home, known)  # there were entries made by hand
+        new = without_us(path, raw, home, known)
         return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
 
     raw, steps = read_file(path), []
@@ -11310,7 +11296,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
         steps = [file_step(places, os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
                  for event in events]
         groups = {event: hook_group(python, folder, event, record["pinned"]) for event in events}
-        edits.append(with_hooks(places.home, groups, recorded))
+        edits.append(lambda data: put_hooks(data, places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
         what += [f"you took out {', '.join(removed)}: left out"] if removed else []
         note["events"] = {event: HOOKS[event].timeout_s for event in [*events, *removed]}
@@ -11318,7 +11304,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     ours, allowed = known.get("allow", []), data.get("permissions", {}).get("allow", [])
     outdated = [rule for rule in ours if rule not in rules]
     if options.allow or any(rule in allowed for rule in outdated):
-        edits.append(with_rules(rules, outdated))
+        edits.append(lambda data: put_rules(data, rules, outdated))
         what.append(f"allows the {len(rules)} tools that only read")
         note["allow"] = [rule for rule in rules if rule in ours or rule not in allowed]
     what += ["with paths of yours: keep it out of git"] if project else []
@@ -11360,7 +11346,7 @@ def server_step(places: Places, python: str, record: Record, project: str, name:
     elif project:
         what += ", with paths of yours: keep it out of git"
     entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
-    edits = [with_server(servers, places.home, name, old_name, entry)]
+    edits: list[Edit] = [lambda data: put_server(data, servers, places.home, name, old_name, entry)]
     return client_step(places, servers, edits, what, record, {"server": name})
 
 
@@ -11388,14 +11374,8 @@ def plan_install(places: Places, options: Any, record: Record, project: str, pyt
     return steps
 
 
-def install_now(places: Places, options: Any, record: Record, project: str,
-                tell: Callable[[Sequence[Step]], None]) -> list[Step]:
-    """Installs, after telling the plan, which it returns; what was done is on record even when a later step fails.
-
-    Only for whoever holds the lock of the installation.
-    """
-    steps = plan_install(places, options, record, project)
-    tell(steps)
+def install_now(places: Places, record: Record, project: str, steps: Sequence[Step]) -> None:
+    """Carries out a plan; what was done is on record even when a later step fails. For whoever holds the lock."""
     record.update(version=__version__, python=interpreter(), is_complete=all(step.verb in NO_CHANGE for step in steps),
                   scopes=[*dict.fromkeys([*record["scopes"], project])])
     save_record(places, record)
@@ -11404,7 +11384,6 @@ def install_now(places: Places, options: Any, record: Record, project: str,
         record["is_complete"] = True  # what is on record and not there was removed by the user
     finally:
         save_record(places, record)
-    return steps
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
@@ -11438,7 +11417,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
            *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
-    targets = {os.path.realpath(path) for path in [*paths, *map(backup_file, paths), *own]}
+    targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
     for path in filter(os.path.lexists, dict.fromkeys(own)):
@@ -11500,16 +11479,18 @@ def plan_checks(places: Places, record: Record) -> Iterator[Check]:
             yield "files", "fail", str(error), ""
             continue
         for step in steps:
+            path, known = step.path, record["client_files"].get(step.path)
             if step.verb == "compile":
-                yield "bytecode", "warn", f"{step.path} has no fresh bytecode: hooks compile it anew", AGAIN
-            elif step.verb not in NO_CHANGE and not os.path.lexists(step.path):
-                yield "files", "fail", f"{step.path} is not there", AGAIN
-            elif step.verb not in NO_CHANGE:
-                yield "files", "warn", f"{step.path} is not as this version installs it", f"keep it, or {AGAIN}"
-            elif step.path in record["files"] and step.verb == "skip":
-                yield "files", "warn" if step.path == launcher_file() else "ok", f"{step.path}: {step.what}", ""
-            elif step.path in record["client_files"]:
-                yield "files", "ok", f"{step.path}: {step.what}", ""
+                yield "bytecode", "warn", f"{path} has no fresh bytecode: hooks compile it anew", AGAIN
+            elif step.verb in NO_CHANGE:
+                if known or step.verb == "skip" and path in record["files"]:
+                    yield "files", "warn" if path == launcher_file() else "ok", f"{path}: {step.what}", ""
+            elif not os.path.lexists(path):
+                yield "files", "fail", f"{path} is not there", AGAIN
+            elif known and without_us(path, read_file(path), places.home, known) == read_file(path):
+                yield "files", "fail", f"{path} has none of our entries any more", AGAIN
+            else:
+                yield "files", "warn", f"{path} is not as this version installs it", f"keep it, or {AGAIN}"
 
 
 def switch_checks() -> Iterator[Check]:
@@ -11540,6 +11521,8 @@ def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
     import tempfile
 
     slowest_s, answer, is_well = 0.0, "", True
+    if not entries:
+        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
     for event, _, _, entry in entries:
         timeout_s, started_s = entry.get("timeout"), time.monotonic()
         limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
@@ -11558,19 +11541,6 @@ def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
     if entries and is_well:
         n_ran = counted(len(entries), "hook")
         yield "hooks", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
-
-
-def hook_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
-    """Whether the settings hold our hooks, and whether these run."""
-    found = []
-    for path, data in files.items():
-        entries = hook_entries(data, places.home)
-        found += entries
-        if not entries and record["client_files"].get(path, {}).get("events"):
-            yield "hooks", "fail", f"{path} has none of our hooks any more", AGAIN
-    if not found:
-        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
-    yield from hook_trips(found)
 
 
 def server_trip(path: str, name: str, entry: Record) -> Check:
@@ -11593,27 +11563,6 @@ def server_trip(path: str, name: str, entry: Record) -> Check:
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
         why = one_line(errors[-300:]) or f"it ends with {code} and says {one_line(out[:300])!r}"
         return "server", "fail", f"{path}: the server does not work: {why}", AGAIN
-
-
-def server_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
-    """Whether the server is registered, and answers."""
-    is_told = False
-    for path, data in files.items():
-        known = record["client_files"].get(path, {}).get("server")
-        name = known or SERVER_NAME
-        entry = data.get("mcpServers", {}).get(name)
-        if is_our_server(entry, places.home):
-            yield server_trip(path, name, entry)
-        elif known and not entry:
-            yield "server", "fail", f"{path} has no server {name} any more", AGAIN
-        elif known:
-            yield "server", "fail", f"{path} has another server named {name}", \
-                f"`rlm install --name {name}-memory` adds ours"
-        else:
-            continue
-        is_told = True
-    if not is_told:
-        yield "server", "warn", "not registered: no tools for the model", "run `install`"
 
 
 def loose_files(places: Places) -> list[tuple[str, int]]:
@@ -11701,24 +11650,31 @@ def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
-    files: dict[str, Record] = {}
     checks: list[Check] = []
+    hooks: list[HookEntry] = []
+    servers: list[tuple[str, str, Record]] = []
+    settings: Record = {}
     recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
     for path in dict.fromkeys([*recorded, Client().settings, Client().servers]):
         try:
-            files[path] = client_data(path)
+            data = client_data(path)
         except RlmError as error:
             checks.append(("settings", "fail", str(error), "mend the file"))
+            continue
+        hooks += hook_entries(data, places.home)
+        name = record["client_files"].get(path, {}).get("server", SERVER_NAME)
+        entry = data.get("mcpServers", {}).get(name)
+        servers += [(path, name, entry)] if is_our_server(entry, places.home) else []
+        settings = data if path == Client().settings else settings
     if not is_installed(record):
-        servers = [data.get("mcpServers", {}).get(SERVER_NAME) for data in files.values()]
-        by_hand = any(is_our_server(entry, places.home) for entry in servers) or any(
-            hook_entries(data, places.home) for data in files.values())
-        if not (checks or by_hand or os.path.exists(places.program())):
+        if not (checks or hooks or servers or os.path.exists(places.program())):
             return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    checks += [*plan_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
-    checks += [*server_checks(places, record, files), *store_checks(places), *log_checks(places)]
-    return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
+    checks += [*plan_checks(places, record), *switch_checks(), *hook_trips(hooks)]
+    checks += [server_trip(*server) for server in servers] or \
+        [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    checks += [*store_checks(places), *log_checks(places)]
+    return [*checks, *transcript_checks(places, settings.get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:
@@ -11736,7 +11692,9 @@ def repair(places: Places) -> list[Step]:
         return []  # installing is not repairing
     with Lock(places.install_lock()):
         for project, options in [*installed_parts(record)]:
-            done += install_now(places, options, record, project, lambda _: None)
+            steps = plan_install(places, options, record, project)
+            install_now(places, record, project, steps)
+            done += steps
     return [step for step in done if step.verb not in NO_CHANGE]
 
 
@@ -12552,12 +12510,6 @@ def checks_answer(checks: Sequence[Check]) -> Answer:
     return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings})
 
 
-def tell_plan(steps: Sequence[Step]) -> None:
-    """Prints the plan before it is carried out."""
-    print_out(plan_text(steps))
-    sys.stdout.flush()
-
-
 def what_next(places: Places) -> str:
     """What install says in the end: what else there is to import, and what to try."""
     folder, command = os.path.dirname(launcher_file()), "rlm"
@@ -12604,7 +12556,11 @@ def install_command(call: Call, options: Any) -> int:
         record = install_record(places)
         record["pinned"].update(pinned_places(places))
         record["made"] += made
-        steps = install_now(places, options, record, project, (lambda _: None) if options.json else tell_plan)
+        steps = plan_install(places, options, record, project)
+        if not options.json:
+            print_out(plan_text(steps))
+            sys.stdout.flush()
+        install_now(places, record, project, steps)
     if options.skills_only:
         if options.json:
             print_answer(Answer("", {"steps": steps_data(steps)}), True)

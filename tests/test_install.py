@@ -1031,8 +1031,8 @@ class ClientFileTest(unittest.TestCase):
         draw = random.Random(3)
         group = rlm.hook_group("/py", "/h/.claude/rlm/hooks", "SessionEnd", {})
         entry = {"command": "/py", "args": ["/h/rlm.py"], "env": {}}
-        edits = [rlm.with_hooks("/h", {"SessionEnd": group}, {}), rlm.with_rules(["mcp__m__a"], ["old"]),
-                 rlm.with_server("p", "/h", "m", "m", entry)]
+        edits = [lambda data: rlm.put_hooks(data, "/h", {"SessionEnd": group}, {}), lambda data: rlm.put_rules(data, ["mcp__m__a"], ["old"]),
+                 lambda data: rlm.put_server(data, "p", "/h", "m", "m", entry)]
         for n in range(500):
             value: dict[str, Any] = {"k": draw.choice([None, -1.5e9, 12345678901234567890, "\\ é\u2028\r\n", [], {"]}": "\ud83d"}])}
             value.update({"hooks": {"Stop": [{"hooks": [{}]}], "SessionEnd": [{"hooks": ["x"]}]}} if n % 2 else {})
@@ -1044,7 +1044,7 @@ class ClientFileTest(unittest.TestCase):
             self.assertEqual(json.loads(new)["hooks"]["SessionEnd"][-1], group)
             self.assertEqual(rlm.edited("p", new, edits), new)
             self.assertEqual(new.count(b"\r\n"), new.count(b"\n") if b"\r\n" in raw else 0)
-            back = rlm.edited("p", new, [rlm.without_us("/h", {"allow": ["mcp__m__a"], "server": "m"})])
+            back = rlm.without_us("p", new, "/h", {"allow": ["mcp__m__a"], "server": "m"})
             self.assertEqual(json.loads(back), value)
             self.assertEqual(rlm.edited("p", raw, [lambda data: None]), raw)
 
@@ -1107,9 +1107,12 @@ class DoctorTest(InstallCase):
         self.put(self.state, "{}")
         code, found, text = self.doctor()
         self.assertEqual(code, 1)
-        for name in ("bytecode", "files", "hooks", "server", "permissions"):
+        for name in ("bytecode", "hooks", "permissions"):
             self.assertNotEqual(found[name][0][0], "ok", text)
             self.assertIn("doctor --fix", found[name][0][2])
+        self.assertEqual(found["server"][0][0], "warn")
+        self.assertEqual([what for state, what, todo in found["files"] if (state, todo) == ("fail", rlm.AGAIN)],
+                         [f"{home}/hooks/session_start.py is not there", f"{self.state} has none of our entries any more"])
         code, found, text = self.doctor("--fix")
         self.assertEqual(code, 0, text)
         self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, text)
