@@ -10813,7 +10813,7 @@ def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, 
 
     row, path = HOOKS[event], f"{hooks_folder}/{HOOKS[event].file}"
     words = [f"{name}={quote(value)}" for name, value in pinned.items()]
-    command = " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
+    command = " ".join([*words, quote(python), "-I -S", quote(path)])
     group: Record = {"matcher": row.matcher} if row.matcher else {}
     return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
 
@@ -11035,22 +11035,25 @@ def without_us(path: str, raw: bytes, home: str, known: Record) -> bytes:
 # -- trying things out -----------------------------------------------------------------------------------------
 
 
-def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, str, str]:
-    """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
+NOT_STARTED, TIMED_OUT = -1000, -1001  # exit codes that no process has
+
+
+def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float) -> tuple[int, str, str]:
+    """Runs a command as the client does: exit code, standard output and error."""
     import subprocess
 
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   cwd=cwd, start_new_session=True)
+                                   start_new_session=True)
     except (OSError, ValueError) as error:
-        return -1, "", f"{command[0]}: {error}"
+        return NOT_STARTED, "", f"{command[0]}: {error}"
     try:
         out, errors = process.communicate(stdin, timeout=limit_s)
         return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
         process.communicate()
-        return -2, "", f"still running after {limit_s:g} s"
+        return TIMED_OUT, "", f"still running after {limit_s:g} s"
 
 
 # -- the plan --------------------------------------------------------------------------------------------------
@@ -11376,7 +11379,7 @@ def plan_install(places: Places, options: Any, record: Record, project: str, pyt
 
 def install_now(places: Places, record: Record, project: str, steps: Sequence[Step]) -> None:
     """Carries out a plan; what was done is on record even when a later step fails. For whoever holds the lock."""
-    record.update(version=__version__, python=interpreter(), is_complete=all(step.verb in NO_CHANGE for step in steps),
+    record.update(python=interpreter(), is_complete=all(step.verb in NO_CHANGE for step in steps),
                   scopes=[*dict.fromkeys([*record["scopes"], project])])
     save_record(places, record)
     try:
@@ -11518,29 +11521,25 @@ def switch_checks() -> Iterator[Check]:
 
 def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
     """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
-    import tempfile
-
-    slowest_s, answer, is_well = 0.0, "", True
     if not entries:
         yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
+    slowest_s, answers = 0.0, []
     for event, _, _, entry in entries:
         timeout_s, started_s = entry.get("timeout"), time.monotonic()
         limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
-        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
-            payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"),
-                       "cwd": folder, "hook_event_name": event}
-            stdin = json.dumps(payload).encode()
-            code, out, errors = run_briefly(["sh", "-c", entry["command"]], stdin, limit_s, folder)
-        slowest_s, out, errors = max(slowest_s, time.monotonic() - started_s), one_line(out), one_line(errors)
-        wrong = f"{event}: {errors}" if code == -2 else f"{event} ends with {code}: {errors}" if code or errors else \
-            "" if out.startswith(DOCTOR_ANSWER) else f"{event}: {out or 'it says nothing, so it did not run'}"
-        if wrong:
-            is_well = False
-            yield "hooks", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
-        answer = out
-    if entries and is_well:
-        n_ran = counted(len(entries), "hook")
-        yield "hooks", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
+        payload = {"session_id": DOCTOR_SESSION, "cwd": os.sep, "hook_event_name": event}
+        code, out, errors = run_briefly(["sh", "-c", entry["command"]], json.dumps(payload).encode(), limit_s)
+        slowest_s = max(slowest_s, time.monotonic() - started_s)
+        if not (code or errors) and out.startswith(DOCTOR_ANSWER):
+            answers.append(one_line(out))
+            continue
+        told = errors or out or "it says nothing, so it did not run"
+        told = f"ends with {code}: {told}" if code > 0 else told
+        todo = f"raise its timeout in the settings, or {AGAIN}" if code == TIMED_OUT else AGAIN
+        yield "hooks", "fail", f"{event}: {one_line(told)}", todo
+    if answers and len(answers) == len(entries):
+        n_ran = counted(len(answers), "hook")
+        yield "hooks", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answers[-1]}", ""
 
 
 def server_trip(path: str, name: str, entry: Record) -> Check:
@@ -11580,8 +11579,6 @@ def loose_files(places: Places) -> list[tuple[str, int]]:
 
 def store_checks(places: Places) -> Iterator[Check]:
     """Permissions, damage and size of the store."""
-    import shutil
-
     loose = loose_files(places)
     closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
               if os.path.exists(path) and not os.access(path, os.W_OK)]
@@ -11606,13 +11603,13 @@ def store_checks(places: Places) -> Iterator[Check]:
         yield "store", "fail", "; ".join(problems), "`rlm verify --repair` mends what can be"
     else:
         yield "store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""
-    free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
+    free = free_bytes(nearest_folder(os.path.join(places.memory, "")))
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
     is_low = free < LOW_DISK_BYTES
     yield "disk", "warn" if is_low else "ok", sizes, "free some space" if is_low else ""
 
 
-def log_checks(places: Places) -> Iterator[Check]:
+def hooks_log_check(places: Places) -> Check:
     """What hooks logged in the last seven days."""
     recent = []
     for line in read_file(places.hooks_log())[-100_000:].decode("utf-8", "replace").splitlines():
@@ -11621,31 +11618,30 @@ def log_checks(places: Places) -> Iterator[Check]:
                 recent.append(one_line(line, 200))
         except ValueError:  # no time, so no line of ours
             pass
-    if recent:
-        yield "hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]), \
-            f"see {places.hooks_log()}"
-    else:
-        yield "hooks.log", "ok", "nothing in 7 days", ""
+    if not recent:
+        return "hooks.log", "ok", "nothing in 7 days", ""
+    what = f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:])
+    return "hooks.log", "warn", what, f"see {places.hooks_log()}"
 
 
-def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
+def transcript_check(places: Places, cleanup_days: object) -> Check:
     """Conversations that are not saved yet, and whether the client is about to delete one."""
     unsaved = unsaved_transcripts(places)
     limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else Client.cleanup_days) - 3
     ending = [path for path, _, age in unsaved if age >= limit]
-    old = [age for _, _, age in unsaved if age > 1]
+    oldest = max((age for *_, age in unsaved), default=0.0)
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
-    n_damaged = n_damaged_lines(places)
-    note = f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
+    state, what, todo = "ok", "all saved", ""
     if ending:
-        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days{note}", "run `rlm import`"
-    elif old:
-        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old{note}", "run `rlm import`"
+        state, what, todo = "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm import`"
+    elif oldest > 1:
+        state, what, todo = "warn", f"{total}, the oldest {age_text(oldest * DAY_S)} old", "run `rlm import`"
     elif unsaved:
-        yield "transcripts", "ok", f"{total} yet, all touched within a day{note}", \
+        what, todo = f"{total} yet, all touched within a day", \
             "nothing, they are saved when they end; or run `rlm import`"
-    else:
-        yield "transcripts", "ok", f"all saved{note}", ""
+    n_damaged = n_damaged_lines(places)
+    what += f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
+    return "transcripts", state, what, todo
 
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
@@ -11673,8 +11669,8 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     checks += [*plan_checks(places, record), *switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
-    checks += [*store_checks(places), *log_checks(places)]
-    return [*checks, *transcript_checks(places, settings.get("cleanupPeriodDays"))]
+    checks += [*store_checks(places), hooks_log_check(places)]
+    return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:
