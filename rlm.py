@@ -326,10 +326,34 @@ def user_home() -> str:
     return home
 
 
-def claude_folder(project: str = "") -> str:
-    """Claude Code's configuration folder: the user's, or that of a project's folder."""
-    moved = "" if project else folder_in("CLAUDE_CONFIG_DIR")
-    return moved or os.path.join(project or user_home(), ".claude")
+class Client:
+    """What Claude Code calls things, and where it has its files: those of the user, or those of a project's folder."""
+
+    # Its variables: the folder of its files, the session, and the session's folder.
+    folder_variable, session_variable = "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SESSION_ID"
+    project_variable = "CLAUDE_PROJECT_DIR"
+    cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
+    shell_tool = "Bash"
+    changing_tools = ("Edit", "Write", "MultiEdit", "NotebookEdit")
+    # What these return when they succeed says nothing that their argument and its size do not say.
+    quiet_tools = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
+                             "TaskCreate", "TaskList", "EnterPlanMode", *changing_tools))
+    # The arguments that matter of tools for which the first of common_arguments would not do.
+    tool_arguments = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
+                      "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
+                      "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "TaskList": (),
+                      "ExitPlanMode": ()}
+    common_arguments = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description",
+                        "prompt", "question", "text", "chunk_id", "id", "name")
+
+    def __init__(self, project: str = "") -> None:
+        moved = "" if project else folder_in(self.folder_variable)
+        self.folder = moved or os.path.join(project or user_home(), ".claude")
+        self.team_settings = os.path.join(self.folder, "settings.json")  # of a project, shared with others
+        self.settings = os.path.join(self.folder, "settings.local.json") if project else self.team_settings
+        self.servers = os.path.join(project or moved or user_home(), ".mcp.json" if project else ".claude.json")
+        self.skills = os.path.join(self.folder, "skills")
+        self.projects = os.path.join(self.folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
 def listing(folder: str) -> list[str]:
@@ -369,7 +393,7 @@ class Places:
     def __init__(self, home: str = "", memory: str = "") -> None:
         moved = folder_in("RLM_CONTEXT_DIR")
         try:
-            self.home = home or folder_in("RLM_HOME") or os.path.join(claude_folder(), "rlm")
+            self.home = home or folder_in("RLM_HOME") or os.path.join(Client().folder, "rlm")
         except StoreUnwritable:  # the user has no home, but the memory has one
             if not moved:
                 raise
@@ -401,21 +425,6 @@ class Places:
 STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
-
-
-class Client:
-    """Where Claude Code has its files: those of the user, or those of a project's folder."""
-
-    cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
-
-    def __init__(self, project: str = "") -> None:
-        folder = claude_folder(project)
-        self.team_settings = os.path.join(folder, "settings.json")  # of a project, shared with others
-        self.settings = os.path.join(folder, "settings.local.json") if project else self.team_settings
-        self.servers = os.path.join(project or folder_in("CLAUDE_CONFIG_DIR") or user_home(),
-                                    ".mcp.json" if project else ".claude.json")
-        self.skills = os.path.join(folder, "skills")
-        self.projects = os.path.join(folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
 def managed_settings() -> list[str]:
@@ -643,7 +652,7 @@ def project_at(places: Places, folder: str) -> Project:
 
 
 def current_folder() -> str:
-    here = environment("CLAUDE_PROJECT_DIR") or tried("", os.getcwd)
+    here = environment(Client.project_variable) or tried("", os.getcwd)
     return os.path.abspath(here) if here else ""
 
 
@@ -5281,7 +5290,7 @@ class Writer:
             self.view.numbers_of(f"{day}_{name}").add(number)
         if kind == "chunk":
             fields["summary"] = plain(fields["summary"])[:2000] or auto_summary(text)
-            fields["session"] = fields["session"] or redact(plain(environment("CLAUDE_CODE_SESSION_ID"))) or \
+            fields["session"] = fields["session"] or redact(plain(environment(Client.session_variable))) or \
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
@@ -7455,17 +7464,7 @@ USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
 CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
-SHELL_TOOLS = ("Bash", USER_RAN)
-CHANGING_TOOLS = ("Edit", "Write", "MultiEdit", "NotebookEdit")
-# What these return when they succeed says nothing that their argument and its size do not say.
-QUIET_TOOLS = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
-                         "TaskCreate", "TaskList", "EnterPlanMode", *CHANGING_TOOLS))
-# The arguments that matter of tools for which the first of COMMON_ARGUMENTS would not do.
-TOOL_ARGUMENTS = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
-                  "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
-                  "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "ExitPlanMode": (), "TaskList": ()}
-COMMON_ARGUMENTS = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description", "prompt",
-                    "question", "text", "chunk_id", "id", "name")
+SHELL_TOOLS = (Client.shell_tool, USER_RAN)
 
 
 def may_matter(line: bytes) -> bool:
@@ -7622,7 +7621,7 @@ class ToolCall:
 
     def changed(self) -> bool:
         """Whether it changed its file."""
-        return self.name in CHANGING_TOOLS and not self.failed and bool(self.outcome)
+        return self.name in Client.changing_tools and not self.failed and bool(self.outcome)
 
 
 def shown_path(path: str, cwd: str) -> str:
@@ -7661,9 +7660,9 @@ def argument_of(name: str, given: Entry, cwd: str) -> str:
         asked = given.get("questions")
         texts = [string_in(q, "question") for q in asked if isinstance(q, dict)] if isinstance(asked, list) else []
         return " / ".join(texts) or string_in(given, "question")
-    keys = TOOL_ARGUMENTS.get(name)
+    keys = Client.tool_arguments.get(name)
     if keys is None:
-        keys = next(((key,) for key in COMMON_ARGUMENTS if string_in(given, key)), None)
+        keys = next(((key,) for key in Client.common_arguments if string_in(given, key)), None)
     if keys is None:
         plain = {key: value for key, value in given.items() if isinstance(value, (str, int, float, type(None)))}
         return json.dumps(plain, ensure_ascii=False) if plain else ""
@@ -7732,9 +7731,9 @@ def success(name: str, text: str) -> str:
     """The outcome of a call that worked."""
     if name == "AskUserQuestion":
         return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
-    if name in CHANGING_TOOLS or not text.strip():
+    if name in Client.changing_tools or not text.strip():
         return "ok"
-    if name in QUIET_TOOLS:
+    if name in Client.quiet_tools:
         return f"ok {size_note(text)}" if line_count(text) > 1 else "ok"
     return f"ok: {excerpt(text)}"
 
@@ -9179,7 +9178,7 @@ def original_path(places: Places, name: str) -> str:
     """Where the client looks for a transcript: its place below projects/, whoever's home that was."""
     path = string_in(load_state(places, name, whole=False), "path")
     below = path.rpartition("/projects/")[2] if "/projects/" in path else os.path.basename(path) or name + ".jsonl"
-    return os.path.join(claude_folder(), "projects", below)
+    return os.path.join(Client().projects, below)
 
 
 # -- erasing ------------------------------------------------------------------
@@ -9212,7 +9211,7 @@ def telling_lines(texts: Sequence[str]) -> list[bytes]:
 def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
     """The client's own files in which one of these stands, or in whose names."""
     paths, ours, found = [Client().servers], (places.home, places.memory), []
-    for folder, folders, names in os.walk(claude_folder()):
+    for folder, folders, names in os.walk(Client().folder):
         folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
         paths += [os.path.join(folder, name) for name in sorted(names)]
     for path in filter(os.path.isfile, dict.fromkeys(paths)):
@@ -9460,7 +9459,7 @@ class Hook:
         path = string_in(self.payload, "transcript_path")
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
-        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(self.payload, "cwd") or current_folder()
+        self.folder = environment(Client.project_variable) or string_in(self.payload, "cwd") or current_folder()
         self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
@@ -9492,7 +9491,7 @@ class Hook:
     def find_transcript(self) -> bool:
         """Whether the session has one; in a worktree the client names one that is not there, and writes another."""
         if self.path and not os.path.lexists(self.path):
-            folder, name = os.path.join(claude_folder(), "projects"), os.path.basename(self.path)
+            folder, name = Client().projects, os.path.basename(self.path)
             paths = (os.path.join(folder, project, name) for project in listing(folder))
             self.path = max(filter(os.path.isfile, paths), key=changed_ns, default=self.path)
         return os.path.isfile(self.path)
@@ -11503,9 +11502,9 @@ def switch_checks() -> Iterator[Check]:
     while folder:
         paths += [Client(folder).team_settings, Client(folder).settings]
         folder = "" if folder in (top, user_home(), os.path.dirname(folder)) else os.path.dirname(folder)
-    if environment("CLAUDE_CONFIG_DIR").startswith("~"):
-        yield "settings", "warn", "CLAUDE_CONFIG_DIR begins with ~, which Claude Code may take as a name", \
-            f"set it to {claude_folder()}"
+    if environment(Client.folder_variable).startswith("~"):
+        yield "settings", "warn", f"{Client.folder_variable} begins with ~, which Claude Code may take as a name", \
+            f"set it to {Client().folder}"
     managed = managed_settings()
     for path in dict.fromkeys([*paths, *managed]):
         try:
@@ -12513,7 +12512,7 @@ def what_next(places: Places) -> str:
     folders = [folder for folder in folders if memory_names(folder, listing(folder))]
     lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it." for path in folders[:3]]
     lines += [f"So it is in {len(folders) - 3:,} more folders of {Client().projects}."] if len(folders) > 3 else []
-    store = os.path.join(claude_folder(), "rlm", "context")
+    store = os.path.join(Client().folder, "rlm", "context")
     if rlm_claude_names(store, listing(store)):
         lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")
     if not is_our_launcher(launcher_file()):
