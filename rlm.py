@@ -10791,11 +10791,8 @@ def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
     """The transcripts that hold something unsaved: path, bytes, age in days."""
     found = []
     for path in transcript_paths(Client().projects):
-        try:
-            stat = os.stat(path)
-        except OSError:
-            continue
-        if not is_saved(places, path):
+        stat = tried(None, os.stat, path)
+        if stat and not is_saved(places, path):
             n_bytes = max(0, stat.st_size - state_of(places, path).get("offset", 0))
             found.append((path, n_bytes, (now() - stat.st_mtime) / DAY_S))
     return found
@@ -10858,14 +10855,10 @@ def client_data(path: str, raw: bytes | None = None) -> Record:
             raise RlmError(f"{path}: {where} must be a JSON {noun}; nothing was changed: mend it, then try again")
         return value
 
-    def finite(number: str) -> float:
-        if not math.isfinite(float(number)):
-            raise ValueError(f"JSON has no number {number}")
-        return float(number)
-
     try:
         text = (read_file(path) if raw is None else raw).decode("utf-8-sig")
-        data = json.loads(text, parse_constant=finite, parse_float=finite) if text.strip() else {}
+        data = json.loads(text) if text.strip() else {}
+        json.dumps(data, allow_nan=False)  # or NaN and 1e999 are written as what is no JSON
     except (ValueError, RecursionError) as error:
         raise RlmError(f"{path} is not valid JSON in UTF-8 ({error}); nothing was changed: mend it, then try again") \
             from None
@@ -11034,7 +11027,7 @@ def without_us(path: str, raw: bytes, home: str, known: Record) -> bytes:
 # -- trying things out -----------------------------------------------------------------------------------------
 
 
-NOT_STARTED, TIMED_OUT = -1000, -1001  # exit codes that no process has
+TIMED_OUT = 124  # the exit code that `timeout` gives
 
 
 def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float) -> tuple[int, str, str]:
@@ -11045,7 +11038,7 @@ def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float) -> tuple[i
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    start_new_session=True)
     except (OSError, ValueError) as error:
-        return NOT_STARTED, "", f"{command[0]}: {error}"
+        return 127, "", f"{command[0]}: {error}"  # as a shell says
     try:
         out, errors = process.communicate(stdin, timeout=limit_s)
         return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
@@ -11069,10 +11062,6 @@ class Step:
         self.what = what
         self.work = work  # False when something cannot be removed
 
-    def line(self) -> str:
-        """The step for a reader."""
-        return f"{self.verb:<10} {self.path}" + (f": {self.what}" if self.what else "")
-
 
 NO_CHANGE = ("unchanged", "skip", "import")
 
@@ -11086,7 +11075,7 @@ def carry_out_steps(steps: Iterable[Step]) -> None:
 
 def plan_text(steps: Iterable[Step]) -> str:
     """The plan for a reader."""
-    return "\n".join(step.line() for step in steps)
+    return "\n".join(f"{step.verb:<10} {step.path}" + (f": {step.what}" if step.what else "") for step in steps)
 
 
 def bytes_digest(data: bytes) -> str:
@@ -11121,14 +11110,6 @@ def save_record(places: Places, record: Record) -> None:
     if read_file(places.install_record()) != data:
         ensure_folder(places.home)
         replace_file(places.install_record(), data)
-
-
-def check_home(places: Places) -> None:
-    """UsageError when the client's hooks are those of an installation in another folder, which RLM_HOME names."""
-    for *_, entry in hook_entries(client_data(Client().settings), places.home):
-        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
-        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
-            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
 
 
 def is_installed(record: Record) -> bool:
@@ -11391,27 +11372,35 @@ def install_now(places: Places, record: Record, project: str, steps: Sequence[St
 # -- uninstall -------------------------------------------------------------------------------------------------
 
 
-def data_removals(places: Places) -> list[Step]:
+def data_removals(places: Places) -> Iterator[Step]:
     """Deletes the memories and settings: only what has a name that we give, whatever else is in the folders."""
     import re
 
-    names, steps = listing(places.memory), []
+    names = listing(places.memory)
     is_store = os.path.dirname(places.memory) == places.home or "manifest.json" in names or places.numbered("log")
     for name in names if is_store else []:
         path = os.path.join(places.memory, name)
         if os.path.islink(path):
-            steps.append(Step("skip", path, "a link that you made; it and what is there stay"))
+            yield Step("skip", path, "a link that you made; it and what is there stay")
         elif name in STORE_FOLDERS and os.path.isdir(path):
-            steps.append(removal(path, size_text(folder_bytes(path)), "delete"))
+            yield removal(path, size_text(folder_bytes(path)), "delete")
         elif re.fullmatch(STORE_FILES, name):
-            steps.append(removal(path, size_text(file_size(path))))
+            yield removal(path, size_text(file_size(path)))
         else:
-            steps.append(Step("skip", path, "not a file of rlm; it stays"))
-    return [*steps, removal(places.config())] if os.path.exists(places.config()) else steps
+            yield Step("skip", path, "not a file of rlm; it stays")
+    if os.path.exists(places.config()):
+        yield removal(places.config())
 
 
 def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
-    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing."""
+    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing.
+
+    UsageError when the client's hooks are those of an installation in another folder.
+    """
+    for *_, entry in [] if is_installed(record) else hook_entries(client_data(Client().settings), places.home):
+        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
+        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
+            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
     paths = dict.fromkeys([*record["client_files"], Client().settings, Client().servers])
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
@@ -11436,16 +11425,6 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     return steps + tidied if steps else []
 
 
-def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
-    """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
-    with Lock(places.install_lock()):
-        steps = plan_uninstall(places, record, delete_data)
-        carry_out_steps(steps)
-        if any(step.verb == "failed" for step in steps):
-            save_record(places, record)
-    return steps
-
-
 # -- doctor ----------------------------------------------------------------------------------------------------
 
 AGAIN = "run `rlm doctor --fix`"
@@ -11454,18 +11433,17 @@ DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
 def installed_parts(record: Record) -> Iterator[tuple[str, Any]]:
-    """Each project for which it was installed ("" for all), with the options that install the same once more."""
+    """Each project for which hooks or server were installed ("" for all), with the options that install them anew."""
     import argparse
 
     known = record["client_files"]
     for project in record["scopes"]:
-        if project and not os.path.isdir(project):  # it has gone, and what was installed there with it
-            continue
         client = Client(project)
         settings = client.settings if client.settings in known else client.team_settings
-        yield project, argparse.Namespace(
-            skills_only=client.servers not in known and settings not in known, name="", no_import=True,
-            no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
+        has_gone = project and not os.path.isdir(project)  # and what was installed there with it
+        if not has_gone and (client.servers in known or settings in known):
+            yield project, argparse.Namespace(skills_only=False, name="", no_import=True, allow=False, advice=False,
+                                              no_hooks="events" not in known.get(settings, {}))
 
 
 def plan_checks(places: Places, record: Record) -> Iterator[Check]:
@@ -11533,7 +11511,7 @@ def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
             answers.append(one_line(out))
             continue
         told = errors or out or "it says nothing, so it did not run"
-        told = f"ends with {code}: {told}" if code > 0 else told
+        told = f"ends with {code}: {told}" if code not in (0, TIMED_OUT) else told
         todo = f"raise its timeout in the settings, or {AGAIN}" if code == TIMED_OUT else AGAIN
         yield "hooks", "fail", f"{event}: {one_line(told)}", todo
     if answers and len(answers) == len(entries):
@@ -11568,11 +11546,9 @@ def loose_files(places: Places) -> list[tuple[str, int]]:
     found = []
     for folder, _, names in os.walk(places.memory):
         for path, mode in [(folder, 0o700), *((os.path.join(folder, name), 0o600) for name in names)]:
-            try:
-                if os.lstat(path).st_mode & 0o077 and not os.path.islink(path):
-                    found.append((path, mode))
-            except OSError:  # removed a moment ago
-                pass
+            stat = tried(None, os.lstat, path)  # it may have been removed a moment ago
+            if stat and stat.st_mode & 0o077 and not os.path.islink(path):
+                found.append((path, mode))
     return found
 
 
@@ -12591,8 +12567,7 @@ def uninstall_command(call: Call, options: Any) -> int:
     """Takes rlm out of the client, and deletes the data when asked to."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
-    if not is_installed(record):
-        check_home(places)
+    plan_uninstall(places, record, False)  # or an error, before anything is asked
     delete_data = deletes_data(places, options)
     steps = plan_uninstall(places, record, bool(delete_data))
     text = plan_text(steps) or f"rlm is not installed in {places.home}."
@@ -12605,8 +12580,12 @@ def uninstall_command(call: Call, options: Any) -> int:
     if delete_data is None:
         print_note("Nothing was changed.")
         return 1
-    steps = uninstall_now(places, record, delete_data)
-    stayed = [step for step in steps if step.verb == "failed"]
+    with Lock(places.install_lock()):
+        steps = plan_uninstall(places, record, delete_data)
+        carry_out_steps(steps)
+        stayed = [step for step in steps if step.verb == "failed"]
+        if stayed:
+            save_record(places, record)  # for the next time
     kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
     print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
     for step in stayed:
@@ -12623,7 +12602,7 @@ def doctor_command(call: Call, options: Any) -> int:
     failed: list[Check] = []
     try:
         for step in repair(places) if options.fix else []:
-            print_note(f"fixed: {step.line()}")
+            print_note(f"fixed: {plan_text([step])}")
     except RlmError as error:
         failed = [("fix", "fail", str(error), "")]
     answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
