@@ -11245,8 +11245,10 @@ def skill_steps(places: Places, record: Record, project: str, name: str, again: 
             data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
             path = os.path.join(Client(project).skills, skill, "SKILL.md")
             steps.append(skill_step(places, path, data, record, again))
-    return steps or [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
-                                          "README says how) and run `python3 rlm.py install` in it")]
+    if steps or (PROGRAM == places.program() and not again):  # the installed copy has none beside it, and needs none
+        return steps
+    return [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
+                                 "README says how) and run `python3 rlm.py install` in it")]
 
 
 def launcher_step(places: Places, python: str, record: Record) -> Step:
