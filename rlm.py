@@ -10822,17 +10822,6 @@ def import_code(places: Places, arguments: str = "") -> str:
     return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit(rlm.main({arguments}))"
 
 
-def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
-    """The `rlm` command as a sh script; what is set when it is called goes before what was set at installation."""
-    from shlex import quote
-
-    if places.home != os.path.join(user_home(), ".claude", "rlm"):
-        pinned = {"RLM_HOME": places.home, **pinned}
-    lines = [f'[ "${name}" ] || export {name}={quote(path)}' for name, path in pinned.items()]
-    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
-    return "\n".join(["#!/bin/sh", *lines, start, ""])
-
-
 def is_our_launcher(path: str, places: Places | None = None) -> bool:
     """Whether the file is a launcher of ours, and that of the installation there when one is given."""
     from shlex import quote
@@ -11140,15 +11129,15 @@ def file_step(places: Places, path: str, data: bytes, record: Record, what: str 
     is_done = is_same and os.access(path, os.X_OK if mode & 0o100 else os.F_OK)
 
     def work() -> None:
+        if not is_done:
+            record["made"] += missing_folders(path)
+            ensure_folder(os.path.dirname(path))
+            if aside:
+                rename_file(path, aside)
+            record["files"][path] = ""  # it may be there or not: should we be killed now, uninstall removes it
+            save_record(places, record)
+            replace_file(path, data, mode=mode)
         record["files"][path] = bytes_digest(data)
-        if is_done:
-            return
-        record["made"] += missing_folders(path)
-        ensure_folder(os.path.dirname(path))
-        if aside:
-            rename_file(path, aside)
-        save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
-        replace_file(path, data, mode=mode)
 
     return Step("unchanged" if is_done else "write", path, what or size_text(len(data)), work)
 
@@ -11188,8 +11177,9 @@ def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, rec
         if os.path.exists(path) and not os.path.lexists(backup) and without_us(path, raw, places.home, known) == raw:
             replace_file(backup, raw)
         # The backup is what to go back to as long as only we have changed the file since.
-        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
-        known["wrote"] = bytes_digest(new) if is_ours_only else ""
+        if new != raw:
+            is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
+            known["wrote"] = bytes_digest(new) if is_ours_only else ""
         save_record(places, record)  # before the change: should we be killed after it, uninstall knows what was there
         return new
 
@@ -11226,7 +11216,7 @@ def client_removals(path: str, home: str, known: Record) -> list[Step]:
 def skill_step(places: Places, path: str, data: bytes, record: Record, again: bool) -> Step:
     """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
     known, offered = record["files"].get(path), record["files"].get(path + ".new")
-    if known and not again and not os.path.lexists(path) and record.get("is_complete", True):
+    if known and not again and not os.path.lexists(path):
         return Step("skip", path, "you removed it; `rlm install --skills-only` brings it back")
     if not known or not os.path.lexists(path) or bytes_digest(read_file(path)) in (known, bytes_digest(data)):
         return file_step(places, path, data, record, mode=0o644)
@@ -11252,15 +11242,21 @@ def skill_steps(places: Places, record: Record, project: str, name: str, again: 
 
 
 def launcher_step(places: Places, python: str, record: Record) -> Step:
-    """Installs the command `rlm`, unless another program has that name."""
-    path = launcher_file()
+    """Installs the command `rlm`, a sh script, unless another program has that name."""
+    from shlex import quote
+
+    path, pinned = launcher_file(), record["pinned"]
     if os.path.lexists(path) and not is_our_launcher(path):
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    source = launcher_source(places, python, record["pinned"])
-    return file_step(places, path, source.encode("utf-8", "surrogateescape"), record, "the command rlm", 0o755, True)
-
+    if places.home != os.path.join(user_home(), ".claude", "rlm"):
+        pinned = {"RLM_HOME": places.home, **pinned}
+    # What is set when it is called goes before what was set at installation.
+    lines = [f'[ "${name}" ] || export {name}={quote(folder)}' for name, folder in pinned.items()]
+    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
+    source = "\n".join(["#!/bin/sh", *lines, start, ""]).encode("utf-8", "surrogateescape")
+    return file_step(places, path, source, record, "the command rlm", 0o755, is_ours=True)
 
 
 def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
@@ -11361,12 +11357,9 @@ def plan_install(places: Places, options: Any, record: Record, project: str, pyt
 
 def install_now(places: Places, record: Record, project: str, steps: Sequence[Step]) -> None:
     """Carries out a plan; what was done is on record even when a later step fails. For whoever holds the lock."""
-    record.update(python=interpreter(), is_complete=all(step.verb in NO_CHANGE for step in steps),
-                  scopes=[*dict.fromkeys([*record["scopes"], project])])
-    save_record(places, record)
+    record.update(python=interpreter(), scopes=[*dict.fromkeys([*record["scopes"], project])])
     try:
         carry_out_steps(steps)
-        record["is_complete"] = True  # what is on record and not there was removed by the user
     finally:
         save_record(places, record)
 
@@ -11414,7 +11407,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
     for path in filter(os.path.lexists, dict.fromkeys(own)):
-        if path.endswith(("/SKILL.md", ".md.new")) and bytes_digest(read_file(path)) != record["files"][path]:
+        if path.endswith(("/SKILL.md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
             steps.append(Step("skip", path, "you changed it; it stays"))
         elif path != launcher_file() or is_our_launcher(path, places):
             steps.append(removal(path))
@@ -11523,18 +11516,17 @@ def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
 
 def server_trip(path: str, name: str, entry: Record) -> Check:
     """Starts the server as the client does and calls a tool."""
-    env, words = entry.get("env") or {}, [entry.get("command"), *entry.get("args", [])]
-    if not (isinstance(env, dict) and all(isinstance(word, str) for word in words)):
-        return "server", "fail", f"{path}: command, args or env of {name} are not what they must be", AGAIN
-    words = ["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words]  # so that it only reads
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "rlm doctor", "version": "1"}}
     messages: list[Record] = [
         {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
     stdin = b"".join(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages)
-    started_s = time.monotonic()
-    code, out, errors = run_briefly([word.replace("${HOME}", user_home()) for word in words], stdin, 20)
+    started_s, code, out = time.monotonic(), 0, ""
+    errors = f"command, args or env of {name} are not what they must be"
     try:
+        env = [f"{key}={value}" for key, value in (entry.get("env") or {}).items()]
+        words = [word.replace("${HOME}", user_home()) for word in [entry["command"], *entry.get("args", [])]]
+        code, out, errors = run_briefly(["env", *env, "RLM_CHILD=1", *words], stdin, 20)  # as a child it only reads
         answer = next(message for message in map(json.loads, out.splitlines()) if message.get("id") == 2)
         first = one_line(answer["result"]["content"][0]["text"].split("\n")[0])
         return "server", "ok", f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}", ""
