@@ -7733,7 +7733,7 @@ def success(name: str, text: str) -> str:
         return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
     if name in Client.changing_tools or not text.strip():
         return "ok"
-    if name in Client.quiet_tools:
+    if name in Client.quiet_tools or name.rpartition("__")[2].startswith("rlm_"):  # of memory: it is not stored anew
         return f"ok {size_note(text)}" if line_count(text) > 1 else "ok"
     return f"ok: {excerpt(text)}"
 

@@ -266,6 +266,7 @@ Done. é""")
             ("Agent", {"prompt": "long", "description": "find it", "subagent_type": "Explore"},
              "- Agent `Explore find it` → ok: found"),
             ("mcp__probe__echo", {"text": "hi"}, "- mcp__probe__echo `hi` → ok: found"),
+            ("mcp__rlm__rlm_search", {"query": "keys"}, "- mcp__rlm__rlm_search `keys` → ok"),  # no echo of the memory
             ("mcp__x__y", {"level": 3, "deep": {"a": [1]}}, '- mcp__x__y `{"level": 3}` → ok: found'),
             ("AskUserQuestion", {"questions": [{"question": "which?"}]},
              "- AskUserQuestion `which?` → answered: found"),
