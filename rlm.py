@@ -11190,7 +11190,7 @@ def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, rec
     return Step("unchanged" if is_done else "change", path, what, lambda: change_file(path, change))
 
 
-def client_removals(path: str, home: str, known: Record) -> list[Step]:
+def client_removals(path: str, home: str, known: Record) -> Iterator[Step]:
     """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
 
     A file of which there is no backup was not there before us; it goes when nothing is left in it.
@@ -11203,14 +11203,15 @@ def client_removals(path: str, home: str, known: Record) -> list[Step]:
         new = without_us(path, raw, home, known)
         return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
 
-    raw, steps = read_file(path), []
+    raw = read_file(path)
     new = change(raw)
     if new != raw:
         check_writable(path)
         what = "it goes, for it was not there before" if new is None else \
             "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
-        steps.append(Step("restore", path, what, lambda: change_file(path, change)))
-    return [*steps, removal(backup)] if os.path.lexists(backup) else steps
+        yield Step("restore", path, what, lambda: change_file(path, change))
+    if os.path.lexists(backup):
+        yield removal(backup)
 
 
 def skill_step(places: Places, path: str, data: bytes, record: Record, again: bool) -> Step:
@@ -11378,7 +11379,7 @@ def data_removals(places: Places) -> Iterator[Step]:
         if os.path.islink(path):
             yield Step("skip", path, "a link that you made; it and what is there stay")
         elif name in STORE_FOLDERS and os.path.isdir(path):
-            yield removal(path, size_text(folder_bytes(path)), "delete")
+            yield removal(path, size_text(folder_bytes(path)), verb="delete")
         elif re.fullmatch(STORE_FILES, name):
             yield removal(path, size_text(file_size(path)))
         else:
@@ -11412,11 +11413,11 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
         elif path != launcher_file() or is_our_launcher(path, places):
             steps.append(removal(path))
     cache = os.path.join(places.home, "__pycache__")
-    steps += [removal(cache, "", "delete")] if os.path.isdir(cache) else []
+    steps += [removal(cache, verb="delete")] if os.path.isdir(cache) else []
     steps += data_removals(places) if delete_data else []
     folders = {hooks, *(folder for folder in record["made"] if isinstance(folder, str)),
                *([places.memory] if delete_data else []), places.home}
-    tidied = [removal(folder, "", "tidy") for folder in sorted(folders, reverse=True) if os.path.isdir(folder)]
+    tidied = [removal(folder, verb="tidy") for folder in sorted(folders, reverse=True) if os.path.isdir(folder)]
     return steps + tidied if steps else []
 
 
@@ -11455,6 +11456,8 @@ def plan_checks(places: Places, record: Record) -> Iterator[Check]:
             continue
         for step in steps:
             path, known = step.path, record["client_files"].get(step.path)
+            if path == launcher_file() and is_our_launcher(path):
+                continue  # it may be that of another installation
             if step.verb == "compile":
                 yield "bytecode", "warn", f"{path} has no fresh bytecode: hooks compile it anew", AGAIN
             elif step.verb in NO_CHANGE:

@@ -499,11 +499,15 @@ class InstallTest(InstallCase):
         self.uninstall("--keep-data")
         self.assertEqual(os.listdir(project), [])
 
-    def test_where_the_command_is_anothers_a_projects_server_has_our_paths_and_that_is_said(self) -> None:
+    def test_another_program_named_rlm_stays_and_a_projects_server_has_our_paths_then_and_that_is_said(self) -> None:
         self.put(rlm.launcher_file(), "#!/bin/sh\necho other\n")
         project = self.in_project()
-        self.assertRegex(self.install("--project"), r"\.mcp\.json: .*keep it out of git")
+        text = self.install("--project")
+        self.assertIn("another program has that name", text)
+        self.assertRegex(text, r"\.mcp\.json: .*keep it out of git")
         self.assertIn(rlm.interpreter(), self.text(os.path.join(project, ".mcp.json")))
+        self.uninstall("--all")
+        self.assertEqual(self.text(rlm.launcher_file()), "#!/bin/sh\necho other\n")
 
     def test_hooks_that_an_older_version_put_into_a_teams_settings_move_to_ones_own(self) -> None:
         project = self.in_project()
@@ -534,12 +538,6 @@ class InstallTest(InstallCase):
         self.assertEqual(self.files(), before)
         self.uninstall("--keep-data")
         self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
-
-    def test_another_program_named_rlm_stays(self) -> None:
-        self.put(rlm.launcher_file(), "#!/bin/sh\necho other\n")
-        self.assertIn("another program has that name", self.install())
-        self.uninstall("--all")
-        self.assertEqual(self.text(rlm.launcher_file()), "#!/bin/sh\necho other\n")
 
     def test_the_program_is_compiled_for_the_interpreter_that_the_settings_name(self) -> None:
         self.patch.stop()
@@ -647,6 +645,9 @@ class UpgradeTest(InstallCase):
         self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "after that\n")
         self.install()
         self.assertEqual(self.text(skill), "after that\n")
+        self.put(skill, "mine\n")
+        self.assertIn("you changed it; it stays", self.uninstall("--all"))
+        self.assertEqual(os.listdir(os.path.join(self.claude, "skills")), ["rlm"])
 
     def test_a_skill_that_the_user_removed_stays_away_until_it_is_asked_for(self) -> None:
         shutil.rmtree(os.path.join(self.claude, "skills", "rlm"))
@@ -671,7 +672,6 @@ class UpgradeTest(InstallCase):
         home = os.path.join(self.claude, "rlm")
         self.assertIn('"9.9"', self.text(os.path.join(home, "rlm.py")))
         self.assertEqual([n for n in os.listdir(home) if ".bak" in n], [])
-
 
 
 class UninstallTest(InstallCase):
@@ -746,13 +746,6 @@ class UninstallTest(InstallCase):
             self.assertEqual((self.data(self.settings), self.data(self.state)), (json.loads(SETTINGS), json.loads(CLIENT_STATE)))
             self.install()
 
-    def test_a_skill_that_the_user_changed_stays(self) -> None:
-        self.install()
-        skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
-        self.put(skill, "mine\n")
-        self.assertIn("you changed it; it stays", self.uninstall("--all"))
-        self.assertEqual(os.listdir(os.path.join(self.claude, "skills")), ["rlm"])
-
     def test_data_is_kept_or_deleted_as_told(self) -> None:
         self.install()
         self.chunk("a text")
@@ -789,13 +782,13 @@ class UninstallTest(InstallCase):
             self.uninstall("--all")
         self.assertEqual(os.listdir(os.path.join(moved, "index")), ["page.html"])
 
-    def test_without_a_choice_and_without_a_terminal_it_says_which_options_there_are(self) -> None:
+    def test_without_a_choice_nothing_is_changed_and_without_a_terminal_the_options_are_named(self) -> None:
         self.install()
         before = self.files()
-        for more in ([], ["--yes"]):
-            code, text = self.run_command("uninstall", *more)
-            self.assertEqual(code, 2)
-            self.assertRegex(text, "--keep-data.*--all")
+        for more, typed in (((), None), (("--yes",), None), ((), "")):
+            code, text = self.run_command("uninstall", *more, typed=typed)
+            self.assertEqual(code, 1 if typed == "" else 2)
+            self.assertRegex(text, "nothing was changed" if typed == "" else "--keep-data.*--all")
         self.assertEqual(self.files(), before)
 
     def test_at_a_terminal_it_asks_and_only_a_yes_deletes_the_memories(self) -> None:
@@ -883,12 +876,6 @@ class UninstallTest(InstallCase):
             data = self.data(self.state)
             self.assertEqual(data, {**json.loads(before or "{}"), "login": "new"})
 
-    def test_no_answer_at_the_terminal_changes_nothing(self) -> None:
-        self.install()
-        before = self.files()
-        self.assertEqual(self.run_command("uninstall", typed="")[0], 1)
-        self.assertEqual(self.files(), before)
-
     def test_the_installation_of_another_home_is_named_and_its_launcher_stays(self) -> None:
         other = os.path.join(self.home, "elsewhere")
         with mock.patch.dict(os.environ, RLM_HOME=other):
@@ -901,6 +888,8 @@ class UninstallTest(InstallCase):
             self.install()
             self.assertIn("second", self.text(rlm.launcher_file()))
         with mock.patch.dict(os.environ, RLM_HOME=other):
+            found = self.doctor(hooks=False, server=False)[1]
+            self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, found)
             self.uninstall("--all")
         self.assertTrue(os.path.exists(rlm.launcher_file()))
 
@@ -940,11 +929,13 @@ class UninstallTest(InstallCase):
         self.uninstall("--all")
         self.assertEqual(os.listdir(self.home), ["download"])
 
-    def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
+    def test_broken_settings_are_an_error_that_changes_nothing_before_anything_is_asked(self) -> None:
         self.install()
         self.put(self.settings, "{")
         before = self.files()
-        self.assertEqual(self.run_command("uninstall", "--all")[0], 1)
+        for more, typed in ((("--all",), None), ((), "y\n")):
+            code, text = self.run_command("uninstall", *more, typed=typed)
+            self.assertEqual((code, "Delete" in text), (1, False), text)
         self.assertEqual(self.files(), before)
 
     def test_where_nothing_is_installed_it_says_so(self) -> None:
