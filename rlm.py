@@ -11452,7 +11452,7 @@ def plan_checks(places: Places, record: Record) -> Iterator[Check]:
         try:
             steps = plan_install(places, options, record, project, python)
         except RlmError as error:
-            yield "files", "fail", str(error), ""
+            yield "settings", "fail", str(error), ""
             continue
         for step in steps:
             path, known = step.path, record["client_files"].get(step.path)
@@ -11627,7 +11627,7 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
         try:
             data = client_data(path)
         except RlmError as error:
-            checks.append(("settings", "fail", str(error), "mend the file"))
+            checks.append(("settings", "fail", str(error), ""))
             continue
         hooks += hook_entries(data, places.home)
         name = record["client_files"].get(path, {}).get("server", SERVER_NAME)
@@ -11638,7 +11638,8 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
         if not (checks or hooks or servers or os.path.exists(places.program())):
             return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    checks += [*plan_checks(places, record), *switch_checks(), *hook_trips(hooks)]
+    checks = [*dict.fromkeys([*checks, *plan_checks(places, record)])]  # the plan fails with a broken file too
+    checks += [*switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
     checks += [*store_checks(places), hooks_log_check(places)]
