@@ -166,7 +166,7 @@ class ReturnedTest(StoreCase):
         """The places that the answer names, each of which peek reads."""
         answer = self.call(tool, **arguments)
         places = list(answer.data.get("returned", []))
-        self.assertEqual(answer.is_empty, not places)
+        self.assertEqual(answer.failed, not places)
         for place in places:
             peeked = self.call("rlm_peek", chunk_id=place["id"])
             for row in place["lines"]:
@@ -219,7 +219,7 @@ class ReturnedTest(StoreCase):
     def test_it_takes_bounded_time_and_says_so(self) -> None:
         with mock.patch.object(rlm, "LOOK_S", 0.0):
             answer = self.call("rlm_grep", pattern="Six jaunes")
-        self.assertEqual((answer.is_empty, "older transcripts were not looked into" in answer.text), (True, True))
+        self.assertEqual((answer.failed, "older transcripts were not looked into" in answer.text), (True, True))
 
     def test_a_damaged_copy_stops_nothing(self) -> None:
         with open(self.places.transcript(OTHER), "r+b") as file:
@@ -252,11 +252,10 @@ class TerminalTest(TempHome):
             self.assertFalse([line for line in plain if sum(1 + rlm.is_wide(char) for char in line) > 60], command)
             self.assertRegex("\n".join(shown), r"\x1b\[2m\[[^\]]+\]\x1b\[0m(?s:.)*\x1b\[2m\d+s ago\x1b\[0m", command)
             self.assertRegex("\n".join(shown), r"\x1b\[1m(?i:connection|deploy)", command)
-            self.assertEqual("".join("".join(plain).split()), "".join(self.cli(*command).stdout.decode().replace(
-                "\x1b", "\\x1b").split()).replace("0sago", re.findall(r"\d+sago", "".join("".join(plain).split()))[0]))
+            wanted = self.cli(*command).stdout.decode().replace("\x1b", "\\x1b").splitlines()
+            self.assertEqual(*("".join(re.sub(r"\d+s ago|\s", "", line) for line in lines) for lines in (plain, wanted)))
         self.assertIn("\x1b[1m設定\x1b[0m", "".join(self.on_a_terminal(120, "search", "設定")))
-        for n_columns in (1, 2, 7):
-            self.assertTrue(self.on_a_terminal(n_columns, "search", "deploy connection 設定"))
+        self.assertTrue(self.on_a_terminal(1, "search", "deploy connection 設定"))
 
     def test_nothing_of_it_where_it_is_not_wanted(self) -> None:
         self.chunk("The connections were reset after the deploys of yesterday evening, all of them é")
