@@ -3651,7 +3651,7 @@ class Needles:
 
     def found_in(self, folded: str) -> int:
         """Which of the words a folded line holds, as bits."""
-        found = 0
+        found, folded = 0, f"{folded} {folded.replace('-', '')}" if "-" in folded else folded  # re-run is rerun
         for start, base, bit in self.starts:
             if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
                 found |= bit
@@ -7023,9 +7023,9 @@ class Deadline:
 
 
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
-      "name, error, path or ticket; rlm_search is for questions.", reads_only=True,
+      "name, error, path or ticket; for questions: rlm_search.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21, 7d, last week", entity="file, ticket or error in it")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
     """Chunks with a matching line."""
@@ -7054,7 +7054,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
 
 @tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21, 7d, last week", entity="file, ticket or error in it")
+      date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
     """Memories by relevance."""
@@ -9593,10 +9593,14 @@ def tool_results(view: View, scope: Scope, limit: int, is_likely: Callable[[str]
                  matching: Callable[[str], list[tuple[int, str]]],
                  check: Callable[[], None]) -> tuple[list[Record], bool]:
     """The newest places in the copies whose lines match, and whether all the copies were looked into."""
-    copies, until_s = Copies(view), time.monotonic() + LOOK_S
+    names, until_s = newest_copies(view.log.places), time.monotonic() + LOOK_S
     found: list[Record] = []
+    try:
+        copies = Copies(view)
+    except UsageError:  # the settings cannot be read: nobody knows what is excluded
+        return [], True
     allowed = in_scope(view, Scope(project=scope.project)) if scope.project else b""
-    for name in newest_copies(view.log.places):
+    for name in names:
         if allowed and not any(allowed[ordinal] for ordinal in view.keys(BY_SESSION + session_of(name))):
             continue
         here: list[Record] = []
