@@ -4115,6 +4115,8 @@ MARK = "[redacted:"
 
 def lowered(text: str) -> str:
     """The text with A to Z in lower case. All else stays, so that a place in it is the same place in the text."""
+    if text.isascii():
+        return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
@@ -4381,8 +4383,8 @@ GATED = (("private", PRIVATE_CLUES), ("@", ("://", "thin:", "sqlplus")), ("=", K
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 
 
-def clues(text: str, is_typed: bool) -> set[str]:
-    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
+def clues_within(text: str, is_typed: bool) -> set[str]:
+    """The clues of a text that is not long: see clues."""
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
@@ -4410,6 +4412,23 @@ def clues(text: str, is_typed: bool) -> set[str]:
         gates = {"", *ends} & GATES.keys()
         found.update([prefix.lower() for gate in gates for prefix in GATES[gate] if prefix in joined])
         found.update([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
+    return found
+
+
+PIECE_CHARS = 1 << 20  # so much is looked through at once, which needs five times its memory
+
+
+def clues(text: str, is_typed: bool) -> set[str]:
+    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
+    found: set[str] = set()
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + PIECE_CHARS) + 1 or len(text)  # no word goes on over the end of a line
+        found |= clues_within(text[start:end], is_typed)
+        start = end
+    if len(text) > PIECE_CHARS:  # a vendor's name and its token may be in two of them
+        low = lowered(text)
+        found.update(name for _, name, part, _ in NAMED_VENDORS if part in text and name in low)
     return found
 
 
@@ -4986,11 +5005,14 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
-    """The value without secrets. name: what it is given to; depth: how deep it is nested; tool: a tool printed it."""
+def redacted(value: Any, name: str, depth: int, found: set[str], known: Mapping[str, str], tool: bool) -> Any:
+    """The value without secrets. name: what it is given to; depth: how deep it is nested; found: the clues in it;
+    known: what some of its texts are without secrets; tool: a tool printed it."""
     if isinstance(value, str):
-        clean = cleaned(printed(value) if tool else value, found)
-        return under_name(name, value) if name and clean == value else clean
+        clean = known[value] if value in known and not tool else cleaned(printed(value) if tool else value, found)
+        if clean != value:
+            return clean
+        return under_name(name, value) if name else value
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
@@ -4998,7 +5020,7 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
     is_private = not found.isdisjoint(PRIVATE_CLUES)
     if isinstance(value, list):
         items = without_spread(value) if is_private else value
-        new = [redacted(item, name, depth + 1, found, tool) for item in items]
+        new = [redacted(item, name, depth + 1, found, known, tool) for item in items]
         for place, (before, item) in enumerate(zip(items, items[1:]), 1):  # ["--password", "hunter2"]
             if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
                 label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
@@ -5012,27 +5034,42 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
         free = clean = redact(key) if TOLD_BY[key] > 1 else key
         while free in pairs:
             free = f"{clean} {len(pairs) + 1}"
-        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found,
+        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found, known,
                                tool or (is_private and key == "toolUseResult"))
     return value if all(pairs.get(key, pairs) is item for key, item in value.items()) else pairs
+
+
+# Short texts without clues: folders, versions, and names, which every line of a transcript has.
+CLUELESS: set[str] = set()
+CLUELESS_CHARS, MAX_CLUELESS = 100, 20_000
 
 
 def redact_value(value: Any) -> Any:
     """The value with every string in it redacted, by its name, too, where it has one; the same object if nothing."""
     texts: set[str] = set()
-    is_told, waiting = False, [value]
+    is_told, has_neighbours, waiting = False, False, [value]
     for item in waiting:  # to which its parts are added
         if isinstance(item, str):
             texts.add(item)
         elif isinstance(item, list):
             waiting += item
+            has_neighbours = has_neighbours or any(isinstance(part, str) for part in item[1:])
         elif isinstance(item, dict):
             waiting += item.values()
             for key, inner in item.items():
                 if tells := TOLD_BY[key]:
                     is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
+    texts -= CLUELESS
     found = clues("\n".join(texts), True)
-    return redacted(value, "", 0, found, False) if found or is_told else value
+    if not found:
+        if len(CLUELESS) > MAX_CLUELESS:
+            CLUELESS.clear()
+        CLUELESS.update([text for text in texts if len(text) <= CLUELESS_CHARS])
+    clean = {text: cleaned(text, found) for text in texts} if found else {}
+    if not is_told and (not found or (not has_neighbours and found.isdisjoint(PRIVATE_CLUES)
+                                      and all(text is new for text, new in clean.items()))):
+        return value
+    return redacted(value, "", 0, found, clean, False)
 
 
 # ============================================================================
@@ -8650,25 +8687,24 @@ def is_saved(places: Places, path: str) -> bool:
     return any(changed_ns(places.reading(name)) == at_ns for name in versions(places, transcript_name(path), path))
 
 
-def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> bytes:
-    """Whole lines from that offset on, some *n_bytes*; b"" when there is no whole line left."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(n_bytes)
-        end = data.rfind(b"\n") + 1
-        if len(data) < n_bytes and data.endswith(b"}"):  # the file's last line may be whole without its end
-            return data
-        if end or len(data) < n_bytes:
-            return data[:end]
-        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
-        return data + rest if rest.endswith(b"\n") else b""
-
-
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
     import io
 
     return io.BytesIO(data).readlines()
+
+
+def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> list[bytes]:
+    """Whole lines with their ends from that offset on, some *n_bytes*; [] when there is no whole line left."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(n_bytes)
+        end = data.rfind(b"\n") + 1
+        if end or len(data) < n_bytes:
+            # The file's last line may be whole without its end.
+            return split_lines(data if len(data) < n_bytes and data.endswith(b"}") else data[:end])
+        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
+        return [data + rest] if rest.endswith(b"\n") else []
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
@@ -8871,7 +8907,7 @@ class Keeper:
     def fill_copy(self, path: str, name: str, state: State, durable: bool, until_s: float) -> None:
         """Adds to the copy what it lacks of what was read; until the clock says so."""
         while state["kept"] < state["offset"] <= file_size(path) and time.monotonic() < until_s:
-            data = read_lines(path, state["kept"], SLICE_BYTES)[: state["offset"] - state["kept"]]
+            data = b"".join(read_lines(path, state["kept"], SLICE_BYTES))[: state["offset"] - state["kept"]]
             if not data:
                 return
             lines = split_lines(data)
@@ -8885,16 +8921,16 @@ class Keeper:
             state.update(kept=0, n_packed=0)
         self.root = state["root"]
         if not self.root or MARK in self.root:  # its first lines may not name one
-            self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
+            self.root = first_cwd(b"".join(read_lines(path, 0, 1 << 16))) or self.root
             state["root"] = redact(self.root)
-        if not state["first"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
+        if not state["first"] and (entry := first_entry(read_lines(path, 0, 1 << 20))):
             state["relatives"] = self.relatives(name, entry)
         *others, _ = versions(self.places, name.partition("~")[0], source)  # any of them may have lines that come now
         state["relatives"] = sorted({*state["relatives"], *others} - {name})
         if self.excluded:
             if any(load_state(self.places, other, whole=False).get("private") for other in state["relatives"]):
                 state["private"] = True  # it may begin with a summary of that
-            self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
+            self.note_folders(read_lines(path, 0, 1 << 16), state)
         self.erased = erasures(self.view.refresh())
         return state
 
@@ -8916,18 +8952,18 @@ class Keeper:
                 self.fill_copy(path, name, state, durable, until_s)
             while True:
                 start = state["offset"]
-                data = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
-                end = start + len(data)
+                lines = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
+                end = start + sum(map(len, lines))
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
-                if not data and not is_last:  # a line that is too long for who hurries
+                if not lines and not is_last:  # a line that is too long for who hurries
                     saved.is_whole = False
                     return saved
-                items, after, kept = self.read(split_lines(data), state, is_last)
+                items, after, kept = self.read(lines, state, is_last)
                 n_bytes = after["offset"] - start
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
-                tail = data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]
+                tail = b"".join(line[-TAIL_CHECK_BYTES:] for line in lines[: len(kept)])[-TAIL_CHECK_BYTES:]
                 after["tail"] = [len(tail), crc_of(tail)] if tail else state["tail"]
                 if not self.store(items, after, saved):
                     continue
@@ -9601,7 +9637,7 @@ def last_turns(hook: Hook) -> list[Turn]:
         return hook.attempt(None, clean_entry, line) if may_matter(line) else None
 
     start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
-    read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
+    read = read_lines(hook.path, start, LOOK_BACK_BYTES, 0)[bool(start) :]  # the first one is cut
     lines: list[tuple[bytes, Entry]] = []
     n_bytes, has_prompt = 0, False
     while read and not (has_prompt and n_bytes >= TAIL_BYTES):
@@ -9792,7 +9828,7 @@ def has_hidden_part(hook: Hook) -> bool:
         return False
     keeper.root, offset = string_in(state, "root") or hook.folder, state.get("offset", 0)
     if hook.find_transcript():
-        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES)), state)
+        keeper.note_folders(read_lines(hook.path, offset, LOOK_BACK_BYTES), state)
     return bool(state.get("private", offset > 0))  # what was read before anything was excluded is not known
 
 
@@ -10682,7 +10718,7 @@ def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
     """The paths in shares of about the same size; those that begin with the same message are in one, see relatives."""
     groups: dict[str, list[str]] = {}
     for path in paths:
-        lines = split_lines(read_lines(path, 0, 1 << 16)) if os.access(path, os.R_OK) else []
+        lines = read_lines(path, 0, 1 << 16) if os.access(path, os.R_OK) else []
         groups.setdefault(line_key(first_entry(lines)).hex() or path, []).append(path)
     shares: list[list[str]] = [[] for _ in range(n_shares)]
     sizes = [0] * n_shares
