@@ -4884,20 +4884,17 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
 
 def without_assigned(text: str, found: set[str]) -> str:
     """The text without the values given to names of secrets."""
-    low, places = lowered(text), []
-    for word in found.intersection((*KEYWORDS, *FOREIGN)):
-        at = low.find(word)
-        while at >= 0:
-            places.append((at, word))
-            at = low.find(word, at + len(word))
+    low = lowered(text)
     spans: list[tuple[int, int, str]] = []
-    after = 0
-    for at, word in sorted(places):
-        if at >= after:
-            start, end, kind, after = assigned(text, at, word)
-            if kind and (not spans or start >= spans[-1][1]):
-                spans.append((start, end, f"{MARK}{kind}]"))
-                after = end
+    ahead = [(low.find(word), word) for word in found.intersection((*KEYWORDS, *FOREIGN))]
+    while ahead := [place for place in ahead if place[0] >= 0]:  # not all of them: a long text has a million
+        at, word = min(ahead)
+        start, end, kind, after = assigned(text, at, word)
+        if kind and (not spans or start >= spans[-1][1]):
+            spans.append((start, end, f"{MARK}{kind}]"))
+            after = end
+        after = max(after, at + 1)
+        ahead = [(place if place >= after else low.find(word, after), word) for place, word in ahead]
     return without_spans(text, spans)
 
 
@@ -4930,6 +4927,7 @@ def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
     low = lowered(text) if found and len(text) >= 8 else ""
     here = {word for word in found if word in low}
+    del low  # a long text needs several copies from here on
     return without_secrets(text, here) if here else text
 
 
