@@ -7472,7 +7472,7 @@ MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "
          b'"local_command"', b'"queue-operation"')
 IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 IMAGE_NAME = b"rlm:image "  # and its number, in its place while the rest of the line is looked through
-LONG_LINE_BYTES = 1 << 18  # of a longer one, images are neither decoded nor looked through
+LONG_LINE_BYTES = 1 << 16  # of a longer one, images are neither decoded nor looked through
 # Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
 DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
 INTERRUPTED = "[Request interrupted by user"
