@@ -137,7 +137,7 @@ class EntityTest(unittest.TestCase):
                  "require(", "func (", "@", "a@b:", "$", "\n(a", "1.1 ", "1.1.1 ", "file ", "file/", "a.py"]
         for unit in units:
             with self.subTest(unit=unit):
-                text = unit * (60_000 // len(unit))
+                text = unit * (30_000 // len(unit))
                 self.assertLess(read_s(text), 6 * read_s(text[: len(text) // 4]) + 0.05)
 
 

@@ -143,7 +143,7 @@ class GrepTest(FindCase):
             order = sorted(ordinals, key=lambda i: (self.at_s[i], ordinals[i]), reverse=True)
             self.assertEqual(set(order), set(self.texts))
             words = [re.escape(word[a : a + rng.randint(2, 6)]) for word in [*PIECES, *LONG_WORDS] for a in (0, 1)]
-            for pattern in [p for p in PATTERNS if p] + words + [random_pattern(rng) for _ in range(150)]:
+            for pattern in [p for p in PATTERNS if p] + words + [random_pattern(rng) for _ in range(80)]:
                 if not pattern:
                     continue
                 with mock.patch.object(rlm, "PASSAGE_CHARS", rng.choice((1, 20, rlm.PASSAGE_CHARS))):
