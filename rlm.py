@@ -7499,6 +7499,8 @@ USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
 CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
+# What the client does with words that wait to be sent. All but the first means that they were taken from there.
+QUEUES = {"enqueue": "waiting", "popAll": "all sent", "dequeue": "sent", "remove": "sent"}
 SHELL_TOOLS = (Client.shell_tool, USER_RAN)
 
 
@@ -7773,9 +7775,9 @@ def success(name: str, text: str) -> str:
     return f"ok: {excerpt(text)}"
 
 
-def settle(call: ToolCall, block: Entry, extra: object) -> None:
-    """Writes the outcome into the call, from its tool_result block and the line's toolUseResult."""
-    details = extra if isinstance(extra, dict) else {}
+def settle(call: ToolCall, block: Entry) -> None:
+    """Writes the outcome into the call, from its tool_result block with what else the line tells of it as "details"."""
+    details = dict_in(block, "details")
     text = "\n".join(filter(None, map(block_text, blocks_in(block.get("content")))))
     for tag in WRAPPING_TAGS:
         if text.lstrip().startswith(f"<{tag}>"):
@@ -7790,6 +7792,126 @@ def settle(call: ToolCall, block: Entry, extra: object) -> None:
     elif call.name == "TaskCreate" and call.todo:
         number = text.partition("#")[2].partition(" ")[0].rstrip(":.")
         call.todo[0][0] = number or string_in(dict_in(details, "task"), "id") or "?"
+
+
+# -- what a line tells: below this, nothing knows the client ----------------------------------
+
+
+def telling_entry(line: bytes) -> Entry | None:
+    """The object on a line that can matter, None on any other."""
+    entry = parsed_line(line) if may_matter(line) else {}
+    return mended_entry(line) if entry is None else entry or None
+
+
+def entry_kind(entry: Entry) -> str:
+    """What a line is: prompt, summary, results, assistant, queued, one of QUEUES, or "" for noise."""
+    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
+    if kind == "assistant":
+        blocks = blocks_in(content)
+        kinds = [string_in(block, "type") for block in blocks]
+        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
+        # The client says so itself, in Claude's place, that a request failed, or that there was none.
+        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
+        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
+        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
+        return "assistant" if is_telling and not is_noise else ""
+    if kind == "attachment":
+        attachment = dict_in(entry, "attachment")
+        return "queued" if attachment.get("type") == "queued_command" else ""
+    if kind == "system":
+        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
+        return "prompt" if is_command else ""
+    if kind == "queue-operation":
+        return QUEUES.get(string_in(entry, "operation"), "sent") if entry.get("timestamp") else ""
+    if kind != "user" or entry.get("isMeta") is True:
+        return ""
+    if entry.get("isCompactSummary") is True:
+        return "summary"
+    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
+        return "results"
+    text = user_text(content).lstrip()
+    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
+
+
+def sessions_of(entry: Entry) -> list[str]:
+    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
+    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
+    return list(dict.fromkeys(filter(None, named)))
+
+
+def first_entry(lines: Iterable[bytes]) -> Entry:
+    """The first message of a transcript with these lines, {} when it has none yet."""
+    for line in lines:
+        entry = telling_entry(line)
+        if entry is not None and entry_kind(entry) not in ("", *QUEUES.values()) and line_key(entry):
+            return entry
+    return {}
+
+
+def words_in(entry: Entry, kind: str) -> str:
+    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
+    if kind == "waiting":
+        return user_text(entry.get("content")).strip()
+    if entry.get("type") == "attachment":
+        return user_text(dict_in(entry, "attachment").get("prompt"))
+    raw = string_in(entry, "content") if entry.get("type") == "system" \
+        else user_text(dict_in(entry, "message").get("content"))
+    return slash_command(raw) or raw
+
+
+def spoken_part(text: str) -> tuple[str, str] | ToolCall:
+    """What the user wrote or did while a turn ran, or what the client told Claude then."""
+    start = text.lstrip()
+    if start.startswith(INTERRUPTED):
+        return "note", "- interrupted by the user"
+    if start.startswith("<task-notification>"):
+        told = tag_value(text, "summary") or tag_value(text, "status")
+        return "note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"
+    if start.startswith("<bash-input>"):
+        return ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS))
+    if start.startswith(("<bash-stdout>", "<bash-stderr>")):
+        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
+        return "outcome", f"said: {excerpt(said)}" if said else "done"
+    return "user", text
+
+
+class Line:
+    """What a line of a transcript tells that is no noise."""
+
+    __slots__ = ("kind", "key", "said", "session", "branch", "cwd", "at", "uuid", "parent", "agent", "is_side",
+                 "is_typed", "blocks", "details")
+
+    def __init__(self, entry: Entry, kind: str) -> None:
+        self.kind, self.key = kind, line_key(entry)
+        self.said = words_in(entry, kind) if kind in ("prompt", "summary", "queued", "waiting") else ""
+        self.session, self.branch, self.cwd = (string_in(entry, key) for key in ("sessionId", "gitBranch", "cwd"))
+        self.at, self.uuid, self.parent = (string_in(entry, key) for key in ("timestamp", "uuid", "parentUuid"))
+        self.is_side, self.agent = entry.get("isSidechain") is True, string_in(entry, "agentId")
+        self.is_typed = entry.get("type") == "user"  # no command of the client's own
+        is_telling = kind in ("assistant", "results")
+        self.blocks = blocks_in(dict_in(entry, "message").get("content")) if is_telling else []
+        self.details = entry.get("toolUseResult")
+
+    def parts(self, cwd: str) -> Iterator[tuple[str, tuple[str, str] | ToolCall | Entry]]:
+        """What the line adds to a turn in that folder, each with the id of a call, or "". A result is a dict."""
+        for block in self.blocks:
+            kind, call_id = string_in(block, "type"), string_in(block, "tool_use_id")
+            if kind == "text" and self.kind == "assistant" and string_in(block, "text").strip():
+                yield "", ("claude", block["text"].strip("\r\n"))
+            elif kind in CALLING:
+                plan = string_in(dict_in(block, "input"), "plan")
+                if plan.strip():  # what ExitPlanMode shows to the user is said, not done
+                    yield "", ("claude", plan.strip("\r\n"))
+                yield string_in(block, "id"), tool_call(block, cwd)
+            elif kind == "tool_result":
+                yield call_id, {**block, "details": self.details}
+            elif kind.endswith(SERVED):
+                error = string_in(dict_in(block, "content"), "error_code")
+                rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip()
+                        for b in blocks_in(block.get("content"))]
+                yield call_id, {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
+        if self.kind == "results" and (said := user_text([b for b in self.blocks if b.get("type") == "text"])):
+            yield "", ("user", said)
 
 
 # -- turns -----------------------------------------------------------------------------------
@@ -7809,7 +7931,7 @@ class Turn:
         self.is_continued = is_continued  # begins after a compaction or after what was stored before
         self.since = self.until = ""  # ISO times
         self.first_uuid = self.last_uuid = ""
-        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note", text), or a call
+        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note" | "summary", text), or a call
         self.after: Mark | None = None  # where reading can go on; only on the last turn of a block
         self.n_bytes = 0  # of its text; set when it is finished
 
@@ -7821,16 +7943,23 @@ class Turn:
         """A slash command that Claude did nothing about: /model, /exit."""
         return self.prompt.startswith("/") and not self.parts
 
-    def stamp(self, entry: Entry) -> None:
+    def stamp(self, line: Line) -> None:
         """Takes note of where and when a line was written."""
-        self.session = self.session or string_in(entry, "sessionId")
-        self.branch = self.branch or string_in(entry, "gitBranch")
-        self.cwd = self.cwd or string_in(entry, "cwd")
-        at = string_in(entry, "timestamp")
-        if len(at) >= 19 and at[10] == "T":
-            self.since, self.until = self.since or at, max(self.until, at)
-        uuid = string_in(entry, "uuid")
-        self.first_uuid, self.last_uuid = self.first_uuid or uuid, uuid or self.last_uuid
+        self.session = self.session or line.session
+        self.branch = self.branch or line.branch
+        self.cwd = self.cwd or line.cwd
+        if len(line.at) >= 19 and line.at[10] == "T":
+            self.since, self.until = self.since or line.at, max(self.until, line.at)
+        self.first_uuid, self.last_uuid = self.first_uuid or line.uuid, line.uuid or self.last_uuid
+
+    def add_words(self, text: str) -> None:
+        """Adds what was said while it ran."""
+        part = spoken_part(text)
+        if isinstance(part, ToolCall) or part[0] != "outcome":
+            self.parts.append(part)
+        else:
+            for call in self.calls()[-1:]:
+                call.outcome = call.outcome or part[1]
 
 
 def minute(at: str) -> str:
@@ -7871,35 +8000,6 @@ def turn_text(turn: Turn) -> str:
     return "".join(text for text, _ in turn_pieces(turn)).rstrip("\n")
 
 
-def add_words(turn: Turn, text: str) -> None:
-    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
-    start = text.lstrip()
-    if start.startswith(INTERRUPTED):
-        turn.parts.append(("note", "- interrupted by the user"))
-    elif start.startswith("<task-notification>"):
-        told = tag_value(text, "summary") or tag_value(text, "status")
-        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
-    elif start.startswith("<bash-input>"):
-        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
-    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
-        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
-        for call in turn.calls()[-1:]:
-            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
-    else:
-        turn.parts.append(("user", text))
-
-
-def unchanged(text: str) -> str:
-    """The text itself."""
-    return text
-
-
-def telling_entry(line: bytes) -> Entry | None:
-    """The object on a line that can matter, None on any other."""
-    entry = parsed_line(line) if may_matter(line) else {}
-    return mended_entry(line) if entry is None else entry or None
-
-
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
@@ -7938,13 +8038,12 @@ class Transcript:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
         return {**without_keys(mark, "n_keys"), "first": self.first, "seen": packed_keys(self.keys[: mark["n_keys"]])}
 
-    def queue(self, entry: Entry) -> None:
+    def queue(self, line: Line) -> None:
         """Takes note of what the client did with words that wait to be sent."""
-        if entry.get("operation") == "enqueue":
-            if text := user_text(entry.get("content")).strip():
-                self.queued.setdefault(text, False)
-        else:  # dequeue, remove, popAll: sent as a message or an attachment, given back to the user, or lost
-            self.n_sent += len(self.queued) if entry.get("operation") == "popAll" else 1
+        if line.kind != "waiting":  # sent as a message or an attachment, given back to the user, or lost
+            self.n_sent += len(self.queued) if line.kind == "all sent" else 1
+        elif line.said:
+            self.queued.setdefault(line.said, False)
         for text in list(self.queued)[:-MAX_QUEUED]:
             del self.queued[text]
 
@@ -7964,7 +8063,7 @@ class Transcript:
         gone = texts[: max(0, self.n_sent)]
         for text in texts if is_end else gone:
             if not self.queued[text]:
-                add_words(turn, text)
+                turn.add_words(text)
                 self.queued[text] = True
         for text in gone:
             del self.queued[text]
@@ -7997,57 +8096,12 @@ def known_keys(states: Iterable[State]) -> set[bytes]:
     return {key for state in states for key in unpacked_keys(state.get("seen"))}
 
 
-def entry_kind(entry: Entry) -> str:
-    """What a line is: prompt, summary, results, assistant, queued, queue, or "" for noise."""
-    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
-    if kind == "assistant":
-        blocks = blocks_in(content)
-        kinds = [string_in(block, "type") for block in blocks]
-        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
-        # The client says so itself, in Claude's place, that a request failed, or that there was none.
-        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
-        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
-        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
-        return "assistant" if is_telling and not is_noise else ""
-    if kind == "attachment":
-        attachment = dict_in(entry, "attachment")
-        return "queued" if attachment.get("type") == "queued_command" else ""
-    if kind == "system":
-        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
-        return "prompt" if is_command else ""
-    if kind == "queue-operation":
-        return "queue" if entry.get("timestamp") else ""
-    if kind != "user" or entry.get("isMeta") is True:
-        return ""
-    if entry.get("isCompactSummary") is True:
-        return "summary"
-    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
-        return "results"
-    text = user_text(content).lstrip()
-    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
-
-
-def first_entry(lines: Iterable[bytes]) -> Entry:
-    """The first message of a transcript with these lines, {} when it has none yet."""
-    for line in lines:
-        entry = telling_entry(line)
-        if entry is not None and entry_kind(entry) not in ("", "queue") and line_key(entry):
-            return entry
-    return {}
-
-
-def sessions_of(entry: Entry) -> list[str]:
-    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
-    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
-    return list(dict.fromkeys(filter(None, named)))
-
-
-def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
+def turn_for(reading: Transcript, line: Line, prompt: str | None) -> Turn:
     """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
     agent = ""
-    if entry.get("isSidechain") is True:  # a subagent's: it is named, or known by the line where it began
-        before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
-        agent = string_in(entry, "agentId") or (before.agent if before else string_in(entry, "uuid")) or "subagent"
+    if line.is_side:  # a subagent's: it is named, or known by the line where it began
+        before = reading.lanes.get("<" + line.parent)
+        agent = line.agent or (before.agent if before else line.uuid) or "subagent"
     turn = reading.lanes.get(agent) if agent else reading.main
     if turn is None or prompt is not None:
         asked = prompt if prompt is not None else "" if agent and reading.main else reading.prompt
@@ -8057,75 +8111,44 @@ def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
         else:
             reading.main = turn
     if agent:
-        reading.lanes[agent] = reading.lanes["<" + string_in(entry, "uuid")] = turn
-    turn.stamp(entry)
+        reading.lanes[agent] = reading.lanes["<" + line.uuid] = turn
+    turn.stamp(line)
     return turn
 
 
-def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
-    """Adds what Claude said and which tools it called; thinking is left out."""
-    for block in blocks_in(content):
-        kind = block.get("type")
-        if kind == "text" and string_in(block, "text").strip():
-            turn.parts.append(("claude", block["text"].strip("\r\n")))
-        elif kind in CALLING:
-            plan = string_in(dict_in(block, "input"), "plan")
-            if plan.strip():  # what ExitPlanMode shows to the user is said, not done
-                turn.parts.append(("claude", plan.strip("\r\n")))
-            call = tool_call(block, turn.cwd)
-            turn.parts.append(call)
-            reading.calls[string_in(block, "id")] = call
-        elif string_in(block, "type").endswith(SERVED) and string_in(block, "tool_use_id") in reading.calls:
-            error = string_in(dict_in(block, "content"), "error_code")
-            rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip() for b in blocks_in(block.get("content"))]
-            result = {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
-            settle(reading.calls[string_in(block, "tool_use_id")], result, None)
+def add_parts(reading: Transcript, turn: Turn, line: Line) -> None:
+    """Adds what Claude said, which tools it called, and what came of calls, also of those in an earlier block."""
+    for call_id, part in line.parts(turn.cwd):
+        if isinstance(part, ToolCall):
+            reading.calls[call_id] = part
+            turn.parts.append(part)
+        elif isinstance(part, dict):
+            call = reading.calls.get(call_id)
+            if call is None and call_id in reading.pending:
+                call = reading.calls[call_id] = ToolCall(*map(str, reading.pending.pop(call_id)))
+                turn.parts.append(call)
+            if call is not None:
+                settle(call, part)
+        elif part[0] == "claude":
+            turn.parts.append(part)
+        elif not reading.arrived(part[1]):
+            turn.add_words(part[1])
 
 
-def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
-    """Adds the outcome of tool calls to them, also of calls in an earlier block."""
-    content = dict_in(entry, "message").get("content")
-    for block in blocks_in(content):
-        call_id = string_in(block, "tool_use_id")
-        if block.get("type") != "tool_result":
-            continue
-        call = reading.calls.get(call_id)
-        if call is None and call_id in reading.pending:
-            call = ToolCall(*map(str, reading.pending.pop(call_id)))
-            turn.parts.append(call)
-            reading.calls[call_id] = call
-        if call is not None:
-            settle(call, block, entry.get("toolUseResult"))
-    said = user_text([b for b in blocks_in(content) if b.get("type") == "text"])
-    if said and not reading.arrived(said):
-        add_words(turn, said)
-
-
-def user_words(entry: Entry) -> str:
-    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
-    if entry.get("type") == "attachment":
-        return user_text(dict_in(entry, "attachment").get("prompt"))
-    raw = string_in(entry, "content") if entry.get("type") == "system" \
-        else user_text(dict_in(entry, "message").get("content"))
-    return slash_command(raw) or raw
-
-
-def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
-    """Adds a line that is no noise to its turn; *said* is what the user wrote."""
-    if kind == "prompt":
-        turn_for(reading, entry, said)
-    elif kind == "summary":
-        reading.main = Turn("summary", "", said.partition("Summary:")[2] or said, is_continued=False)
-        reading.main.stamp(entry)
-        reading.main.parts.append(("summary", said))
-    elif kind == "assistant":
-        add_assistant(reading, turn_for(reading, entry, None), dict_in(entry, "message").get("content"))
-    elif kind == "results":
-        add_results(reading, turn_for(reading, entry, None), entry)
-    elif kind == "queue":
-        reading.queue(entry)
-    elif said:
-        add_words(turn_for(reading, entry, None), said)
+def add_line(reading: Transcript, line: Line) -> None:
+    """Adds a line to its turn."""
+    if line.kind == "prompt":
+        turn_for(reading, line, line.said)
+    elif line.kind == "summary":
+        reading.main = Turn("summary", "", line.said.partition("Summary:")[2] or line.said, is_continued=False)
+        reading.main.stamp(line)
+        reading.main.parts.append(("summary", line.said))
+    elif line.kind in QUEUES.values():
+        reading.queue(line)
+    elif line.kind != "queued":
+        add_parts(reading, turn_for(reading, line, None), line)
+    elif line.said:
+        turn_for(reading, line, None).add_words(line.said)
 
 
 def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
@@ -8137,27 +8160,27 @@ def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
     kind, main = entry_kind(entry), reading.main
     if not kind:
         return []
-    key, said = line_key(entry), user_words(entry) if kind in ("prompt", "summary", "queued") else ""
-    is_told = kind in ("prompt", "queued") and reading.arrived(said)
-    if kind != "queue":
-        reading.first = reading.first or key.hex()
-    if key and key in reading.seen:
-        if kind == "prompt" and entry.get("type") == "user" and main is None and not reading.sides:
-            reading.prompt = one_line(said, ARGUMENT_CHARS)
+    line = Line(entry, kind)
+    is_told = kind in ("prompt", "queued") and reading.arrived(line.said)
+    if kind not in QUEUES.values():
+        reading.first = reading.first or line.key.hex()
+    if line.key and line.key in reading.seen:
+        if kind == "prompt" and line.is_typed and main is None and not reading.sides:
+            reading.prompt = one_line(line.said, ARGUMENT_CHARS)
         return []
     if main is not None and main.kind == "summary":
         is_next = True
-    elif entry.get("isSidechain") is True:
+    elif line.is_side:
         # In a subagent's own file there is no conversation around it: each of its tasks is a block.
         is_next = kind == "prompt" and main is None and bool(reading.sides)
     else:
         is_next = kind in ("prompt", "summary")
     closed = reading.close() if is_next else []
-    if key:
-        reading.keys.append(key)
-        reading.seen.add(key)
+    if line.key:
+        reading.keys.append(line.key)
+        reading.seen.add(line.key)
     if kind != "queued" or not is_told:
-        add_entry(reading, entry, kind, said)
+        add_line(reading, line)
     return closed
 
 
@@ -8275,11 +8298,11 @@ def valid_time(at: str) -> str:
     return at
 
 
-def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall], project: str) -> Item:
+def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall]) -> Item:
     """The item of one chunk."""
     first, files, until = group[0], files_of(calls), max(turn.until for turn in group)
     item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
-            "summary": summary, "project": project, "session": first.session, "created_at": valid_time(first.since),
+            "summary": summary, "project": first.cwd, "session": first.session, "created_at": valid_time(first.since),
             "until": valid_time(until), "branch": first.branch, "sidechain": bool(first.agent),
             "uuids": [first.first_uuid, group[-1].last_uuid]}
     # Last used last, so that the end is what matters; and nothing twice.
@@ -8288,30 +8311,28 @@ def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence
     return {**item, **more}
 
 
-def group_items(group: Sequence[Turn], project_of: Callable[[str], str], max_bytes: int) -> list[Item]:
-    """The items of one group of turns: one, or several for one huge turn."""
+def group_items(group: Sequence[Turn]) -> list[Item]:
+    """The items of one group of turns: one, or several for one huge turn. Their project is the working folder."""
     if all(turn.is_only_command() for turn in group):
         return []
-    project = project_of(group[0].cwd)
     summary = " | ".join(filter(None, map(turn_summary, group)))
-    if len(group) > 1 or group[0].n_bytes <= max_bytes:
+    if len(group) > 1 or group[0].n_bytes <= CHUNK_MAX_BYTES:
         text = "\n\n".join(map(turn_text, group))
-        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()], project)]
-    parts, items = parts_of(turn_pieces(group[0]), max(max_bytes - 400, 100)), []  # 400: for the line that says which
+        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+    parts, items = parts_of(turn_pieces(group[0]), CHUNK_MAX_BYTES - 400), []  # 400: for the line that says which
     for n, pieces in enumerate(parts, 1):
         which = f"(part {n} of {len(parts)})" if len(parts) > 1 else ""
         text = "".join(text for text, _ in pieces).strip("\n")
         text = f"{which} {one_line(summary, 100)}\n\n{text}" if n > 1 else text
         # A call whose line was cut counts for both of its parts.
         calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
-        items.append(session_item(group, text, f"{which} {summary}".strip(), calls, project))
+        items.append(session_item(group, text, f"{which} {summary}".strip(), calls))
     return items
 
 
-def transcript_items(lines: Iterable[bytes], state: State | None = None, *,
-                     project_of: Callable[[str], str] = unchanged, known: Collection[bytes] = (),
+def transcript_items(lines: Iterable[bytes], state: State | None = None, *, known: Collection[bytes] = (),
                      final: bool = False, entry_of: Callable[[bytes], Entry | None] = telling_entry,
-                     max_bytes: int = CHUNK_MAX_BYTES) -> tuple[list[Item], State]:
+                     ) -> tuple[list[Item], State]:
     """The chunks that a transcript has grown by, and the state to keep; the lines begin at the state's "offset".
 
     *known* are the lines of sessions with the same "first" (known_keys), the same at every call. When not *final*, an
@@ -8320,7 +8341,7 @@ def transcript_items(lines: Iterable[bytes], state: State | None = None, *,
     reading = Transcript(state, known, entry_of)
     mark, items = reading.mark(), []
     for group in turn_groups(transcript_turns(lines, reading, final), final):
-        items += group_items(group, project_of, max_bytes)
+        items += group_items(group)
         mark = group[-1].after or mark
     return items, reading.state(reading.mark() if final else mark)
 

@@ -26,9 +26,9 @@ SEEDS = int(os.environ.get("SEEDS", "12"))
 SESSION = "3c57c232-d4a0-4b3f-a780-c76246539c7a"
 
 
-def turn_chunks(turns: Iterable[rlm.Turn], project_of: Callable[[str], str] = rlm.unchanged) -> list[dict[str, Any]]:
+def turn_chunks(turns: Iterable[rlm.Turn]) -> list[dict[str, Any]]:
     """The chunks that these turns make, none of them waiting for company."""
-    return [item for group in rlm.turn_groups(turns) for item in rlm.group_items(group, project_of, rlm.CHUNK_MAX_BYTES)]
+    return [item for group in rlm.turn_groups(turns) for item in rlm.group_items(group)]
 
 
 def fake_uuid(n: int) -> str:
@@ -695,7 +695,7 @@ class ChunkTest(unittest.TestCase):
         for n in range(300):
             script.say(f"paragraph {n} " + "日本 " * 40)
             script.bash(f"b{n}", f"make {n}", "ok")
-        items = list(turn_chunks(script.turns(), project_of=os.path.basename))
+        items = list(turn_chunks(script.turns()))
         sizes = [len(item["text"].encode()) for item in items]
         small = [size for item, size in zip(items, sizes) if "small" in item["summary"]]
         self.assertTrue(all(2000 <= size <= 8000 for size in small[:-1]), small)
@@ -709,7 +709,7 @@ class ChunkTest(unittest.TestCase):
             self.assertEqual(n > 1, part["text"].startswith(which))
             self.assertTrue(part["commands"])
         self.assertEqual(sum(part["text"].count("paragraph ") for part in parts), 300)
-        self.assertEqual({item["project"] for item in items}, {"project"})
+        self.assertEqual({item["project"] for item in items}, {"/home/dev/project"})
         self.assertEqual(parts[0]["branch"], "main")
 
     def test_a_long_prompt_and_a_long_line_stay_whole_as_far_as_possible(self) -> None:
