@@ -7564,10 +7564,14 @@ def mended_entry(line: bytes) -> Entry | None:
     return {**entry, DAMAGED: is_damaged or end < len(text)}
 
 
-def first_cwd(data: bytes) -> str:
-    """The working folder that the first of these lines to name one names; "" when none does."""
-    named = (string_in(parsed_line(line) or {}, "cwd") for line in data.split(b"\n") if b'"cwd"' in line)
-    return next(filter(None, named), "")
+def folder_of(entry: Entry | None) -> str:
+    """The working folder that a line names, "" when it names none."""
+    return string_in(entry, "cwd") if entry else ""
+
+
+def folders_in(lines: Iterable[bytes]) -> Iterator[str]:
+    """The working folders that these lines name, in their order."""
+    return filter(None, (folder_of(parsed_line(line)) for line in lines if b'"cwd"' in line))
 
 
 def dict_in(entry: Mapping[str, object], key: str) -> dict[str, Any]:
@@ -8091,11 +8095,6 @@ class Transcript:
         return turns
 
 
-def known_keys(states: Iterable[State]) -> set[bytes]:
-    """The lines that other transcripts hold already: of all those whose "first" is the same as that of a new one."""
-    return {key for state in states for key in unpacked_keys(state.get("seen"))}
-
-
 def turn_for(reading: Transcript, line: Line, prompt: str | None) -> Turn:
     """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
     agent = ""
@@ -8335,7 +8334,7 @@ def transcript_items(lines: Iterable[bytes], state: State | None = None, *, know
                      ) -> tuple[list[Item], State]:
     """The chunks that a transcript has grown by, and the state to keep; the lines begin at the state's "offset".
 
-    *known* are the lines of sessions with the same "first" (known_keys), the same at every call. When not *final*, an
+    *known* are the keys of the lines of sessions with the same "first", the same at every call. When not *final*, an
     unfinished end is left for the next time, and cutting the lines anywhere gives the same items in the end.
     """
     reading = Transcript(state, known, entry_of)
@@ -8840,8 +8839,7 @@ class Keeper:
 
     def note_folders(self, lines: Iterable[bytes], state: State) -> None:
         """Notes in the state whether any line, so far, is of a project of which nothing is saved."""
-        named = (string_in(parsed_line(line) or {}, "cwd") for line in lines if b'"cwd"' in line)
-        for folder in sorted(set(named) - {""}) if self.excluded else ():
+        for folder in sorted(set(folders_in(lines))) if self.excluded else ():
             is_hidden = self.is_hidden(folder)
             state["private"] = bool(state.get("private")) or is_hidden
             if is_hidden and folder not in self.excluded:  # so are those below it, which may have other names
@@ -8850,7 +8848,7 @@ class Keeper:
 
     def is_private(self, entry: Entry | None, state: State) -> bool:
         """Whether a line is of a project of which nothing is saved. One that names no folder may quote any other."""
-        folder = string_in(entry, "cwd") if entry else ""
+        folder = folder_of(entry)
         if not self.excluded or not folder:
             return bool(self.excluded) and state.get("private") is not False
         is_summary = entry is not None and entry.get("isCompactSummary") is True  # of all that was done before
@@ -8859,9 +8857,9 @@ class Keeper:
     def row(self, line: bytes, state: State) -> tuple[bytes, Entry | None]:
         """What to keep of a line, and its object without secrets when it can matter."""
         clean, entry = redacted_line(line)
-        folder = string_in(entry, "cwd") if entry else ""
+        folder = folder_of(entry)
         if MARK in folder:  # the real one has the project's name
-            self.folders[folder] = string_in(parsed_line(line) or {}, "cwd")
+            self.folders[folder] = folder_of(parsed_line(line))
         if self.erased.ids and is_touched(self.erased, entry):
             state["erased"] = True
         if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
@@ -8881,7 +8879,8 @@ class Keeper:
         """
         self.note_folders(lines, state)
         rows = self.rows(lines, state)
-        known = known_keys(load_state(self.places, other) for other in state["relatives"])
+        known = {key for other in state["relatives"]
+                 for key in unpacked_keys(load_state(self.places, other).get("seen"))}
 
         def items_of(final: bool) -> tuple[list[Item], State]:
             entries = (entry for _, entry in rows)
@@ -8941,7 +8940,7 @@ class Keeper:
             state.update(kept=0, n_packed=0)
         self.root = state["root"]
         if not self.root or MARK in self.root:  # its first lines may not name one
-            self.root = first_cwd(b"".join(read_lines(path, 0, 1 << 16))) or self.root
+            self.root = next(folders_in(read_lines(path, 0, 1 << 16)), "") or self.root
             state["root"] = redact(self.root)
         if not state["first"] and (entry := first_entry(read_lines(path, 0, 1 << 20))):
             state["relatives"] = self.relatives(name, entry)
@@ -9650,7 +9649,7 @@ def last_turns(hook: Hook) -> list[Turn]:
     keeper.root = string_in(state, "root") or hook.folder
 
     def clean_entry(line: bytes) -> Entry | None:
-        folder = string_in(parsed_line(line) or {}, "cwd") if keeper.excluded else ""
+        folder = folder_of(parsed_line(line)) if keeper.excluded else ""
         return None if folder and keeper.is_hidden(folder) else redacted_line(line)[1]
 
     def entry_of(line: bytes) -> Entry | None:
@@ -10370,7 +10369,7 @@ def project_of_memory(places: Places, folder: str) -> Project:
     if not name.startswith("-"):
         return project_at(places, parent)
     for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
-        cwd = first_cwd(file_start(path))
+        cwd = next(folders_in(split_lines(file_start(path))), "")
         if cwd:
             return project_at(places, cwd)
     return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
@@ -12138,7 +12137,7 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     names = Memo(lambda folder: project_at(places, folder).name)
     for path in unsaved:
         times.append(tried(0.0, os.path.getmtime, path))
-        owners.append(names[first_cwd(file_start(path))])
+        owners.append(names[next(folders_in(split_lines(file_start(path))), "")])
     days = list(dict.fromkeys(map(local_day, sorted(times)[:1] + sorted(times)[-1:])))
     lines = [f"Would read {counted(len(unsaved), 'transcript')}, {size_text(n_unsaved)}, of {len(paths):,}."] if paths \
         else []

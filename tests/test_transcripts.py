@@ -15,7 +15,7 @@ import sys
 import time
 import tracemalloc
 import unittest
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -661,13 +661,13 @@ class IncrementTest(unittest.TestCase):
             child.say("indeed")
             with self.subTest(how):
                 self.assertEqual(rlm.line_key(rlm.first_entry(child.lines)).hex(), state["first"])
-                found, after = rlm.transcript_items(child.lines, known=rlm.known_keys([state]), final=True)
+                found, after = rlm.transcript_items(child.lines, known=rlm.unpacked_keys(state["seen"]), final=True)
                 text = "".join(item["text"] for item in found)
                 self.assertNotIn("prompt 2", text)
                 self.assertNotIn("answer", text.replace("the rest of answer 3", ""))
                 self.assertIn("> prompt 3 é\n\n## Claude\nthe rest of answer 3", text)
                 self.assertIn("a new way", text)
-                self.assertEqual(len(rlm.known_keys([after])), 3)
+                self.assertEqual(len(rlm.unpacked_keys(after["seen"])), 3)
 
     def test_calls_that_never_end_do_not_fill_the_state(self) -> None:
         script = Script()
