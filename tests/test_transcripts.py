@@ -1466,16 +1466,21 @@ class KeepingTest(KeepCase):
                 self.assertEqual(self.kept(), each)
                 self.assertEqual(rlm.verify(self.view(), lambda *_: None), [])
 
-    def test_a_line_of_ten_megabytes_is_only_long(self) -> None:
+    def test_a_line_of_megabytes_is_only_long_and_needs_few_copies_of_itself(self) -> None:
         script = Script()
         script.user("<asked 0> é")
         script.call("Read", "a", file_path=CWD + "/big")
-        script.result("a", "y" * (10 << 20))
+        script.result("a", "a key\n" + "and some plain words on a line\n" * 200_000)
         script.say("<said 0>")
         data = script.data()
-        self.save(self.write(data))
+        path = self.write(data)
+        tracemalloc.start()
+        self.save(path)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        self.assertLess(peak_bytes, 6 * len(data))
         self.assert_each_once(1)
-        self.assertIn("Read `big` → ok\n", self.texts()[0])
+        self.assertIn("Read `big` → ok [200,001 lines, 6.2 MB]\n", self.texts()[0])
         self.assertTrue(self.kept() == data)
 
     def test_an_import_takes_the_last_turn_of_a_session_that_was_touched_a_moment_ago(self) -> None:
