@@ -4897,15 +4897,19 @@ def without_assigned(text: str, found: set[str]) -> str:
     """The text without the values given to names of secrets."""
     low = lowered(text)
     spans: list[tuple[int, int, str]] = []
-    ahead = [(low.find(word), word) for word in found.intersection((*KEYWORDS, *FOREIGN))]
-    while ahead := [place for place in ahead if place[0] >= 0]:  # not all of them: a long text has a million
-        at, word = min(ahead)
-        start, end, kind, after = assigned(text, at, word)
-        if kind and (not spans or start >= spans[-1][1]):
-            spans.append((start, end, f"{MARK}{kind}]"))
-            after = end
-        after = max(after, at + 1)
-        ahead = [(place if place >= after else low.find(word, after), word) for place, word in ahead]
+    words = found.intersection((*KEYWORDS, *FOREIGN))
+    ahead = [(at, word) for word in words if (at := low.find(word)) >= 0]  # a list of all would be long in a long text
+    after = 0
+    while ahead:
+        at, word = place = min(ahead)
+        ahead.remove(place)
+        if at >= after:
+            start, end, kind, after = assigned(text, at, word)
+            if kind and (not spans or start >= spans[-1][1]):
+                spans.append((start, end, f"{MARK}{kind}]"))
+                after = end
+        if (at := low.find(word, max(after, at + len(word)))) >= 0:
+            ahead.append((at, word))
     return without_spans(text, spans)
 
 
