@@ -333,6 +333,7 @@ class Client:
     # Its variables: the folder of its files, the session, and the session's folder.
     folder_variable, session_variable = "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SESSION_ID"
     project_variable = "CLAUDE_PROJECT_DIR"
+    instructions = ("CLAUDE.md", ".claude/CLAUDE.md", "CLAUDE.local.md")  # read at every start, of folders above, too
     cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
     shell_tool = "Bash"
     changing_tools = ("Edit", "Write", "MultiEdit", "NotebookEdit")
@@ -3497,7 +3498,7 @@ NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
 PAIR_COUNTS = 0.75
 
 
-class Line:
+class TextLine:
     """A line of a text, or a sentence of a long one, and which words of a query are in it."""
 
     __slots__ = ("number", "who", "is_code", "text", "words", "score")
@@ -3556,14 +3557,15 @@ class Needles:
 
     def found_in(self, folded: str) -> int:
         """Which of the words a folded line holds, as bits."""
-        found = 0
+        found, joined = 0, folded.translate({45: None, 95: None})  # re-run is rerun, too
+        folded = folded if joined == folded else f"{folded} {joined}"
         for start, base, bit in self.starts:
             if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
                 found |= bit
         return found
 
 
-def text_lines(text: str, needles: Needles) -> list[Line]:
+def text_lines(text: str, needles: Needles) -> list[TextLine]:
     """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
     lines, who, is_code = [], "", False
     text = text if "\n" in text else text.replace("\r", "\n")
@@ -3578,17 +3580,17 @@ def text_lines(text: str, needles: Needles) -> list[Line]:
             is_call = bool(who) and line.startswith("- ") and " → " in line
             sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
             for each in filter(None, sentences):
-                lines.append(Line(number, who, is_code or is_call, each, needles.found_in(fold(each))))
+                lines.append(TextLine(number, who, is_code or is_call, each, needles.found_in(fold(each))))
     return lines
 
 
-def local_weights(lines: Sequence[Line], needles: Needles) -> list[float]:
+def local_weights(lines: Sequence[TextLine], needles: Needles) -> list[float]:
     """What each of the words tells among these lines."""
     counts = (sum(line.words >> n & 1 for line in lines) for n in range(len(needles.words)))
     return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
 
 
-def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -> list[Line]:
+def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: int) -> list[TextLine]:
     """The lines of one text with the most telling words, best first, each with its score.
 
     A line gets some of what its neighbours tell, most below a question and where Claude ends: there the answer stands.
@@ -9981,8 +9983,8 @@ def own_memory(hook: Hook) -> bytes:
     while os.path.dirname(folders[-1]) not in ("", folders[-1]):
         folders.append(os.path.dirname(folders[-1]))
     paths = [os.path.join(folder, name) for folder in folders
-             for name in ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"), "CLAUDE.local.md")]
-    paths.append(os.path.join(claude_folder(), "CLAUDE.md"))
+             for name in Client.instructions]
+    paths.append(os.path.join(Client().folder, os.path.basename(Client.instructions[0])))
     notes = os.path.join(os.path.dirname(hook.path), "memory") if hook.path else ""
     paths += [os.path.join(notes, name) for name in listing(notes) if name.endswith(".md")] if notes else []
     found = []
@@ -10061,7 +10063,7 @@ def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
     return shown
 
 
-def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[Line]]:
+def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[TextLine]]:
     """The memories with the best lines of all of them, as many as fit; the ids of those, and the lines.
 
     Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
@@ -10072,7 +10074,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
     rest.sort(key=lambda pair: -pair[1].score)
     starts, n_left = [start for start, _, _ in needles.starts], BRIEF_BYTES - len(message("about").encode("utf-8"))
-    rows: dict[Line, str] = {}
+    rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
         head = id_and_age(one.hit.doc)
