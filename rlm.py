@@ -3526,6 +3526,12 @@ def holds_form(folded: str, start: str, base: str) -> bool:
     return False
 
 
+def with_joined(folded: str) -> str:
+    """The text, and the same with what a hyphen or an underscore parts in one: re-run is rerun, too."""
+    joined = folded.replace("-", "").replace("_", "")
+    return folded if len(joined) == len(folded) else f"{folded} {joined}"
+
+
 def counts_for(word: str) -> float:
     """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
     if not PIECE_LENGTHS[word[0]]:
@@ -3555,19 +3561,25 @@ class Needles:
                 start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
                 self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
 
-    def found_in(self, folded: str) -> int:
-        """Which of the words a folded line holds, as bits."""
-        found, joined = 0, folded.translate({45: None, 95: None})  # re-run is rerun, too
-        folded = folded if joined == folded else f"{folded} {joined}"
-        for start, base, bit in self.starts:
-            if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
-                found |= bit
-        return found
+    def those_in(self, folded: str) -> list[tuple[str, str, int]]:
+        """What of self.starts is in the folded text at all."""
+        whole = with_joined(folded)
+        return [each for each in self.starts if each[0] in whole]
+
+
+def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
+    """Which words a folded line holds, as bits, by what their forms begin with."""
+    found, folded = 0, with_joined(folded)
+    for start, base, bit in starts:
+        if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
+            found |= bit
+    return found
 
 
 def text_lines(text: str, needles: Needles) -> list[TextLine]:
     """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
     lines, who, is_code = [], "", False
+    starts = needles.those_in(fold(text))
     text = text if "\n" in text else text.replace("\r", "\n")
     for number, line in enumerate(text.split("\n"), 1):
         speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
@@ -3580,13 +3592,14 @@ def text_lines(text: str, needles: Needles) -> list[TextLine]:
             is_call = bool(who) and line.startswith("- ") and " → " in line
             sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
             for each in filter(None, sentences):
-                lines.append(TextLine(number, who, is_code or is_call, each, needles.found_in(fold(each))))
+                lines.append(TextLine(number, who, is_code or is_call, each, found_in(fold(each), starts)))
     return lines
 
 
 def local_weights(lines: Sequence[TextLine], needles: Needles) -> list[float]:
     """What each of the words tells among these lines."""
-    counts = (sum(line.words >> n & 1 for line in lines) for n in range(len(needles.words)))
+    found = [line.words for line in lines if line.words]
+    counts = (sum(words >> n & 1 for words in found) for n in range(len(needles.words)))
     return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
 
 
@@ -3596,7 +3609,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
     A line gets some of what its neighbours tell, most below a question and where Claude ends: there the answer stands.
     """
     for line in lines:
-        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1)
+        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) if line.words else 0.0
     prose = [line for line in lines if not line.is_code]
     own, asks = [*(line.score for line in prose), 0.0], [line.text.endswith(("?", "？")) for line in prose]
     turn = len(prose)  # the last line that the user said before
