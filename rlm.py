@@ -333,6 +333,7 @@ class Client:
     # Its variables: the folder of its files, the session, and the session's folder.
     folder_variable, session_variable = "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SESSION_ID"
     project_variable = "CLAUDE_PROJECT_DIR"
+    instructions = ("CLAUDE.md", ".claude/CLAUDE.md", "CLAUDE.local.md")  # read at every start, of folders above, too
     cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
     shell_tool = "Bash"
     changing_tools = ("Edit", "Write", "MultiEdit", "NotebookEdit")
@@ -3583,7 +3584,7 @@ NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
 PAIR_COUNTS = 0.75
 
 
-class Line:
+class TextLine:
     """A line of a text, or a sentence of a long one, and which words of a query are in it."""
 
     __slots__ = ("number", "who", "is_code", "text", "words", "score")
@@ -3609,6 +3610,12 @@ def holds_form(folded: str, start: str, base: str) -> bool:
             return True
         at = folded.find(start, end)
     return False
+
+
+def with_joined(folded: str) -> str:
+    """The text, and the same with what a hyphen or an underscore parts in one: re-run is rerun, too."""
+    joined = folded.replace("-", "").replace("_", "")
+    return folded if len(joined) == len(folded) else f"{folded} {joined}"
 
 
 def counts_for(word: str) -> float:
@@ -3649,18 +3656,25 @@ class Needles:
                 if not base or base in (found[0], stem(found[0])):
                     yield found.span()
 
-    def found_in(self, folded: str) -> int:
-        """Which of the words a folded line holds, as bits."""
-        found, folded = 0, f"{folded} {folded.replace('-', '')}" if "-" in folded else folded  # re-run is rerun
-        for start, base, bit in self.starts:
-            if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
-                found |= bit
-        return found
+    def those_in(self, folded: str) -> list[tuple[str, str, int]]:
+        """What of self.starts is in the folded text at all."""
+        whole = with_joined(folded)
+        return [each for each in self.starts if each[0] in whole]
 
 
-def text_lines(text: str, needles: Needles) -> list[Line]:
+def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
+    """Which words a folded line holds, as bits, by what their forms begin with."""
+    found, folded = 0, with_joined(folded)
+    for start, base, bit in starts:
+        if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
+            found |= bit
+    return found
+
+
+def text_lines(text: str, needles: Needles) -> list[TextLine]:
     """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
     lines, who, is_code = [], "", False
+    starts = needles.those_in(fold(text))
     text = text if "\n" in text else text.replace("\r", "\n")
     for number, line in enumerate(text.split("\n"), 1):
         speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
@@ -3673,23 +3687,24 @@ def text_lines(text: str, needles: Needles) -> list[Line]:
             is_call = bool(who) and line.startswith("- ") and " → " in line
             sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
             for each in filter(None, sentences):
-                lines.append(Line(number, who, is_code or is_call, each, needles.found_in(fold(each))))
+                lines.append(TextLine(number, who, is_code or is_call, each, found_in(fold(each), starts)))
     return lines
 
 
-def local_weights(lines: Sequence[Line], needles: Needles) -> list[float]:
+def local_weights(lines: Sequence[TextLine], needles: Needles) -> list[float]:
     """What each of the words tells among these lines."""
-    counts = (sum(line.words >> n & 1 for line in lines) for n in range(len(needles.words)))
+    found = [line.words for line in lines if line.words]
+    counts = (sum(words >> n & 1 for words in found) for n in range(len(needles.words)))
     return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
 
 
-def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -> list[Line]:
+def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: int) -> list[TextLine]:
     """The lines of one text with the most telling words, best first, each with its score.
 
     A line gets some of what its neighbours tell, most below a question and where Claude ends: there the answer stands.
     """
     for line in lines:
-        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1)
+        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) if line.words else 0.0
     prose = [line for line in lines if not line.is_code]
     own, asks = [*(line.score for line in prose), 0.0], [line.text.endswith(("?", "？")) for line in prose]
     turn = len(prose)  # the last line that the user said before
@@ -4365,6 +4380,8 @@ MARK = "[redacted:"
 
 def lowered(text: str) -> str:
     """The text with A to Z in lower case. All else stays, so that a place in it is the same place in the text."""
+    if text.isascii():
+        return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
@@ -4631,8 +4648,8 @@ GATED = (("private", PRIVATE_CLUES), ("@", ("://", "thin:", "sqlplus")), ("=", K
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 
 
-def clues(text: str, is_typed: bool) -> set[str]:
-    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
+def clues_within(text: str, is_typed: bool) -> set[str]:
+    """The clues of a text that is not long: see clues."""
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
@@ -4660,6 +4677,23 @@ def clues(text: str, is_typed: bool) -> set[str]:
         gates = {"", *ends} & GATES.keys()
         found.update([prefix.lower() for gate in gates for prefix in GATES[gate] if prefix in joined])
         found.update([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
+    return found
+
+
+PIECE_CHARS = 1 << 20  # so much is looked through at once, which needs five times its memory
+
+
+def clues(text: str, is_typed: bool) -> set[str]:
+    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
+    found: set[str] = set()
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + PIECE_CHARS) + 1 or len(text)  # no word goes on over the end of a line
+        found |= clues_within(text[start:end], is_typed)
+        start = end
+    if len(text) > PIECE_CHARS:  # a vendor's name and its token may be in two of them
+        low = lowered(text)
+        found.update(name for _, name, part, _ in NAMED_VENDORS if part in text and name in low)
     return found
 
 
@@ -5115,20 +5149,21 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
 
 def without_assigned(text: str, found: set[str]) -> str:
     """The text without the values given to names of secrets."""
-    low, places = lowered(text), []
-    for word in found.intersection((*KEYWORDS, *FOREIGN)):
-        at = low.find(word)
-        while at >= 0:
-            places.append((at, word))
-            at = low.find(word, at + len(word))
+    low = lowered(text)
     spans: list[tuple[int, int, str]] = []
+    words = found.intersection((*KEYWORDS, *FOREIGN))
+    ahead = [(at, word) for word in words if (at := low.find(word)) >= 0]  # a list of all would be long in a long text
     after = 0
-    for at, word in sorted(places):
+    while ahead:
+        at, word = place = min(ahead)
+        ahead.remove(place)
         if at >= after:
             start, end, kind, after = assigned(text, at, word)
             if kind and (not spans or start >= spans[-1][1]):
                 spans.append((start, end, f"{MARK}{kind}]"))
                 after = end
+        if (at := low.find(word, max(after, at + len(word)))) >= 0:
+            ahead.append((at, word))
     return without_spans(text, spans)
 
 
@@ -5161,6 +5196,7 @@ def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
     low = lowered(text) if found and len(text) >= 8 else ""
     here = {word for word in found if word in low}
+    del low  # a long text needs several copies from here on
     return without_secrets(text, here) if here else text
 
 
@@ -5236,11 +5272,14 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
-    """The value without secrets. name: what it is given to; depth: how deep it is nested; tool: a tool printed it."""
+def redacted(value: Any, name: str, depth: int, found: set[str], known: Mapping[str, str], tool: bool) -> Any:
+    """The value without secrets. name: what it is given to; depth: how deep it is nested; found: the clues in it;
+    known: what some of its texts are without secrets; tool: a tool printed it."""
     if isinstance(value, str):
-        clean = cleaned(printed(value) if tool else value, found)
-        return under_name(name, value) if name and clean == value else clean
+        clean = known[value] if value in known and not tool else cleaned(printed(value) if tool else value, found)
+        if clean != value:
+            return clean
+        return under_name(name, value) if name else value
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
@@ -5248,7 +5287,7 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
     is_private = not found.isdisjoint(PRIVATE_CLUES)
     if isinstance(value, list):
         items = without_spread(value) if is_private else value
-        new = [redacted(item, name, depth + 1, found, tool) for item in items]
+        new = [redacted(item, name, depth + 1, found, known, tool) for item in items]
         for place, (before, item) in enumerate(zip(items, items[1:]), 1):  # ["--password", "hunter2"]
             if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
                 label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
@@ -5262,27 +5301,42 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
         free = clean = redact(key) if TOLD_BY[key] > 1 else key
         while free in pairs:
             free = f"{clean} {len(pairs) + 1}"
-        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found,
+        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found, known,
                                tool or (is_private and key == "toolUseResult"))
     return value if all(pairs.get(key, pairs) is item for key, item in value.items()) else pairs
+
+
+# Short texts without clues: folders, versions, and names, which every line of a transcript has.
+CLUELESS: set[str] = set()
+CLUELESS_CHARS, MAX_CLUELESS = 100, 20_000
 
 
 def redact_value(value: Any) -> Any:
     """The value with every string in it redacted, by its name, too, where it has one; the same object if nothing."""
     texts: set[str] = set()
-    is_told, waiting = False, [value]
+    is_told, has_neighbours, waiting = False, False, [value]
     for item in waiting:  # to which its parts are added
         if isinstance(item, str):
             texts.add(item)
         elif isinstance(item, list):
             waiting += item
+            has_neighbours = has_neighbours or any(isinstance(part, str) for part in item[1:])
         elif isinstance(item, dict):
             waiting += item.values()
             for key, inner in item.items():
                 if tells := TOLD_BY[key]:
                     is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
+    texts -= CLUELESS
     found = clues("\n".join(texts), True)
-    return redacted(value, "", 0, found, False) if found or is_told else value
+    if not found:
+        if len(CLUELESS) > MAX_CLUELESS:
+            CLUELESS.clear()
+        CLUELESS.update([text for text in texts if len(text) <= CLUELESS_CHARS])
+    clean = {text: cleaned(text, found) for text in texts} if found else {}
+    if not is_told and (not found or (not has_neighbours and found.isdisjoint(PRIVATE_CLUES)
+                                      and all(text is new for text, new in clean.items()))):
+        return value
+    return redacted(value, "", 0, found, clean, False)
 
 
 # ============================================================================
@@ -7084,7 +7138,8 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     if answer.failed:
         all_of_it = (1 << len(needles.words)) - 1
         with call.store.reading() as view:
-            answer = add_returned(call, view, answer, scope, limit, lambda line: needles.found_in(line) == all_of_it,
+            answer = add_returned(call, view, answer, scope, limit,
+                                  lambda line: found_in(line, needles.starts) == all_of_it,
                                   lambda text: lines_that_answer(text, needles, GREP_LINES_PER_CHUNK))
     return noted(note, answer)
 
@@ -7767,7 +7822,7 @@ MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "
          b'"local_command"', b'"queue-operation"')
 IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 IMAGE_NAME = b"rlm:image "  # and its number, in its place while the rest of the line is looked through
-LONG_LINE_BYTES = 1 << 18  # of a longer one, images are neither decoded nor looked through
+LONG_LINE_BYTES = 1 << 16  # of a longer one, images are neither decoded nor looked through
 # Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
 DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
 INTERRUPTED = "[Request interrupted by user"
@@ -7783,6 +7838,8 @@ USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
 CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
+# What the client does with words that wait to be sent. All but the first means that they were taken from there.
+QUEUES = {"enqueue": "waiting", "popAll": "all sent", "dequeue": "sent", "remove": "sent"}
 SHELL_TOOLS = (Client.shell_tool, USER_RAN)
 
 
@@ -7846,10 +7903,14 @@ def mended_entry(line: bytes) -> Entry | None:
     return {**entry, DAMAGED: is_damaged or end < len(text)}
 
 
-def first_cwd(data: bytes) -> str:
-    """The working folder that the first of these lines to name one names; "" when none does."""
-    named = (string_in(parsed_line(line) or {}, "cwd") for line in data.split(b"\n") if b'"cwd"' in line)
-    return next(filter(None, named), "")
+def folder_of(entry: Entry | None) -> str:
+    """The working folder that a line names, "" when it names none."""
+    return string_in(entry, "cwd") if entry else ""
+
+
+def folders_in(lines: Iterable[bytes]) -> Iterator[str]:
+    """The working folders that these lines name, in their order."""
+    return filter(None, (folder_of(parsed_line(line)) for line in lines if b'"cwd"' in line))
 
 
 def dict_in(entry: Mapping[str, object], key: str) -> dict[str, Any]:
@@ -8057,9 +8118,9 @@ def success(name: str, text: str) -> str:
     return f"ok: {excerpt(text)}"
 
 
-def settle(call: ToolCall, block: Entry, extra: object) -> None:
-    """Writes the outcome into the call, from its tool_result block and the line's toolUseResult."""
-    details = extra if isinstance(extra, dict) else {}
+def settle(call: ToolCall, block: Entry) -> None:
+    """Writes the outcome into the call, from its tool_result block with what else the line tells of it as "details"."""
+    details = dict_in(block, "details")
     text = "\n".join(filter(None, map(block_text, blocks_in(block.get("content")))))
     for tag in WRAPPING_TAGS:
         if text.lstrip().startswith(f"<{tag}>"):
@@ -8074,6 +8135,126 @@ def settle(call: ToolCall, block: Entry, extra: object) -> None:
     elif call.name == "TaskCreate" and call.todo:
         number = text.partition("#")[2].partition(" ")[0].rstrip(":.")
         call.todo[0][0] = number or string_in(dict_in(details, "task"), "id") or "?"
+
+
+# -- what a line tells: below this, nothing knows the client ----------------------------------
+
+
+def telling_entry(line: bytes) -> Entry | None:
+    """The object on a line that can matter, None on any other."""
+    entry = parsed_line(line) if may_matter(line) else {}
+    return mended_entry(line) if entry is None else entry or None
+
+
+def entry_kind(entry: Entry) -> str:
+    """What a line is: prompt, summary, results, assistant, queued, one of QUEUES, or "" for noise."""
+    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
+    if kind == "assistant":
+        blocks = blocks_in(content)
+        kinds = [string_in(block, "type") for block in blocks]
+        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
+        # The client says so itself, in Claude's place, that a request failed, or that there was none.
+        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
+        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
+        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
+        return "assistant" if is_telling and not is_noise else ""
+    if kind == "attachment":
+        attachment = dict_in(entry, "attachment")
+        return "queued" if attachment.get("type") == "queued_command" else ""
+    if kind == "system":
+        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
+        return "prompt" if is_command else ""
+    if kind == "queue-operation":
+        return QUEUES.get(string_in(entry, "operation"), "sent") if entry.get("timestamp") else ""
+    if kind != "user" or entry.get("isMeta") is True:
+        return ""
+    if entry.get("isCompactSummary") is True:
+        return "summary"
+    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
+        return "results"
+    text = user_text(content).lstrip()
+    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
+
+
+def sessions_of(entry: Entry) -> list[str]:
+    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
+    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
+    return list(dict.fromkeys(filter(None, named)))
+
+
+def first_entry(lines: Iterable[bytes]) -> Entry:
+    """The first message of a transcript with these lines, {} when it has none yet."""
+    for line in lines:
+        entry = telling_entry(line)
+        if entry is not None and entry_kind(entry) not in ("", *QUEUES.values()) and line_key(entry):
+            return entry
+    return {}
+
+
+def words_in(entry: Entry, kind: str) -> str:
+    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
+    if kind == "waiting":
+        return user_text(entry.get("content")).strip()
+    if entry.get("type") == "attachment":
+        return user_text(dict_in(entry, "attachment").get("prompt"))
+    raw = string_in(entry, "content") if entry.get("type") == "system" \
+        else user_text(dict_in(entry, "message").get("content"))
+    return slash_command(raw) or raw
+
+
+def spoken_part(text: str) -> tuple[str, str] | ToolCall:
+    """What the user wrote or did while a turn ran, or what the client told Claude then."""
+    start = text.lstrip()
+    if start.startswith(INTERRUPTED):
+        return "note", "- interrupted by the user"
+    if start.startswith("<task-notification>"):
+        told = tag_value(text, "summary") or tag_value(text, "status")
+        return "note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"
+    if start.startswith("<bash-input>"):
+        return ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS))
+    if start.startswith(("<bash-stdout>", "<bash-stderr>")):
+        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
+        return "outcome", f"said: {excerpt(said)}" if said else "done"
+    return "user", text
+
+
+class TranscriptLine:
+    """What a line of a transcript tells that is no noise."""
+
+    __slots__ = ("kind", "key", "said", "session", "branch", "cwd", "at", "uuid", "parent", "agent", "is_side",
+                 "is_typed", "blocks", "details")
+
+    def __init__(self, entry: Entry, kind: str) -> None:
+        self.kind, self.key = kind, line_key(entry)
+        self.said = words_in(entry, kind) if kind in ("prompt", "summary", "queued", "waiting") else ""
+        self.session, self.branch, self.cwd = (string_in(entry, key) for key in ("sessionId", "gitBranch", "cwd"))
+        self.at, self.uuid, self.parent = (string_in(entry, key) for key in ("timestamp", "uuid", "parentUuid"))
+        self.is_side, self.agent = entry.get("isSidechain") is True, string_in(entry, "agentId")
+        self.is_typed = entry.get("type") == "user"  # no command of the client's own
+        is_telling = kind in ("assistant", "results")
+        self.blocks = blocks_in(dict_in(entry, "message").get("content")) if is_telling else []
+        self.details = entry.get("toolUseResult")
+
+    def parts(self, cwd: str) -> Iterator[tuple[str, tuple[str, str] | ToolCall | Entry]]:
+        """What the line adds to a turn in that folder, each with the id of a call, or "". A result is a dict."""
+        for block in self.blocks:
+            kind, call_id = string_in(block, "type"), string_in(block, "tool_use_id")
+            if kind == "text" and self.kind == "assistant" and string_in(block, "text").strip():
+                yield "", ("claude", block["text"].strip("\r\n"))
+            elif kind in CALLING:
+                plan = string_in(dict_in(block, "input"), "plan")
+                if plan.strip():  # what ExitPlanMode shows to the user is said, not done
+                    yield "", ("claude", plan.strip("\r\n"))
+                yield string_in(block, "id"), tool_call(block, cwd)
+            elif kind == "tool_result":
+                yield call_id, {**block, "details": self.details}
+            elif kind.endswith(SERVED):
+                error = string_in(dict_in(block, "content"), "error_code")
+                rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip()
+                        for b in blocks_in(block.get("content"))]
+                yield call_id, {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
+        if self.kind == "results" and (said := user_text([b for b in self.blocks if b.get("type") == "text"])):
+            yield "", ("user", said)
 
 
 # -- turns -----------------------------------------------------------------------------------
@@ -8093,7 +8274,7 @@ class Turn:
         self.is_continued = is_continued  # begins after a compaction or after what was stored before
         self.since = self.until = ""  # ISO times
         self.first_uuid = self.last_uuid = ""
-        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note", text), or a call
+        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note" | "summary", text), or a call
         self.after: Mark | None = None  # where reading can go on; only on the last turn of a block
         self.n_bytes = 0  # of its text; set when it is finished
 
@@ -8105,16 +8286,23 @@ class Turn:
         """A slash command that Claude did nothing about: /model, /exit."""
         return self.prompt.startswith("/") and not self.parts
 
-    def stamp(self, entry: Entry) -> None:
+    def stamp(self, line: TranscriptLine) -> None:
         """Takes note of where and when a line was written."""
-        self.session = self.session or string_in(entry, "sessionId")
-        self.branch = self.branch or string_in(entry, "gitBranch")
-        self.cwd = self.cwd or string_in(entry, "cwd")
-        at = string_in(entry, "timestamp")
-        if len(at) >= 19 and at[10] == "T":
-            self.since, self.until = self.since or at, max(self.until, at)
-        uuid = string_in(entry, "uuid")
-        self.first_uuid, self.last_uuid = self.first_uuid or uuid, uuid or self.last_uuid
+        self.session = self.session or line.session
+        self.branch = self.branch or line.branch
+        self.cwd = self.cwd or line.cwd
+        if len(line.at) >= 19 and line.at[10] == "T":
+            self.since, self.until = self.since or line.at, max(self.until, line.at)
+        self.first_uuid, self.last_uuid = self.first_uuid or line.uuid, line.uuid or self.last_uuid
+
+    def add_words(self, text: str) -> None:
+        """Adds what was said while it ran."""
+        part = spoken_part(text)
+        if isinstance(part, ToolCall) or part[0] != "outcome":
+            self.parts.append(part)
+        else:
+            for call in self.calls()[-1:]:
+                call.outcome = call.outcome or part[1]
 
 
 def minute(at: str) -> str:
@@ -8155,35 +8343,6 @@ def turn_text(turn: Turn) -> str:
     return "".join(text for text, _ in turn_pieces(turn)).rstrip("\n")
 
 
-def add_words(turn: Turn, text: str) -> None:
-    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
-    start = text.lstrip()
-    if start.startswith(INTERRUPTED):
-        turn.parts.append(("note", "- interrupted by the user"))
-    elif start.startswith("<task-notification>"):
-        told = tag_value(text, "summary") or tag_value(text, "status")
-        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
-    elif start.startswith("<bash-input>"):
-        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
-    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
-        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
-        for call in turn.calls()[-1:]:
-            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
-    else:
-        turn.parts.append(("user", text))
-
-
-def unchanged(text: str) -> str:
-    """The text itself."""
-    return text
-
-
-def telling_entry(line: bytes) -> Entry | None:
-    """The object on a line that can matter, None on any other."""
-    entry = parsed_line(line) if may_matter(line) else {}
-    return mended_entry(line) if entry is None else entry or None
-
-
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
@@ -8222,13 +8381,12 @@ class Transcript:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
         return {**without_keys(mark, "n_keys"), "first": self.first, "seen": packed_keys(self.keys[: mark["n_keys"]])}
 
-    def queue(self, entry: Entry) -> None:
+    def queue(self, line: TranscriptLine) -> None:
         """Takes note of what the client did with words that wait to be sent."""
-        if entry.get("operation") == "enqueue":
-            if text := user_text(entry.get("content")).strip():
-                self.queued.setdefault(text, False)
-        else:  # dequeue, remove, popAll: sent as a message or an attachment, given back to the user, or lost
-            self.n_sent += len(self.queued) if entry.get("operation") == "popAll" else 1
+        if line.kind != "waiting":  # sent as a message or an attachment, given back to the user, or lost
+            self.n_sent += len(self.queued) if line.kind == "all sent" else 1
+        elif line.said:
+            self.queued.setdefault(line.said, False)
         for text in list(self.queued)[:-MAX_QUEUED]:
             del self.queued[text]
 
@@ -8248,7 +8406,7 @@ class Transcript:
         gone = texts[: max(0, self.n_sent)]
         for text in texts if is_end else gone:
             if not self.queued[text]:
-                add_words(turn, text)
+                turn.add_words(text)
                 self.queued[text] = True
         for text in gone:
             del self.queued[text]
@@ -8276,62 +8434,12 @@ class Transcript:
         return turns
 
 
-def known_keys(states: Iterable[State]) -> set[bytes]:
-    """The lines that other transcripts hold already: of all those whose "first" is the same as that of a new one."""
-    return {key for state in states for key in unpacked_keys(state.get("seen"))}
-
-
-def entry_kind(entry: Entry) -> str:
-    """What a line is: prompt, summary, results, assistant, queued, queue, or "" for noise."""
-    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
-    if kind == "assistant":
-        blocks = blocks_in(content)
-        kinds = [string_in(block, "type") for block in blocks]
-        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
-        # The client says so itself, in Claude's place, that a request failed, or that there was none.
-        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
-        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
-        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
-        return "assistant" if is_telling and not is_noise else ""
-    if kind == "attachment":
-        attachment = dict_in(entry, "attachment")
-        return "queued" if attachment.get("type") == "queued_command" else ""
-    if kind == "system":
-        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
-        return "prompt" if is_command else ""
-    if kind == "queue-operation":
-        return "queue" if entry.get("timestamp") else ""
-    if kind != "user" or entry.get("isMeta") is True:
-        return ""
-    if entry.get("isCompactSummary") is True:
-        return "summary"
-    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
-        return "results"
-    text = user_text(content).lstrip()
-    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
-
-
-def first_entry(lines: Iterable[bytes]) -> Entry:
-    """The first message of a transcript with these lines, {} when it has none yet."""
-    for line in lines:
-        entry = telling_entry(line)
-        if entry is not None and entry_kind(entry) not in ("", "queue") and line_key(entry):
-            return entry
-    return {}
-
-
-def sessions_of(entry: Entry) -> list[str]:
-    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
-    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
-    return list(dict.fromkeys(filter(None, named)))
-
-
-def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
+def turn_for(reading: Transcript, line: TranscriptLine, prompt: str | None) -> Turn:
     """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
     agent = ""
-    if entry.get("isSidechain") is True:  # a subagent's: it is named, or known by the line where it began
-        before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
-        agent = string_in(entry, "agentId") or (before.agent if before else string_in(entry, "uuid")) or "subagent"
+    if line.is_side:  # a subagent's: it is named, or known by the line where it began
+        before = reading.lanes.get("<" + line.parent)
+        agent = line.agent or (before.agent if before else line.uuid) or "subagent"
     turn = reading.lanes.get(agent) if agent else reading.main
     if turn is None or prompt is not None:
         asked = prompt if prompt is not None else "" if agent and reading.main else reading.prompt
@@ -8341,75 +8449,44 @@ def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
         else:
             reading.main = turn
     if agent:
-        reading.lanes[agent] = reading.lanes["<" + string_in(entry, "uuid")] = turn
-    turn.stamp(entry)
+        reading.lanes[agent] = reading.lanes["<" + line.uuid] = turn
+    turn.stamp(line)
     return turn
 
 
-def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
-    """Adds what Claude said and which tools it called; thinking is left out."""
-    for block in blocks_in(content):
-        kind = block.get("type")
-        if kind == "text" and string_in(block, "text").strip():
-            turn.parts.append(("claude", block["text"].strip("\r\n")))
-        elif kind in CALLING:
-            plan = string_in(dict_in(block, "input"), "plan")
-            if plan.strip():  # what ExitPlanMode shows to the user is said, not done
-                turn.parts.append(("claude", plan.strip("\r\n")))
-            call = tool_call(block, turn.cwd)
-            turn.parts.append(call)
-            reading.calls[string_in(block, "id")] = call
-        elif string_in(block, "type").endswith(SERVED) and string_in(block, "tool_use_id") in reading.calls:
-            error = string_in(dict_in(block, "content"), "error_code")
-            rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip() for b in blocks_in(block.get("content"))]
-            result = {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
-            settle(reading.calls[string_in(block, "tool_use_id")], result, None)
+def add_parts(reading: Transcript, turn: Turn, line: TranscriptLine) -> None:
+    """Adds what Claude said, which tools it called, and what came of calls, also of those in an earlier block."""
+    for call_id, part in line.parts(turn.cwd):
+        if isinstance(part, ToolCall):
+            reading.calls[call_id] = part
+            turn.parts.append(part)
+        elif isinstance(part, dict):
+            call = reading.calls.get(call_id)
+            if call is None and call_id in reading.pending:
+                call = reading.calls[call_id] = ToolCall(*map(str, reading.pending.pop(call_id)))
+                turn.parts.append(call)
+            if call is not None:
+                settle(call, part)
+        elif part[0] == "claude":
+            turn.parts.append(part)
+        elif not reading.arrived(part[1]):
+            turn.add_words(part[1])
 
 
-def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
-    """Adds the outcome of tool calls to them, also of calls in an earlier block."""
-    content = dict_in(entry, "message").get("content")
-    for block in blocks_in(content):
-        call_id = string_in(block, "tool_use_id")
-        if block.get("type") != "tool_result":
-            continue
-        call = reading.calls.get(call_id)
-        if call is None and call_id in reading.pending:
-            call = ToolCall(*map(str, reading.pending.pop(call_id)))
-            turn.parts.append(call)
-            reading.calls[call_id] = call
-        if call is not None:
-            settle(call, block, entry.get("toolUseResult"))
-    said = user_text([b for b in blocks_in(content) if b.get("type") == "text"])
-    if said and not reading.arrived(said):
-        add_words(turn, said)
-
-
-def user_words(entry: Entry) -> str:
-    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
-    if entry.get("type") == "attachment":
-        return user_text(dict_in(entry, "attachment").get("prompt"))
-    raw = string_in(entry, "content") if entry.get("type") == "system" \
-        else user_text(dict_in(entry, "message").get("content"))
-    return slash_command(raw) or raw
-
-
-def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
-    """Adds a line that is no noise to its turn; *said* is what the user wrote."""
-    if kind == "prompt":
-        turn_for(reading, entry, said)
-    elif kind == "summary":
-        reading.main = Turn("summary", "", said.partition("Summary:")[2] or said, is_continued=False)
-        reading.main.stamp(entry)
-        reading.main.parts.append(("summary", said))
-    elif kind == "assistant":
-        add_assistant(reading, turn_for(reading, entry, None), dict_in(entry, "message").get("content"))
-    elif kind == "results":
-        add_results(reading, turn_for(reading, entry, None), entry)
-    elif kind == "queue":
-        reading.queue(entry)
-    elif said:
-        add_words(turn_for(reading, entry, None), said)
+def add_line(reading: Transcript, line: TranscriptLine) -> None:
+    """Adds a line to its turn."""
+    if line.kind == "prompt":
+        turn_for(reading, line, line.said)
+    elif line.kind == "summary":
+        reading.main = Turn("summary", "", line.said.partition("Summary:")[2] or line.said, is_continued=False)
+        reading.main.stamp(line)
+        reading.main.parts.append(("summary", line.said))
+    elif line.kind in QUEUES.values():
+        reading.queue(line)
+    elif line.kind != "queued":
+        add_parts(reading, turn_for(reading, line, None), line)
+    elif line.said:
+        turn_for(reading, line, None).add_words(line.said)
 
 
 def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
@@ -8421,27 +8498,27 @@ def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
     kind, main = entry_kind(entry), reading.main
     if not kind:
         return []
-    key, said = line_key(entry), user_words(entry) if kind in ("prompt", "summary", "queued") else ""
-    is_told = kind in ("prompt", "queued") and reading.arrived(said)
-    if kind != "queue":
-        reading.first = reading.first or key.hex()
-    if key and key in reading.seen:
-        if kind == "prompt" and entry.get("type") == "user" and main is None and not reading.sides:
-            reading.prompt = one_line(said, ARGUMENT_CHARS)
+    line = TranscriptLine(entry, kind)
+    is_told = kind in ("prompt", "queued") and reading.arrived(line.said)
+    if kind not in QUEUES.values():
+        reading.first = reading.first or line.key.hex()
+    if line.key and line.key in reading.seen:
+        if kind == "prompt" and line.is_typed and main is None and not reading.sides:
+            reading.prompt = one_line(line.said, ARGUMENT_CHARS)
         return []
     if main is not None and main.kind == "summary":
         is_next = True
-    elif entry.get("isSidechain") is True:
+    elif line.is_side:
         # In a subagent's own file there is no conversation around it: each of its tasks is a block.
         is_next = kind == "prompt" and main is None and bool(reading.sides)
     else:
         is_next = kind in ("prompt", "summary")
     closed = reading.close() if is_next else []
-    if key:
-        reading.keys.append(key)
-        reading.seen.add(key)
+    if line.key:
+        reading.keys.append(line.key)
+        reading.seen.add(line.key)
     if kind != "queued" or not is_told:
-        add_entry(reading, entry, kind, said)
+        add_line(reading, line)
     return closed
 
 
@@ -8559,11 +8636,11 @@ def valid_time(at: str) -> str:
     return at
 
 
-def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall], project: str) -> Item:
+def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall]) -> Item:
     """The item of one chunk."""
     first, files, until = group[0], files_of(calls), max(turn.until for turn in group)
     item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
-            "summary": summary, "project": project, "session": first.session, "created_at": valid_time(first.since),
+            "summary": summary, "project": first.cwd, "session": first.session, "created_at": valid_time(first.since),
             "until": valid_time(until), "branch": first.branch, "sidechain": bool(first.agent),
             "uuids": [first.first_uuid, group[-1].last_uuid]}
     # Last used last, so that the end is what matters; and nothing twice.
@@ -8572,39 +8649,37 @@ def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence
     return {**item, **more}
 
 
-def group_items(group: Sequence[Turn], project_of: Callable[[str], str], max_bytes: int) -> list[Item]:
-    """The items of one group of turns: one, or several for one huge turn."""
+def group_items(group: Sequence[Turn]) -> list[Item]:
+    """The items of one group of turns: one, or several for one huge turn. Their project is the working folder."""
     if all(turn.is_only_command() for turn in group):
         return []
-    project = project_of(group[0].cwd)
     summary = " | ".join(filter(None, map(turn_summary, group)))
-    if len(group) > 1 or group[0].n_bytes <= max_bytes:
+    if len(group) > 1 or group[0].n_bytes <= CHUNK_MAX_BYTES:
         text = "\n\n".join(map(turn_text, group))
-        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()], project)]
-    parts, items = parts_of(turn_pieces(group[0]), max(max_bytes - 400, 100)), []  # 400: for the line that says which
+        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+    parts, items = parts_of(turn_pieces(group[0]), CHUNK_MAX_BYTES - 400), []  # 400: for the line that says which
     for n, pieces in enumerate(parts, 1):
         which = f"(part {n} of {len(parts)})" if len(parts) > 1 else ""
         text = "".join(text for text, _ in pieces).strip("\n")
         text = f"{which} {one_line(summary, 100)}\n\n{text}" if n > 1 else text
         # A call whose line was cut counts for both of its parts.
         calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
-        items.append(session_item(group, text, f"{which} {summary}".strip(), calls, project))
+        items.append(session_item(group, text, f"{which} {summary}".strip(), calls))
     return items
 
 
-def transcript_items(lines: Iterable[bytes], state: State | None = None, *,
-                     project_of: Callable[[str], str] = unchanged, known: Collection[bytes] = (),
+def transcript_items(lines: Iterable[bytes], state: State | None = None, *, known: Collection[bytes] = (),
                      final: bool = False, entry_of: Callable[[bytes], Entry | None] = telling_entry,
-                     max_bytes: int = CHUNK_MAX_BYTES) -> tuple[list[Item], State]:
+                     ) -> tuple[list[Item], State]:
     """The chunks that a transcript has grown by, and the state to keep; the lines begin at the state's "offset".
 
-    *known* are the lines of sessions with the same "first" (known_keys), the same at every call. When not *final*, an
+    *known* are the keys of the lines of sessions with the same "first", the same at every call. When not *final*, an
     unfinished end is left for the next time, and cutting the lines anywhere gives the same items in the end.
     """
     reading = Transcript(state, known, entry_of)
     mark, items = reading.mark(), []
     for group in turn_groups(transcript_turns(lines, reading, final), final):
-        items += group_items(group, project_of, max_bytes)
+        items += group_items(group)
         mark = group[-1].after or mark
     return items, reading.state(reading.mark() if final else mark)
 
@@ -8973,25 +9048,24 @@ def is_saved(places: Places, path: str) -> bool:
     return any(changed_ns(places.reading(name)) == at_ns for name in versions(places, transcript_name(path), path))
 
 
-def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> bytes:
-    """Whole lines from that offset on, some *n_bytes*; b"" when there is no whole line left."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(n_bytes)
-        end = data.rfind(b"\n") + 1
-        if len(data) < n_bytes and data.endswith(b"}"):  # the file's last line may be whole without its end
-            return data
-        if end or len(data) < n_bytes:
-            return data[:end]
-        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
-        return data + rest if rest.endswith(b"\n") else b""
-
-
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
     import io
 
     return io.BytesIO(data).readlines()
+
+
+def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> list[bytes]:
+    """Whole lines with their ends from that offset on, some *n_bytes*; [] when there is no whole line left."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(n_bytes)
+        end = data.rfind(b"\n") + 1
+        if end or len(data) < n_bytes:
+            # The file's last line may be whole without its end.
+            return split_lines(data if len(data) < n_bytes and data.endswith(b"}") else data[:end])
+        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
+        return [data + rest] if rest.endswith(b"\n") else []
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
@@ -9107,8 +9181,7 @@ class Keeper:
 
     def note_folders(self, lines: Iterable[bytes], state: State) -> None:
         """Notes in the state whether any line, so far, is of a project of which nothing is saved."""
-        named = (string_in(parsed_line(line) or {}, "cwd") for line in lines if b'"cwd"' in line)
-        for folder in sorted(set(named) - {""}) if self.excluded else ():
+        for folder in sorted(set(folders_in(lines))) if self.excluded else ():
             is_hidden = self.is_hidden(folder)
             state["private"] = bool(state.get("private")) or is_hidden
             if is_hidden and folder not in self.excluded:  # so are those below it, which may have other names
@@ -9117,7 +9190,7 @@ class Keeper:
 
     def is_private(self, entry: Entry | None, state: State) -> bool:
         """Whether a line is of a project of which nothing is saved. One that names no folder may quote any other."""
-        folder = string_in(entry, "cwd") if entry else ""
+        folder = folder_of(entry)
         if not self.excluded or not folder:
             return bool(self.excluded) and state.get("private") is not False
         is_summary = entry is not None and entry.get("isCompactSummary") is True  # of all that was done before
@@ -9126,9 +9199,9 @@ class Keeper:
     def row(self, line: bytes, state: State) -> tuple[bytes, Entry | None]:
         """What to keep of a line, and its object without secrets when it can matter."""
         clean, entry = redacted_line(line)
-        folder = string_in(entry, "cwd") if entry else ""
+        folder = folder_of(entry)
         if MARK in folder:  # the real one has the project's name
-            self.folders[folder] = string_in(parsed_line(line) or {}, "cwd")
+            self.folders[folder] = folder_of(parsed_line(line))
         if self.erased.ids and is_touched(self.erased, entry):
             state["erased"] = True
         if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
@@ -9148,7 +9221,8 @@ class Keeper:
         """
         self.note_folders(lines, state)
         rows = self.rows(lines, state)
-        known = known_keys(load_state(self.places, other) for other in state["relatives"])
+        known = {key for other in state["relatives"]
+                 for key in unpacked_keys(load_state(self.places, other).get("seen"))}
 
         def items_of(final: bool) -> tuple[list[Item], State]:
             entries = (entry for _, entry in rows)
@@ -9194,7 +9268,7 @@ class Keeper:
     def fill_copy(self, path: str, name: str, state: State, durable: bool, until_s: float) -> None:
         """Adds to the copy what it lacks of what was read; until the clock says so."""
         while state["kept"] < state["offset"] <= file_size(path) and time.monotonic() < until_s:
-            data = read_lines(path, state["kept"], SLICE_BYTES)[: state["offset"] - state["kept"]]
+            data = b"".join(read_lines(path, state["kept"], SLICE_BYTES))[: state["offset"] - state["kept"]]
             if not data:
                 return
             lines = split_lines(data)
@@ -9208,16 +9282,16 @@ class Keeper:
             state.update(kept=0, n_packed=0)
         self.root = state["root"]
         if not self.root or MARK in self.root:  # its first lines may not name one
-            self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
+            self.root = next(folders_in(read_lines(path, 0, 1 << 16)), "") or self.root
             state["root"] = redact(self.root)
-        if not state["first"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
+        if not state["first"] and (entry := first_entry(read_lines(path, 0, 1 << 20))):
             state["relatives"] = self.relatives(name, entry)
         *others, _ = versions(self.places, name.partition("~")[0], source)  # any of them may have lines that come now
         state["relatives"] = sorted({*state["relatives"], *others} - {name})
         if self.excluded:
             if any(load_state(self.places, other, whole=False).get("private") for other in state["relatives"]):
                 state["private"] = True  # it may begin with a summary of that
-            self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
+            self.note_folders(read_lines(path, 0, 1 << 16), state)
         self.erased = erasures(self.view.refresh())
         return state
 
@@ -9239,18 +9313,18 @@ class Keeper:
                 self.fill_copy(path, name, state, durable, until_s)
             while True:
                 start = state["offset"]
-                data = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
-                end = start + len(data)
+                lines = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
+                end = start + sum(map(len, lines))
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
-                if not data and not is_last:  # a line that is too long for who hurries
+                if not lines and not is_last:  # a line that is too long for who hurries
                     saved.is_whole = False
                     return saved
-                items, after, kept = self.read(split_lines(data), state, is_last)
+                items, after, kept = self.read(lines, state, is_last)
                 n_bytes = after["offset"] - start
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
-                tail = data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]
+                tail = b"".join(line[-TAIL_CHECK_BYTES:] for line in lines[: len(kept)])[-TAIL_CHECK_BYTES:]
                 after["tail"] = [len(tail), crc_of(tail)] if tail else state["tail"]
                 if not self.store(items, after, saved):
                     continue
@@ -10048,14 +10122,14 @@ def last_turns(hook: Hook) -> list[Turn]:
     keeper.root = string_in(state, "root") or hook.folder
 
     def clean_entry(line: bytes) -> Entry | None:
-        folder = string_in(parsed_line(line) or {}, "cwd") if keeper.excluded else ""
+        folder = folder_of(parsed_line(line)) if keeper.excluded else ""
         return None if folder and keeper.is_hidden(folder) else redacted_line(line)[1]
 
     def entry_of(line: bytes) -> Entry | None:
         return hook.attempt(None, clean_entry, line) if may_matter(line) else None
 
     start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
-    read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
+    read = read_lines(hook.path, start, LOOK_BACK_BYTES, 0)[bool(start) :]  # the first one is cut
     lines: list[tuple[bytes, Entry]] = []
     n_bytes, has_prompt = 0, False
     while read and not (has_prompt and n_bytes >= TAIL_BYTES):
@@ -10246,8 +10320,8 @@ def own_memory(hook: Hook) -> bytes:
     while os.path.dirname(folders[-1]) not in ("", folders[-1]):
         folders.append(os.path.dirname(folders[-1]))
     paths = [os.path.join(folder, name) for folder in folders
-             for name in ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"), "CLAUDE.local.md")]
-    paths.append(os.path.join(Client().folder, "CLAUDE.md"))
+             for name in Client.instructions]
+    paths.append(os.path.join(Client().folder, os.path.basename(Client.instructions[0])))
     notes = os.path.join(os.path.dirname(hook.path), "memory") if hook.path else ""
     paths += [os.path.join(notes, name) for name in listing(notes) if name.endswith(".md")] if notes else []
     found = []
@@ -10326,7 +10400,7 @@ def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
     return shown
 
 
-def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[Line]]:
+def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[TextLine]]:
     """The memories with the best lines of all of them, as many as fit; the ids of those, and the lines.
 
     Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
@@ -10337,7 +10411,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
     rest.sort(key=lambda pair: -pair[1].score)
     starts, n_left = [start for start, _, _ in needles.starts], BRIEF_BYTES - len(message("about").encode("utf-8"))
-    rows: dict[Line, str] = {}
+    rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
         head = id_and_age(one.hit.doc)
@@ -10375,7 +10449,7 @@ def has_hidden_part(hook: Hook) -> bool:
         return False
     keeper.root, offset = string_in(state, "root") or hook.folder, state.get("offset", 0)
     if hook.find_transcript():
-        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES)), state)
+        keeper.note_folders(read_lines(hook.path, offset, LOOK_BACK_BYTES), state)
     return bool(state.get("private", offset > 0))  # what was read before anything was excluded is not known
 
 
@@ -10897,7 +10971,7 @@ def project_of_memory(places: Places, folder: str) -> Project:
     if not name.startswith("-"):
         return project_at(places, parent)
     for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
-        cwd = first_cwd(file_start(path))
+        cwd = next(folders_in(split_lines(file_start(path))), "")
         if cwd:
             return project_at(places, cwd)
     return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
@@ -11265,7 +11339,7 @@ def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
     """The paths in shares of about the same size; those that begin with the same message are in one, see relatives."""
     groups: dict[str, list[str]] = {}
     for path in paths:
-        lines = split_lines(read_lines(path, 0, 1 << 16)) if os.access(path, os.R_OK) else []
+        lines = read_lines(path, 0, 1 << 16) if os.access(path, os.R_OK) else []
         groups.setdefault(line_key(first_entry(lines)).hex() or path, []).append(path)
     shares: list[list[str]] = [[] for _ in range(n_shares)]
     sizes = [0] * n_shares
@@ -12715,7 +12789,7 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     names = Memo(lambda folder: project_at(places, folder).name)
     for path in unsaved:
         times.append(tried(0.0, os.path.getmtime, path))
-        owners.append(names[first_cwd(file_start(path))])
+        owners.append(names[next(folders_in(split_lines(file_start(path))), "")])
     days = list(dict.fromkeys(map(local_day, sorted(times)[:1] + sorted(times)[-1:])))
     lines = [f"Would read {counted(len(unsaved), 'transcript')}, {size_text(n_unsaved)}, of {len(paths):,}."] if paths \
         else []
