@@ -45,6 +45,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
     memory/spool/                   transcripts that a hook had no time to read
+    memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
@@ -355,6 +356,7 @@ PATHS = {
     "transcript": ("memory", "transcripts/{}.jsonl.gz"),  # the copy of that transcript
     "reading": ("memory", "transcripts/{}.json"),  # how far it was read
     "spool": ("memory", "spool"),
+    "injected": ("memory", "injected.jsonl"),  # what hooks handed to Claude
     "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
     "index_lock": ("index", "lock"),  # held by whoever builds the index
     "current": ("index", "current-{:06d}.json"),  # what the index of that generation consists of
@@ -3431,12 +3433,10 @@ def near_terms(word: str, terms: bytes, max_edits: int) -> list[tuple[int, str]]
     return sorted(pair for pair in near if pair[0] <= max_edits)
 
 
-# -- lines that answer ------------------------------------------------------
+# -- lines of a text --------------------------------------------------------
 # Here a text is passages: some whole lines with the number of the first. So it need not be in memory at once.
 
 PASSAGE_CHARS = 1 << 12
-# So many lines with a word of the query are compared, for each word: a word in more of them tells little.
-MOST_LINES_PER_WORD = 256
 # Soft hyphens, zero-width characters, marks of direction: pasted with a text, seen by nobody.
 INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 
@@ -3458,61 +3458,139 @@ def passages(text: str) -> Iterator[tuple[int, str]]:
         number, start = number + text.count("\n", start, end + 1), end + 1
 
 
-def cutout(line: str, at: int) -> str:
+def cutout(line: str, at: int, n_chars: int = SNIPPET_CHARS) -> str:
     """The part of a long line around that character, with ellipses; the whole line when it fits."""
     line = line.rstrip("\r")
-    start = max(0, min(at - SNIPPET_CHARS // 3, len(line) - SNIPPET_CHARS))
-    end = start + SNIPPET_CHARS
+    start = max(0, min(at - n_chars // 3, len(line) - n_chars))
+    end = start + n_chars
     return "…" * (start > 0) + line[start:end] + "…" * (end < len(line))
 
 
-def window(line: str, needles: Iterable[str]) -> str:
+def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> str:
     """The part of a long line around the first needle (folded); the whole line when it fits."""
     line_folded = fold(line)  # may be a little longer or shorter than the line
     at = min((i for i in map(line_folded.find, needles) if i >= 0), default=0)
-    return cutout(line, at * len(line) // max(1, len(line_folded)))
+    return cutout(line, at * len(line) // max(1, len(line_folded)), n_chars)
 
 
-def best_lines(text: Iterable[tuple[int, str]], needles: Sequence[str]) -> list[tuple[int, str]]:
-    """The lines of the passages that hold most of the needles (folded), in order, as (number, part of the line)."""
-    left = dict.fromkeys(needles, MOST_LINES_PER_WORD)
-    best: list[tuple[int, int, str]] = []  # (-needles in it, number, line)
-    for first, passage in text:
-        folded, found = fold(passage), {}
-        for needle in needles:
-            at = folded.find(needle)
-            while at >= 0 and left[needle]:
-                left[needle] -= 1
-                start, end = folded.rfind("\n", 0, at) + 1, folded.find("\n", at) % (len(folded) + 1)
-                if start not in found:
-                    line = folded[start:end]
-                    found[start] = -sum(each in line for each in needles)
-                at = folded.find(needle, end)
-        lines = passage.split("\n") if found else []
-        for n_found, start in sorted((n_found, start) for start, n_found in found.items())[:SNIPPET_LINES]:
-            i = folded.count("\n", 0, start)
-            best.append((n_found, first + i, lines[i]))
-        best = sorted(best)[:SNIPPET_LINES]
-        if len(best) == SNIPPET_LINES and best[-1][0] == -len(needles):
-            break
-    return sorted((number, window(line, needles)) for _, number, line in best)
+# -- lines that answer ------------------------------------------------------
+
+LONG_LINE_CHARS = 200  # a longer one is taken apart at the ends of its sentences
+FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
+# What rlm writes above a part of a conversation -> who says what follows.
+SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
+# What a line gets of its neighbours' score, and of a question above it; what the user says counts more, what asks less.
+NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.3, 0.5, 1.3, 0.6
+# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words.
+PAIR_COUNTS = 0.75
+
+
+class Line:
+    """A line of a text, or a sentence of a long one, and which words of a query are in it."""
+
+    __slots__ = ("number", "who", "is_code", "text", "words", "score")
+
+    def __init__(self, number: int, who: str, is_code: bool, text: str, words: int) -> None:
+        self.number = number  # from 1
+        self.who = who  # says it; "" when the text is no conversation
+        self.is_code = is_code
+        self.text = text
+        self.words = words  # as bits
+        self.score = 0.0
+
+
+def holds_form(folded: str, start: str, base: str) -> bool:
+    """Whether a word of the line begins so and has that stem."""
+    at = folded.find(start)
+    while at >= 0:
+        end = at + len(start)
+        while end < len(folded) and folded[end].isalpha():
+            end += 1
+        word = folded[at:end]
+        if not folded[at - 1 : at].isalpha() and base in (word, stem(word)):
+            return True
+        at = folded.find(start, end)
+    return False
+
+
+def counts_for(word: str) -> float:
+    """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
+    if not PIECE_LENGTHS[word[0]]:
+        return 1.0
+    return 0.0 if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word) else PAIR_COUNTS
+
+
+class Needles:
+    """The words of a query that tell something, as they are looked for in lines."""
+
+    __slots__ = ("words", "counts", "names", "starts")
+
+    def __init__(self, query: str) -> None:
+        terms = query_terms(query)
+        asked = [each for each in terms if each.word not in STOP_WORDS] or terms
+        self.words = [each.word for each in asked]
+        self.counts = [counts_for(each.word) for each in asked]
+        self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
+        # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
+        self.starts: list[tuple[str, str, int]] = []
+        for n, each in enumerate(asked):
+            forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
+            forms |= {form for form, base in IRREGULAR.items() if base == each.base}
+            for form in forms:
+                base = stem(form) if each.base else form
+                shared = os.path.commonprefix([form, base])
+                start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
+                self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
+
+    def found_in(self, folded: str) -> int:
+        """Which of the words a folded line holds, as bits."""
+        found = 0
+        for start, base, bit in self.starts:
+            if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
+                found |= bit
+        return found
+
+
+def text_lines(text: str, needles: Needles) -> list[Line]:
+    """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
+    lines, who, is_code = [], "", False
+    text = text if "\n" in text else text.replace("\r", "\n")
+    for number, line in enumerate(text.split("\n"), 1):
+        speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
+        line = line.strip()
+        if speaker:
+            who, is_code = SAID_BY[speaker], False
+        elif line.startswith(("```", "~~~")):
+            is_code = not is_code or len(line) > 3  # of a part, the beginning may be missing
+        elif line:
+            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
+            lines += [Line(number, who, is_code, each, needles.found_in(fold(each))) for each in sentences if each]
+    return lines
+
+
+def local_weights(lines: Sequence[Line], needles: Needles) -> list[float]:
+    """What each of the words tells among these lines."""
+    counts = (sum(line.words >> n & 1 for line in lines) for n in range(len(needles.words)))
+    return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
+
+
+def best_lines(lines: Sequence[Line], weights: Sequence[float], n_wanted: int) -> list[Line]:
+    """The lines of one text with the most telling words, best first, each with its score.
+
+    A line gets some of what its neighbours tell, most below a question: there the answer stands.
+    """
+    own = [sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) for line in lines]
+    asks = [line.text.endswith(("?", "？")) for line in lines]
+    for n, line in enumerate(lines):
+        above = own[n - 1] * (BELOW_QUESTION if asks[n - 1] else NEIGHBOUR) if n else 0.0
+        below = own[n + 1] * NEIGHBOUR if n + 1 < len(lines) else 0.0
+        line.score = (own[n] + above + below) * (USER_FACTOR if line.who == "user" else 1.0)
+        line.score *= QUESTION_FACTOR if asks[n] else 1.0
+    found = (line for line in lines if line.score and (line.words or not line.is_code))
+    return sorted(found, key=lambda line: -line.score)[:n_wanted]
 
 
 # -- search -----------------------------------------------------------------
-
-
-def search_needles(query: str) -> list[str]:
-    """What to look for in a text's lines to show why it matches: the query's words cut to what their forms share."""
-    words = [w for w in fragments(query) if w not in STOP_WORDS] or fragments(query)
-    shared = {word: os.path.commonprefix([word, stem(word)]) for word in words}
-    return list(dict.fromkeys(prefix if len(prefix) > 2 else word for word, prefix in shared.items()))
-
-
-def kin_needles(query: str, text: str) -> list[str]:
-    """What to look for in a text without any of search_needles: those of its words for which the search found it."""
-    wanted = {term for asked in query_terms(query) if asked.word not in STOP_WORDS
-              for term in (asked.word, asked.base, STEM + asked.base, *asked.kin)}
-    return list({fold(raw) for raw in raw_tokens(text) if not wanted.isdisjoint(TERMS[raw])})
 
 
 # -- ranked search ----------------------------------------------------------
@@ -3897,21 +3975,28 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
-def search(query: Query, allowed: bytes, limit: int) -> list[Hit]:
-    """The *limit* best of the allowed memories, with their best lines."""
-    text, best = query.text, ranked(query, allowed, max(limit, RERANKED))
+def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
+    """The *limit* best of the allowed memories, without lines."""
+    best = ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
     found = list(readable_records(query.view, scores, lambda: None))
     looked_at = found[:RERANKED]
-    again = rerank(text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
+    again = rerank(query.text, query.idfs, [(scores[doc.ordinal], record["text"]) for doc, record in looked_at])
     scores.update((doc.ordinal, score) for (doc, _), score in zip(looked_at, again))
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
-    hits.sort(key=lambda hit: -hit.score)
-    needles = [near for words in query.missing.values() for near in words] if query.is_guess else search_needles(text)
-    for hit in hits[:limit]:
-        source = hit.record["text"]
-        hit.lines = best_lines(passages(source), needles) or best_lines(passages(source), kin_needles(text, source))
-    return hits[:limit]
+    return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+
+def search(query: Query, allowed: bytes, limit: int) -> list[Hit]:
+    """The *limit* best of the allowed memories, with their best lines."""
+    hits, near = best_hits(query, allowed, limit), sum(query.missing.values(), [])
+    needles = Needles(" ".join(near) if query.is_guess else query.text)
+    starts = [start for start, _, _ in needles.starts]
+    for hit in hits:
+        lines = text_lines(hit.record["text"], needles)
+        chosen = best_lines(lines, local_weights(lines, needles), SNIPPET_LINES)
+        hit.lines = sorted((line.number, window(line.text, starts)) for line in chosen)
+    return hits
 
 
 def sharing(query: Query, weights: Sequence[float], allowed: bytes, n_least: int, floor: float) -> bytes:
@@ -8944,19 +9029,46 @@ class Keeper:
 # -- putting aside and catching up -------------------------------------------
 
 HOOKS_LOG_BYTES = 256 << 10
+INJECTED_BYTES = 1 << 20  # some weeks of prompts
+
+
+def add_to_log(path: str, line: bytes, most_bytes: int) -> None:
+    """Appends a line to a file that is kept small: when it is too long, its older half goes first."""
+    if file_size(path) > most_bytes:
+        replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
+    append_bytes(path, line, durable=False)
 
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log, which is kept small; nothing when it cannot be written."""
+    """One line in hooks.log; nothing when it cannot be written."""
     line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
-    path = places.hooks_log()
     try:
         ensure_folder(places.home)
-        if file_size(path) > HOOKS_LOG_BYTES:
-            replace_file(path, read_file(path)[-HOOKS_LOG_BYTES // 2 :].partition(b"\n")[2])
-        append_bytes(path, line.encode("utf-8", "replace"), durable=False)
+        add_to_log(places.hooks_log(), line.encode("utf-8", "replace"), HOOKS_LOG_BYTES)
     except (OSError, RlmError):  # no room, no right: then there is nobody to tell
         pass
+
+
+def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
+                  reason: str) -> None:
+    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; nothing when it cannot be written.
+
+    Nobody waits for the disk. The line holds no text of a memory or a prompt.
+    """
+    record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
+              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason}
+    try:
+        add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
+    except (OSError, RlmError):
+        pass
+
+
+def injected(places: Places) -> Iterator[Record]:
+    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
+    for line in split_lines(read_file(places.injected())):
+        record = parsed_line(line)
+        if record and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
+            yield record
 
 
 def subagent_files(path: str) -> list[str]:
@@ -9386,9 +9498,9 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
 
 
 def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
-    """Drops the lines of hooks.log, and of what was set aside as damaged, that name or quote an erased memory."""
+    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and what was damaged."""
     places = view.log.places
-    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log())):
+    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log(), places.injected())):
         rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
@@ -9624,10 +9736,33 @@ def project_mask(view: View, project: Project) -> bytes:
     return common(view.alive_mask(), Projects(view).own_mask(project))
 
 
+def shown_id(doc: Doc) -> str:
+    """A memory's id, which an import may have brought along."""
+    return foreign(doc.id).translate(BRACKETS)
+
+
+def id_and_age(doc: Doc) -> str:
+    return f"{shown_id(doc)}, {message('ago', age=age_text(now() - doc.at_s))}"
+
+
 def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id, which an import may have brought along, and its age."""
-    shown_id = foreign(doc.id).translate(BRACKETS)
-    return f"- {quoted(text)} [{shown_id}, {message('ago', age=age_text(now() - doc.at_s))}]"
+    """A memory on a line, as something quoted, with its id and its age."""
+    return f"- {quoted(text)} [{id_and_age(doc)}]"
+
+
+MAX_TOLD = 400  # ids and lines that a session was told
+
+
+def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *, score: float = 0.0,
+              reason: str) -> None:
+    """Writes down what was handed to Claude and by which ids, and what is not to be told again in this session."""
+    try:
+        if told:
+            hook.change_state(lambda state: state.update(told=[*state.get("told", []), *told][-MAX_TOLD:]))
+    except RlmError:  # then it is told again another time
+        pass
+    note_injected(hook.places, session=hook.session, project=hook.project.name, ids=ids,
+                  n_bytes=len(text.encode("utf-8")), score=score, reason=reason)
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
@@ -9680,7 +9815,11 @@ def where_it_stands(hook: Hook) -> str:
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
     head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
                    noun=message("memory" if len(keys) == 1 else "memories"))
-    return fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
+    text = fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
+    docs = [doc for doc in map(view.doc, keys[-LOOKED_AT:]) if f"[{shown_id(doc)}, " in text]
+    whole = [doc.id for doc in docs if doc.kind == "insight"]  # of chunks, only the summary was told
+    note_told(hook, text, [doc.id for doc in docs], whole, reason="start of a session")
+    return text
 
 
 def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
@@ -9720,68 +9859,153 @@ def on_session_start(hook: Hook) -> str:
     return "\n\n".join(filter(None, [rest, text]))
 
 
-# What a memory must have in common with a prompt to be shown: two words, half of what the prompt's words tell (of a
-# long one less), and about as much as one word tells that is in a single memory. On three sets of questions this shows
-# something for 84 % of those about the project, and for 1 to 5 % of those about something else.
-LEAST_WORDS = 2
+# What a memory must have in common with a prompt to be shown, in one passage of it: so many words, a share of what the
+# prompt's words tell (of a long one less), and about as much as one word tells that is in a single memory.
+PASSAGE_LINES = 4
+LEAST_WORDS = 3.0
+FEW_WORDS, LEAST_OF_FEW = 4.0, 2.0  # of a prompt with fewer words, so many are enough
 LEAST_SHARE = 0.5
-LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.1, 3.0
-UNKNOWN_SHARE = 0.5  # what a word that no memory has counts in "half of what they tell"
+LEAST_RARE_WORDS, MOST_RARE_WORDS = 1.0, 3.0
+UNKNOWN_SHARE = 0.5  # what a word that no memory has counts in that share
 LEAST_DOCS = 20  # in a store of a few memories every word is in most of them, and none would tell anything
 MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
+PASSAGES_TRIED = 12  # of the memories that are about the prompt as a whole
+SHOWN_LINES, SHOWN_LINE_CHARS = 9, 120
+INSIGHT_CHARS = 300
+WEAK_LINE = 0.2  # of the best line's score: less is not shown
+KNOWN_BYTES = 100_000  # of each of Claude's own files that are looked at
+SIGNS = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 
 
-def relevant(hook: Hook, prompt: str) -> list[Hit]:
-    """The project's memories that have enough in common with the prompt, best first."""
-    words = [(w.word, w.base) for w in query_terms(prompt[:MAX_PROMPT_CHARS]) if w.word not in STOP_WORDS]
-    words = words[:MAX_PROMPT_WORDS]
-    if len(words) < LEAST_WORDS or not os.path.exists(hook.places.manifest()):
+def squeezed(text: str) -> bytes:
+    """The letters and digits of a text, by which lines are the same that differ in how they are written."""
+    return fold(text).encode("utf-8", "replace").translate(None, SIGNS)
+
+
+def told_key(text: str) -> str:
+    """By what a line is known that was told in a session."""
+    return f"={crc_of(squeezed(text)):08x}"
+
+
+def own_memory(hook: Hook) -> bytes:
+    """What Claude has before it anyway, squeezed: the project's CLAUDE.md and those above, and what it noted itself."""
+    folders = [hook.folder]
+    while os.path.dirname(folders[-1]) not in ("", folders[-1]):
+        folders.append(os.path.dirname(folders[-1]))
+    paths = [os.path.join(folder, name) for folder in folders
+             for name in ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"), "CLAUDE.local.md")]
+    paths.append(os.path.join(claude_folder(), "CLAUDE.md"))
+    notes = os.path.join(os.path.dirname(hook.path), "memory") if hook.path else ""
+    paths += [os.path.join(notes, name) for name in listing(notes) if name.endswith(".md")] if notes else []
+    found = []
+    for path in filter(os.path.isfile, paths):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found.append(squeezed(file.read(KNOWN_BYTES)))
+    return b"\n".join(found)
+
+
+class Remembered:
+    """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
+
+    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells")
+
+    def __init__(self, hit: Hit, needles: Needles) -> None:
+        text = hit.record["text"]
+        is_short = hit.doc.kind == "insight" and len(text) <= INSIGHT_CHARS  # then it is shown whole
+        self.hit, self.n_chars = hit, INSIGHT_CHARS if is_short else SHOWN_LINE_CHARS
+        self.lines = text_lines(one_line(text, INSIGHT_CHARS) if is_short else text, needles)
+        self.n_words = self.tells = 0.0
+
+    def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
+        """Looks for the passage that tells most, of those with enough words; what it tells. Of code only names count:
+        other words of it are in any code."""
+        self.n_words = self.tells = 0.0
+        found = [line.words & needles.names if line.is_code else line.words for line in self.lines]
+        for n in range(len(found)):
+            words = 0
+            for each in found[n : n + PASSAGE_LINES] if found[n] else ():
+                words |= each
+            here = [i for i in range(len(weights)) if words >> i & 1]
+            n_words, tells = sum(needles.counts[i] for i in here), sum(weights[i] for i in here)
+            if n_words >= least and tells > self.tells:
+                self.n_words, self.tells = n_words, tells
+        return self.tells
+
+
+def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
+    """The project's memories of which one passage has enough in common with the prompt, best first."""
+    n_words = sum(needles.counts[:MAX_PROMPT_WORDS])
+    if n_words < LEAST_OF_FEW or not os.path.exists(hook.places.manifest()):
         return []
     view = hook.view()
     allowed = project_mask(view, hook.project)
     if 255 not in allowed:
         return []
-    query, n_docs = Query(view, prompt[:MAX_PROMPT_CHARS]), max(view.n_docs(), LEAST_DOCS)
+    query, n_docs = Query(view, prompt), max(view.n_docs(), LEAST_DOCS)
     n_with = [sum(postings.n_docs() for postings in found) for _, found in query.groups[:MAX_PROMPT_WORDS]]
-    weights = [inverse_frequency(n_docs, n) for n in n_with]
+    weights = [inverse_frequency(n_docs, n) * counts for n, counts in zip(n_with, needles.counts)]
     total = sum(weight if n else UNKNOWN_SHARE * weight for weight, n in zip(weights, n_with))
     rare = inverse_frequency(n_docs, 1)
     floor = max(LEAST_RARE_WORDS * rare, min(LEAST_SHARE * total, MOST_RARE_WORDS * rare))
-    n_least = LEAST_WORDS if any(base for _, base in words) else 2 * LEAST_WORDS  # pairs of CJK characters overlap
-    enough = sharing(query, weights, allowed, n_least, floor)
+    enough = sharing(query, weights, allowed, int(LEAST_OF_FEW), floor)
     if 255 not in enough:
         return []
-    state = hook.state()
-    compacted_s, told = state.get("compacted_at", 0.0), state.get("told", [])
-    hits = search(query, enough, SHOWN_CHUNKS + len(told))
-    # What was said in this session since the last compaction is in front of Claude.
-    return [hit for hit in hits if hit.doc.id not in told
-            and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s)][:SHOWN_CHUNKS]
+    state, known = hook.state(), hook.attempt(b"", own_memory, hook)
+    compacted_s, told = state.get("compacted_at", 0.0), set(state.get("told", []))
+    least = LEAST_WORDS if n_words >= FEW_WORDS else LEAST_OF_FEW
+    shown: list[Remembered] = []
+    for hit in best_hits(query, enough, PASSAGES_TRIED + sum(not each.startswith("=") for each in told)):
+        # What was said in this session since the last compaction is in front of Claude.
+        if len(shown) < SHOWN_CHUNKS and hit.doc.id not in told \
+                and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s):
+            one = Remembered(hit, needles)
+            if one.look(needles, weights, least) >= floor:
+                one.lines = [line for line in one.lines if not line.words or (
+                    told_key(line.text) not in told and squeezed(line.text) not in known)]
+                if one.look(needles, weights, least) >= floor:
+                    shown.append(one)
+    return shown
 
 
-def remembered_line(hit: Hit) -> str:
-    """A memory on a line, with the first of its lines that the prompt is about."""
-    text = hit.record["text"] if hit.doc.kind == "insight" else text_field(hit.record, "summary")
-    lines = [] if hit.doc.kind == "insight" else [one_line(line, 100) for _, line in hit.lines]
-    lines = [line for line in lines if one_line(line, 60) != one_line(text, 60)]
-    more = f" … {lines[0]}" if lines and lines[0] not in text else ""
-    return memory_line(hit.doc, one_line(text, 160) + more)
+def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[Line]]:
+    """The memories with the best lines of all of them, as many as fit; the ids of those, and the lines.
+
+    Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
+    """
+    weights = local_weights([line for one in shown for line in one.lines], needles)
+    best = [(one, best_lines(one.lines, weights, SHOWN_LINES)) for one in shown]
+    weak = WEAK_LINE * max((lines[0].score for _, lines in best if lines), default=0.0)
+    rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
+    rest.sort(key=lambda pair: -pair[1].score)
+    starts, n_left = [start for start, _, _ in needles.starts], BRIEF_BYTES - len(message("about").encode("utf-8"))
+    rows: dict[Line, str] = {}
+    heads: dict[Remembered, str] = {}
+    for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
+        head = id_and_age(one.hit.doc)
+        row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
+        n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
+        if n_bytes <= n_left:
+            heads[one], rows[line], n_left = head, row, n_left - n_bytes
+    texts = [message("about")]
+    for one, head in heads.items():
+        mine = [rows[line] for line in one.lines if line in rows]
+        texts += [f"- {mine[0]} [{head}]"] if len(mine) == 1 else [f"- [{head}]", *(f"  {row}" for row in mine)]
+    return "\n".join(texts) if heads else "", [one.hit.doc.id for one in heads], list(rows)
 
 
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
-    """Memories that the prompt is about."""
-    prompt = string_in(hook.payload, "prompt")
+    """The lines of memories that the prompt is about."""
+    prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
-    hits = relevant(hook, prompt)
-    text = fitting([message("about"), *map(remembered_line, hits)], BRIEF_BYTES)
+    needles = Needles(prompt)
+    shown = relevant(hook, needles, prompt)
+    text, ids, lines = remembered_text(shown, needles)
     if text:
-        shown = [hit.doc.id for hit in hits if hit.doc.id in text]
-        try:
-            hook.change_state(lambda state: state.update(told=[*state.get("told", []), *shown][-MAX_IDS:]))
-        except RlmError:  # then it is shown again another time
-            pass
+        n_words = max(one.n_words for one in shown)
+        note_told(hook, text, ids, [*ids, *(told_key(line.text) for line in lines)], score=shown[0].hit.score,
+                  reason=f"prompt: {n_words:.3g} of {sum(needles.counts):.3g} words in one passage")
     return text
 
 

@@ -334,12 +334,15 @@ class EverywhereTest(EraseCase):
         for path in (self.places.hooks_log(), self.places.damaged(rlm.now())):
             with open(path, "a", encoding="utf-8") as file:
                 file.write(f"2026-11-21 an error\n2026-11-21 about {turn}\n")
+        for shown in ("other", doc_id):
+            rlm.note_injected(self.places, session="s", project="shop", ids=[shown], n_bytes=9, score=1.0, reason="é")
         with open(self.places.log(self.places.numbered("log")[-1]), "ab") as log:  # a line that lost its end
             log.write(rlm.encode_record(view.record(rlm.find_id(view, doc_id)))[:-40] + b"\n")
         done = self.cli("forget", "--erase", "--yes", doc_id, archived, forgotten)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         self.assert_gone()
         self.assertIn(b"an error", rlm.read_file(self.places.hooks_log()))
+        self.assertEqual([record["ids"] for record in rlm.injected(self.places)], [["other"]])
         self.assertEqual(len(json.loads(self.cli("forget", "--undo", forgotten, "--json").stdout or b"{}")), 0)
 
     def test_what_is_erased_is_not_brought_back_and_a_question_for_it_erases_nothing(self) -> None:

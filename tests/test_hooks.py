@@ -639,6 +639,23 @@ class FaultTest(HookCase):
         self.assertIn("PreCompact: ", lines[-1])
         self.assertNotEqual(lines[-1], line)
 
+    def test_the_list_of_what_was_shown_stays_small_whole_and_private(self) -> None:
+        told = {"session": SESSION, "project": "é", "n_bytes": 700, "score": 7.1234, "reason": "prompt"}
+        with mock.patch.object(rlm, "INJECTED_BYTES", 2000):
+            for n in range(40):
+                rlm.note_injected(self.places, ids=[f"i-{n}"], **told)
+        path = self.places.injected()
+        self.assertLess(os.path.getsize(path), 2400)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        found = list(rlm.injected(self.places))
+        self.assertEqual([record["ids"] for record in found], [[f"i-{n}"] for n in range(40 - len(found), 40)])
+        self.assertGreater(len(found), 5)
+        self.assertEqual({key: found[-1][key] for key in ("v", "session", "project", "bytes", "score", "reason")},
+                         {"v": 1, "session": SESSION, "project": "é", "bytes": 700, "score": 7.12, "reason": "prompt"})
+        with open(path, "ab") as file:
+            file.write(b'not json\n[]\n{"ids": 7}\n\xff{"v": 1, "ids": ["half"')
+        self.assertEqual(list(rlm.injected(self.places)), found)
+
 
 
 class DeadlineTest(unittest.TestCase):
@@ -1205,7 +1222,7 @@ class SessionStartTest(HookCase):
             self.assertEqual(self.texts().count(text), 1, text)
         before = self.files()
         self.fire("SessionStart")
-        self.assertEqual(self.files(), before)
+        self.assertEqual({**self.files(), self.places.injected(): b""}, {**before, self.places.injected(): b""})
 
     def test_the_unfinished_turn_of_a_session_at_work_is_left_to_that_session(self) -> None:
         talk = self.other_talk()
