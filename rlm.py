@@ -6233,13 +6233,18 @@ IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 r
 
 
 class Answer:
-    """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
+    """What a tool or command found: text for a reader, and the same as data for --json.
 
-    __slots__ = ("text", "data", "verbatim", "is_empty")
+    *verbatim* is text given byte for byte. *failed*: nothing matches, or not all could be done; a shell's exit code is
+    1 then. *notes* are lines for the person at the shell, beside the data.
+    """
 
-    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
+    __slots__ = ("text", "data", "verbatim", "failed", "notes")
+
+    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, failed: bool = False,
+                 notes: Sequence[str] = ()) -> None:
         self.text, self.data, self.verbatim = text, data, verbatim
-        self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
+        self.failed, self.notes = failed, notes
 
 
 class Reading:
@@ -6431,6 +6436,9 @@ def as_typed(text: str) -> str:
     return re.sub(r"(?m)(^ *|[`|(] *)rlm(?= |$)", r"\1python3 rlm.py", text) if IS_SCRIPT else text
 
 
+WORDY = ("query", "content")  # in a shell they take the rest of the line, so that quotes may be forgotten
+
+
 def in_shell(message: str) -> str:
     """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
@@ -6439,7 +6447,7 @@ def in_shell(message: str) -> str:
     for made in TOOLS.values():
         message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
         for param in made.params:
-            typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
+            typed = param.name.upper() if param.required or param.name in WORDY else "--" + param.name.replace("_", "-")
             message = message.replace(f"`{param.name}`", f"`{typed}`")
     return as_typed(message)
 
@@ -6589,7 +6597,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
+    return noted(note, Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
 
 
@@ -6612,7 +6620,7 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
             writer.records.clear()
     rows = []
     for doc, changes in changed:
-        done = "is back" if undo else f"is forgotten; `rlm forget --undo {doc.id}` brings it back"
+        done = "is back" if undo else call.words(f"is forgotten; `rlm forget --undo {doc.id}` brings it back")
         unchanged = "was not forgotten" if undo else "was forgotten already"
         verb = "would be back" if undo else "would be forgotten"
         rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
@@ -6743,7 +6751,7 @@ def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[H
         hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
         data["hint"] = hint
         parts.append(hint)
-    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, failed=not hits)
     return noted(projects.shared_note(project), answer)
 
 
@@ -6812,7 +6820,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
     if call.elsewhere and not is_quick(regex):
         return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
-    hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
+    hint = "; make it more specific, or narrow by project or dates (`rlm config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
         return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
 
@@ -6841,7 +6849,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
+    return noted(note, Answer("\n".join(lines), data, failed=asked.is_guess or not hits))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
@@ -7047,7 +7055,7 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
@@ -12034,14 +12042,14 @@ def repair(places: Places) -> list[Step]:
 # ============================================================================
 # 20. Command line
 # ============================================================================
-# Every tool is a command, and there are a few that are no tools. Data goes to stdout, everything else to stderr.
+# Every tool is a command, and there are a few that are no tools. A command returns an Answer, as a tool does, and
+# `run_command` prints it: data to stdout, everything else to stderr. What is too long for an answer is written with
+# `write_out` as it comes; an answer whose data is None says that this was done.
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
-    "forget": "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
-              "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
     "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
     "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
@@ -12055,20 +12063,19 @@ TOOL_EXAMPLES = {
     "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
     "status": "rlm status\nrlm status --json",
 }
-WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
 
 
 class Command:
-    """A command that is no tool."""
+    """What can be typed after `rlm`."""
 
     __slots__ = ("run", "help", "example", "arguments")
 
-    def __init__(self, run: Callable[[Call, Any], int], text: str, example: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, run: Callable[[Call, Any], Answer], text: str, example: str, arguments: Iterable[Any]) -> None:
         self.run, self.help, self.example = run, text, example
         self.arguments = arguments  # of argument(); a list of them are alternatives
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {}  # those that are no tools, or do more than the tool
 
 
 def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
@@ -12079,24 +12086,19 @@ def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
 DRY_RUN = argument("--dry-run", action="store_true", help="say what would happen, change nothing")
 
 
-def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], int]], Any]:
-    """Registers a function NAME_command, which returns the exit code, as the command of that name."""
+def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], Answer]], Any]:
+    """Registers a function NAME_command as the command of that name."""
 
-    def register(run: Callable[[Call, Any], int]) -> Callable[[Call, Any], int]:
+    def register(run: Callable[[Call, Any], Answer]) -> Callable[[Call, Any], Answer]:
         COMMANDS[run.__name__[: -len("_command")].replace("_", "-")] = Command(run, text, example, arguments)
         return run
 
     return register
 
 
-def command_name(made: Tool) -> str:
-    """The tool's command: rlm_list_chunks is list-chunks."""
-    return made.name[len("rlm_") :].replace("_", "-")
-
-
 def commands() -> dict[str, Tool]:
-    """The tools by their commands."""
-    return {command_name(made): made for made in TOOLS.values()}
+    """The tools by their commands: rlm_list_chunks is list-chunks."""
+    return {made.name[len("rlm_") :].replace("_", "-"): made for made in TOOLS.values()}
 
 
 def tool_table() -> str:
@@ -12124,6 +12126,17 @@ SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in 
     *range(0xE0000, 0xE0080))}
 
 
+def write_out(lines: Iterable[bytes]) -> int:
+    """Writes bytes to stdout as they come; how many lines."""
+    n_lines = 0
+    sys.stdout.flush()
+    for line in lines:
+        sys.stdout.buffer.write(line)
+        n_lines += 1
+    sys.stdout.buffer.flush()
+    return n_lines
+
+
 def print_out(text: str, end: str = "\n") -> None:
     """Prints data. Bytes that were no UTF-8 when they came in leave as they came, but not to a terminal."""
     if sys.stdout.isatty():
@@ -12132,8 +12145,7 @@ def print_out(text: str, end: str = "\n") -> None:
         data = (text + end).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         data = (text + end).encode("utf-8", "surrogatepass")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    write_out([data])
 
 
 def give_up_output() -> None:
@@ -12150,16 +12162,19 @@ def print_note(text: str) -> None:
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
-    """Prints what a tool found."""
-    if as_json:
+    """Prints what a tool or command found."""
+    if answer.data is None:
+        pass  # it is written already
+    elif as_json:
         print_out(json.dumps(answer.data, indent=1))
     elif answer.verbatim is not None:
         print_out(answer.verbatim, end="")
-        sys.stdout.flush()
         if sys.stdout.isatty():
             print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
-    else:
+    elif answer.text:
         print_out(answer.text)
+    for note in answer.notes:
+        print_note(as_typed(note))
 
 
 def terminal_progress() -> Callable[[float, float, str], None]:
@@ -12186,79 +12201,27 @@ def terminal_progress() -> Callable[[float, float, str], None]:
 # -- the parser -------------------------------------------------------------
 
 
-def add_tool_arguments(parser: Any, made: Tool) -> None:
-    """A tool's parameters as command-line arguments: required ones by place, others as options."""
-    for param in made.params:
-        option, text = "--" + param.name.replace("_", "-"), param.help
-        if made.name == "rlm_chunk" and param.name == "content":
-            parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
-        elif param.name in WORDY:
-            parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:  # forget --erase does without
-            n_given = ("*" if made.name == "rlm_forget" else "+") if param.many else None
-            parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
-        elif param.type == "bool":
-            import argparse
+def tool_arguments(made: Tool) -> Iterator[Any]:
+    """A tool's parameters as arguments of its command: required ones by place, others as options."""
+    from argparse import BooleanOptionalAction
 
-            action: Any = argparse.BooleanOptionalAction if param.default else "store_true"
-            parser.add_argument(option, action=action, default=param.default, help=text)
+    for param in made.params:
+        option, text, place = "--" + param.name.replace("_", "-"), param.help, param.name.upper()
+        if made.name == "rlm_chunk" and param.name == "content":
+            yield argument("content", metavar="FILE", help="a text file, or - for standard input")
+        elif param.name in WORDY:
+            yield argument(param.name, nargs="+" if param.required else "*", metavar=place, help=text)
+        elif param.required:
+            yield argument(param.name, nargs="+" if param.many else None, metavar=place, help=text)
+        elif param.type == "bool":
+            action = BooleanOptionalAction if param.default else "store_true"
+            yield argument(option, action=action, default=param.default, help=text)
         else:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
-            parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
-                                metavar=param.type.upper(), type=int if param.type == "int" else str)
+            yield argument(option, default=param.default, metavar=param.type.upper(), help=shown.replace("%", "%%"),
+                           type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
-        parser.add_argument(*DRY_RUN[0], **DRY_RUN[1])
-    if made.name == "rlm_forget":
-        parser.add_argument("--undo", action="store_true", help="bring it back")
-        parser.add_argument("--erase", action="store_true",
-                            help="delete for good, from every place it was put, what these name (together):")
-        parser.add_argument("--session", default="", help="with --erase: all of a conversation")
-        parser.add_argument("--project", default="", help="with --erase: all of a project")
-        parser.add_argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')")
-        parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
-
-
-def build_parser(only: str = "") -> Any:
-    """The parser; with *only*, it has just that command, which is all that running it needs and costs less."""
-    import argparse
-
-    class Help(argparse.RawDescriptionHelpFormatter):
-        """As wide as the terminal, with options in one column."""
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
-            from difflib import get_close_matches
-
-            typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
-            known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
-            near = get_close_matches(typed[1], [*COMMANDS, *tools, *known], 1) if typed else []
-            super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
-
-    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=Help,
-                    epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
-    parser.add_argument("--version", action="version", version=f"rlm {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    tools = commands()
-    for name in [*COMMANDS, *tools]:
-        if only and name != only:
-            continue
-        made = COMMANDS.get(name) or tools[name]
-        text, example = made.help, made.example if isinstance(made, Command) else TOOL_EXAMPLES.get(name, "")
-        sub = subparsers.add_parser(name, help=text, description=text, formatter_class=Help,
-                                    epilog=as_typed("examples:\n  " + example.replace("\n", "\n  ")) * bool(example))
-        if isinstance(made, Tool):
-            add_tool_arguments(sub, made)
-        else:
-            for each in made.arguments:
-                group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
-                for names, given in each if isinstance(each, list) else [each]:
-                    group.add_argument(*names, **given)
-        sub.add_argument("--json", action="store_true", help="print data as JSON")
-    return parser
-
-
-# -- commands ---------------------------------------------------------------
+        yield DRY_RUN
 
 
 def content_of(path: str) -> str:
@@ -12271,12 +12234,64 @@ def content_of(path: str) -> str:
                 data = file.read()
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}") from None
-    if b"\0" in data[:8192]:
+    if b"\0" in data[:8192] and not data.startswith(UTF16_MARKS):
         raise UsageError(f"{path} looks binary (it holds NUL bytes); only text is stored")
-    return data.decode("utf-8", "surrogateescape")
+    return text_of(data)
 
 
-YES = ("y", "yes")
+def command_named(name: str) -> Command:
+    """The command of that name, which may be a tool's."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    made = commands()[name]
+
+    def run(call: Call, options: Any) -> Answer:
+        given = {param.name: getattr(options, param.name) for param in made.params}
+        arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
+        if made.name == "rlm_chunk":
+            arguments["content"] = content_of(options.content)
+        elif arguments.get("content") == "-":
+            arguments["content"] = content_of("-").rstrip("\n")
+        return run_tool(call, made.name, arguments)
+
+    return Command(run, made.help, TOOL_EXAMPLES[name], tool_arguments(made))
+
+
+def build_parser(only: str = "") -> Any:
+    """The parser; with *only*, it has just that command, which is all that running it needs and costs less."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
+            from difflib import get_close_matches
+
+            if only and self is parser:  # which finds unknown options, not knowing whose they are
+                subparsers.choices[only].error(message)
+            typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
+            known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
+            near = get_close_matches(typed[1], [*names, *known], 1) if typed else []
+            super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
+
+    as_written = argparse.RawDescriptionHelpFormatter  # each example on its line
+    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=as_written,
+                    epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
+    parser.add_argument("--version", action="version", version=f"rlm {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    names = list(dict.fromkeys([*COMMANDS, *commands()]))
+    for name in [only] if only else names:
+        made = command_named(name)
+        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=as_written,
+                                    epilog=as_typed("examples:\n  " + made.example.replace("\n", "\n  ")))
+        for each in made.arguments:
+            group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
+            for flags, given in each if isinstance(each, list) else [each]:
+                group.add_argument(*flags, **given)
+        sub.add_argument("--json", action="store_true", help="print data as JSON")
+    return parser
+
+
+# -- commands ---------------------------------------------------------------
 
 
 def typed_answer(question: str) -> str:
@@ -12288,32 +12303,38 @@ def typed_answer(question: str) -> str:
     return said.strip().lower()
 
 
-def is_yes(question: str) -> bool:
-    return typed_answer(question) in YES
+def confirm(text: str) -> None:
+    """Shows what will be gone, and asks. RlmError when the person does not want that, UsageError with nobody to ask."""
+    print_note(text)
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was changed: add --yes to do it, or --dry-run to look only")
+    if typed_answer("Go on? This cannot be undone. [y/N]") not in ("y", "yes"):
+        raise RlmError("nothing was changed")
 
 
-MOST_LISTED = 100
+def first_of(lines: Sequence[str], most: int, rest: str = "… and {:,} more") -> list[str]:
+    """The first of the lines, and how many more there are."""
+    return [*lines[:most], *[rest.format(len(lines) - most)] * (len(lines) > most)]
 
 
 def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
                 verb: str) -> str:
     """What is or would be erased, and what else holds it."""
-    lines = [f"{doc.id} · {local_day(doc.at_s)} · {one_line(str(record.get('summary') or record.get('text', '')))}"
-             for doc, record in chosen[:MOST_LISTED]]
-    lines += [f"… and {len(chosen) - MOST_LISTED:,} more"] if len(chosen) > MOST_LISTED else []
+    told = [one_line(str(record.get("summary") or record.get("text", ""))) for _, record in chosen]
+    lines = first_of([f"{doc.id} · {local_day(doc.at_s)} · {text}" for (doc, _), text in zip(chosen, told)], 100)
     also = f", and all else of session {session}" if session else ""
     lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
     if quoting:
-        more = f" … and {len(quoting) - 10:,} more" if len(quoting) > 10 else ""
-        lines.append(f"Other memories hold lines of it, and stay unless you name them: {', '.join(quoting[:10])}{more}")
+        named = ", ".join(first_of(quoting, 10))
+        lines.append(f"Other memories hold lines of it, and stay unless you name them: {named}")
     if files:
         lines += ["Claude Code's own files that hold some of it; rlm never changes these:", *(f"  {f}" for f in files)]
     return "\n".join(lines)
 
 
-def erase_command(call: Call, options: Any) -> int:
-    """Deletes memories for good, shown first; 1 when something could not be cleaned, or the person said no."""
-    places, wanted_ids = call.store.places, options.insight_id
+def erase_memories(call: Call, options: Any) -> Answer:
+    """Deletes memories for good, shown first."""
+    places, wanted_ids = call.store.places, ids_in(" ".join(options.insight_id)) if options.insight_id else []
     if not (wanted_ids or options.session or options.project or options.query.strip()):
         raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
     if options.undo:
@@ -12329,12 +12350,7 @@ def erase_command(call: Call, options: Any) -> int:
     whole = session if session and not (wanted_ids or options.project or options.query) else ""
     files, quoting = still_holding(view, chosen, whole)
     if (chosen or whole) and not (options.dry_run or options.yes):
-        print_note(erased_text(chosen, whole, files, quoting, "To be erased"))
-        if not sys.stdin.isatty():
-            raise UsageError("nothing was erased: add --yes to do it, or --dry-run to look only")
-        if not is_yes("Go on? This cannot be undone. [y/N]"):
-            print_note("Nothing was erased.")
-            return 1
+        confirm(erased_text(chosen, whole, files, quoting, "To be erased"))
     failed: list[str] = []
     if not options.dry_run:
         if chosen or whole:
@@ -12345,42 +12361,35 @@ def erase_command(call: Call, options: Any) -> int:
         "Nothing matches; nothing was erased." if not known else f"{verb} for good." if failed else "Erased already."
     data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
             "failed": failed, "done": not options.dry_run}
-    print_answer(Answer(text, data), options.json)
-    for problem in failed:
-        print_note(f"rlm: could not be cleaned: {problem}")
-    if failed:
-        print_note("rlm: mend that, then run the same command again")
-    return 1 if failed else 0
+    notes = [f"rlm: could not be cleaned: {problem}" for problem in failed]
+    notes += ["rlm: mend that, then run the same command again"] * bool(failed)
+    return Answer(text, data, failed=bool(failed), notes=notes)
 
 
-def run_tool_command(call: Call, made: Tool, options: Any) -> int:
-    """Runs a tool from the command line; the exit code."""
-    if made.name == "rlm_forget":
-        if options.erase:
-            return erase_command(call, options)
-        if options.session or options.project or options.query or options.yes or not options.insight_id:
-            raise UsageError("forget takes ids; with --erase also --session, --project or --query")
-    given = {param.name: getattr(options, param.name) for param in made.params}
-    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
-    if made.name == "rlm_chunk":
-        arguments["content"] = content_of(options.content)
-    elif arguments.get("content") == "-":
-        arguments["content"] = content_of("-").rstrip("\n")
-    call.dry_run = getattr(options, "dry_run", False)
-    if made.name == "rlm_forget" and options.undo:
-        answer = forget_or_undo(call, arguments["insight_id"], undo=True)
-    else:
-        answer = run_tool(call, made.name, arguments)
-    print_answer(answer, options.json)
-    return int(answer.is_empty)
+@command(TOOLS["rlm_forget"].help,
+         "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
+         "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
+         argument("insight_id", metavar="INSIGHT_ID", nargs="*"), DRY_RUN,
+         argument("--undo", action="store_true", help="bring it back"),
+         argument("--erase", action="store_true",
+                  help="delete for good, from every place it was put, what these name (together):"),
+         argument("--session", default="", help="with --erase: all of a conversation"),
+         argument("--project", default="", help="with --erase: all of a project"),
+         argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')"),
+         argument("--yes", action="store_true", help="with --erase: ask nothing"))
+def forget_command(call: Call, options: Any) -> Answer:
+    """The tool, its undo, and deleting for good."""
+    if options.erase:
+        return erase_memories(call, options)
+    if options.session or options.project or options.query or options.yes or not options.insight_id:
+        raise UsageError("forget takes ids; with --erase also --session, --project or --query")
+    ids = " ".join(options.insight_id)
+    return forget_or_undo(call, ids, undo=True) if options.undo else run_tool(call, "rlm_forget", {"insight_id": ids})
 
 
-def print_refused(refused: Sequence[str]) -> None:
-    """Names what was not imported: the first 20, and how many more."""
-    for line in refused[:20]:
-        print_note(f"not imported: {line}")
-    if len(refused) > 20:
-        print_note(f"not imported: {len(refused) - 20:,} more")
+def refused_notes(refused: Sequence[str]) -> list[str]:
+    """Names what was not imported."""
+    return [f"not imported: {line}" for line in first_of(refused, 20, "{:,} more")]
 
 
 def view_to_import(call: Call) -> View:
@@ -12391,10 +12400,9 @@ def view_to_import(call: Call) -> View:
     return view
 
 
-def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
-    """Saves transcripts; what that came to, in words and as data."""
+def import_history(call: Call, paths: Sequence[str]) -> Answer:
+    """Saves transcripts."""
     done = import_transcripts(view_to_import(call), paths, call.progress)
-    call.progress(0, 0, "")
     n_read, n_damaged = len(paths) - done.n_known, n_damaged_lines(call.store.places)
     text = f"Nothing new in {counted(len(paths), 'transcript')}."
     if n_read or not paths:
@@ -12402,23 +12410,20 @@ def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
             f"{done.n_known:,} had nothing new."
     text += f" {counted(len(done.refused), 'transcript')} could not be read." if done.refused else ""
     text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
-    return text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
-                  "damaged_lines": n_damaged}
+    return Answer(text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
+                         "damaged_lines": n_damaged})
 
 
-def import_sources(call: Call, items: Iterable[Item]) -> tuple[str, Record]:
-    """Stores items; what that came to, in words and as data."""
+def import_sources(call: Call, items: Iterable[Item]) -> Answer:
+    """Stores items."""
     done = import_items(view_to_import(call), items, "", call.progress)
-    call.progress(0, 0, "")
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
-    if done.skipped:
-        text += f" Left out: {tally_text(done.skipped)}."
-    if done.n_excluded:
-        text += f" {done.n_excluded:,} of excluded projects left out."
-    if done.n_erased:
-        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
-    return text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded, "skipped": done.skipped,
-                  "refused": done.refused}
+    text += f" Left out: {tally_text(done.skipped)}." if done.skipped else ""
+    text += f" {done.n_excluded:,} of excluded projects left out." if done.n_excluded else ""
+    text += f" {done.n_erased:,} left out that `rlm forget --erase` erased; `rlm chunk FILE` stores a text again." \
+        if done.n_erased else ""
+    return Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
+                         "skipped": done.skipped, "refused": done.refused})
 
 
 def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item], paths: Sequence[str]) -> Answer:
@@ -12441,7 +12446,6 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
         kinds.append(item["kind"])
         owners.append(text_field(item, "project"))
         n_bytes += n_text
-    print_refused(refused)
     unsaved = [path for path in paths if not is_saved(places, path)]
     n_unsaved = sum(max(0, file_size(path)) for path in unsaved)
     names = Memo(lambda folder: project_at(places, folder).name)
@@ -12458,7 +12462,8 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     lines += [f"Left out: {tally_text(tally(skipped))}."] if skipped else []
     return Answer("\n".join(lines), {
         "kinds": tally(kinds), "n_bytes": n_bytes + n_unsaved, "transcripts": len(paths), "unsaved": len(unsaved),
-        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused})
+        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused},
+        notes=refused_notes(refused))
 
 
 @command("store many texts: Claude Code's transcripts, JSONL, folders of text files, other tools' memories",
@@ -12466,7 +12471,7 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
          argument("path", metavar="PATH", nargs="*",
                   help="JSONL files, folders, text files, - for stdin (else: Claude Code's transcripts)"),
          argument("--project", default="", help="the project of items that name none"), DRY_RUN)
-def import_command(call: Call, options: Any) -> int:
+def import_command(call: Call, options: Any) -> Answer:
     """Stores many texts; 1 when some could not be stored."""
     from itertools import chain
 
@@ -12490,52 +12495,38 @@ def import_command(call: Call, options: Any) -> int:
     items = chain.from_iterable(items_of_things(places, some, path, project) for path, some in found.items())
     if options.dry_run:
         sources = tally(source for source, _ in things if ": " not in source and source != "transcript")
-        print_answer(planned_import(places, sources, items, paths), options.json)
-        return 0
+        return planned_import(places, sources, items, paths)
     for source, path in things:
         if source == "rlm-claude":
             import_domains(places, path)
     done = [import_history(call, paths)] if paths or not options.path else []
     if any(source != "transcript" for source, _ in things) or not done:
         done.append(import_sources(call, items))
-    refused = [line for _, data in done for line in data["refused"]]
-    print_refused(refused)
-    print_answer(Answer("\n".join(text for text, _ in done), {
-        **{key: value for _, data in done for key, value in data.items()}, "refused": refused,
-        "new": sum(data["new"] for _, data in done)}), options.json)
-    return 1 if refused else 0
-
-
-def export_code(n_missing: int) -> int:
-    """The exit code of an export: 1, with a message, when damaged memories are missing in it."""
-    if n_missing:
-        print_note(f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
-                   "`rlm verify` shows where")
-    return 1 if n_missing else 0
+    answer = Answer("\n".join(each.text for each in done), {key: each.data[key] for each in done for key in each.data})
+    answer.data["new"] = sum(each.data["new"] for each in done)
+    refused = answer.data["refused"] = [line for each in done for line in each.data["refused"]]
+    answer.failed, answer.notes = bool(refused), refused_notes(refused)
+    return answer
 
 
 @command("write every memory as JSONL", "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
          argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)"),
          argument("--project", default="", help="only this project"))
-def export_command(call: Call, options: Any) -> int:
+def export_command(call: Call, options: Any) -> Answer:
     """Writes every memory as JSONL; 1 when some could not be read."""
+    path = options.path
+    if path != "-" and os.path.lexists(path):
+        raise UsageError(f"{path} exists; name a new file")
+    if path.endswith(".gz"):
+        raise UsageError(f"export writes plain lines; for a packed file: `rlm export | gzip > {path}`")
     with call.store.reading() as view:
-        lines, n_lines = exported_lines(view, options.project), 0
-        n_wanted = in_scope(view, Scope(project=options.project)).count(255)
-        if options.path == "-":
-            sys.stdout.flush()
-            for line in lines:
-                sys.stdout.buffer.write(line)
-                n_lines += 1
-            return export_code(n_wanted - n_lines)
-        if os.path.lexists(options.path):
-            raise UsageError(f"{options.path} exists; name a new file")
-        if options.path.endswith(".gz"):
-            raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {options.path}")
-        n_lines = write_lines(options.path, lines)
-    text = f"{options.path}: {counted(n_lines, 'memory', 'memories')}."
-    print_answer(Answer(text, {"path": options.path, "n": n_lines}), options.json)
-    return export_code(n_wanted - n_lines)
+        lines = exported_lines(view, options.project)
+        n_lines = write_out(lines) if path == "-" else write_lines(path, lines)
+        n_missing = in_scope(view, Scope(project=options.project)).count(255) - n_lines
+    notes = [f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
+             "`rlm verify` shows where"] if n_missing else []
+    return Answer(f"{path}: {counted(n_lines, 'memory', 'memories')}.",
+                  {"path": path, "n": n_lines} if path != "-" else None, failed=bool(n_missing), notes=notes)
 
 
 def problem_text(problem: Record) -> str:
@@ -12570,12 +12561,11 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
          argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers"),
          argument("--accept", action="store_true",
                   help="take lines that somebody changed, and an older or shorter log, as the truth"), DRY_RUN)
-def verify_command(call: Call, options: Any) -> int:
+def verify_command(call: Call, options: Any) -> Answer:
     """Reports damage; 1 when there is any that was not repaired."""
     repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
     view, refused = View(call.store.places).refresh(), ""
     problems = verify(view, call.progress)
-    call.progress(0, 0, "")
     if any(repair if problem["repairable"] else accept for problem in problems):
         refused = mend_store(view, problems, repair, accept)
     copies = [*transcript_problems(call.store.places)]
@@ -12590,28 +12580,24 @@ def verify_command(call: Call, options: Any) -> int:
         summary += f" {'; '.join(hints)}."
     lines = []
     for kind in grouped((each["file"] + each["problem"].partition(":")[0], each) for each in problems).values():
-        lines += [*map(problem_text, kind[:10]), *[f"… and {len(kind) - 10:,} more of this kind"] * (len(kind) > 10)]
-    print_answer(Answer("\n".join([*lines, *filter(None, [refused]), summary]),
-                        {"problems": problems, "n_left": left}), options.json)
-    return 1 if left else 0
+        lines += first_of([*map(problem_text, kind)], 10, "… and {:,} more of this kind")
+    return Answer("\n".join([*lines, *filter(None, [refused]), summary]), {"problems": problems, "n_left": left},
+                  failed=bool(left))
 
 
 @command("drop superseded records by writing the store anew", "rlm compact --dry-run\nrlm compact", DRY_RUN)
-def compact_command(call: Call, options: Any) -> int:
+def compact_command(call: Call, options: Any) -> Answer:
     """Rewrites the store without superseded records."""
     view = View(call.store.places).refresh()
     if options.dry_run:
         n_bytes, n_dead = store_bytes(view.log), view.alive_mask().count(0)
-        print_answer(Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
-                            {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()}), options.json)
-        return 0
+        return Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
+                      {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()})
     done = rewrite(view)
     text = f"{counted(done.n_kept, 'memory', 'memories')} kept, {counted(done.n_dropped, 'record')} dropped; " \
         f"{size_text(done.n_bytes_before)} -> {size_text(done.n_bytes_after)}."
-    data = {name: getattr(done, name)
-            for name in ("n_kept", "n_dropped", "n_damaged", "n_bytes_before", "n_bytes_after")}
-    print_answer(Answer(text, data), options.json)
-    return 0
+    return Answer(text, {"n_kept": done.n_kept, "n_dropped": done.n_dropped, "n_damaged": done.n_damaged,
+                         "n_bytes_before": done.n_bytes_before, "n_bytes_after": done.n_bytes_after})
 
 
 def change_project(view: View, here: Project, options: Any) -> None:
@@ -12638,7 +12624,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
     write_config(places, {**without_keys(read_config(places), "projects"), **said})
 
 
-def project_command(call: Call, options: Any) -> int:
+def project_command(call: Call, options: Any) -> Answer:
     """Shows the current project, after changing what was asked for."""
     here = clean_project(project_here(call.store.places))
     with call.store.reading() as view:
@@ -12655,8 +12641,7 @@ def project_command(call: Call, options: Any) -> int:
     lines += [f"    other projects of that name: {', '.join(others)}"] if others else []
     data = {"name": here.name, "identity": here.identity, "found_by": here.found_by, "also": here.identities[1:],
             "others": others, "n_memories": n_memories}
-    print_answer(Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data), options.json)
-    return 0
+    return Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data)
 
 
 @command("show or change settings",
@@ -12667,46 +12652,46 @@ def project_command(call: Call, options: Any) -> int:
          argument("--unset", action="store_true", help="back to the default"),
          argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's"),
          argument("--rename", metavar="NAME", default="", help="show this project under that name"))
-def config_command(call: Call, options: Any) -> int:
+def config_command(call: Call, options: Any) -> Answer:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
         return project_command(call, options)
     if options.join or options.rename:
         raise UsageError("--join and --rename go with `config project`")
-    places, key = call.store.places, options.key
-    if options.unset and (not key or options.value is not None):
+    places, key, value = call.store.places, options.key, options.value
+    if options.unset and (not key or value is not None):
         raise UsageError(f"config --unset takes the name of one setting: {', '.join(SETTINGS)}")
-    value = options.value
-    if key or value is not None:  # an unknown name is refused even when it is only asked for
-        value = checked_setting(key, SETTINGS.get(key, (None, ""))[0] if value is None else value)
     changed = read_config(places)
-    if options.unset or options.value is not None:
+    if value is not None:
+        changed[key] = checked_setting(key, value)
+    elif key:  # an unknown name is refused even when it is only asked for
+        checked_setting(key, SETTINGS.get(key, (None, ""))[0])
+    if options.unset:
         changed.pop(key, None)
-        if not options.unset:
-            changed[key] = value
+    if options.unset or value is not None:
         write_config(places, changed)
-    if key == "exclude" and options.value is not None:
+    notes = []
+    if key == "exclude" and value is not None:
         from collections import Counter
         from shlex import quote
 
-        view, excluded = View(places).refresh(), changed.get(key, [])
+        view, excluded = View(places).refresh(), changed[key]
         folders = [path for path in map(os.path.expanduser, excluded) if os.path.isdir(path)]
         within = {each for path in folders for each in project_at(places, os.path.abspath(path)).identities}
         labels = Projects(view).labels()
         for (name, identity), n in Counter((doc.project, doc.identity) for doc in view.alive()).items():
             if identity in within or is_excluded(excluded, Project(places, name, [identity] if identity else [], "")):
-                print_note(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
-                           f"--project {quote(labels.get(identity, name))}` deletes them for good")
+                notes.append(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
+                             f"--project {quote(labels.get(identity, name))}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
-    text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
-                     for name, value in shown.items())
-    print_answer(Answer(text, shown), options.json)
-    return 0
+    text = "\n".join(f"{name} = {json.dumps(shown[name], ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
+                     for name in shown)
+    return Answer(text, shown, notes=notes)
 
 
 @command("replace secrets in what was stored before the rules knew them", "rlm scrub --dry-run\nrlm scrub", DRY_RUN)
-def scrub_command(call: Call, options: Any) -> int:
+def scrub_command(call: Call, options: Any) -> Answer:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
     n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
@@ -12725,7 +12710,6 @@ def scrub_command(call: Call, options: Any) -> int:
             transcripts.update({name: n_lines} if n_lines else {})
         except Damaged:  # the others are to be cleaned all the same
             damaged.append(name)
-    call.progress(0, 0, "")
     n_lines = sum(rewrite_file(path, lambda line: redacted_line(line)[0], dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
@@ -12740,23 +12724,20 @@ def scrub_command(call: Call, options: Any) -> int:
         f"{counted(len(transcripts), 'transcript')}."
     data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "damaged": damaged,
             "leftovers": n_left, "done": not dry_run}
-    print_answer(Answer("\n".join([*lines, total]) if lines else "No secrets found.", data), options.json)
-    return 1 if damaged else 0
+    return Answer("\n".join([*lines, total]) if lines else "No secrets found.", data, failed=bool(damaged))
 
 
 @command("write a kept conversation back, so that Claude Code can resume it",
          "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
          argument("session", metavar="SESSION", help="the session's id, or its beginning"),
          argument("--to", metavar="FILE", default="", help="write it there (- for standard output)"), DRY_RUN)
-def restore_transcript_command(call: Call, options: Any) -> int:
+def restore_transcript_command(call: Call, options: Any) -> Answer:
     """Writes kept transcripts back to where the client resumes them from."""
     places = call.store.places
     names = transcript_names(places, options.session)
     if options.to == "-":
-        sys.stdout.flush()
-        for lines in kept_slices(places, names[0]):
-            sys.stdout.buffer.write(b"".join(lines))
-        return 0
+        write_out(b"".join(lines) for lines in kept_slices(places, names[0]))
+        return Answer("", None)
     targets = {names[0]: options.to} if options.to else {name: original_path(places, name) for name in names}
     if os.path.lexists(targets[names[0]]):
         raise UsageError(f"{targets[names[0]]} exists; remove it first, or name another file with --to")
@@ -12766,71 +12747,63 @@ def restore_transcript_command(call: Call, options: Any) -> int:
         ensure_folder(os.path.dirname(os.path.abspath(path)))
         write_lines(path, (line for lines in kept_slices(places, name) for line in lines))
     verb = "would be written" if options.dry_run else "written"
+    lines = [f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]
     session = session_of(names[0])
-    hint = "" if options.dry_run or options.to else f"\n`claude --resume {session}` in its folder goes on with it."
+    if not (options.dry_run or options.to):
+        lines.append(f"`claude --resume {session}` in its folder goes on with it.")
     others = [name for name in kept_transcripts(places) if name.partition("~")[0] == session and name != names[0]]
     named = [name if "~" in name else f"{name}~0" for name in others]
-    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in named)
-    text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
-    print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
-    return 0
+    lines += [f"Another version is kept: `rlm restore-transcript {name} --to FILE`." for name in named]
+    return Answer("\n".join(lines), {"transcripts": targets, "written": not options.dry_run})
 
 
-def bash_completion(words: dict[str, list[str]]) -> str:
-    """A bash script that completes commands and their options."""
-    cases = "\n".join(f"    {name}) words=\"{' '.join(options)}\";;" for name, options in words.items())
-    return f"""\
-_rlm() {{
-  local words="{' '.join(words)}"
-  [ "$COMP_CWORD" -gt 1 ] && case "${{COMP_WORDS[1]}}" in
-{cases}
+# For each shell, the line for a command and the script around these lines.
+COMPLETIONS = {
+    "bash": ('    {name}) words="{options}";;', """\
+_rlm() {
+  local words="COMMANDS"
+  [ "$COMP_CWORD" -gt 1 ] && case "${COMP_WORDS[1]}" in
+LINES
   esac
-  COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
-}}
-complete -o default -F _rlm rlm rlm.py"""
-
-
-def zsh_completion(words: dict[str, list[str]]) -> str:
-    """The same for zsh."""
-    cases = "\n".join(f"    {name}) compadd -- {' '.join(options)};;" for name, options in words.items())
-    return f"""\
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _rlm rlm rlm.py"""),
+    "zsh": ("    {name}) compadd -- {options};;", """\
 #compdef rlm rlm.py
-_rlm() {{
-  if (( CURRENT == 2 )); then compadd -- {' '.join(words)}; return; fi
+_rlm() {
+  if (( CURRENT == 2 )); then compadd -- COMMANDS; return; fi
   case "$words[2]" in
-{cases}
+LINES
   esac
   _files
-}}
-compdef _rlm rlm rlm.py"""
-
-
-def fish_completion(words: dict[str, list[str]]) -> str:
-    """The same for fish."""
-    lines = [f"complete -c rlm.py -n __fish_use_subcommand -a {name}" for name in words]
-    lines += [f"complete -c rlm.py -n '__fish_seen_subcommand_from {name}' -l {option[2:]}"
-              for name, options in words.items() for option in options]
-    return "\n".join(lines + [line.replace("-c rlm.py", "-c rlm") for line in lines])
-
-
-COMPLETIONS = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
+}
+compdef _rlm rlm rlm.py"""),
+    "fish": ("  for option in {options}; complete -c $rlm -n '__fish_seen_subcommand_from {name}' -l $option; end", """\
+for rlm in rlm rlm.py
+  complete -c $rlm -n __fish_use_subcommand -a 'COMMANDS'
+LINES
+end"""),
+}
 
 
 @command("print shell completion for bash, zsh or fish", 'eval "$(rlm completion bash)"',
          argument("shell", choices=["bash", "zsh", "fish"]))
-def completion_command(_: Call, options: Any) -> int:
-    """Prints a completion script made from the registry."""
-    parsers = build_parser()._subparsers._group_actions[0].choices
-    words = {name: [option for action in parser._actions for option in action.option_strings
-                    if option.startswith("--") and action.help != "==SUPPRESS=="] for name, parser in parsers.items()}
-    script = COMPLETIONS[options.shell](words)
-    print_answer(Answer(script, {"shell": options.shell, "script": script}), options.json)
-    return 0
+def completion_command(_: Call, options: Any) -> Answer:
+    """A completion script, made from the parser."""
+    line, script = COMPLETIONS[options.shell]
+    parsers, lines = build_parser()._subparsers._group_actions[0].choices, []
+    for name, parser in parsers.items():
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        flags = [flag[2:] for flag in flags] if options.shell == "fish" else flags
+        lines.append(line.format(name=name, options=" ".join(flags)))
+    script = script.replace("COMMANDS", " ".join(parsers)).replace("LINES", "\n".join(lines))
+    return Answer(script, {"shell": options.shell, "script": script})
 
 
-def steps_data(steps: Iterable[Step]) -> list[Record]:
-    """The plan as data."""
-    return [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+def steps_answer(steps: Sequence[Step], more: str = "") -> Answer:
+    """The plan, for a reader and as data."""
+    data = [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+    return Answer(plan_text(steps) + more, {"steps": data})
 
 
 def checks_answer(checks: Sequence[Check]) -> Answer:
@@ -12840,13 +12813,7 @@ def checks_answer(checks: Sequence[Check]) -> Answer:
     n_warnings = sum(state == "warn" for _, state, _, _ in checks)
     lines.append(f"{counted(n_wrong, 'failure')}, {counted(n_warnings, 'warning')}.")
     data = [{"check": name, "state": state, "what": what, "to_do": todo} for name, state, what, todo in checks]
-    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings})
-
-
-def tell_plan(steps: Sequence[Step]) -> None:
-    """Prints the plan before it is carried out."""
-    print_out(plan_text(steps))
-    sys.stdout.flush()
+    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings}, failed=n_wrong > 0)
 
 
 def what_next(places: Places) -> str:
@@ -12877,49 +12844,39 @@ def what_next(places: Places) -> str:
          argument("--name", default="", help="of the MCP server, where another one is called rlm"),
          argument("--allow", action="store_true", help="the client no longer asks before it only reads"),
          argument("--advice", action="store_true", help="also the hooks that advise on reading and writing"))
-def install_command(call: Call, options: Any) -> int:
-    """Installs, imports history and runs doctor, whose exit code this is."""
+def install_command(call: Call, options: Any) -> Answer:
+    """Installs, imports history and runs doctor. The plan is printed before it is carried out."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
     read_config(places)  # one that is broken would end the import, halfway through
     if places is not call.store.places:
-        call = Call(Store(places))
+        call.store = Store(places)
     project = os.getcwd() if options.project else ""
     record["pinned"].update(pinned_places(places))
     steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
-        print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
-        return 0
+        return steps_answer(steps)
+
+    def tell(steps: Sequence[Step]) -> None:
+        if not options.json:
+            print_out(plan_text(steps))
+
     made = missing_folders(places.install_record())
     with Lock(places.install_lock()):
         record = install_record(places)
         record["pinned"].update(pinned_places(places))
         record["made"] += made
-        steps = install_now(places, options, record, project, (lambda _: None) if options.json else tell_plan)
+        steps = install_now(places, options, record, project, tell)
+    plan = steps_answer(steps)
     if options.skills_only:
-        if options.json:
-            print_answer(Answer("", {"steps": steps_data(steps)}), True)
-        return 0
+        return Answer("", plan.data)
     paths = [] if options.no_import else transcript_paths(Client().projects)
-    imported = import_history(call, paths)[0] if paths else ""
+    imported = import_history(call, paths).text if paths else ""
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
-    answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
-    print_answer(answer, options.json)
-    return 1 if answer.data["failures"] else 0
-
-
-def deletes_data(places: Places, options: Any) -> bool | None:
-    """Whether the memories go too; asks when that was not said, None for neither. UsageError with nobody to ask."""
-    if options.keep_data or options.all:
-        return bool(options.all)
-    if options.yes or not sys.stdin.isatty():
-        raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
-    used = size_text(folder_bytes(places.memory))
-    said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
-                        "[y/N, c cancels]")
-    return None if said.startswith("c") else said in YES
+    answer.data = {**plan.data, "imported": imported, **answer.data}
+    return answer
 
 
 @command("take rlm out of Claude Code; keeps or deletes the memories, as you say",
@@ -12927,48 +12884,51 @@ def deletes_data(places: Places, options: Any) -> bool | None:
          [argument("--keep-data", action="store_true", help="the memories stay where they are"),
           argument("--all", action="store_true", help="delete the memories and settings too")], DRY_RUN,
          argument("--yes", action="store_true", help="ask nothing"))
-def uninstall_command(call: Call, options: Any) -> int:
-    """Takes rlm out of the client, and deletes the data when asked to."""
+def uninstall_command(call: Call, options: Any) -> Answer:
+    """Takes rlm out of the client, and deletes the data when asked to; asks when neither was said."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
     if not is_installed(record):
         check_home(places)
-    delete_data = deletes_data(places, options)
-    steps = plan_uninstall(places, record, bool(delete_data))
-    text = plan_text(steps) or f"rlm is not installed in {places.home}."
+    delete_data = bool(options.all)
+    if not (options.keep_data or options.all):
+        if options.yes or not sys.stdin.isatty():
+            raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
+        used = size_text(folder_bytes(places.memory))
+        said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
+                            "[y/N, c cancels]")
+        if said.startswith("c"):
+            raise RlmError("nothing was changed")
+        delete_data = said in ("y", "yes")
+    steps = plan_uninstall(places, record, delete_data)
     if options.dry_run or not steps:
-        print_answer(Answer(text, {"steps": steps_data(steps)}), options.json)
-        return 0
+        return steps_answer(steps, "" if steps else f"rlm is not installed in {places.home}.")
     if delete_data and not options.yes and sys.stdin.isatty():
-        print_note(text)
-        delete_data = True if is_yes("Go on? This cannot be undone. [y/N]") else None
-    if delete_data is None:
-        print_note("Nothing was changed.")
-        return 1
+        confirm(plan_text(steps))
     steps = uninstall_now(places, record, delete_data)
-    stayed = [step for step in steps if step.verb == "failed"]
     kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
-    print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
-    for step in stayed:
-        print_note(f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again")
-    return 1 if stayed else 0
+    answer = steps_answer(steps, kept)
+    answer.notes = [f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again"
+                    for step in steps if step.verb == "failed"]
+    answer.failed = bool(answer.notes)
+    return answer
 
 
 @command("try everything that was installed; say what is wrong and what to do",
          "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
          argument("--fix", action="store_true", help="put right what can be"))
-def doctor_command(call: Call, options: Any) -> int:
+def doctor_command(call: Call, options: Any) -> Answer:
     """Tries what was installed; 1 when something is wrong."""
     places = installed_places(call.store.places, install_record(call.store.places))
     failed: list[Check] = []
+    fixed: list[Step] = []
     try:
-        for step in repair(places) if options.fix else []:
-            print_note(f"fixed: {step.line()}")
+        fixed = repair(places) if options.fix else []
     except RlmError as error:
         failed = [("fix", "fail", str(error), "")]
     answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
-    print_answer(answer, options.json)
-    return 1 if answer.data["failures"] else 0
+    answer.notes = [f"fixed: {step.line()}" for step in fixed]
+    return answer
 
 
 def file_away(places: Places) -> bool:
@@ -12984,13 +12944,14 @@ def file_away(places: Places) -> bool:
 
 @command("run the MCP server on stdin and stdout",
          "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve")
-def serve_command(call: Call, options: Any) -> int:
+def serve_command(call: Call, options: Any) -> Answer:
     """Runs the MCP server."""
     if sys.stdin.isatty():
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    return Server(call.store.places, file_away).serve()
+    Server(call.store.places, file_away).serve()
+    return Answer("", None)
 
 
 def keep_up(store: Store) -> None:
@@ -13006,9 +12967,9 @@ class PlainOptions:
 
     json = False
 
-    def __init__(self, made: Tool, words: Sequence[str]) -> None:
+    def __init__(self, made: Tool, command: str, words: Sequence[str]) -> None:
         """ValueError for anything but words, --json and --name VALUE: argparse knows the rest."""
-        self.command = command_name(made)
+        self.command = command
         known, required = {param.name: param for param in made.params}, [p.name for p in made.params if p.required]
         values: dict[str, Any] = {param.name: param.default for param in made.params}
         bare, left = [], list(words)
@@ -13037,11 +12998,16 @@ def run_command(options: Any) -> int:
     call = Call(Store(Places()), wants_data=getattr(options, "json", False))
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
-    made = commands().get(options.command)
-    code = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
-    sys.stdout.flush()
+    call.dry_run = getattr(options, "dry_run", False)
+    try:
+        answer = command_named(options.command).run(call, options)
+    finally:
+        call.progress(0, 0, "")
+    if options.command in COMMANDS:  # a tool's text holds what is stored, which stays as it is
+        answer.text = as_typed(answer.text)
+    print_answer(answer, options.json)
     keep_up(call.store)
-    return code
+    return int(answer.failed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13050,9 +13016,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_streams()
         arguments = list(sys.argv[1:] if argv is None else argv)
         if arguments and arguments[0] in TOOLS:  # messages name tools; their names work here too
-            arguments[0] = command_name(TOOLS[arguments[0]])
+            arguments[0] = arguments[0][len("rlm_") :].replace("_", "-")
         try:
-            options: Any = PlainOptions(commands()[arguments[0]], arguments[1:])
+            options: Any = PlainOptions(commands()[arguments[0]], arguments[0], arguments[1:])
         except (KeyError, ValueError, IndexError):
             parser = build_parser(arguments[0] if arguments and arguments[0] in {*COMMANDS, *commands()} else "")
             try:

@@ -860,12 +860,12 @@ class UninstallTest(InstallCase):
                 self.put(self.state, before)
             self.install()
 
-            def answer(_: str) -> bool:
+            def answer(_: str) -> str:
                 data = self.data(self.state)
                 self.put(self.state, json.dumps({**data, "login": "new"}))
-                return True
+                return "yes"
 
-            with mock.patch.object(rlm, "is_yes", answer):
+            with mock.patch.object(rlm, "typed_answer", answer):
                 self.assertEqual(self.run_command("uninstall", "--all", typed="")[0], 0)
             data = self.data(self.state)
             self.assertEqual(data, {**json.loads(before or "{}"), "login": "new"})
