@@ -13134,6 +13134,7 @@ TELLING = {"decided": "|".join((
     r"^\W*(?:prochaines? étapes?|restent? (?:à|encore|l)|à faire\W*[:：]|points? ouverts?)|\bil reste (?:à|encore)",
     r"^\W*(?:次のステップ|次の(?:作業|手順|課題)|残り(?:の|は|[:：])|残課題|残作業|未(?:対応|完了|解決)|今後の)",
     r"まだ.{0,40}(?:必要|残って|いません)"))}
+SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
 BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
 RESUME_BYTES = 2_400  # 600 tokens
 Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words
@@ -13154,7 +13155,8 @@ def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
     if before.strip():
         yield "", "", at_s, before.strip()
     for who, how, day, clock, zone, words in zip(*(rest[n::6] for n in range(6))):
-        at_s = at_of({"at": f"{day}T{clock}:00{'Z' if zone == ' UTC' else zone}"}) or at_s if day else at_s
+        if day:  # without seconds: not before what stands above it
+            at_s = max(at_s, at_of({"at": f"{day}T{clock}:00{'Z' if zone == ' UTC' else zone}"}))
         yield who, how, at_s, words.strip()
 
 
@@ -13190,14 +13192,15 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
             if who not in ("User", "Claude", ""):
                 continue
             lines = own_lines(words)
-            yield from (("decided", at_s, doc.id, line) for line in lines if concludes("decided", line))
+            sentences = [each for line in lines for each in re.split(SENTENCE_END, line)]
+            yield from (("decided", at_s, doc.id, each) for each in sentences if concludes("decided", each))
             if who == "User":
                 continue
             if lines:
                 last.pop("waiting", None)
             yield from (("done", at_s, doc.id, f"commit {match[1]}: {match[2]}")
                         for match in re.finditer("(?m)^" + COMMITTED, words))
-            yield from [("done", at_s, doc.id, line) for line in lines if concludes("done", line)][:1]
+            yield from [("done", at_s, doc.id, each) for each in sentences if concludes("done", each)][:1]
             for match in re.finditer("(?m)^" + CHECKED, words):
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
             if steps := open_lines(lines):
@@ -13223,7 +13226,7 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
     for name, docs in chunks.items():
         ordinals = [doc.ordinal for doc in sorted(docs, key=lambda doc: (doc.at_s, doc.ordinal))]
         told += told_in_session(readable_records(sessions.view, ordinals, lambda: None), sessions.roots.get(name, ""))
-    told = [each for each in told if each[1] >= since_s and each[3].strip()]
+    told = [each for each in reversed(told) if each[1] >= since_s and each[3].strip()]
     told.sort(key=lambda each: -each[1])
     return list({(each[0], " ".join(each[3].split())): each for each in reversed(told)}.values())[::-1]
 
@@ -13336,7 +13339,7 @@ def resume_command(call: Call, options: Any) -> Answer:
         decided = [told for told in told_in_session(found, root) if told[0] == "decided"]
         decided += [("decided", doc.at_s, doc.id, view.logged_record(doc).get("text", "")) for doc in insights
                     if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600]
-        decided.sort(key=lambda told: -told[1])
+        decided = sorted(reversed(decided), key=lambda told: -told[1])
     task = session_task(found, root) if found else {}
     command, first = going_on(call.store.places, name, root)
     head = [f"{name} · \"{foreign(row['title'], 80)}\" · {session_facts(row)}"]
