@@ -332,10 +332,34 @@ def user_home() -> str:
     return home
 
 
-def claude_folder(project: str = "") -> str:
-    """Claude Code's configuration folder: the user's, or that of a project's folder."""
-    moved = "" if project else folder_in("CLAUDE_CONFIG_DIR")
-    return moved or os.path.join(project or user_home(), ".claude")
+class Client:
+    """What Claude Code calls things, and where it has its files: those of the user, or those of a project's folder."""
+
+    # Its variables: the folder of its files, the session, and the session's folder.
+    folder_variable, session_variable = "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SESSION_ID"
+    project_variable = "CLAUDE_PROJECT_DIR"
+    cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
+    shell_tool = "Bash"
+    changing_tools = ("Edit", "Write", "MultiEdit", "NotebookEdit")
+    # What these return when they succeed says nothing that their argument and its size do not say.
+    quiet_tools = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
+                             "TaskCreate", "TaskList", "EnterPlanMode", *changing_tools))
+    # The arguments that matter of tools for which the first of common_arguments would not do.
+    tool_arguments = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
+                      "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
+                      "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "TaskList": (),
+                      "ExitPlanMode": ()}
+    common_arguments = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description",
+                        "prompt", "question", "text", "chunk_id", "id", "name")
+
+    def __init__(self, project: str = "") -> None:
+        moved = "" if project else folder_in(self.folder_variable)
+        self.folder = moved or os.path.join(project or user_home(), ".claude")
+        self.team_settings = os.path.join(self.folder, "settings.json")  # of a project, shared with others
+        self.settings = os.path.join(self.folder, "settings.local.json") if project else self.team_settings
+        self.servers = os.path.join(project or moved or user_home(), ".mcp.json" if project else ".claude.json")
+        self.skills = os.path.join(self.folder, "skills")
+        self.projects = os.path.join(self.folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
 def listing(folder: str) -> list[str]:
@@ -376,7 +400,7 @@ class Places:
     def __init__(self, home: str = "", memory: str = "") -> None:
         moved = folder_in("RLM_CONTEXT_DIR")
         try:
-            self.home = home or folder_in("RLM_HOME") or os.path.join(claude_folder(), "rlm")
+            self.home = home or folder_in("RLM_HOME") or os.path.join(Client().folder, "rlm")
         except StoreUnwritable:  # the user has no home, but the memory has one
             if not moved:
                 raise
@@ -408,19 +432,6 @@ class Places:
 STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
-
-
-class Client:
-    """Where Claude Code has its files: those of the user, or those of a project's folder."""
-
-    def __init__(self, project: str = "") -> None:
-        folder = claude_folder(project)
-        self.team_settings = os.path.join(folder, "settings.json")  # of a project, shared with others
-        self.settings = os.path.join(folder, "settings.local.json") if project else self.team_settings
-        self.servers = os.path.join(project or folder_in("CLAUDE_CONFIG_DIR") or user_home(),
-                                    ".mcp.json" if project else ".claude.json")
-        self.skills = os.path.join(folder, "skills")
-        self.projects = os.path.join(folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
 def managed_settings() -> list[str]:
@@ -648,7 +659,7 @@ def project_at(places: Places, folder: str) -> Project:
 
 
 def current_folder() -> str:
-    here = environment("CLAUDE_PROJECT_DIR") or tried("", os.getcwd)
+    here = environment(Client.project_variable) or tried("", os.getcwd)
     return os.path.abspath(here) if here else ""
 
 
@@ -5369,7 +5380,7 @@ class Writer:
             self.view.numbers_of(f"{day}_{name}").add(number)
         if kind == "chunk":
             fields["summary"] = plain(fields["summary"])[:2000] or auto_summary(text)
-            fields["session"] = fields["session"] or redact(plain(environment("CLAUDE_CODE_SESSION_ID"))) or \
+            fields["session"] = fields["session"] or redact(plain(environment(Client.session_variable))) or \
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
@@ -7727,17 +7738,7 @@ USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
 CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
-SHELL_TOOLS = ("Bash", USER_RAN)
-CHANGING_TOOLS = ("Edit", "Write", "MultiEdit", "NotebookEdit")
-# What these return when they succeed says nothing that their argument and its size do not say.
-QUIET_TOOLS = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
-                         "TaskCreate", "TaskList", "EnterPlanMode", *CHANGING_TOOLS))
-# The arguments that matter of tools for which the first of COMMON_ARGUMENTS would not do.
-TOOL_ARGUMENTS = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
-                  "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
-                  "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "ExitPlanMode": (), "TaskList": ()}
-COMMON_ARGUMENTS = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description", "prompt",
-                    "question", "text", "chunk_id", "id", "name")
+SHELL_TOOLS = (Client.shell_tool, USER_RAN)
 
 
 def may_matter(line: bytes) -> bool:
@@ -7894,7 +7895,7 @@ class ToolCall:
 
     def changed(self) -> bool:
         """Whether it changed its file."""
-        return self.name in CHANGING_TOOLS and not self.failed and bool(self.outcome)
+        return self.name in Client.changing_tools and not self.failed and bool(self.outcome)
 
 
 def shown_path(path: str, cwd: str) -> str:
@@ -7933,9 +7934,9 @@ def argument_of(name: str, given: Entry, cwd: str) -> str:
         asked = given.get("questions")
         texts = [string_in(q, "question") for q in asked if isinstance(q, dict)] if isinstance(asked, list) else []
         return " / ".join(texts) or string_in(given, "question")
-    keys = TOOL_ARGUMENTS.get(name)
+    keys = Client.tool_arguments.get(name)
     if keys is None:
-        keys = next(((key,) for key in COMMON_ARGUMENTS if string_in(given, key)), None)
+        keys = next(((key,) for key in Client.common_arguments if string_in(given, key)), None)
     if keys is None:
         plain = {key: value for key, value in given.items() if isinstance(value, (str, int, float, type(None)))}
         return json.dumps(plain, ensure_ascii=False) if plain else ""
@@ -8004,9 +8005,9 @@ def success(name: str, text: str) -> str:
     """The outcome of a call that worked."""
     if name == "AskUserQuestion":
         return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
-    if name in CHANGING_TOOLS or not text.strip():
+    if name in Client.changing_tools or not text.strip():
         return "ok"
-    if name in QUIET_TOOLS or name.rpartition("__")[2].startswith("rlm_"):  # what is in memory is not stored again
+    if name in Client.quiet_tools or name.rpartition("__")[2].startswith("rlm_"):  # of memory: it is not stored anew
         return f"ok {size_note(text)}" if line_count(text) > 1 else "ok"
     return f"ok: {excerpt(text)}"
 
@@ -9439,7 +9440,7 @@ def original_path(places: Places, name: str) -> str:
     """Where the client looks for a transcript: its place below projects/, whoever's home that was."""
     path = string_in(load_state(places, name, whole=False), "path")
     below = path.rpartition("/projects/")[2] if "/projects/" in path else os.path.basename(path) or name + ".jsonl"
-    return os.path.join(claude_folder(), "projects", below)
+    return os.path.join(Client().projects, below)
 
 
 # -- erasing ------------------------------------------------------------------
@@ -9472,7 +9473,7 @@ def telling_lines(texts: Sequence[str]) -> list[bytes]:
 def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
     """The client's own files in which one of these stands, or in whose names."""
     paths, ours, found = [Client().servers], (places.home, places.memory), []
-    for folder, folders, names in os.walk(claude_folder()):
+    for folder, folders, names in os.walk(Client().folder):
         folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
         paths += [os.path.join(folder, name) for name in sorted(names)]
     for path in filter(os.path.isfile, dict.fromkeys(paths)):
@@ -9720,7 +9721,7 @@ class Hook:
         path = string_in(self.payload, "transcript_path")
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
-        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(self.payload, "cwd") or current_folder()
+        self.folder = environment(Client.project_variable) or string_in(self.payload, "cwd") or current_folder()
         self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
@@ -9752,7 +9753,7 @@ class Hook:
     def find_transcript(self) -> bool:
         """Whether the session has one; in a worktree the client names one that is not there, and writes another."""
         if self.path and not os.path.lexists(self.path):
-            folder, name = os.path.join(claude_folder(), "projects"), os.path.basename(self.path)
+            folder, name = Client().projects, os.path.basename(self.path)
             paths = (os.path.join(folder, project, name) for project in listing(folder))
             self.path = max(filter(os.path.isfile, paths), key=changed_ns, default=self.path)
         return os.path.isfile(self.path)
@@ -11164,11 +11165,8 @@ def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
     """The transcripts that hold something unsaved: path, bytes, age in days."""
     found = []
     for path in transcript_paths(Client().projects):
-        try:
-            stat = os.stat(path)
-        except OSError:
-            continue
-        if not is_saved(places, path):
+        stat = tried(None, os.stat, path)
+        if stat and not is_saved(places, path):
             n_bytes = max(0, stat.st_size - state_of(places, path).get("offset", 0))
             found.append((path, n_bytes, (now() - stat.st_mtime) / DAY_S))
     return found
@@ -11185,7 +11183,7 @@ def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, 
 
     row, path = HOOKS[event], f"{hooks_folder}/{HOOKS[event].file}"
     words = [f"{name}={quote(value)}" for name, value in pinned.items()]
-    command = " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
+    command = " ".join([*words, quote(python), "-I -S", quote(path)])
     group: Record = {"matcher": row.matcher} if row.matcher else {}
     return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
 
@@ -11196,17 +11194,6 @@ TEAM_COMMAND = "${HOME}/.local/bin/rlm"  # the client puts each one's own home t
 def import_code(places: Places, arguments: str = "") -> str:
     """Python code that runs the installed program as an import: cached bytecode, nothing of the working folder."""
     return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit(rlm.main({arguments}))"
-
-
-def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
-    """The `rlm` command as a sh script; what is set when it is called goes before what was set at installation."""
-    from shlex import quote
-
-    if places.home != os.path.join(user_home(), ".claude", "rlm"):
-        pinned = {"RLM_HOME": places.home, **pinned}
-    lines = [f'[ "${name}" ] || export {name}={quote(path)}' for name, path in pinned.items()]
-    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
-    return "\n".join(["#!/bin/sh", *lines, start, ""])
 
 
 def is_our_launcher(path: str, places: Places | None = None) -> bool:
@@ -11231,14 +11218,10 @@ def client_data(path: str, raw: bytes | None = None) -> Record:
             raise RlmError(f"{path}: {where} must be a JSON {noun}; nothing was changed: mend it, then try again")
         return value
 
-    def finite(number: str) -> float:
-        if not math.isfinite(float(number)):
-            raise ValueError(f"JSON has no number {number}")
-        return float(number)
-
     try:
         text = (read_file(path) if raw is None else raw).decode("utf-8-sig")
-        data = json.loads(text, parse_constant=finite, parse_float=finite) if text.strip() else {}
+        data = json.loads(text) if text.strip() else {}
+        json.dumps(data, allow_nan=False)  # or NaN and 1e999 are written as what is no JSON
     except (ValueError, RecursionError) as error:
         raise RlmError(f"{path} is not valid JSON in UTF-8 ({error}); nothing was changed: mend it, then try again") \
             from None
@@ -11340,38 +11323,32 @@ def drop_hooks(data: Record, entries: Sequence[HookEntry]) -> None:
         drop(data, "hooks", event, i, *(() if is_alone else ("hooks", j)))
 
 
-def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
-    """An edit that puts these hooks in; *recorded*: the seconds installed before, so others are the user's own."""
+def put_hooks(data: Record, home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> None:
+    """Puts these hooks into the settings; *recorded*: the seconds installed before, so others are the user's own."""
     from shlex import quote
 
-    def edit(data: Record) -> None:
-        for event, group in groups.items():
-            new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
-            drop_hooks(data, ours[1:])
-            if not ours:
-                data.setdefault("hooks", {}).setdefault(event, []).append(group)
-                continue
-            old, kept = ours[0][3], []
-            for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
-                name, equals, value = word.partition("=")
-                if not (equals and name.isidentifier()):
-                    break
-                kept += [f"{name}={quote(value)}"] if name not in PINNED else []
-            old["command"] = " ".join([*kept, new["command"]])
-            if event in recorded and old.get("timeout") == recorded[event]:
-                old["timeout"] = new["timeout"]
-
-    return edit
+    for event, group in groups.items():
+        new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
+        drop_hooks(data, ours[1:])
+        if not ours:
+            data.setdefault("hooks", {}).setdefault(event, []).append(group)
+            continue
+        old, kept = ours[0][3], []
+        for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
+            name, equals, value = word.partition("=")
+            if not (equals and name.isidentifier()):
+                break
+            kept += [f"{name}={quote(value)}"] if name not in PINNED else []
+        old["command"] = " ".join([*kept, new["command"]])
+        if event in recorded and old.get("timeout") == recorded[event]:
+            old["timeout"] = new["timeout"]
 
 
-def with_rules(rules: Sequence[str], outdated: Collection[str]) -> Edit:
-    """An edit that allows these tools, and no longer those of an older version's rules."""
-    def edit(data: Record) -> None:
-        allowed = data.setdefault("permissions", {}).setdefault("allow", [])
-        allowed[:] = [rule for rule in allowed if rule not in outdated]
-        allowed += [rule for rule in rules if rule not in allowed]
-
-    return edit
+def put_rules(data: Record, rules: Sequence[str], outdated: Collection[str]) -> None:
+    """Allows these tools, and no longer those of an older version's rules."""
+    allowed = data.setdefault("permissions", {}).setdefault("allow", [])
+    allowed[:] = [rule for rule in allowed if rule not in outdated]
+    allowed += [rule for rule in rules if rule not in allowed]
 
 
 def is_our_server(entry: object, home: str) -> bool:
@@ -11383,23 +11360,20 @@ def is_our_server(entry: object, home: str) -> bool:
                or os.path.basename(word) == "rlm.py" for word in words)
 
 
-def with_server(path: str, home: str, name: str, old_name: str, wanted: Record) -> Edit:
-    """An edit that registers the server, under a new name perhaps; what the user added to our entry stays."""
-    def edit(data: Record) -> None:
-        servers = data.setdefault("mcpServers", {})
-        if name in servers and not is_our_server(servers[name], home):
-            raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
-                           f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
-        is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
-        old = servers.pop(old_name) if is_renamed else servers.get(name, {})
-        env = old["env"] if isinstance(old.get("env"), dict) else {}
-        servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
-
-    return edit
+def put_server(data: Record, path: str, home: str, name: str, old_name: str, wanted: Record) -> None:
+    """Registers the server, under a new name perhaps; what the user added to our entry stays."""
+    servers = data.setdefault("mcpServers", {})
+    if name in servers and not is_our_server(servers[name], home):
+        raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
+                       f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
+    is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
+    old = servers.pop(old_name) if is_renamed else servers.get(name, {})
+    env = old["env"] if isinstance(old.get("env"), dict) else {}
+    servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
 
 
-def without_us(home: str, known: Record) -> Edit:
-    """An edit that takes out all that is ours."""
+def without_us(path: str, raw: bytes, home: str, known: Record) -> bytes:
+    """The file's bytes without all that is ours; *raw* when there is nothing of ours in it."""
     def edit(data: Record) -> None:
         drop_hooks(data, hook_entries(data, home))
         for name in (SERVER_NAME, known.get("server", "")):
@@ -11410,79 +11384,61 @@ def without_us(home: str, known: Record) -> Edit:
             if rule in allowed:
                 drop(data, "permissions", "allow", allowed.index(rule))
 
-    return edit
+    return edited(path, raw, [edit])
 
 
 # -- trying things out -----------------------------------------------------------------------------------------
 
-PROBE = """\
-import importlib.util, os, struct, sys
-sys.dont_write_bytecode, is_fresh = True, False
-try:
-    with open(importlib.util.cache_from_source(sys.argv[1]), "rb") as file:
-        seen = file.read(16)
-    stat = os.stat(sys.argv[1])
-    due = struct.pack("<LLL", 0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
-    is_fresh = seen == importlib.util.MAGIC_NUMBER + due
-except OSError:
-    pass
-print(sys.version.split()[0], int(is_fresh), flush=True)
-sys.path.append(os.path.dirname(sys.argv[1]))
-import rlm
-print(rlm.__version__)
-"""
+
+TIMED_OUT = 124  # the exit code that `timeout` gives
 
 
-def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, str, str]:
-    """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
+def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float) -> tuple[int, str, str]:
+    """Runs a command as the client does: exit code, standard output and error."""
     import subprocess
 
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   cwd=cwd, start_new_session=True)
+                                   start_new_session=True)
     except (OSError, ValueError) as error:
-        return -1, "", f"{command[0]}: {error}"
+        return 127, "", f"{command[0]}: {error}"  # as a shell says
     try:
         out, errors = process.communicate(stdin, timeout=limit_s)
         return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
         process.communicate()
-        return -2, "", f"still running after {limit_s:g} s"
-
-
-def probe(python: str, program: str) -> tuple[str, bool, str, str]:
-    """The interpreter's version, "" when it does not run; whether its bytecode of the program is fresh; the program's
-    version, "" when that does not run; and why not."""
-    _, out, errors = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
-    words = out.split()
-    if len(words) < 2:
-        return "", False, "", errors
-    return words[0], words[1] == "1", "".join(words[2:3]), one_line(errors[-300:])
+        return TIMED_OUT, "", f"still running after {limit_s:g} s"
 
 
 # -- the plan --------------------------------------------------------------------------------------------------
 
 
 class Step:
-    """One thing that install or uninstall does."""
+    """One thing that install or uninstall does: what a reader is told of it, and the work."""
 
-    __slots__ = ("verb", "path", "what", "data", "mode", "aside", "change", "note")
+    __slots__ = ("verb", "path", "what", "work")
 
-    def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
-                 aside: str = "", change: Change | None = None, note: Record | None = None) -> None:
-        self.verb = verb  # a key of CARRIERS; "unchanged", "skip" and "import" do nothing, "failed" could not
+    def __init__(self, verb: str, path: str, what: str = "", work: Callable[[], object] | None = None) -> None:
+        self.verb = verb  # one of NO_CHANGE when nothing changes, "failed" when the work did not succeed
         self.path = path
         self.what = what
-        self.data = data
-        self.mode = mode
-        self.aside = aside  # where what the user changed is kept
-        self.change = change  # from the bytes of the client's file to its new ones, None for no file
-        self.note = note  # what the record of the installation says of the client's file
+        self.work = work  # False when something cannot be removed
 
-    def line(self) -> str:
-        """The step for a reader."""
-        return f"{self.verb:<10} {self.path}" + (f": {self.what}" if self.what else "")
+
+NO_CHANGE = ("unchanged", "skip", "import")
+
+
+def carry_out_steps(steps: Iterable[Step]) -> None:
+    """Does what was planned."""
+    for step in steps:
+        if step.work and step.work() is False and step.verb != "tidy":  # a folder with other files in it stays
+            step.verb, step.what = "failed", "it cannot be removed"
+
+
+def plan_text(steps: Iterable[Step]) -> str:
+    """The plan for a reader."""
+    return "\n".join(f"{step.verb:<10} {step.path}" + (f": {step.what}" if step.what else "") for step in steps)
 
 
 def bytes_digest(data: bytes) -> str:
@@ -11519,14 +11475,6 @@ def save_record(places: Places, record: Record) -> None:
         replace_file(places.install_record(), data)
 
 
-def check_home(places: Places) -> None:
-    """UsageError when the client's hooks are those of an installation in another folder, which RLM_HOME names."""
-    for *_, entry in hook_entries(client_data(Client().settings), places.home):
-        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
-        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
-            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
-
-
 def is_installed(record: Record) -> bool:
     """Whether the record tells of an installation."""
     return bool(record["files"] or record["client_files"])
@@ -11534,11 +11482,8 @@ def is_installed(record: Record) -> bool:
 
 def missing_folders(path: str) -> list[str]:
     """The folders above the path that are not there."""
-    missing, there = [], nearest_folder(path)
-    while os.path.dirname(path) != there:
-        path = os.path.dirname(path)
-        missing.append(path)
-    return missing
+    folder = os.path.dirname(path)
+    return [] if os.path.isdir(folder) else [folder, *missing_folders(folder)]
 
 
 def installed_places(places: Places, record: Record) -> Places:
@@ -11547,103 +11492,146 @@ def installed_places(places: Places, record: Record) -> Places:
     return Places(places.home, str(moved)) if moved and "RLM_CONTEXT_DIR" not in pinned_places(places) else places
 
 
-def backup_file(path: str) -> str:
-    """Where the client's file is kept as it was before rlm."""
-    return path + ".rlm-backup"
-
-
-def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
+def file_step(places: Places, path: str, data: bytes, record: Record, what: str = "", mode: int = 0o600,
+              is_ours: bool = False) -> Step:
     """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
-    old = read_file(path) if os.path.lexists(path) else data
-    if old == data and os.access(path, os.X_OK if mode & 0o100 else os.F_OK):
-        return Step("unchanged", path, data=data)
-    if old == data or bytes_digest(old) == record["files"].get(path):
-        return Step("write", path, size_text(len(data)), data=data, mode=mode)
-    aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
-    return Step("write", path, f"the one there is not as installed; it is kept as {os.path.basename(aside)}",
-                data=data, mode=mode, aside=aside)
+    is_same = not os.path.lexists(path) or read_file(path) == data
+    aside = ""
+    if not (is_same or is_ours or bytes_digest(read_file(path)) == record["files"].get(path)):
+        aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
+        what = what or f"the one there is not as installed; it is kept as {os.path.basename(aside)}"
+    is_done = is_same and os.access(path, os.X_OK if mode & 0o100 else os.F_OK)
+
+    def work() -> None:
+        if not is_done:
+            record["made"] += missing_folders(path)
+            ensure_folder(os.path.dirname(path))
+            if aside:
+                rename_file(path, aside)
+            record["files"][path] = ""  # it may be there or not: should we be killed now, uninstall removes it
+            save_record(places, record)
+            replace_file(path, data, mode=mode)
+        record["files"][path] = bytes_digest(data)
+
+    return Step("unchanged" if is_done else "write", path, what or size_text(len(data)), work)
+
+
+def change_file(path: str, change: Change) -> bool:
+    """Changes a file of the client as it is now, for the client may be writing it; False when it cannot be removed."""
+    for _ in range(20):
+        raw = read_file(path)
+        new = change(raw)
+        if read_file(path) != raw:
+            continue
+        if new is None:
+            return remove_file(os.path.realpath(path))
+        if new != raw:
+            replace_through(path, new)
+        return True
+    raise RlmError(f"{path} is changed by another program all the time; end Claude Code, then try again")
+
+
+def removal(path: str, what: str = "", verb: str = "remove") -> Step:
+    """Removes a file; with "delete" a folder and all that is in it, with "tidy" one that is empty by then."""
+    if verb == "remove":
+        return Step(verb, path, what, lambda: remove_file(path))
+    return Step(verb, path, what, lambda: remove_folder(path, whole=verb == "delete"))
+
+
+BACKUP = ".rlm-backup"  # ends the name of what keeps the client's file as it was before rlm
 
 
 def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, record: Record, note: Record) -> Step:
-    """Changes a file of the client. RlmError when it is broken or read-only."""
+    """Changes a file of the client; the record gets the *note*. RlmError when it is broken or read-only."""
     def change(raw: bytes) -> bytes:
-        known, backup = record["client_files"].setdefault(path, {}), backup_file(path)
-        new, is_without_us = edited(path, raw, edits), edited(path, raw, [without_us(places.home, known)]) == raw
-        if os.path.exists(path) and not os.path.lexists(backup) and is_without_us:
+        known, backup = record["client_files"].setdefault(path, {}), path + BACKUP
+        known.update(note)
+        record["made"] += missing_folders(path)
+        new = edited(path, raw, edits)
+        if os.path.exists(path) and not os.path.lexists(backup) and without_us(path, raw, places.home, known) == raw:
             replace_file(backup, raw)
         # The backup is what to go back to as long as only we have changed the file since.
-        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
-        known["wrote"] = bytes_digest(new) if is_ours_only else ""
+        if new != raw:
+            is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
+            known["wrote"] = bytes_digest(new) if is_ours_only else ""
         save_record(places, record)  # before the change: should we be killed after it, uninstall knows what was there
         return new
 
     raw = read_file(path)
-    if edited(path, raw, edits) == raw:
-        return Step("unchanged", path, what, note=note)
-    check_writable(path)
-    return Step("change", path, what, change=change, note=note)
+    is_done = edited(path, raw, edits) == raw
+    if not is_done:
+        check_writable(path)
+    return Step("unchanged" if is_done else "change", path, what, lambda: change_file(path, change))
 
 
-def client_removals(path: str, home: str, known: Record) -> list[Step]:
+def client_removals(path: str, home: str, known: Record) -> Iterator[Step]:
     """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
 
     A file of which there is no backup was not there before us; it goes when nothing is left in it.
     """
-    backup, take_out = backup_file(path), [without_us(home, known)]
+    backup = path + BACKUP
 
     def change(raw: bytes) -> bytes | None:
         if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
-            return edited(path, read_file(backup), take_out)  # there were entries made by hand
-        new = edited(path, raw, take_out)
+            return without_us(path, read_file(backup), home, known)  # there were entries made by hand
+        new = without_us(path, raw, home, known)
         return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
 
-    raw, steps = read_file(path), []
+    raw = read_file(path)
     new = change(raw)
     if new != raw:
         check_writable(path)
         what = "it goes, for it was not there before" if new is None else \
             "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
-        steps.append(Step("restore", path, what, change=change))
-    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
+        yield Step("restore", path, what, lambda: change_file(path, change))
+    if os.path.lexists(backup):
+        yield removal(backup)
 
 
-def skill_step(path: str, data: bytes, record: Record, again: bool) -> Step:
+def skill_step(places: Places, path: str, data: bytes, record: Record, again: bool) -> Step:
     """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
     known, offered = record["files"].get(path), record["files"].get(path + ".new")
-    if known and not again and not os.path.lexists(path) and record.get("is_complete", True):
+    if known and not again and not os.path.lexists(path):
         return Step("skip", path, "you removed it; `rlm install --skills-only` brings it back")
     if not known or not os.path.lexists(path) or bytes_digest(read_file(path)) in (known, bytes_digest(data)):
-        return file_step(path, data, record, 0o644)
+        return file_step(places, path, data, record, mode=0o644)
     if bytes_digest(data) in (known, offered):
         return Step("skip", path, "you changed it; it stays")
-    step = file_step(path + ".new", data, record, 0o644)
-    step.what = "the new version; you changed the one beside it, which stays"
-    return step
+    what = "the new version; you changed the one beside it, which stays"
+    return file_step(places, path + ".new", data, record, what, mode=0o644)
 
 
-def skill_steps(record: Record, project: str, name: str, again: bool = False) -> list[Step]:
+def skill_steps(places: Places, record: Record, project: str, name: str, again: bool = False) -> list[Step]:
     """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
     folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
     for skill in listing(folder):
         source = os.path.join(folder, skill, "SKILL.md")
         if os.path.isfile(source):
             data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
-            steps.append(skill_step(os.path.join(Client(project).skills, skill, "SKILL.md"), data, record, again))
-    return steps or [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
-                                          "README says how) and run `python3 rlm.py install` in it")]
+            path = os.path.join(Client(project).skills, skill, "SKILL.md")
+            steps.append(skill_step(places, path, data, record, again))
+    if steps or (PROGRAM == places.program() and not again):  # the installed copy has none beside it, and needs none
+        return steps
+    return [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
+                                 "README says how) and run `python3 rlm.py install` in it")]
 
 
 def launcher_step(places: Places, python: str, record: Record) -> Step:
-    """Installs the command `rlm`, unless another program has that name."""
-    path = launcher_file()
+    """Installs the command `rlm`, a sh script, unless another program has that name."""
+    from shlex import quote
+
+    path, pinned = launcher_file(), record["pinned"]
     if os.path.lexists(path) and not is_our_launcher(path):
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    source = launcher_source(places, python, record["pinned"])
-    step = file_step(path, source.encode("utf-8", "surrogateescape"), record, 0o755)
-    step.what, step.aside = "the command rlm", ""  # a launcher of ours is not worth keeping
-    return step
+    if places.home != os.path.join(user_home(), ".claude", "rlm"):
+        pinned = {"RLM_HOME": places.home, **pinned}
+    # What is set when it is called goes before what was set at installation.
+    lines = [f'[ "${name}" ] || export {name}={quote(folder)}' for name, folder in pinned.items()]
+    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
+    source = "\n".join(["#!/bin/sh", *lines, start, ""]).encode("utf-8", "surrogateescape")
+    return file_step(places, path, source, record, "the command rlm", 0o755, is_ours=True)
 
 
 def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
@@ -11661,10 +11649,10 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
                    and not (row.is_optional and options.advice)]  # --advice asks for them by name
         events = [event for event, row in HOOKS.items() if event not in removed
                   and (event in there or options.advice or not row.is_optional)]
-        steps = [file_step(os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
+        steps = [file_step(places, os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
                  for event in events]
         groups = {event: hook_group(python, folder, event, record["pinned"]) for event in events}
-        edits.append(with_hooks(places.home, groups, recorded))
+        edits.append(lambda data: put_hooks(data, places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
         what += [f"you took out {', '.join(removed)}: left out"] if removed else []
         note["events"] = {event: HOOKS[event].timeout_s for event in [*events, *removed]}
@@ -11672,7 +11660,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     ours, allowed = known.get("allow", []), data.get("permissions", {}).get("allow", [])
     outdated = [rule for rule in ours if rule not in rules]
     if options.allow or any(rule in allowed for rule in outdated):
-        edits.append(with_rules(rules, outdated))
+        edits.append(lambda data: put_rules(data, rules, outdated))
         what.append(f"allows the {len(rules)} tools that only read")
         note["allow"] = [rule for rule in rules if rule in ours or rule not in allowed]
     what += ["with paths of yours: keep it out of git"] if project else []
@@ -11683,157 +11671,106 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     return steps
 
 
-def plan_install(places: Places, options: Any, record: Record, project: str) -> list[Step]:
+def is_compiled(program: str) -> bool:
+    """Whether this interpreter's bytecode of the program is fresh."""
+    from importlib.util import MAGIC_NUMBER, cache_from_source
+
+    mtime_s, n_bytes = int(os.stat(program).st_mtime), file_size(program)
+    fresh = b"".join([MAGIC_NUMBER, *((n & 0xFFFFFFFF).to_bytes(4, "little") for n in (0, mtime_s, n_bytes))])
+    return read_file(cache_from_source(program)).startswith(fresh)
+
+
+def program_steps(places: Places, python: str, record: Record) -> list[Step]:
+    """Installs the program, and compiles it for the interpreter that hooks and server run with."""
+    program = places.program()
+    step = file_step(places, program, read_file(PROGRAM), record)
+    is_done = step.verb == "unchanged" and (python != interpreter() or is_compiled(program))
+    command = ["env", "-u", "SOURCE_DATE_EPOCH", python, "-I", "-S", "-m", "py_compile", program]
+    work = None if is_done else lambda: run_briefly(command, b"", 120)  # hooks work without it, more slowly
+    return [step, Step("unchanged" if is_done else "compile", program, f"bytecode for {python}", work)]
+
+
+def server_step(places: Places, python: str, record: Record, project: str, name: str, has_launcher: bool) -> Step:
+    """Registers the server; for a project with the command that each one of the team has."""
+    servers = Client(project).servers
+    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
+    # Not `-m rlm`: that would import from the project folder, where the client starts us.
+    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
+    what = f"MCP server {name}"
+    if project and has_launcher:
+        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
+    elif project:
+        what += ", with paths of yours: keep it out of git"
+    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
+    edits: list[Edit] = [lambda data: put_server(data, servers, places.home, name, old_name, entry)]
+    return client_step(places, servers, edits, what, record, {"server": name})
+
+
+def plan_install(places: Places, options: Any, record: Record, project: str, python: str = "") -> list[Step]:
     """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
     try:
         places.home.encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(f"{places.home!a} is not UTF-8, so Claude Code's JSON files cannot name it; set RLM_HOME to "
                          "another folder") from None
-    servers = Client(project).servers
-    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
-    name = options.name or old_name
+    name = options.name or record["client_files"].get(Client(project).servers, {}).get("server", SERVER_NAME)
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise UsageError(f"--name takes letters, digits, - and _, not {one_line(name, 60)!r}")
     if options.skills_only:
-        return skill_steps(record, project, name, again=True)
-    python, program = interpreter(), places.program()
-    client = settings_steps(places, python, record, options, project, name)
+        return skill_steps(places, record, project, name, again=True)
+    python = python or interpreter()
     launcher = launcher_step(places, python, record)
-    # Not `-m rlm`: that would import from the project folder, where the client starts us.
-    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
-    what = f"MCP server {name}"
-    if project and launcher.verb != "skip":
-        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
-    elif project:
-        what += ", with paths of yours: keep it out of git"
-    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
-    edits = [with_server(servers, places.home, name, old_name, entry)]
-    client.append(client_step(places, servers, edits, what, record, {"server": name}))
-    steps = [file_step(program, read_file(PROGRAM), record)]
-    is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
-    steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
-    steps += [launcher, *skill_steps(record, project, name), *client]
-    if not options.no_import:
-        unsaved = unsaved_transcripts(places)
+    steps = [*program_steps(places, python, record), launcher, *skill_steps(places, record, project, name),
+             *settings_steps(places, python, record, options, project, name),
+             server_step(places, python, record, project, name, launcher.verb != "skip")]
+    unsaved = [] if options.no_import else unsaved_transcripts(places)
+    if unsaved:
         size = size_text(sum(n_bytes for _, n_bytes, _ in unsaved))
-        what = f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"
-        steps += [Step("import", Client().projects, what)] if unsaved else []
+        steps.append(Step("import", Client().projects, f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"))
     return steps
 
 
-def plan_text(steps: Iterable[Step]) -> str:
-    """The plan for a reader."""
-    return "\n".join(step.line() for step in steps)
-
-
-# -- carrying it out -------------------------------------------------------------------------------------------
-
-
-def carry_remove(step: Step, *_: object) -> None:
-    """Removes a file, or a folder of ours with all that is in it."""
-    if not (remove_folder(step.path, whole=True) if step.verb == "delete" else remove_file(step.path)):
-        step.verb, step.what = "failed", "it cannot be removed"
-
-
-def carry_write(step: Step, places: Places, record: Record) -> None:
-    """Puts a file of ours in place."""
-    ensure_folder(os.path.dirname(step.path))
-    if step.aside:
-        rename_file(step.path, step.aside)
-    record["files"][step.path] = bytes_digest(step.data)
-    save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
-    replace_file(step.path, step.data, mode=step.mode)
-
-
-def carry_change(step: Step, *more: object) -> None:
-    """Changes a file of the client as it is now: the client may be writing it at the same time."""
-    assert step.change
-    for _ in range(20):
-        raw = read_file(step.path)
-        new = step.change(raw)
-        if read_file(step.path) != raw:
-            continue
-        if new is None:
-            step.path = os.path.realpath(step.path)
-            carry_remove(step)
-        elif new != raw:
-            replace_through(step.path, new)
-        return
-    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
-
-
-def carry_compile(step: Step, *more: object) -> None:
-    """Compiles the program for the interpreter that hooks and server run with."""
-    command = ["env", "-u", "SOURCE_DATE_EPOCH", interpreter(), "-I", "-S", "-m", "py_compile", step.path]
-    code, _, errors = run_briefly(command, b"", 120)
-    if code:  # hooks work without it, more slowly; doctor says so too
-        step.what = f"not compiled: {one_line(errors[-300:])}"
-
-
-CARRIERS: dict[str, Callable[[Step, Places, Record], object]] = {
-    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_change,
-    "remove": carry_remove, "delete": carry_remove, "tidy": lambda step, *_: remove_folder(step.path),
-}
-
-
-def carry_out_steps(steps: Iterable[Step], places: Places, record: Record) -> None:
-    """Does what was planned, and notes it in the record."""
-    for step in steps:
-        if step.note is not None:
-            record["client_files"].setdefault(step.path, {}).update(step.note)
-        if step.verb in ("write", "change"):
-            record["made"] += missing_folders(step.path)
-        if step.verb in CARRIERS:
-            CARRIERS[step.verb](step, places, record)
-        if step.data and step.verb == "unchanged":
-            record["files"][step.path] = bytes_digest(step.data)
-
-
-def install_now(places: Places, options: Any, record: Record, project: str,
-                tell: Callable[[Sequence[Step]], None]) -> list[Step]:
-    """Installs, after telling the plan, which it returns; what was done is on record even when a later step fails.
-
-    Only for whoever holds the lock of the installation.
-    """
-    steps = plan_install(places, options, record, project)
-    tell(steps)
-    is_complete = not any(step.verb in CARRIERS for step in steps)
-    record.update(version=__version__, python=interpreter(), is_complete=is_complete,
-                  scopes=[*dict.fromkeys([*record["scopes"], project])])
-    save_record(places, record)
+def install_now(places: Places, record: Record, project: str, steps: Sequence[Step]) -> None:
+    """Carries out a plan; what was done is on record even when a later step fails. For whoever holds the lock."""
+    record.update(python=interpreter(), scopes=[*dict.fromkeys([*record["scopes"], project])])
     try:
-        carry_out_steps(steps, places, record)
-        record["is_complete"] = True  # what is on record and not there was removed by the user
+        carry_out_steps(steps)
     finally:
         save_record(places, record)
-    return steps
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
 
 
-def data_removals(places: Places) -> list[Step]:
+def data_removals(places: Places) -> Iterator[Step]:
     """Deletes the memories and settings: only what has a name that we give, whatever else is in the folders."""
     import re
 
-    names, steps = listing(places.memory), []
+    names = listing(places.memory)
     is_store = os.path.dirname(places.memory) == places.home or "manifest.json" in names or places.numbered("log")
     for name in names if is_store else []:
         path = os.path.join(places.memory, name)
         if os.path.islink(path):
-            steps.append(Step("skip", path, "a link that you made; it and what is there stay"))
+            yield Step("skip", path, "a link that you made; it and what is there stay")
         elif name in STORE_FOLDERS and os.path.isdir(path):
-            steps.append(Step("delete", path, size_text(folder_bytes(path))))
+            yield removal(path, size_text(folder_bytes(path)), verb="delete")
         elif re.fullmatch(STORE_FILES, name):
-            steps.append(Step("remove", path, size_text(file_size(path))))
+            yield removal(path, size_text(file_size(path)))
         else:
-            steps.append(Step("skip", path, "not a file of rlm; it stays"))
-    return [*steps, *([Step("remove", places.config())] if os.path.exists(places.config()) else [])]
+            yield Step("skip", path, "not a file of rlm; it stays")
+    if os.path.exists(places.config()):
+        yield removal(places.config())
 
 
 def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
-    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing."""
+    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing.
+
+    UsageError when the client's hooks are those of an installation in another folder.
+    """
+    for *_, entry in [] if is_installed(record) else hook_entries(client_data(Client().settings), places.home):
+        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
+        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
+            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
     paths = dict.fromkeys([*record["client_files"], Client().settings, Client().servers])
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
@@ -11841,87 +11778,71 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
            *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
-    targets = {os.path.realpath(path) for path in [*paths, *map(backup_file, paths), *own]}
+    targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
     for path in filter(os.path.lexists, dict.fromkeys(own)):
-        if path.endswith(("/SKILL.md", ".md.new")) and bytes_digest(read_file(path)) != record["files"][path]:
+        if path.endswith(("/SKILL.md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
             steps.append(Step("skip", path, "you changed it; it stays"))
         elif path != launcher_file() or is_our_launcher(path, places):
-            steps.append(Step("remove", path))
+            steps.append(removal(path))
     cache = os.path.join(places.home, "__pycache__")
-    steps += [Step("delete", cache)] if os.path.isdir(cache) else []
+    steps += [removal(cache, verb="delete")] if os.path.isdir(cache) else []
     steps += data_removals(places) if delete_data else []
     folders = {hooks, *(folder for folder in record["made"] if isinstance(folder, str)),
                *([places.memory] if delete_data else []), places.home}
-    return [*steps, *(Step("tidy", folder) for folder in sorted(folders, reverse=True) if os.path.isdir(folder))] \
-        if steps else []
-
-
-def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
-    """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
-    with Lock(places.install_lock()):
-        steps = plan_uninstall(places, record, delete_data)
-        carry_out_steps(steps, places, record)
-        if any(step.verb == "failed" for step in steps):
-            save_record(places, record)
-    return steps
+    tidied = [removal(folder, verb="tidy") for folder in sorted(folders, reverse=True) if os.path.isdir(folder)]
+    return steps + tidied if steps else []
 
 
 # -- doctor ----------------------------------------------------------------------------------------------------
 
 AGAIN = "run `rlm doctor --fix`"
-CLEANUP_DAYS = 30  # the client's own default
 LOW_DISK_BYTES = 500_000_000
 DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
-def program_checks(program: str, python: str) -> Iterator[Check]:
-    """Whether the interpreter named in the client's files runs the program, in this version, from fresh bytecode."""
-    version, is_fresh, found, why = probe(python, program)
-    if not version:
+def installed_parts(record: Record) -> Iterator[tuple[str, Any]]:
+    """Each project for which hooks or server were installed ("" for all), with the options that install them anew."""
+    import argparse
+
+    known = record["client_files"]
+    for project in record["scopes"]:
+        client = Client(project)
+        settings = client.settings if client.settings in known else client.team_settings
+        has_gone = project and not os.path.isdir(project)  # and what was installed there with it
+        if not has_gone and (client.servers in known or settings in known):
+            yield project, argparse.Namespace(skills_only=False, name="", no_import=True, allow=False, advice=False,
+                                              no_hooks="events" not in known.get(settings, {}))
+
+
+def plan_checks(places: Places, record: Record) -> Iterator[Check]:
+    """What installing once more would change: a file that has gone, or is not as it was installed."""
+    python = str(record.get("python", interpreter()))
+    if is_installed(record) and not os.access(python, os.X_OK):
         yield "python", "fail", f"{python} does not run, so neither do hooks and server", \
-            "run `install` with a Python that is there"
-        return
-    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
-        yield "python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer"
-    else:
-        yield "python", "ok", f"{python} is {version}", ""
-    if not found:
-        yield "program", "fail", f"{program} does not run: {why}", AGAIN
-    elif found != __version__:
-        yield "program", "warn", f"{program} is version {found}, this is {__version__}", "run `install`"
-    else:
-        yield "program", "ok", f"{program}, version {found}", ""
-    if is_fresh:
-        yield "bytecode", "ok", "fresh", ""
-    else:
-        yield "bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN
-
-
-def file_checks(places: Places, record: Record) -> Iterator[Check]:
-    """What is wrong with the installed files."""
-    gone = tuple(os.path.join(scope, "") for scope in record["scopes"] if scope and not os.path.isdir(scope))
-    for path, known in record["files"].items():
-        if gone and path.startswith(gone):  # the project has gone, and they with it
-            continue
-        is_there = os.path.lexists(path)
-        if path == launcher_file() and is_there:
-            if not is_our_launcher(path):  # it may be that of another installation
-                yield "files", "warn", f"{path} is another program's now", "keep it, or remove it and run `install`"
-            continue
+            f"run `{interpreter()} {places.program()} doctor --fix`"
+    for project, options in installed_parts(record):
         try:
-            is_changed = bytes_digest(read_file(path)) != known
-        except Damaged as error:
-            yield "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
+            steps = plan_install(places, options, record, project, python)
+        except RlmError as error:
+            yield "settings", "fail", str(error), ""
             continue
-        if "/SKILL.md" in path:
-            if is_changed and not path.endswith(".new"):
-                yield "files", "ok", f"{path}: you {'changed' if is_there else 'removed'} it; it stays so", ""
-        elif not is_there:
-            yield "files", "fail", f"{path} is not there", AGAIN
-        elif is_changed:
-            yield "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
+        for step in steps:
+            path, known = step.path, record["client_files"].get(step.path)
+            if path == launcher_file() and is_our_launcher(path):
+                continue  # it may be that of another installation
+            if step.verb == "compile":
+                yield "bytecode", "warn", f"{path} has no fresh bytecode: hooks compile it anew", AGAIN
+            elif step.verb in NO_CHANGE:
+                if known or step.verb == "skip" and path in record["files"]:
+                    yield "files", "warn" if path == launcher_file() else "ok", f"{path}: {step.what}", ""
+            elif not os.path.lexists(path):
+                yield "files", "fail", f"{path} is not there", AGAIN
+            elif known and without_us(path, read_file(path), places.home, known) == read_file(path):
+                yield "files", "fail", f"{path} has none of our entries any more", AGAIN
+            else:
+                yield "files", "warn", f"{path} is not as this version installs it", f"keep it, or {AGAIN}"
 
 
 def switch_checks() -> Iterator[Check]:
@@ -11931,9 +11852,9 @@ def switch_checks() -> Iterator[Check]:
     while folder:
         paths += [Client(folder).team_settings, Client(folder).settings]
         folder = "" if folder in (top, user_home(), os.path.dirname(folder)) else os.path.dirname(folder)
-    if environment("CLAUDE_CONFIG_DIR").startswith("~"):
-        yield "settings", "warn", "CLAUDE_CONFIG_DIR begins with ~, which Claude Code may take as a name", \
-            f"set it to {claude_folder()}"
+    if environment(Client.folder_variable).startswith("~"):
+        yield "settings", "warn", f"{Client.folder_variable} begins with ~, which Claude Code may take as a name", \
+            f"set it to {Client().folder}"
     managed = managed_settings()
     for path in dict.fromkeys([*paths, *managed]):
         try:
@@ -11947,75 +11868,42 @@ def switch_checks() -> Iterator[Check]:
                 "ask who manages this machine; `rlm import` saves what there is"
 
 
-def missing_word(entry: HookEntry) -> str:
-    """A path in the hook's command that is not there, "" when there is none."""
-    return next((word for word in shell_words(entry[3]["command"]) if os.path.isabs(word) and not os.path.exists(word)),
-                "")
-
-
 def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
     """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
-    import tempfile
-
-    slowest_s, answer, is_well = 0.0, "", True
+    if not entries:
+        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
+    slowest_s, answers = 0.0, []
     for event, _, _, entry in entries:
         timeout_s, started_s = entry.get("timeout"), time.monotonic()
         limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
-        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
-            payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"),
-                       "cwd": folder, "hook_event_name": event}
-            stdin = json.dumps(payload).encode()
-            code, out, errors = run_briefly(["sh", "-c", entry["command"]], stdin, limit_s, folder)
-        slowest_s, out, errors = max(slowest_s, time.monotonic() - started_s), one_line(out), one_line(errors)
-        wrong = f"{event}: {errors}" if code == -2 else f"{event} ends with {code}: {errors}" if code or errors else \
-            "" if out.startswith(DOCTOR_ANSWER) else f"{event}: {out or 'it says nothing, so it did not run'}"
-        if wrong:
-            is_well = False
-            yield "hook run", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
-        answer = out
-    if entries and is_well:
-        n_ran = counted(len(entries), "hook")
-        yield "hook run", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
-
-
-def hook_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
-    """Whether the settings hold our hooks, and whether these run."""
-    found: list[HookEntry] = []
-    is_well = True
-    for path, data in files.items():
-        entries = hook_entries(data, places.home)
-        found += entries
-        for entry in filter(missing_word, entries):
-            is_well = False
-            yield "hooks", "fail", f"{path}: {entry[0]}: {missing_word(entry)} is not there", AGAIN
-        there = {entry[0] for entry in entries}
-        gone = [event for event in record["client_files"].get(path, {}).get("events", {}) if event not in there]
-        if gone and entries:
-            yield "hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""
-        elif gone:
-            is_well = False
-            yield "hooks", "fail", f"{path} has none of our hooks any more", AGAIN
-    if found and is_well:
-        yield "hooks", "ok", ", ".join(dict.fromkeys(entry[0] for entry in found)), ""
-    elif is_well:
-        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
-    yield from hook_trips([entry for entry in found if not missing_word(entry)])
+        payload = {"session_id": DOCTOR_SESSION, "cwd": os.sep, "hook_event_name": event}
+        code, out, errors = run_briefly(["sh", "-c", entry["command"]], json.dumps(payload).encode(), limit_s)
+        slowest_s = max(slowest_s, time.monotonic() - started_s)
+        if not (code or errors) and out.startswith(DOCTOR_ANSWER):
+            answers.append(one_line(out))
+            continue
+        told = errors or out or "it says nothing, so it did not run"
+        told = f"ends with {code}: {told}" if code not in (0, TIMED_OUT) else told
+        todo = f"raise its timeout in the settings, or {AGAIN}" if code == TIMED_OUT else AGAIN
+        yield "hooks", "fail", f"{event}: {one_line(told)}", todo
+    if answers and len(answers) == len(entries):
+        n_ran = counted(len(answers), "hook")
+        yield "hooks", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answers[-1]}", ""
 
 
 def server_trip(path: str, name: str, entry: Record) -> Check:
     """Starts the server as the client does and calls a tool."""
-    env, words = entry.get("env") or {}, [entry.get("command"), *entry.get("args", [])]
-    if not (isinstance(env, dict) and all(isinstance(word, str) for word in words)):
-        return "server", "fail", f"{path}: command, args or env of {name} are not what they must be", AGAIN
-    words = ["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words]  # so that it only reads
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "rlm doctor", "version": "1"}}
     messages: list[Record] = [
         {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
     stdin = b"".join(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages)
-    started_s = time.monotonic()
-    code, out, errors = run_briefly([word.replace("${HOME}", user_home()) for word in words], stdin, 20)
+    started_s, code, out = time.monotonic(), 0, ""
+    errors = f"command, args or env of {name} are not what they must be"
     try:
+        env = [f"{key}={value}" for key, value in (entry.get("env") or {}).items()]
+        words = [word.replace("${HOME}", user_home()) for word in [entry["command"], *entry.get("args", [])]]
+        code, out, errors = run_briefly(["env", *env, "RLM_CHILD=1", *words], stdin, 20)  # as a child it only reads
         answer = next(message for message in map(json.loads, out.splitlines()) if message.get("id") == 2)
         first = one_line(answer["result"]["content"][0]["text"].split("\n")[0])
         return "server", "ok", f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}", ""
@@ -12024,44 +11912,19 @@ def server_trip(path: str, name: str, entry: Record) -> Check:
         return "server", "fail", f"{path}: the server does not work: {why}", AGAIN
 
 
-def server_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
-    """Whether the server is registered, and answers."""
-    is_told = False
-    for path, data in files.items():
-        known = record["client_files"].get(path, {})
-        name = known.get("server", SERVER_NAME)
-        entry = data.get("mcpServers", {}).get(name)
-        if is_our_server(entry, places.home):
-            yield server_trip(path, name, entry)
-        elif known.get("server"):
-            wrong, todo = f"has no server {name} any more", AGAIN
-            if entry:
-                wrong, todo = f"has another server named {name}", f"`rlm install --name {name}-memory` adds ours"
-            yield "server", "fail", f"{path} {wrong}", todo
-        else:
-            continue
-        is_told = True
-    if not is_told:
-        yield "server", "warn", "not registered: no tools for the model", "run `install`"
-
-
 def loose_files(places: Places) -> list[tuple[str, int]]:
     """What in the store others may read: path, and the mode it should have."""
     found = []
     for folder, _, names in os.walk(places.memory):
         for path, mode in [(folder, 0o700), *((os.path.join(folder, name), 0o600) for name in names)]:
-            try:
-                if os.lstat(path).st_mode & 0o077 and not os.path.islink(path):
-                    found.append((path, mode))
-            except OSError:  # removed a moment ago
-                pass
+            stat = tried(None, os.lstat, path)  # it may have been removed a moment ago
+            if stat and stat.st_mode & 0o077 and not os.path.islink(path):
+                found.append((path, mode))
     return found
 
 
 def store_checks(places: Places) -> Iterator[Check]:
     """Permissions, damage and size of the store."""
-    import shutil
-
     loose = loose_files(places)
     closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
               if os.path.exists(path) and not os.access(path, os.W_OK)]
@@ -12086,13 +11949,13 @@ def store_checks(places: Places) -> Iterator[Check]:
         yield "store", "fail", "; ".join(problems), "`rlm verify --repair` mends what can be"
     else:
         yield "store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""
-    free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
+    free = free_bytes(nearest_folder(os.path.join(places.memory, "")))
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
     is_low = free < LOW_DISK_BYTES
     yield "disk", "warn" if is_low else "ok", sizes, "free some space" if is_low else ""
 
 
-def log_checks(places: Places) -> Iterator[Check]:
+def hooks_log_check(places: Places) -> Check:
     """What hooks logged in the last seven days."""
     recent = []
     for line in read_file(places.hooks_log())[-100_000:].decode("utf-8", "replace").splitlines():
@@ -12101,61 +11964,64 @@ def log_checks(places: Places) -> Iterator[Check]:
                 recent.append(one_line(line, 200))
         except ValueError:  # no time, so no line of ours
             pass
-    if recent:
-        yield "hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]), \
-            f"see {places.hooks_log()}"
-    else:
-        yield "hooks.log", "ok", "nothing in 7 days", ""
+    if not recent:
+        return "hooks.log", "ok", "nothing in 7 days", ""
+    what = f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:])
+    return "hooks.log", "warn", what, f"see {places.hooks_log()}"
 
 
-def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
+def transcript_check(places: Places, cleanup_days: object) -> Check:
     """Conversations that are not saved yet, and whether the client is about to delete one."""
     unsaved = unsaved_transcripts(places)
-    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else CLEANUP_DAYS) - 3
+    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else Client.cleanup_days) - 3
     ending = [path for path, _, age in unsaved if age >= limit]
-    old = [age for _, _, age in unsaved if age > 1]
+    oldest = max((age for *_, age in unsaved), default=0.0)
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
-    n_damaged = n_damaged_lines(places)
-    note = f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
+    state, what, todo = "ok", "all saved", ""
     if ending:
-        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days{note}", "run `rlm import`"
-    elif old:
-        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old{note}", "run `rlm import`"
+        state, what, todo = "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm import`"
+    elif oldest > 1:
+        state, what, todo = "warn", f"{total}, the oldest {age_text(oldest * DAY_S)} old", "run `rlm import`"
     elif unsaved:
-        yield "transcripts", "ok", f"{total} yet, all touched within a day{note}", \
+        what, todo = f"{total} yet, all touched within a day", \
             "nothing, they are saved when they end; or run `rlm import`"
-    else:
-        yield "transcripts", "ok", f"all saved{note}", ""
+    n_damaged = n_damaged_lines(places)
+    what += f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
+    return "transcripts", state, what, todo
 
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
-    files: dict[str, Record] = {}
     checks: list[Check] = []
+    hooks: list[HookEntry] = []
+    servers: list[tuple[str, str, Record]] = []
+    settings: Record = {}
     recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
     for path in dict.fromkeys([*recorded, Client().settings, Client().servers]):
         try:
-            files[path] = client_data(path)
+            data = client_data(path)
         except RlmError as error:
-            checks.append(("settings", "fail", str(error), "mend the file"))
+            checks.append(("settings", "fail", str(error), ""))
+            continue
+        hooks += hook_entries(data, places.home)
+        name = record["client_files"].get(path, {}).get("server", SERVER_NAME)
+        entry = data.get("mcpServers", {}).get(name)
+        servers += [(path, name, entry)] if is_our_server(entry, places.home) else []
+        settings = data if path == Client().settings else settings
     if not is_installed(record):
-        servers = [data.get("mcpServers", {}).get(SERVER_NAME) for data in files.values()]
-        by_hand = any(is_our_server(entry, places.home) for entry in servers) or any(
-            hook_entries(data, places.home) for data in files.values())
-        if not (checks or by_hand or os.path.exists(places.program())):
+        if not (checks or hooks or servers or os.path.exists(places.program())):
             return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    if os.path.exists(places.program()):  # before hooks run, which may compile it
-        checks += program_checks(places.program(), str(record.get("python", interpreter())))
-    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
-    checks += [*server_checks(places, record, files), *store_checks(places), *log_checks(places)]
-    return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
+    checks = [*dict.fromkeys([*checks, *plan_checks(places, record)])]  # the plan fails with a broken file too
+    checks += [*switch_checks(), *hook_trips(hooks)]
+    checks += [server_trip(*server) for server in servers] or \
+        [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    checks += [*store_checks(places), hooks_log_check(places)]
+    return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:
     """Puts right what doctor can: files, entries, permissions, bytecode. What was done."""
-    import argparse
-
     for path, mode in loose_files(places):
         with Writing(path):
             os.chmod(path, mode)
@@ -12167,18 +12033,12 @@ def repair(places: Places) -> list[Step]:
     record, done = install_record(places), []
     if not is_installed(record):
         return []  # installing is not repairing
-    known = record["client_files"]
     with Lock(places.install_lock()):
-        for project in record["scopes"]:
-            if project and not os.path.isdir(project):
-                continue
-            client = Client(project)
-            settings = client.settings if client.settings in known else client.team_settings
-            options = argparse.Namespace(
-                skills_only=client.servers not in known and settings not in known, name="", no_import=True,
-                no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
-            done += install_now(places, options, record, project, lambda _: None)
-    return [step for step in done if step.verb not in ("unchanged", "skip")]
+        for project, options in [*installed_parts(record)]:
+            steps = plan_install(places, options, record, project)
+            install_now(places, record, project, steps)
+            done += steps
+    return [step for step in done if step.verb not in NO_CHANGE]
 
 
 # ============================================================================
@@ -12761,7 +12621,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
     write_config(places, {**without_keys(read_config(places), "projects"), **said})
 
 
-def project_command(call: Call, options: Any) -> Answer:
+def project_answer(call: Call, options: Any) -> Answer:
     """Shows the current project, after changing what was asked for."""
     here = clean_project(project_here(call.store.places))
     with call.store.reading() as view:
@@ -12792,7 +12652,7 @@ def project_command(call: Call, options: Any) -> Answer:
 def config_command(call: Call, options: Any) -> Answer:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
-        return project_command(call, options)
+        return project_answer(call, options)
     if options.join or options.rename:
         raise UsageError("--join and --rename go with `config project`")
     places, key, value = call.store.places, options.key, options.value
@@ -12960,7 +12820,7 @@ def what_next(places: Places) -> str:
     folders = [folder for folder in folders if memory_names(folder, listing(folder))]
     lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it." for path in folders[:3]]
     lines += [f"So it is in {len(folders) - 3:,} more folders of {Client().projects}."] if len(folders) > 3 else []
-    store = os.path.join(claude_folder(), "rlm", "context")
+    store = os.path.join(Client().folder, "rlm", "context")
     if rlm_claude_names(store, listing(store)):
         lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")
     if not is_our_launcher(launcher_file()):
@@ -12993,17 +12853,15 @@ def install_command(call: Call, options: Any) -> Answer:
     steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
         return steps_answer(steps)
-
-    def tell(steps: Sequence[Step]) -> None:
-        if not options.json:
-            print_out(plan_text(steps))
-
     made = missing_folders(places.install_record())
     with Lock(places.install_lock()):
         record = install_record(places)
         record["pinned"].update(pinned_places(places))
         record["made"] += made
-        steps = install_now(places, options, record, project, tell)
+        steps = plan_install(places, options, record, project)
+        if not options.json:
+            print_out(plan_text(steps))
+        install_now(places, record, project, steps)
     plan = steps_answer(steps)
     if options.skills_only:
         return Answer("", plan.data)
@@ -13025,8 +12883,7 @@ def uninstall_command(call: Call, options: Any) -> Answer:
     """Takes rlm out of the client, and deletes the data when asked to; asks when neither was said."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
-    if not is_installed(record):
-        check_home(places)
+    plan_uninstall(places, record, False)  # or an error, before anything is asked
     delete_data = bool(options.all)
     if not (options.keep_data or options.all):
         if options.yes or not sys.stdin.isatty():
@@ -13042,12 +12899,17 @@ def uninstall_command(call: Call, options: Any) -> Answer:
         return steps_answer(steps, "" if steps else f"rlm is not installed in {places.home}.")
     if delete_data and not options.yes and sys.stdin.isatty():
         confirm(plan_text(steps))
-    steps = uninstall_now(places, record, delete_data)
+    with Lock(places.install_lock()):
+        steps = plan_uninstall(places, record, delete_data)
+        carry_out_steps(steps)
+        stayed = [step for step in steps if step.verb == "failed"]
+        if stayed:
+            save_record(places, record)  # for the next time
     kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
     answer = steps_answer(steps, kept)
     answer.notes = [f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again"
-                    for step in steps if step.verb == "failed"]
-    answer.failed = bool(answer.notes)
+                    for step in stayed]
+    answer.failed = bool(stayed)
     return answer
 
 
@@ -13064,7 +12926,7 @@ def doctor_command(call: Call, options: Any) -> Answer:
     except RlmError as error:
         failed = [("fix", "fail", str(error), "")]
     answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
-    answer.notes = [f"fixed: {step.line()}" for step in fixed]
+    answer.notes = [f"fixed: {plan_text([step])}" for step in fixed]
     return answer
 
 
@@ -13437,7 +13299,7 @@ class PlainOptions:
 
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
-    call = Call(Store(Places()), wants_data=getattr(options, "json", False))
+    call = Call(Store(Places()), wants_data=options.json)
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
     call.dry_run = getattr(options, "dry_run", False)

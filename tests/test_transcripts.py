@@ -280,7 +280,7 @@ Done. é""")
             script.call(name, "a", **given)
             script.result("a", [{"type": "text", "text": "\x1b[32mfound\x1b[0m"}])
             with self.subTest(name):
-                wanted = expected.replace(" → ok: found", " → ok") if name in rlm.QUIET_TOOLS else expected
+                wanted = expected.replace(" → ok: found", " → ok") if name in rlm.Client.quiet_tools else expected
                 self.assertIn(wanted + "\n", script.text() + "\n")
 
     def test_a_search_at_the_api_is_a_line_with_what_it_found(self) -> None:
