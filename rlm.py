@@ -6897,7 +6897,7 @@ def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: 
     return Answer(note, data, verbatim)
 
 
-@tool("Read texts by id (several: a,b), lines (id:10-40, from 1), or a session.", reads_only=True,
+@tool("Read texts by id (several: a,b), lines (id:10-40, from 1), sessions.", reads_only=True,
       always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte."""
@@ -7055,7 +7055,7 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
 
 
-@tool("List conversations, newest first: title, dates, size, chunks.", reads_only=True)
+@tool("List conversations: title, dates, size.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
     """Sessions, the one with the newest chunk first."""
     with call.store.reading() as view:
@@ -10045,7 +10045,7 @@ def own_memory(hook: Hook) -> bytes:
         folders.append(os.path.dirname(folders[-1]))
     paths = [os.path.join(folder, name) for folder in folders
              for name in ("CLAUDE.md", os.path.join(".claude", "CLAUDE.md"), "CLAUDE.local.md")]
-    paths.append(os.path.join(claude_folder(), "CLAUDE.md"))
+    paths.append(os.path.join(Client().folder, "CLAUDE.md"))
     notes = os.path.join(os.path.dirname(hook.path), "memory") if hook.path else ""
     paths += [os.path.join(notes, name) for name in listing(notes) if name.endswith(".md")] if notes else []
     found = []
@@ -12957,11 +12957,11 @@ def serve_command(call: Call, options: Any) -> Answer:
 
 
 # The headings that turn_pieces writes: who, how, when.
-SPOKEN = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made when it compacted the conversation)" \
+TURN_HEADING = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made when it compacted the conversation)" \
     r"((?:'s task)?(?:, continued|, meanwhile)?)(?: · (\d{4}-\d\d-\d\d) (\d\d:\d\d)(.*))?$"
 CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
-COMMITTED = r"- Bash `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
-CHECKED = r"- Bash `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
+COMMITTED = r"- \w[\w ]* `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
+CHECKED = r"- \w[\w ]* `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
 # What a line says that concludes something, in English, French and Japanese; and what must not stand before that.
 DENIED = r"(?i)(?:\b(?:not|never|no|if|when|once|until|unless|whether|what|who|why|how|pas|jamais|si|quand)|n['’]t)" \
     r"(?: +\w+['’]?){0,2} *$"
@@ -13012,7 +13012,7 @@ def concludes(kind: str, line: str) -> bool:
 
 def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
     """Who spoke in a chunk, how ("", "'s task", ", continued", ", meanwhile"), when, and the words."""
-    before, *rest = re.split(SPOKEN, text)
+    before, *rest = re.split(TURN_HEADING, text)
     at_s = doc.at_s
     if before.strip():
         yield "", "", at_s, before.strip()
@@ -13201,7 +13201,7 @@ def resume_command(call: Call, options: Any) -> Answer:
         decided = [told for told in told_in_session(found, root) if told[0] == "decided"]
         decided += [("decided", doc.at_s, doc.id, view.logged_record(doc).get("text", "")) for doc in insights
                     if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600]
-        decided = sorted(reversed(decided), key=lambda told: -told[1])
+        decided = sorted(decided[::-1], key=lambda told: -told[1])
     task = session_task(found, root) if found else {}
     command, first = going_on(call.store.places, name, root)
     head = [f"{name} · \"{foreign(row['title'], 80)}\" · {session_facts(row)}"]
