@@ -12962,52 +12962,76 @@ TURN_HEADING = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made whe
 CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
 COMMITTED = r"- \w[\w ]* `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
 CHECKED = r"- \w[\w ]* `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
-# What a line says that concludes something, in English, French and Japanese; and what must not stand before that.
-DENIED = r"(?i)(?:\b(?:not|never|no|if|when|once|until|unless|whether|what|who|why|how|pas|jamais|si|quand)|n['’]t)" \
-    r"(?: +\w+['’]?){0,2} *$"
-TELLING = {"decided": "|".join((
-    r"(?i)^\W*(?:final )?(?:decision|decided|conclusion|décision|décidé|決定(?:事項)?|結論)\W*[:：—–]",
-    r"\b(?:we|i)(?:['’]ve| have)? (?:finally |now |all )*(?:decided|agreed|settled|chose|picked|opted)\b",
-    r"\b(?:decided|agreed) (?:to|on|against|that)\b|\bsettled on\b|\b(?:it is|it['’]s) decided\b",
-    r"\b(?:we(?:['’]ll| will|['’]re| are)|let['’]s) (?:go(?:ing)? with|us(?:e|ing)|stick|stay|keep|switch|drop)\b",
-    r"\b(?:on a|nous avons|j['’]ai|a été|est) (?:\w+ )?(?:décidé|choisi|retenu|tranché|convenu)|\bdécidé d[e'’]",
-    r"\bon (?:part (?:sur|avec|donc)|reste (?:sur|à|avec)|passe à|garde|prend|retient|utilisera)\b",
-    r"\bnous (?:retenons|utiliserons|gardons|prenons)\b",
-    r"ことに(?:し(?:ます|ました|た|ましょう)|なりました|決)|[にを]決(?:定|めました|めた|まりました)|採用(?:し|する)",
-    r"(?<!ん)で(?:いきます|行きます|いきましょう|行きましょう|いこう|行こう)")),
-    "done": "|".join((
-    r"(?i)^\W*(?:all )?(?:done|fixed|finished|completed|implemented|deployed|merged|released|solved)\b",
-    r"\b(?:i|we)(?:['’]ve| have)? (?:now |also |just )*(?:fixed|added|implemented|written|updated|removed|created)\b",
-    r"\b(?:i|we)(?:['’]ve| have)? (?:now |also |just )*(?:finished|completed|deployed|merged|renamed|replaced|moved)\b",
-    r"\b(?:i|we)(?:['’]ve| have)? (?:now |also |just )*(?:committed|pushed|changed|migrated|solved|wrote)\b",
-    r"\b(?:is|are|been|was|were) (?:now |all )*(?:fixed|done|completed?|deployed|merged|resolved|solved)\b",
-    r"\b(?:tests?|suite|build|checks?) (?:all |now |are |is )*(?:pass(?:ed|es|ing)?|succeed(?:s|ed)?|green)\b",
-    r"^\W*(?:fait|corrigé|terminé|réglé|résolu)\b|\bc['’]est (?:fait|corrigé|réglé|terminé)|\btests passent\b",
-    r"\b(?:j['’]ai|nous avons|on a) (?:corrigé|ajouté|créé|mis|écrit|supprimé|terminé|déployé|remplacé|renommé)",
-    r"\b(?:j['’]ai|nous avons|on a) (?:modifié|fusionné|migré|réparé|implémenté|résolu)",
-    r"\b(?:est|sont|été) (?:maintenant )?(?:corrigé|terminé|fait|déployé|résolu|réglé)",
-    r"(?:修正|追加|完了|実装|更新|削除|作成|変更|対応|デプロイ|移行|解決|反映|マージ|設定)[をが]?(?:完了)?し(?:まし)?た",
-    r"完了です|直[しり](?:まし)?た|テスト.{0,20}(?:通りました|通った|成功しました|パスしました)")),
-    "open": "|".join((
-    r"(?i)^\W*(?:the |your |my )?next steps?\b",
-    r"^\W*(?:to[- ]?do|remaining(?: \w+)?|still (?:open|missing)|left to do|follow[- ]?ups?|not done(?: yet)?)\W*[:：]",
-    r"^\W*open (?:questions?|points?|issues?)\b|^#+ (?:to[- ]?do|remaining\b.*|left to do|follow[- ]?ups?)$",
-    r"\b(?:still (?:need|needs|have|has) to|remains? to be|yet to be)\b",
-    r"^\W*(?:prochaines? étapes?|restent? (?:à|encore|l)|à faire\W*[:：]|points? ouverts?)|\bil reste (?:à|encore)",
-    r"^\W*(?:次のステップ|次の(?:作業|手順|課題)|残り(?:の|は|[:：])|残課題|残作業|未(?:対応|完了|解決)|今後の)",
-    r"まだ.{0,40}(?:必要|残って|いません)"))}
+# What sentences hold that tell something, as `in_words` writes them, in English, French and Japanese.
+TELLING = {
+    "decided": [
+        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
+        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
+          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
+        "^ decision :", "^ decided :", "^ conclusion :", " decided to ", " decided on ", " decided against ",
+        " settled on ", " agreed to ", " agreed on ", " it is decided ", " it's decided ",
+        "^ décision :", "^ décidé :", " décidé de ", " nous retenons ", " nous utiliserons ", " nous gardons ",
+        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
+          for what in "décidé choisi retenu tranché convenu".split()),
+        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à", "garde", "retient")),
+        "^ 決定 :", "^ 決定事項 :", "^ 結論 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました",
+        "決まりました", "採用します", "採用しました", "採用する",
+        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
+    "done": [
+        *(f" {who} {what} " for who in ("i", "we") for what in (
+            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
+            "replaced moved committed pushed changed migrated refactored solved").split()),
+        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
+          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
+        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
+        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
+        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
+            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
+        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
+          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
+        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました",
+        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
+          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
+    "open": [
+        *(f"^ {what} " for what in (
+            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
+            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
+            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
+            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes")),
+        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
+        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題", "^ 残作業",
+        "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません", "決めていません", "決まっていません"]}
+FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
+DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
 BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
 RESUME_BYTES = 2_400  # 600 tokens
 Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words
 
 
-def concludes(kind: str, line: str) -> bool:
-    """Whether the line tells something of that kind, rather than asks or denies it."""
-    if line.endswith(("?", "？", "か", "か。")):
+def in_words(line: str) -> str:
+    """The line as TELLING knows it: words without those that only stand between, ^ at its beginning, $ at its end."""
+    text = line.lower().replace("’", "'").replace("'ve", "").replace("：", ":")
+    words = re.findall(r"\w[\w']*|[,.;:]", text)
+    return f"^ {' '.join(word for word in words if word not in FILLERS)} $ "
+
+
+def concluding(kind: str, lines: Sequence[str]) -> list[str]:
+    """The lines that tell something of that kind, rather than ask or deny it."""
+    told = [in_words(line) for line in lines]
+    whole = "\n".join(told)
+    telling = [words for words in TELLING[kind] if words in whole]
+
+    def is_told(line: str) -> bool:
+        for words in telling:
+            before, found, _ = line.partition(words)
+            near = re.split(r"[,.;:]", before)[-1].split()[-3:]
+            if found and not any(word in DENIED or word.endswith("n't") for word in near):
+                return True
         return False
-    found = re.search(TELLING[kind], line)
-    return bool(found and not re.search(DENIED, line[: found.start()]))
+
+    return [line for line, words in zip(lines, told)
+            if telling and not line.endswith(("?", "？", "か", "か。")) and is_told(words)]
 
 
 def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
@@ -13032,12 +13056,12 @@ def open_lines(lines: Sequence[str]) -> list[str]:
     """What a list of next steps names, or the lines that say what is missing."""
     from itertools import takewhile
 
-    for n, line in enumerate(lines):
-        if concludes("open", line):
-            listed = takewhile(lambda each: re.match(r"[-*•・]|\d+[.)]", each), lines[n + 1 :])
-            is_title = line.strip("#* ").endswith((":", "：")) or line.startswith("#") or len(line) < 20
-            return list(listed)[:5] if is_title and n + 1 < len(lines) else [line]
-    return []
+    found = concluding("open", lines)
+    if not found:
+        return []
+    below = lines[lines.index(found[0]) + 1 :]
+    listed = list(takewhile(lambda each: re.match(r"[-*•・]|\d+[.)]", each), below))
+    return listed[:5] or found[:3]
 
 
 def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[Told]:
@@ -13055,14 +13079,14 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
                 continue
             lines = own_lines(words)
             sentences = [each for line in lines for each in re.split(SENTENCE_END, line)]
-            yield from (("decided", at_s, doc.id, each) for each in sentences if concludes("decided", each))
+            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", sentences))
             if who == "User":
                 continue
             if lines:
                 last.pop("waiting", None)
             yield from (("done", at_s, doc.id, f"commit {match[1]}: {match[2]}")
                         for match in re.finditer("(?m)^" + COMMITTED, words))
-            yield from [("done", at_s, doc.id, each) for each in sentences if concludes("done", each)][:1]
+            yield from [("done", at_s, doc.id, each) for each in concluding("done", sentences)[:1]]
             for match in re.finditer("(?m)^" + CHECKED, words):
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
             if steps := open_lines(lines):
@@ -13090,7 +13114,10 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
         told += told_in_session(readable_records(sessions.view, ordinals, lambda: None), sessions.roots.get(name, ""))
     told = [each for each in reversed(told) if each[1] >= since_s and each[3].strip()]
     told.sort(key=lambda each: -each[1])
-    return list({(each[0], " ".join(each[3].split())): each for each in reversed(told)}.values())[::-1]
+    kept: dict[tuple[str, str], Told] = {}
+    for each in told:
+        kept.setdefault((each[0], " ".join(each[3].split())), each)
+    return list(kept.values())
 
 
 def told_line(told: Told) -> str:
@@ -13201,7 +13228,8 @@ def resume_command(call: Call, options: Any) -> Answer:
         decided = [told for told in told_in_session(found, root) if told[0] == "decided"]
         decided += [("decided", doc.at_s, doc.id, view.logged_record(doc).get("text", "")) for doc in insights
                     if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600]
-        decided = sorted(decided[::-1], key=lambda told: -told[1])
+        decided.reverse()
+        decided.sort(key=lambda told: -told[1])
     task = session_task(found, root) if found else {}
     command, first = going_on(call.store.places, name, root)
     head = [f"{name} · \"{foreign(row['title'], 80)}\" · {session_facts(row)}"]
