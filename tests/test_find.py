@@ -483,7 +483,7 @@ class LinesTest(unittest.TestCase):
 
     def test_what_the_user_said_is_shown_before_the_same_of_claude_and_no_heading_or_fence_ever(self) -> None:
         text = "## Claude\n```\nthe port is 9\n```\n\n## User · 2026-11-21 07:13 UTC\nthe port is 8\n\n## Claude\nok\nyes"
-        self.assertEqual(self.best(text, "port", 9), ["the port is 8", "the port is 9", "ok"])
+        self.assertEqual(self.best(text, "port", 9), ["the port is 8", "the port is 9"])
         self.assertEqual(self.best(text, "user claude"), [])
 
     def test_forms_of_a_word_are_found_and_short_words_only_whole(self) -> None:

@@ -1444,6 +1444,92 @@ class UserPromptTest(HookCase):
         self.assertTrue(shown[0] and shown[1])
         self.assertFalse(shown[0] & shown[1])
 
+    def chunk(self, text: str, project: str = PROJECT) -> str:
+        """Stores a text; its id."""
+        with mock.patch.dict(os.environ, {"RLM_PROJECT": project}):
+            return str(self.call("rlm_chunk", content=text).data["id"])
+
+    def test_of_a_conversation_the_lines_that_answer_are_shown_with_who_said_them(self) -> None:
+        other = self.other_talk()
+        other.turn("Hello, how are you? Long time no see é", "Fine, thanks. And you?")
+        other.turn("Which retry limit shall the invoice mailer have?", "```python\ninvoice_mailer(retry=0)\n```\nDone: the invoice "
+                   f"mailer retries seven times, {HARD} then it gives up.\nOf course more can be said about many other things.")
+        self.fire("PreCompact", session_id=OTHER, transcript_path=other.path)
+        text = self.asked("what was the retry limit of the invoice mailer again?")
+        self.assertRegex(text, r"(?m)^- \[" + self.ids()[0] + r", \dh ago\]$")
+        self.assertIn('\n  user: "Which retry limit shall the invoice mailer have?"', text)
+        self.assertRegex(text, r'\n  Claude: "Done: the invoice mailer retries seven times, é .quoted.')
+        for absent in ("Hello", "```", "## ", "Fine, thanks", "make test"):
+            self.assertNotIn(absent, text)
+
+    def test_words_that_stand_far_apart_or_in_any_code_bring_up_nothing(self) -> None:
+        filler = "Nothing of that is in this line é.\n" * 9
+        apart = filler.join(f"Here is a {word}.\n" for word in ("cobalt", "staging", "deploy", "token"))
+        self.assertEqual(self.asked(self.PROMPT, session_id=OTHER, transcript_path="").count("- "), 1)
+        self.chunk(apart)
+        self.assertEqual(self.asked(self.PROMPT, session_id=OTHER, transcript_path="").count("- "), 1)
+        code = self.chunk("Look:\n```python\nwith open(path) as handle: reverse(sorted(handle))  # zebra\n"
+                          "retry_limit = flush_mailer(99124)\n```\nThat is all.\n")
+        self.assertEqual(self.asked("how do I open a sorted handle in reverse?"), "")
+        self.assertIn(code, self.asked("what calls flush_mailer with 99124 for the retry_limit?"))
+
+    def test_memories_in_french_and_japanese(self) -> None:
+        french = self.chunk("On a parlé de tout.\nLa sauvegarde incrémentale passe par le serveur de Lyon à deux heures.\nC'est tout.")
+        japanese = self.chunk("雑談です。\n在庫の全件同期は深夜一時に実行します。\n以上です。")
+        self.assertRegex(self.asked("par quel serveur passent les sauvegardes incrémentales ?"), f"serveur de Lyon.*{french}|"
+                         f"{french}[^ーZ]*serveur de Lyon")
+        self.assertIn(japanese, self.asked("在庫の全件同期は何時に実行しますか？"))
+        self.assertEqual(self.asked("東京の今日の天気予報を教えてください"), "")
+
+    def test_what_stands_in_the_projects_claude_md_or_claudes_own_memory_is_not_repeated(self) -> None:
+        places = [os.path.join(self.folder, "CLAUDE.md"), os.path.join(self.folder, ".claude", "CLAUDE.md"),
+                  os.path.join(os.path.dirname(self.folder), "CLAUDE.md"), os.path.join(self.folder, "CLAUDE.local.md"),
+                  os.path.join(self.transcripts, "memory", "deploy.md"), os.path.join(self.home, ".claude", "CLAUDE.md")]
+        for n, path in enumerate(places):
+            talk = self.other_talk(f"{n:08d}-2222-4333-8444-555555555555")
+            ask = {"session_id": talk.session, "transcript_path": talk.path}
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(f"# Notes\n\n* The **staging** deploy needs the `cobalt` token {' '.join(HARD.split())}.\n")
+            self.assertEqual(self.asked(self.PROMPT, **ask), "", path)
+            with open(path, "wb") as file:
+                file.write(b"The staging deploy \xff needs\n" + b"x" * 300_000)
+            self.assertIn(self.wanted, self.asked(self.PROMPT, **ask), path)
+            os.remove(path)
+        os.mkfifo(places[0])
+        os.mkdir(places[3])
+        self.assertIn(self.wanted, self.asked(self.PROMPT))
+
+    def test_a_line_is_said_once_in_a_session_though_two_memories_have_it(self) -> None:
+        line = "The invoice mailer retries seven times before it gives up."
+        first = self.chunk(f"One meeting é.\n{line}\nMore of it.")
+        prompt = "how often does the invoice mailer retry before it gives up?"
+        self.assertIn(first, self.asked(prompt))
+        second = self.chunk(f"Another meeting 日本.\n{line}\nAnd so on.")
+        self.assertEqual(self.asked(prompt), "")
+        self.fire("PostCompact")
+        self.assertEqual(self.asked(prompt).count(line), 1)
+        self.assertNotEqual(first, second)
+
+    def test_what_a_session_was_told_at_its_start_is_not_told_again(self) -> None:
+        kept = self.remember("Never restart the violet gateway during payroll é", importance="critical")
+        prompt = "can I restart the violet gateway during payroll?"
+        self.assertIn(kept, self.context("SessionStart"))
+        self.assertEqual(self.asked(prompt), "")
+        self.assertIn(kept, self.asked(prompt, session_id=OTHER, transcript_path=self.other_talk().path))
+
+    def test_what_was_shown_is_written_down_without_a_word_of_it(self) -> None:
+        self.assertEqual(self.asked("something else entirely, isn't it?"), "")
+        self.assertEqual(list(rlm.injected(self.places)), [])
+        text = self.asked(self.PROMPT)
+        (told,) = rlm.injected(self.places)
+        self.assertEqual((told["session"], told["project"], told["ids"], told["bytes"], told["reason"]),
+                         (SESSION, PROJECT, [self.wanted], len(text.encode()), "prompt: 5 of 5 words in one passage"))
+        self.assertNotIn(b"cobalt", contents(self.places.injected()))
+        self.remember("Only on Mondays é", importance="critical")
+        text = self.context("SessionStart")
+        self.assertEqual([record["bytes"] for record in rlm.injected(self.places)][1:], [len(text.encode())])
+
 
 class PostCompactTest(HookCase):
     """The client's summary is kept, once."""

@@ -125,12 +125,44 @@ crée un fichier Docker pour une application Node|quelle heure est-il à Tokyo ?
 東京の今日の天気はどうですか？|フランス料理について説明してください|READMEを短くまとめてください
 ファイルを一行ずつ読むにはどうしますか？|スタックとキューの違いを説明してください|この関数にコメントを付けてください
 """}
+LOOKS = ("Let me look at how this works now.", "I'll check the code first.", "I'll run the tests to see where it fails.")
 FILL_ASKS = ("write a helper for this: {0}", "does this look right to you? {0}", "I need {0}", "please review: {0}",
              "can you refactor it? {0}")
+
+# How Claude talks around the code: the same few hundred words of the trade in every answer.
+ADVICE = {"en": """
+You can {do} the {part} before you {do} the {thing}, so that {outcome}.|Add error handling around the {part}: catch the exception, log the {thing} and return a clear message.
+I also wrote a test for the {thing} that checks the {part} with an empty list, a missing key and a very long string.|Make sure to {do} every {thing} in the loop and not only the last one.
+1. Open `{part}.py` and import the module at the top of the file.|2. Define a function that takes the {thing} as input and returns a dictionary sorted by name.
+3. Run the tests and fix the type hints that the linter complains about.|Here is how to read the {part} line by line and write the {thing} to a new file.
+Use a context manager for the {part}; it closes the connection even when the {thing} raises.|The time complexity is O(n log n) because the {thing} is sorted once; memory stays small.
+To keep the changes readable I split the long function into three and renamed the variable that held the {thing}.|Let me know if you want me to {do} the {part} as well, or to convert it to a class.
+If the {thing} is None, set a default value; otherwise convert it to an integer and check the range.|Remember to commit the changes and to add the {part} to the `.gitignore`.
+""", "fr": """
+On peut {do} {part} avant de {do} {thing}, pour que {outcome}.|J'ai ajouté un test qui vérifie {thing} avec une liste vide, une clé absente et une chaîne très longue.
+Il faut lire {part} ligne par ligne et écrire {thing} dans un nouveau fichier.|Pour rendre le code lisible, j'ai coupé la fonction en deux, renommé la variable et corrigé les commentaires.
+""", "ja": """
+{part}を処理する前に{thing}を確認する関数を追加しました。|テストを実行して、空のリストと長い文字列の場合を確認しました。
+{part}のファイルを一行ずつ読み、{thing}を新しいファイルに書き込みます。|変数名を分かりやすくして、コメントを追加しました。
+"""}
+SLOTS = {"en": {"do": "validate parse sort check load format cache convert update remove".split(), "outcome": [
+    "the request handler stays small", "nothing is read twice", "the output is the same on every run", "errors are easy to find"],
+    "part": "config request file database table cache queue session parser response".split(),
+    "thing": "value user record list row column token date object string".split()},
+    "fr": {"do": "vérifier charger trier convertir supprimer".split(), "outcome": ["rien ne soit lu deux fois", "le code reste court"],
+           "part": ["la configuration", "la requête", "le fichier", "la base", "la table"],
+           "thing": ["la valeur", "la liste", "la ligne", "la date", "l'objet"]},
+    "ja": {"do": ["確認"], "outcome": ["安全"], "part": ["設定", "要求", "データベース", "表"], "thing": ["値", "一覧", "行", "日付", "文字列"]}}
 
 
 def rows_of(text: str) -> list[list[str]]:
     return [line.split("|") for line in text.strip().split("\n")]
+
+
+def advice(rng: random.Random, lang: str) -> str:
+    """A sentence of it."""
+    sentence = rng.choice(sum(rows_of(ADVICE[lang]), []))
+    return sentence.format(**{slot: rng.choice(words) for slot, words in SLOTS[lang].items()})
 
 
 # -- sets ---------------------------------------------------------------------
@@ -210,7 +242,9 @@ class Material:
             for i, code in enumerate(fillers):
                 what = " ".join(re.sub(r"[\"']+", "", code.partition('"""')[2] or code)[:90].split())
                 session = f"{project}-{i // 9}"
-                self.turns[project].append((session, rng.choice(FILL_ASKS).format(what), f"Here it is:\n\n```python\n{code}\n```\n"))
+                spoken = [lang, "en"] if lang != "en" else ["en"]
+                code += "\n```\n" + "\n".join(advice(rng, rng.choice(spoken)) for _ in range(rng.randrange(3, 9)))
+                self.turns[project].append((session, rng.choice(FILL_ASKS).format(what), f"Here it is:\n\n```python\n{code}\n"))
                 if i % 25 == 4 and topics:
                     ask, answer, question = topics.pop()
                     self.turns[project].append((session, ask, answer))
@@ -225,11 +259,13 @@ def transcript(turns: list[Turn]) -> Iterator[bytes]:
     """The lines that the client writes."""
     at_s, n = time.time() - 90 * 86400, 0
     for session, asked, answered in turns:
-        for role, text in (("user", asked), ("assistant", answered)):
-            if not text:
-                continue
+        said: list[tuple[str, object]] = [("user", asked)]
+        if session.rpartition("-")[0] in CODING:
+            call = {"type": "tool_use", "id": f"t{n}", "name": "Bash", "input": {"command": "git diff --stat && make test"}}
+            result = {"type": "tool_result", "tool_use_id": f"t{n}", "content": "3 files changed\n42 passed"}
+            said += [("assistant", [{"type": "text", "text": LOOKS[n % len(LOOKS)]}]), ("assistant", [call]), ("user", [result])]
+        for role, content in [*said, ("assistant", [{"type": "text", "text": answered}])][: None if answered else -1]:
             at_s, n = at_s + 60, n + 1
-            content: object = text if role == "user" else [{"type": "text", "text": text}]
             entry = {"type": role, "uuid": f"{session}-{n}", "sessionId": session, "cwd": "/home/dev", "gitBranch": "main",
                      "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at_s)), "isSidechain": False,
                      "userType": "external", "message": {"role": role, "content": content}}
@@ -294,7 +330,7 @@ def is_readable(shown: str, gold: str) -> bool:
 
 class Tally:
     def __init__(self) -> None:
-        self.n = self.silent = self.gold = self.readable = 0
+        self.n = self.silent = self.gold = self.readable = self.n_bytes = 0
 
     def percents(self) -> list[str]:
         return [f"{100 * value / max(1, self.n):.0f}" for value in (self.silent, self.gold, self.readable)]
@@ -302,6 +338,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         self.n, self.silent = self.n + other.n, self.silent + other.silent
         self.gold, self.readable = self.gold + other.gold, self.readable + other.readable
+        self.n_bytes += other.n_bytes
 
 
 def shown_for(view: rlm.View, prompt: Prompt) -> str:
@@ -321,6 +358,7 @@ def measure(view: rlm.View, prompts: list[Prompt], tallies: dict[tuple[str, str]
         tally = tallies[prompt.store, prompt.kind]
         tally.n += 1
         tally.silent += not text
+        tally.n_bytes += len(text.encode())
         if text and prompt.golds:
             ids = set(re.findall(r"\d{4}-\d\d-\d\d_[\w-]+", text))
             for doc_id in ids - flats.keys():
@@ -332,7 +370,7 @@ def measure(view: rlm.View, prompts: list[Prompt], tallies: dict[tuple[str, str]
 
 def curve(tallies: dict[tuple[str, str], Tally]) -> None:
     """Prints a row for each kind of project, alone in its store or among many."""
-    print("| store | project | unrelated: silent | the least silent kind | related: gold | readable |\n|---|---|---|---|---|---|")
+    print("| store | project | unrelated: silent | the least silent kind | related: gold | readable | bytes |\n|---|---|---|---|---|---|---|")
     for scope in ("many", "one"):
         for kind in dict.fromkeys(kind.partition(",")[0] for _, kind in tallies):
             related, unrelated, least = Tally(), Tally(), 100.0
@@ -342,7 +380,7 @@ def curve(tallies: dict[tuple[str, str], Tally]) -> None:
                     least = min(least, 100 * tally.silent / tally.n) if "," in each else least
             if related.n:
                 print(f"| {scope} | {kind} ({related.n}, {unrelated.n}) | {unrelated.percents()[0]} | {least:.0f} | "
-                      + " | ".join(related.percents()[1:]) + " |")
+                      + " | ".join(related.percents()[1:]) + f" | {related.n_bytes // max(1, related.n - related.silent)} |")
 
 
 def main() -> None:
