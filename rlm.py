@@ -202,6 +202,10 @@ def local_day(epoch_s: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(epoch_s))
 
 
+def local_minute(epoch_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
 def age_text(seconds: float) -> str:
     """How long ago, in one unit: 40s, 5m, 3h, 12d, 4mo, 2y."""
     for unit_s, unit in ((365 * DAY_S, "y"), (30 * DAY_S, "mo"), (DAY_S, "d"), (3600.0, "h"), (60.0, "m")):
@@ -6774,7 +6778,8 @@ class Sessions:
         names = [wanted] if wanted in names else names if len(wanted) >= LEAST_BEGINNING else []
         names = sorted(name for name in names if any(self.allowed[n] for n in self.view.keys(BY_SESSION + name)))
         if len(names) > 1:
-            raise UsageError(f"{wanted} is the beginning of several sessions: {', '.join(names[:5])}")
+            shown = ", ".join(foreign(name, 200) for name in names[:5])
+            raise UsageError(f"{foreign(wanted, 200)} is the beginning of several sessions: {shown}")
         return "".join(names)
 
     def row(self, name: str) -> dict[str, Any]:
@@ -6798,9 +6803,9 @@ class Sessions:
 def session_facts(row: Record) -> str:
     """Where a session was held, when, and how long it is."""
     since, until = (row[key][:16].replace("T", " ") for key in ("first_at", "last_at"))
-    told = [row["project"], foreign(row["branch"], 60), f"{since} to {until} UTC",
+    told = [foreign(row["project"], 60), foreign(row["branch"], 60), f"{since} to {until} UTC",
             f"{counted(row['n_chunks'], 'chunk')}, {size_text(row['n_bytes'])}"]
-    kin = [f"{what} {', '.join(row[key][:2])}" for key, what in (
+    kin = [f"{what} {foreign(', '.join(row[key][:2]))}" for key, what in (
         ("comes_from", "resumed or branched from"), ("went_on_in", "went on in")) if row[key]]
     return " · ".join(filter(None, [*told, *kin]))
 
@@ -7073,7 +7078,7 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
         rows = [sessions.row(name) for name in sessions.newest(limit)]
         note, allowed = Projects(view).shared_note(project), sessions.allowed
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
-    lines = [f"{row['session']} · {session_facts(row)}\n   {foreign(row['title'], 160)}"
+    lines = [f"{foreign(row['session'], 200)} · {session_facts(row)}\n   {foreign(row['title'], 160)}"
              f"\n   {', '.join(first_of(row['chunks'], SHOWN_IDS, '+{:,} more'))}" for row in rows]
     if n_all > limit:
         lines.append(call.words(f"{limit} of {n_all:,} sessions shown; raise `limit`."))
@@ -13000,9 +13005,9 @@ TELLING = {
         "^ décision :", "^ décidé :", " décidé de ", " nous retenons ", " nous utiliserons ", " nous gardons ",
         *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
           for what in "décidé choisi retenu tranché convenu".split()),
-        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à", "garde", "retient")),
-        "^ 決定 :", "^ 決定事項 :", "^ 結論 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました",
-        "決まりました", "採用します", "採用しました", "採用する",
+        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
+        " on garde ", "^ 決定 :", "^ 決定事項 :", "^ 結論 :", "で行きましょう", "でいきましょう", "に決定し",
+        "を決定し", "決めました", "決まりました", "採用します", "採用しました", "採用する",
         *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
     "done": [
         *(f" {who} {what} " for who in ("i", "we") for what in (
@@ -13026,8 +13031,9 @@ TELLING = {
             "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
             "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes")),
         " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
-        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題", "^ 残作業",
-        "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません", "決めていません", "決まっていません"]}
+        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
+        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
+        "決めていません", "決まっていません"]}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
@@ -13118,8 +13124,7 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
             if steps := open_lines(lines):
                 last["steps"] = [("open", at_s, doc.id, step) for step in steps]
-        changed = record.get("changed")
-        files.update((shown_path(path, root), None) for path in (changed if isinstance(changed, list) else ()))
+        files.update((shown_path(path, root), None) for path in strings_in(record.get("changed")))
         if files:
             last["changed"] = [("done", doc.at_s, doc.id, "changed " + ", ".join(first_of(list(files)[::-1], 4)))]
     for each in last.values():
@@ -13133,7 +13138,7 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
     for doc in map(sessions.view.doc, ordinals_in(sessions.allowed)):
         if doc.kind == "insight":
             kind = {"decision": "decided", "todo": "open"}.get(doc.label)
-            told += [(kind, doc.at_s, doc.id, sessions.view.logged_record(doc).get("text", ""))] if kind else []
+            told += [(kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text"))] if kind else []
         elif doc.at_s >= since_s - DAY_S:  # a chunk may go on for long
             chunks.setdefault(doc.session, []).append(doc)
     for name, docs in chunks.items():
@@ -13150,7 +13155,7 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
 def told_line(told: Told) -> str:
     """One of them for a reader: when, what, and the id."""
     text = foreign(told[3].lstrip("#*-•・> ").replace("**", ""), BRIEF_CHARS)
-    return f"- {local_day(told[1])}{time.strftime(' %H:%M', time.localtime(told[1]))} {text} [{told[2]}]"
+    return f"{local_minute(told[1])} {text} [{foreign(told[2])}]"
 
 
 def project_sessions(view: View, named: str, kind: str = "") -> tuple[Sessions, str]:
@@ -13182,7 +13187,8 @@ def brief_command(call: Call, options: Any) -> Answer:
     for kind, rows in found.items():
         more = f"… and {{:,}} more: `rlm brief --kind {kind}`" if not options.kind else "… and {:,} more"
         most = BRIEF_LINES_OF_ONE if options.kind else BRIEF_LINES
-        lines += [f"{kind.capitalize()}:", *first_of(list(map(told_line, rows)), most, more)] if rows else []
+        if rows:
+            lines += [f"{kind.capitalize()}:", *first_of([f"- {told_line(row)}" for row in rows], most, more)]
     if len(lines) == 1:
         age = age_text(now() - latest.at_s) if latest else ""
         ago = f"; the newest memory is {age} old (--days N looks further back)" if latest else ""
@@ -13203,11 +13209,10 @@ def session_task(found: Sequence[tuple[Doc, Record]], root: str) -> dict[str, An
         if record.get("sidechain") or doc.label == "snapshot":
             continue
         branch = text_field(record, "branch") or branch
-        changed, used, ran = (each if isinstance(each := record.get(key), list) else []
-                              for key in ("changed", "files", "commands"))
-        for path in used:
+        changed = strings_in(record.get("changed"))
+        for path in strings_in(record.get("files")):
             files[path] = files.pop(path, False) or path in changed
-        commands += ran
+        commands += strings_in(record.get("commands"))
         for who, how, at_s, said in spoken(doc, record["text"]):
             if who == "User" and how == "":
                 asked, meanwhile = [*asked, (at_s, said)], []
@@ -13253,15 +13258,15 @@ def resume_command(call: Call, options: Any) -> Answer:
         found = list(readable_records(view, (doc.ordinal for doc in docs), lambda: None))
         insights = map(view.doc, ordinals_in(in_scope(view, Scope(kind="insight", category="decision"))))
         decided = [told for told in told_in_session(found, root) if told[0] == "decided"]
-        decided += [("decided", doc.at_s, doc.id, view.logged_record(doc).get("text", "")) for doc in insights
+        decided += [("decided", doc.at_s, doc.id, text_field(view.logged_record(doc), "text")) for doc in insights
                     if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600]
         decided.reverse()
         decided.sort(key=lambda told: -told[1])
     task = session_task(found, root) if found else {}
     command, first = going_on(call.store.places, name, root)
-    head = [f"{name} · \"{foreign(row['title'], 80)}\" · {session_facts(row)}"]
+    head = [f"{foreign(name, 200)} · \"{foreign(row['title'], 80)}\" · {session_facts(row)}"]
     head += [f"To go on: {foreign(' && '.join(filter(None, [first, command])), 1000)}"] if command else []
-    tail = "\n".join([message("decisions"), *map(told_line, decided[:4])]) if decided else ""
+    tail = listed(message("decisions"), list(map(told_line, decided)), RESUME_BYTES // 4)
     left = RESUME_BYTES - sum(len(text.encode("utf-8")) + 2 for text in (*head, tail))
     text = "\n\n".join(filter(None, ["\n".join(head), handoff_text(task, row["chunks"][::-1], left), tail]))
     return Answer(text, {**row, "folder": root, "command": command, "first": first, "task": task,
@@ -13298,15 +13303,14 @@ def why_command(call: Call, options: Any) -> Answer:
                 break
             ids = [each for each in record["ids"] if isinstance(each, str) and plain(each) == each]
             ids = [each for each in ids if (ordinal := view.ordinal_of(each)) >= 0 and sessions.allowed[ordinal]]
-            at_s, score = at_of(record), record.get("score")
-            n_uses = {each: sum(n for used_s, n in uses.get(each, ()) if used_s >= int(at_s)) for each in ids}
+            at_s, score = seconds_field(record), record.get("score")
+            n_uses = {each: sum(n for used_s, n in uses.get(each, ()) if used_s >= at_s) for each in ids}
             row = {"at": stamp(at_s), "session": session, "project": project, "reason": text_field(record, "reason"),
                    "score": score if isinstance(score, (int, float)) else 0, "n_bytes": record["bytes"],
                    "tokens": record["bytes"] // 4, "uses": n_uses}
             rows.append(row)
             told = ", ".join(f"{each} (read {counted(n, 'time')} since)" if n else each for each, n in n_uses.items())
-            when = local_day(at_s) + time.strftime(" %H:%M", time.localtime(at_s))
-            facts = [when, foreign(project, 60), foreign(row["reason"], 100), f"score {row['score']:.2f}",
+            facts = [local_minute(at_s), foreign(project, 60), foreign(row["reason"], 100), f"score {row['score']:.2f}",
                      f"{row['n_bytes']:,} B, {row['tokens']:,} tokens", f"session {foreign(session, 60)}"]
             lines.append(f"{' · '.join(facts)}\n   {told or 'memories that are gone'}")
     nothing = "Hooks handed nothing to Claude yet, or rlm is not installed (`rlm doctor`)."

@@ -286,11 +286,11 @@ class WhyTest(SessionCase):
                 "score": "x", "reason": HOSTILE}
         with open(self.places.injected(), "wb") as file:
             for line in (b"\xff", b"[1]", b"{}", b'{"ids": 3}', b"[" * 5000, json.dumps({**good, "at": "never"}).encode(),
-                         json.dumps(good).encode(), b'{"ids": ["half'):
+                         json.dumps({**good, "at": 1e300}).encode(), json.dumps(good).encode(), b'{"ids": ["half'):
                 file.write(line + b"\n")
         text = self.shell("why")
         self.assertNotRegex(text, "[\x00-\x09\x0b-\x1f\u202e]|<")
-        self.assertEqual(len(self.data("why")["injected"]), 2)
+        self.assertEqual(len(self.data("why")["injected"]), 3)
         self.assertEqual(self.call("rlm_status").data["injected_tokens"], {"today": 100, "week": 100, "projects": {"<b>": 100}})
         for wrong in ("0", "-1", "x"):
             self.shell("why", f"--limit={wrong}", code=2)
