@@ -13000,14 +13000,15 @@ TELLING = {
         *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
         *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
           for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
-        "^ decision :", "^ decided :", "^ conclusion :", " decided to ", " decided on ", " decided against ",
-        " settled on ", " agreed to ", " agreed on ", " it is decided ", " it's decided ",
-        "^ décision :", "^ décidé :", " décidé de ", " nous retenons ", " nous utiliserons ", " nous gardons ",
+        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
+        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
+        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
         *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
           for what in "décidé choisi retenu tranché convenu".split()),
         *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
-        " on garde ", "^ 決定 :", "^ 決定事項 :", "^ 結論 :", "で行きましょう", "でいきましょう", "に決定し",
-        "を決定し", "決めました", "決まりました", "採用します", "採用しました", "採用する",
+        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
+        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました", "採用します",
+        "採用しました", "採用する", "統一します", "統一する",
         *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
     "done": [
         *(f" {who} {what} " for who in ("i", "we") for what in (
@@ -13017,11 +13018,13 @@ TELLING = {
           for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
         *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
         " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
+        " everything works ", " all green ", "^ released ", " au vert ",
         *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
             "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
         *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
           for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
-        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました",
+        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
+        "済みです",
         *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
           for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
     "open": [
@@ -13029,7 +13032,8 @@ TELLING = {
             "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
             "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
             "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
-            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes")),
+            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
+            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
         " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
         " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
         "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
