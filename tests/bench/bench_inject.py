@@ -14,14 +14,14 @@ import os
 import random
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.bench.bench_hooks import hook, payload, program
+from tests.bench.bench_hooks import hook as hook_command
+from tests.bench.bench_hooks import payload, program
 from tests.support import rlm
 
 N_PROMPTS = 150  # of each kind and store at most
@@ -37,67 +37,167 @@ class Prompt(NamedTuple):
     golds: list[str]  # turns that answer it; none when it is unrelated
 
 
-# -- coding sessions: request | what Claude concludes | a question weeks later ---
+# -- coding sessions: request, what Claude concludes, a question weeks later ----
 
 FLASK = """
-Add rate limiting to the login endpoint|I put Flask-Limiter on /login with five attempts a minute per address, counted in Redis so that all workers share it.|how many login attempts per minute do we allow?
-The invoice PDF takes eight seconds to build|WeasyPrint spent the time on fonts; rendering now runs in an RQ worker and the page polls /invoices/<id>/status.|where does the rendering of invoice PDFs happen now?
-Users complain they are logged out every day|Sessions ended after 24 hours because PERMANENT_SESSION_LIFETIME was never set; it is 30 days now, refreshed on each request.|why were people getting logged out daily, and what is the session lifetime?
-Which database should staging use?|Decided: staging runs PostgreSQL 15 like production, since SQLite hid two locking bugs from us.|which database did we choose for staging and why?
-Upload of avatars fails with 413|Nginx cut bodies at 1 MB; client_max_body_size is 8m for /avatars only, and Pillow shrinks pictures to 256 pixels.|what is the upload limit for avatars?
-The webhooks of the payment provider arrive twice|Each event id goes into processed_events with a unique index, and a second delivery answers 200 without doing anything.|how do we deal with duplicate payment webhooks?
-Move the config out of config.py|Settings come from environment variables through pydantic-settings; only .env.example is in git.|how are settings loaded since config.py was dropped?
-Tests are slow because each one creates the schema|The schema is made once per session and every test runs in a savepoint that is rolled back; 94 s became 21 s.|what did we do to make the test suite faster with savepoints?
-Customers in Quebec see the wrong tax|TaxRule now keeps TPS and TVQ apart; rounding happens per invoice line, half up, as the accountant wants.|how is tax rounded for Quebec customers?
-We need soft delete for customers|Customer got deleted_at, a default query that hides it, and a nightly job that removes rows after 90 days.|after how many days are soft deleted customers removed for good?
+Add rate limiting to the login endpoint
+I put Flask-Limiter on /login with five attempts a minute per address, counted in Redis so that all workers share it.
+how many login attempts per minute do we allow?
+The invoice PDF takes eight seconds to build
+WeasyPrint spent the time on fonts; rendering now runs in an RQ worker and the page polls /invoices/<id>/status.
+where does the rendering of invoice PDFs happen now?
+Users complain they are logged out every day
+Sessions ended after 24 hours because PERMANENT_SESSION_LIFETIME was never set; it is 30 days now, refreshed on each request.
+why were people getting logged out daily, and what is the session lifetime?
+Which database should staging use?
+Decided: staging runs PostgreSQL 15 like production, since SQLite hid two locking bugs from us.
+which database did we choose for staging and why?
+Upload of avatars fails with 413
+Nginx cut bodies at 1 MB; client_max_body_size is 8m for /avatars only, and Pillow shrinks pictures to 256 pixels.
+what is the upload limit for avatars?
+The webhooks of the payment provider arrive twice
+Each event id goes into processed_events with a unique index, and a second delivery answers 200 without doing anything.
+how do we deal with duplicate payment webhooks?
+Move the config out of config.py
+Settings come from environment variables through pydantic-settings; only .env.example is in git.
+how are settings loaded since config.py was dropped?
+Tests are slow because each one creates the schema
+The schema is made once per session and every test runs in a savepoint that is rolled back; 94 s became 21 s.
+what did we do to make the test suite faster with savepoints?
+Customers in Quebec see the wrong tax
+TaxRule now keeps TPS and TVQ apart; rounding happens per invoice line, half up, as the accountant wants.
+how is tax rounded for Quebec customers?
+We need soft delete for customers
+Customer got deleted_at, a default query that hides it, and a nightly job that removes rows after 90 days.
+after how many days are soft deleted customers removed for good?
 """
 RUST = """
-Parsing a 2 GB log takes forever|memmap2 with memchr over the mapped bytes brought it from 41 s to 3.8 s; BufReader was copying every line.|what made parsing the big log fast, memmap or BufReader?
-The CLI panics on a closed pipe|Writes to stdout return BrokenPipe now, and main maps that to exit code 0 instead of unwrapping.|what happens now when stdout is a broken pipe?
-Which argument parser do we take?|We stay with clap derive; pico-args would save 300 KB but loses the completions that users asked for.|did we pick clap or pico-args?
-Colours show up in files|Output is coloured only when stdout is a terminal and NO_COLOR is unset; the flag --color=always overrides both.|when is the output coloured?
-Windows paths break the glob|Patterns are normalised to forward slashes before globset sees them; the UNC prefix is kept aside.|how did we fix glob patterns with Windows paths?
-The release binary is 14 MB|lto = "fat", codegen-units = 1 and strip = true in the release profile: 4.1 MB, and start-up is 6 ms faster.|which profile settings shrank the release binary?
-Config file location on macOS|We read XDG_CONFIG_HOME first on every system, then ~/.config/sift/config.toml; Application Support was refused.|where does sift look for its config on macOS?
-Threads starve on network drives|The walker uses at most four threads when statfs says nfs or smb; elsewhere one per core.|how many walker threads on network drives?
-A test fails one time in twenty|The race was in the progress bar: tick() locked after the channel had been closed. The order is swapped and loom covers it.|what was the flaky test caused by in the progress bar?
-Minimum supported Rust version|MSRV is 1.74 because Debian's toolchain has that; CI builds with it on every push.|what is our minimum supported rust version?
+Parsing a 2 GB log takes forever
+memmap2 with memchr over the mapped bytes brought it from 41 s to 3.8 s; BufReader was copying every line.
+what made parsing the big log fast, memmap or BufReader?
+The CLI panics on a closed pipe
+Writes to stdout return BrokenPipe now, and main maps that to exit code 0 instead of unwrapping.
+what happens now when stdout is a broken pipe?
+Which argument parser do we take?
+We stay with clap derive; pico-args would save 300 KB but loses the completions that users asked for.
+did we pick clap or pico-args?
+Colours show up in files
+Output is coloured only when stdout is a terminal and NO_COLOR is unset; the flag --color=always overrides both.
+when is the output coloured?
+Windows paths break the glob
+Patterns are normalised to forward slashes before globset sees them; the UNC prefix is kept aside.
+how did we fix glob patterns with Windows paths?
+The release binary is 14 MB
+lto = "fat", codegen-units = 1 and strip = true in the release profile: 4.1 MB, and start-up is 6 ms faster.
+which profile settings shrank the release binary?
+Config file location on macOS
+We read XDG_CONFIG_HOME first on every system, then ~/.config/sift/config.toml; Application Support was refused.
+where does sift look for its config on macOS?
+Threads starve on network drives
+The walker uses at most four threads when statfs says nfs or smb; elsewhere one per core.
+how many walker threads on network drives?
+A test fails one time in twenty
+The race was in the progress bar: tick() locked after the channel had been closed. The order is swapped and loom covers it.
+what was the flaky test caused by in the progress bar?
+Minimum supported Rust version
+MSRV is 1.74 because Debian's toolchain has that; CI builds with it on every push.
+what is our minimum supported rust version?
 """
 PIPELINE = """
-The nightly load misses rows|Rows that arrived between the export and the watermark were skipped; the watermark is taken before the export starts now.|why did the nightly load lose rows around the watermark?
-Parquet files are tiny|Partitions go by day instead of by hour and are compacted to 256 MB; queries on Athena cost a third.|how large are the compacted parquet files?
-Choose an orchestrator|Decided for Dagster: assets fit our tables, and Airflow's scheduler lost two runs during the trial.|why did we decide against Airflow?
-Duplicate customers after the CRM merge|Customers are matched by folded e-mail and phone in E.164; names alone are never enough.|by what are customers matched after the CRM merge?
-The currency column has nulls|Null currency means EUR before March 2021, when the field was added; later nulls are rejected into quarantine.|what does a missing currency mean in old orders?
-dbt models take 50 minutes|fct_orders is incremental with a three-day lookback, merged on order_id; the whole run takes 11 minutes.|how long is the lookback of fct_orders?
-Schema drift from the partner feed|Unknown columns land in a JSON column named extras, and the contract test warns on Slack instead of failing.|where do unknown columns of the partner feed go?
-Backfill of 2022|Backfills run by month from the oldest, with at most two in parallel, and write to a shadow table that is swapped in.|how should a backfill be run?
-PII must not reach the warehouse|E-mail addresses are hashed with a salt from Vault in the ingest step; the raw bucket expires after seven days.|after how many days does the raw bucket expire?
-Late events from mobile|Events up to 72 hours late are merged; older ones go to late_events and are counted on the dashboard.|how late may mobile events arrive and still be merged?
+The nightly load misses rows
+Rows that arrived between the export and the watermark were skipped; the watermark is taken before the export starts now.
+why did the nightly load lose rows around the watermark?
+Parquet files are tiny
+Partitions go by day instead of by hour and are compacted to 256 MB; queries on Athena cost a third.
+how large are the compacted parquet files?
+Choose an orchestrator
+Decided for Dagster: assets fit our tables, and Airflow's scheduler lost two runs during the trial.
+why did we decide against Airflow?
+Duplicate customers after the CRM merge
+Customers are matched by folded e-mail and phone in E.164; names alone are never enough.
+by what are customers matched after the CRM merge?
+The currency column has nulls
+Null currency means EUR before March 2021, when the field was added; later nulls are rejected into quarantine.
+what does a missing currency mean in old orders?
+dbt models take 50 minutes
+fct_orders is incremental with a three-day lookback, merged on order_id; the whole run takes 11 minutes.
+how long is the lookback of fct_orders?
+Schema drift from the partner feed
+Unknown columns land in a JSON column named extras, and the contract test warns on Slack instead of failing.
+where do unknown columns of the partner feed go?
+Backfill of 2022
+Backfills run by month from the oldest, with at most two in parallel, and write to a shadow table that is swapped in.
+how should a backfill be run?
+PII must not reach the warehouse
+E-mail addresses are hashed with a salt from Vault in the ingest step; the raw bucket expires after seven days.
+after how many days does the raw bucket expire?
+Late events from mobile
+Events up to 72 hours late are merged; older ones go to late_events and are counted on the dashboard.
+how late may mobile events arrive and still be merged?
 """
 FRENCH = """
-La file d'attente des courriels se bloque|Le worker gardait une connexion SMTP fermée ; elle est rouverte après chaque erreur 421 et le délai est de vingt secondes.|pourquoi la file des courriels se bloquait-elle ?
-Quel format pour les exports comptables ?|Décidé : CSV en Windows-1252 avec point-virgule, car le logiciel du comptable refuse l'UTF-8.|quel encodage a-t-on choisi pour les exports comptables ?
-La recherche ignore les accents|On utilise l'extension unaccent de PostgreSQL avec un index sur la colonne sans accents.|comment la recherche gère-t-elle les accents ?
-Les sauvegardes sont trop lentes|Les sauvegardes incrémentales passent par restic vers le serveur de Lyon, chaque nuit à deux heures.|à quelle heure tournent les sauvegardes incrémentales ?
-Les droits des bénévoles|Un bénévole peut lire les fiches mais seul un responsable de section peut les modifier.|qui peut modifier les fiches des adhérents ?
-Le calendrier décale d'une heure|Les dates étaient stockées en heure locale ; tout est en UTC et converti avec Europe/Paris à l'affichage.|pourquoi le calendrier avait-il une heure de décalage ?
-Paiement des cotisations|Les cotisations passent par HelloAsso, dont le webhook marque l'adhésion comme payée.|par quel service passent les cotisations ?
-Purge des anciens comptes|Un compte inactif depuis trois ans est anonymisé après deux rappels envoyés par courriel.|au bout de combien d'années un compte inactif est-il anonymisé ?
-Impression des cartes de membre|Les cartes sortent en PDF de 86 sur 54 millimètres, dix par feuille, avec un code QR signé.|quelle est la taille des cartes de membre imprimées ?
-Migration vers Python 3.12|La migration attend que psycopg2 soit remplacé par psycopg 3, prévu pour la version de mars.|qu'est-ce qui bloque la migration vers Python 3.12 ?
+La file d'attente des courriels se bloque
+Le worker gardait une connexion SMTP fermée ; elle est rouverte après chaque erreur 421 et le délai est de vingt secondes.
+pourquoi la file des courriels se bloquait-elle ?
+Quel format pour les exports comptables ?
+Décidé : CSV en Windows-1252 avec point-virgule, car le logiciel du comptable refuse l'UTF-8.
+quel encodage a-t-on choisi pour les exports comptables ?
+La recherche ignore les accents
+On utilise l'extension unaccent de PostgreSQL avec un index sur la colonne sans accents.
+comment la recherche gère-t-elle les accents ?
+Les sauvegardes sont trop lentes
+Les sauvegardes incrémentales passent par restic vers le serveur de Lyon, chaque nuit à deux heures.
+à quelle heure tournent les sauvegardes incrémentales ?
+Les droits des bénévoles
+Un bénévole peut lire les fiches mais seul un responsable de section peut les modifier.
+qui peut modifier les fiches des adhérents ?
+Le calendrier décale d'une heure
+Les dates étaient stockées en heure locale ; tout est en UTC et converti avec Europe/Paris à l'affichage.
+pourquoi le calendrier avait-il une heure de décalage ?
+Paiement des cotisations
+Les cotisations passent par HelloAsso, dont le webhook marque l'adhésion comme payée.
+par quel service passent les cotisations ?
+Purge des anciens comptes
+Un compte inactif depuis trois ans est anonymisé après deux rappels envoyés par courriel.
+au bout de combien d'années un compte inactif est-il anonymisé ?
+Impression des cartes de membre
+Les cartes sortent en PDF de 86 sur 54 millimètres, dix par feuille, avec un code QR signé.
+quelle est la taille des cartes de membre imprimées ?
+Migration vers Python 3.12
+La migration attend que psycopg2 soit remplacé par psycopg 3, prévu pour la version de mars.
+qu'est-ce qui bloque la migration vers Python 3.12 ?
 """
 JAPANESE = """
-在庫の同期が遅い|在庫の同期は差分だけを五分ごとに取得するように変更し、全件同期は深夜一時に行います。|在庫の全件同期は何時に行いますか？
-注文番号が重複する|注文番号はデータベースのシーケンスから採番し、店舗コードを先頭に付けることにしました。|注文番号の重複はどう防いでいますか？
-画像の変換でメモリが足りない|画像の変換はlibvipsに切り替え、一枚あたりの使用メモリは四十メガバイト以下になりました。|画像の変換に使うライブラリは何ですか？
-メールの文字化け|件名はISO-2022-JPではなくUTF-8で送り、古い携帯電話への対応は終了しました。|メールの件名の文字コードはどうしましたか？
-バックアップの保存先|バックアップは大阪リージョンに三十日間保存し、毎週日曜日に復元テストを実行します。|バックアップは何日間保存しますか？
-検索の表記ゆれ|検索では全角と半角を正規化し、カタカナの長音記号を無視するようにしました。|検索の表記ゆれはどう処理していますか？
-決済のタイムアウト|決済代行会社への接続は十秒でタイムアウトし、再試行は一回だけ行います。|決済のタイムアウトは何秒ですか？
-権限の設計|倉庫の担当者は出荷だけを確定でき、返金は店長の承認が必要です。|返金には誰の承認が必要ですか？
-ログの個人情報|ログに出る電話番号は下四桁以外を伏せ字にし、保存期間は九十日です。|ログの電話番号はどう伏せ字にしていますか？
-消費税の端数|消費税の端数は明細ごとではなく請求書の合計で切り捨てます。|消費税の端数処理はどこで切り捨てますか？
+在庫の同期が遅い
+在庫の同期は差分だけを五分ごとに取得するように変更し、全件同期は深夜一時に行います。
+在庫の全件同期は何時に行いますか？
+注文番号が重複する
+注文番号はデータベースのシーケンスから採番し、店舗コードを先頭に付けることにしました。
+注文番号の重複はどう防いでいますか？
+画像の変換でメモリが足りない
+画像の変換はlibvipsに切り替え、一枚あたりの使用メモリは四十メガバイト以下になりました。
+画像の変換に使うライブラリは何ですか？
+メールの文字化け
+件名はISO-2022-JPではなくUTF-8で送り、古い携帯電話への対応は終了しました。
+メールの件名の文字コードはどうしましたか？
+バックアップの保存先
+バックアップは大阪リージョンに三十日間保存し、毎週日曜日に復元テストを実行します。
+バックアップは何日間保存しますか？
+検索の表記ゆれ
+検索では全角と半角を正規化し、カタカナの長音記号を無視するようにしました。
+検索の表記ゆれはどう処理していますか？
+決済のタイムアウト
+決済代行会社への接続は十秒でタイムアウトし、再試行は一回だけ行います。
+決済のタイムアウトは何秒ですか？
+権限の設計
+倉庫の担当者は出荷だけを確定でき、返金は店長の承認が必要です。
+返金には誰の承認が必要ですか？
+ログの個人情報
+ログに出る電話番号は下四桁以外を伏せ字にし、保存期間は九十日です。
+ログの電話番号はどう伏せ字にしていますか？
+消費税の端数
+消費税の端数は明細ごとではなく請求書の合計で切り捨てます。
+消費税の端数処理はどこで切り捨てますか？
 """
 CODING = {"flask": ("en", FLASK), "rust": ("en", RUST), "pipeline": ("en", PIPELINE), "club": ("fr", FRENCH),
           "shop": ("ja", JAPANESE)}
@@ -131,19 +231,30 @@ FILL_ASKS = ("write a helper for this: {0}", "does this look right to you? {0}",
 
 # How Claude talks around the code: the same few hundred words of the trade in every answer.
 ADVICE = {"en": """
-You can {do} the {part} before you {do} the {thing}, so that {outcome}.|Add error handling around the {part}: catch the exception, log the {thing} and return a clear message.
-I also wrote a test for the {thing} that checks the {part} with an empty list, a missing key and a very long string.|Make sure to {do} every {thing} in the loop and not only the last one.
-1. Open `{part}.py` and import the module at the top of the file.|2. Define a function that takes the {thing} as input and returns a dictionary sorted by name.
-3. Run the tests and fix the type hints that the linter complains about.|Here is how to read the {part} line by line and write the {thing} to a new file.
-Use a context manager for the {part}; it closes the connection even when the {thing} raises.|The time complexity is O(n log n) because the {thing} is sorted once; memory stays small.
-To keep the changes readable I split the long function into three and renamed the variable that held the {thing}.|Let me know if you want me to {do} the {part} as well, or to convert it to a class.
-If the {thing} is None, set a default value; otherwise convert it to an integer and check the range.|Remember to commit the changes and to add the {part} to the `.gitignore`.
+You can {do} the {part} before you {do} the {thing}, so that {outcome}.
+Add error handling around the {part}: catch the exception, log the {thing} and return a clear message.
+I also wrote a test for the {thing} that checks the {part} with an empty list, a missing key and a very long string.
+Make sure to {do} every {thing} in the loop and not only the last one.
+1. Open `{part}.py` and import the module at the top of the file.
+2. Define a function that takes the {thing} as input and returns a dictionary sorted by name.
+3. Run the tests and fix the type hints that the linter complains about.
+Here is how to read the {part} line by line and write the {thing} to a new file.
+Use a context manager for the {part}; it closes the connection even when the {thing} raises.
+The time complexity is O(n log n) because the {thing} is sorted once; memory stays small.
+To keep the changes readable I split the long function into three and renamed the variable that held the {thing}.
+Let me know if you want me to {do} the {part} as well, or to convert it to a class.
+If the {thing} is None, set a default value; otherwise convert it to an integer and check the range.
+Remember to commit the changes and to add the {part} to the `.gitignore`.
 """, "fr": """
-On peut {do} {part} avant de {do} {thing}, pour que {outcome}.|J'ai ajouté un test qui vérifie {thing} avec une liste vide, une clé absente et une chaîne très longue.
-Il faut lire {part} ligne par ligne et écrire {thing} dans un nouveau fichier.|Pour rendre le code lisible, j'ai coupé la fonction en deux, renommé la variable et corrigé les commentaires.
+On peut {do} {part} avant de {do} {thing}, pour que {outcome}.
+J'ai ajouté un test qui vérifie {thing} avec une liste vide, une clé absente et une chaîne très longue.
+Il faut lire {part} ligne par ligne et écrire {thing} dans un nouveau fichier.
+Pour rendre le code lisible, j'ai coupé la fonction en deux, renommé la variable et corrigé les commentaires.
 """, "ja": """
-{part}を処理する前に{thing}を確認する関数を追加しました。|テストを実行して、空のリストと長い文字列の場合を確認しました。
-{part}のファイルを一行ずつ読み、{thing}を新しいファイルに書き込みます。|変数名を分かりやすくして、コメントを追加しました。
+{part}を処理する前に{thing}を確認する関数を追加しました。
+テストを実行して、空のリストと長い文字列の場合を確認しました。
+{part}のファイルを一行ずつ読み、{thing}を新しいファイルに書き込みます。
+変数名を分かりやすくして、コメントを追加しました。
 """}
 SLOTS = {"en": {"do": "validate parse sort check load format cache convert update remove".split(), "outcome": [
     "the request handler stays small", "nothing is read twice", "the output is the same on every run", "errors are easy to find"],
@@ -152,16 +263,19 @@ SLOTS = {"en": {"do": "validate parse sort check load format cache convert updat
     "fr": {"do": "vérifier charger trier convertir supprimer".split(), "outcome": ["rien ne soit lu deux fois", "le code reste court"],
            "part": ["la configuration", "la requête", "le fichier", "la base", "la table"],
            "thing": ["la valeur", "la liste", "la ligne", "la date", "l'objet"]},
-    "ja": {"do": ["確認"], "outcome": ["安全"], "part": ["設定", "要求", "データベース", "表"], "thing": ["値", "一覧", "行", "日付", "文字列"]}}
+    "ja": {"do": ["確認"], "outcome": ["安全"], "part": ["設定", "要求", "データベース", "表"],
+           "thing": ["値", "一覧", "行", "日付", "文字列"]}}
 
 
-def rows_of(text: str) -> list[list[str]]:
-    return [line.split("|") for line in text.strip().split("\n")]
+def rows_of(text: str, n_lines: int) -> list[list[str]]:
+    """The lines of a table by rows of so many."""
+    lines = text.strip().split("\n")
+    return [lines[n : n + n_lines] for n in range(0, len(lines), n_lines)]
 
 
 def advice(rng: random.Random, lang: str) -> str:
     """A sentence of it."""
-    sentence = rng.choice(sum(rows_of(ADVICE[lang]), []))
+    sentence = rng.choice(ADVICE[lang].strip().split("\n"))
     return sentence.format(**{slot: rng.choice(words) for slot, words in SLOTS[lang].items()})
 
 
@@ -188,7 +302,7 @@ class Material:
         self.turns: dict[str, list[Turn]] = defaultdict(list)  # by project
         self.lang: dict[str, str] = {}
         self.related: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)  # by project: question, golds
-        self.unrelated: dict[str, list[str]] = {lang: sum(rows_of(text), []) for lang, text in EVERYDAY.items()}
+        self.unrelated: dict[str, list[str]] = {lang: text.strip().replace("\n", "|").split("|") for lang, text in EVERYDAY.items()}
         self.cosqa: list[str] = []
         self.dialogues(folder)
         self.articles(folder, "piaf-fr", "fr")
@@ -236,8 +350,8 @@ class Material:
         rng = random.Random(9)
         answers = {doc_id for query in queries for doc_id in query["rel"]}
         self.cosqa = [query["text"] for query in sample(rng, queries, 300)]
-        for n, (project, (lang, table)) in enumerate(CODING.items()):
-            topics = rows_of(table)
+        for project, (lang, table) in CODING.items():
+            topics = rows_of(table, 3)
             fillers = rng.sample([doc["text"] for doc in docs if doc["id"] not in answers], FILLERS)
             for i, code in enumerate(fillers):
                 what = " ".join(re.sub(r"[\"']+", "", code.partition('"""')[2] or code)[:90].split())
@@ -349,12 +463,13 @@ def shown_for(view: rlm.View, prompt: Prompt) -> str:
     return rlm.on_user_prompt_submit(hook)
 
 
-def measure(view: rlm.View, prompts: list[Prompt], tallies: dict[tuple[str, str], Tally]) -> list[tuple[Prompt, str]]:
+def measure(view: rlm.View, prompts: list[Prompt], tallies: dict[tuple[str, str], Tally]
+            ) -> list[tuple[rlm.View, Prompt, str]]:
     shown = []
     flats: dict[str, str] = {}
     for prompt in prompts:
         text = shown_for(view, prompt)
-        shown.append((prompt, text))
+        shown.append((view, prompt, text))
         tally = tallies[prompt.store, prompt.kind]
         tally.n += 1
         tally.silent += not text
@@ -368,9 +483,25 @@ def measure(view: rlm.View, prompts: list[Prompt], tallies: dict[tuple[str, str]
     return shown
 
 
+def compare_with_process(folder: str, shown: list[tuple[rlm.View, Prompt, str]]) -> None:
+    """Fires the real hook for a sample, which must say the same, and prints how long that takes."""
+    times = []
+    program(folder)
+    for n, (view, prompt, text) in enumerate(shown):
+        env = {"HOME": folder, "PATH": "/usr/bin:/bin", "RLM_PROJECT": prompt.project, "RLM_CONTEXT_DIR": view.log.places.memory}
+        event = payload("UserPromptSubmit", os.path.join(folder, f"{n}.jsonl"), prompt=prompt.text)
+        started_s = time.perf_counter()
+        done = subprocess.run(hook_command(folder, "UserPromptSubmit"), input=event, env=env, capture_output=True, check=True)
+        times.append(time.perf_counter() - started_s)
+        said = json.loads(done.stdout)["hookSpecificOutput"]["additionalContext"] if done.stdout else ""
+        assert (said, done.stderr) == (text, b""), (prompt, text, said, done.stderr)
+    print(f"the real hook says the same to {len(shown)} prompts; median {sorted(times)[len(times) // 2] * 1e3:.1f} ms")
+
+
 def curve(tallies: dict[tuple[str, str], Tally]) -> None:
     """Prints a row for each kind of project, alone in its store or among many."""
-    print("| store | project | unrelated: silent | the least silent kind | related: gold | readable | bytes |\n|---|---|---|---|---|---|---|")
+    print("| store | project (related, unrelated) | silent when unrelated | least silent kind | gold | readable | bytes |")
+    print("|---|---|---|---|---|---|---|")
     for scope in ("many", "one"):
         for kind in dict.fromkeys(kind.partition(",")[0] for _, kind in tallies):
             related, unrelated, least = Tally(), Tally(), 100.0
@@ -424,9 +555,11 @@ def main() -> None:
                 for (store, kind), tally in tallies.items():
                     print(f"| {store} | {kind} | {tally.n} | " + " | ".join(tally.percents()[: 1 + 2 * ("," not in kind)]) + " |")
             curve(tallies)
+            if floor == 1:
+                compare_with_process(folder, sample(rng, shown, 40))
             if options.show:
                 with open(options.show, "w", encoding="utf-8") as file:
-                    for prompt, text in shown:
+                    for _, prompt, text in shown:
                         file.write(f"### {prompt.store} | {prompt.kind} | {prompt.project}: {prompt.text}\n"
                                    f"gold: {prompt.golds}\n{text}\n\n")
 
