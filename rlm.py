@@ -6743,17 +6743,16 @@ class Sessions:
                 if isinstance(other, str) and (other := session_of(other)) != session:
                     self.kin.setdefault(session, set()).add(other)
                     self.kin.setdefault(other, set()).add(session)
-        self.allowed, excluded = in_scope(view, scope), setting(places, "exclude")
-        known: dict[tuple[str, str, str], bool] = {}
-        for doc in map(view.doc, ordinals_in(self.allowed) if excluded else ()):
-            key = doc.project, doc.identity, self.roots.get(doc.session, "")
-            if key not in known:
-                project = Project(places, doc.project, list(filter(None, [doc.identity])), "")
-                known[key] = is_excluded(excluded, project, key[2])
-        if any(known.values()):
-            docs = map(view.doc, ordinals_in(self.allowed))
-            shown = (doc.ordinal for doc in docs
-                     if not known[doc.project, doc.identity, self.roots.get(doc.session, "")])
+        self.allowed = in_scope(view, scope)
+        if excluded := setting(places, "exclude"):
+            known: dict[tuple[str, str, str], bool] = {}
+            shown = []
+            for doc in map(view.doc, ordinals_in(self.allowed)):
+                key = doc.project, doc.identity, self.roots.get(doc.session, "")
+                if key not in known:
+                    project = Project(places, doc.project, list(filter(None, [doc.identity])), "")
+                    known[key] = is_excluded(excluded, project, key[2])
+                shown += [] if known[key] else [doc.ordinal]
             self.allowed = mask_of(shown, view.n_docs())
 
     def docs(self, name: str) -> list[Doc]:
@@ -13007,8 +13006,8 @@ TELLING = {
           for what in "décidé choisi retenu tranché convenu".split()),
         *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
         " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
-        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました", "採用します",
-        "採用しました", "採用する", "統一します", "統一する",
+        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
+        "採用します", "採用しました", "採用する", "統一します", "統一する",
         *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
     "done": [
         *(f" {who} {what} " for who in ("i", "we") for what in (
@@ -13247,7 +13246,10 @@ def going_on(places: Places, name: str, root: str) -> tuple[str, str]:
                   "newest of this project"))
 def resume_command(call: Call, options: Any) -> Answer:
     """Where a session stood."""
-    file_away(call.store.places)  # the newest may wait there
+    try:
+        file_away(call.store.places)  # the newest session may wait in the spool
+    except RlmError:  # others are at it
+        pass
     wanted = plain(options.session)
     with call.store.reading() as view:
         sessions, project = project_sessions(view, "", "chunk") if not wanted else \
