@@ -202,6 +202,10 @@ def local_day(epoch_s: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(epoch_s))
 
 
+def local_minute(epoch_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
 def age_text(seconds: float) -> str:
     """How long ago, in one unit: 40s, 5m, 3h, 12d, 4mo, 2y."""
     for unit_s, unit in ((365 * DAY_S, "y"), (30 * DAY_S, "mo"), (DAY_S, "d"), (3600.0, "h"), (60.0, "m")):
@@ -229,6 +233,11 @@ def one_line(text: str, limit: int = 120) -> str:
     """The text on one line, white space folded, cut at *limit* characters with an ellipsis."""
     flat = " ".join(text[: limit * 4].split())
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
+
+
+def first_of(lines: Sequence[str], most: int, rest: str = "… and {:,} more") -> list[str]:
+    """The first of the lines, and how many more there are."""
+    return [*lines[:most], *[rest.format(len(lines) - most)] * (len(lines) > most)]
 
 
 def clip(text: str, limit: int, rest: str) -> str:
@@ -5832,7 +5841,8 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
         if not matches:
             starts = [wanted[:n_chars] for n_chars in (len(wanted) - 2, len(wanted) // 2, 10) if n_chars >= 3]
             near = next(filter(None, (view.ids_from(start, 3) for start in starts)), [])
-            hint = f"near it: {', '.join(near)}" if near else "`rlm_list_chunks` and `rlm_search` show ids"
+            shown_by = "`rlm_list_chunks`, `rlm_sessions` and `rlm_search` show ids"
+            hint = f"near it: {', '.join(near)}" if near else shown_by
             raise NotFound(f"nothing has the id {wanted}; {hint}")
         ordinal = view.ordinal_of(matches[0])
     doc = view.doc(ordinal)
@@ -6682,6 +6692,33 @@ def in_shell(message: str) -> str:
 
 # -- how memories look in an answer -----------------------------------------
 
+# What nobody sees though Python takes it for printable: joiners, fillers, blanks among letters.
+UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
+TAG_END = "[>＞﹥]"
+TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
+LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
+BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
+
+
+def shown_char(char: str) -> str:
+    """The character, or what stands for one that is not seen: a space, U+FFFD for half a character, or nothing."""
+    if not char.isprintable():
+        return " " if char.isspace() or char < "\xa0" else "\ufffd" if "\ud800" <= char < "\ue000" else ""
+    return "" if char in UNSEEN_LETTERS or "\ufe00" <= char < "\ufe10" or char >= "\U000e0000" else char
+
+
+def foreign(text: str, limit: int = 300) -> str:
+    """What others wrote, as it may be shown to a model: on one line, cut, without anything that nobody sees.
+
+    What looks like a tag, or like the ids and ages that we give, is made to look different.
+    """
+    text = text[: 4 * limit]
+    text = text if text.isascii() and text.isprintable() else "".join(map(shown_char, text))
+    if not {"<", "＜", "﹤"}.isdisjoint(text):  # importing re costs as much as a short hook
+        text = re.sub(f"‹([^<>＜＞﹤﹥‹›]*){TAG_END}", r"‹\1›", re.sub(TAG, "‹", text))
+    plainer = text.translate(BRACKETS)
+    return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
+
 
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
@@ -6899,6 +6936,123 @@ def rlm_forget(call: Call, insight_id: str) -> Answer:
     return forget_or_undo(call, insight_id, undo=False)
 
 
+# -- sessions ---------------------------------------------------------------
+
+
+LEAST_BEGINNING = 8  # characters of a session's id by which it may be named
+SHOWN_IDS = 6
+
+
+def session_of(name: str) -> str:
+    """The session of the transcript that is kept under that name."""
+    return name.partition("~")[0].partition(".")[0]
+
+
+def transcript_states(places: Places) -> Iterator[tuple[str, Record]]:
+    """What is known of each transcript, without the keys of its lines, by the name under which it is kept."""
+    for name in stems(places.transcripts(), ".json"):
+        try:
+            with open(places.reading(name), encoding="utf-8") as file:
+                state = from_json(file.readline())
+        except (OSError, ValueError, RecursionError):  # a damaged one is read anew
+            continue
+        if isinstance(state, dict):
+            yield name, state
+
+
+def is_bare_command(prompt: str) -> bool:
+    return prompt.startswith("/") and len(prompt.split()) == 1
+
+
+def title_of(record: Record) -> str:
+    """The first prompt of a chunk that asks for something, else what it is about."""
+    summary = text_field(record, "summary")
+    prompts = (summary.partition(") ")[2] if summary.startswith("(part ") else summary).split(" | ")
+    return next((prompt for prompt in prompts if not is_bare_command(prompt)), summary)
+
+
+class Sessions:
+    """The conversations that answers may show: none of what is excluded by now, by project or by folder."""
+
+    __slots__ = ("view", "labels", "allowed", "roots", "kin")
+
+    def __init__(self, view: View, scope: Scope) -> None:
+        self.view, self.labels, places = view, Projects(view).labels(), view.log.places
+        self.roots: dict[str, str] = {}  # the folder that a session began in
+        self.kin: dict[str, set[str]] = {}  # those that were resumed or branched from it, and those it comes from
+        for name, state in transcript_states(places):
+            session, relatives = session_of(name), state.get("relatives")
+            self.roots[session] = self.roots.get(session) or text_field(state, "root")
+            for other in relatives if isinstance(relatives, list) else ():
+                if isinstance(other, str) and (other := session_of(other)) != session:
+                    self.kin.setdefault(session, set()).add(other)
+                    self.kin.setdefault(other, set()).add(session)
+        self.allowed = in_scope(view, scope)
+        if excluded := setting(places, "exclude"):
+            known: dict[tuple[str, str, str], bool] = {}
+            shown = []
+            for doc in map(view.doc, ordinals_in(self.allowed)):
+                key = doc.project, doc.identity, self.roots.get(doc.session, "")
+                if key not in known:
+                    project = Project(places, doc.project, list(filter(None, [doc.identity])), "")
+                    known[key] = is_excluded(excluded, project, key[2])
+                shown += [] if known[key] else [doc.ordinal]
+            self.allowed = mask_of(shown, view.n_docs())
+
+    def docs(self, name: str) -> list[Doc]:
+        """The session's chunks, the oldest first."""
+        view = self.view
+        own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
+        docs = [view.doc(ordinal) for ordinal in own if self.allowed[ordinal]]
+        return sorted(docs, key=lambda doc: (doc.at_s, doc.ordinal))
+
+    def newest(self, limit: int) -> list[str]:
+        """The sessions, the one with the newest chunk first."""
+        names: dict[str, None] = {}
+        for doc in newest(self.view, ordinals_in(self.allowed)):
+            names[doc.session] = None
+            if len(names) == limit:
+                break
+        return list(names)
+
+    def named(self, wanted: str) -> str:
+        """The session with that id, or the only one that begins so; "" when there is none. UsageError for several."""
+        names = [wanted + rest for rest in self.view.terms_from(BY_SESSION + wanted)]
+        names = [wanted] if wanted in names else names if len(wanted) >= LEAST_BEGINNING else []
+        names = sorted(name for name in names if any(self.allowed[n] for n in self.view.keys(BY_SESSION + name)))
+        if len(names) > 1:
+            shown = ", ".join(foreign(name, 200) for name in names[:5])
+            raise UsageError(f"{foreign(wanted, 200)} is the beginning of several sessions: {shown}")
+        return "".join(names)
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The session as data; its chunks the newest first."""
+        docs = self.docs(name)
+        records = map(self.view.logged_record, docs)
+        own = (record for record, doc in zip(records, docs) if doc.label == "session" and not record.get("sidechain"))
+        last, kin = self.view.logged_record(docs[-1]), [(self.docs(other), other) for other in self.kin.get(name, ())]
+        until_s, branch = max(docs[-1].at_s, at_of(last, "until")), text_field(last, "branch")
+        before = sorted(other for found, other in kin if found and found[0].at_s < docs[0].at_s)
+        return {
+            "session": name or "(none)", "title": title_of(next(own, self.view.logged_record(docs[0]))),
+            "project": self.labels.get(docs[-1].identity, docs[-1].project), "domain": docs[-1].domain,
+            "branch": branch if branch != "HEAD" else "", "n_chunks": len(docs),
+            "n_bytes": sum(doc.n_bytes for doc in docs), "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs),
+            "first_at": stamp(docs[0].at_s), "last_at": stamp(until_s), "comes_from": before,
+            "went_on_in": sorted(other for found, other in kin if found and other not in before),
+            "chunks": [doc.id for doc in reversed(docs)]}
+
+
+def session_facts(row: Record) -> str:
+    """Where a session was held, when, and how long it is."""
+    since, until = (row[key][:16].replace("T", " ") for key in ("first_at", "last_at"))
+    told = [foreign(row["project"], 60), foreign(row["branch"], 60), f"{since} to {until} UTC",
+            f"{counted(row['n_chunks'], 'chunk')}, {size_text(row['n_bytes'])}"]
+    kin = [f"{what} {foreign(', '.join(row[key][:2]))}" for key, what in (
+        ("comes_from", "resumed or branched from"), ("went_on_in", "went on in")) if row[key]]
+    return " · ".join(filter(None, [*told, *kin]))
+
+
 # -- history ----------------------------------------------------------------
 
 
@@ -6940,39 +7094,63 @@ def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
     return chunk_id, start, end
 
 
-def source_of(view: View, wanted: str, labels: Mapping[str, str]) -> tuple[str, str, str, dict[str, Any]]:
-    """The id of what can be read under that name, what it is, its text, and the rest of it as data."""
+class Readable:
+    """A text that can be read in pages: a memory's, or a conversation's."""
+
+    __slots__ = ("id", "facts", "data", "parts")
+
+    def __init__(self, shown_id: str, facts: str, data: dict[str, Any], parts: list[tuple[str, str]]) -> None:
+        self.id, self.facts, self.data = shown_id, facts, data
+        self.parts = parts  # the ids of chunks with their texts
+
+
+def readable(view: View, wanted: str) -> Readable:
+    """What has that id. NotFound, or UsageError, when nothing has it or several have."""
     place = FROM_TRANSCRIPTS["place"](view, wanted) if "@" in wanted else None
     if place:
-        return place["id"], returned_text(place), place["text"], place
+        return Readable(place["id"], returned_text(place), place, [("", place["text"])])
+    if view.ordinal_of(wanted) < 0 and plain(wanted) == wanted != "" and view.terms_from(BY_SESSION + wanted):
+        sessions = Sessions(view, Scope(kind="chunk"))
+        if (wanted in view.terms_from(BY_SESSION) or not view.ids_from(wanted, 1)) and (name := sessions.named(wanted)):
+            row, docs = sessions.row(name), sessions.docs(name)
+            found = readable_records(view, (doc.ordinal for doc in docs), lambda: None)
+            parts = [(doc.id, "\n" * bool(n) + record["text"].rstrip("\n") + "\n")
+                     for n, (doc, record) in enumerate(found)]
+            return Readable(name, f"\"{foreign(row['title'], 80)}\" · {session_facts(row)}", row, parts)
     doc = find_id(view, wanted)
     record = view.record(doc)
-    return doc.id, facts_line(doc, now(), labels, record), record["text"], doc_data(doc, record)
+    facts = facts_line(doc, now(), Projects(view).labels(), record)
+    return Readable(doc.id, facts, doc_data(doc, record), [(doc.id, record["text"])])
 
 
-def text_answer(call: Call, source: tuple[str, str, str, dict[str, Any]], lines: tuple[int, int],
-                max_chars: int) -> Answer:
+def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: int) -> Answer:
     """Some lines of a text byte for byte, as many as fit, and a note on what they are."""
-    (start, end), (name, facts, text, about) = lines, source
-    texts = text.split("\n")
-    texts = [line + "\n" for line in texts[:-1]] + list(filter(None, texts[-1:]))
+    start, end = lines
+    texts: list[str] = []
+    starts: list[tuple[int, str]] = []  # the first line of each chunk
+    for chunk_id, text in found.parts:
+        starts.append((len(texts), chunk_id))
+        *rows, rest = text.split("\n")
+        texts += [row + "\n" for row in rows] + [rest] * bool(rest)
     stop = len(texts) if end == -1 else min(end, len(texts))
     if start >= len(texts):
-        raise UsageError(f"{name} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
+        raise UsageError(f"{found.id} has {counted(len(texts), 'line')}, so no line {start + 1}, counted from 1 "
                          "(`start` counts from 0)")
     shown, n_chars = start, 0
     while shown < stop and n_chars + len(texts[shown]) <= max_chars:
         n_chars += len(texts[shown])
         shown += 1
     verbatim = "".join(texts[start:shown])
-    note = f"[{name} · {facts} · lines {start + 1}-{max(shown, start + 1)} of {len(texts)}, from 1]"
+    note = f"[{found.id} · {found.facts} · lines {start + 1}-{max(shown, start + 1)} of {len(texts)}, from 1]"
     if shown == start:  # one line that is longer than an answer may be
         verbatim, shown = texts[start][:max_chars], start + 1
         note += f" [cut: line {shown} has {len(texts[start]):,} characters; `rlm peek` in a shell shows all]"
     if shown < stop:
-        note += f" [cut; go on with {name}:{shown + 1}-{stop}]"
-    data = {**about, "first_line": start + 1, "last_line": shown, "n_lines": len(texts),
-            "text": verbatim}
+        note += f" [cut; go on with {found.id}:{shown + 1}-{stop}]"
+    ends = [first for first, _ in starts[1:]] + [len(texts)]
+    call.store.uses += [chunk_id for (first, chunk_id), last in zip(starts, ends)
+                        if chunk_id and first < shown and last > start]
+    data = {**found.data, "first_line": start + 1, "last_line": shown, "n_lines": len(texts), "text": verbatim}
     if call.wants_data:
         names = extract_entities(verbatim)
         data["entities"] = {kind: found[:MAX_LIMIT] for kind, found in names.items()}
@@ -6981,7 +7159,7 @@ def text_answer(call: Call, source: tuple[str, str, str, dict[str, Any]], lines:
     return Answer(note, data, verbatim)
 
 
-@tool("Read texts by id (several: a,b), or some lines (id:10-40, from 1).", reads_only=True,
+@tool("Read texts by id (several: a,b), lines (id:10-40, from 1), sessions.", reads_only=True,
       always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte."""
@@ -6991,11 +7169,8 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
                          f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
     with call.store.reading() as view:
-        labels = Projects(view).labels()
-        sources = [source_of(view, wanted, labels) for wanted, _, _ in asked]
-    answers = [text_answer(call, source, (first, stop), max_chars)
-               for source, (_, first, stop) in zip(sources, asked)]
-    call.store.uses += [name for name, _, _, about in sources if "kind" in about]
+        found = [readable(view, wanted.strip()) for wanted, _, _ in asked]
+    answers = [text_answer(call, each, (first, stop), max_chars) for each, (_, first, stop) in zip(found, asked)]
     if len(answers) == 1:
         return answers[0]
     return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
@@ -7160,32 +7335,16 @@ def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
                   {"chunks": [doc_data(doc, record) for doc, record in shown], "total": len(keys)})
 
 
-@tool("List sessions (conversations) with their chunks.", reads_only=True)
+@tool("List conversations: title, dates, size.", reads_only=True)
 def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 10) -> Answer:
     """Sessions, the one with the newest chunk first."""
     with call.store.reading() as view:
-        scope = Scope(kind="chunk", project=project, domain=domain)
-        allowed = in_scope(view, scope)
-        projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
-        names: dict[str, None] = {}
-        for doc in newest(view, ordinals_in(allowed)):
-            names[doc.session] = None
-            if len(names) == limit:
-                break
-        rows = []
-        for name in names:
-            own = view.keys(BY_SESSION + name) if name else [n for n in range(view.n_docs()) if not view.doc(n).session]
-            docs = list(newest(view, [ordinal for ordinal in own if allowed[ordinal]]))
-            rows.append({
-                "session": name or "(none)", "project": labels.get(docs[0].identity, docs[0].project),
-                "domain": docs[0].domain, "n_chunks": len(docs),
-                "tokens": sum(estimated_tokens(doc.n_bytes) for doc in docs), "first_at": stamp(docs[-1].at_s),
-                "last_at": stamp(docs[0].at_s), "chunks": [doc.id for doc in docs]})
+        sessions = Sessions(view, Scope(kind="chunk", project=project, domain=domain))
+        rows = [sessions.row(name) for name in sessions.newest(limit)]
+        note, allowed = Projects(view).shared_note(project), sessions.allowed
         n_all = sum(any(allowed[n] for n in view.keys(BY_SESSION + name)) for name in view.terms_from(BY_SESSION))
-    lines = [f"{row['session']} · {row['project']} · {counted(row['n_chunks'], 'chunk')} · {row['tokens']:,} tokens"
-             f" · {row['first_at'][:16]} to {row['last_at'][:16]}\n   {', '.join(row['chunks'][:6])}"
-             + (f", +{row['n_chunks'] - 6} more" if row["n_chunks"] > 6 else "") for row in rows]
+    lines = [f"{foreign(row['session'], 200)} · {session_facts(row)}\n   {foreign(row['title'], 160)}"
+             f"\n   {', '.join(first_of(row['chunks'], SHOWN_IDS, '+{:,} more'))}" for row in rows]
     if n_all > limit:
         lines.append(call.words(f"{limit} of {n_all:,} sessions shown; raise `limit`."))
     return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
@@ -7301,14 +7460,31 @@ def folder_bytes(path: str) -> int:
 
 def n_damaged_lines(places: Places) -> int:
     """How many lines of transcripts could not be read whole, in all that was saved."""
-    n_damaged = 0
-    for name in stems(places.transcripts(), ".json"):
+    return sum(n for _, state in transcript_states(places) if type(n := state.get("damaged")) is int)
+
+
+def injected(places: Places) -> Iterator[Record]:
+    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
+    for line in read_file(places.injected()).split(b"\n"):
         try:
-            with open(places.reading(name), encoding="utf-8") as file:
-                n_damaged += from_json(file.readline()).get("damaged", 0)
-        except (OSError, ValueError, AttributeError, TypeError):  # a damaged one is read anew
-            pass
-    return n_damaged
+            record = from_json(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
+            yield record
+
+
+def injected_tokens(places: Places) -> dict[str, Any]:
+    """What that cost: tokens today, this week, and this week by project."""
+    today_s, week_s = day_bound("", "today", 0), day_bound("", "this week", 0)
+    n_today = n_week = 0
+    projects: dict[str, int] = {}
+    for record in injected(places):
+        if (at_s := at_of(record)) >= week_s:
+            name = text_field(record, "project")
+            n_week, n_today = n_week + record["bytes"], n_today + record["bytes"] * (at_s >= today_s)
+            projects[name] = projects.get(name, 0) + record["bytes"]
+    return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
@@ -7334,8 +7510,10 @@ def rlm_status(call: Call) -> Answer:
             "transcript_bytes": folder_bytes(places.transcripts()),
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
-            "damaged_transcript_lines": n_damaged_lines(places), "semantic": None,
+            "damaged_transcript_lines": n_damaged_lines(places),
+            "injected_tokens": injected_tokens(places), "semantic": None,
         }
+    told = data["injected_tokens"]
     lines = [
         f"rlm {data['version']} · {data['memory']}",
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
@@ -7349,6 +7527,8 @@ def rlm_status(call: Call) -> Answer:
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
         (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
+        f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
+        + f" ({tally_text(told['projects'])})" * bool(told["projects"]),
         "semantic provider: none (ranking is by words)",
     ]
     return Answer("\n".join(lines), data)
@@ -8807,33 +8987,7 @@ def message(key: str, **values: object) -> str:
 
 
 HANDOFF_BYTES = 4096
-# What nobody sees though Python takes it for printable: joiners, fillers, blanks among letters.
-UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
-TAG_END = "[>＞﹥]"
-TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
-LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
-BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 QUOTES = str.maketrans('"“”„‟＂″', "'" * 7)
-
-
-def shown_char(char: str) -> str:
-    """The character, or what stands for one that is not seen: a space, U+FFFD for half a character, or nothing."""
-    if not char.isprintable():
-        return " " if char.isspace() or char < "\xa0" else "\ufffd" if "\ud800" <= char < "\ue000" else ""
-    return "" if char in UNSEEN_LETTERS or "\ufe00" <= char < "\ufe10" or char >= "\U000e0000" else char
-
-
-def foreign(text: str, limit: int = 300) -> str:
-    """What others wrote, as a hook may show it to a model: on one line, cut, without anything that nobody sees.
-
-    What looks like a tag, or like the ids and ages that we give, is made to look different.
-    """
-    text = text[: 4 * limit]
-    text = text if text.isascii() and text.isprintable() else "".join(map(shown_char, text))
-    if not {"<", "＜", "﹤"}.isdisjoint(text):  # importing re costs as much as a short hook
-        text = re.sub(f"‹([^<>＜＞﹤﹥‹›]*){TAG_END}", r"‹\1›", re.sub(TAG, "‹", text))
-    plainer = text.translate(BRACKETS)
-    return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
 
 
 def quoted(text: str, limit: int = 300) -> str:
@@ -8950,11 +9104,6 @@ def transcript_name(path: str) -> str:
     if is_plain and len(name) >= 36 and name.count("-") >= 4 and name[0] != ".":  # a UUID is one of its kind
         return name
     return f"{slug(name) or 'transcript'}-{digest(path)[:8]}"
-
-
-def session_of(name: str) -> str:
-    """The session of the transcript that is kept under that name."""
-    return name.partition("~")[0].partition(".")[0]
 
 
 NEW_STATE: State = {"v": 1, "path": "", "root": "", "first": "", "offset": 0, "tail": [], "kept": 0, "n_packed": 0,
@@ -9373,14 +9522,6 @@ def note_injected(places: Places, *, session: str, project: str, ids: Sequence[s
         add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
     except (OSError, RlmError):
         pass
-
-
-def injected(places: Places) -> Iterator[Record]:
-    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
-    for line in split_lines(read_file(places.injected())):
-        record = parsed_line(line)
-        if record and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
-            yield record
 
 
 def subagent_files(path: str) -> list[str]:
@@ -12650,11 +12791,6 @@ def confirm(text: str) -> None:
         raise RlmError("nothing was changed")
 
 
-def first_of(lines: Sequence[str], most: int, rest: str = "… and {:,} more") -> list[str]:
-    """The first of the lines, and how many more there are."""
-    return [*lines[:most], *[rest.format(len(lines) - most)] * (len(lines) > most)]
-
-
 def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
                 verb: str) -> str:
     """What is or would be erased, and what else holds it."""
@@ -13292,6 +13428,345 @@ def serve_command(call: Call, options: Any) -> Answer:
         project_here(call.store.places)
     Server(call.store.places, file_away).serve()
     return Answer("", None)
+
+
+# -- where work stands: read from what was said, without a model ---------------
+
+
+# The headings that turn_pieces writes: who, how, when.
+TURN_HEADING = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made when it compacted the conversation)" \
+    r"((?:'s task)?(?:, continued|, meanwhile)?)(?: · (\d{4}-\d\d-\d\d) (\d\d:\d\d)(.*))?$"
+CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
+COMMITTED = r"- \w[\w ]* `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
+CHECKED = r"- \w[\w ]* `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
+# What sentences hold that tell something, as `in_words` writes them, in English, French and Japanese.
+TELLING = {
+    "decided": [
+        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
+        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
+          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
+        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
+        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
+        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
+        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
+          for what in "décidé choisi retenu tranché convenu".split()),
+        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
+        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
+        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
+        "採用します", "採用しました", "採用する", "統一します", "統一する",
+        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
+    "done": [
+        *(f" {who} {what} " for who in ("i", "we") for what in (
+            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
+            "replaced moved committed pushed changed migrated refactored solved").split()),
+        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
+          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
+        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
+        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
+        " everything works ", " all green ", "^ released ", " au vert ",
+        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
+            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
+        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
+          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
+        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
+        "済みです",
+        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
+          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
+    "open": [
+        *(f"^ {what} " for what in (
+            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
+            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
+            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
+            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
+            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
+        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
+        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
+        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
+        "決めていません", "決まっていません"]}
+FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
+DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
+SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
+BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
+RESUME_BYTES = 2_400  # 600 tokens
+Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words
+
+
+def in_words(line: str) -> str:
+    """The line as TELLING knows it: words without those that only stand between, ^ at its beginning, $ at its end."""
+    text = line.lower().replace("’", "'").replace("'ve", "").replace("：", ":")
+    words = re.findall(r"\w[\w']*|[,.;:]", text)
+    return f"^ {' '.join(word for word in words if word not in FILLERS)} $ "
+
+
+def concluding(kind: str, lines: Sequence[str]) -> list[str]:
+    """The lines that tell something of that kind, rather than ask or deny it."""
+    told = [in_words(line) for line in lines]
+    whole = "\n".join(told)
+    telling = [words for words in TELLING[kind] if words in whole]
+
+    def is_told(line: str) -> bool:
+        for words in telling:
+            before, found, _ = line.partition(words)
+            near = re.split(r"[,.;:]", before)[-1].split()[-3:]
+            if found and not any(word in DENIED or word.endswith("n't") for word in near):
+                return True
+        return False
+
+    return [line for line, words in zip(lines, told)
+            if telling and not line.endswith(("?", "？", "か", "か。")) and is_told(words)]
+
+
+def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
+    """Who spoke in a chunk, how ("", "'s task", ", continued", ", meanwhile"), when, and the words."""
+    before, *rest = re.split(TURN_HEADING, text)
+    at_s = doc.at_s
+    if before.strip():
+        yield "", "", at_s, before.strip()
+    for who, how, day, clock, zone, words in zip(*(rest[n::6] for n in range(6))):
+        if day:  # without seconds: not before what stands above it
+            at_s = max(at_s, at_of({"at": f"{day}T{clock}:00{'Z' if zone == ' UTC' else zone}"}))
+        yield who, how, at_s, words.strip()
+
+
+def own_lines(words: str) -> list[str]:
+    """The lines of an answer that are neither calls nor code."""
+    lines = text_lines(words, Needles(""))
+    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
+
+
+def open_lines(lines: Sequence[str]) -> list[str]:
+    """What a list of next steps names, or the lines that say what is missing."""
+    from itertools import takewhile
+
+    found = concluding("open", lines)
+    if not found:
+        return []
+    below = lines[lines.index(found[0]) + 1 :]
+    listed = list(takewhile(lambda each: re.match(r"[-*•・]|\d+[.)]", each), below))
+    return listed[:5] or found[:3]
+
+
+def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[Told]:
+    """What the chunks of one session, in order, say that was asked, done and decided, and what was open in the end."""
+    last: dict[str, list[Told]] = {}  # of these the last in the session counts
+    files: dict[str, None] = {}
+    for doc, record in found:
+        if record.get("sidechain") or doc.label == "snapshot":
+            continue
+        for who, how, at_s, words in spoken(doc, record["text"]):
+            if who == "User" and how != ", continued" and not is_bare_command(words):
+                yield "asked", at_s, doc.id, words
+                last["waiting"] = [("open", at_s, doc.id, f"not answered: {words}")]
+            if who not in ("User", "Claude", ""):
+                continue
+            lines = own_lines(words)
+            sentences = [each for line in lines for each in re.split(SENTENCE_END, line)]
+            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", sentences))
+            if who == "User":
+                continue
+            if lines:
+                last.pop("waiting", None)
+            yield from (("done", at_s, doc.id, f"commit {match[1]}: {match[2]}")
+                        for match in re.finditer("(?m)^" + COMMITTED, words))
+            yield from [("done", at_s, doc.id, each) for each in concluding("done", sentences)[:1]]
+            for match in re.finditer("(?m)^" + CHECKED, words):
+                last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
+            if steps := open_lines(lines):
+                last["steps"] = [("open", at_s, doc.id, step) for step in steps]
+        files.update((shown_path(path, root), None) for path in strings_in(record.get("changed")))
+        if files:
+            last["changed"] = [("done", doc.at_s, doc.id, "changed " + ", ".join(first_of(list(files)[::-1], 4)))]
+    for each in last.values():
+        yield from each
+
+
+def told_by(sessions: Sessions, since_s: float) -> list[Told]:
+    """What insights and conversations since then tell, the newest first, nothing twice."""
+    told: list[Told] = []
+    chunks: dict[str, list[Doc]] = {}
+    for doc in map(sessions.view.doc, ordinals_in(sessions.allowed)):
+        if doc.kind == "insight":
+            kind = {"decision": "decided", "todo": "open"}.get(doc.label)
+            told += [(kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text"))] if kind else []
+        elif doc.at_s >= since_s - DAY_S:  # a chunk may go on for long
+            chunks.setdefault(doc.session, []).append(doc)
+    for name, docs in chunks.items():
+        ordinals = [doc.ordinal for doc in sorted(docs, key=lambda doc: (doc.at_s, doc.ordinal))]
+        told += told_in_session(readable_records(sessions.view, ordinals, lambda: None), sessions.roots.get(name, ""))
+    told = [each for each in reversed(told) if each[1] >= since_s and each[3].strip()]
+    told.sort(key=lambda each: -each[1])
+    kept: dict[tuple[str, str], Told] = {}
+    for each in told:
+        kept.setdefault((each[0], " ".join(each[3].split())), each)
+    return list(kept.values())
+
+
+def told_line(told: Told) -> str:
+    """One of them for a reader: when, what, and the id."""
+    text = foreign(told[3].lstrip("#*-•・> ").replace("**", ""), BRIEF_CHARS)
+    return f"{local_minute(told[1])} {text} [{foreign(told[2])}]"
+
+
+def project_sessions(view: View, named: str, kind: str = "") -> tuple[Sessions, str]:
+    """The conversations of a project, by default of the one that we are in, and what it is called."""
+    sessions = Sessions(view, Scope(project=named, kind=kind))
+    if named:
+        return sessions, named
+    project = current_project(view.log.places)
+    sessions.allowed = common(sessions.allowed, Projects(view).own_mask(project))
+    return sessions, sessions.labels.get(project.identity, project.name)
+
+
+@command("say what was asked, done, left open and decided in a project, from what is stored",
+         "rlm brief\nrlm brief --days 30 --kind decided\nrlm brief --project shop --json",
+         argument("--days", type=int, default=BRIEF_DAYS, metavar="N", help=f"how far back (default {BRIEF_DAYS})"),
+         argument("--kind", choices=["asked", "done", "open", "decided"], help="only these, and more of them"),
+         argument("--project", default="", metavar="NAME", help="default: this one"))
+def brief_command(call: Call, options: Any) -> Answer:
+    """Where a project stands."""
+    if not 1 <= options.days <= 36_500:
+        raise UsageError(f"--days takes a number from 1 to 36,500, not {options.days}")
+    with call.store.reading() as view:
+        sessions, name = project_sessions(view, options.project)
+        told = told_by(sessions, now() - options.days * DAY_S)
+        latest = next(newest(view, ordinals_in(sessions.allowed), 1), None)
+    kinds = [options.kind] if options.kind else ["asked", "done", "open", "decided"]
+    found = {kind: [each for each in told if each[0] == kind] for kind in kinds}
+    lines = [f"{foreign(name, 60)}, last {counted(options.days, 'day')}"]
+    for kind, rows in found.items():
+        more = f"… and {{:,}} more: `rlm brief --kind {kind}`" if not options.kind else "… and {:,} more"
+        most = BRIEF_LINES_OF_ONE if options.kind else BRIEF_LINES
+        if rows:
+            lines += [f"{kind.capitalize()}:", *first_of([f"- {told_line(row)}" for row in rows], most, more)]
+    if len(lines) == 1:
+        age = age_text(now() - latest.at_s) if latest else ""
+        ago = f"; the newest memory is {age} old (--days N looks further back)" if latest else ""
+        lines = [f"Nothing of {foreign(name, 60)} in the last {counted(options.days, 'day')}{ago}."]
+    data = {kind: [{"at": stamp(at_s), "id": doc_id, "text": text} for _, at_s, doc_id, text in rows]
+            for kind, rows in found.items()}
+    return Answer("\n".join(lines), {"project": name, "days": options.days, **data}, failed=not any(found.values()))
+
+
+def session_task(found: Sequence[tuple[Doc, Record]], root: str) -> dict[str, Any]:
+    """The open task of a session, as open_task tells it of turns, from its chunks."""
+    asked: list[tuple[float, str]] = []
+    meanwhile: list[str] = []
+    files: dict[str, bool] = {}
+    commands: list[str] = []
+    words, branch = "", ""
+    for doc, record in found:
+        if record.get("sidechain") or doc.label == "snapshot":
+            continue
+        branch = text_field(record, "branch") or branch
+        changed = strings_in(record.get("changed"))
+        for path in strings_in(record.get("files")):
+            files[path] = files.pop(path, False) or path in changed
+        commands += strings_in(record.get("commands"))
+        for who, how, at_s, said in spoken(doc, record["text"]):
+            if who == "User" and how == "":
+                asked, meanwhile = [*asked, (at_s, said)], []
+            elif who == "User" and how == ", meanwhile":
+                meanwhile.append(said)
+            elif who in ("Claude", "") and own_lines(said):
+                words = "\n".join(line for line in said.split("\n") if not re.match(CALL_LINE, line)).strip()
+    at_s, prompt = asked[-1] if asked else (found[-1][0].at_s, text_field(found[-1][1], "summary"))
+    return {"prompt": prompt, "at": stamp(at_s), "meanwhile": meanwhile, "branch": branch, "cwd": root,
+            "last_words": words, "earlier": [one_line(text, ARGUMENT_CHARS) for _, text in asked[-4:-1]],
+            "files": [{"path": path, "changed": files[path]} for path in reversed(list(files))],
+            "commands": commands[-8:], "errors": [], "tasks": []}
+
+
+def going_on(places: Places, name: str, root: str) -> tuple[str, str]:
+    """The client's command that goes on with a session, and what has to be done before; "" when nothing can."""
+    from shlex import quote
+
+    resume = f"cd {quote(root)} && claude --resume {quote(name)}" if root else f"claude --resume {quote(name)}"
+    if os.path.isfile(original_path(places, name)):
+        return resume, ""
+    kept = any(session_of(each) == name for each in kept_transcripts(places))
+    return (resume, f"rlm restore-transcript {quote(name)}") if kept else ("", "")
+
+
+@command("say where a session stood, and how to go on with it", "rlm resume\nrlm resume 3c57c232\nrlm resume --json",
+         argument("session", nargs="?", default="", metavar="SESSION", help="its id, or how that begins; default: the "
+                  "newest of this project"))
+def resume_command(call: Call, options: Any) -> Answer:
+    """Where a session stood."""
+    try:
+        file_away(call.store.places)  # the newest session may wait in the spool
+    except RlmError:  # others are at it
+        pass
+    wanted = plain(options.session)
+    with call.store.reading() as view:
+        sessions, project = project_sessions(view, "", "chunk") if not wanted else \
+            (Sessions(view, Scope(kind="chunk")), "")
+        names = [sessions.named(wanted)] if wanted else sessions.newest(MAX_LIMIT)
+        name = next((each for each in names if each in sessions.roots), names[0] if names else "")
+        if not name:
+            what = f"is or begins with {one_line(wanted, 80)!r}" if wanted else f"of {one_line(project, 80)} is stored"
+            raise NotFound(f"no session {what}; `rlm sessions` lists all")
+        row, root = sessions.row(name), sessions.roots.get(name, "")
+        docs = sessions.docs(name)
+        found = list(readable_records(view, (doc.ordinal for doc in docs), lambda: None))
+        insights = map(view.doc, ordinals_in(in_scope(view, Scope(kind="insight", category="decision"))))
+        decided = [told for told in told_in_session(found, root) if told[0] == "decided"]
+        decided += [("decided", doc.at_s, doc.id, text_field(view.logged_record(doc), "text")) for doc in insights
+                    if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600]
+        decided.reverse()
+        decided.sort(key=lambda told: -told[1])
+    task = session_task(found, root) if found else {}
+    command, first = going_on(call.store.places, name, root)
+    head = [f"{foreign(name, 200)} · \"{foreign(row['title'], 80)}\" · {session_facts(row)}"]
+    head += [f"To go on: {foreign(' && '.join(filter(None, [first, command])), 1000)}"] if command else []
+    tail = listed(message("decisions"), list(map(told_line, decided)), RESUME_BYTES // 4)
+    left = RESUME_BYTES - sum(len(text.encode("utf-8")) + 2 for text in (*head, tail))
+    text = "\n\n".join(filter(None, ["\n".join(head), handoff_text(task, row["chunks"][::-1], left), tail]))
+    return Answer(text, {**row, "folder": root, "command": command, "first": first, "task": task,
+                         "decided": [{"at": stamp(told[1]), "id": told[2], "text": told[3]} for told in decided]})
+
+
+def uses_since(view: View) -> dict[str, list[tuple[float, int]]]:
+    """When memories were read, and how often, by their ids."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for _, line in view.log.lines(0):
+        if b'"k":"use"' in line and (record := decode_line(line)) and record["k"] == "use":
+            n = record.get("n")
+            found.setdefault(text_field(record, "id"), []).append((at_of(record), n if type(n) is int else 1))
+    return found
+
+
+@command("list what hooks handed to Claude lately, why, and what was read since", "rlm why\nrlm why --limit 5 --json",
+         argument("--limit", type=int, default=20, metavar="N", help="how many (default 20)"))
+def why_command(call: Call, options: Any) -> Answer:
+    """What was injected."""
+    if not 1 <= options.limit <= MAX_LIMIT:
+        raise UsageError(f"--limit takes a number from 1 to {MAX_LIMIT:,}, not {options.limit}")
+    places = call.store.places
+    excluded = setting(places, "exclude")
+    rows: list[dict[str, Any]] = []
+    lines = []
+    with call.store.reading() as view:
+        uses, sessions = uses_since(view), Sessions(view, Scope())
+        for record in reversed(list(injected(places))):
+            project, session = text_field(record, "project"), text_field(record, "session")
+            if is_excluded(excluded, Project(places, project, [], ""), sessions.roots.get(session, "")):
+                continue
+            if len(rows) == options.limit:
+                break
+            ids = [each for each in record["ids"] if isinstance(each, str) and plain(each) == each]
+            ids = [each for each in ids if (ordinal := view.ordinal_of(each)) >= 0 and sessions.allowed[ordinal]]
+            at_s, score = seconds_field(record), record.get("score")
+            n_uses = {each: sum(n for used_s, n in uses.get(each, ()) if used_s >= at_s) for each in ids}
+            row = {"at": stamp(at_s), "session": session, "project": project, "reason": text_field(record, "reason"),
+                   "score": score if isinstance(score, (int, float)) else 0, "n_bytes": record["bytes"],
+                   "tokens": record["bytes"] // 4, "uses": n_uses}
+            rows.append(row)
+            told = ", ".join(f"{each} (read {counted(n, 'time')} since)" if n else each for each, n in n_uses.items())
+            facts = [local_minute(at_s), foreign(project, 60), foreign(row["reason"], 100), f"score {row['score']:.2f}",
+                     f"{row['n_bytes']:,} B, {row['tokens']:,} tokens", f"session {foreign(session, 60)}"]
+            lines.append(f"{' · '.join(facts)}\n   {told or 'memories that are gone'}")
+    nothing = "Hooks handed nothing to Claude yet, or rlm is not installed (`rlm doctor`)."
+    return Answer("\n".join(lines) or nothing, {"injected": rows}, failed=not rows)
 
 
 def keep_up(store: Store) -> None:
