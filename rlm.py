@@ -28,6 +28,7 @@ Contents, ground floor first: a name is used only below its definition.
     10. Redact
     11. Memory
     12. Lifecycle
+    13. Contexts
     16. Tools
     17. MCP
     18. Transcripts and hooks
@@ -6131,6 +6132,288 @@ def verify(view: View, progress: Callable[[float, float, str], None]) -> list[Re
     if problems:
         log.check_current()  # else files that a rewrite has just removed would be called missing
     return problems
+
+
+# ============================================================================
+# 13. Contexts
+# ============================================================================
+# Texts of any size outside the prompt: files, folders, what a shell piped in, one's own history. Plain files are
+# referenced, never copied; what has no file is unpacked into contexts/.
+
+# -- a text on disk that behaves like a str ---------------------------------
+# Text and Match need os, re, array and bisect only, and no more than a descriptor: a process that may open no file,
+# like the child of a REPL, uses them as they are.
+
+
+class Match:
+    """A match in a window of a Text: a re.Match whose positions are those in the whole text."""
+
+    __slots__ = ("found", "shift")
+
+    def __init__(self, found: re.Match[str], shift: int) -> None:
+        self.found, self.shift = found, shift
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.found, name)
+
+    def __getitem__(self, group: int | str) -> Any:
+        return self.found[group]
+
+    def start(self, group: int | str = 0) -> int:
+        return self.found.start(group) + self.shift if self.found.start(group) >= 0 else -1
+
+    def end(self, group: int | str = 0) -> int:
+        return self.found.end(group) + self.shift if self.found.end(group) >= 0 else -1
+
+    def span(self, group: int | str = 0) -> tuple[int, int]:
+        return self.start(group), self.end(group)
+
+
+class Text:
+    """A text in an open file that behaves like a str: characters, not bytes, of any size, never held as a whole.
+
+    Bytes that are not UTF-8 become lone surrogates, as in Python's names of files. It reads with pread: a file that
+    shrinks gives less text, where reading a mapping of it would kill the process.
+    """
+
+    BLOCK = 1 << 16  # bytes from one entry of the table of offsets to the next
+    WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
+    REACH = 1 << 16  # a match of that many bytes is found wherever it lies
+    LIMIT = 1 << 26  # characters that become one str at most
+
+    def __init__(self, source: int | Callable[[int, int], bytes], name: str = "text", size: int = -1) -> None:
+        """*source*: a descriptor open for reading, or a function (n, offset) -> bytes, which needs the *size*."""
+        from array import array
+
+        self.name = name
+        self.pread = source if callable(source) else lambda n, offset: os.pread(source, n, offset)
+        self.size = os.fstat(source).st_size if isinstance(source, int) and size < 0 else size
+        self.offsets, self.firsts = array("Q"), array("Q")  # of each block: its first byte, its first character
+        self.length, self.n_newlines, is_ascii, at = 0, 0, True, 0
+        while data := self.cut(at, self.BLOCK):
+            self.offsets.append(at)
+            self.firsts.append(self.length)
+            plain_ascii = data.isascii()
+            is_ascii = is_ascii and plain_ascii
+            self.length += len(data) if plain_ascii else len(self.decoded(data))
+            self.n_newlines += data.count(b"\n")
+            at += len(data)
+        if is_ascii:
+            self.offsets = self.firsts = array("Q")
+
+    @staticmethod
+    def decoded(data: bytes) -> str:
+        return data.decode("utf-8", "surrogateescape")
+
+    def raw(self, start: int, end: int) -> bytes:
+        return self.pread(max(0, min(end, self.size) - start), start)
+
+    def cut(self, start: int, n_bytes: int) -> bytes:
+        """About that many bytes that end between two characters, b"" at the end."""
+        data = self.raw(start, start + n_bytes)
+        if start + len(data) < self.size:
+            for back in (1, 2, 3):  # a first byte among the last three begins the next piece
+                if len(data) > back and data[-back] >= 0xC0:
+                    return data[:-back]
+        return data
+
+    def walk(self, reach: int = 0) -> Iterator[tuple[str, str]]:
+        """The text in pieces that end with a line where lines are short enough, and what follows each within *reach*
+        bytes. An empty text is one empty piece."""
+        at = 0
+        while at < self.size or at == 0:
+            data = self.cut(at, self.WINDOW + reach)
+            n_piece = len(data)
+            if at + n_piece < self.size:
+                n_piece = data.rfind(b"\n", 0, self.WINDOW) + 1 or len(self.cut(at, self.WINDOW))
+            yield self.decoded(data[:n_piece]), self.decoded(data[n_piece:])
+            if not n_piece:
+                return  # the file shrank
+            at += n_piece
+
+    def byte_of(self, i: int) -> int:
+        """The byte at which that character begins."""
+        if not self.firsts or i >= self.length:
+            return i if i < self.length else self.size
+        from bisect import bisect_right
+
+        k = bisect_right(self.firsts, i) - 1
+        start = self.offsets[k]
+        end = self.offsets[k + 1] if k + 1 < len(self.offsets) else self.size
+        data = self.raw(start, end)
+        rest = i - self.firsts[k]
+        return start + (rest if data.isascii() else len(self.decoded(data)[:rest].encode("utf-8", "surrogateescape")))
+
+    def char_of(self, at: int) -> int:
+        """The number of the character that begins at that byte."""
+        if not self.firsts:
+            return at
+        from bisect import bisect_right
+
+        k = bisect_right(self.offsets, at) - 1
+        return self.firsts[k] + len(self.decoded(self.raw(self.offsets[k], at)))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: int | slice) -> str:
+        if not isinstance(key, slice):
+            if not -self.length <= key < self.length:
+                raise IndexError("string index out of range")
+            return self[key % self.length : key % self.length + 1]
+        wanted = range(*key.indices(self.length))
+        if not wanted:
+            return ""
+        if len(wanted) > self.LIMIT:
+            raise MemoryError(f"{len(wanted):,} characters are too many for one str; walk through {self.name} with "
+                              ".lines(), .parts(n) or .finditer(pattern)")
+        i, j, step = wanted[0], wanted[-1] + 1, wanted.step
+        if step < 0:
+            return self[j - 1 : i + 1 : -step][::-1]
+        n_once = max(1, self.WINDOW // step) * step
+        if step > 1:
+            return "".join(self.between(a, min(a + n_once - step + 1, j))[::step] for a in range(i, j, n_once))
+        return self.between(i, j)
+
+    def between(self, i: int, j: int) -> str:
+        """The characters from i to j, both within the text."""
+        if not self.firsts:
+            return self.decoded(self.raw(i, j))
+        from bisect import bisect_right
+
+        k = bisect_right(self.firsts, i) - 1
+        last = bisect_right(self.firsts, j - 1)
+        end = self.offsets[last] if last < len(self.offsets) else self.size
+        first = self.firsts[k]
+        return self.decoded(self.raw(self.offsets[k], end))[i - first : j - first]
+
+    def __repr__(self) -> str:
+        return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f": take a slice of it, as in {self.name}[:1000].{name}, or walk through it with .lines() or .parts(n)"
+        raise AttributeError(f"a text of this size has no .{name}{hint if hasattr(str, name) else ''}")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (str, Text)):
+            return NotImplemented
+        n = self.WINDOW
+        return len(self) == len(other) and all(self[i : i + n] == other[i : i + n] for i in range(0, len(self), n))
+
+    __hash__ = object.__hash__
+
+    def __iter__(self) -> Iterator[str]:
+        for piece, _ in self.walk():
+            yield from piece
+
+    def parts(self, n_chars: int = 50_000, overlap: int = 0) -> Iterator[str]:
+        """Pieces of that many characters, each beginning with the last *overlap* of the one before."""
+        for i in range(0, self.length, max(1, n_chars - overlap)):
+            yield self[i : i + n_chars]
+            if i + n_chars >= self.length:
+                return
+
+    def lines(self) -> Iterator[str]:
+        """The lines without their "\\n"; one that is longer than a str may be comes in pieces."""
+        kept: list[str] = []  # the beginning of a line
+        for piece, _ in self.walk():
+            first, *others = piece.split("\n")
+            kept.append(first)
+            if others or len(kept) * self.WINDOW > self.LIMIT:
+                yield "".join(kept)
+                yield from others[:-1]
+                kept = others[-1:]
+        if any(kept):
+            yield "".join(kept)
+
+    def finditer(self, pattern: str | re.Pattern[str], flags: int = 0) -> Iterator[Match]:
+        """As re.finditer on the whole text, for matches (with what they look ahead to) of up to REACH bytes."""
+        regex = re.compile(pattern, flags)
+        base, done, behind = 0, 0, ""  # behind: what \b, ^ and a look-behind see in front of a window
+        for piece, following in self.walk(self.REACH):
+            shift = base - len(behind)
+            next_base = base + len(piece)
+            for found in regex.finditer(behind + piece + following, max(base, done) - shift):
+                if following and found.start() + shift >= next_base:
+                    break  # the next window sees all of it
+                yield Match(found, shift)
+                done = found.end() + shift
+            base, behind = next_base, piece[-256:]
+
+    def places_of(self, what: str, i: int, j: int) -> Iterator[int]:
+        """Where *what* lies between i and j, overlapping itself too: the slow way, for what is empty or no UTF-8."""
+        for match in self.finditer(f"(?={re.escape(what)})"):
+            if i <= match.start() and match.start() + len(what) <= j:
+                yield match.start()
+
+    def asked(self, what: str, start: int | None, end: int | None) -> tuple[int, int, bytes]:
+        """Between which characters to look, and for which bytes: b"" when only the slow way finds it."""
+        i, j, _ = slice(start, end).indices(self.length)
+        raw = what.encode("utf-8", "ignore")
+        return i, j, raw if len(raw.decode("utf-8")) == len(what) else b""
+
+    def find(self, what: str, start: int | None = None, end: int | None = None) -> int:
+        i, j, raw = self.asked(what, start, end)
+        if not raw:
+            return next(self.places_of(what, i, j), -1)
+        at, stop = self.byte_of(i), self.byte_of(j)
+        while at < stop:
+            found = self.raw(at, min(stop, at + self.WINDOW + len(raw) - 1)).find(raw)
+            if found >= 0:
+                return self.char_of(at + found)
+            at += self.WINDOW
+        return -1
+
+    def rfind(self, what: str, start: int | None = None, end: int | None = None) -> int:
+        i, j, raw = self.asked(what, start, end)
+        if not raw:
+            return max(self.places_of(what, i, j), default=-1)
+        first, stop = self.byte_of(i), self.byte_of(j)
+        while stop - first >= len(raw):
+            at = max(first, stop - self.WINDOW - len(raw) + 1)
+            found = self.raw(at, stop).rfind(raw)
+            if found >= 0:
+                return self.char_of(at + found)
+            stop = at + len(raw) - 1
+        return -1
+
+    def index(self, what: str, start: int | None = None, end: int | None = None) -> int:
+        found = self.find(what, start, end)
+        if found < 0:
+            raise ValueError("substring not found")
+        return found
+
+    def __contains__(self, what: str) -> bool:
+        return self.find(what) >= 0
+
+    def count(self, what: str, start: int | None = None, end: int | None = None) -> int:
+        """How often it occurs, without overlaps."""
+        i, j, raw = self.asked(what, start, end)
+        total = 0
+        for place in self.places_of(what, i, j) if not raw else ():
+            if place >= i:
+                total, i = total + 1, place + len(what)
+        at, stop = self.byte_of(i), self.byte_of(j)
+        while raw and stop - at >= len(raw):
+            data = self.raw(at, min(stop, at + self.WINDOW + len(raw) - 1))
+            if len(data) < len(raw):
+                break  # the file shrank
+            if len(raw) == 1:
+                total, at = total + data.count(raw), at + len(data)
+            else:  # what follows the last match tells where to go on
+                pieces = data.split(raw)
+                total, at = total + len(pieces) - 1, at + len(data) - min(len(pieces[-1]), len(raw) - 1)
+        return total
+
+    def startswith(self, prefix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
+        i, j, _ = slice(start, end).indices(self.length)
+        each = (prefix,) if isinstance(prefix, str) else prefix
+        return any(self[i : min(j, i + len(one))] == one for one in each if i + len(one) <= j)
+
+    def endswith(self, suffix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
+        i, j, _ = slice(start, end).indices(self.length)
+        each = (suffix,) if isinstance(suffix, str) else suffix
+        return any(self[j - len(one) : j] == one for one in each if i + len(one) <= j)
 
 
 # ============================================================================
