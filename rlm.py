@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     import re
     import signal
     import unicodedata
+    from array import array
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
@@ -6176,34 +6177,57 @@ class Text:
     shrinks gives less text, where reading a mapping of it would kill the process.
     """
 
-    BLOCK = 1 << 16  # bytes from one entry of the table of offsets to the next
+    BLOCK = 1 << 12  # bytes from one entry of the table of offsets to the next, where not all is ASCII
     WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
     REACH = 1 << 16  # a match of that many bytes is found wherever it lies
     LIMIT = 1 << 26  # characters that become one str at most
 
+    length: int
+    n_newlines: int
+    offsets: array[int]  # of each block: its first byte, its first character; none when all is ASCII
+    firsts: array[int]
+
     def __init__(self, source: int | Callable[[int, int], bytes], name: str = "text", size: int = -1) -> None:
         """*source*: a descriptor open for reading, or a function (n, offset) -> bytes, which needs the *size*."""
-        from array import array
-
         self.name = name
         self.pread = source if callable(source) else lambda n, offset: os.pread(source, n, offset)
         self.size = os.fstat(source).st_size if isinstance(source, int) and size < 0 else size
-        self.offsets, self.firsts = array("Q"), array("Q")  # of each block: its first byte, its first character
-        self.length, self.n_newlines, is_ascii, at = 0, 0, True, 0
-        while data := self.cut(at, self.BLOCK):
-            self.offsets.append(at)
-            self.firsts.append(self.length)
-            plain_ascii = data.isascii()
-            is_ascii = is_ascii and plain_ascii
-            self.length += len(data) if plain_ascii else len(self.decoded(data))
-            self.n_newlines += data.count(b"\n")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("length", "n_newlines", "offsets", "firsts"):  # they take a walk through all of it
+            self.measure()
+            return vars(self)[name]
+        hint = f": take a slice of it, as in {self.name}[:1000].{name}, or walk through it with .lines() or .parts(n)"
+        raise AttributeError(f"a text of this size has no .{name}{hint if hasattr(str, name) else ''}")
+
+    def measure(self) -> None:
+        """Counts characters and lines, and makes the table of where characters are."""
+        from array import array
+
+        offsets, firsts = array("Q"), array("Q")
+        at = n_chars = n_newlines = 0
+        while data := self.cut(at, self.WINDOW):
+            n_newlines += data.count(b"\n")
+            start, n_once = 0, len(data) if data.isascii() else self.BLOCK
+            while start < len(data):
+                end = min(len(data), start + n_once)
+                end = end if end == len(data) else start + self.whole(data[start:end])
+                offsets.append(at + start)
+                firsts.append(n_chars)
+                n_chars += len(self.decoded(data[start:end]))
+                start = end
             at += len(data)
-        if is_ascii:
-            self.offsets = self.firsts = array("Q")
+        self.length, self.n_newlines, is_ascii = n_chars, n_newlines, n_chars == at
+        self.offsets, self.firsts = (array("Q"), array("Q")) if is_ascii else (offsets, firsts)
 
     @staticmethod
     def decoded(data: bytes) -> str:
         return data.decode("utf-8", "surrogateescape")
+
+    @staticmethod
+    def whole(data: bytes) -> int:
+        """How many of the bytes end between two characters: a first byte among the last three begins another."""
+        return len(data) - next((back for back in (1, 2, 3) if len(data) > back and data[-back] >= 0xC0), 0)
 
     def raw(self, start: int, end: int) -> bytes:
         return self.pread(max(0, min(end, self.size) - start), start)
@@ -6211,11 +6235,7 @@ class Text:
     def cut(self, start: int, n_bytes: int) -> bytes:
         """About that many bytes that end between two characters, b"" at the end."""
         data = self.raw(start, start + n_bytes)
-        if start + len(data) < self.size:
-            for back in (1, 2, 3):  # a first byte among the last three begins the next piece
-                if len(data) > back and data[-back] >= 0xC0:
-                    return data[:-back]
-        return data
+        return data[: self.whole(data)] if start + len(data) < self.size else data
 
     def walk(self, reach: int = 0) -> Iterator[tuple[str, str]]:
         """The text in pieces that end with a line where lines are short enough, and what follows each within *reach*
@@ -6238,11 +6258,12 @@ class Text:
         from bisect import bisect_right
 
         k = bisect_right(self.firsts, i) - 1
-        start = self.offsets[k]
-        end = self.offsets[k + 1] if k + 1 < len(self.offsets) else self.size
-        data = self.raw(start, end)
-        rest = i - self.firsts[k]
-        return start + (rest if data.isascii() else len(self.decoded(data)[:rest].encode("utf-8", "surrogateescape")))
+        start, n_chars = self.offsets[k], i - self.firsts[k]
+        is_last = k + 1 == len(self.offsets)
+        end, next_first = (self.size, self.length) if is_last else (self.offsets[k + 1], self.firsts[k + 1])
+        if next_first - self.firsts[k] == end - start:
+            return start + n_chars
+        return start + len(self.decoded(self.raw(start, end))[:n_chars].encode("utf-8", "surrogateescape"))
 
     def char_of(self, at: int) -> int:
         """The number of the character that begins at that byte."""
@@ -6283,16 +6304,14 @@ class Text:
 
         k = bisect_right(self.firsts, i) - 1
         last = bisect_right(self.firsts, j - 1)
+        start, first = self.offsets[k], self.firsts[k]
         end = self.offsets[last] if last < len(self.offsets) else self.size
-        first = self.firsts[k]
-        return self.decoded(self.raw(self.offsets[k], end))[i - first : j - first]
+        if last == k + 1 and (self.firsts[last] if last < len(self.firsts) else self.length) - first == end - start:
+            start, first, end = start + i - first, i, start + j - first  # in a block of ASCII
+        return self.decoded(self.raw(start, end))[i - first : j - first]
 
     def __repr__(self) -> str:
         return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
-
-    def __getattr__(self, name: str) -> NoReturn:
-        hint = f": take a slice of it, as in {self.name}[:1000].{name}, or walk through it with .lines() or .parts(n)"
-        raise AttributeError(f"a text of this size has no .{name}{hint if hasattr(str, name) else ''}")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (str, Text)):
