@@ -6435,6 +6435,66 @@ class Text:
         return any(self[j - len(one) : j] == one for one in each if i + len(one) <= j)
 
 
+# -- what is in a folder -----------------------------------------------------
+
+MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody's text
+WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
+
+
+def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
+    """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
+    rules = []
+    path = os.path.join(folder, ".gitignore")
+    for line in small_text(path).splitlines() if os.path.isfile(path) else ():  # opening a pipe would wait for ever
+        glob = line.rstrip().lstrip("!")
+        if not glob or glob[0] == "#":
+            continue
+        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
+        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
+            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
+            for token in tokens if token)
+        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+        try:
+            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
+            rules.append((re.compile(whole), line[0] != "!"))
+        except re.error:
+            continue
+    return rules
+
+
+def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
+    """Why a file or folder below what was named is not read; "" when it is."""
+    name, is_folder = os.path.basename(path), os.path.isdir(path)
+    if name.startswith("."):
+        return "hidden"
+    if os.path.islink(path):
+        return "links"
+    if not is_folder and not os.path.isfile(path):
+        return "pipes and sockets"
+    if is_folder and (name in MADE_FOLDERS or os.path.exists(os.path.join(path, "pyvenv.cfg"))):
+        return name if name in MADE_FOLDERS else "virtual environments"
+    if path == own_folder:
+        return "rlm's own"
+    ignores = (leaves_out for pattern, leaves_out in reversed(rules) if pattern.fullmatch(path + "/" * is_folder))
+    return ".gitignore" if next(ignores, False) else ""
+
+
+def folders_at(top: str, own_folder: str, unread: list[OSError]) -> Iterator[
+        tuple[str, list[str], list[str], dict[str, str]]]:
+    """Each folder at a path: its path, the folders in it that come next (the caller may take some out), its files, and
+    why each thing in it is left out, "" when it is not. What cannot be listed goes to *unread*."""
+    repository_top = repository(top)[0]
+    above = [top[:n] for n, char in enumerate(top) if repository_top and char == "/" and n >= len(repository_top)]
+    upper = [rule for folder in above for rule in ignore_rules(folder)]
+    rules: dict[str, list[tuple[re.Pattern[str], bool]]] = {}
+    for folder, folders, names in os.walk(top, onerror=unread.append):
+        rules[folder] = [*rules.get(os.path.dirname(folder), upper), *ignore_rules(folder)]
+        whys = {name: why_left_out(os.path.join(folder, name), rules[folder], own_folder)
+                for name in sorted({*folders, *names})}
+        folders[:] = sorted(name for name in folders if not whys[name])
+        yield folder, folders, names, whys
+
+
 # ============================================================================
 # 16. Tools
 # ============================================================================
@@ -10835,46 +10895,6 @@ FOLDER_SOURCES: dict[str, tuple[Callable[[str, Collection[str]], set[str]], Call
     "memrl": (episode_names, episode_items),
     "Claude's own memory": (memory_names, memory_items),
 }
-MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody's text
-WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
-
-
-def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
-    """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
-    rules = []
-    for line in text_of(file_start(os.path.join(folder, ".gitignore"))).splitlines():
-        glob = line.rstrip().lstrip("!")
-        if not glob or glob[0] == "#":
-            continue
-        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
-        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
-            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
-            for token in tokens if token)
-        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
-        try:
-            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
-            rules.append((re.compile(whole), line[0] != "!"))
-        except re.error:
-            continue
-    return rules
-
-
-def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
-    """Why a file or folder below what was named is not read; "" when it is."""
-    name, is_folder = os.path.basename(path), os.path.isdir(path)
-    if name.startswith("."):
-        return "hidden"
-    if os.path.islink(path):
-        return "links"
-    if not is_folder and not os.path.isfile(path):
-        return "pipes and sockets"
-    if is_folder and (name in MADE_FOLDERS or os.path.exists(os.path.join(path, "pyvenv.cfg"))):
-        return name if name in MADE_FOLDERS else "virtual environments"
-    if path == own_folder:
-        return "rlm's own"
-    ignores = (leaves_out for pattern, leaves_out in reversed(rules) if pattern.fullmatch(path + "/" * is_folder))
-    return ".gitignore" if next(ignores, False) else ""
-
 
 def file_source(path: str, is_named: bool) -> str:
     """The source that a file is: one of FILE_SOURCES, "text", or why it is none, see things_at."""
@@ -10900,28 +10920,22 @@ def things_at(path: str) -> Iterator[tuple[str, str]]:
     if not os.path.isdir(full):
         yield file_source(full, True), full
         return
-    own_folder, top = Places().memory, repository(full)[0]
     unread: list[OSError] = []
-    rules: dict[str, list[tuple[re.Pattern[str], bool]]] = {}
-    above = [full[:n] for n, char in enumerate(full) if top and char == "/" and n >= len(top)]
-    upper = [rule for folder in above for rule in ignore_rules(folder)]
-    for folder, folders, names in os.walk(full, onerror=unread.append):
-        rules[folder] = [*rules.get(os.path.dirname(folder), upper), *ignore_rules(folder)]
+    for folder, folders, names, whys in folders_at(full, Places().memory, unread):
         mine: set[str] = set()
         for source, (names_of, _) in FOLDER_SOURCES.items():
-            found = names_of(folder, {*folders, *names} - mine)
+            found = names_of(folder, whys.keys() - mine)
             mine |= found
             if found:
                 yield source, folder
-        whys = {name: why_left_out(os.path.join(folder, name), rules[folder], own_folder)
-                for name in sorted({*folders, *names} - mine)}
-        yield from ((f"skipped: {why}", os.path.join(folder, name)) for name, why in whys.items() if why)
-        for path in (os.path.join(folder, name) for name in sorted(names) if whys.get(name) == ""):
+        yield from ((f"skipped: {why}", os.path.join(folder, name)) for name, why in whys.items()
+                    if why and name not in mine)
+        for path in (os.path.join(folder, name) for name in sorted(names) if not whys[name] and name not in mine):
             source = file_source(path, False)
             yield source, path
             if source == "transcript":
                 mine.add(os.path.basename(path)[: -len(".jsonl")])  # the folder with what belongs to the session
-        folders[:] = sorted(name for name in folders if whys.get(name) == "" and name not in mine)
+        folders[:] = [name for name in folders if name not in mine]
     yield from ((f"damaged: {error.strerror or error}", str(error.filename)) for error in unread)
 
 
