@@ -29,6 +29,7 @@ Contents, ground floor first: a name is used only below its definition.
     11. Memory
     12. Lifecycle
     13. Contexts
+    15. Recursion
     16. Tools
     17. MCP
     18. Transcripts and hooks
@@ -45,6 +46,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
+    memory/repls/                   what REPLs ran, to run it again
     memory/spool/                   transcripts that a hook had no time to read
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
@@ -307,6 +309,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
     "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
+    "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
 SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -358,6 +361,8 @@ PATHS = {
     "reading": ("memory", "transcripts/{}.json"),  # how far it was read
     "spool": ("memory", "spool"),
     "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
+    "repl": ("memory", "repls/{}.jsonl"),  # the cells of that REPL
+    "repl_lock": ("memory", "repls/{}.lock"),  # held by whoever runs one
     "index_lock": ("index", "lock"),  # held by whoever builds the index
     "current": ("index", "current-{:06d}.json"),  # what the index of that generation consists of
     "segment": ("index", "segment-{:06d}-{:08d}-{:08d}.idx"),  # generation, first document, the one after the last
@@ -400,7 +405,7 @@ class Places:
         return [int(digits) for digits, path in numbers if digits.isdecimal() and path == path_of(int(digits))]
 
 
-STORE_FOLDERS = ("index", "contexts", "spool", "transcripts")  # in memory/, whole
+STORE_FOLDERS = ("index", "contexts", "repls", "spool", "transcripts")  # in memory/, whole
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
 
@@ -6496,6 +6501,965 @@ def folders_at(top: str, own_folder: str, unread: list[OSError]) -> Iterator[
 
 
 # ============================================================================
+# 15. Recursion
+# ============================================================================
+# A REPL in a process of its own, which can compute and talk through the descriptors that it was given, and nothing
+# else. What runs in it may be anyone's: whatever it sends is hostile.
+
+# -- the lock -----------------------------------------------------------------
+
+# The system calls that are left, with their numbers on x86-64 and aarch64 (- where there is none). None of them opens
+# a file or socket, starts a process, reaches another one, or changes what a descriptor is.
+CALLS = """
+read 0 63 write 1 64 close 3 57 fstat 5 80 poll 7 - lseek 8 62 mmap 9 222 mprotect 10 226 munmap 11 215 brk 12 214
+rt_sigaction 13 134 rt_sigprocmask 14 135 rt_sigreturn 15 139 pread64 17 67 readv 19 65 writev 20 66 select 23 -
+sched_yield 24 124 mremap 25 216 madvise 28 233 nanosleep 35 101 getpid 39 172 exit 60 93 gettimeofday 96 169
+getrusage 98 165 times 100 153 sigaltstack 131 132 gettid 186 178 time 201 - futex 202 98 sched_getaffinity 204 123
+restart_syscall 219 128 clock_gettime 228 113 clock_getres 229 114 clock_nanosleep 230 115 exit_group 231 94
+pselect6 270 72 ppoll 271 73 set_robust_list 273 99 getrandom 318 278 membarrier 324 283 rseq 334 293
+"""
+MACHINES = {"x86_64": (0xC000003E, 56, 234), "aarch64": (0xC00000B7, 220, 131)}  # AUDIT_ARCH, clone, tgkill
+CLONE3 = 435
+THREAD, THREAD_FLAGS = 0x10000, 0x7D0F00  # CLONE_THREAD; all that libraries pass with it
+ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
+EPERM, ENOSYS = 1, 38
+REPL_BYTES = 1 << 30
+REPL_CPU_S = 3600  # of a whole process; a session goes on in the next
+REPL_FILES = 64
+SANDBOX_PROFILE = b"(version 1)(deny default)"  # of macOS
+
+
+def filter_program(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
+    """A BPF program that lets CALLS through: its lines as (code, jump if true, jump if false, k)."""
+    load, jump_equal, mask, give = 0x20, 0x15, 0x54, 0x06
+    arch, clone, tgkill = MACHINES[machine]
+    lines = [(load, 0, 0, 4), (jump_equal, 1, 0, arch), (give, 0, 0, KILL)]  # 32-bit calls come from another machine
+
+    def rule(number: int, verdict: int, *conditions: tuple[int, int]) -> None:
+        """The verdict for a call whose first argument, masked, has that value. Where it is not so, the next rule."""
+        tests = [line for bits, value in conditions
+                 for line in ((load, 0, 0, 16), (mask, 0, 0, bits), (jump_equal, 0, -1, value))]
+        body = [(load, 0, 0, 0), (jump_equal, 0, -1, number), *tests, (give, 0, 0, verdict)]
+        # Skips that are counted by hand have let fork through.
+        lines.extend((code, yes, len(body) - i - 1 if no < 0 else no, k) for i, (code, yes, no, k) in enumerate(body))
+
+    words = CALLS.split()
+    for number in words[1 + (machine == "aarch64") :: 3]:
+        if number != "-":
+            rule(int(number), ALLOW)
+    rule(CLONE3, ERRNO | ENOSYS)  # the flags of clone3 cannot be seen; libraries then use clone
+    rule(clone, ALLOW, (THREAD, THREAD), (~THREAD_FLAGS & 0xFFFFFFFF, 0))
+    rule(tgkill, ALLOW, (0xFFFFFFFF, pid))
+    return [*lines, (give, 0, 0, ERRNO | EPERM)]
+
+
+def hold_seccomp(c: Any) -> bool:
+    """Leaves this process CALLS only, for good; whether the system could."""
+    import ctypes
+    import struct
+
+    machine = os.uname().machine
+    if machine not in MACHINES or sys.maxsize < 1 << 32:
+        return False
+    lines = filter_program(machine, os.getpid())
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+    program = struct.pack("HP", len(lines), ctypes.addressof(code))
+    return bool(c.prctl(22, 2, program, 0, 0) == 0)  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+
+def hold_landlock(c: Any) -> int:
+    """Forbids all of the file system, connections and signals to others; the version, 0 where there is none."""
+    import struct
+
+    version = c.syscall(444, None, 0, 1)
+    if version < 1:
+        return 0
+    files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    n_bytes = 8 if version < 4 else 16 if version < 6 else 24
+    rules = struct.pack("QQQ", files, 3 * (version >= 4), 3 * (version >= 6))[:n_bytes]
+    fd = c.syscall(444, rules, len(rules), 0)
+    if fd < 0:
+        return 0
+    is_held = c.syscall(446, fd, 0) == 0
+    os.close(fd)
+    return version if is_held else 0
+
+
+def hold_limits() -> bool:
+    """Bounds memory, time, files; whether memory is bounded."""
+    import resource
+
+    bounds = {"AS": REPL_BYTES, "CPU": REPL_CPU_S, "FSIZE": 0, "CORE": 0, "NOFILE": REPL_FILES, "MEMLOCK": 0}
+    is_held = False
+    for name, value in bounds.items():
+        which = getattr(resource, f"RLIMIT_{name}", None)
+        try:
+            if which is not None:
+                most = resource.getrlimit(which)[1]
+                most = value if most == resource.RLIM_INFINITY else min(value, most)
+                resource.setrlimit(which, (most, most))
+                is_held = is_held or name == "AS"
+        except (OSError, ValueError):
+            continue
+    return is_held
+
+
+def die_with(life: int) -> None:
+    """Ends this process when the other end of a pipe closes, which the parent holds and never writes to.
+
+    The signal for a parent's death (PR_SET_PDEATHSIG) would come when the thread ends that started us.
+    """
+    import select
+
+    if sys.platform == "linux":
+        fcntl.fcntl(life, 8, os.getpid())  # F_SETOWN
+        fcntl.fcntl(life, 10, 9)  # F_SETSIG, SIGKILL: nothing that runs here can ignore it
+        fcntl.fcntl(life, 4, os.O_ASYNC)  # F_SETFL
+        if select.select([life], [], [], 0)[0]:  # too late for a signal
+            os._exit(1)
+    else:
+        import threading
+
+        threading.Thread(target=lambda: (os.read(life, 1), os._exit(1)), daemon=True).start()
+
+
+def lock_up(life: int) -> dict[str, int]:
+    """Locks this process up for good; the layers of the lock, and whether each holds. Call it with one thread."""
+    import ctypes
+
+    c = ctypes.CDLL(None, use_errno=True)
+    die_with(life)
+    held = {"limits": int(hold_limits())}
+    if sys.platform == "darwin":
+        error = ctypes.c_char_p()
+        held["sandbox"] = int(c.sandbox_init(SANDBOX_PROFILE, ctypes.c_uint64(0), ctypes.byref(error)) == 0)
+    else:
+        c.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which the others need
+        held["namespaces"] = int(c.unshare(0x58000000) == 0)  # of users, network and IPC
+        held["Landlock"] = hold_landlock(c)
+        c.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody traces us
+        held["seccomp"] = int(hold_seccomp(c))
+    return held
+
+
+# -- the child ----------------------------------------------------------------
+
+MODULES = """abc array ast base64 binascii bisect builtins calendar cmath codecs collections contextlib copy csv ctypes
+dataclasses datetime decimal difflib enum fractions functools hashlib heapq html html.parser io itertools json keyword
+linecache math numbers operator pprint queue random re select statistics string struct textwrap threading time token
+tokenize traceback types typing unicodedata urllib.parse uuid xml.etree.ElementTree zlib _strptime
+concurrent.futures.thread encodings.latin_1 encodings.utf_16 encodings.ascii encodings.cp1252"""
+MAX_SHOWN = 8192  # characters of what a cell prints, and of its value
+MAX_WHOLE_BYTES = 16 << 20  # a context up to that size is a str
+READ_ONCE_BYTES = 1 << 19
+PRIVATE_MODULES = ("ctypes", "select", "builtins")
+
+
+class Whole(str):
+    """A context that is a real str, with what a Text has besides."""
+
+    __slots__ = ("name",)
+    name: str
+
+    def parts(self, n_chars: int = 50_000, overlap: int = 0) -> Iterator[str]:
+        """Pieces of that many characters, each beginning with the last *overlap* of the one before."""
+        for i in range(0, len(self), max(1, n_chars - overlap)):
+            yield self[i : i + n_chars]
+            if i + n_chars >= len(self):
+                return
+
+    def lines(self) -> Iterator[str]:
+        return iter((self[:-1] if self[-1:] == "\n" else self).split("\n") if self else ())
+
+    def __repr__(self) -> str:
+        return str.__repr__(self) if len(self) <= MAX_SHOWN else told_in_short(self)
+
+
+def told_in_short(text: Whole | Text) -> str:
+    """What is printed of a context that is too large to print."""
+    return f"<{text.name}: {len(text):,} characters; print a slice of it, or use peek, grep, search, split>"
+
+
+class Folder(dict[str, "Any"]):
+    """A context that is a folder: path -> text, each read when it is asked for."""
+
+    def __getitem__(self, path: str) -> Any:
+        return super().__getitem__(path)()
+
+    def __iter__(self) -> Iterator[str]:  # without it, dict(folder) would take what is in it as it is
+        return super().__iter__()
+
+    def get(self, path: str, default: Any = None) -> Any:
+        return self[path] if path in self else default
+
+    def values(self) -> Any:
+        return (self[path] for path in self)
+
+    def items(self) -> Any:
+        return ((path, self[path]) for path in self)
+
+    def __repr__(self) -> str:
+        return f"<folder of {counted(len(self), 'file')}: a mapping, path -> text>"
+
+
+class Output:
+    """What a cell prints: its beginning, told at once, since the process may be killed, and its end."""
+
+    def __init__(self, tell: Callable[[str], None] = lambda text: None, wholes: Sequence[Any] = ()) -> None:
+        self.tell, self.wholes = tell, wholes
+        self.head, self.tail, self.n_chars = "", "", 0
+
+    def write(self, text: str) -> int:
+        for whole in self.wholes if len(text) > MAX_SHOWN else ():
+            if whole == text:
+                return self.write(told_in_short(whole))
+        begun = text[: max(0, MAX_SHOWN // 2 - len(self.head))]
+        rest = text[max(len(begun), len(text) - MAX_SHOWN // 2) :]
+        self.head, self.tail = self.head + begun, (self.tail + rest)[-(MAX_SHOWN // 2) :]
+        self.n_chars += len(text)
+        if begun:
+            self.tell(begun)
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+    def rest(self) -> str:
+        """What follows the beginning."""
+        n_cut = self.n_chars - len(self.head) - len(self.tail)
+        return f"\n[… {n_cut:,} characters cut …]\n{self.tail}" if n_cut else self.tail
+
+
+class Link:
+    """The child's end of the two pipes. Frames are lines of JSON. Any thread may ask; whoever waits reads for all."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        import select
+        import threading
+
+        self.source, self.sink, self.select = source, sink, select.select
+        self.mutex, self.turn, self.main = threading.Lock(), threading.Condition(), threading.get_ident()
+        self.ident = threading.get_ident
+        self.frames: dict[int, Record] = {}  # what came and was not taken yet, by the number of what it answers
+        self.is_read = False  # a thread waits for the pipe
+        self.unfinished, self.n_asked = b"", 0
+        self.in_cell = self.is_busy = self.is_interrupted = False
+
+    def interrupt(self, *_: object) -> None:
+        """The handler of SIGINT: ends the cell, but never within a frame."""
+        if self.is_busy:
+            self.is_interrupted = True
+        elif self.in_cell:
+            self.in_cell = False  # once is enough
+            raise KeyboardInterrupt
+
+    def calmly(self, job: Callable[[], Any]) -> Any:
+        """Does what must not be interrupted; it takes no time."""
+        if self.ident() != self.main:  # the handler runs in the main thread only
+            return job()
+        self.is_busy = True
+        try:
+            return job()
+        finally:
+            self.is_busy = False
+            if self.is_interrupted:
+                self.is_interrupted = False
+                self.interrupt()
+
+    def send(self, **frame: Any) -> None:
+        line = json.dumps(frame).encode("ascii") + b"\n"
+
+        def job() -> None:
+            with self.mutex:
+                write_all(self.sink, line)
+
+        self.calmly(job)
+
+    def receive(self) -> None:
+        """Waits for the pipe and takes what is there."""
+        self.select([self.source], [], [])
+
+        def job() -> None:
+            data = os.read(self.source, 1 << 16)
+            if not data:
+                os._exit(0)
+            *lines, self.unfinished = (self.unfinished + data).split(b"\n")
+            for line in lines:
+                frame = json.loads(line)
+                self.frames[frame["id"]] = frame
+
+        self.calmly(job)
+
+    def take(self, number: int) -> Record:
+        """The frame with that number, when it comes. 0: the next cell."""
+        while True:
+            with self.turn:
+                while self.is_read and number not in self.frames:
+                    self.turn.wait()
+                if number in self.frames:
+                    return self.frames.pop(number)
+                self.is_read = True
+            try:
+                self.receive()
+            finally:
+                with self.turn:
+                    self.is_read = False
+                    self.turn.notify_all()
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        """What the parent answers."""
+        with self.turn:
+            self.n_asked += 1
+            number = self.n_asked
+        self.send(ask=what, id=number, **arguments)
+        frame = self.take(number)
+        if "error" in frame:
+            raise RuntimeError(frame["error"])
+        return frame["value"]
+
+
+def near_name(error: BaseException, names: Mapping[str, Any]) -> str:
+    """What was meant by a name that is not there."""
+    from difflib import get_close_matches
+
+    said = re.search(r"name '(\w+)' is not defined|has no attribute '(\w+)'", str(error)[:MAX_SHOWN])
+    if not said or not isinstance(error, (NameError, AttributeError)):
+        return ""
+    known = [*names, *dir(names["__builtins__"])] if said[1] else dir(getattr(error, "obj", None))
+    near = get_close_matches(said[1] or said[2], known, 1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def trouble_of(error: BaseException, names: Mapping[str, Any]) -> str:
+    """The error as a cell's author wants it: what, in which lines of which cells, and what may have been meant."""
+    import traceback
+
+    try:
+        text = "" if isinstance(error, SyntaxError) else str(error)[:MAX_SHOWN]
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith("<cell")]
+        places = [f"\n  {f.filename[1:-1]}, line {f.lineno}: {f.line}" for f in frames[-3:]]
+        if isinstance(error, SyntaxError):
+            text, places = error.msg, [f"\n  line {error.lineno}: {(error.text or '').rstrip()}"]
+        if isinstance(error, MemoryError) and not text:
+            text = f"a REPL has {size_text(REPL_BYTES)}; work on parts"
+        return f"{type(error).__name__}: {text}{near_name(error, names)}{''.join(places)}"
+    except Exception as second:  # its own text is code of the cell
+        return f"{type(error).__name__}, which cannot be shown ({type(second).__name__})"
+
+
+class Regex:
+    """A compiled pattern whose methods take a Text, too."""
+
+    __slots__ = ("real",)
+
+    def __init__(self, pattern: Any, flags: int = 0) -> None:
+        self.real = re.compile(pattern, flags)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+        if not callable(found):
+            return found
+        return lambda *given, **named: found(*(each[:] if isinstance(each, Text) else each for each in given), **named)
+
+    def finditer(self, text: Any, *bounds: int) -> Iterator[Any]:
+        return text.finditer(self.real) if isinstance(text, Text) else self.real.finditer(text, *bounds)
+
+    def findall(self, text: Any, *bounds: int) -> list[Any]:
+        if not isinstance(text, Text):
+            return self.real.findall(text, *bounds)
+        return [found[self.real.groups] if self.real.groups < 2 else found.groups("") for found in self.finditer(text)]
+
+    def search(self, text: Any, *bounds: int) -> Any:
+        return next(self.finditer(text), None) if isinstance(text, Text) else self.real.search(text, *bounds)
+
+
+class RegexModule:
+    """The module re, whose functions take a Text, too."""
+
+    compile = Regex
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(re, name)
+        if name not in ("finditer", "findall", "search", "match", "fullmatch", "split", "sub", "subn"):
+            return found
+
+        def function(pattern: Any, *given: Any, **named: Any) -> Any:
+            pattern = pattern.real if isinstance(pattern, Regex) else pattern
+            if given and isinstance(given[0], Text) and name in vars(Regex):
+                return getattr(Regex(pattern, *given[1:], **named), name)(given[0])
+            return found(pattern, *(each[:] if isinstance(each, Text) else each for each in given), **named)
+
+        return function
+
+
+class Cells:
+    """The child's variables, and how a cell is run on them."""
+
+    def __init__(self, link: Link) -> None:
+        import builtins
+        import types
+
+        self.link, self.wholes = link, []  # type: tuple[Link, list[Any]]
+        names = (self.peek, self.grep, self.split, self.search, self.recall, self.memory, self.SHOW_VARS, self.FINAL,
+                 self.FINAL_VAR)
+        self.given = types.SimpleNamespace(**vars(builtins))
+        vars(self.given).update(__import__=self.import_module)
+        self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": vars(self.given), "results": {},
+                                      "re": RegexModule(), **{name.__name__: name for name in names}}
+        self.own = {*self.names, "answer"}
+
+    # what a cell may call
+
+    def import_module(self, name: str, *rest: Any) -> Any:
+        if name == "re":
+            return RegexModule()
+        try:
+            return __import__(name, *rest)
+        except ImportError as error:
+            there = sorted({each.partition(".")[0] for each in MODULES.split() if each[0] != "_"} - {*PRIVATE_MODULES})
+            raise ImportError(f"{error}; a REPL has {' '.join(there)}") from None
+
+    def meant(self, text: Any) -> Any:
+        return self.names.get("context", "") if text is None else text
+
+    def peek(self, n: int = 1000, start: int = 0, text: Any = None) -> Any:
+        """Some characters of the text, by default of `context`; of a folder, some paths."""
+        text = self.meant(text)
+        return list(text)[start : start + n] if isinstance(text, dict) else text[start : start + n]
+
+    def grep(self, pattern: str, text: Any = None, limit: int = 20) -> list[str]:
+        """The lines that match, each with its number, as "12: text"."""
+        text, regex, found = self.meant(text), re.compile(pattern), []
+        for path, each in text.items() if isinstance(text, dict) else [("", text)]:
+            lines = each.lines() if isinstance(each, (Whole, Text)) else str(each).split("\n")
+            for number, line in enumerate(lines, 1):
+                if regex.search(line):
+                    found.append(f"{path}{':' * bool(path)}{number}: {line}")
+                    if len(found) >= limit:
+                        return found
+        return found
+
+    def split(self, size: int = 50_000, overlap: int = 0, text: Any = None) -> list[str]:
+        """The text in pieces of that many characters."""
+        text = self.meant(text)
+        text = text if isinstance(text, Text) else Whole(text)
+        return list(text.parts(size, overlap))
+
+    def search(self, query: str, text: Any = None, limit: int = 5, size: int = 2000) -> list[tuple[int, str]]:
+        """The pieces with most of the query's words, rare words first: (position, piece)."""
+        from heapq import nlargest
+        from math import log
+
+        text = self.meant(text)
+        text = text if isinstance(text, Text) else Whole(text)
+        words = set(re.findall(r"\w+", query.lower()))
+        has: list[set[str]] = []
+        for piece in text.parts(size):
+            low = piece.lower()
+            has.append({word for word in words if word in low})
+        weights = {word: log(1 + len(has) / (1 + sum(word in found for found in has))) for word in words}
+        best = nlargest(limit, range(len(has)), key=lambda i: (sum(map(weights.__getitem__, has[i])), -i))
+        return [(i * size, text[i * size : i * size + size]) for i in best if has[i]]
+
+    def recall(self, query: str) -> Any:
+        """Insights of the memory, best first."""
+        return self.link.ask("recall", query=str(query))
+
+    def memory(self, query: str, kind: str = "") -> Any:
+        """What the memory has on it, best first. *kind*: chunk, insight, or any."""
+        return self.link.ask("memory", query=str(query), kind=str(kind))
+
+    def SHOW_VARS(self) -> dict[str, str]:
+        return {name: type(value).__name__ for name, value in self.names.items()
+                if name not in self.own and name[0] != "_"}
+
+    def FINAL(self, value: Any) -> None:
+        """Ends with this answer."""
+        self.names["answer"] = {"content": value, "ready": True}
+
+    def FINAL_VAR(self, name: str) -> None:
+        self.FINAL(self.names[name] if isinstance(name, str) else name)
+
+    # what the parent wants
+
+    def bind(self, contexts: Sequence[Record]) -> None:
+        """Makes the contexts variables: context, and context_0, context_1 and so on."""
+        self.wholes, names = [], [f"context_{i}" for i in range(len(contexts))]
+        for name, told in zip(names, contexts):
+            if told["files"] is None:
+                self.names[name] = self.opened(told["name"], 0, told["size"], told["fd"])
+            else:
+                self.names[name] = Folder({path: lambda i=i, size=size, told=told: self.opened(told["name"], i, size)
+                                           for i, (path, size) in enumerate(told["files"])})
+        if names:
+            self.names["context"] = self.names[names[0]]
+
+    def opened(self, name: str, file: int, size: int, fd: int = -1) -> Any:
+        """A text that can be read through a descriptor, or through the parent."""
+        def read(n: int, offset: int) -> bytes:
+            from base64 import b64decode
+
+            found, data = [], b"-"
+            while n > 0 and data:
+                n_once = min(n, READ_ONCE_BYTES)
+                data = os.pread(fd, n_once, offset) if fd >= 0 else b64decode(
+                    self.link.ask("read", context=name, file=file, offset=offset, n=n_once))
+                found.append(data)
+                n, offset = n - len(data), offset + len(data)
+            return b"".join(found)
+
+        if size > MAX_WHOLE_BYTES:
+            return Text(read, name, size)
+        whole = Whole(Text.decoded(read(size, 0)))
+        whole.name = name
+        if len(whole) > MAX_SHOWN:
+            self.wholes = [*self.wholes[-100:], whole]
+        return whole
+
+    def run(self, number: int, code: str, out: Output) -> tuple[str, str, str]:
+        """Runs the code; the value of its last expression, what went wrong, and the final answer, as texts."""
+        import ast
+        import linecache
+        from contextlib import redirect_stderr, redirect_stdout
+
+        value, final, name = "", "", f"<cell {number}>"
+        self.names["answer"] = {"content": "", "ready": False}
+        linecache.cache[name] = len(code), None, code.splitlines(True), name
+        try:
+            with redirect_stdout(out), redirect_stderr(out):
+                tree = ast.parse(code, name)
+                last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+                exec(compile(tree, name, "exec"), self.names)
+                if isinstance(last, ast.Expr):
+                    result = eval(compile(ast.Expression(last.value), name, "eval"), self.names)
+                    value = "" if result is None else repr(result)
+                answer = self.names.get("answer")
+                if isinstance(answer, dict) and answer.get("ready") is True:
+                    final = str(answer.get("content"))
+        except BaseException as error:  # SystemExit too ends a cell, not the session
+            return value, trouble_of(error, self.names), ""
+        return value, "", final
+
+    def answer(self, frame: Record) -> None:
+        """Runs what the parent sent, and tells how it went."""
+        link, texts = self.link, ("", "KeyboardInterrupt", "")  # some versions of Python let it skip an except
+        out = Output(lambda text: link.send(out=text))
+        try:
+            link.in_cell = True
+            if frame["contexts"] is not None:
+                self.bind(frame["contexts"])
+            out.wholes = self.wholes
+            texts = self.run(frame["number"], frame["code"], out)
+        except KeyboardInterrupt:
+            pass
+        except Exception as error:  # a context cannot be read
+            texts = "", trouble_of(error, self.names), ""
+        link.in_cell = False
+        cut = [Output() for _ in texts]
+        for each, text in zip(cut, texts):
+            each.write(text)
+        value, trouble, final = (each.head + each.rest() for each in cut)
+        link.send(done=frame["number"], rest=out.rest(), value=value, trouble=trouble, answer=final)
+
+
+def repl_child(source: int, sink: int, life: int) -> None:
+    """The life of a REPL's process: it locks itself up, tells how, and runs one cell after another."""
+    for name in MODULES.split():
+        __import__(name)
+    time.localtime()  # reads the time zone's file
+    held = lock_up(life)
+    sys.path[:] = []
+    link = Link(source, sink)
+    signal.signal(2, link.interrupt)
+    cells = Cells(link)
+    link.send(done=0, rest=json.dumps(held), value="", trouble="", answer="")
+    while True:
+        cells.answer(link.take(0))
+
+
+# -- the parent ---------------------------------------------------------------
+
+MAX_FRAME_BYTES = 2 << 20
+MAX_WAITING_BYTES = 64 << 20  # of answers that the child does not read
+START_S = 60.0
+GRACE_S = 2.0  # from SIGINT to SIGKILL
+REQUIRED = "sandbox" if sys.platform == "darwin" else "seccomp"
+DONE: dict[str, type] = {"done": int, "rest": str, "value": str, "trouble": str, "answer": str}
+PRINTED: dict[str, type] = {"out": str}
+READ: dict[str, type] = {"context": str, "file": int, "offset": int, "n": int}
+
+
+def imported_command(statement: str, flags: Sequence[str] = ("-I",)) -> list[str]:
+    """The command that imports this file as rlm, whatever its name, and runs a statement; no folder of the user's is
+    on its path."""
+    code = f"""\
+import sys
+from importlib import machinery, util
+loader = machinery.SourceFileLoader("rlm", {os.path.abspath(__file__)!a})
+rlm = sys.modules["rlm"] = util.module_from_spec(util.spec_from_loader("rlm", loader))
+loader.exec_module(rlm)
+{statement}"""
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix or ''}", *(["-B"] if sys.dont_write_bytecode else [])]
+    return [sys.executable, *flags, "-S", *cache, "-c", code]
+
+
+class ReplDied(RlmError):
+    """The process of a REPL ended, or sent what it may not and was killed."""
+
+
+class Ask:
+    """What a REPL's process may ask its parent for: what answers, the arguments, whether a replay needs the answer."""
+
+    __slots__ = ("run", "shape", "is_kept")
+
+    def __init__(self, run: Callable[..., Any], shape: dict[str, type], is_kept: bool) -> None:
+        self.run, self.shape, self.is_kept = run, shape, is_kept
+
+
+def frame_of(line: bytes, asks: Mapping[str, Ask]) -> Record:
+    """What the process of a REPL sent. ReplDied for anything that no honest one sends."""
+    try:
+        frame = json.loads(line, parse_int=lambda digits: int(digits[:18]), parse_constant=str)
+        shape = DONE if "done" in frame else PRINTED
+        if "ask" in frame:
+            shape = {"ask": str, "id": int, **asks[frame["ask"]].shape}
+        if frame.keys() == shape.keys() and all(type(frame[key]) is shape[key] for key in shape) and all(
+                value >= 0 for value in frame.values() if type(value) is int):
+            return {**frame}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ReplDied("the REPL's process sent what it may not, and was killed")
+
+
+class Child:
+    """A process that runs cells, and this end of its pipes."""
+
+    def __init__(self, asks: Mapping[str, Ask]) -> None:
+        self.asks = asks
+        self.process: Any = None
+        self.incoming, self.outgoing = bytearray(), bytearray()
+        self.held: dict[str, int] = {}  # the layers of its lock
+
+    def start(self, fds: Sequence[int] = ()) -> None:
+        """Starts the process, which gets these descriptors and no other, and an environment of ours."""
+        import subprocess
+
+        source, to_child = os.pipe()
+        self.from_child, sink = os.pipe()
+        life, self.life = os.pipe()
+        passed = [source, sink, life, *fds]
+        environ = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}  # the order of a set comes again in a replay
+        try:
+            self.process = subprocess.Popen(
+                imported_command(f"rlm.repl_child({source}, {sink}, {life})", ["-s"]), env=environ, cwd="/",
+                pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True)
+        finally:
+            for fd in (source, sink, life):
+                os.close(fd)
+            os.set_blocking(to_child, False)
+            self.to_child = open(to_child, "wb", 0)
+        self.held = json.loads(self.converse(None, START_S)["rest"])
+
+    def end(self) -> None:
+        """Kills the process, if it is there."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.to_child.close()
+            os.close(self.from_child)
+            os.close(self.life)
+            self.process = None
+        self.incoming, self.outgoing = bytearray(), bytearray()
+
+    def line(self, until_s: float) -> bytes:
+        """The next line that the process sends, b"" when there is none until then. Meanwhile it gets what we send."""
+        import select
+
+        left_s = 0.0 if b"\n" in self.incoming else max(0.0, until_s - time.monotonic())
+        readable, writable, _ = select.select([self.from_child], [self.to_child] if self.outgoing else [], [], left_s)
+        try:
+            if writable:
+                del self.outgoing[: self.to_child.write(self.outgoing[: 1 << 16]) or 0]
+        except OSError:  # it has ended; what it sent before is still read
+            self.outgoing.clear()
+        if readable and b"\n" not in self.incoming:
+            data = os.read(self.from_child, 1 << 16)
+            if not data:
+                code = self.process.wait()
+                raise ReplDied(f"the REPL's process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
+            self.incoming += data
+        line, newline, rest = self.incoming.partition(b"\n")
+        if len(line) > MAX_FRAME_BYTES:
+            raise ReplDied("the REPL's process sent a line that does not end, and was killed")
+        if newline:
+            self.incoming = rest
+        return bytes(line) if newline else b""
+
+    def answered(self, frame: Record) -> Record:
+        """The answer to what the process asks."""
+        ask = self.asks[frame["ask"]]
+        try:
+            return {"id": frame["id"], "value": ask.run(**{key: frame[key] for key in ask.shape})}
+        except (RlmError, OSError) as error:
+            return {"id": frame["id"], "error": str(error)}
+
+    def converse(self, frame: Record | None, timeout_s: float,
+                 check: Callable[[float], None] = lambda elapsed_s: None) -> Record:
+        """Has a cell run and answers what it asks; the frame that tells how it went. *check* may raise an RlmError.
+
+        After *timeout_s* it is interrupted, and killed when that is of no use. ReplDied when the process has ended.
+        """
+        self.outgoing += b"" if frame is None else to_json(frame).encode("ascii") + b"\n"
+        number, began_s = frame["number"] if frame else 0, time.monotonic()
+        until_s, said, why, refusal = began_s + timeout_s, "", "", None  # type: float, str, str, RlmError | None
+        try:
+            while True:
+                line = self.line(min(until_s, time.monotonic() + 0.1))
+                told = frame_of(line, self.asks) if line else {}
+                if "ask" in told:
+                    self.outgoing += to_json(self.answered(told)).encode("ascii") + b"\n"
+                elif "out" in told:
+                    said += told["out"]
+                elif told.get("done") == number:
+                    if refusal:
+                        raise refusal
+                    return {**told, "out": said + told["rest"], "stopped": why}
+                if len(self.outgoing) > MAX_WAITING_BYTES or len(said) > MAX_SHOWN:
+                    raise ReplDied("the REPL's process sent what it may not, and was killed")
+                try:
+                    if refusal is None:
+                        check(time.monotonic() - began_s)
+                except RlmError as error:
+                    refusal, until_s = error, min(until_s, time.monotonic())
+                if time.monotonic() < until_s:
+                    continue
+                if why:
+                    raise refusal or ReplDied(f"killed {GRACE_S:g} s after it was to stop")
+                why, until_s = f"interrupted after {time.monotonic() - began_s:.1f} s", time.monotonic() + GRACE_S
+                self.process.send_signal(signal.SIGINT)
+        except BaseException as error:
+            if error is not refusal or told.get("done") != number:
+                self.end()
+            if isinstance(error, ReplDied) and said:
+                raise ReplDied(f"{error}; it had printed:\n{said}") from None
+            raise
+
+
+# What a locked process must not be able to do, for `doctor`, and for systems whose lock is not proven: code that ends
+# with an error then. {home} is the user's, {pid} a process of theirs.
+ATTEMPTS = {
+    "read a file": "__import__('os').open('/etc/hosts', 0)",
+    "look at the home folder": "__import__('os').listdir({home!r})",
+    "write a file": "__import__('os').open({home!r} + '/rlm-escape', 0o1101)",
+    "open a socket": "import sys; c = sys.modules['ctypes']\n"
+                     "if c.CDLL(None, use_errno=True).socket(2, 1, 0) < 0: raise OSError(c.get_errno(), 'socket')",
+    "start a process": "__import__('os').fork() or __import__('os')._exit(0)",
+    "run a program": "__import__('os').execv('/bin/true', ['true'])",
+    "signal a process": "__import__('os').kill({pid}, 0)",
+    "use all memory": "len(b'x' * (4 << 30))",
+}
+ANSWERED = {"PermissionError: [Errno 1]": "seccomp", "PermissionError: [Errno 13]": "Landlock", "MemoryError": "limits"}
+
+
+def escapes(child: Child) -> tuple[list[str], dict[str, int]]:
+    """Which ATTEMPTS succeed in the process, and how many each layer of its lock answered."""
+    found, answered = [], {}  # type: list[str], dict[str, int]
+    for number, (what, code) in enumerate(ATTEMPTS.items(), 1):
+        code = code.format(home=user_home(), pid=os.getpid())
+        told = child.converse({"id": 0, "number": number, "code": code, "contexts": None}, 10.0)
+        if not told["trouble"]:
+            found.append(what)
+        layer = next((name for error, name in ANSWERED.items() if told["trouble"].startswith(error)), "Python")
+        answered[layer] = answered.get(layer, 0) + 1
+    return found, answered
+
+
+def check_lock(places: Places, child: Child) -> None:
+    """RlmError, and no process, when it is not locked up as it must be."""
+    wrong = [name for name in (REQUIRED, "limits") if not child.held.get(name)]
+    if not wrong and sys.platform != "linux":  # only on Linux is the lock proven
+        wrong = escapes(child)[0]
+    if wrong and not setting(places, "exec.unsafe"):
+        child.end()
+        raise RlmError(f"this system cannot lock up a REPL (missing: {', '.join(wrong)}), so it runs no code; "
+                       "`rlm config exec.unsafe on` runs it all the same, with all that you may do")
+
+
+# -- sessions -----------------------------------------------------------------
+
+MAX_CODE_CHARS = 200_000
+REPLAY_S = 120.0  # for each cell
+JOURNAL_DAYS = 30
+# What gives other values when it runs again, and what makes it give the same.
+CHANCE = r"\b(random|shuffle|sample|time|datetime|perf_counter|monotonic|now|today|uuid\d?|urandom|id)\b"
+SEED = r"\bseed\("
+
+
+class Session:
+    """A REPL by its name. Its process may end at any time: cells that succeeded are run again in the next one."""
+
+    __slots__ = ("places", "name", "is_kept", "child", "cells", "n_run", "pending", "opened", "known", "asked")
+
+    def __init__(self, places: Places, name: str, asks: Mapping[str, Ask]) -> None:
+        self.places, self.name = places, slug(name, 60)
+        if not self.name:
+            raise UsageError(f"{one_line(name, 60)!r} is no name for a REPL; use letters, digits, dots and dashes")
+        self.is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
+        self.cells: list[Record] = []
+        self.n_run = 0  # of the cells, those that the process has run
+        self.pending: list[str] = []  # contexts that no cell of the journal names yet
+        self.opened: dict[str, Opened] = {}
+        self.known: Record = {}  # answers that a replay gets
+        self.asked: Record = {}  # answers that this cell got
+        kept = {name: Ask(self.keeper(name, ask), ask.shape, True) if ask.is_kept else ask
+                for name, ask in asks.items()}
+        self.child = Child({"read": Ask(self.read, READ, False), **kept})
+
+    # what the process asks
+
+    def keeper(self, name: str, ask: Ask) -> Callable[..., Any]:
+        """Has the answers kept, and the kept ones given in a replay."""
+        def run(**arguments: Any) -> Any:
+            key = to_json([name, arguments])
+            value = self.known[key] if key in self.known else ask.run(**arguments)
+            self.asked[key] = value
+            return value
+
+        return run
+
+    def read(self, context: str, file: int, offset: int, n: int) -> str:
+        """Bytes of a context of this REPL, in base64."""
+        from base64 import b64encode
+
+        opened = self.opened.get(context)
+        if opened is None or file >= max(1, len(opened.files)):
+            raise NotFound(f"this REPL has no such context: {one_line(context, 60)!r}")
+        text = opened.text if opened.text is not None else opened.text_at(file)
+        return b64encode(text.raw(offset, offset + min(n, READ_ONCE_BYTES))).decode("ascii")
+
+    # cells
+
+    def journal(self) -> list[Record]:
+        """The cells that succeeded, those of other processes with this REPL too."""
+        cells = []
+        for line in read_file(self.places.repl(self.name)).split(b"\n") if self.is_kept else ():
+            try:
+                cell = from_json(line.decode("ascii"))
+                if isinstance(cell["code"], str) and isinstance(cell["contexts"], list) and isinstance(
+                        cell["answers"], dict):
+                    cells.append(cell)
+            except (ValueError, LookupError, TypeError, RecursionError):
+                continue
+        return cells if self.is_kept else self.cells
+
+    def keep(self, code: str) -> str:
+        """Adds a cell that succeeded to the journal; what to know about that."""
+        cell = {"v": 1, "at": stamp(now()), "code": code, "contexts": self.pending, "answers": self.asked}
+        clean = redact_value(cell)
+        if self.is_kept:
+            append_bytes(self.places.repl(self.name), to_json(clean).encode("ascii") + b"\n", durable=False, heal=True)
+        self.cells, self.pending = [*self.cells, clean], []
+        self.n_run = len(self.cells)
+        return "" if clean == cell else "a secret in this cell is not kept: after a restart it runs without"
+
+    def bindings(self, names: Sequence[str], is_start: bool) -> list[Record]:
+        """The contexts as the process is told of them. A plain file is a descriptor at the start."""
+        told = []
+        for wanted in names:
+            opened = open_context(self.places, wanted)
+            self.opened[opened.name] = opened
+            is_plain = is_start and opened.record["kind"] not in ("folder", "view")
+            told.append({"name": opened.name, "fd": opened.fd(0) if is_plain else -1,
+                         "size": opened.text.size if opened.text is not None else 0,
+                         "files": None if opened.text is not None else [
+                             [facts[0], facts[2]] for facts in opened.record["files"]]})
+        return told
+
+    def run_cell(self, code: str, names: Sequence[str], timeout_s: float, check: Callable[[float], None]) -> Record:
+        """Has the process run a cell; starts it when it is not there."""
+        is_start = self.child.process is None
+        try:
+            contexts = self.bindings(names, is_start) if names else None
+            if is_start:
+                self.child.start([told["fd"] for told in contexts or () if told["fd"] >= 0])
+                check_lock(self.places, self.child)
+            frame = {"id": 0, "number": self.n_run + 1, "code": code, "contexts": contexts}
+            return self.child.converse(frame, timeout_s, check)
+        finally:
+            for opened in self.opened.values():
+                opened.__exit__()
+
+    def restore(self, check: Callable[[float], None]) -> list[str]:
+        """Has the process run what it has not run of the journal; what to know about that."""
+        self.cells = self.journal()
+        if self.child.process is not None and (self.child.process.poll() is not None or self.n_run > len(self.cells)):
+            self.child.end()
+        if self.child.process is None:
+            self.n_run = 0
+        first, began_s, notes = self.n_run, time.monotonic(), []  # type: int, float, list[str]
+        for cell in self.cells[first:]:
+            self.known = cell["answers"]
+            try:
+                trouble = self.run_cell(cell["code"], cell["contexts"], REPLAY_S, check)["trouble"]
+            except (NotFound, ReplDied) as error:
+                trouble = str(error)
+            self.n_run += 1
+            if trouble:
+                notes.append(f"cell {self.n_run} failed this time: {one_line(trouble, 200)}")
+            elif re.search(CHANCE, cell["code"]) and not re.search(SEED, cell["code"]):
+                notes.append(f"cell {self.n_run} uses time or chance: its values may be others")
+        self.known, self.asked = {}, {}
+        if self.n_run > first:
+            notes.insert(0, f"{counted(self.n_run - first, 'earlier cell')} ran again in "
+                            f"{time.monotonic() - began_s:.1f} s: variables are back")
+        return notes
+
+    def pause(self) -> None:
+        """Ends the process, unless a cell runs in it."""
+        try:
+            with Lock(self.places.repl_lock(self.name), 0):
+                self.child.end()
+        except RlmError:
+            pass
+
+    def run(self, code: str, names: Sequence[str], timeout_s: float, check: Callable[[float], None]) -> Record:
+        """Runs a cell. Whoever else runs one in this REPL waits."""
+        if len(code) > MAX_CODE_CHARS:
+            raise UsageError(f"a cell may have {MAX_CODE_CHARS:,} characters, not {len(code):,}; "
+                             "load data as a context")
+        ensure_folder(os.path.dirname(self.places.repl(self.name)))
+        with Lock(self.places.repl_lock(self.name), timeout_s + START_S):
+            notes = self.restore(check)
+            self.pending = list(names or self.pending)
+            notes += filter(None, (self.opened[name].changes() for name in self.opened))
+            try:
+                told = self.run_cell(code, self.pending, timeout_s, check)
+            except ReplDied as error:
+                back = " The variables of the cells that succeeded come back with the next cell." * bool(self.cells)
+                raise ReplDied(f"{error}.{back}") from None
+            if not told["trouble"]:
+                notes.append(self.keep(code))
+        return {**told, "notes": [*filter(None, [*notes, told["stopped"]])]}
+
+
+def old_journals(places: Places) -> list[str]:
+    """The names of REPLs that nobody used for long."""
+    folder, since_s = os.path.dirname(places.repl("")), now() - JOURNAL_DAYS * DAY_S
+    return [name for name in stems(folder, ".jsonl") if tried(now(), os.path.getmtime, places.repl(name)) < since_s]
+
+
+def forget_journals(places: Places, names: Iterable[str]) -> None:
+    """Removes journals of REPLs."""
+    for name in names:
+        remove_file(places.repl(name))
+        remove_file(places.repl_lock(name))
+
+
+# ============================================================================
 # 16. Tools
 # ============================================================================
 # One definition of a tool gives its MCP schema, its CLI command and its row in README. The function's signature
@@ -6550,7 +7514,7 @@ class Store:
     """What the tools of one process share: a view for reading, one for writing (a writer may have to wait for the
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
-    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses")
+    __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses", "repls")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
@@ -6558,6 +7522,7 @@ class Store:
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
         self.uses: list[str] = []  # ids, once for each access
+        self.repls: dict[str, Session] = {}  # the one that was used last is the last
 
     def reading(self) -> Reading:
         return Reading(self.read_view, self.read_mutex, self.build)
@@ -6617,11 +7582,11 @@ class Param:
 class Tool:
     """A tool, as the registry knows it."""
 
-    __slots__ = ("name", "help", "params", "run", "reads_only", "destroys", "always_loaded")
+    __slots__ = ("name", "help", "params", "run", "reads_only", "destroys", "always_loaded", "is_slow")
 
     def __init__(self, run: Callable[..., Answer], text: str, helps: dict[str, str], reads_only: bool, destroys: bool,
-                 always_loaded: bool) -> None:
-        self.name, self.help, self.run = run.__name__, text, run
+                 always_loaded: bool, is_slow: bool) -> None:
+        self.name, self.help, self.run, self.is_slow = run.__name__, text, run, is_slow
         self.reads_only, self.destroys, self.always_loaded = reads_only, destroys, always_loaded
         names = run.__code__.co_varnames[1 : run.__code__.co_argcount]  # the first is the Call
         defaults = run.__defaults__ or ()
@@ -6635,13 +7600,14 @@ TOOLS: dict[str, Tool] = {}
 
 
 def tool(text: str, *, reads_only: bool = False, destroys: bool = False, always_loaded: bool = False,
-         **helps: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+         is_slow: bool = False, **helps: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """Registers a function as a tool. *text* tells a model when to use it; *helps* explain parameters.
 
     *always_loaded*: its schema is in the model's context from the start (the client loads others on demand).
+    *is_slow*: what writes to the memory must not wait for it.
     """
     def register(run: Callable[..., Answer]) -> Callable[..., Answer]:
-        TOOLS[run.__name__] = Tool(run, text, helps, reads_only, destroys, always_loaded)
+        TOOLS[run.__name__] = Tool(run, text, helps, reads_only, destroys, always_loaded, is_slow)
         return run
 
     return register
@@ -7331,6 +8297,50 @@ def rlm_status(call: Call) -> Answer:
     return Answer("\n".join(lines), data)
 
 
+# -- the REPL ---------------------------------------------------------------
+
+MAX_CELL_S = 600
+MAX_REPLS = 4  # with a process each
+
+
+def session_for(store: Store, name: str) -> Session:
+    """The REPL with that name, by default the conversation's; of those that wait, the oldest lose their processes."""
+    def recall(query: str) -> Any:
+        return run_tool(Call(store), "rlm_recall", {"query": query}).data["insights"]
+
+    def memory(query: str, kind: str) -> Any:
+        hits = run_tool(Call(store), "rlm_search", {"query": query, "limit": 20}).data["hits"]
+        return [hit for hit in hits if kind in ("", hit["kind"])]
+
+    asks = {"recall": Ask(recall, {"query": str}, True), "memory": Ask(memory, {"query": str, "kind": str}, True)}
+    name = name or environment("CLAUDE_CODE_SESSION_ID")
+    session = store.repls.pop(name, None) or Session(
+        store.places, name or f"process-{os.getpid()}-{int(now())}", asks)
+    for other in list(store.repls.values())[: -MAX_REPLS + 1]:
+        other.pause()
+    store.repls[name] = session
+    return session
+
+
+@tool("Run Python in a locked REPL that keeps its variables, to count, filter or compute on loaded texts too large to "
+      "read. There: context (context_1…), re, peek, grep, search, split, recall, memory, FINAL; no files, no network.",
+      is_slow=True, contexts="names from rlm_load: a,b", repl="another REPL than the conversation's")
+def rlm_exec(call: Call, code: str, contexts: str = "", repl: str = "", timeout_s: int = 30) -> Answer:
+    """What the code prints, its value, its error."""
+    if not 1 <= timeout_s <= MAX_CELL_S:
+        raise UsageError(f"`timeout_s` must be from 1 to {MAX_CELL_S}, not {timeout_s}")
+
+    def check(elapsed_s: float) -> None:
+        call.check()
+        call.progress(round(elapsed_s, 1), timeout_s, "running")
+
+    told = session_for(call.store, repl).run(code, re.findall(r"[^\s,]+", contexts), timeout_s, check)
+    shown = {"": told["out"].rstrip("\n"), "= ": told["value"], "error: ": told["trouble"], "FINAL: ": told["answer"]}
+    lines = [label + text for label, text in shown.items() if text] + [f"[{note}]" for note in told["notes"]]
+    data = {"output": told["out"], **{key: told[key] for key in ("value", "trouble", "answer", "notes")}}
+    return Answer("\n".join(lines) or "[no output]", data, is_empty=bool(told["trouble"]))
+
+
 # ============================================================================
 # 17. MCP
 # ============================================================================
@@ -7452,20 +8462,6 @@ def trim_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):
         pass
-
-
-def imported_command(statement: str) -> list[str]:
-    """The command that imports this file as rlm, whatever its name, and runs a statement; no folder of the user's is
-    on its path."""
-    code = f"""\
-import sys
-from importlib import machinery, util
-loader = machinery.SourceFileLoader("rlm", {os.path.abspath(__file__)!a})
-rlm = sys.modules["rlm"] = util.module_from_spec(util.spec_from_loader("rlm", loader))
-loader.exec_module(rlm)
-{statement}"""
-    cache = ["-X", f"pycache_prefix={sys.pycache_prefix or ''}", *(["-B"] if sys.dont_write_bytecode else [])]
-    return [sys.executable, "-I", "-S", *cache, "-c", code]
 
 
 def grep_alone() -> None:
@@ -7629,7 +8625,7 @@ class Server:
                 self.wake.set()
 
         made = TOOLS.get(name) if isinstance(name, str) else None
-        if made and not made.reads_only:
+        if made and not (made.reads_only or made.is_slow):
             self.writes.put(job)
         elif threading.active_count() < MAX_THREADS:
             threading.Thread(target=job, daemon=True).start()
@@ -12070,6 +13066,27 @@ def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
         yield "transcripts", "ok", f"all saved{note}", ""
 
 
+def repl_checks(places: Places) -> Iterator[Check]:
+    """Tries to get out of a real REPL."""
+    child = Child({})
+    try:
+        child.start()
+        found, answered = escapes(child)
+    except (RlmError, OSError) as error:
+        yield "REPL", "warn", f"rlm_exec cannot be used here: {error}", ""
+        return
+    finally:
+        child.end()
+    held = ", ".join(name for name in child.held if child.held[name])
+    if found or not child.held.get(REQUIRED):
+        is_run = "rlm_exec runs code that can" if setting(places, "exec.unsafe") else "rlm_exec is refused: code could"
+        yield "REPL", "warn", f"{is_run} {', '.join(found) or 'do more than compute'} (held: {held or 'nothing'})", ""
+    else:
+        by_layer = ", ".join(f"{n} by {layer}" for layer, n in answered.items())
+        yield "REPL", "ok", f"{len(ATTEMPTS)} of {len(ATTEMPTS)} attempts to escape were refused, {by_layer}; " \
+            f"its lock: {held}", ""
+
+
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
     files: dict[str, Record] = {}
@@ -12090,7 +13107,8 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     if os.path.exists(places.program()):  # before hooks run, which may compile it
         checks += program_checks(places.program(), str(record.get("python", interpreter())))
     checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
-    checks += [*server_checks(places, record, files), *store_checks(places), *log_checks(places)]
+    checks += [*server_checks(places, record, files), *repl_checks(places), *store_checks(places),
+               *log_checks(places)]
     return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
 
 
@@ -12142,6 +13160,7 @@ TOOL_EXAMPLES = {
     "list-chunks": "rlm list-chunks --limit 5\nrlm list-chunks --json | jq -r '.chunks[].id'",
     "sessions": "rlm sessions --project shop",
     "domains": "rlm domains\nrlm config domains api,ui,docs",
+    "exec": "rlm exec count.py --contexts log\necho 'len(context)' | rlm exec - --contexts log --repl work\nrlm exec",
     "retention-preview": "rlm retention-preview",
     "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
     "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
@@ -12282,7 +13301,10 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
     """A tool's parameters as command-line arguments: required ones by place, others as options."""
     for param in made.params:
         option, text = "--" + param.name.replace("_", "-"), param.help
-        if made.name == "rlm_chunk" and param.name == "content":
+        if made.name == "rlm_exec" and param.name == "code":
+            parser.add_argument("code", metavar="FILE", nargs="?", default="-",
+                                help="a file with Python, or - for standard input; without one, a prompt")
+        elif made.name == "rlm_chunk" and param.name == "content":
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif param.name in WORDY:
             parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
@@ -12445,6 +13467,39 @@ def erase_command(call: Call, options: Any) -> int:
     return 1 if failed else 0
 
 
+def repl_prompt(call: Call, arguments: dict[str, Any]) -> int:
+    """Runs what is typed until the end of input. Ctrl-C ends a cell, not the session."""
+    import readline  # noqa: F401 - input() then has a history and keys to edit
+    from codeop import compile_command
+
+    def interrupt(*_: object) -> None:
+        call.is_cancelled = True
+
+    print_note("Python with the contexts as variables; Ctrl-D ends it.")
+    typed = ""
+    while True:
+        try:
+            typed += input("... " if typed else ">>> ") + "\n"
+            if compile_command(typed) is None:
+                continue
+        except EOFError:
+            print_note("")
+            return 0
+        except KeyboardInterrupt:
+            print_note("")
+            typed = ""
+            continue
+        except (SyntaxError, ValueError, OverflowError):
+            pass  # the REPL says what is wrong
+        before = signal.signal(2, interrupt)
+        try:
+            print_answer(run_tool(call, "rlm_exec", {**arguments, "code": typed}), False)
+        except RlmError as error:
+            print_note(in_shell(str(error)))
+        signal.signal(2, before)
+        call.is_cancelled, arguments["contexts"], typed = False, "", ""
+
+
 def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     """Runs a tool from the command line; the exit code."""
     if made.name == "rlm_forget":
@@ -12456,6 +13511,10 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
     if made.name == "rlm_chunk":
         arguments["content"] = content_of(options.content)
+    elif made.name == "rlm_exec":
+        if arguments["code"] == "-" and sys.stdin.isatty():
+            return repl_prompt(call, arguments)
+        arguments["code"] = content_of(arguments["code"])
     elif arguments.get("content") == "-":
         arguments["content"] = content_of("-").rstrip("\n")
     call.dry_run = getattr(options, "dry_run", False)
