@@ -46,6 +46,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
+    memory/contexts/                texts outside the prompt: what they refer to, and what is in no file of the user's
     memory/repls/                   what REPLs ran, to run it again
     memory/spool/                   transcripts that a hook had no time to read
     memory/lock                     locked by whoever writes; never replaced
@@ -309,6 +310,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
     "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
+    "context_days": (30, "a context that nobody used for so long goes when another is loaded; the user's files stay"),
     "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
@@ -342,8 +344,8 @@ def listing(folder: str) -> list[str]:
     return sorted(tried([], os.listdir, folder))
 
 
-# How a file is asked for, e.g. places.log(3): its folder, and its name there, which comes from numbers and from
-# transcript_name only, never from what a user typed.
+# How a file is asked for, e.g. places.log(3): its folder, and its name there, which comes from numbers, from
+# transcript_name and from context_name only, never as a user typed it.
 PATHS = {
     "config": ("home", "config.json"),  # the user's settings
     "hooks_log": ("home", "hooks.log"),  # what went wrong in hooks; nobody sees their standard error
@@ -361,6 +363,11 @@ PATHS = {
     "reading": ("memory", "transcripts/{}.json"),  # how far it was read
     "spool": ("memory", "spool"),
     "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
+    "contexts": ("memory", "contexts"),
+    "context": ("memory", "contexts/{}.json"),  # the record of that context
+    "context_text": ("memory", "contexts/{}.txt"),  # its text, where no file of the user's has it
+    "context_spans": ("memory", "contexts/{}.spans"),  # which lines of other files it consists of
+    "context_results": ("memory", "contexts/{}.results.jsonl"),  # what was found in it
     "repl": ("memory", "repls/{}.jsonl"),  # the cells of that REPL
     "repl_lock": ("memory", "repls/{}.lock"),  # held by whoever runs one
     "index_lock": ("index", "lock"),  # held by whoever builds the index
@@ -6270,6 +6277,19 @@ class Text:
             return start + n_chars
         return start + len(self.decoded(self.raw(start, end))[:n_chars].encode("utf-8", "surrogateescape"))
 
+    def byte_of_line(self, number: int) -> int:
+        """The byte at which that line begins, counted from 0; the size when there are fewer lines."""
+        at = 0
+        while number > 0 and (data := self.raw(at, at + self.WINDOW)):
+            n_newlines = data.count(b"\n")
+            if n_newlines >= number:
+                end = -1
+                for _ in range(number):
+                    end = data.index(b"\n", end + 1)
+                return at + end + 1
+            number, at = number - n_newlines, at + len(data)
+        return at if number <= 0 else self.size
+
     def char_of(self, at: int) -> int:
         """The number of the character that begins at that byte."""
         if not self.firsts:
@@ -6500,6 +6520,641 @@ def folders_at(top: str, own_folder: str, unread: list[OSError]) -> Iterator[
         yield folder, folders, names, whys
 
 
+# -- which contexts there are -------------------------------------------------
+# A context is a JSON record: v name kind source at files n_bytes n_chars n_lines, and what its kind adds.
+#
+#   file     one plain file, referenced: nothing of it is stored
+#   copy     what was no plain file (piped in, packed, history), unpacked and redacted beside the record;
+#            "ids" and "sessions" name the memories in it
+#   folder   many plain files, referenced; "left_out" counts what is no text or is ignored
+#   view     lines of another context's files, as spans in a file beside the record
+#
+# "files" are lists of a name, a path, and size, mtime and inode when it was loaded. "parts" are spans too.
+# A span is a file's number, its first byte, the byte after its last, and the number of its first line.
+
+NO_FILE = 1 << 32  # the "file" of a span that is a line end between two files
+MOST_SPANS = 1_000_000
+MOST_PARTS = 100_000
+MOST_FILES = 20_000
+MAX_CONTENT_CHARS = 200_000
+MAX_COPY_BYTES = 4 << 30
+MAX_OPEN_FILES = 64
+COPY_BLOCK = 1 << 20  # what is redacted at once
+COPY_REACH = 16 << 20  # how far the end of a key or of a private passage is looked for
+PACKED_SUFFIXES = (".pdf", ".zip", ".7z", ".xz", ".bz2", ".zst", ".docx", ".xlsx", ".parquet", ".sqlite", ".db")
+
+
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def n_bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def context_name(wanted: str) -> str:
+    """The name as one that a file may have and that is no id. UsageError when nothing is left of it."""
+    name = slug(wanted, 60)
+    if not name or re.fullmatch(r"i-[0-9a-f]{8}", name):
+        raise UsageError(f"{one_line(wanted, 60)!r} is no name for a context; use letters, digits, dots and dashes")
+    return name
+
+
+def context_record(places: Places, wanted: str) -> Record:
+    """The record of the context with that name. NotFound names those there are."""
+    name = context_name(wanted)
+    data = read_file(places.context(name))
+    try:
+        record = from_json(data.decode("ascii"))
+        if isinstance(record["files"], list) and isinstance(record["name"], str):
+            return {**record}
+    except (ValueError, LookupError, TypeError):
+        pass
+    if data:
+        raise Damaged(f"{places.context(name)} is damaged; load the context again")
+    there = ", ".join(stems(places.contexts(), ".json")[:20]) or "none yet"
+    raise NotFound(f"no context {one_line(wanted, 60)!r}; there are: {there} (`rlm_load` makes one)")
+
+
+def contexts(places: Places) -> list[Record]:
+    """The records of all contexts, the newest first."""
+    found = []
+    for name in stems(places.contexts(), ".json"):
+        try:
+            found.append(context_record(places, name))
+        except RlmError:  # damaged, or dropped by another process
+            continue
+    return sorted(found, key=lambda record: text_field(record, "at"), reverse=True)
+
+
+def save_context(places: Places, record: Record) -> None:
+    ensure_folder(places.contexts())
+    replace_file(places.context(record["name"]), to_json(record).encode("ascii") + b"\n", durable=False)
+
+
+def drop_context(places: Places, name: str) -> None:
+    """Removes the context, what was unpacked for it, and its results. Files that it refers to stay."""
+    for path in (places.context_text(name), places.context_spans(name), places.context_results(name),
+                 places.context(name)):
+        if not remove_file(path):
+            raise StoreUnwritable(f"{path} cannot be removed")
+
+
+def file_facts(shown: str, path: str) -> list[Any]:
+    """A file as a record has it: its name in the context, its path, and by what a change is seen."""
+    inode, mtime_ns, size = file_signature(path)
+    return [shown, path, size, mtime_ns, inode]
+
+
+def open_plain(path: str) -> int:
+    """A descriptor of a plain file. OSError for anything else: opening a pipe would wait for ever."""
+    import stat
+
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(0, "no plain file")
+    return fd
+
+
+class Opened:
+    """A context opened for reading.
+
+    .name  .record
+    .text   all of it as a Text, None for a folder
+    .files  of a folder: name -> path
+    """
+
+    def __init__(self, places: Places, record: Record) -> None:
+        self.places, self.record, self.name = places, record, str(record["name"])
+        self.files = {facts[0]: facts[1] for facts in record["files"]} if record["kind"] == "folder" else {}
+        self.fds: dict[int, int] = {}
+        self.spans: Sequence[int] = ()  # of a view, and where in it each begins
+        self.begins: list[int] = []
+        if record["kind"] == "view":
+            from array import array
+            from itertools import accumulate
+
+            self.spans = spans = array("Q")
+            spans.frombytes(read_file(places.context_spans(self.name)))
+            sizes = (end - start for start, end in zip(self.spans[1::4], self.spans[2::4]))
+            self.begins = list(accumulate(sizes, initial=0))
+        self.text: Text | None = None  # of a folder
+        if record["kind"] != "folder":
+            self.text = Text(self.spliced, self.name, self.begins[-1]) if self.begins else self.text_at(0)
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self.fds:
+            os.close(self.fds.popitem()[1])
+
+    def fd(self, number: int) -> int:
+        """A descriptor of the file with that number. NotFound when it is gone."""
+        if number not in self.fds:
+            if len(self.fds) >= MAX_OPEN_FILES:
+                self.__exit__()
+            path = self.record["files"][number][1]
+            try:
+                self.fds[number] = open_plain(path)
+            except OSError as error:
+                raise NotFound(f"{path}, of the context {self.name}, cannot be read: {error.strerror}; load it again "
+                               "with `rlm_load`") from None
+        return self.fds[number]
+
+    def text_at(self, number: int) -> Text:
+        """The text of one file; it can be read until the context is closed."""
+        size = os.fstat(self.fd(number)).st_size
+        return Text(lambda n, offset: os.pread(self.fd(number), n, offset), self.record["files"][number][0], size)
+
+    def texts(self) -> Iterator[tuple[int, Text]]:
+        """The texts that parts are spans of, with their numbers: those of a folder's files, or the one there is."""
+        if self.text is not None:
+            yield 0, self.text
+        for number in range(len(self.files)):
+            yield number, self.text_at(number)
+
+    def spliced(self, n_bytes: int, offset: int) -> bytes:
+        """Bytes of a view."""
+        from bisect import bisect_right
+
+        found, number = [], bisect_right(self.begins, offset) - 1
+        while n_bytes > 0 and 4 * number < len(self.spans):
+            file, start, end, _ = self.spans[4 * number : 4 * number + 4]
+            at = start + offset - self.begins[number]
+            data = b"\n" if file == NO_FILE else os.pread(self.fd(file), min(n_bytes, end - at), at)
+            found.append(data)
+            if len(data) < min(n_bytes, end - at):
+                break  # the file shrank
+            n_bytes, offset, number = n_bytes - len(data), offset + len(data), number + 1
+        return b"".join(found)
+
+    def read(self, offset: int, n_bytes: int) -> bytes:
+        """Bytes of .text, for a process that has no descriptor of its own."""
+        return self.text.raw(offset, offset + n_bytes) if self.text is not None else b""
+
+    def origin(self, file: int, at: int, line: int) -> tuple[int, int, int, int]:
+        """The file, byte and line that what stands there comes from, and how many bytes follow it there."""
+        if not self.begins:
+            return file, at, line, 1 << 62
+        from bisect import bisect_right
+
+        k = bisect_right(self.begins, at) - 1
+        file, start, end, line = self.spans[4 * k : 4 * k + 4]
+        behind = self.spliced(at - self.begins[k], self.begins[k]).count(b"\n")
+        return file, start + at - self.begins[k], line + behind, self.begins[k + 1] - at
+
+    def part(self, number: int) -> tuple[int, Text, list[int]]:
+        """The part with that number, from 1: its file, its text, its span. UsageError when there is none."""
+        parts = self.record.get("parts") or []
+        if not 1 <= number <= len(parts):
+            there = f"parts 1 to {len(parts):,}" if parts else "no parts yet; `rlm_split` makes them"
+            raise UsageError(f"{self.name} has no part {number}: there are {there}")
+        file, start, end, _ = parts[number - 1]
+        whole = self.text or self.text_at(file)
+        return file, Text(lambda n, offset: whole.raw(start + offset, min(end, start + offset + n)),
+                          f"{self.name}#{number}", end - start), parts[number - 1]
+
+    def changes(self) -> str:
+        """What is different from when it was loaded, "" when nothing is."""
+        changed = [facts[0] for facts in self.record["files"]
+                   if tried((0, 0, 0), file_signature, facts[1]) != (facts[4], facts[3], facts[2])]
+        if not changed:
+            return ""
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        stale = "its parts and lines are those of the old text" if "parts" in self.record or self.begins else \
+            "its size is the old one"
+        return f"stale: {', '.join(changed[:3])}{more} changed since {self.name} was loaded; {stale}; load it again"
+
+
+def open_context(places: Places, wanted: str) -> Opened:
+    """The context with that name, to be read in a `with` block."""
+    record = context_record(places, wanted)
+    tried(None, os.utime, places.context(record["name"]))  # it is in use
+    return Opened(places, record)
+
+
+# -- loading ------------------------------------------------------------------
+
+
+def why_no_text(path: str, head: bytes) -> str:
+    """Why a file is no text, from its path and first bytes: "packed", "binary"; "" when it is one."""
+    if path.lower().endswith(PACKED_SUFFIXES) or head.startswith((b"%PDF", b"PK\x03\x04")):
+        return "packed"
+    return "binary" if b"\0" in head and not head.startswith(UTF16_MARKS) else ""
+
+
+def check_readable(places: Places, path: str) -> bytes:
+    """The first bytes of a plain file that may be loaded. RlmError otherwise."""
+    folder = os.path.dirname(path)
+    excluded = setting(places, "exclude")
+    if excluded and is_excluded(excluded, project_at(places, folder), folder):
+        raise UsageError(f"{path} belongs to a project that the setting \"exclude\" names (`rlm config exclude`)")
+    try:
+        fd = open_plain(path)
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return os.pread(fd, 8192, 0)
+    finally:
+        os.close(fd)
+
+
+def redacted_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes redacted, cut at line ends and not within a key or a private passage, whose rest would be kept."""
+    data = b""
+    n_all = 0
+    for block in blocks:
+        data += block
+        n_all += len(block)
+        if n_all > MAX_COPY_BYTES:
+            raise UsageError(f"it is longer than {size_text(MAX_COPY_BYTES)}; write it to a file and load that")
+        end = data.rfind(b"\n") + 1 if len(data) >= COPY_BLOCK else 0
+        low = data[:end].lower()
+        is_within = any(low.rfind(begin) > low.rfind(end) for begin, end in (
+            (b"-----begin", b"-----end"), (b"<private", b"</private")))
+        if (end and not is_within) or len(data) > COPY_REACH:
+            end = end or len(data)
+            yield redact(Text.decoded(data[:end])).encode("utf-8", "surrogateescape")
+            data = data[end:]
+    yield redact(Text.decoded(data)).encode("utf-8", "surrogateescape")
+
+
+def load_copy(places: Places, name: str, source: str, blocks: Iterable[bytes], **more: Any) -> Record:
+    """A context of bytes that are in no plain file; they are redacted and written beside the record."""
+    ensure_folder(places.contexts())
+    path = places.context_text(name)
+    replace_file(path, redacted_blocks(blocks), durable=False)
+    if not file_size(path):
+        remove_file(path)
+        raise UsageError(f"{source} is empty; nothing was loaded")
+    return {"kind": "copy", "source": source, "files": [file_facts(name, path)], **more}
+
+
+def unpacked(path: str, head: bytes) -> Iterator[bytes]:
+    """The bytes of a packed file, or of one in UTF-16 as UTF-8. Damaged when it is cut."""
+    import codecs
+    import gzip
+    import zlib
+
+    try:
+        if head.startswith(GZIP_MAGIC):
+            with gzip.open(path) as packed:
+                first = packed.read(COPY_BLOCK)
+                if why := why_no_text(path[: -len(".gz")], first[:8192]):
+                    raise UsageError(f"what is in {path} is {why}; only text can be loaded")
+                yield first
+                yield from iter(lambda: packed.read(COPY_BLOCK), b"")
+        else:
+            decoder = codecs.getincrementaldecoder("utf-16")("replace")
+            with open(path, "rb") as plain_file:
+                for block in iter(lambda: plain_file.read(COPY_BLOCK), b""):
+                    yield decoder.decode(block).encode("utf-8", "replace")
+    except (OSError, EOFError, zlib.error) as error:
+        raise Damaged(f"{path} cannot be unpacked: {getattr(error, 'strerror', '') or error}") from None
+
+
+def tally_of(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {why}" for why, n in sorted(counts.items()))
+
+
+def load_files(places: Places, source: str, paths: Iterable[str], top: str, left_out: dict[str, int]) -> Record:
+    """A context of many files, by their paths below *top*; counts what cannot be read in *left_out*."""
+    files = []
+    for path in paths:
+        try:
+            head = check_readable(places, path)
+            why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
+        except RlmError:
+            why = "unreadable or excluded"
+        if why:
+            left_out[why] = left_out.get(why, 0) + 1
+            continue
+        files.append(file_facts(os.path.relpath(path, top), path))
+        if len(files) > MOST_FILES:
+            raise UsageError(f"{source} holds over {MOST_FILES:,} text files; load a folder below it, or use a `glob`")
+    if not files:
+        raise NotFound(f"{source}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
+    return {"kind": "folder", "source": source, "files": files, "left_out": left_out}
+
+
+def load_path(places: Places, name: str, path: str) -> Record:
+    """A context of the file or folder at a path."""
+    full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
+    if os.path.isdir(full):
+        left_out: dict[str, int] = {}
+        unread: list[OSError] = []
+
+        def paths() -> Iterator[str]:
+            for folder, _, names, whys in folders_at(full, places.memory, unread):
+                for why in filter(None, whys.values()):
+                    left_out[why] = left_out.get(why, 0) + 1
+                yield from (os.path.join(folder, each) for each in sorted(names) if not whys[each])
+
+        record = load_files(places, full, paths(), full, left_out)
+        left_out.update({"unreadable": len(unread)} if unread else {})
+        return record
+    head = check_readable(places, full)
+    if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
+        return load_copy(places, name, full, unpacked(full, head))
+    if why := why_no_text(full, head):
+        raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
+                         "pipe that into `rlm load -`")
+    if not head:
+        raise UsageError(f"{full} is empty; nothing was loaded")
+    return {"kind": "file", "source": full, "files": [file_facts(os.path.basename(full), full)]}
+
+
+def load_glob(places: Places, pattern: str) -> Record:
+    """A context of the files that a pattern like src/**/*.py names."""
+    import glob
+
+    full = os.path.abspath(os.path.expanduser(pattern.replace("\0", "?")))
+    paths = [path for path in sorted(glob.iglob(full, recursive=True)) if os.path.isfile(path)][: MOST_FILES + 1]
+    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else full
+    return load_files(places, full, paths, top, {})
+
+
+def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
+    """The memories that "project:shop", "sessions:90d", "session:ID" or "search:words" means, the oldest first."""
+    if kind == "search" and value.strip():
+        docs = [hit.doc for hit in search(Query(view, value), in_scope(view, Scope()), 100)]
+    elif kind == "session" and value:
+        docs = list(map(view.doc, ordinals_in(common(view.mask([BY_SESSION + value]), view.alive_mask()))))
+    elif kind in ("project", "sessions"):
+        scope = Scope(project=value) if kind == "project" else Scope(kind="chunk", date_from=value)
+        docs = list(map(view.doc, ordinals_in(in_scope(view, scope))))
+    else:
+        raise UsageError("`memory` is project:NAME, sessions:90d (or another date), session:ID, search:WORDS or "
+                         "conversation")
+    places, excluded = view.log.places, setting(view.log.places, "exclude")
+    left_out = {owner for owner in {(doc.project, doc.identity) for doc in docs}
+                if is_excluded(excluded, Project(places, owner[0], [owner[1]], ""))}
+    return sorted((doc for doc in docs if (doc.project, doc.identity) not in left_out),
+                  key=lambda doc: (doc.at_s, doc.ordinal))
+
+
+# What only a floor above can read, by the word for it: its session and its text.
+LIVE_HISTORY: dict[str, Callable[[Places], tuple[str, Iterable[bytes]]]] = {}
+
+
+def load_history(view: View, name: str, memory: str) -> Record:
+    """A context of one's own history, each memory under a heading with its id."""
+    kind, _, value = memory.partition(":")
+    if kind in LIVE_HISTORY:
+        session, lines = LIVE_HISTORY[kind](view.log.places)
+        return load_copy(view.log.places, name, f"memory:{kind}", lines, ids=[], sessions=[session])
+    docs = docs_in_history(view, kind.strip(), value.strip())
+    if not docs:
+        raise NotFound(f"nothing in memory for {one_line(memory, 80)!r}; `rlm_sessions` and `rlm_search` show what is "
+                       "there")
+    blocks = (f"## [{doc.id}] {doc.label} · {doc.project} · {stamp(doc.at_s)[:16]}\n{record['text']}\n\n"
+              .encode("utf-8", "surrogatepass")
+              for doc, record in readable_records(view, [doc.ordinal for doc in docs], lambda: None))
+    return load_copy(view.log.places, name, f"memory:{redact(memory)}", blocks, ids=[doc.id for doc in docs],
+                     sessions=sorted({doc.session for doc in docs} - {""}))
+
+
+def new_context(places: Places, name: str, record: Record) -> Record:
+    """Measures what was loaded and saves its record."""
+    record = {"v": 1, "name": name, "at": stamp(now()), **record}
+    for path in (places.context_results(name), *([] if record["kind"] == "copy" else [places.context_text(name)]),
+                 *([] if record["kind"] == "view" else [places.context_spans(name)])):
+        remove_file(path)  # of an older context with that name
+    with Opened(places, record) as opened:
+        if opened.text is None:
+            record["n_bytes"] = sum(facts[2] for facts in record["files"])
+        else:
+            record.update(n_bytes=opened.text.size, n_chars=len(opened.text),
+                          n_lines=opened.text.n_newlines + (opened.text[-1:] != "\n"))
+    save_context(places, record)
+    return record
+
+
+def expired_contexts(places: Places, now_s: float) -> list[str]:
+    """The contexts that nobody has used for so long that they can go."""
+    limit_s = setting(places, "context_days") * DAY_S
+    return [name for name in stems(places.contexts(), ".json")
+            if now_s - tried(now_s, os.path.getmtime, places.context(name)) > limit_s]
+
+
+# -- splitting ----------------------------------------------------------------
+
+DEFINITION = r"(?m)^(?:export |default |public |private |protected |static |abstract |final |" \
+    r"pub(?:\([a-z]+\))? |async |unsafe |extern |inline |override )*(?:def|class|" \
+    r"function\*?|func|fn|impl|trait|struct|interface|enum|module|namespace|object|type|sub|proc|defmodule|defp?)" \
+    r" +[\w.$<(*]"
+HEADING = r"(?m)^#{1,6} +\S"
+# By name: the size when none is given, what the size counts, and the regex at which a part may begin, "" for lines.
+STRATEGIES: dict[str, tuple[int, str, str]] = {
+    "lines": (200, "lines", ""), "rows": (200, "rows", ""), "chars": (20_000, "characters", ""),
+    "tokens": (5_000, "tokens", ""), "paragraphs": (8_000, "characters", r"(?<=\n\n)(?=[^\n])"),
+    "headings": (0, "characters", HEADING), "code": (0, "characters", DEFINITION), "regex": (0, "characters", "")}
+
+
+def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[tuple[int, int]]:
+    """Where a part may begin, in characters, and how much there is up to the next such place."""
+    at = 0
+    if pattern:
+        for match in text.finditer(pattern):
+            if match.start() > at:
+                yield at, match.start() - at
+                at = match.start()
+        yield at, len(text) - at
+        return
+    n_quotes = 0
+    for line in text.lines():
+        if strategy == "tokens":
+            n_tokens = estimated_tokens(n_bytes_of(line) + 1)
+            n_once = max(1, len(line) * size // n_tokens) if n_tokens > size else len(line) + 1
+            for i in range(0, len(line) + 1, n_once):
+                yield at + i, min(n_tokens, size)
+        elif n_quotes % 2 == 0:
+            yield at, 1
+        if strategy == "rows" and not line.startswith("{"):
+            n_quotes += line.count('"')  # while their number is odd, a line end is part of a cell
+        at += len(line) + 1
+
+
+def char_spans(text: Text, strategy: str, size: int, overlap: int, pattern: str) -> Iterator[tuple[int, int]]:
+    """The parts of a text, in characters: together the text, when there is no overlap."""
+    n_chars = len(text)
+    if strategy == "chars":
+        for start in range(0, max(n_chars - overlap, 1), size - overlap):
+            yield start, min(start + size, n_chars)
+        return
+    from collections import deque
+
+    before: deque[tuple[int, int]] = deque(maxlen=overlap)  # the last units: they begin the next part
+    start = filled = 0
+    for at, amount in text_units(text, strategy, size, pattern):
+        if at > 0 and filled + amount > size:
+            yield start, at
+            start, filled = before[0][0] if before else at, sum(n for _, n in before)
+        filled += amount
+        before.append((at, amount))
+    if start < n_chars:
+        yield start, n_chars
+
+
+def split_context(opened: Opened, strategy: str, size: int, overlap: int, pattern: str,
+                  check: Callable[[], None]) -> list[list[int]]:
+    """The parts as spans. UsageError when there would be very many."""
+    found: list[list[int]] = []
+    for number, text in opened.texts():
+        line, counted_to = 1, 0
+        for start, end in char_spans(text, strategy, size, overlap, pattern):
+            check()
+            first, last = text.byte_of(start), text.byte_of(end)
+            newlines = text.raw(min(first, counted_to), max(first, counted_to)).count(b"\n")
+            line, counted_to = line + (newlines if first >= counted_to else -newlines), first
+            found.append([number, first, last, line])
+            if len(found) > MOST_PARTS:
+                raise UsageError(f"that makes over {MOST_PARTS:,} parts; give a larger `size`")
+    return found
+
+
+# -- lines that match ---------------------------------------------------------
+
+
+def lines_matching(text: Text, regex: Any, check: Callable[[], None]) -> Iterator[tuple[int, int, int, str]]:
+    """The lines in which the regex is found: number, first byte, the byte after the line end, and the line."""
+    is_alone = re.search(SEES_LINE_ENDS, regex.pattern)  # then a line is not what it is among others
+    at, number = 0, 1
+    for piece, _ in text.walk():
+        check()
+        done = spot = 0
+        while spot < len(piece):
+            near = spot if is_alone else next((m.start() for m in (regex.search(piece, spot),) if m), -1)
+            if near < 0 or near >= len(piece):
+                break
+            start = piece.rfind("\n", spot, near) + 1 or spot
+            stop = piece.find("\n", near) + 1 or len(piece)
+            line = piece[start:stop].rstrip("\n")
+            if regex.search(line):
+                at += n_bytes_of(piece[done:start])
+                number += piece.count("\n", done, start)
+                end = at + n_bytes_of(piece[start:stop])
+                yield number, at, end, line
+                at, number, done = end, number + piece.count("\n", start, stop), stop
+            spot = stop
+        at += n_bytes_of(piece[done:])
+        number += piece.count("\n", done)
+
+
+def filtered_spans(opened: Opened, regex: Any, mode: str, check: Callable[[], None]) -> array[int]:
+    """The lines that match, or all others, as spans of the files that they come from; neighbours are one span."""
+    from array import array
+
+    spans = array("Q")
+
+    def add(file: int, start: int, end: int, line: int) -> None:
+        while start < end:
+            origin, first, number, n_follow = opened.origin(file, start, line)
+            last = min(first + n_follow, first + end - start)
+            if spans and spans[-4] == origin and spans[-2] == first:
+                spans[-2] = last
+            else:
+                if spans and origin != NO_FILE and spans[-4] not in (origin, NO_FILE) and \
+                        os.pread(opened.fd(spans[-4]), 1, spans[-2] - 1) != b"\n":
+                    spans.extend((NO_FILE, 0, 1, 0))
+                spans.extend((origin, first, last, number))
+            start += last - first
+        if len(spans) > 4 * MOST_SPANS:
+            raise UsageError(f"over {MOST_SPANS:,} separate lines match; make the pattern more specific")
+
+    for file, text in opened.texts():
+        at, number = 0, 1
+        for line, start, end, _ in lines_matching(text, regex, check):
+            if mode == "keep":
+                add(file, start, end, line)
+            elif start > at:
+                add(file, at, start, number)
+            at, number = end, line + 1
+        if mode == "remove":
+            add(file, at, text.size, number)
+    return spans
+
+
+# -- what a text is -----------------------------------------------------------
+
+CODE_SUFFIXES = (".py", ".js", ".ts", ".tsx", ".jsx", ".go", ".rs", ".java", ".c", ".h", ".cpp", ".cc", ".hpp", ".cs",
+                 ".rb", ".php", ".swift", ".kt", ".scala", ".sh", ".pl", ".lua", ".ex", ".exs", ".hs", ".sql")
+LOG_LINE = r"(?m)^.{0,40}?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\d\d:\d\d:\d\d|\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL)\b)"
+LOG_TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?|[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d|" \
+    r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d"
+
+
+def is_json(text: str) -> bool:
+    try:
+        return isinstance(from_json(text), (dict, list))
+    except (ValueError, RecursionError):
+        return False
+
+
+def separator_of(lines: Sequence[str]) -> str:
+    """What separates the cells of a table, "" when these lines are none."""
+    counts = ((sep, {line.count(sep) for line in lines}) for sep in ",\t;|")
+    return next((sep for sep, n in counts if len(n) == 1 and n != {0}), "") if len(lines) > 1 else ""
+
+
+def format_of(head: str, name: str) -> str:
+    """What the text is, told by its beginning and its file's name."""
+    lines = [line for line in head.split("\n")[:-1] or [head] if line.strip()][:50]
+    first, suffix = head.lstrip("\ufeff \t\r\n")[:1], os.path.splitext(name.lower())[1]
+    if not lines:
+        return "prose"
+    if suffix in (".jsonl", ".ndjson") or (first == "{" and len(lines) > 1 and all(map(is_json, lines[:5]))):
+        return "JSONL"
+    if suffix == ".json" or (first in ("{", "[") and (is_json(head) or re.match(r"[{[]\s*[\"{[]", head.lstrip()))):
+        return "JSON"
+    if suffix in (".csv", ".tsv"):
+        return "CSV"
+    if suffix in (".xml", ".html", ".htm") or re.match(r"\ufeff?\s*<(?:[!?]|[a-zA-Z][\w:-]*[\s>])", head):
+        return "XML/HTML"
+    if suffix in CODE_SUFFIXES or head.startswith("#!"):
+        return "code"
+    if suffix in (".md", ".markdown") or len(re.findall(HEADING, head)) > 1:
+        return "Markdown"
+    if sum(bool(re.match(LOG_LINE, line)) for line in lines) * 2 > len(lines):
+        return "log"
+    if separator_of(lines[:10]):
+        return "CSV"
+    return "code" if len(re.findall(DEFINITION, head)) > 2 else "prose"
+
+
+# By format: how it is split when nobody says how.
+AUTO = {"JSONL": "rows", "CSV": "rows", "Markdown": "headings", "code": "code", "log": "lines", "JSON": "tokens",
+        "XML/HTML": "tokens", "prose": "paragraphs"}
+
+
+def outline_of(text: Text, form: str, head: str) -> list[str]:
+    """What the first megabyte and the end of a text tell of what is where."""
+    from collections import Counter
+
+    if form in ("Markdown", "code"):
+        pattern = HEADING if form == "Markdown" else DEFINITION
+        start = text[: Text.WINDOW] if len(text) > len(head) else head
+        found = [(start.count("\n", 0, m.start()) + 1, one_line(start[m.start() : m.start() + 200].split("\n")[0], 80))
+                 for m in re.finditer(pattern, start)]
+        step = len(found) // 40 + 1
+        return [f"{line}: {title}" for line, title in found[::step]]
+    if form == "log":
+        times = re.findall(LOG_TIME, head)[:1] + re.findall(LOG_TIME, text[-8192:])[-1:]
+        levels = Counter(re.findall(r"\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\b", head))
+        return [f"from {times[0]} to {times[-1]}"] * bool(times) + (
+            [f"at its beginning: {tally_of(levels)}"] if levels else [])
+    if form in ("JSONL", "JSON"):
+        row = head.split("\n")[0] if form == "JSONL" else text[:] if len(text) <= Text.WINDOW else ""
+        value = from_json(row) if is_json(row) else re.findall(r'"([\w.-]{1,40})"\s*:', head)
+        value = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
+        return ["keys: " + ", ".join(list(dict.fromkeys(map(str, value)))[:40])]
+    if form == "CSV":
+        return ["columns: " + one_line(head.split("\n")[0], 300)]
+    tags = Counter(re.findall(r"<([a-zA-Z][\w:-]*)", head)) if form == "XML/HTML" else Counter[str]()
+    return ["tags: " + tally_of(dict(tags.most_common(20)))] if tags else []
+
+
 # ============================================================================
 # 15. Recursion
 # ============================================================================
@@ -6655,6 +7310,11 @@ READ_ONCE_BYTES = 1 << 19
 PRIVATE_MODULES = ("ctypes", "select", "builtins")
 
 
+def told_in_short(text: Any) -> str:
+    """What is printed of a context that is too large to print."""
+    return f"<{text.name}: {len(text):,} characters; print a slice of it, or use peek, grep, search, split>"
+
+
 class Whole(str):
     """A context that is a real str, with what a Text has besides."""
 
@@ -6673,11 +7333,6 @@ class Whole(str):
 
     def __repr__(self) -> str:
         return str.__repr__(self) if len(self) <= MAX_SHOWN else told_in_short(self)
-
-
-def told_in_short(text: Whole | Text) -> str:
-    """What is printed of a context that is too large to print."""
-    return f"<{text.name}: {len(text):,} characters; print a slice of it, or use peek, grep, search, split>"
 
 
 class Folder(dict[str, "Any"]):
@@ -7550,7 +8205,8 @@ class Store:
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
-    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run")
+    __slots__ = ("store", "max_chars", "wants_data", "words", "progress", "is_cancelled", "elsewhere", "dry_run",
+                 "stdin")
 
     def __init__(self, store: Store, max_chars: int = 1 << 40, wants_data: bool = True) -> None:
         self.store, self.max_chars = store, max_chars
@@ -7558,8 +8214,9 @@ class Call:
         self.words: Callable[[str], str] = str  # says a hint in the caller's words, see in_shell
         self.progress: Callable[[float, float, str], None] = lambda done, total, message: None
         self.is_cancelled = False
-        # How to run rlm_grep in a process that can be killed; None when this process is the one.
-        self.elsewhere: Callable[[dict[str, Any], float], Answer] | None = None
+        # How to run a tool in a process that can be killed; None when this process is the one.
+        self.elsewhere: Callable[[str, dict[str, Any], float], Answer] | None = None
+        self.stdin: Any = None  # what a shell pipes in, in bytes
         self.dry_run = False
 
     def check(self) -> None:
@@ -7942,54 +8599,6 @@ def text_answer(call: Call, doc: Doc, record: Record, labels: Mapping[str, str],
     return Answer(note, data, verbatim)
 
 
-@tool("Read texts by id (several: a,b), or some lines (id:10-40, from 1).", reads_only=True,
-      always_loaded=True, start="first line, from 0", end="line to stop before; -1 = the end")
-def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """Texts byte for byte."""
-    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
-    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
-    if max_chars < MAX_NOTE_CHARS:
-        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
-                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
-    with call.store.reading() as view:
-        docs, labels = [find_id(view, wanted) for wanted, _, _ in asked], Projects(view).labels()
-        records = [view.record(doc) for doc in docs]
-    answers = [text_answer(call, doc, record, labels, (first, stop), max_chars)
-               for doc, record, (_, first, stop) in zip(docs, records, asked)]
-    call.store.uses += [doc.id for doc in docs]
-    if len(answers) == 1:
-        return answers[0]
-    return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
-                  {"texts": [each.data for each in answers]})
-
-
-def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[Hit], more: bool, note: str) -> Answer:
-    """Grep hits with a line of context; newest or closest first. Without hits, what would match the pattern *asked*
-    for, in the project."""
-    pattern, project = asked
-    projects = Projects(view)
-    labels = projects.labels()
-    parts, now_s = [], now()
-    for i, hit in enumerate(hits, 1):
-        score = f" · {hit.score:g}% alike" if hit.score else ""
-        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)}{score}"
-        lines, found = hit.record["text"].split("\n"), dict(hit.lines)
-        numbers = sorted({n for line in found for n in (line - 1, line, line + 1) if 0 < n <= len(lines)})
-        shown = [f"  {'>' if n in found else ' '} {n}: {found.get(n) or cutout(lines[n - 1], 0)}" for n in numbers]
-        rest = hit.n_lines - len(hit.lines)
-        parts.append("\n".join([head, *shown, *([f"    +{counted(rest, 'more line')} in it"] if rest else [])]))
-    if more:
-        parts.append(call.words(f"More than {len(hits)} match; raise `limit` or narrow the pattern."))
-    data = {"hits": [{**hit_data(hit), "n_matching_lines": hit.n_lines} for hit in hits], "more": more,
-            **({"note": note} if note else {})}
-    if not hits:
-        hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
-        data["hint"] = hint
-        parts.append(hint)
-    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
-    return noted(projects.shared_note(project), answer)
-
-
 class Alarm(BaseException):
     """A deadline that is over, while still in its block: no Exception, since those are caught on the way."""
 
@@ -8037,24 +8646,189 @@ class Deadline:
             raise TimedOut(f"{self.what} was stopped after {self.timeout_s:g} s{self.hint}") from None
 
 
+# -- contexts ---------------------------------------------------------------
+
+CONTEXT_TIMEOUT_S = 60.0  # of a regex on a whole context
+MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
+
+
+def is_context(places: Places, wanted: str) -> bool:
+    """Whether an id is that of a context, of a part of one (name#3), or of a file in one (name/src/a.py)."""
+    name = re.split("[#/]", wanted, maxsplit=1)[0]
+    return name == slug(name, 60) != "" and os.path.exists(places.context(name))
+
+
+def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, tuple[int, int]]]:
+    """The texts that an id means: name to show, text, number of its first line, and where it begins (file, byte)."""
+    name, sign, rest = re.match(r"([^#/]*)([#/]?)(.*)", wanted, re.DOTALL).groups()  # type: ignore[union-attr]
+    if sign == "#":
+        if not rest.isdecimal() or len(rest) > 9:
+            raise UsageError(f"{one_line(wanted, 60)!r} is no part; parts are {name}#1, {name}#2 …")
+        file, text, (_, start, _, line) = opened.part(int(rest))
+        yield (opened.record["files"][file][0] if opened.files else text.name), text, line, (file, start)
+    elif sign and rest not in opened.files:
+        raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
+    else:
+        numbers = [list(opened.files).index(rest)] if sign else range(len(opened.files) or 1)
+        for number in numbers:
+            text = opened.text or opened.text_at(number)
+            yield text.name, text, 1, (number, 0)
+
+
+def size_of(record: Record) -> str:
+    """How large a context is, in words."""
+    n_bytes = record.get("n_bytes", 0)
+    if "n_chars" not in record:
+        numbers = [counted(len(record["files"]), "file")]
+    else:
+        numbers = [counted(record["n_lines"], "line"), counted(record["n_chars"], "character")]
+    return ", ".join([size_text(n_bytes), *numbers, f"about {estimated_tokens(n_bytes):,} tokens"])
+
+
+def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[str]:
+    """For each line of a view from that byte on, the file and line that it comes from; [] for what is no view."""
+    found = []
+    for line in shown if opened.begins else ():
+        origin, _, number, _ = opened.origin(file, at, 0)
+        found.append(f"{opened.record['files'][origin][0]}:{number}")
+        at += n_bytes_of(line)
+    return found
+
+
+def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
+    """Some lines of a context's text, or a folder's files."""
+    max_chars = min(max_chars, MOST_SHOWN_CHARS)
+    with open_context(call.store.places, re.split("[#/]", wanted)[0]) as opened:
+        record, stale = opened.record, opened.changes()
+        if opened.files and wanted == opened.name:
+            names = list(opened.files)[start : end if end >= 0 else None]
+            note = f"[{wanted}: {size_of(record)}; {wanted}/{names[0] if names else 'NAME'} is the text of one]"
+            return Answer(note, {"name": wanted, "files": names}, "\n".join([*names, ""]))
+        _, text, number, (file, base) = next(texts_meant(opened, wanted))
+        at = text.byte_of_line(start)
+        lines = re.findall(r"[^\n]*\n|[^\n]+", text.decoded(text.cut(at, 4 * max_chars)))
+        if not lines:
+            raise UsageError(f"{wanted} has no line {start + 1}, counted from 1" + f" ({stale})" * bool(stale))
+        n_chars = n_shown = 0
+        for line in lines[: end - start if end >= 0 else None]:
+            if n_chars + len(line) > max_chars:
+                break
+            n_chars, n_shown = n_chars + len(line), n_shown + 1
+        verbatim = "".join(lines[:n_shown]) or lines[0][:max_chars]
+        stop = start + max(n_shown, 1)
+        more = at + n_bytes_of(verbatim) < text.size and (end < 0 or stop < end or not n_shown)
+        came = origins(opened, file, base + at, lines[:n_shown])
+    note = f"[{wanted} · lines {start + 1}-{stop}, from 1"
+    note += f"; its first is line {number} of {opened.name if record['kind'] != 'folder' else text.name}" * (number > 1)
+    note += f"; from {', '.join(came[:20])}{', …' * (len(came) > 20)}]" if came else "]"
+    if more:
+        note += f" [cut; go on with {wanted}:{stop + 1}-]" if n_shown else \
+            f" [cut: line {stop} has more than {max_chars:,} characters; `rlm_split` by chars makes it readable]"
+    note += f" [{stale}]" * bool(stale)
+    return Answer(note, {"name": wanted, "first_line": start + 1, "last_line": stop, "text": verbatim, "more": more,
+                         **({"from": came} if came else {}), **({"stale": stale} if stale else {})}, verbatim)
+
+
+def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
+    """The first lines of a context that match."""
+    regex, literal = compiled(pattern)
+    hits: list[dict[str, Any]] = []
+    with open_context(call.store.places, re.split("[#/]", wanted)[0]) as opened:
+        stale = opened.changes()
+        for name, text, first, (file, base) in texts_meant(opened, wanted):
+            for number, start, _, line in lines_matching(text, regex, call.check):
+                match = regex.search(line)
+                came = origins(opened, file, base + start, [line])
+                hits.append({"file": name, "line": first + number - 1, "text": cutout(line, match.start()),
+                             **({"from": came[0]} if came else {})})
+                if len(hits) > limit:
+                    break
+            if len(hits) > limit:
+                break
+    more = len(hits) > limit
+    lines = [f"{hit['file']}:{hit['line']}: {hit['text']}" + (f"  [{hit['from']}]" if "from" in hit else "")
+             for hit in hits[:limit]]
+    lines += [call.words(f"More than {limit} lines match; raise `limit`, or keep them all with `rlm_filter`.")] * more
+    told = "\n".join(lines) or f"No line of {wanted} matches {one_line(pattern, 80)!r}."
+    notes = ["the pattern is no regex and was taken as it stands"] * literal + [stale] * bool(stale)
+    return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, is_empty=not hits))
+
+
+@tool("Read texts by id (several: a,b), some lines (id:10-40, from 1), or part of a context (name#3).", reads_only=True,
+      always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
+def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
+    """Texts byte for byte."""
+    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
+    if max_chars < MAX_NOTE_CHARS:
+        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
+                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
+    places = call.store.places
+    with call.store.reading() as view:
+        docs = {wanted: find_id(view, wanted) for wanted, _, _ in asked if not is_context(places, wanted)}
+        labels, records = Projects(view).labels(), {wanted: view.record(doc) for wanted, doc in docs.items()}
+    answers = [text_answer(call, docs[wanted], records[wanted], labels, (first, stop), max_chars) if wanted in docs
+               else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
+    call.store.uses += [doc.id for doc in docs.values()]
+    if len(answers) == 1:
+        return answers[0]
+    return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
+                  {"texts": [each.data for each in answers]})
+
+
+def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[Hit], more: bool, note: str) -> Answer:
+    """Grep hits with a line of context; newest or closest first. Without hits, what would match the pattern *asked*
+    for, in the project."""
+    pattern, project = asked
+    projects = Projects(view)
+    labels = projects.labels()
+    parts, now_s = [], now()
+    for i, hit in enumerate(hits, 1):
+        score = f" · {hit.score:g}% alike" if hit.score else ""
+        head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)}{score}"
+        lines, found = hit.record["text"].split("\n"), dict(hit.lines)
+        numbers = sorted({n for line in found for n in (line - 1, line, line + 1) if 0 < n <= len(lines)})
+        shown = [f"  {'>' if n in found else ' '} {n}: {found.get(n) or cutout(lines[n - 1], 0)}" for n in numbers]
+        rest = hit.n_lines - len(hit.lines)
+        parts.append("\n".join([head, *shown, *([f"    +{counted(rest, 'more line')} in it"] if rest else [])]))
+    if more:
+        parts.append(call.words(f"More than {len(hits)} match; raise `limit` or narrow the pattern."))
+    data = {"hits": [{**hit_data(hit), "n_matching_lines": hit.n_lines} for hit in hits], "more": more,
+            **({"note": note} if note else {})}
+    if not hits:
+        hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
+        data["hint"] = hint
+        parts.append(hint)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    return noted(projects.shared_note(project), answer)
+
+
 @tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
       "name, error, path or ticket; rlm_search is better for a question.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21, 7d, last week", entity="file, ticket, error the chunk names")
+      date_from="2026-11-21, 7d, last week")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
-             fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "") -> Answer:
+             fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "",
+             context: str = "") -> Answer:
     """Chunks with a matching line."""
     filters = {"project": project, "domain": domain, "date_from": date_from, "date_to": date_to, "entity": entity}
     scope, asked = Scope(**filters), (pattern, project)
     if not 0 <= fuzzy_threshold <= 100:
         raise UsageError(f"`fuzzy_threshold` must be from 0 to 100, not {fuzzy_threshold}")
+    if context and (fuzzy or any(filters.values())):
+        raise UsageError("in a `context` only `pattern` and `limit` count")
     if fuzzy:
         with call.store.reading() as view:
             hits, more = fuzzy_grep(view, pattern, scope, limit, fuzzy_threshold, call.check)
             return grep_answer(call, view, asked, hits, more, "")
     regex, timeout_s = compiled(pattern)[0], setting(call.store.places, "grep_timeout_s")
+    timeout_s = max(timeout_s, CONTEXT_TIMEOUT_S) if context else timeout_s
     if call.elsewhere and not is_quick(regex):
-        return call.elsewhere({"pattern": pattern, "limit": limit, **filters}, timeout_s)
+        arguments = {"pattern": pattern, "limit": limit, "context": context, **filters}
+        return call.elsewhere("rlm_grep", arguments, timeout_s)
+    if context:
+        with Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}"):
+            return context_grep(call, pattern, limit, context)
     hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
         return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
@@ -8297,6 +9071,210 @@ def rlm_status(call: Call) -> Answer:
     return Answer("\n".join(lines), data)
 
 
+# -- contexts: making them -----------------------------------------------------
+
+COUNTED_BYTES = 64 << 20  # a larger text is not walked through only to tell how many parts it would have
+
+
+def without_files(record: Record) -> Record:
+    """A context's record as data: without what is long."""
+    data = {key: value for key, value in record.items() if key not in ("files", "parts", "ids", "v")}
+    return {**data, "n_files": len(record["files"]), "n_parts": len(record.get("parts") or ())}
+
+
+@tool("Name a text that is too large to read, so that other tools work on it outside the window: a file, gzip, "
+      "folder, or your own history.", path="file or folder", content="small text only", glob="src/**/*.py",
+      memory="project:NAME, sessions:90d, session:ID, search:WORDS or conversation")
+def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob: str = "", memory: str = "") -> Answer:
+    """Makes a context."""
+    places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
+    if len(given) != 1:
+        raise UsageError("give one of `path`, `content`, `glob` and `memory`")
+    if len(content) > MAX_CONTENT_CHARS:
+        raise UsageError(f"`content` has {len(content):,} characters, and all of them passed through the window; write "
+                         f"what is over {MAX_CONTENT_CHARS:,} to a file and give its `path`")
+    source = os.path.abspath(os.path.expanduser(path or glob)) if path not in ("", "-") or glob else given[0]
+    base = "stdin" if path == "-" else "content" if content else os.path.basename(source.rstrip("/")) or "root"
+    base = context_name(name or slug(base, 50) or "context")
+    there = {record["name"]: record.get("source") for record in contexts(places)}
+    names = (f"{base}-{n}" if n > 1 else base for n in range(1, len(there) + 2))
+    chosen = base if name else next(each for each in names if there.get(each, source) in (source, f"memory:{memory}"))
+    expired = [each for each in expired_contexts(places, now()) if each != chosen]
+    for each in expired:
+        drop_context(places, each)
+    if path == "-":
+        if call.stdin is None:
+            raise UsageError("`path` - is what a shell pipes in; give a file's path")
+        first = call.stdin.read(COPY_BLOCK)
+        if why_no_text("", first[:8192]):
+            raise UsageError("what was piped in looks binary; only text can be loaded")
+        rest = iter(lambda: call.stdin.read(COPY_BLOCK), b"")
+        record = load_copy(places, chosen, "stdin", (block for some in ([first], rest) for block in some))
+    elif memory:
+        with call.store.reading() as view:
+            record = load_history(view, chosen, memory)
+    elif content:
+        record = load_copy(places, chosen, "content", [content.encode("utf-8", "surrogatepass")])
+    else:
+        record = load_path(places, chosen, path) if path else load_glob(places, glob)
+    record = new_context(places, chosen, record)
+    text = f"{chosen} loaded: {size_of(record)}."
+    text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
+    text += f" Gone, unused for {setting(places, 'context_days')} days: {', '.join(expired)}." if expired else ""
+    hint = call.words("`rlm_inspect` shows what it is, `rlm_grep` and `rlm_peek` read it, `rlm_split` cuts it.")
+    return Answer(f"{text}\n{hint}", {**without_files(record), "expired": expired})
+
+
+def planned_splits(opened: Opened, form: str) -> dict[str, int]:
+    """How many parts each way to split would give, where that is known without reading all."""
+    record = opened.record
+    n_lines, n_chars, n_bytes = record["n_lines"], record["n_chars"], record["n_bytes"]
+    amounts = {"lines": n_lines, "chars": n_chars, "tokens": estimated_tokens(n_bytes)}
+    splits = {how: -(-n // STRATEGIES[how][0]) for how, n in amounts.items()}
+    strategy = AUTO[form]
+    if strategy not in ("rows", *splits) and n_bytes < COUNTED_BYTES:
+        size, _, pattern = STRATEGIES[strategy]
+        splits[strategy] = sum(1 for _ in char_spans(opened.text, strategy, size, 0, pattern)) if opened.text else 0
+    return splits
+
+
+@tool("Describe a context: size, format, outline, beginning and end, ways to split it; without a name, list all.",
+      reads_only=True)
+def rlm_inspect(call: Call, name: str = "", preview_chars: int = 500) -> Answer:
+    """A context, or all."""
+    if not name:
+        records = contexts(call.store.places)
+        lines = [" · ".join([r["name"], r["kind"], size_of(r), one_line(str(r.get("source")), 80)]) for r in records]
+        return Answer("\n".join(lines) or call.words("No contexts yet; `rlm_load` makes one."),
+                      {"contexts": list(map(without_files, records))})
+    preview_chars = max(0, min(preview_chars, MAX_ANSWER_CHARS // 4))
+    with open_context(call.store.places, name) as opened:
+        record, stale = opened.record, opened.changes()
+        lines = [f"{opened.name} · {record['kind']} of {record['source']}", size_of(record)]
+        lines += [stale] if stale else []
+        data: dict[str, Any] = {**without_files(record), "stale": stale}
+        if opened.text is None:
+            kinds = tally(os.path.splitext(each)[1] or "(none)" for each in opened.files)
+            largest = sorted(record["files"], key=lambda facts: -int(facts[2]))[:20]
+            data.update(suffixes=kinds, files=[facts[0] for facts in record["files"]])
+            lines += [f"by suffix: {tally_text(kinds)}"]
+            lines += [f"left out: {tally_of(record['left_out'])}"] if record.get("left_out") else []
+            lines += ["largest:", *(f"  {facts[0]} ({size_text(facts[2])})" for facts in largest)]
+        else:
+            text = opened.text
+            head = text.decoded(text.cut(0, 1 << 16))
+            form = format_of(head, str(record["source"]))
+            outline, splits = outline_of(text, form, head), planned_splits(opened, form)
+            beginning, end = text[:preview_chars], text[max(preview_chars, len(text) - preview_chars):]
+            data.update(format=form, outline=outline, splits=splits, head=beginning, tail=end)
+            lines += [f"format: {form}", *outline, "would split into: " + ", ".join(
+                f"{counted(n, 'part')} by {how}" for how, n in splits.items())]
+        if record.get("parts"):
+            how = record["split"]
+            lines.append(f"split by {how['strategy']} into {len(record['parts']):,} parts: {opened.name}#1 to "
+                         f"#{len(record['parts'])}")
+        if opened.text is not None and preview_chars:
+            lines += ["--- beginning", beginning, *(["--- end", end] if end else [])]
+    return Answer("\n".join(lines), data)
+
+
+@tool("Cut a context into parts that rlm_peek reads as name#1, name#2 … and that together are the text.",
+      strategy="auto|" + "|".join(STRATEGIES), size="of a part, in the strategy's unit", overlap="in units",
+      pattern="regex at which parts begin, for strategy regex")
+def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, overlap: int = 0,
+              pattern: str = "") -> Answer:
+    """Cuts a context."""
+    strategy = one_of("strategy", strategy if not pattern or strategy != "auto" else "regex", ("auto", *STRATEGIES))
+    if (strategy == "regex") != bool(pattern):
+        raise UsageError("strategy regex needs a `pattern`, and others take none")
+    places = call.store.places
+    with open_context(places, name) as opened:
+        if strategy == "auto":
+            text = opened.text or opened.text_at(0)
+            form = format_of(text.decoded(text.cut(0, 1 << 16)), str(opened.record["source"]))
+            strategy = AUTO[form] if opened.text else "tokens"
+        default, unit, known = STRATEGIES[strategy]
+        size = size or default
+        if size < 0 or overlap < 0 or (overlap and overlap >= size):
+            raise UsageError("`size` and `overlap` are 0 or more, and `overlap` less than `size`")
+        regex = compiled(pattern)[0] if pattern else None
+        if call.elsewhere and regex and not is_quick(regex):
+            return call.elsewhere("rlm_split", {"name": name, "strategy": strategy, "size": size, "overlap": overlap,
+                                                "pattern": pattern}, CONTEXT_TIMEOUT_S)
+        with Deadline(CONTEXT_TIMEOUT_S, "the split"):
+            parts = split_context(opened, strategy, size, overlap, regex or known, call.check)
+        # What changed since it was loaded is split as it is now.
+        record = {**opened.record, "files": [file_facts(*facts[:2]) for facts in opened.record["files"]],
+                  "split": {"strategy": strategy, "size": size, "overlap": overlap, "pattern": redact(pattern)},
+                  "parts": parts}
+    save_context(places, record)
+    lengths = sorted(end - start for _, start, end, _ in parts)
+    how = strategy + (f" of {size:,} {unit}".replace(f" {strategy}", "") if size else "")
+    sizes = [size_text(lengths[i]) for i in (0, len(parts) // 2, -1)]
+    told = f"{record['name']} split by {how} into {counted(len(parts), 'part')} of {sizes[0]} to {sizes[2]} " \
+        f"(half under {sizes[1]}): {record['name']}#1 to #{len(parts)}."
+    return Answer(told, {"name": record["name"], **record["split"], "n_parts": len(parts),
+                         "lines": [line for _, _, _, line in parts[:MAX_LIMIT]]})
+
+
+@tool("Make a context of the lines of another that match, or with mode remove of the others; they keep their numbers.",
+      pattern="Python regex", output="name of the new context", mode="keep|remove")
+def rlm_filter(call: Call, name: str, pattern: str, output: str = "", mode: str = "keep") -> Answer:
+    """Filters a context."""
+    mode, regex, places = one_of("mode", mode, ("keep", "remove")), compiled(pattern)[0], call.store.places
+    if call.elsewhere and not is_quick(regex):
+        return call.elsewhere("rlm_filter", {"name": name, "pattern": pattern, "output": output, "mode": mode},
+                              CONTEXT_TIMEOUT_S)
+    with open_context(places, name) as opened, Deadline(CONTEXT_TIMEOUT_S, "the filter"):
+        spans = filtered_spans(opened, regex, mode, call.check)
+        source = f"{opened.name}, {mode} {redact(pattern)}"
+        files = [file_facts(*facts[:2]) for facts in opened.record["files"]]
+        new_name = context_name(output or f"{opened.name}-{slug(pattern, 20) or mode}")
+        if new_name == opened.name:
+            raise UsageError("`output` is the context itself; give another name")
+    if not spans:
+        return Answer(f"No line of {opened.name} is left; nothing was made.", {"n_lines": 0}, is_empty=True)
+    record = {"kind": "view", "source": source, "files": files, "of": opened.name}
+    ensure_folder(places.contexts())
+    replace_file(places.context_spans(new_name), spans.tobytes(), durable=False)
+    record = new_context(places, new_name, record)
+    return Answer(f"{new_name}: {size_of(record)}.", without_files(record))
+
+
+@tool("Keep what was found in a context's parts, by key: actions store, get, list, aggregate.",
+      action="store|get|list|aggregate", key="name#3, or any word")
+def rlm_results(call: Call, name: str, action: str = "list", value: str = "", key: str = "") -> Answer:
+    """Stored answers of a context."""
+    places, action = call.store.places, one_of("action", action, ("store", "get", "list", "aggregate"))
+    record = context_record(places, name)
+    path, rows = places.context_results(record["name"]), {}
+    for line in read_file(path).split(b"\n"):
+        try:
+            row = from_json(line.decode("ascii"))
+            rows[row["key"]] = row["value"]
+        except (ValueError, LookupError, TypeError):  # torn
+            continue
+    if action == "store":
+        if not key or not value:
+            raise UsageError("store needs a `key` and a `value`")
+        row = {"key": redact(plain(key)), "value": redact(value), "at": stamp(now())}
+        append_bytes(path, to_json(row).encode("ascii") + b"\n", durable=False, heal=True)
+        return Answer(f"{row['key']} stored; {counted(len(rows | {row['key']: 0}), 'result')}.", {"key": row["key"]})
+    if action == "get":
+        if key not in rows:
+            raise NotFound(f"no result {one_line(key, 60)!r} of {record['name']}; list names them")
+        return Answer(rows[key], {"key": key, "value": rows[key]})
+    parts = [f"{record['name']}#{n}" for n in range(1, len(record.get("parts") or ()) + 1)]
+    missing = [part for part in parts if part not in rows]
+    gaps = f"\n{len(missing):,} of {len(parts):,} parts have none: {', '.join(missing[:20])}" if missing else ""
+    if action == "list":
+        text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
+        return Answer(text + gaps, {"results": rows, "missing": missing})
+    counts = tally(rows.values())
+    return Answer("\n".join(f"{n:,} × {one_line(found, 200)}" for found, n in counts.items()) + gaps,
+                  {"counts": counts, "missing": missing})
+
+
 # -- the REPL ---------------------------------------------------------------
 
 MAX_CELL_S = 600
@@ -8464,7 +9442,7 @@ def trim_memory() -> None:
         pass
 
 
-def grep_alone() -> None:
+def tool_alone() -> None:
     """The life of a process that runs one regex: reads a server's request, prints the answer, ends with the server."""
     asked = json.loads(sys.stdin.buffer.read())
 
@@ -8475,7 +9453,8 @@ def grep_alone() -> None:
     signal.signal(signal.SIGPROF, end_with_server)
     signal.setitimer(signal.ITIMER_PROF, 0.1, 0.1)  # every tenth of a second that it computes
     try:
-        answer = run_tool(Call(Store(Places()), MAX_ANSWER_CHARS, wants_data=False), "rlm_grep", asked["arguments"])
+        call = Call(Store(Places()), MAX_ANSWER_CHARS, wants_data=False)
+        answer = run_tool(call, asked["tool"], asked["arguments"])
         told = {"text": answer.text}
     except (RlmError, OSError) as error:
         told = {"error": str(error)}
@@ -8573,17 +9552,18 @@ class Server:
 
         return progress
 
-    def grep_elsewhere(self, call: Call, arguments: dict[str, Any], timeout_s: float) -> Answer:
-        """Runs rlm_grep in a process; kills it when it has not answered in time or nobody wants the answer."""
+    def run_elsewhere(self, call: Call, name: str, arguments: dict[str, Any], timeout_s: float) -> Answer:
+        """Runs a tool in a process; kills it when it has not answered in time or nobody wants the answer."""
         import subprocess
 
         places, started_s = self.store.places, time.monotonic()
         environ = {**os.environ, "RLM_HOME": places.home, "RLM_CONTEXT_DIR": places.memory}
         process = subprocess.Popen(
-            imported_command("rlm.grep_alone()"), env=environ, start_new_session=True,
+            imported_command("rlm.tool_alone()"), env=environ, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.searches.add(process)
-        asked: bytes | None = json.dumps({"server": os.getpid(), "arguments": arguments}).encode("ascii")
+        asked: bytes | None = json.dumps(
+            {"server": os.getpid(), "tool": name, "arguments": arguments}).encode("ascii")
         try:
             while process.returncode is None:
                 try:
@@ -8614,7 +9594,7 @@ class Server:
         token = meta.get("progressToken") if isinstance(meta, dict) else None
         if type(token) in (str, int) and is_usable_id(token):
             call.progress = self.progress_sender(token)
-        call.elsewhere = lambda arguments, timeout_s: self.grep_elsewhere(call, arguments, timeout_s)
+        call.elsewhere = lambda name, arguments, timeout_s: self.run_elsewhere(call, name, arguments, timeout_s)
         self.calls[call] = request["id"]  # from now on it can be cancelled
 
         def job() -> None:
@@ -11354,7 +12334,6 @@ def file_start(path: str, n_bytes: int = MARK_BYTES) -> bytes:
         return b""
 
 
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 AS_LATIN = {0xDC00 + byte: byte for byte in range(128, 256)}  # the letters that bytes which are no UTF-8 stand for
 
 
@@ -13160,6 +14139,12 @@ TOOL_EXAMPLES = {
     "list-chunks": "rlm list-chunks --limit 5\nrlm list-chunks --json | jq -r '.chunks[].id'",
     "sessions": "rlm sessions --project shop",
     "domains": "rlm domains\nrlm config domains api,ui,docs",
+    "load": "rlm load app.log\nrlm load src --name code\njournalctl -b | rlm load - --name journal\n"
+            "rlm load --memory sessions:90d",
+    "inspect": "rlm inspect\nrlm inspect app.log",
+    "split": "rlm split app.log --strategy lines --size 500\nrlm peek app.log#3",
+    "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
+    "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "exec": "rlm exec count.py --contexts log\necho 'len(context)' | rlm exec - --contexts log --repl work\nrlm exec",
     "retention-preview": "rlm retention-preview",
     "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
@@ -13167,6 +14152,7 @@ TOOL_EXAMPLES = {
     "status": "rlm status\nrlm status --json",
 }
 WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
+BY_PLACE = {"rlm_load": "path", "rlm_inspect": "name"}  # optional parameters that need no --name
 
 
 class Command:
@@ -13306,7 +14292,9 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
                                 help="a file with Python, or - for standard input; without one, a prompt")
         elif made.name == "rlm_chunk" and param.name == "content":
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
-        elif param.name in WORDY:
+        elif BY_PLACE.get(made.name) == param.name:
+            parser.add_argument(param.name, nargs="?", default=param.default, help=text, metavar=param.name.upper())
+        elif param.name in WORDY and made.name not in BY_PLACE:
             parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
         elif param.required:  # forget --erase does without
             n_given = ("*" if made.name == "rlm_forget" else "+") if param.many else None
@@ -13518,6 +14506,7 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     elif arguments.get("content") == "-":
         arguments["content"] = content_of("-").rstrip("\n")
     call.dry_run = getattr(options, "dry_run", False)
+    call.stdin = sys.stdin.buffer if arguments.get("path") == "-" else None
     if made.name == "rlm_forget" and options.undo:
         answer = forget_or_undo(call, arguments["insight_id"], undo=True)
     else:
@@ -14174,7 +15163,7 @@ class PlainOptions:
                 if param is None or param.required or param.type == "bool" or not left or left[0].startswith("-"):
                     raise ValueError(word)
                 values[param.name] = int(left.pop(0)) if param.type == "int" else left.pop(0)
-        places = required or [name for name in known if name in WORDY]
+        places = required or [name for name in known if name in WORDY or name == BY_PLACE.get(made.name)]
         if not made.reads_only or len(places) > 1 or bool(places) != bool(bare) or (
                 len(bare) > 1 and places[0] not in WORDY and not known[places[0]].many):
             raise ValueError("argparse knows")
