@@ -7168,55 +7168,61 @@ def outline_of(text: Text, form: str, head: str) -> list[str]:
 CALLS = """
 read 0 63 write 1 64 close 3 57 fstat 5 80 poll 7 - lseek 8 62 mmap 9 222 mprotect 10 226 munmap 11 215 brk 12 214
 rt_sigaction 13 134 rt_sigprocmask 14 135 rt_sigreturn 15 139 pread64 17 67 readv 19 65 writev 20 66 select 23 -
-sched_yield 24 124 mremap 25 216 madvise 28 233 nanosleep 35 101 getpid 39 172 exit 60 93 gettimeofday 96 169
-getrusage 98 165 times 100 153 sigaltstack 131 132 gettid 186 178 time 201 - futex 202 98 sched_getaffinity 204 123
-restart_syscall 219 128 clock_gettime 228 113 clock_getres 229 114 clock_nanosleep 230 115 exit_group 231 94
-pselect6 270 72 ppoll 271 73 set_robust_list 273 99 getrandom 318 278 membarrier 324 283 rseq 334 293
+sched_yield 24 124 mremap 25 216 madvise 28 233 nanosleep 35 101 getpid 39 172 clone 56 220 exit 60 93
+gettimeofday 96 169 getrusage 98 165 times 100 153 sigaltstack 131 132 gettid 186 178 time 201 - futex 202 98
+sched_getaffinity 204 123 restart_syscall 219 128 clock_gettime 228 113 clock_getres 229 114 clock_nanosleep 230 115
+exit_group 231 94 tgkill 234 131 pselect6 270 72 ppoll 271 73 set_robust_list 273 99 getrandom 318 278 rseq 334 293
 """
-MACHINES = {"x86_64": (0xC000003E, 56, 234), "aarch64": (0xC00000B7, 220, 131)}  # AUDIT_ARCH, clone, tgkill
+ARCHS = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # how the kernel calls them, for the filter
 CLONE3 = 435
 THREAD, THREAD_FLAGS = 0x10000, 0x7D0F00  # CLONE_THREAD; all that libraries pass with it
+ALL_BITS = 0xFFFFFFFF
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 EPERM, ENOSYS = 1, 38
 REPL_BYTES = 1 << 30
 REPL_CPU_S = 3600  # of a whole process; a session goes on in the next
 REPL_FILES = 64
+REPL_THREADS = 128
 SANDBOX_PROFILE = b"(version 1)(deny default)"  # of macOS
 
 
-def filter_program(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
+def filter_program(machine: str, pid: int, life: int) -> list[tuple[int, int, int, int]]:
     """A BPF program that lets CALLS through: its lines as (code, jump if true, jump if false, k)."""
     load, jump_equal, mask, give = 0x20, 0x15, 0x54, 0x06
-    arch, clone, tgkill = MACHINES[machine]
-    lines = [(load, 0, 0, 4), (jump_equal, 1, 0, arch), (give, 0, 0, KILL)]  # 32-bit calls come from another machine
+    lines = [(load, 0, 0, 4), (jump_equal, 1, 0, ARCHS[machine]), (give, 0, 0, KILL)]  # others are 32-bit calls
 
-    def rule(number: int, verdict: int, *conditions: tuple[int, int]) -> None:
-        """The verdict for a call whose first argument, masked, has that value. Where it is not so, the next rule."""
-        tests = [line for bits, value in conditions
-                 for line in ((load, 0, 0, 16), (mask, 0, 0, bits), (jump_equal, 0, -1, value))]
+    def rule(number: int, verdict: int, *conditions: tuple[int, int, int]) -> None:
+        """The verdict for a call when each condition holds: an argument's number, and its value under a mask."""
+        tests = [line for argument, bits, value in conditions
+                 for line in ((load, 0, 0, 16 + 8 * argument), (mask, 0, 0, bits), (jump_equal, 0, -1, value))]
         body = [(load, 0, 0, 0), (jump_equal, 0, -1, number), *tests, (give, 0, 0, verdict)]
-        # Skips that are counted by hand have let fork through.
+        # A miss leads to the next rule. Skips that are counted by hand have let fork through.
         lines.extend((code, yes, len(body) - i - 1 if no < 0 else no, k) for i, (code, yes, no, k) in enumerate(body))
 
+    no_other_clock = (0, ~15 & ALL_BITS, 0)  # that of another process has a larger number
+    conditions = {
+        "clone": [(0, THREAD, THREAD), (0, ~THREAD_FLAGS & ALL_BITS, 0)], "tgkill": [(0, ALL_BITS, pid)],
+        "sched_getaffinity": [(0, ALL_BITS, 0)], "clock_gettime": [no_other_clock], "clock_getres": [no_other_clock],
+        "clock_nanosleep": [no_other_clock], "madvise": [(2, ~31 & ALL_BITS, 0)]}  # above, root can break memory
     words = CALLS.split()
-    for number in words[1 + (machine == "aarch64") :: 3]:
+    for name, number in zip(words[::3], words[1 + (machine == "aarch64") :: 3]):
+        if name == "close":
+            rule(int(number), ERRNO | EPERM, (0, ALL_BITS, life))
         if number != "-":
-            rule(int(number), ALLOW)
+            rule(int(number), ALLOW, *conditions.get(name, ()))
     rule(CLONE3, ERRNO | ENOSYS)  # the flags of clone3 cannot be seen; libraries then use clone
-    rule(clone, ALLOW, (THREAD, THREAD), (~THREAD_FLAGS & 0xFFFFFFFF, 0))
-    rule(tgkill, ALLOW, (0xFFFFFFFF, pid))
     return [*lines, (give, 0, 0, ERRNO | EPERM)]
 
 
-def hold_seccomp(c: Any) -> bool:
+def hold_seccomp(c: Any, life: int) -> bool:
     """Leaves this process CALLS only, for good; whether the system could."""
     import ctypes
     import struct
 
     machine = os.uname().machine
-    if machine not in MACHINES or sys.maxsize < 1 << 32:
+    if machine not in ARCHS or sys.maxsize < 1 << 32:
         return False
-    lines = filter_program(machine, os.getpid())
+    lines = filter_program(machine, os.getpid(), life)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
     program = struct.pack("HP", len(lines), ctypes.addressof(code))
     return bool(c.prctl(22, 2, program, 0, 0) == 0)  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
@@ -7293,21 +7299,21 @@ def lock_up(life: int) -> dict[str, int]:
         held["namespaces"] = int(c.unshare(0x58000000) == 0)  # of users, network and IPC
         held["Landlock"] = hold_landlock(c)
         c.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody traces us
-        held["seccomp"] = int(hold_seccomp(c))
+        held["seccomp"] = int(hold_seccomp(c, life))
     return held
 
 
 # -- the child ----------------------------------------------------------------
 
-MODULES = """abc array ast base64 binascii bisect builtins calendar cmath codecs collections contextlib copy csv ctypes
-dataclasses datetime decimal difflib enum fractions functools hashlib heapq html html.parser io itertools json keyword
-linecache math numbers operator pprint queue random re select statistics string struct textwrap threading time token
-tokenize traceback types typing unicodedata urllib.parse uuid xml.etree.ElementTree zlib _strptime
-concurrent.futures.thread encodings.latin_1 encodings.utf_16 encodings.ascii encodings.cp1252"""
+MODULES = """_strptime abc array ast base64 binascii bisect builtins calendar cmath codecs collections
+concurrent.futures.thread contextlib copy csv ctypes dataclasses datetime decimal difflib encodings.ascii
+encodings.cp1252 encodings.latin_1 encodings.utf_16 enum fcntl fractions functools hashlib heapq html html.parser io
+itertools json keyword linecache math numbers operator pprint queue random re resource select statistics string struct
+textwrap threading time token tokenize traceback types typing unicodedata urllib.parse uuid xml.etree.ElementTree zlib"""
 MAX_SHOWN = 8192  # characters of what a cell prints, and of its value
 MAX_WHOLE_BYTES = 16 << 20  # a context up to that size is a str
 READ_ONCE_BYTES = 1 << 19
-PRIVATE_MODULES = ("ctypes", "select", "builtins")
+PRIVATE_MODULES = ("builtins", "ctypes", "fcntl", "resource", "select")
 
 
 def told_in_short(text: Any) -> str:
@@ -7741,6 +7747,7 @@ MAX_FRAME_BYTES = 2 << 20
 MAX_WAITING_BYTES = 64 << 20  # of answers that the child does not read
 START_S = 60.0
 GRACE_S = 2.0  # from SIGINT to SIGKILL
+MISBEHAVED = "the REPL's process sent what it may not, and was killed"
 REQUIRED = "sandbox" if sys.platform == "darwin" else "seccomp"
 DONE: dict[str, type] = {"done": int, "rest": str, "value": str, "trouble": str, "answer": str}
 PRINTED: dict[str, type] = {"out": str}
@@ -7777,16 +7784,17 @@ class Ask:
 def frame_of(line: bytes, asks: Mapping[str, Ask]) -> Record:
     """What the process of a REPL sent. ReplDied for anything that no honest one sends."""
     try:
-        frame = json.loads(line, parse_int=lambda digits: int(digits[:18]), parse_constant=str)
+        frame: Record = json.loads(line, parse_int=lambda digits: int(digits[:18]), parse_constant=str)
         shape = DONE if "done" in frame else PRINTED
         if "ask" in frame:
             shape = {"ask": str, "id": int, **asks[frame["ask"]].shape}
-        if frame.keys() == shape.keys() and all(type(frame[key]) is shape[key] for key in shape) and all(
-                value >= 0 for value in frame.values() if type(value) is int):
-            return {**frame}
+        frame = {**frame}
+        if frame.keys() == shape.keys() and all(type(frame[key]) is shape[key] for key in shape) and not any(
+                len(value) > 2 * MAX_SHOWN if isinstance(value, str) else value < 0 for value in frame.values()):
+            return frame
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
-    raise ReplDied("the REPL's process sent what it may not, and was killed")
+    raise ReplDied(MISBEHAVED)
 
 
 class Child:
@@ -7809,9 +7817,9 @@ class Child:
         environ = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}  # the order of a set comes again in a replay
         try:
             self.process = subprocess.Popen(
-                imported_command(f"rlm.repl_child({source}, {sink}, {life})", ["-s"]), env=environ, cwd="/",
-                pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True)
+                imported_command(f"rlm.os.environ.clear(); rlm.repl_child({source}, {sink}, {life})", ["-s"]),
+                env=environ, cwd="/", pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True)
         finally:
             for fd in (source, sink, life):
                 os.close(fd)
@@ -7829,6 +7837,9 @@ class Child:
             os.close(self.life)
             self.process = None
         self.incoming, self.outgoing = bytearray(), bytearray()
+
+    def n_threads(self) -> int:
+        return int((small_text(f"/proc/{self.process.pid}/stat").rpartition(")")[2].split() or ["0"] * 18)[17])
 
     def line(self, until_s: float) -> bytes:
         """The next line that the process sends, b"" when there is none until then. Meanwhile it gets what we send."""
@@ -7849,7 +7860,7 @@ class Child:
             self.incoming += data
         line, newline, rest = self.incoming.partition(b"\n")
         if len(line) > MAX_FRAME_BYTES:
-            raise ReplDied("the REPL's process sent a line that does not end, and was killed")
+            raise ReplDied(MISBEHAVED)
         if newline:
             self.incoming = rest
         return bytes(line) if newline else b""
@@ -7859,7 +7870,7 @@ class Child:
         ask = self.asks[frame["ask"]]
         try:
             return {"id": frame["id"], "value": ask.run(**{key: frame[key] for key in ask.shape})}
-        except (RlmError, OSError) as error:
+        except Exception as error:  # whatever it asks for, we go on
             return {"id": frame["id"], "error": str(error)}
 
     def converse(self, frame: Record | None, timeout_s: float,
@@ -7870,6 +7881,7 @@ class Child:
         """
         self.outgoing += b"" if frame is None else to_json(frame).encode("ascii") + b"\n"
         number, began_s = frame["number"] if frame else 0, time.monotonic()
+        self.process.send_signal(signal.SIGCONT)
         until_s, said, why, refusal = began_s + timeout_s, "", "", None  # type: float, str, str, RlmError | None
         try:
             while True:
@@ -7879,12 +7891,18 @@ class Child:
                     self.outgoing += to_json(self.answered(told)).encode("ascii") + b"\n"
                 elif "out" in told:
                     said += told["out"]
-                elif told.get("done") == number:
+                elif told:
+                    if told["done"] != number:
+                        raise ReplDied(MISBEHAVED)
                     if refusal:
                         raise refusal
+                    if sys.platform == "linux":  # elsewhere it would not see that we end
+                        self.process.send_signal(signal.SIGSTOP)  # nothing of a cell goes on when it is over
                     return {**told, "out": said + told["rest"], "stopped": why}
                 if len(self.outgoing) > MAX_WAITING_BYTES or len(said) > MAX_SHOWN:
-                    raise ReplDied("the REPL's process sent what it may not, and was killed")
+                    raise ReplDied(MISBEHAVED)
+                if self.n_threads() > REPL_THREADS:
+                    raise ReplDied(f"the REPL's process had over {REPL_THREADS} threads, and was killed")
                 try:
                     if refusal is None:
                         check(time.monotonic() - began_s)
@@ -7897,7 +7915,7 @@ class Child:
                 why, until_s = f"interrupted after {time.monotonic() - began_s:.1f} s", time.monotonic() + GRACE_S
                 self.process.send_signal(signal.SIGINT)
         except BaseException as error:
-            if error is not refusal or told.get("done") != number:
+            if error is not refusal or "done" not in told:
                 self.end()
             if isinstance(error, ReplDied) and said:
                 raise ReplDied(f"{error}; it had printed:\n{said}") from None
@@ -7913,9 +7931,9 @@ ATTEMPTS = {
     "open a socket": "import sys; c = sys.modules['ctypes']\n"
                      "if c.CDLL(None, use_errno=True).socket(2, 1, 0) < 0: raise OSError(c.get_errno(), 'socket')",
     "start a process": "__import__('os').fork() or __import__('os')._exit(0)",
-    "run a program": "__import__('os').execv('/bin/true', ['true'])",
     "signal a process": "__import__('os').kill({pid}, 0)",
-    "use all memory": "len(b'x' * (4 << 30))",
+    "use all memory": "len(bytes(4 << 30))",
+    "run a program": "__import__('os').execv('/bin/true', ['true'])",
 }
 ANSWERED = {"PermissionError: [Errno 1]": "seccomp", "PermissionError: [Errno 13]": "Landlock", "MemoryError": "limits"}
 
@@ -7925,7 +7943,10 @@ def escapes(child: Child) -> tuple[list[str], dict[str, int]]:
     found, answered = [], {}  # type: list[str], dict[str, int]
     for number, (what, code) in enumerate(ATTEMPTS.items(), 1):
         code = code.format(home=user_home(), pid=os.getpid())
-        told = child.converse({"id": 0, "number": number, "code": code, "contexts": None}, 10.0)
+        try:
+            told = child.converse({"id": 0, "number": number, "code": code, "contexts": None}, 10.0)
+        except ReplDied:  # another program runs in its place
+            return [*found, what], answered
         if not told["trouble"]:
             found.append(what)
         layer = next((name for error, name in ANSWERED.items() if told["trouble"].startswith(error)), "Python")
