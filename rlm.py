@@ -7308,8 +7308,9 @@ def lock_up(life: int) -> dict[str, int]:
 MODULES = """_strptime abc array ast base64 binascii bisect builtins calendar cmath codecs collections
 concurrent.futures.thread contextlib copy csv ctypes dataclasses datetime decimal difflib encodings.ascii
 encodings.cp1252 encodings.latin_1 encodings.utf_16 enum fcntl fractions functools hashlib heapq html html.parser io
-itertools json keyword linecache math numbers operator pprint queue random re resource select statistics string struct
-textwrap threading time token tokenize traceback types typing unicodedata urllib.parse uuid xml.etree.ElementTree zlib"""
+itertools json keyword linecache math numbers operator pprint queue random re resource select signal statistics string
+struct textwrap threading time token tokenize traceback types typing unicodedata urllib.parse uuid
+xml.etree.ElementTree zlib"""
 MAX_SHOWN = 8192  # characters of what a cell prints, and of its value
 MAX_WHOLE_BYTES = 16 << 20  # a context up to that size is a str
 READ_ONCE_BYTES = 1 << 19
