@@ -7017,27 +7017,49 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
 # -- lines that match ---------------------------------------------------------
 
 
+ODD_CASES = "\u017f\u212a\u0130\u0131"  # re takes them for s, k and i
+
+
+def candidates_in(piece: str, regex: Any, literals: Sequence[str]) -> Callable[[int], int]:
+    """A function that says where, from a place on, the next line may be that matches; the piece's length for nowhere.
+
+    Such a line holds one of the *literals*, if there are any: they are found ten times faster than a regex.
+    """
+    n_chars = len(piece)
+    if literals and not any(char in piece for char in ODD_CASES):
+        low, at = piece.lower(), dict.fromkeys(literals, -1)
+
+        def nearest(spot: int) -> int:
+            for literal in literals:
+                if at[literal] < spot:
+                    at[literal] = low.find(literal, spot) % (n_chars + 1)  # the length for -1
+            return min(at.values())
+
+        return nearest
+    if re.search(SEES_LINE_ENDS, regex.pattern):  # a line is not what it is among others
+        return lambda spot: spot
+    return lambda spot: next((found.start() for found in (regex.search(piece, spot),) if found), n_chars)
+
+
 def lines_matching(text: Text, regex: Any, check: Callable[[], None]) -> Iterator[tuple[int, int, int, str]]:
     """The lines in which the regex is found: number, first byte, the byte after the line end, and the line."""
-    is_alone = re.search(SEES_LINE_ENDS, regex.pattern)  # then a line is not what it is among others
+    known = [clause for clause in required_words(regex.pattern, regex.flags)
+             if all(char.isascii() or char.lower() == char.upper() for char in "".join(clause))]
+    literals = [literal.lower() for literal in max(known, key=lambda clause: min(map(len, clause)), default=[])]
     at, number = 0, 1
     for piece, _ in text.walk():
         check()
-        done = spot = 0
-        while spot < len(piece):
-            near = spot if is_alone else next((m.start() for m in (regex.search(piece, spot),) if m), -1)
-            if near < 0 or near >= len(piece):
-                break
+        nearest, done, spot = candidates_in(piece, regex, literals), 0, 0
+        while (near := nearest(spot)) < len(piece):
             start = piece.rfind("\n", spot, near) + 1 or spot
-            stop = piece.find("\n", near) + 1 or len(piece)
-            line = piece[start:stop].rstrip("\n")
+            spot = piece.find("\n", near) + 1 or len(piece)
+            line = piece[start:spot].rstrip("\n")
             if regex.search(line):
                 at += n_bytes_of(piece[done:start])
                 number += piece.count("\n", done, start)
-                end = at + n_bytes_of(piece[start:stop])
+                end = at + n_bytes_of(piece[start:spot])
                 yield number, at, end, line
-                at, number, done = end, number + piece.count("\n", start, stop), stop
-            spot = stop
+                at, number, done = end, number + piece.count("\n", start, spot), spot
         at += n_bytes_of(piece[done:])
         number += piece.count("\n", done)
 
@@ -11753,6 +11775,20 @@ def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
     return []
 
 
+def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Drops the contexts made of it, and from other copies and stored results the lines that quote it."""
+    places = view.log.places
+    for record in contexts(places):
+        name = record["name"]
+        if not erased.ids.isdisjoint(record.get("ids", ())) or not erased.sessions.keys().isdisjoint(
+                record.get("sessions", ())):
+            drop_context(places, name)
+            continue
+        for path in filter(os.path.exists, (places.context_text(name), places.context_results(name))):
+            rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
+    return []
+
+
 def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Writes the store anew without it, archives and index too; the files that still hold it."""
 
@@ -11773,7 +11809,8 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
 # A row for each place in which memories stand, or what is derived from them. It is given the view, what was erased,
 # and the ids and passages of what the log still holds of that; it says what could not be cleaned.
 ERASED_FROM: dict[str, Callable[[View, Erased, Sequence[bytes]], list[str]]] = {
-    "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files, "log": erase_from_log}
+    "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files,
+    "contexts": erase_from_contexts, "log": erase_from_log}
 
 
 def finish_erasing(view: View) -> list[str]:
@@ -11789,6 +11826,45 @@ def finish_erasing(view: View) -> list[str]:
         except (RlmError, OSError) as error:
             failed.append(f"{what}: {error}")
     return failed
+
+
+# -- the running conversation, as a context -----------------------------------
+
+
+def conversation_lines(path: str) -> Iterator[bytes]:
+    """What was said in a transcript, and what tools were asked and answered, all of it."""
+    with open(path, "rb") as file:
+        for line in file:
+            entry = parsed_line(line) or {}
+            who, message = string_in(entry, "type"), redact_value(dict_in(entry, "message"))
+            if who not in ("user", "assistant") or entry.get("isMeta") is True:
+                continue
+            for block in blocks_in(message.get("content")):
+                title, text = who.capitalize(), block_text(block)
+                if block.get("type") in CALLING:
+                    title = f"Call of {string_in(block, 'name')}"
+                    text = json.dumps(block.get("input"), ensure_ascii=False, indent=1)
+                elif block.get("type") == "tool_result":
+                    title, text = "Result", "\n".join(map(block_text, blocks_in(block.get("content"))))
+                text = f"## {title}{minute(string_in(entry, 'timestamp'))}\n{text}\n\n" if text.strip() else ""
+                yield text.encode("utf-8", "surrogatepass")
+
+
+def running_conversation(places: Places) -> tuple[str, Iterator[bytes]]:
+    """The session that we are called from, else the last one of this folder, and its text."""
+    here, session = current_folder(), environment("CLAUDE_CODE_SESSION_ID")
+    if is_excluded(setting(places, "exclude"), current_project(places), here):
+        raise UsageError("this project is one that the setting \"exclude\" names (`rlm config exclude`)")
+    projects = Client().projects
+    named = (os.path.join(projects, name, f"{transcript_name(session)}.jsonl") for name in listing(projects) if session)
+    of_folder = os.path.join(projects, re.sub(r"[^A-Za-z0-9]", "-", here))  # as the client names it
+    found = [*filter(os.path.isfile, named), *transcripts_in(of_folder)]
+    if not found:
+        raise NotFound(f"Claude Code has no conversation of {here}")
+    return session_of(transcript_name(found[0])), conversation_lines(found[0])
+
+
+LIVE_HISTORY.update(conversation=running_conversation)
 
 
 # -- hooks: one event ---------------------------------------------------------
@@ -12199,7 +12275,7 @@ def on_pre_tool_use(hook: Hook) -> str:
             or path.lower().endswith(NO_TEXT):
         return ""
     return message("large", path=quoted(path, 200), size=size_text(size),
-                   instead="`rlm import FILE`, then rlm_grep and rlm_search,")
+                   instead="rlm_load(path=…), then rlm_grep, rlm_peek and rlm_split,")
 
 
 @hook("PostToolUse", "points from Claude's own memory to this one", timeout_s=5, deadline_s=1, form="context",
@@ -15028,6 +15104,20 @@ def what_next(places: Places) -> str:
         lines.append(f"{folder} is not on PATH: add it, so that `rlm` is found.")
     return "\n".join([*lines, "Restart Claude Code, then ask it about earlier work; or try it here: "
                               f'{command} search "what did we decide"'])
+
+
+@command("list or drop contexts; the files they refer to stay",
+         "rlm contexts\nrlm contexts --delete app.log",
+         argument("--delete", metavar="NAME", action="append", default=[], help="drop this one (may be repeated)"))
+def contexts_command(call: Call, options: Any) -> int:
+    """Lists contexts, or drops some."""
+    places = call.store.places
+    names = [context_record(places, name)["name"] for name in options.delete]
+    for name in names:
+        drop_context(places, name)
+    answer = Answer(f"Dropped: {', '.join(names)}.", {"dropped": names}) if names else run_tool(call, "rlm_inspect", {})
+    print_answer(answer, options.json)
+    return 0
 
 
 @command("set up Claude Code: program, hooks, MCP server, skills, past conversations",

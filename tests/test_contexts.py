@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import json
 import os
 import random
 import re
@@ -250,6 +251,42 @@ class LoadTest(ContextCase):
         self.main("config", "exclude", "shop")
         self.refused(rlm.NotFound, "nothing in memory", memory="project:shop")
 
+    def test_the_running_conversation_is_a_context_with_all_that_tools_gave_back(self) -> None:
+        session = "3c57c232-0000-4000-8000-000000000001"
+        given = "row\n" * 3000 + "api_key=sk-ant-" + "Ab3dEf9hJk" * 6
+        entries = [("user", "find the bug"), ("assistant", [{"type": "tool_use", "name": "Bash", "id": "1", "input": {"command": "make"}}]),
+                   ("user", [{"type": "tool_result", "tool_use_id": "1", "content": given}]),
+                   ("assistant", [{"type": "text", "text": "It is in the pool."}])]
+        lines = [{"type": who, "message": {"content": content}, "sessionId": session, "uuid": str(i),
+                  "timestamp": "2026-01-02T03:04:05Z"} for i, (who, content) in enumerate(entries)]
+        self.file(f".claude/projects/-x/{session}.jsonl", "".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
+        os.environ["CLAUDE_CODE_SESSION_ID"] = session
+        self.call("rlm_load", memory="conversation")
+        seen = self.whole("conversation")
+        self.assertTrue(seen.startswith("## User · 2026-01-02 03:04 UTC\nfind the bug\n"))
+        self.assertIn('"command": "make"', seen)
+        self.assertEqual((seen.count("row\n"), "Ab3dEf9hJk" in seen), (3000, False))
+        self.main("config", "exclude", "test")
+        self.refused(rlm.UsageError, "exclude", memory="conversation", name="again")
+
+    def test_what_is_erased_is_gone_from_contexts_and_a_dropped_context_leaves_nothing(self) -> None:
+        first = self.chunk("the password of the safe is under the mat", project="shop")
+        self.chunk("an innocent note about nothing at all", project="other")
+        quoting = "first\nthe password of the safe is under the mat\nlast\n"
+        path = self.load(quoting, "referenced")
+        self.call("rlm_load", memory="project:shop", name="shop")
+        self.call("rlm_load", memory="project:other", name="other")
+        self.call("rlm_load", content=quoting, name="copy")
+        self.call("rlm_results", name="copy", action="store", key="a", value="the password of the safe is under the mat")
+        self.assertEqual(self.main("forget", "--erase", "--yes", first)[0], 0)
+        self.assertEqual(sorted(self.stored()), ["copy.json", "copy.results.jsonl", "copy.txt", "other.json", "other.txt",
+                                                 "referenced.json"])
+        self.assertNotIn(b"under the mat", b"".join(self.stored().values()))
+        self.assertEqual((self.peek("copy"), rlm.read_file(path).decode()), ("first\nlast\n", quoting))
+        code, out = self.main("contexts", "--delete", "copy", "--delete", "other", "--delete", "referenced")
+        self.assertEqual((code, self.stored(), os.path.exists(path)), (0, {}, True))
+        self.assertEqual(self.main("contexts", "--delete", "copy")[0], 1)
+
     def test_excluded_projects_are_never_loaded(self) -> None:
         path = self.file("secret/a.txt", "x\n")
         self.main("config", "exclude", os.path.dirname(path))
@@ -348,10 +385,10 @@ class FilterTest(ContextCase):
     def test_filters_keep_the_lines_that_match_and_where_they_come_from(self) -> None:
         for i in range(15):
             rng = random.Random(f"{SEED}-{i}")
-            lines = ["x", *("".join(rng.choices("ab é日x", k=rng.randrange(9))) for _ in range(rng.randrange(40)))]
+            lines = ["x", *("".join(rng.choices("abABé日xsk\u017f\u212a", k=rng.randrange(9))) for _ in range(rng.randrange(60)))]
             text = "\n".join(lines) + rng.choice(["\n", ""])
             self.load(text)
-            pattern = rng.choice(["a", "^a", "b$", "é", r"^$", r"[^a]b", "(?!a)x", "a.*b", r"a\s", "a|日"])
+            pattern = rng.choice(["a", "^a", "b$", "é", r"^$", r"[^a]b", "(?!a)x", "a.*b", r"a\s", "a|日", "ab|ba", "sk", "ab.*日", "(ab|日x)+", "éa"])
             regex = rlm.compiled(pattern)[0]
             numbered = list(enumerate(text.split("\n")[: -1 if text.endswith("\n") else None], 1))
             for mode in ("keep", "remove"):
