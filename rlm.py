@@ -368,6 +368,7 @@ PATHS = {
     "context_text": ("memory", "contexts/{}.txt"),  # its text, where no file of the user's has it
     "context_spans": ("memory", "contexts/{}.spans"),  # which lines of other files it consists of
     "context_results": ("memory", "contexts/{}.results.jsonl"),  # what was found in it
+    "repls": ("memory", "repls"),
     "repl": ("memory", "repls/{}.jsonl"),  # the cells of that REPL
     "repl_lock": ("memory", "repls/{}.lock"),  # held by whoever runs one
     "index_lock": ("index", "lock"),  # held by whoever builds the index
@@ -8125,18 +8126,28 @@ class Session:
         except RlmError:
             pass
 
+    def forget(self) -> None:
+        """Removes the journal: the next cell is the first."""
+        with Lock(self.places.repl_lock(self.name)):
+            self.child.end()
+            remove_file(self.places.repl(self.name))
+            self.cells, self.pending = [], []
+
     def run(self, code: str, names: Sequence[str], timeout_s: float, check: Callable[[float], None]) -> Record:
         """Runs a cell. Whoever else runs one in this REPL waits."""
         if len(code) > MAX_CODE_CHARS:
             raise UsageError(f"a cell may have {MAX_CODE_CHARS:,} characters, not {len(code):,}; "
                              "load data as a context")
-        ensure_folder(os.path.dirname(self.places.repl(self.name)))
+        ensure_folder(self.places.repls())
         with Lock(self.places.repl_lock(self.name), timeout_s + START_S):
             notes = self.restore(check)
             self.pending = list(names or self.pending)
             notes += filter(None, (self.opened[name].changes() for name in self.opened))
             try:
                 told = self.run_cell(code, self.pending, timeout_s, check)
+            except NotFound:
+                self.pending = []
+                raise
             except ReplDied as error:
                 back = " The variables of the cells that succeeded come back with the next cell." * bool(self.cells)
                 raise ReplDied(f"{error}.{back}") from None
@@ -8145,17 +8156,11 @@ class Session:
         return {**told, "notes": [*filter(None, [*notes, told["stopped"]])]}
 
 
-def old_journals(places: Places) -> list[str]:
-    """The names of REPLs that nobody used for long."""
-    folder, since_s = os.path.dirname(places.repl("")), now() - JOURNAL_DAYS * DAY_S
-    return [name for name in stems(folder, ".jsonl") if tried(now(), os.path.getmtime, places.repl(name)) < since_s]
-
-
-def forget_journals(places: Places, names: Iterable[str]) -> None:
-    """Removes journals of REPLs."""
-    for name in names:
-        remove_file(places.repl(name))
-        remove_file(places.repl_lock(name))
+def journals(places: Places) -> list[str]:
+    """The files of all REPLs; those that nobody used for long go."""
+    paths = list(map(places.repl, stems(places.repls(), ".jsonl")))
+    old = {path for path in paths if tried(now(), os.path.getmtime, path) < now() - JOURNAL_DAYS * DAY_S}
+    return [path for path in paths if path not in old or not remove_file(path)]
 
 
 # ============================================================================
@@ -9336,8 +9341,10 @@ def session_for(store: Store, name: str) -> Session:
 
     asks = {"recall": Ask(recall, {"query": str}, True), "memory": Ask(memory, {"query": str, "kind": str}, True)}
     name = name or environment("CLAUDE_CODE_SESSION_ID")
-    session = store.repls.pop(name, None) or Session(
-        store.places, name or f"process-{os.getpid()}-{int(now())}", asks)
+    session = store.repls.pop(name, None)
+    if session is None:
+        journals(store.places)
+        session = Session(store.places, name or f"process-{os.getpid()}-{int(now())}", asks)
     for other in list(store.repls.values())[: -MAX_REPLS + 1]:
         other.pause()
     store.repls[name] = session
@@ -11789,6 +11796,23 @@ def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> 
     return []
 
 
+def erase_from_repls(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Drops what REPLs of an erased conversation ran, and elsewhere the cells that quote what was erased."""
+    places = view.log.places
+
+    def change(line: bytes) -> bytes:
+        text = json.dumps(parsed_line(line), ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')
+        data = text.encode("utf-8", "surrogatepass")
+        return b"" if any(each in data for each in wanted) else line
+
+    for path in journals(places):
+        if path in [places.repl(slug(session, 60)) for session, until_s in erased.sessions.items() if until_s >= 0]:
+            remove_file(path)
+        else:
+            rewrite_file(path, change)
+    return []
+
+
 def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Writes the store anew without it, archives and index too; the files that still hold it."""
 
@@ -11810,7 +11834,7 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
 # and the ids and passages of what the log still holds of that; it says what could not be cleaned.
 ERASED_FROM: dict[str, Callable[[View, Erased, Sequence[bytes]], list[str]]] = {
     "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files,
-    "contexts": erase_from_contexts, "log": erase_from_log}
+    "contexts": erase_from_contexts, "repls": erase_from_repls, "log": erase_from_log}
 
 
 def finish_erasing(view: View) -> list[str]:
@@ -14388,6 +14412,7 @@ def add_tool_arguments(parser: Any, made: Tool) -> None:
         if made.name == "rlm_exec" and param.name == "code":
             parser.add_argument("code", metavar="FILE", nargs="?", default="-",
                                 help="a file with Python, or - for standard input; without one, a prompt")
+            parser.add_argument("--restart", action="store_true", help="forget what ran in this REPL before")
         elif made.name == "rlm_chunk" and param.name == "content":
             parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif BY_PLACE.get(made.name) == param.name:
@@ -14553,7 +14578,7 @@ def erase_command(call: Call, options: Any) -> int:
     return 1 if failed else 0
 
 
-def repl_prompt(call: Call, arguments: dict[str, Any]) -> int:
+def repl_prompt(call: Call, arguments: dict[str, Any]) -> None:
     """Runs what is typed until the end of input. Ctrl-C ends a cell, not the session."""
     import readline  # noqa: F401 - input() then has a history and keys to edit
     from codeop import compile_command
@@ -14566,11 +14591,10 @@ def repl_prompt(call: Call, arguments: dict[str, Any]) -> int:
     while True:
         try:
             typed += input("... " if typed else ">>> ") + "\n"
-            if compile_command(typed) is None:
+            if compile_command(typed[:-1]) is None:
                 continue
         except EOFError:
-            print_note("")
-            return 0
+            return print_note("")
         except KeyboardInterrupt:
             print_note("")
             typed = ""
@@ -14586,6 +14610,25 @@ def repl_prompt(call: Call, arguments: dict[str, Any]) -> int:
         call.is_cancelled, arguments["contexts"], typed = False, "", ""
 
 
+def exec_command(call: Call, arguments: dict[str, Any], options: Any) -> int:
+    """Runs a file of Python in a REPL, or what is typed."""
+    session, code = session_for(call.store, options.repl), 0
+    if options.restart:
+        session.forget()
+    try:
+        if options.code == "-" and sys.stdin.isatty():
+            repl_prompt(call, arguments)
+        else:
+            answer = run_tool(call, "rlm_exec", {**arguments, "code": content_of(options.code)})
+            print_answer(answer, options.json)
+            code = int(answer.is_empty)
+    finally:
+        if "" in call.store.repls:  # it has no name by which another command could go on with it
+            session.forget()
+            remove_file(call.store.places.repl_lock(session.name))
+    return code
+
+
 def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     """Runs a tool from the command line; the exit code."""
     if made.name == "rlm_forget":
@@ -14598,9 +14641,7 @@ def run_tool_command(call: Call, made: Tool, options: Any) -> int:
     if made.name == "rlm_chunk":
         arguments["content"] = content_of(options.content)
     elif made.name == "rlm_exec":
-        if arguments["code"] == "-" and sys.stdin.isatty():
-            return repl_prompt(call, arguments)
-        arguments["code"] = content_of(arguments["code"])
+        return exec_command(call, arguments, options)
     elif arguments.get("content") == "-":
         arguments["content"] = content_of("-").rstrip("\n")
     call.dry_run = getattr(options, "dry_run", False)
@@ -14950,7 +14991,7 @@ def scrub_command(call: Call, options: Any) -> int:
     n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
-    files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
+    files = [*filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log())), *journals(places)]
     if not dry_run:
         drain_spool(Keeper(view))
         if memories:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -13,7 +14,6 @@ import sys
 import tempfile
 import time
 import unittest
-from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -311,6 +311,323 @@ class HostileFramesTest(unittest.TestCase):
         with self.assertRaises(rlm.ReplDied), mock.patch.object(rlm, "MAX_WAITING_BYTES", 1 << 22):
             child.converse({"id": 0, "number": 7, "contexts": None, "code": find + "for i in range(9999): "
                             "link.send(ask='recall', id=i, query='x')\nimport time; time.sleep(9)"}, 8)
+
+
+class SessionTest(InProcess):
+    """A REPL as the tool gives it, with its journal."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.new_store()
+
+    def new_store(self) -> rlm.Store:
+        """What another process would have."""
+        store = rlm.Store(self.places)
+        self.addCleanup(lambda: [session.child.end() for session in store.repls.values()])
+        return store
+
+    def run_code(self, code: str, store: rlm.Store | None = None, **more: Any) -> Any:
+        """What the tool answers, as data."""
+        return rlm.run_tool(rlm.Call(store or self.store), "rlm_exec", {"code": code, "repl": "work", **more}).data
+
+    def process(self, store: rlm.Store | None = None) -> Any:
+        return (store or self.store).repls["work"].child.process
+
+    def kill(self) -> None:
+        """Ends the process as the system does when memory is short."""
+        self.process().kill()
+        self.process().wait()
+
+    def journal(self) -> bytes:
+        return rlm.read_file(self.places.repl("work"))
+
+    def load(self, name: str, text: str) -> str:
+        """Makes a context of a file with that text; the file."""
+        path = os.path.join(self.home, name)
+        with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
+        self.call("rlm_load", path=path, name=name)
+        return path
+
+    def test_variables_come_back_after_the_process_is_killed(self) -> None:
+        self.run_code("import math\ndef double(x): return 2 * x\na = double(21)")
+        self.assertIn("ZeroDivision", self.run_code("b = 1; 1 / 0")["trouble"])
+        self.kill()
+        told = self.run_code("a, math.pi > 3, double(1), 'b' in globals()")
+        self.assertEqual(told["value"], "(42, True, 2, False)")
+        self.assertIn("1 earlier cell ran again", told["notes"][0])
+        self.assertEqual(os.stat(self.places.repl("work")).st_mode & 0o777, 0o600)
+
+    def test_two_processes_with_one_repl_see_the_same_variables(self) -> None:
+        other = self.new_store()
+        self.run_code("a = 1")
+        self.assertEqual(self.run_code("b = a + 1; b", other)["value"], "2")
+        told = self.run_code("a + b")
+        self.assertEqual((told["value"], told["notes"][0][:14]), ("3", "1 earlier cell"))
+        self.assertEqual(self.run_code("'a' in globals()", repl="other")["value"], "False")
+
+    def test_a_damaged_journal_costs_the_damaged_cell(self) -> None:
+        self.run_code("a = 1")
+        self.run_code("b = 2")
+        rlm.replace_file(self.places.repl("work"), b"\xff[{\n" + self.journal().replace(b"b = 2", b"b = \xff") + b'{"code": 1}')
+        self.assertEqual(self.run_code("a, 'b' in globals()", self.new_store())["value"], "(1, False)")
+
+    def test_what_the_memory_answered_is_the_same_in_a_replay(self) -> None:
+        self.call("rlm_remember", content="Deploy on Tuesdays", category="decision")
+        self.chunk("The deploy script failed because of the port")
+        self.run_code("found = [each['text'] for each in recall('deploy')]; n = len(memory('deploy', 'chunk'))")
+        self.call("rlm_forget", insight_id=self.call("rlm_recall", query="deploy").data["insights"][0]["id"])
+        self.kill()
+        self.assertEqual(self.run_code("found, n")["value"], "(['Deploy on Tuesdays'], 1)")
+        self.assertEqual(self.run_code("recall('deploy')")["value"], "[]")
+        self.assertIn("RuntimeError", self.run_code("memory('')")["trouble"])
+
+    def test_what_cannot_come_back_is_said(self) -> None:
+        self.run_code("import random; x = random.random()")
+        self.run_code("random.seed(1); y = random.random()")
+        key = "sk-ant-api03-" + "Ab3dEf9hIj" * 9 + "AA"
+        self.assertIn("secret", self.run_code(f"key = {key!r}")["notes"][0])
+        self.assertNotIn(key.encode(), self.journal())
+        self.kill()
+        notes = self.run_code("1")["notes"]
+        self.assertEqual([note for note in notes if "chance" in note], ["cell 1 uses time or chance: its values may be others"])
+
+    def test_erasing_reaches_journals(self) -> None:
+        memory = self.chunk("The password of the vault is unspeakable-é-word")
+        self.run_code("kept = 1")
+        self.run_code("hits = memory('vault')")
+        self.assertIn(b"vault", self.journal())
+        self.assertEqual(self.main("forget", "--erase", "--yes", memory)[0], 0)
+        self.assertNotIn(b"vault", self.journal())
+        self.assertEqual(self.run_code("kept, 'hits' in globals()")["value"], "(1, False)")
+
+    def test_nothing_of_an_excluded_project_is_kept(self) -> None:
+        rlm.write_config(self.places, {"exclude": ["test"]})
+        self.run_code("a = 1")
+        self.kill()
+        self.assertEqual(self.run_code("a")["value"], "1")
+        self.assertEqual(self.journal(), b"")
+
+    def test_a_text_looks_like_a_str_whatever_its_size(self) -> None:
+        made = rlm.imported_command
+        patch = mock.patch.object(rlm, "imported_command", lambda statement, flags: made(
+            f"rlm.MAX_WHOLE_BYTES = 1 << 17; {statement}", flags))
+        patch.start()
+        self.addCleanup(patch.stop)
+        small, folder = "é line\n\udcff日本\n" * 1500, os.path.join(self.home, "folder")
+        large = "日 user%04d GET\n" * 10 % tuple(range(10)) * 2000
+        os.mkdir(folder)
+        for name, text in (("folder/a.md", "# A\n"), ("folder/b.md", "# B user0003\n"), ("folder/c.log", large)):
+            self.load(name, text)
+        self.load("small", small)
+        self.load("large", large)
+        self.call("rlm_load", path=folder, name="all")
+        told = self.run_code("type(context).__name__, type(context_1).__name__, isinstance(context, str)", contexts="small large")
+        self.assertEqual(told["value"], "('Whole', 'Text', True)")
+        code = """import re
+from re import findall
+t = {}
+len(t), t[3:9], t.count('GET'), t.find('user0003'), 'user0004' in t, len(findall(r'user000[12]', t)), \\
+    re.search('(?i)USER', t).start(), len(re.compile('日').findall(t)), len(list(t.lines())), next(t.parts(7))"""
+        for name, text in (("context", small), ("context_1", large)):
+            lines = text.split("\n")[:-1]
+            found = re.search("(?i)USER", text)
+            wanted = (len(text), text[3:9], text.count("GET"), text.find("user0003"), "user0004" in text,
+                      len(re.findall(r"user000[12]", text)), found and found.start(), len(re.findall("日", text)), len(lines), text[:7])
+            told = self.run_code(code.format(name) if found else code.format(name).replace(".start()", ""))
+            self.assertEqual(told["value"] or told["trouble"], repr(wanted))
+        for name in ("context", "context_1"):
+            self.assertLess(len(self.run_code(f"print({name})\n{name}")["output"].strip()), 120)
+        # In mid-session, through the parent.
+        told = self.run_code("sorted(context), context['a.md'], len(context['c.log']), [p for p, t in context.items() if 'B' in t], "
+                             "grep('user0003', context, 1), peek(1)", contexts="all")
+        self.assertEqual(told["value"], repr((["a.md", "b.md", "c.log"], "# A\n", len(large), ["b.md"], ["b.md:1: # B user0003"],
+                                              ["a.md"])))
+        self.assertIn("no such context", self.run_code(
+            "import gc\nlink = next(x for x in gc.get_objects() if type(x).__name__ == 'Link')\n"
+            "link.ask('read', context='other', file=0, offset=0, n=9)")["trouble"])
+        self.kill()
+        self.assertEqual(self.run_code("len(context), len(context_1)")["value"], f"(3, {len(large)})")
+
+    def test_helpers_find_split_and_peek(self) -> None:
+        self.load("log", "".join(f"line {i} of the log\n" for i in range(1000)) + "the needle is here\n")
+        told = self.run_code("grep('needle'), peek(6), len(split(5000)), ''.join(split(777)) == context, search('needle', limit=1)[0]",
+                             contexts="log")
+        grep, peek, n, same, (at, piece) = eval(told["value"])
+        self.assertEqual((grep, peek, n, same), (["1001: the needle is here"], "line 0", 4, True))
+        self.assertIn("needle", piece)
+        self.assertGreater(at, 10_000)
+
+    def test_a_file_that_changed_is_said_to_be_stale(self) -> None:
+        path = self.load("log", "one\n" * 100)
+        self.run_code("n = len(context)", contexts="log")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("2\n")
+        told = self.run_code("context", self.new_store())
+        self.assertEqual(told["value"], repr("2\n"))
+        self.assertIn("stale", " ".join(told["notes"]))
+        os.unlink(path)
+        told = self.run_code("n", self.new_store())
+        self.assertIn("log", " ".join(told["notes"]))
+
+    def test_a_second_caller_waits(self) -> None:
+        import threading
+
+        order: list[str] = []
+
+        def first() -> None:
+            self.run_code("import time; time.sleep(0.5); a = 1", self.new_store())
+            order.append("first")
+
+        self.run_code("0")
+        thread = threading.Thread(target=first)
+        thread.start()
+        time.sleep(0.2)
+        self.assertEqual(self.run_code("a")["value"], "1")
+        thread.join()
+        self.assertEqual(order, ["first"])
+
+    def test_few_processes_wait_at_a_time(self) -> None:
+        for i in range(rlm.MAX_REPLS + 2):
+            self.run_code(f"a = {i}", repl=f"r{i}")
+        self.assertLessEqual(sum(s.child.process is not None for s in self.store.repls.values()), rlm.MAX_REPLS)
+        self.assertEqual(self.run_code("a", repl="r0")["value"], "0")
+
+    def test_without_a_lock_nothing_runs_unless_that_is_wanted(self) -> None:
+        made = rlm.imported_command
+        broken = mock.patch.object(rlm, "imported_command", lambda statement, flags: made(
+            f"rlm.hold_seccomp = lambda *_: False; {statement}", flags))
+        with broken, self.assertRaisesRegex(rlm.RlmError, "missing: seccomp.*exec.unsafe"):
+            self.run_code("1")
+        with broken:
+            self.assertIn("refused: code could", list(rlm.repl_checks(self.places))[0][2])
+        rlm.write_config(self.places, {"exec.unsafe": True})
+        with broken:
+            self.assertEqual(self.run_code("1")["value"], "1")
+
+    def test_what_cannot_be_run_is_refused(self) -> None:
+        for arguments, what in (({"timeout_s": 0}, "timeout_s"), ({"timeout_s": 10**6}, "timeout_s"), ({"repl": "//"}, "name"),
+                                ({"code": "x" * 300_000}, "characters"), ({"contexts": "nothing"}, "no context")):
+            with self.assertRaisesRegex(rlm.RlmError, what):
+                self.run_code(**{"code": "1", **arguments})
+        for code in ("", "\0", "\udcff", "'\udcff'", "# only a comment", HARD):
+            self.run_code(code)
+        self.assertEqual(self.run_code("1")["value"], "1")
+
+    def test_processes_killed_at_random_lose_nothing(self) -> None:
+        chance, store = random.Random(), self.store
+        self.run_code("done = []")
+        for i in range(5):
+            pid = self.process(store).pid
+            wait_s, killer = chance.random() * 0.05, None
+            killer = forked(lambda pid=pid, wait_s=wait_s: (time.sleep(wait_s), os.kill(pid, signal.SIGKILL)))  # type: ignore[misc]
+            kept = len(self.journal().splitlines())
+            with contextlib.suppress(rlm.ReplDied):
+                self.run_code(f"import time; time.sleep(0.02); done.append({i})")
+                kept += 1
+            ended(killer)
+            self.assertEqual(len(self.journal().splitlines()), kept)
+            self.assertTrue(gone(pid))
+            self.assertEqual(int(self.run_code("len(done)", repl="work")["value"]),
+                             sum(b"append" in line for line in self.journal().splitlines()))
+
+
+class ServerTest(TempHome):
+    """rlm_exec as a client and a shell have it."""
+
+    def children(self, pid: int) -> list[int]:
+        """The processes of a server."""
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            own = file.read()
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                own += " " + file.read()
+        return sorted({int(word) for word in own.split()})
+
+    def test_nothing_is_left_of_a_server_that_is_killed_and_its_session_comes_back(self) -> None:
+        environ = {"CLAUDE_CODE_SESSION_ID": "a1b2c3"}
+        for code in ("a = 1", "import re; re.match('(a+)+b', 'a' * 60)", "while True: pass",
+                     "import signal, time\nfor n in range(1, 30):\n  try: signal.signal(n, signal.SIG_IGN)\n  except Exception: pass\n"
+                     "while True: time.sleep(9)"):
+            with self.subTest(code):
+                client = self.client(env=environ)
+                client.initialize()
+                told = client.request("tools/call", {"name": "rlm_exec", "arguments": {"code": "a = globals().get('a', 0) + 1; a"}})
+                n = told["result"]["content"][0]["text"].split()[1]
+                client.send({"jsonrpc": "2.0", "id": "x", "method": "tools/call",
+                             "params": {"name": "rlm_exec", "arguments": {"code": code}}})
+                time.sleep(0.1)
+                children = self.children(client.process.pid)
+                self.assertTrue(children)
+                client.process.kill()
+                self.assertEqual([pid for pid in children if not gone(pid)], [])
+        self.assertEqual(n, "4")
+
+    def test_a_cell_keeps_no_other_call_waiting_and_can_be_cancelled(self) -> None:
+        client = self.client()
+        client.initialize()
+        client.request("tools/call", {"name": "rlm_exec", "arguments": {"code": "a = 5"}})
+        client.send({"jsonrpc": "2.0", "id": "slow", "method": "tools/call", "params": {
+            "name": "rlm_exec", "arguments": {"code": "import time; time.sleep(20)"}}})
+        began = time.monotonic()
+        told = client.request("tools/call", {"name": "rlm_remember", "arguments": {"content": "meanwhile"}})
+        self.assertIn("i-", told["result"]["content"][0]["text"])
+        client.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "slow"}})
+        told = client.request("tools/call", {"name": "rlm_exec", "arguments": {"code": "a"}})
+        self.assertIn("= 5", told["result"]["content"][0]["text"])
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_from_the_shell_a_file_standard_input_and_a_name(self) -> None:
+        path = os.path.join(self.home, "cell.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("a = 6 * 7\nprint('printed')\na\n")
+        done = self.cli("exec", path, "--repl", "work")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"printed\n= 42\n", b""))
+        done = self.cli("exec", "--repl", "work", "--json", stdin=b"a + 1")
+        self.assertEqual(json.loads(done.stdout)["value"], "43")
+        self.assertEqual(self.cli("exec", "--restart", "--repl", "work", stdin=b"a").returncode, 1)
+        self.assertEqual(self.cli("exec", os.path.join(self.home, "none.py")).returncode, 1)
+        self.cli("exec", stdin=b"1")
+        self.assertEqual(rlm.stems(self.places.repls(), ".jsonl"), [])  # without a name nothing is kept
+
+    def test_a_terminal_gets_a_prompt(self) -> None:
+        import pty
+
+        pid, terminal = pty.fork()
+        if not pid:
+            os.environ.update(bytecode(), TERM="dumb")
+            os.execv(sys.executable, [sys.executable, rlm.__file__, "exec"])
+        self.addCleanup(os.close, terminal)
+        shown = b""
+
+        def until(text: bytes, typed: bytes) -> None:
+            nonlocal shown
+            os.write(terminal, typed)
+            while text not in shown:
+                self.assertTrue(select.select([terminal], [], [], 10)[0], shown)
+                shown += os.read(terminal, 1 << 16)
+            shown = shown.partition(text)[2]
+
+        until(b">>> ", b"")
+        until(b"... ", b"def f(x):\n")
+        until(b"... ", b"  return x + 40\n")
+        until(b">>> ", b"\n")
+        until(b"= 42", b"f(2)\n")
+        until(b">>> ", b"import time\n")
+        until(b"\n", b"time.sleep(30)\n")
+        time.sleep(0.3)
+        until(b"cancelled", b"\x03")
+        until(b"= 41", b"f(1)\n")
+        os.write(terminal, b"\x04")
+        with contextlib.suppress(OSError):
+            while os.read(terminal, 1 << 16):
+                pass
+        self.assertEqual(ended(pid), 0)
+
+    def test_doctor_tells_which_layer_answered(self) -> None:
+        [(_, state, seen, _)] = rlm.repl_checks(self.places)
+        self.assertEqual(state, "ok", seen)
+        self.assertRegex(seen, r"8 of 8 attempts.*by seccomp.*limits.*its lock: .*seccomp")
 
 
 if __name__ == "__main__":
