@@ -6297,6 +6297,9 @@ class Text:
     def __len__(self) -> int:
         return self.length
 
+    def __bool__(self) -> bool:
+        return self.size > 0
+
     def __getitem__(self, key: int | slice) -> str:
         if not isinstance(key, slice):
             if not -self.length <= key < self.length:
@@ -6318,17 +6321,7 @@ class Text:
 
     def between(self, i: int, j: int) -> str:
         """The characters from i to j, both within the text."""
-        if not self.firsts:
-            return self.decoded(self.raw(i, j))
-        from bisect import bisect_right
-
-        k = bisect_right(self.firsts, i) - 1
-        last = bisect_right(self.firsts, j - 1)
-        start, first = self.offsets[k], self.firsts[k]
-        end = self.offsets[last] if last < len(self.offsets) else self.size
-        if last == k + 1 and (self.firsts[last] if last < len(self.firsts) else self.length) - first == end - start:
-            start, first, end = start + i - first, i, start + j - first  # in a block of ASCII
-        return self.decoded(self.raw(start, end))[i - first : j - first]
+        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))
 
     def __repr__(self) -> str:
         return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
@@ -6538,7 +6531,6 @@ COPY_BLOCK = 1 << 20  # what is redacted at once
 COPY_REACH = 16 << 20  # how far the end of a key or of a private passage is looked for
 PACKED_SUFFIXES = (".pdf", ".zip", ".7z", ".xz", ".bz2", ".zst", ".docx", ".xlsx", ".parquet", ".sqlite", ".db")
 
-
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -6624,15 +6616,15 @@ class Opened:
         self.files = {facts[0]: facts[1] for facts in record["files"]} if record["kind"] == "folder" else {}
         self.fds: dict[int, int] = {}
         self.spans: Sequence[int] = ()  # of a view, and where in it each begins
-        self.begins: list[int] = []
+        self.begins: Sequence[int] = ()
         if record["kind"] == "view":
             from array import array
             from itertools import accumulate
 
             self.spans = spans = array("Q")
             spans.frombytes(read_file(places.context_spans(self.name)))
-            sizes = (end - start for start, end in zip(self.spans[1::4], self.spans[2::4]))
-            self.begins = list(accumulate(sizes, initial=0))
+            sizes = (end - start for start, end in zip(spans[1::4], spans[2::4]))
+            self.begins = array("Q", accumulate(sizes, initial=0))
         self.text: Text | None = None  # of a folder
         if record["kind"] != "folder":
             self.text = Text(self.spliced, self.name, self.begins[-1]) if self.begins else self.text_at(0)
@@ -6741,8 +6733,7 @@ def why_no_text(path: str, head: bytes) -> str:
 
 def check_readable(places: Places, path: str) -> bytes:
     """The first bytes of a plain file that may be loaded. RlmError otherwise."""
-    folder = os.path.dirname(path)
-    excluded = setting(places, "exclude")
+    folder, excluded = os.path.dirname(os.path.realpath(path)), setting(places, "exclude")
     if excluded and is_excluded(excluded, project_at(places, folder), folder):
         raise UsageError(f"{path} belongs to a project that the setting \"exclude\" names (`rlm config exclude`)")
     try:
@@ -6947,6 +6938,24 @@ STRATEGIES: dict[str, tuple[int, str, str]] = {
     "headings": (0, "characters", HEADING), "code": (0, "characters", DEFINITION), "regex": (0, "characters", "")}
 
 
+def every_lines(text: Text, n_once: int) -> Iterator[tuple[int, int]]:
+    """Where each that many lines begin, in characters."""
+    at = n_left = 0
+    for piece, _ in text.walk():
+        spot, n_ends = 0, piece.count("\n")
+        while spot < len(piece):
+            if not n_left:
+                yield at + spot, n_once
+                n_left = n_once
+            if n_ends < n_left:
+                n_left -= n_ends
+                break
+            for _ in range(n_left):
+                spot = piece.index("\n", spot) + 1
+            n_ends, n_left = n_ends - n_left, 0
+        at += len(piece)
+
+
 def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[tuple[int, int]]:
     """Where a part may begin, in characters, and how much there is up to the next such place."""
     at = 0
@@ -6964,10 +6973,10 @@ def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[t
             n_once = max(1, len(line) * size // n_tokens) if n_tokens > size else len(line) + 1
             for i in range(0, len(line) + 1, n_once):
                 yield at + i, min(n_tokens, size)
-        elif n_quotes % 2 == 0:
-            yield at, 1
-        if strategy == "rows" and not line.startswith("{"):
-            n_quotes += line.count('"')  # while their number is odd, a line end is part of a cell
+        else:
+            if n_quotes % 2 == 0:
+                yield at, 1
+            n_quotes += 0 if line.startswith("{") else line.count('"')  # odd within a cell that has a line end
         at += len(line) + 1
 
 
@@ -6980,9 +6989,11 @@ def char_spans(text: Text, strategy: str, size: int, overlap: int, pattern: str)
         return
     from collections import deque
 
+    units = text_units(text, strategy, size, pattern) if strategy != "lines" else \
+        every_lines(text, 1 if overlap else size)
     before: deque[tuple[int, int]] = deque(maxlen=overlap)  # the last units: they begin the next part
     start = filled = 0
-    for at, amount in text_units(text, strategy, size, pattern):
+    for at, amount in units:
         if at > 0 and filled + amount > size:
             yield start, at
             start, filled = before[0][0] if before else at, sum(n for _, n in before)
@@ -7041,6 +7052,7 @@ def lines_matching(text: Text, regex: Any, check: Callable[[], None]) -> Iterato
     known = [clause for clause in required_words(regex.pattern, regex.flags)
              if all(char.isascii() or char.lower() == char.upper() for char in "".join(clause))]
     literals = [literal.lower() for literal in max(known, key=lambda clause: min(map(len, clause)), default=[])]
+    is_sure = [regex.pattern.lower()] == literals
     at, number = 0, 1
     for piece, _ in text.walk():
         check()
@@ -7049,7 +7061,7 @@ def lines_matching(text: Text, regex: Any, check: Callable[[], None]) -> Iterato
             start = piece.rfind("\n", spot, near) + 1 or spot
             spot = piece.find("\n", near) + 1 or len(piece)
             line = piece[start:spot].rstrip("\n")
-            if regex.search(line):
+            if is_sure or regex.search(line):
                 at += n_bytes_of(piece[done:start])
                 number += piece.count("\n", done, start)
                 end = at + n_bytes_of(piece[start:spot])
@@ -7819,10 +7831,12 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     if max_chars < MAX_NOTE_CHARS:
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
                          f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
-    places = call.store.places
-    with call.store.reading() as view:
-        docs = {wanted: find_id(view, wanted) for wanted, _, _ in asked if not is_context(places, wanted)}
-        labels, records = Projects(view).labels(), {wanted: view.record(doc) for wanted, doc in docs.items()}
+    docs: dict[str, Doc] = {}
+    labels: dict[str, str] = {}
+    if memories := [wanted for wanted, _, _ in asked if not is_context(call.store.places, wanted)]:
+        with call.store.reading() as view:
+            docs, labels = {wanted: find_id(view, wanted) for wanted in memories}, Projects(view).labels()
+            records = {wanted: view.record(doc) for wanted, doc in docs.items()}
     answers = [text_answer(call, docs[wanted], records[wanted], labels, (first, stop), max_chars) if wanted in docs
                else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
     call.store.uses += [doc.id for doc in docs.values()]
