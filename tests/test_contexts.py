@@ -277,7 +277,8 @@ class LoadTest(ContextCase):
         self.call("rlm_load", memory="project:shop", name="shop")
         self.call("rlm_load", memory="project:other", name="other")
         self.call("rlm_load", content=quoting, name="copy")
-        self.call("rlm_results", name="copy", action="store", key="a", value="the password of the safe is under the mat")
+        self.call("rlm_results", name="copy", action="store", key="a", value="é: the password of the safe is under the mat")
+        self.call("rlm_filter", name="copy", pattern="the password of the safe is under the mat", output="quoting")
         self.assertEqual(self.main("forget", "--erase", "--yes", first)[0], 0)
         self.assertEqual(sorted(self.stored()), ["copy.json", "copy.results.jsonl", "copy.txt", "other.json", "other.txt",
                                                  "referenced.json"])
@@ -317,6 +318,25 @@ class LoadTest(ContextCase):
         os.unlink(path)
         with self.assertRaisesRegex(rlm.NotFound, "load it again"):
             self.peek("t")
+
+    def test_what_is_damaged_in_the_folder_of_contexts_is_an_error_that_says_so(self) -> None:
+        self.load("one\ntwo\n")
+        self.call("rlm_filter", name="t", pattern="o", output="v")
+        with open(self.places.context_spans("v"), "r+b") as file:
+            file.truncate(37)
+        self.assertEqual(self.peek("v"), "one\ntwo\n"[: len(self.peek("v"))])
+        for data in (b"", b"{", b"\xff", b"[]", b'{"name": "t", "files": []}', b'{"name": "t", "files": [1]}'):
+            rlm.replace_file(self.places.context("t"), data)
+            self.refused(rlm.Damaged if data else rlm.NotFound, "load", "rlm_peek" if data else "rlm_inspect",
+                         **({"chunk_id": "t"} if data else {"name": "t"}))
+            self.call("rlm_inspect")
+
+    def test_scrub_cleans_what_contexts_keep(self) -> None:
+        self.call("rlm_load", content="x\n", name="t")
+        secret = b"token ghp_" + b"x7Kp2mQ9" * 4 + b"Zt3a\n"
+        rlm.replace_file(self.places.context_text("t"), b"one\n" + secret + b"two\n")
+        self.assertEqual(self.main("scrub")[0], 0)
+        self.assertRegex(self.peek("t"), r"\Aone\ntoken \[redacted:[\w-]+\]\ntwo\n\Z")
 
     def test_unused_contexts_go_when_another_is_loaded_and_files_stay(self) -> None:
         path = self.load("old\n", "old")
