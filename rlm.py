@@ -6188,6 +6188,7 @@ class Text:
     WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
     REACH = 1 << 16  # a match of that many bytes is found wherever it lies
     LIMIT = 1 << 26  # characters that become one str at most
+    LONG_LINE = 1 << 24
 
     length: int
     n_newlines: int
@@ -6346,12 +6347,12 @@ class Text:
                 return
 
     def lines(self) -> Iterator[str]:
-        """The lines without their "\\n"; one that is longer than sixteen windows comes in pieces."""
+        """The lines without their "\\n"; one that is longer than LONG_LINE bytes comes in pieces."""
         kept: list[str] = []  # the beginning of a line
         for piece, _ in self.walk():
             first, *others = piece.split("\n")
             kept.append(first)
-            if others or len(kept) > 16:
+            if others or len(kept) * self.WINDOW > self.LONG_LINE:
                 yield "".join(kept)
                 yield from others[:-1]
                 kept = others[-1:]
