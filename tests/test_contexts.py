@@ -277,7 +277,8 @@ class LoadTest(ContextCase):
         self.call("rlm_load", memory="project:shop", name="shop")
         self.call("rlm_load", memory="project:other", name="other")
         self.call("rlm_load", content=quoting, name="copy")
-        self.call("rlm_results", name="copy", action="store", key="a", value="the password of the safe is under the mat")
+        self.call("rlm_results", name="copy", action="store", key="a", value="é: the password of the safe is under the mat")
+        self.call("rlm_filter", name="copy", pattern="the password of the safe is under the mat", output="quoting")
         self.assertEqual(self.main("forget", "--erase", "--yes", first)[0], 0)
         self.assertEqual(sorted(self.stored()), ["copy.json", "copy.results.jsonl", "copy.txt", "other.json", "other.txt",
                                                  "referenced.json"])
@@ -304,9 +305,11 @@ class LoadTest(ContextCase):
         self.call("rlm_split", name="t", strategy="lines", size=100)
         self.call("rlm_filter", name="t", pattern="7", output="sevens")
         self.file("t.txt", "line 0\nline 7\n")
-        for wanted in ("t", "t#1", "sevens"):
+        for wanted in ("t", "t#1"):
             answer = self.call("rlm_peek", chunk_id=wanted)
-            self.assertIn("stale", answer.text + str(answer.data))
+            self.assertIn("stale", answer.text)
+            self.assertIn("stale", answer.data)
+        self.refused(rlm.UsageError, "no line 1.*stale", "rlm_peek", chunk_id="sevens")
         self.assertEqual(self.peek("t"), "line 0\nline 7\n")
         with self.assertRaises(rlm.UsageError):
             self.peek("t#9")
@@ -315,6 +318,25 @@ class LoadTest(ContextCase):
         os.unlink(path)
         with self.assertRaisesRegex(rlm.NotFound, "load it again"):
             self.peek("t")
+
+    def test_what_is_damaged_in_the_folder_of_contexts_is_an_error_that_says_so(self) -> None:
+        self.load("one\ntwo\n")
+        self.call("rlm_filter", name="t", pattern="o", output="v")
+        with open(self.places.context_spans("v"), "r+b") as file:
+            file.truncate(37)
+        self.assertEqual(self.peek("v"), "one\ntwo\n"[: len(self.peek("v"))])
+        for data in (b"", b"{", b"\xff", b"[]", b'{"name": "t", "files": []}', b'{"name": "t", "files": [1]}'):
+            rlm.replace_file(self.places.context("t"), data)
+            self.refused(rlm.Damaged if data else rlm.NotFound, "load", "rlm_peek" if data else "rlm_inspect",
+                         **({"chunk_id": "t"} if data else {"name": "t"}))
+            self.call("rlm_inspect")
+
+    def test_scrub_cleans_what_contexts_keep(self) -> None:
+        self.call("rlm_load", content="x\n", name="t")
+        secret = b"token ghp_" + b"x7Kp2mQ9" * 4 + b"Zt3a\n"
+        rlm.replace_file(self.places.context_text("t"), b"one\n" + secret + b"two\n")
+        self.assertEqual(self.main("scrub")[0], 0)
+        self.assertRegex(self.peek("t"), r"\Aone\ntoken \[redacted:[\w-]+\]\ntwo\n\Z")
 
     def test_unused_contexts_go_when_another_is_loaded_and_files_stay(self) -> None:
         path = self.load("old\n", "old")
@@ -388,7 +410,9 @@ class FilterTest(ContextCase):
             lines = ["x", *("".join(rng.choices("abABé日xsk\u017f\u212a", k=rng.randrange(9))) for _ in range(rng.randrange(60)))]
             text = "\n".join(lines) + rng.choice(["\n", ""])
             self.load(text)
-            pattern = rng.choice(["a", "^a", "b$", "é", r"^$", r"[^a]b", "(?!a)x", "a.*b", r"a\s", "a|日", "ab|ba", "sk", "ab.*日", "(ab|日x)+", "éa"])
+            pattern = rng.choice(["a", "^a", "b$", "é", r"^$", r"[^a]b", "(?!a)x", "a.*b", r"a\s", "a|日", "ab|ba", "sk",
+                                  "ab.*日", "(ab|日x)+",
+                                  "éa"])
             regex = rlm.compiled(pattern)[0]
             numbered = list(enumerate(text.split("\n")[: -1 if text.endswith("\n") else None], 1))
             for mode in ("keep", "remove"):
