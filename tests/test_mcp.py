@@ -325,7 +325,7 @@ class RegistryTest(McpTest):
         "rlm_retention_preview": "", "rlm_retention_run": "archive purge", "rlm_restore": "chunk_id",
         "rlm_load": "path content name glob memory", "rlm_inspect": "name preview_chars",
         "rlm_split": "name strategy size overlap pattern", "rlm_filter": "name pattern output mode",
-        "rlm_results": "name action value key",
+        "rlm_results": "name action value key", "rlm_exec": "code contexts repl timeout_s",
     }
     READ_ONLY = {"rlm_recall", "rlm_status", "rlm_peek", "rlm_grep", "rlm_search", "rlm_list_chunks", "rlm_sessions",
                  "rlm_domains", "rlm_retention_preview", "rlm_inspect"}
