@@ -7901,7 +7901,10 @@ class Child:
         if readable and b"\n" not in self.incoming:
             data = os.read(self.from_child, 1 << 16)
             if not data:
-                code = self.process.wait()
+                try:
+                    code = self.process.wait(GRACE_S)
+                except Exception:  # it only closed the pipe
+                    raise ReplDied(MISBEHAVED) from None
                 raise ReplDied(f"the REPL's process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
             self.incoming += data
         line, newline, rest = self.incoming.partition(b"\n")
@@ -8024,7 +8027,8 @@ SEED = r"\bseed\("
 class Session:
     """A REPL by its name. Its process may end at any time: cells that succeeded are run again in the next one."""
 
-    __slots__ = ("places", "name", "is_kept", "child", "cells", "n_run", "pending", "opened", "known", "asked")
+    __slots__ = ("places", "name", "is_kept", "child", "cells", "n_run", "pending", "opened", "known", "asked",
+                 "used_s")
 
     def __init__(self, places: Places, name: str, asks: Mapping[str, Ask]) -> None:
         self.places, self.name = places, slug(name, 60)
@@ -8032,6 +8036,7 @@ class Session:
             raise UsageError(f"{one_line(name, 60)!r} is no name for a REPL; use letters, digits, dots and dashes")
         self.is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
         self.cells: list[Record] = []
+        self.used_s = 0.0  # when it was asked for, of the clock that only goes forward
         self.n_run = 0  # of the cells, those that the process has run
         self.pending: list[str] = []  # contexts that no cell of the journal names yet
         self.opened: dict[str, Opened] = {}
@@ -8179,10 +8184,13 @@ class Session:
 
 
 def journals(places: Places) -> list[str]:
-    """The files of all REPLs; those that nobody used for long go."""
-    paths = list(map(places.repl, stems(places.repls(), ".jsonl")))
-    old = {path for path in paths if tried(now(), os.path.getmtime, path) < now() - JOURNAL_DAYS * DAY_S}
-    return [path for path in paths if path not in old or not remove_file(path)]
+    """The names of all REPLs; those that nobody used for long go."""
+    names = stems(places.repls(), ".jsonl")
+    for name in names:
+        if tried(now(), os.path.getmtime, places.repl(name)) < now() - JOURNAL_DAYS * DAY_S:
+            remove_file(places.repl(name))
+            remove_file(places.repl_lock(name))
+    return [name for name in names if os.path.exists(places.repl(name))]
 
 
 # ============================================================================
@@ -8248,7 +8256,7 @@ class Store:
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
         self.uses: list[str] = []  # ids, once for each access
-        self.repls: dict[str, Session] = {}  # the one that was used last is the last
+        self.repls: dict[str, Session] = {}
 
     def reading(self) -> Reading:
         return Reading(self.read_view, self.read_mutex, self.build)
@@ -9366,13 +9374,15 @@ def session_for(store: Store, name: str) -> Session:
 
     asks = {"recall": Ask(recall, {"query": str}, True), "memory": Ask(memory, {"query": str, "kind": str}, True)}
     name = name or environment("CLAUDE_CODE_SESSION_ID")
-    session = store.repls.pop(name, None)
-    if session is None:
+    if name not in store.repls:
         journals(store.places)
-        session = Session(store.places, name or f"process-{os.getpid()}-{int(now())}", asks)
-    for other in list(store.repls.values())[: -MAX_REPLS + 1]:
+        store.repls.setdefault(
+            name, Session(store.places, name or f"process-{os.getpid()}-{int(now())}", asks))  # one for all threads
+    session = store.repls[name]
+    session.used_s = time.monotonic()
+    alive = [other for other in store.repls.values() if other.child.process is not None and other is not session]
+    for other in sorted(alive, key=lambda other: other.used_s)[: -MAX_REPLS + 1]:
         other.pause()
-    store.repls[name] = session
     return session
 
 
@@ -11833,11 +11843,10 @@ def erase_from_repls(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
         data = text.encode("utf-8", "surrogatepass")
         return b"" if any(each in data for each in wanted) else line
 
-    for path in journals(places):
-        if path in [places.repl(slug(session, 60)) for session, until_s in erased.sessions.items() if until_s >= 0]:
-            remove_file(path)
-        else:
-            rewrite_file(path, change)
+    gone = [slug(session, 60) for session, until_s in erased.sessions.items() if until_s >= 0]
+    for name in journals(places):
+        with Lock(places.repl_lock(name)):
+            rewrite_file(places.repl(name), change if name not in gone else lambda line: b"")
     return []
 
 
@@ -15020,7 +15029,7 @@ def scrub_command(call: Call, options: Any) -> int:
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
     files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
-    files += [*kept_texts(places), *journals(places)]
+    files += [*kept_texts(places), *map(places.repl, journals(places))]
     if not dry_run:
         drain_spool(Keeper(view))
         if memories:
