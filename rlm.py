@@ -7352,10 +7352,10 @@ def lock_up(life: int) -> dict[str, int]:
 
 MODULES = """_strptime abc array ast base64 binascii bisect builtins calendar cmath codecs collections
 concurrent.futures.thread contextlib copy csv ctypes dataclasses datetime decimal difflib encodings.ascii
-encodings.cp1252 encodings.latin_1 encodings.utf_16 enum fcntl fractions functools hashlib heapq html html.parser io
-itertools json keyword linecache math numbers operator pprint queue random re resource select signal statistics string
-struct textwrap threading time token tokenize traceback types typing unicodedata urllib.parse uuid
-xml.etree.ElementTree zlib"""
+encodings.cp1252 encodings.latin_1 encodings.utf_16 encodings.utf_16_be encodings.utf_16_le encodings.utf_8_sig enum
+fcntl fnmatch fractions functools gzip hashlib heapq html html.parser io ipaddress itertools json keyword linecache
+math numbers operator pathlib pprint queue random re resource select shlex signal statistics string struct textwrap
+threading time token tokenize traceback types typing unicodedata urllib.parse uuid xml.etree.ElementTree zlib"""
 MAX_SHOWN = 8192  # characters of what a cell prints, and of its value
 MAX_WHOLE_BYTES = 16 << 20  # a context up to that size is a str
 READ_ONCE_BYTES = 1 << 19
@@ -7776,6 +7776,8 @@ def repl_child(source: int, sink: int, life: int) -> None:
     """The life of a REPL's process: it locks itself up, tells how, and runs one cell after another."""
     for name in MODULES.split():
         __import__(name)
+        if name.startswith("encodings."):
+            "".encode(name.partition(".")[2])  # once looked up, it is found without a file
     time.localtime()  # reads the time zone's file
     held = lock_up(life)
     sys.path[:] = []

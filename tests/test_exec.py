@@ -196,6 +196,23 @@ class ChildTest(unittest.TestCase):
         self.assertIn("SystemExit", self.cell("raise SystemExit")["trouble"])
         self.assertEqual(self.cell("a")["value"], "6")
 
+    def test_ordinary_code_runs(self) -> None:
+        for code in (
+                "from datetime import datetime, timezone; datetime.now(timezone.utc).strftime('%A'), datetime.now().astimezone()",
+                "import time; datetime.strptime('2024-01-02', '%Y-%m-%d'), time.localtime(), time.strftime('%B')",
+                "import csv, io, json; list(csv.DictReader(io.StringIO('a\\n1'))), json.loads(json.dumps({'é': [1.5]}, indent=1))",
+                "from decimal import Decimal; from fractions import Fraction; Decimal(2).sqrt(), Fraction(1, 3)",
+                "from dataclasses import dataclass, asdict\n@dataclass\nclass P:\n  x: int = 1\nasdict(P())",
+                "import statistics, random, hashlib; statistics.quantiles(range(9)), random.sample(range(9), 3), hashlib.md5(b'')",
+                "import xml.etree.ElementTree as E, html.parser; E.fromstring('<a b=\"c\"/>').attrib, html.parser.HTMLParser()",
+                "'é'.encode('utf-16'), b'x'.decode('cp1252'), 'x'.encode('utf-8-sig'), b'x'.decode('latin-1')",
+                "import re; re.sub(r'(a)', lambda m: m[1] * 2, 'ab'), re.compile('a', re.I).split('bAb'), re.subn('a', 'b', 'a')",
+                "from urllib.parse import urlparse; from pathlib import Path; urlparse('http://a/b').path, Path('a/b').name",
+                "import itertools, functools, collections, heapq, bisect, math, textwrap, pprint, unicodedata, zlib, uuid; uuid.uuid4()",
+                "import traceback, logging, warnings, difflib, ipaddress; warnings.warn('x'), ipaddress.ip_address('::1')",
+                "sum(list(range(2_000_000)))"):
+            self.assertEqual(self.cell(code)["trouble"], "", code)
+
     def test_a_misspelt_name_is_told_what_was_meant(self) -> None:
         self.assertIn("did you mean `counter`?", self.cell("counter = 1\ncuonter")["trouble"])
         self.assertIn("a REPL has", self.cell("import numpy")["trouble"])
