@@ -6710,16 +6710,18 @@ class Opened:
         return file, Text(lambda n, offset: whole.raw(start + offset, min(end, start + offset + n)),
                           f"{self.name}#{number}", end - start), parts[number - 1]
 
+    def facts(self) -> list[list[Any]]:
+        """The files as they are now; of a view, as they were when their lines were chosen."""
+        return [facts if self.begins else file_facts(*facts[:2]) for facts in self.record["files"]]
+
     def changes(self) -> str:
         """What is different from when it was loaded, "" when nothing is."""
         changed = [facts[0] for facts in self.record["files"]
                    if tried((0, 0, 0), file_signature, facts[1]) != (facts[4], facts[3], facts[2])]
         if not changed:
             return ""
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        stale = "its parts and lines are those of the old text" if "parts" in self.record or self.begins else \
-            "its size is the old one"
-        return f"stale: {', '.join(changed[:3])}{more} changed since {self.name} was loaded; {stale}; load it again"
+        names = plain(", ".join(changed[:3])) + f" and {len(changed) - 3} more" * (len(changed) > 3)
+        return f"stale: {names} changed since {self.name} was loaded; size, parts and lines are the old ones; load it again"
 
 
 def open_context(places: Places, wanted: str) -> Opened:
@@ -6871,17 +6873,14 @@ def load_glob(places: Places, pattern: str) -> Record:
 
 
 def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
-    """The memories that "project:shop", "sessions:90d", "session:ID" or "search:words" means, the oldest first."""
+    """The memories that "project:shop", "sessions:90d" or "search:words" means, the oldest first."""
     if kind == "search" and value.strip():
         docs = [hit.doc for hit in search(Query(view, value), in_scope(view, Scope()), 100)]
-    elif kind == "session" and value:
-        docs = list(map(view.doc, ordinals_in(common(view.mask([BY_SESSION + value]), view.alive_mask()))))
     elif kind in ("project", "sessions"):
         scope = Scope(project=value) if kind == "project" else Scope(kind="chunk", date_from=value)
         docs = list(map(view.doc, ordinals_in(in_scope(view, scope))))
     else:
-        raise UsageError("`memory` is project:NAME, sessions:90d (or another date), session:ID, search:WORDS or "
-                         "conversation")
+        raise UsageError("`memory` is project:NAME, sessions:90d (or another date), search:WORDS or conversation")
     places, excluded = view.log.places, setting(view.log.places, "exclude")
     left_out = {owner for owner in {(doc.project, doc.identity) for doc in docs}
                 if is_excluded(excluded, Project(places, owner[0], [owner[1]], ""))}
@@ -6910,20 +6909,33 @@ def load_history(view: View, name: str, memory: str) -> Record:
                      sessions=sorted({doc.session for doc in docs} - {""}))
 
 
+def measured(opened: Opened) -> Record:
+    """What a record says of a context's files and size as they are now."""
+    files, text = opened.facts(), opened.text
+    if text is None:
+        return {"files": files, "n_bytes": sum(facts[2] for facts in files)}
+    n_lines = text.n_newlines + (text.raw(text.size - 1, text.size) != b"\n")
+    return {"files": files, "n_bytes": text.size, "n_chars": len(text), "n_lines": n_lines}
+
+
 def new_context(places: Places, name: str, record: Record) -> Record:
-    """Measures what was loaded and saves its record."""
+    """Completes the record of what was loaded and saves it."""
     record = {"v": 1, "name": name, "at": stamp(now()), **record}
     for path in (places.context_results(name), *([] if record["kind"] == "copy" else [places.context_text(name)]),
                  *([] if record["kind"] == "view" else [places.context_spans(name)])):
         remove_file(path)  # of an older context with that name
     with Opened(places, record) as opened:
-        if opened.text is None:
-            record["n_bytes"] = sum(facts[2] for facts in record["files"])
-        else:
-            record.update(n_bytes=opened.text.size, n_chars=len(opened.text),
-                          n_lines=opened.text.n_newlines + (opened.text[-1:] != "\n"))
+        record.update(measured(opened))
     save_context(places, record)
     return record
+
+
+def free_name(places: Places, base: str, source: str) -> str:
+    """A name for a context of that source: that of an older one of it, else one that no other has."""
+    taken = {record["name"]: record.get("source") for record in contexts(places)}
+    base = slug(base, 50) or "context"
+    names = (f"{base}-{n}" if n > 1 else base for n in range(1, len(taken) + 2))
+    return context_name(next(name for name in names if taken.get(name, source) == source))
 
 
 def expired_contexts(places: Places, now_s: float) -> list[str]:
@@ -6947,24 +6959,6 @@ STRATEGIES: dict[str, tuple[int, str, str]] = {
     "headings": (0, "characters", HEADING), "code": (0, "characters", DEFINITION), "regex": (0, "characters", "")}
 
 
-def every_lines(text: Text, n_once: int) -> Iterator[tuple[int, int]]:
-    """Where each that many lines begin, in characters."""
-    at = n_left = 0
-    for piece, _ in text.walk():
-        spot, n_ends = 0, piece.count("\n")
-        while spot < len(piece):
-            if not n_left:
-                yield at + spot, n_once
-                n_left = n_once
-            if n_ends < n_left:
-                n_left -= n_ends
-                break
-            for _ in range(n_left):
-                spot = piece.index("\n", spot) + 1
-            n_ends, n_left = n_ends - n_left, 0
-        at += len(piece)
-
-
 def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[tuple[int, int]]:
     """Where a part may begin, in characters, and how much there is up to the next such place."""
     at = 0
@@ -6985,7 +6979,8 @@ def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[t
         else:
             if n_quotes % 2 == 0:
                 yield at, 1
-            n_quotes += 0 if line.startswith("{") else line.count('"')  # odd within a cell that has a line end
+            if strategy == "rows" and not line.startswith("{"):
+                n_quotes += line.count('"')  # odd within a cell that has a line end
         at += len(line) + 1
 
 
@@ -6998,11 +6993,9 @@ def char_spans(text: Text, strategy: str, size: int, overlap: int, pattern: str)
         return
     from collections import deque
 
-    units = text_units(text, strategy, size, pattern) if strategy != "lines" else \
-        every_lines(text, 1 if overlap else size)
     before: deque[tuple[int, int]] = deque(maxlen=overlap)  # the last units: they begin the next part
     start = filled = 0
-    for at, amount in units:
+    for at, amount in text_units(text, strategy, size, pattern):
         if at > 0 and filled + amount > size:
             yield start, at
             start, filled = before[0][0] if before else at, sum(n for _, n in before)
@@ -7169,8 +7162,6 @@ AUTO = {"JSONL": "rows", "CSV": "rows", "Markdown": "headings", "code": "code", 
 
 def outline_of(text: Text, form: str, head: str) -> list[str]:
     """What the first megabyte and the end of a text tell of what is where."""
-    from collections import Counter
-
     if form in ("Markdown", "code"):
         pattern = HEADING if form == "Markdown" else DEFINITION
         start = text[: Text.WINDOW] if len(text) > len(head) else head
@@ -7180,18 +7171,13 @@ def outline_of(text: Text, form: str, head: str) -> list[str]:
         return [f"{line}: {title}" for line, title in found[::step]]
     if form == "log":
         times = re.findall(LOG_TIME, head)[:1] + re.findall(LOG_TIME, text[-8192:])[-1:]
-        levels = Counter(re.findall(r"\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\b", head))
-        return [f"from {times[0]} to {times[-1]}"] * bool(times) + (
-            [f"at its beginning: {tally_of(levels)}"] if levels else [])
+        return [f"from {times[0]} to {times[-1]}"] if times else []
     if form in ("JSONL", "JSON"):
         row = head.split("\n")[0] if form == "JSONL" else text[:] if len(text) <= Text.WINDOW else ""
         value = from_json(row) if is_json(row) else re.findall(r'"([\w.-]{1,40})"\s*:', head)
         value = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
         return ["keys: " + ", ".join(list(dict.fromkeys(map(str, value)))[:40])]
-    if form == "CSV":
-        return ["columns: " + one_line(head.split("\n")[0], 300)]
-    tags = Counter(re.findall(r"<([a-zA-Z][\w:-]*)", head)) if form == "XML/HTML" else Counter[str]()
-    return ["tags: " + tally_of(dict(tags.most_common(20)))] if tags else []
+    return ["columns: " + one_line(head.split("\n")[0], 300)] if form == "CSV" else []
 
 
 # ============================================================================
@@ -8164,7 +8150,7 @@ def without_files(record: Record) -> Record:
 
 @tool("Name a text that is too large to read, so that other tools work on it outside the window: a file, gzip, "
       "folder, or your own history.", path="file or folder", content="small text only", glob="src/**/*.py",
-      memory="project:NAME, sessions:90d, session:ID, search:WORDS or conversation")
+      memory="project:NAME, sessions:90d, search:WORDS or conversation")
 def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob: str = "", memory: str = "") -> Answer:
     """Makes a context."""
     places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
@@ -8173,12 +8159,9 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     if len(content) > MAX_CONTENT_CHARS:
         raise UsageError(f"`content` has {len(content):,} characters, and all of them passed through the window; write "
                          f"what is over {MAX_CONTENT_CHARS:,} to a file and give its `path`")
-    source = os.path.abspath(os.path.expanduser(path or glob)) if path not in ("", "-") or glob else given[0]
-    base = "stdin" if path == "-" else "content" if content else os.path.basename(source.rstrip("/")) or "root"
-    base = context_name(name or slug(base, 50) or "context")
-    there = {record["name"]: record.get("source") for record in contexts(places)}
-    names = (f"{base}-{n}" if n > 1 else base for n in range(1, len(there) + 2))
-    chosen = base if name else next(each for each in names if there.get(each, source) in (source, f"memory:{memory}"))
+    source = os.path.abspath(os.path.expanduser(path or glob)) if glob or path not in ("", "-") else ""
+    base = memory or os.path.basename(source.rstrip("/")) or ("stdin" if path == "-" else "content")
+    chosen = context_name(name) if name else free_name(places, base, f"memory:{memory}" if memory else source)
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
@@ -8283,10 +8266,10 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
                                                 "pattern": pattern}, CONTEXT_TIMEOUT_S)
         with Deadline(CONTEXT_TIMEOUT_S, "the split"):
             parts = split_context(opened, strategy, size, overlap, regex or known, call.check)
-        # What changed since it was loaded is split as it is now.
-        record = {**opened.record, "files": [file_facts(*facts[:2]) for facts in opened.record["files"]],
-                  "split": {"strategy": strategy, "size": size, "overlap": overlap, "pattern": redact(pattern)},
-                  "parts": parts}
+        if not parts:
+            raise UsageError(f"{opened.name} is empty now; load it again")
+        split = {"strategy": strategy, "size": size, "overlap": overlap, "pattern": redact(pattern)}
+        record = {**opened.record, **measured(opened), "split": split, "parts": parts}
     save_context(places, record)
     lengths = sorted(end - start for _, start, end, _ in parts)
     how = strategy + (f" of {size:,} {unit}".replace(f" {strategy}", "") if size else "")
@@ -8306,12 +8289,12 @@ def rlm_filter(call: Call, name: str, pattern: str, output: str = "", mode: str 
         return call.elsewhere("rlm_filter", {"name": name, "pattern": pattern, "output": output, "mode": mode},
                               CONTEXT_TIMEOUT_S)
     with open_context(places, name) as opened, Deadline(CONTEXT_TIMEOUT_S, "the filter"):
-        spans = filtered_spans(opened, regex, mode, call.check)
         source = f"{opened.name}, {mode} {redact(pattern)}"
-        files = [file_facts(*facts[:2]) for facts in opened.record["files"]]
-        new_name = context_name(output or f"{opened.name}-{slug(pattern, 20) or mode}")
-        if new_name == opened.name:
-            raise UsageError("`output` is the context itself; give another name")
+        files = opened.facts()
+        new_name = context_name(output) if output else free_name(places, f"{opened.name}-{slug(pattern, 20)}", source)
+        if new_name == opened.name or any(facts[1] == places.context_text(new_name) for facts in files):
+            raise UsageError("`output` is the context itself, or has its text; give another name")
+        spans = filtered_spans(opened, regex, mode, call.check)
     if not spans:
         return Answer(f"No line of {opened.name} is left; nothing was made.", {"n_lines": 0}, is_empty=True)
     record = {"kind": "view", "source": source, "files": files, "of": opened.name}
