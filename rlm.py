@@ -6721,7 +6721,7 @@ class Opened:
         if not changed:
             return ""
         names = plain(", ".join(changed[:3])) + f" and {len(changed) - 3} more" * (len(changed) > 3)
-        return f"stale: {names} changed since {self.name} was loaded; size, parts and lines are the old ones; load it again"
+        return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
 
 
 def open_context(places: Places, wanted: str) -> Opened:
