@@ -443,7 +443,7 @@ class FilterTest(ContextCase):
 
     def test_nothing_left_and_a_name_of_its_own_are_told(self) -> None:
         self.load("a\n")
-        self.assertTrue(self.call("rlm_filter", name="t", pattern="zzz").is_empty)
+        self.assertTrue(self.call("rlm_filter", name="t", pattern="zzz").failed)
         self.refused(rlm.UsageError, "itself", "rlm_filter", name="t", pattern="a", output="t")
         self.call("rlm_load", content="a\nb\n", name="copy")
         self.call("rlm_filter", name="copy", pattern="a", output="v")
