@@ -6775,8 +6775,8 @@ class Opened:
 
 
 def open_context(places: Places, wanted: str) -> Opened:
-    """The context with that name, to be read in a `with` block."""
-    record = context_record(places, wanted)
+    """The context of that name, or that holds that part (name#3) or file (name/a.py); to be read in a `with` block."""
+    record = context_record(places, wanted.partition("#")[0].partition("/")[0])
     for name in filter(None, (record["name"], text_field(record, "of"))):  # they are in use
         tried(None, os.utime, places.context(name))
     return Opened(places, record)
@@ -6838,25 +6838,27 @@ def load_copy(places: Places, name: str, source: str, blocks: Iterable[bytes], *
     return {"kind": "copy", "source": source, "files": [file_facts(name, path)], **more}
 
 
-def unpacked(path: str, head: bytes) -> Iterator[bytes]:
+def checked_text(source: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks. UsageError when the first is no text."""
+    for number, block in enumerate(blocks):
+        if not number and why_no_text("", block[:8192]):
+            raise UsageError(f"{source} is binary; only text can be loaded")
+        yield block
+
+
+def unpacked(path: str, is_gzip: bool) -> Iterator[bytes]:
     """The bytes of a packed file, or of one in UTF-16 as UTF-8. Damaged when it is cut."""
     import codecs
     import gzip
     import zlib
 
+    opener: Any = gzip.open if is_gzip else open
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
     try:
-        if head.startswith(GZIP_MAGIC):
-            with gzip.open(path) as packed:
-                first = packed.read(COPY_BLOCK)
-                if why := why_no_text(path[: -len(".gz")], first[:8192]):
-                    raise UsageError(f"what is in {path} is {why}; only text can be loaded")
-                yield first
-                yield from iter(lambda: packed.read(COPY_BLOCK), b"")
-        else:
-            decoder = codecs.getincrementaldecoder("utf-16")("replace")
-            with open(path, "rb") as plain_file:
-                for block in iter(lambda: plain_file.read(COPY_BLOCK), b""):
-                    yield decoder.decode(block).encode("utf-8", "replace")
+        with opener(path, "rb") as file:
+            blocks = iter(lambda: file.read(COPY_BLOCK), b"")
+            yield from checked_text(f"what is in {path}", blocks) if is_gzip else (
+                decoder.decode(block).encode("utf-8", "replace") for block in blocks)
     except (OSError, EOFError, zlib.error) as error:
         raise Damaged(f"{path} cannot be unpacked: {getattr(error, 'strerror', '') or error}") from None
 
@@ -6903,7 +6905,7 @@ def load_path(places: Places, name: str, path: str) -> Record:
         return record
     head = check_readable(places, full)
     if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
-        return load_copy(places, name, full, unpacked(full, head))
+        return load_copy(places, name, full, unpacked(full, head.startswith(GZIP_MAGIC)))
     if why := why_no_text(full, head):
         raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
                          "pipe that into `rlm load -`")
@@ -7822,7 +7824,7 @@ def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[st
 def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
     """Some lines of a context's text, or a folder's files."""
     max_chars = min(max_chars, MOST_SHOWN_CHARS)
-    with open_context(call.store.places, wanted.partition("#")[0].partition("/")[0]) as opened:
+    with open_context(call.store.places, wanted) as opened:
         record, stale = opened.record, opened.changes()
         if opened.files and wanted == opened.name:
             names = list(opened.files)[start : end if end >= 0 else None]
@@ -7855,20 +7857,16 @@ def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int
 
 def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     """The first lines of a context that match."""
+    from itertools import islice
+
     regex, literal = compiled(pattern)
-    hits: list[dict[str, Any]] = []
-    with open_context(call.store.places, wanted.partition("#")[0].partition("/")[0]) as opened:
+    with open_context(call.store.places, wanted) as opened:
+        found = ((name, first + number - 1, line, origins(opened, file, base + start, [line]))
+                 for name, text, first, (file, base) in texts_meant(opened, wanted)
+                 for number, start, _, line in lines_matching(text, regex, call.check))
+        hits: list[dict[str, Any]] = [{"file": name, "line": number, "text": cutout(line, regex.search(line).start()),
+                 **({"from": came[0]} if came else {})} for name, number, line, came in islice(found, limit + 1)]
         stale = opened.changes()
-        for name, text, first, (file, base) in texts_meant(opened, wanted):
-            for number, start, _, line in lines_matching(text, regex, call.check):
-                match = regex.search(line)
-                came = origins(opened, file, base + start, [line])
-                hits.append({"file": name, "line": first + number - 1, "text": cutout(line, match.start()),
-                             **({"from": came[0]} if came else {})})
-                if len(hits) > limit:
-                    break
-            if len(hits) > limit:
-                break
     more = len(hits) > limit
     lines = [f"{plain(hit['file'])}:{hit['line']}: {hit['text']}" + (f"  [{hit['from']}]" if "from" in hit else "")
              for hit in hits[:limit]]
@@ -8215,7 +8213,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     """Makes a context."""
     places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
     if len(given) != 1:
-        raise UsageError("give one of `path`, `content`, `glob` and `memory`")
+        raise UsageError("give one of path, content, glob and memory")
     if len(content) > MAX_CONTENT_CHARS:
         raise UsageError(f"`content` has {len(content):,} characters, and all of them passed through the window; write "
                          f"what is over {MAX_CONTENT_CHARS:,} to a file and give its `path`")
@@ -8228,11 +8226,8 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     if path == "-":
         if call.stdin is None:
             raise UsageError("`path` - is what a shell pipes in; give a file's path")
-        first = call.stdin.read(COPY_BLOCK)
-        if why_no_text("", first[:8192]):
-            raise UsageError("what was piped in looks binary; only text can be loaded")
-        rest = iter(lambda: call.stdin.read(COPY_BLOCK), b"")
-        record = load_copy(places, chosen, "stdin", (block for some in ([first], rest) for block in some))
+        blocks = iter(lambda: call.stdin.read(COPY_BLOCK), b"")
+        record = load_copy(places, chosen, "stdin", checked_text("what was piped in", blocks))
     elif memory:
         with call.store.reading() as view:
             record = load_history(view, chosen, memory)
@@ -8390,7 +8385,8 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
         return Answer(rows[key], {"key": key, "value": rows[key]})
     parts = [f"{record['name']}#{n}" for n in range(1, len(record.get("parts") or ()) + 1)]
     missing = [part for part in parts if part not in rows]
-    gaps = f"\n{len(missing):,} of {len(parts):,} parts have none: {', '.join(missing[:20])}" if missing else ""
+    gaps = f"\n{len(missing):,} of {len(parts):,} parts have none: {', '.join(missing[:20])}" + \
+        ", …" * (len(missing) > 20) if missing else ""
     if action == "list":
         text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
         return Answer(text + gaps, {"results": rows, "missing": missing})
