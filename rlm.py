@@ -6266,13 +6266,13 @@ class Text:
         at = n_chars = n_newlines = 0
         while data := self.cut(at, self.WINDOW):
             n_newlines += data.count(b"\n")
-            start, n_once = 0, len(data) if data.isascii() else self.BLOCK
+            is_plain, start = data.isascii(), 0
             while start < len(data):
-                end = min(len(data), start + n_once)
+                end = len(data) if is_plain else min(len(data), start + self.BLOCK)
                 end = end if end == len(data) else start + self.whole(data[start:end])
                 offsets.append(at + start)
                 firsts.append(n_chars)
-                n_chars += len(self.decoded(data[start:end]))
+                n_chars += end - start if is_plain else len(self.decoded(data[start:end]))
                 start = end
             at += len(data)
         self.length, self.n_newlines, is_ascii = n_chars, n_newlines, n_chars == at
