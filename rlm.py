@@ -9262,7 +9262,7 @@ def spoken_part(text: str) -> tuple[str, str] | ToolCall:
     return "user", text
 
 
-class Line:
+class TranscriptLine:
     """What a line of a transcript tells that is no noise."""
 
     __slots__ = ("kind", "key", "said", "session", "branch", "cwd", "at", "uuid", "parent", "agent", "is_side",
@@ -9330,7 +9330,7 @@ class Turn:
         """A slash command that Claude did nothing about: /model, /exit."""
         return self.prompt.startswith("/") and not self.parts
 
-    def stamp(self, line: Line) -> None:
+    def stamp(self, line: TranscriptLine) -> None:
         """Takes note of where and when a line was written."""
         self.session = self.session or line.session
         self.branch = self.branch or line.branch
@@ -9425,7 +9425,7 @@ class Transcript:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
         return {**without_keys(mark, "n_keys"), "first": self.first, "seen": packed_keys(self.keys[: mark["n_keys"]])}
 
-    def queue(self, line: Line) -> None:
+    def queue(self, line: TranscriptLine) -> None:
         """Takes note of what the client did with words that wait to be sent."""
         if line.kind != "waiting":  # sent as a message or an attachment, given back to the user, or lost
             self.n_sent += len(self.queued) if line.kind == "all sent" else 1
@@ -9478,7 +9478,7 @@ class Transcript:
         return turns
 
 
-def turn_for(reading: Transcript, line: Line, prompt: str | None) -> Turn:
+def turn_for(reading: Transcript, line: TranscriptLine, prompt: str | None) -> Turn:
     """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
     agent = ""
     if line.is_side:  # a subagent's: it is named, or known by the line where it began
@@ -9498,7 +9498,7 @@ def turn_for(reading: Transcript, line: Line, prompt: str | None) -> Turn:
     return turn
 
 
-def add_parts(reading: Transcript, turn: Turn, line: Line) -> None:
+def add_parts(reading: Transcript, turn: Turn, line: TranscriptLine) -> None:
     """Adds what Claude said, which tools it called, and what came of calls, also of those in an earlier block."""
     for call_id, part in line.parts(turn.cwd):
         if isinstance(part, ToolCall):
@@ -9517,7 +9517,7 @@ def add_parts(reading: Transcript, turn: Turn, line: Line) -> None:
             turn.add_words(part[1])
 
 
-def add_line(reading: Transcript, line: Line) -> None:
+def add_line(reading: Transcript, line: TranscriptLine) -> None:
     """Adds a line to its turn."""
     if line.kind == "prompt":
         turn_for(reading, line, line.said)
@@ -9542,7 +9542,7 @@ def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
     kind, main = entry_kind(entry), reading.main
     if not kind:
         return []
-    line = Line(entry, kind)
+    line = TranscriptLine(entry, kind)
     is_told = kind in ("prompt", "queued") and reading.arrived(line.said)
     if kind not in QUEUES.values():
         reading.first = reading.first or line.key.hex()
