@@ -333,10 +333,34 @@ def user_home() -> str:
     return home
 
 
-def claude_folder(project: str = "") -> str:
-    """Claude Code's configuration folder: the user's, or that of a project's folder."""
-    moved = "" if project else folder_in("CLAUDE_CONFIG_DIR")
-    return moved or os.path.join(project or user_home(), ".claude")
+class Client:
+    """What Claude Code calls things, and where it has its files: those of the user, or those of a project's folder."""
+
+    # Its variables: the folder of its files, the session, and the session's folder.
+    folder_variable, session_variable = "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SESSION_ID"
+    project_variable = "CLAUDE_PROJECT_DIR"
+    cleanup_days = 30  # after which it deletes a transcript, unless its settings say otherwise
+    shell_tool = "Bash"
+    changing_tools = ("Edit", "Write", "MultiEdit", "NotebookEdit")
+    # What these return when they succeed says nothing that their argument and its size do not say.
+    quiet_tools = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
+                             "TaskCreate", "TaskList", "EnterPlanMode", *changing_tools))
+    # The arguments that matter of tools for which the first of common_arguments would not do.
+    tool_arguments = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
+                      "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
+                      "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "TaskList": (),
+                      "ExitPlanMode": ()}
+    common_arguments = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description",
+                        "prompt", "question", "text", "chunk_id", "id", "name")
+
+    def __init__(self, project: str = "") -> None:
+        moved = "" if project else folder_in(self.folder_variable)
+        self.folder = moved or os.path.join(project or user_home(), ".claude")
+        self.team_settings = os.path.join(self.folder, "settings.json")  # of a project, shared with others
+        self.settings = os.path.join(self.folder, "settings.local.json") if project else self.team_settings
+        self.servers = os.path.join(project or moved or user_home(), ".mcp.json" if project else ".claude.json")
+        self.skills = os.path.join(self.folder, "skills")
+        self.projects = os.path.join(self.folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
 def listing(folder: str) -> list[str]:
@@ -384,7 +408,7 @@ class Places:
     def __init__(self, home: str = "", memory: str = "") -> None:
         moved = folder_in("RLM_CONTEXT_DIR")
         try:
-            self.home = home or folder_in("RLM_HOME") or os.path.join(claude_folder(), "rlm")
+            self.home = home or folder_in("RLM_HOME") or os.path.join(Client().folder, "rlm")
         except StoreUnwritable:  # the user has no home, but the memory has one
             if not moved:
                 raise
@@ -416,19 +440,6 @@ class Places:
 STORE_FOLDERS = ("index", "contexts", "repls", "spool", "transcripts")  # in memory/, whole
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
     r"compact-lock|damaged-\d{8}-\d{6}\.txt"
-
-
-class Client:
-    """Where Claude Code has its files: those of the user, or those of a project's folder."""
-
-    def __init__(self, project: str = "") -> None:
-        folder = claude_folder(project)
-        self.team_settings = os.path.join(folder, "settings.json")  # of a project, shared with others
-        self.settings = os.path.join(folder, "settings.local.json") if project else self.team_settings
-        self.servers = os.path.join(project or folder_in("CLAUDE_CONFIG_DIR") or user_home(),
-                                    ".mcp.json" if project else ".claude.json")
-        self.skills = os.path.join(folder, "skills")
-        self.projects = os.path.join(folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
 def managed_settings() -> list[str]:
@@ -656,7 +667,7 @@ def project_at(places: Places, folder: str) -> Project:
 
 
 def current_folder() -> str:
-    here = environment("CLAUDE_PROJECT_DIR") or tried("", os.getcwd)
+    here = environment(Client.project_variable) or tried("", os.getcwd)
     return os.path.abspath(here) if here else ""
 
 
@@ -4130,6 +4141,8 @@ MARK = "[redacted:"
 
 def lowered(text: str) -> str:
     """The text with A to Z in lower case. All else stays, so that a place in it is the same place in the text."""
+    if text.isascii():
+        return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
@@ -4396,8 +4409,8 @@ GATED = (("private", PRIVATE_CLUES), ("@", ("://", "thin:", "sqlplus")), ("=", K
 OPTION_STARTS = ("p", "k", "a", "w", "u", "b", "s", "n", "-p", "-u", "-s")  # what options look like, after the dash
 
 
-def clues(text: str, is_typed: bool) -> set[str]:
-    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
+def clues_within(text: str, is_typed: bool) -> set[str]:
+    """The clues of a text that is not long: see clues."""
     raw = text.encode("utf-8", "surrogatepass")
     low = raw.lower().decode("latin-1")  # searched fastest; most of what is sought is ASCII
     found = {word for word in CLUES if word in low}
@@ -4425,6 +4438,23 @@ def clues(text: str, is_typed: bool) -> set[str]:
         gates = {"", *ends} & GATES.keys()
         found.update([prefix.lower() for gate in gates for prefix in GATES[gate] if prefix in joined])
         found.update([name for _, name, part, _ in NAMED_VENDORS if part in joined and (name == part or name in low)])
+    return found
+
+
+PIECE_CHARS = 1 << 20  # so much is looked through at once, which needs five times its memory
+
+
+def clues(text: str, is_typed: bool) -> set[str]:
+    """The words that call for a rule and are in the text, in lower case. Those of joined texts serve for each text."""
+    found: set[str] = set()
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + PIECE_CHARS) + 1 or len(text)  # no word goes on over the end of a line
+        found |= clues_within(text[start:end], is_typed)
+        start = end
+    if len(text) > PIECE_CHARS:  # a vendor's name and its token may be in two of them
+        low = lowered(text)
+        found.update(name for _, name, part, _ in NAMED_VENDORS if part in text and name in low)
     return found
 
 
@@ -4880,20 +4910,21 @@ def assigned(text: str, at: int, word: str) -> tuple[int, int, str, int]:
 
 def without_assigned(text: str, found: set[str]) -> str:
     """The text without the values given to names of secrets."""
-    low, places = lowered(text), []
-    for word in found.intersection((*KEYWORDS, *FOREIGN)):
-        at = low.find(word)
-        while at >= 0:
-            places.append((at, word))
-            at = low.find(word, at + len(word))
+    low = lowered(text)
     spans: list[tuple[int, int, str]] = []
+    words = found.intersection((*KEYWORDS, *FOREIGN))
+    ahead = [(at, word) for word in words if (at := low.find(word)) >= 0]  # a list of all would be long in a long text
     after = 0
-    for at, word in sorted(places):
+    while ahead:
+        at, word = place = min(ahead)
+        ahead.remove(place)
         if at >= after:
             start, end, kind, after = assigned(text, at, word)
             if kind and (not spans or start >= spans[-1][1]):
                 spans.append((start, end, f"{MARK}{kind}]"))
                 after = end
+        if (at := low.find(word, max(after, at + len(word)))) >= 0:
+            ahead.append((at, word))
     return without_spans(text, spans)
 
 
@@ -4926,6 +4957,7 @@ def cleaned(text: str, found: set[str]) -> str:
     """What redact makes of a text that has no clues but these; the same object if nothing."""
     low = lowered(text) if found and len(text) >= 8 else ""
     here = {word for word in found if word in low}
+    del low  # a long text needs several copies from here on
     return without_secrets(text, here) if here else text
 
 
@@ -5001,11 +5033,14 @@ def under_name(name: str, text: str) -> str:
     return MARK + kind + "]" if kind else text
 
 
-def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> Any:
-    """The value without secrets. name: what it is given to; depth: how deep it is nested; tool: a tool printed it."""
+def redacted(value: Any, name: str, depth: int, found: set[str], known: Mapping[str, str], tool: bool) -> Any:
+    """The value without secrets. name: what it is given to; depth: how deep it is nested; found: the clues in it;
+    known: what some of its texts are without secrets; tool: a tool printed it."""
     if isinstance(value, str):
-        clean = cleaned(printed(value) if tool else value, found)
-        return under_name(name, value) if name and clean == value else clean
+        clean = known[value] if value in known and not tool else cleaned(printed(value) if tool else value, found)
+        if clean != value:
+            return clean
+        return under_name(name, value) if name else value
     if not isinstance(value, (dict, list)) or not value:
         return value
     if depth > MAX_DEPTH:
@@ -5013,7 +5048,7 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
     is_private = not found.isdisjoint(PRIVATE_CLUES)
     if isinstance(value, list):
         items = without_spread(value) if is_private else value
-        new = [redacted(item, name, depth + 1, found, tool) for item in items]
+        new = [redacted(item, name, depth + 1, found, known, tool) for item in items]
         for place, (before, item) in enumerate(zip(items, items[1:]), 1):  # ["--password", "hunter2"]
             if isinstance(before, str) and isinstance(item, str) and new[place] == item and len(before) <= 80:
                 label, is_header = before.strip("-"), before.lower().endswith(HEADERS)
@@ -5027,27 +5062,42 @@ def redacted(value: Any, name: str, depth: int, found: set[str], tool: bool) -> 
         free = clean = redact(key) if TOLD_BY[key] > 1 else key
         while free in pairs:
             free = f"{clean} {len(pairs) + 1}"
-        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found,
+        pairs[free] = redacted(item, name_given(value, key, name), depth + 1, found, known,
                                tool or (is_private and key == "toolUseResult"))
     return value if all(pairs.get(key, pairs) is item for key, item in value.items()) else pairs
+
+
+# Short texts without clues: folders, versions, and names, which every line of a transcript has.
+CLUELESS: set[str] = set()
+CLUELESS_CHARS, MAX_CLUELESS = 100, 20_000
 
 
 def redact_value(value: Any) -> Any:
     """The value with every string in it redacted, by its name, too, where it has one; the same object if nothing."""
     texts: set[str] = set()
-    is_told, waiting = False, [value]
+    is_told, has_neighbours, waiting = False, False, [value]
     for item in waiting:  # to which its parts are added
         if isinstance(item, str):
             texts.add(item)
         elif isinstance(item, list):
             waiting += item
+            has_neighbours = has_neighbours or any(isinstance(part, str) for part in item[1:])
         elif isinstance(item, dict):
             waiting += item.values()
             for key, inner in item.items():
                 if tells := TOLD_BY[key]:
                     is_told = is_told or tells > 1 or isinstance(inner, (str, dict, list))
+    texts -= CLUELESS
     found = clues("\n".join(texts), True)
-    return redacted(value, "", 0, found, False) if found or is_told else value
+    if not found:
+        if len(CLUELESS) > MAX_CLUELESS:
+            CLUELESS.clear()
+        CLUELESS.update([text for text in texts if len(text) <= CLUELESS_CHARS])
+    clean = {text: cleaned(text, found) for text in texts} if found else {}
+    if not is_told and (not found or (not has_neighbours and found.isdisjoint(PRIVATE_CLUES)
+                                      and all(text is new for text, new in clean.items()))):
+        return value
+    return redacted(value, "", 0, found, clean, False)
 
 
 # ============================================================================
@@ -5294,7 +5344,7 @@ class Writer:
             self.view.numbers_of(f"{day}_{name}").add(number)
         if kind == "chunk":
             fields["summary"] = plain(fields["summary"])[:2000] or auto_summary(text)
-            fields["session"] = fields["session"] or redact(plain(environment("CLAUDE_CODE_SESSION_ID"))) or \
+            fields["session"] = fields["session"] or redact(plain(environment(Client.session_variable))) or \
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
@@ -6222,13 +6272,13 @@ class Text:
         at = n_chars = n_newlines = 0
         while data := self.cut(at, self.WINDOW):
             n_newlines += data.count(b"\n")
-            start, n_once = 0, len(data) if data.isascii() else self.BLOCK
+            is_plain, start = data.isascii(), 0
             while start < len(data):
-                end = min(len(data), start + n_once)
+                end = len(data) if is_plain else min(len(data), start + self.BLOCK)
                 end = end if end == len(data) else start + self.whole(data[start:end])
                 offsets.append(at + start)
                 firsts.append(n_chars)
-                n_chars += len(self.decoded(data[start:end]))
+                n_chars += end - start if is_plain else len(self.decoded(data[start:end]))
                 start = end
             at += len(data)
         self.length, self.n_newlines, is_ascii = n_chars, n_newlines, n_chars == at
@@ -6716,21 +6766,23 @@ class Opened:
         return file, Text(lambda n, offset: whole.raw(start + offset, min(end, start + offset + n)),
                           f"{self.name}#{number}", end - start), parts[number - 1]
 
+    def facts(self) -> list[list[Any]]:
+        """The files as they are now; of a view, as they were when their lines were chosen."""
+        return [facts if self.begins else file_facts(*facts[:2]) for facts in self.record["files"]]
+
     def changes(self) -> str:
         """What is different from when it was loaded, "" when nothing is."""
         changed = [facts[0] for facts in self.record["files"]
                    if tried((0, 0, 0), file_signature, facts[1]) != (facts[4], facts[3], facts[2])]
         if not changed:
             return ""
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        stale = "its parts and lines are those of the old text" if "parts" in self.record or self.begins else \
-            "its size is the old one"
-        return f"stale: {', '.join(changed[:3])}{more} changed since {self.name} was loaded; {stale}; load it again"
+        names = plain(", ".join(changed[:3])) + f" and {len(changed) - 3} more" * (len(changed) > 3)
+        return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
 
 
 def open_context(places: Places, wanted: str) -> Opened:
-    """The context with that name, to be read in a `with` block."""
-    record = context_record(places, wanted)
+    """The context of that name, or that holds that part (name#3) or file (name/a.py); to be read in a `with` block."""
+    record = context_record(places, wanted.partition("#")[0].partition("/")[0])
     for name in filter(None, (record["name"], text_field(record, "of"))):  # they are in use
         tried(None, os.utime, places.context(name))
     return Opened(places, record)
@@ -6792,25 +6844,27 @@ def load_copy(places: Places, name: str, source: str, blocks: Iterable[bytes], *
     return {"kind": "copy", "source": source, "files": [file_facts(name, path)], **more}
 
 
-def unpacked(path: str, head: bytes) -> Iterator[bytes]:
+def checked_text(source: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks. UsageError when the first is no text."""
+    for number, block in enumerate(blocks):
+        if not number and why_no_text("", block[:8192]):
+            raise UsageError(f"{source} is binary; only text can be loaded")
+        yield block
+
+
+def unpacked(path: str, is_gzip: bool) -> Iterator[bytes]:
     """The bytes of a packed file, or of one in UTF-16 as UTF-8. Damaged when it is cut."""
     import codecs
     import gzip
     import zlib
 
+    opener: Any = gzip.open if is_gzip else open
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
     try:
-        if head.startswith(GZIP_MAGIC):
-            with gzip.open(path) as packed:
-                first = packed.read(COPY_BLOCK)
-                if why := why_no_text(path[: -len(".gz")], first[:8192]):
-                    raise UsageError(f"what is in {path} is {why}; only text can be loaded")
-                yield first
-                yield from iter(lambda: packed.read(COPY_BLOCK), b"")
-        else:
-            decoder = codecs.getincrementaldecoder("utf-16")("replace")
-            with open(path, "rb") as plain_file:
-                for block in iter(lambda: plain_file.read(COPY_BLOCK), b""):
-                    yield decoder.decode(block).encode("utf-8", "replace")
+        with opener(path, "rb") as file:
+            blocks = iter(lambda: file.read(COPY_BLOCK), b"")
+            yield from checked_text(f"what is in {path}", blocks) if is_gzip else (
+                decoder.decode(block).encode("utf-8", "replace") for block in blocks)
     except (OSError, EOFError, zlib.error) as error:
         raise Damaged(f"{path} cannot be unpacked: {getattr(error, 'strerror', '') or error}") from None
 
@@ -6857,7 +6911,7 @@ def load_path(places: Places, name: str, path: str) -> Record:
         return record
     head = check_readable(places, full)
     if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
-        return load_copy(places, name, full, unpacked(full, head))
+        return load_copy(places, name, full, unpacked(full, head.startswith(GZIP_MAGIC)))
     if why := why_no_text(full, head):
         raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
                          "pipe that into `rlm load -`")
@@ -6877,17 +6931,14 @@ def load_glob(places: Places, pattern: str) -> Record:
 
 
 def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
-    """The memories that "project:shop", "sessions:90d", "session:ID" or "search:words" means, the oldest first."""
+    """The memories that "project:shop", "sessions:90d" or "search:words" means, the oldest first."""
     if kind == "search" and value.strip():
         docs = [hit.doc for hit in search(Query(view, value), in_scope(view, Scope()), 100)]
-    elif kind == "session" and value:
-        docs = list(map(view.doc, ordinals_in(common(view.mask([BY_SESSION + value]), view.alive_mask()))))
     elif kind in ("project", "sessions"):
         scope = Scope(project=value) if kind == "project" else Scope(kind="chunk", date_from=value)
         docs = list(map(view.doc, ordinals_in(in_scope(view, scope))))
     else:
-        raise UsageError("`memory` is project:NAME, sessions:90d (or another date), session:ID, search:WORDS or "
-                         "conversation")
+        raise UsageError("`memory` is project:NAME, sessions:90d (or another date), search:WORDS or conversation")
     places, excluded = view.log.places, setting(view.log.places, "exclude")
     left_out = {owner for owner in {(doc.project, doc.identity) for doc in docs}
                 if is_excluded(excluded, Project(places, owner[0], [owner[1]], ""))}
@@ -6916,20 +6967,33 @@ def load_history(view: View, name: str, memory: str) -> Record:
                      sessions=sorted({doc.session for doc in docs} - {""}))
 
 
+def measured(opened: Opened) -> Record:
+    """What a record says of a context's files and size as they are now."""
+    files, text = opened.facts(), opened.text
+    if text is None:
+        return {"files": files, "n_bytes": sum(facts[2] for facts in files)}
+    n_lines = text.n_newlines + (text.raw(text.size - 1, text.size) != b"\n")
+    return {"files": files, "n_bytes": text.size, "n_chars": len(text), "n_lines": n_lines}
+
+
 def new_context(places: Places, name: str, record: Record) -> Record:
-    """Measures what was loaded and saves its record."""
+    """Completes the record of what was loaded and saves it."""
     record = {"v": 1, "name": name, "at": stamp(now()), **record}
     for path in (places.context_results(name), *([] if record["kind"] == "copy" else [places.context_text(name)]),
                  *([] if record["kind"] == "view" else [places.context_spans(name)])):
         remove_file(path)  # of an older context with that name
     with Opened(places, record) as opened:
-        if opened.text is None:
-            record["n_bytes"] = sum(facts[2] for facts in record["files"])
-        else:
-            record.update(n_bytes=opened.text.size, n_chars=len(opened.text),
-                          n_lines=opened.text.n_newlines + (opened.text[-1:] != "\n"))
+        record.update(measured(opened))
     save_context(places, record)
     return record
+
+
+def free_name(places: Places, base: str, source: str) -> str:
+    """A name for a context of that source: that of an older one of it, else one that no other has."""
+    taken = {record["name"]: record.get("source") for record in contexts(places)}
+    base = slug(base, 50) or "context"
+    names = (f"{base}-{n}" if n > 1 else base for n in range(1, len(taken) + 2))
+    return context_name(next(name for name in names if taken.get(name, source) == source))
 
 
 def expired_contexts(places: Places, now_s: float) -> list[str]:
@@ -6953,24 +7017,6 @@ STRATEGIES: dict[str, tuple[int, str, str]] = {
     "headings": (0, "characters", HEADING), "code": (0, "characters", DEFINITION), "regex": (0, "characters", "")}
 
 
-def every_lines(text: Text, n_once: int) -> Iterator[tuple[int, int]]:
-    """Where each that many lines begin, in characters."""
-    at = n_left = 0
-    for piece, _ in text.walk():
-        spot, n_ends = 0, piece.count("\n")
-        while spot < len(piece):
-            if not n_left:
-                yield at + spot, n_once
-                n_left = n_once
-            if n_ends < n_left:
-                n_left -= n_ends
-                break
-            for _ in range(n_left):
-                spot = piece.index("\n", spot) + 1
-            n_ends, n_left = n_ends - n_left, 0
-        at += len(piece)
-
-
 def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[tuple[int, int]]:
     """Where a part may begin, in characters, and how much there is up to the next such place."""
     at = 0
@@ -6991,7 +7037,8 @@ def text_units(text: Text, strategy: str, size: int, pattern: str) -> Iterator[t
         else:
             if n_quotes % 2 == 0:
                 yield at, 1
-            n_quotes += 0 if line.startswith("{") else line.count('"')  # odd within a cell that has a line end
+            if strategy == "rows" and not line.startswith("{"):
+                n_quotes += line.count('"')  # odd within a cell that has a line end
         at += len(line) + 1
 
 
@@ -7004,11 +7051,9 @@ def char_spans(text: Text, strategy: str, size: int, overlap: int, pattern: str)
         return
     from collections import deque
 
-    units = text_units(text, strategy, size, pattern) if strategy != "lines" else \
-        every_lines(text, 1 if overlap else size)
     before: deque[tuple[int, int]] = deque(maxlen=overlap)  # the last units: they begin the next part
     start = filled = 0
-    for at, amount in units:
+    for at, amount in text_units(text, strategy, size, pattern):
         if at > 0 and filled + amount > size:
             yield start, at
             start, filled = before[0][0] if before else at, sum(n for _, n in before)
@@ -7175,8 +7220,6 @@ AUTO = {"JSONL": "rows", "CSV": "rows", "Markdown": "headings", "code": "code", 
 
 def outline_of(text: Text, form: str, head: str) -> list[str]:
     """What the first megabyte and the end of a text tell of what is where."""
-    from collections import Counter
-
     if form in ("Markdown", "code"):
         pattern = HEADING if form == "Markdown" else DEFINITION
         start = text[: Text.WINDOW] if len(text) > len(head) else head
@@ -7186,18 +7229,13 @@ def outline_of(text: Text, form: str, head: str) -> list[str]:
         return [f"{line}: {title}" for line, title in found[::step]]
     if form == "log":
         times = re.findall(LOG_TIME, head)[:1] + re.findall(LOG_TIME, text[-8192:])[-1:]
-        levels = Counter(re.findall(r"\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\b", head))
-        return [f"from {times[0]} to {times[-1]}"] * bool(times) + (
-            [f"at its beginning: {tally_of(levels)}"] if levels else [])
+        return [f"from {times[0]} to {times[-1]}"] if times else []
     if form in ("JSONL", "JSON"):
         row = head.split("\n")[0] if form == "JSONL" else text[:] if len(text) <= Text.WINDOW else ""
         value = from_json(row) if is_json(row) else re.findall(r'"([\w.-]{1,40})"\s*:', head)
         value = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
         return ["keys: " + ", ".join(list(dict.fromkeys(map(str, value)))[:40])]
-    if form == "CSV":
-        return ["columns: " + one_line(head.split("\n")[0], 300)]
-    tags = Counter(re.findall(r"<([a-zA-Z][\w:-]*)", head)) if form == "XML/HTML" else Counter[str]()
-    return ["tags: " + tally_of(dict(tags.most_common(20)))] if tags else []
+    return ["columns: " + one_line(head.split("\n")[0], 300)] if form == "CSV" else []
 
 
 # ============================================================================
@@ -8210,13 +8248,18 @@ IS_SCRIPT = __name__ == "__main__" and __spec__ is None  # started as `python3 r
 
 
 class Answer:
-    """What a tool found: text for a reader, and the same as data for --json. *verbatim* is text given byte for byte."""
+    """What a tool or command found: text for a reader, and the same as data for --json.
 
-    __slots__ = ("text", "data", "verbatim", "is_empty")
+    *verbatim* is text given byte for byte. *failed*: nothing matches, or not all could be done; a shell's exit code is
+    1 then. *notes* are lines for the person at the shell, beside the data.
+    """
 
-    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, is_empty: bool = False) -> None:
+    __slots__ = ("text", "data", "verbatim", "failed", "notes")
+
+    def __init__(self, text: str, data: Any, verbatim: str | None = None, *, failed: bool = False,
+                 notes: Sequence[str] = ()) -> None:
         self.text, self.data, self.verbatim = text, data, verbatim
-        self.is_empty = is_empty  # nothing matches: a shell's exit code tells that
+        self.failed, self.notes = failed, notes
 
 
 class Reading:
@@ -8412,6 +8455,10 @@ def as_typed(text: str) -> str:
     return re.sub(r"(?m)(^ *|[`|(] *)rlm(?= |$)", r"\1python3 rlm.py", text) if IS_SCRIPT else text
 
 
+WORDY = ("query", "content")  # in a shell they take the rest of the line, so that quotes may be forgotten
+BY_PLACE = {"rlm_load": "path", "rlm_inspect": "name"}  # the optional parameter that needs no --name there
+
+
 def in_shell(message: str) -> str:
     """The message as it is said in a shell, where `limit` is `--limit` and `rlm_list_chunks` is `rlm list-chunks`.
 
@@ -8420,7 +8467,8 @@ def in_shell(message: str) -> str:
     for made in TOOLS.values():
         message = message.replace(f"`{made.name}`", f"`rlm {made.name[4:].replace('_', '-')}`")
         for param in made.params:
-            typed = param.name.upper() if param.required else "--" + param.name.replace("_", "-")
+            is_placed = param.required or param.name in (*WORDY, BY_PLACE.get(made.name))
+            typed = param.name.upper() if is_placed else "--" + param.name.replace("_", "-")
             message = message.replace(f"`{param.name}`", f"`{typed}`")
     return as_typed(message)
 
@@ -8570,7 +8618,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
-    return noted(note, Answer("\n\n".join(parts) or hint, is_empty=not found and query != "", data={
+    return noted(note, Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         "insights": data, "total": n_all, **({"hint": hint} if hint else {})}))
 
 
@@ -8593,7 +8641,7 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
             writer.records.clear()
     rows = []
     for doc, changes in changed:
-        done = "is back" if undo else f"is forgotten; `rlm forget --undo {doc.id}` brings it back"
+        done = "is back" if undo else call.words(f"is forgotten; `rlm forget --undo {doc.id}` brings it back")
         unchanged = "was not forgotten" if undo else "was forgotten already"
         verb = "would be back" if undo else "would be forgotten"
         rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
@@ -8779,7 +8827,7 @@ def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[st
 def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
     """Some lines of a context's text, or a folder's files."""
     max_chars = min(max_chars, MOST_SHOWN_CHARS)
-    with open_context(call.store.places, wanted.partition("#")[0].partition("/")[0]) as opened:
+    with open_context(call.store.places, wanted) as opened:
         record, stale = opened.record, opened.changes()
         if opened.files and wanted == opened.name:
             names = list(opened.files)[start : end if end >= 0 else None]
@@ -8812,27 +8860,23 @@ def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int
 
 def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     """The first lines of a context that match."""
+    from itertools import islice
+
     regex, literal = compiled(pattern)
-    hits: list[dict[str, Any]] = []
-    with open_context(call.store.places, wanted.partition("#")[0].partition("/")[0]) as opened:
+    with open_context(call.store.places, wanted) as opened:
+        found = ((name, first + number - 1, line, origins(opened, file, base + start, [line]))
+                 for name, text, first, (file, base) in texts_meant(opened, wanted)
+                 for number, start, _, line in lines_matching(text, regex, call.check))
+        hits: list[dict[str, Any]] = [{"file": name, "line": number, "text": cutout(line, regex.search(line).start()),
+                 **({"from": came[0]} if came else {})} for name, number, line, came in islice(found, limit + 1)]
         stale = opened.changes()
-        for name, text, first, (file, base) in texts_meant(opened, wanted):
-            for number, start, _, line in lines_matching(text, regex, call.check):
-                match = regex.search(line)
-                came = origins(opened, file, base + start, [line])
-                hits.append({"file": name, "line": first + number - 1, "text": cutout(line, match.start()),
-                             **({"from": came[0]} if came else {})})
-                if len(hits) > limit:
-                    break
-            if len(hits) > limit:
-                break
     more = len(hits) > limit
     lines = [f"{plain(hit['file'])}:{hit['line']}: {hit['text']}" + (f"  [{hit['from']}]" if "from" in hit else "")
              for hit in hits[:limit]]
     lines += [call.words(f"More than {limit} lines match; raise `limit`, or keep them all with `rlm_filter`.")] * more
     told = "\n".join(lines) or f"No line of {wanted} matches {one_line(pattern, 80)!r}."
     notes = ["the pattern is no regex and was taken as it stands"] * literal + [stale] * bool(stale)
-    return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, is_empty=not hits))
+    return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
 
 
 @tool("Read texts by id (several: a,b), some lines (id:10-40, from 1), or part of a context (name#3).", reads_only=True,
@@ -8882,7 +8926,7 @@ def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[H
         hint = call.words(nothing_found(Query(view, pattern[:MAX_PATTERN_CHARS]), project))
         data["hint"] = hint
         parts.append(hint)
-    answer = Answer("\n".join(([note] if note else []) + parts), data, is_empty=not hits)
+    answer = Answer("\n".join(([note] if note else []) + parts), data, failed=not hits)
     return noted(projects.shared_note(project), answer)
 
 
@@ -8912,7 +8956,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
     if context:
         with Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}"):
             return context_grep(call, pattern, limit, context)
-    hint = "; make it more specific, or narrow by project or dates (`config grep_timeout_s` sets the limit)"
+    hint = "; make it more specific, or narrow by project or dates (`rlm config grep_timeout_s` sets the limit)"
     with call.store.reading() as view, Deadline(timeout_s, f"the regex {one_line(pattern, 60)!r}", hint):
         return grep_answer(call, view, asked, *grep(view, pattern, scope, limit, call.check))
 
@@ -8941,7 +8985,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    return noted(note, Answer("\n".join(lines), data, is_empty=asked.is_guess or not hits))
+    return noted(note, Answer("\n".join(lines), data, failed=asked.is_guess or not hits))
 
 
 @tool("List the newest stored chunks with id, summary and size.", reads_only=True)
@@ -9147,7 +9191,7 @@ def rlm_status(call: Call) -> Answer:
         f"index {size_text(data['index_bytes'])}, {counted(data['n_not_indexed'], 'record')} not indexed yet",
         f"damaged lines: {data['damaged_lines']}" +
         (f", {data['lost_bytes']:,} bytes of the log lost" if data["lost_bytes"] else "") +
-        (" (`rlm verify` shows where)" if data["damaged_lines"] or data["lost_bytes"] else "") +
+        (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         "semantic provider: none (ranking is by words)",
     ]
@@ -9167,32 +9211,26 @@ def without_files(record: Record) -> Record:
 
 @tool("Name a text that is too large to read, so that other tools work on it outside the window: a file, gzip, "
       "folder, or your own history.", path="file or folder", content="small text only", glob="src/**/*.py",
-      memory="project:NAME, sessions:90d, session:ID, search:WORDS or conversation")
+      memory="project:NAME, sessions:90d, search:WORDS or conversation")
 def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob: str = "", memory: str = "") -> Answer:
     """Makes a context."""
     places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
     if len(given) != 1:
-        raise UsageError("give one of `path`, `content`, `glob` and `memory`")
+        raise UsageError("give one of path, content, glob and memory")
     if len(content) > MAX_CONTENT_CHARS:
         raise UsageError(f"`content` has {len(content):,} characters, and all of them passed through the window; write "
                          f"what is over {MAX_CONTENT_CHARS:,} to a file and give its `path`")
-    source = os.path.abspath(os.path.expanduser(path or glob)) if path not in ("", "-") or glob else given[0]
-    base = "stdin" if path == "-" else "content" if content else os.path.basename(source.rstrip("/")) or "root"
-    base = context_name(name or slug(base, 50) or "context")
-    there = {record["name"]: record.get("source") for record in contexts(places)}
-    names = (f"{base}-{n}" if n > 1 else base for n in range(1, len(there) + 2))
-    chosen = base if name else next(each for each in names if there.get(each, source) in (source, f"memory:{memory}"))
+    source = os.path.abspath(os.path.expanduser(path or glob)) if glob or path not in ("", "-") else ""
+    base = memory or os.path.basename(source.rstrip("/")) or ("stdin" if path == "-" else "content")
+    chosen = context_name(name) if name else free_name(places, base, f"memory:{memory}" if memory else source)
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
     if path == "-":
         if call.stdin is None:
             raise UsageError("`path` - is what a shell pipes in; give a file's path")
-        first = call.stdin.read(COPY_BLOCK)
-        if why_no_text("", first[:8192]):
-            raise UsageError("what was piped in looks binary; only text can be loaded")
-        rest = iter(lambda: call.stdin.read(COPY_BLOCK), b"")
-        record = load_copy(places, chosen, "stdin", (block for some in ([first], rest) for block in some))
+        blocks = iter(lambda: call.stdin.read(COPY_BLOCK), b"")
+        record = load_copy(places, chosen, "stdin", checked_text("what was piped in", blocks))
     elif memory:
         with call.store.reading() as view:
             record = load_history(view, chosen, memory)
@@ -9286,10 +9324,10 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
                                                 "pattern": pattern}, CONTEXT_TIMEOUT_S)
         with Deadline(CONTEXT_TIMEOUT_S, "the split"):
             parts = split_context(opened, strategy, size, overlap, regex or known, call.check)
-        # What changed since it was loaded is split as it is now.
-        record = {**opened.record, "files": [file_facts(*facts[:2]) for facts in opened.record["files"]],
-                  "split": {"strategy": strategy, "size": size, "overlap": overlap, "pattern": redact(pattern)},
-                  "parts": parts}
+        if not parts:
+            raise UsageError(f"{opened.name} is empty now; load it again")
+        split = {"strategy": strategy, "size": size, "overlap": overlap, "pattern": redact(pattern)}
+        record = {**opened.record, **measured(opened), "split": split, "parts": parts}
     save_context(places, record)
     lengths = sorted(end - start for _, start, end, _ in parts)
     how = strategy + (f" of {size:,} {unit}".replace(f" {strategy}", "") if size else "")
@@ -9309,14 +9347,14 @@ def rlm_filter(call: Call, name: str, pattern: str, output: str = "", mode: str 
         return call.elsewhere("rlm_filter", {"name": name, "pattern": pattern, "output": output, "mode": mode},
                               CONTEXT_TIMEOUT_S)
     with open_context(places, name) as opened, Deadline(CONTEXT_TIMEOUT_S, "the filter"):
-        spans = filtered_spans(opened, regex, mode, call.check)
         source = f"{opened.name}, {mode} {redact(pattern)}"
-        files = [file_facts(*facts[:2]) for facts in opened.record["files"]]
-        new_name = context_name(output or f"{opened.name}-{slug(pattern, 20) or mode}")
-        if new_name == opened.name:
-            raise UsageError("`output` is the context itself; give another name")
+        files = opened.facts()
+        new_name = context_name(output) if output else free_name(places, f"{opened.name}-{slug(pattern, 20)}", source)
+        if new_name == opened.name or any(facts[1] == places.context_text(new_name) for facts in files):
+            raise UsageError("`output` is the context itself, or has its text; give another name")
+        spans = filtered_spans(opened, regex, mode, call.check)
     if not spans:
-        return Answer(f"No line of {opened.name} is left; nothing was made.", {"n_lines": 0}, is_empty=True)
+        return Answer(f"No line of {opened.name} is left; nothing was made.", {"n_lines": 0}, failed=True)
     record = {"kind": "view", "source": source, "files": files, "of": opened.name}
     ensure_folder(places.contexts())
     replace_file(places.context_spans(new_name), spans.tobytes(), durable=False)
@@ -9350,7 +9388,8 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
         return Answer(rows[key], {"key": key, "value": rows[key]})
     parts = [f"{record['name']}#{n}" for n in range(1, len(record.get("parts") or ()) + 1)]
     missing = [part for part in parts if part not in rows]
-    gaps = f"\n{len(missing):,} of {len(parts):,} parts have none: {', '.join(missing[:20])}" if missing else ""
+    gaps = f"\n{len(missing):,} of {len(parts):,} parts have none: {', '.join(missing[:20])}" + \
+        ", …" * (len(missing) > 20) if missing else ""
     if action == "list":
         text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
         return Answer(text + gaps, {"results": rows, "missing": missing})
@@ -9404,7 +9443,7 @@ def rlm_exec(call: Call, code: str, contexts: str = "", repl: str = "", timeout_
     shown = {"": told["out"].rstrip("\n"), "= ": told["value"], "error: ": told["trouble"], "FINAL: ": told["answer"]}
     lines = [label + text for label, text in shown.items() if text] + [f"[{note}]" for note in told["notes"]]
     data = {"output": told["out"], **{key: told[key] for key in ("value", "trouble", "answer", "notes")}}
-    return Answer("\n".join(lines) or "[no output]", data, is_empty=bool(told["trouble"]))
+    return Answer("\n".join(lines) or "[no output]", data, failed=bool(told["trouble"]))
 
 
 # ============================================================================
@@ -9864,7 +9903,7 @@ MARKS = (b'"type":"user"', b'"type":"assistant"', b'"type": "user"', b'"type": "
          b'"local_command"', b'"queue-operation"')
 IMAGE_DATA = rb'"(?:data|base64)": ?"[A-Za-z0-9+/=]{4096,}"'
 IMAGE_NAME = b"rlm:image "  # and its number, in its place while the rest of the line is looked through
-LONG_LINE_BYTES = 1 << 18  # of a longer one, images are neither decoded nor looked through
+LONG_LINE_BYTES = 1 << 16  # of a longer one, images are neither decoded nor looked through
 # Fields of our own in the object of a damaged line: that something of it is lost, and whole records before the last.
 DAMAGED, BESIDE = "rlm:damaged", "rlm:beside"
 INTERRUPTED = "[Request interrupted by user"
@@ -9880,17 +9919,9 @@ USER_SAID = "the user said:\n"
 USER_RAN = "User ran"  # the name of a call that the user made with !
 
 CALLING, SERVED = ("tool_use", "server_tool_use"), "_tool_result"  # blocks of the assistant; web_search runs at the API
-SHELL_TOOLS = ("Bash", USER_RAN)
-CHANGING_TOOLS = ("Edit", "Write", "MultiEdit", "NotebookEdit")
-# What these return when they succeed says nothing that their argument and its size do not say.
-QUIET_TOOLS = frozenset(("Read", "NotebookRead", "Glob", "Grep", "LS", "ToolSearch", "TodoWrite", "TaskUpdate",
-                         "TaskCreate", "TaskList", "EnterPlanMode", *CHANGING_TOOLS))
-# The arguments that matter of tools for which the first of COMMON_ARGUMENTS would not do.
-TOOL_ARGUMENTS = {"Grep": ("pattern", "glob", "path"), "Glob": ("pattern", "path"), "Skill": ("skill", "args"),
-                  "Agent": ("subagent_type", "description"), "Task": ("subagent_type", "description"),
-                  "TaskUpdate": ("taskId", "status"), "TaskCreate": ("subject",), "ExitPlanMode": (), "TaskList": ()}
-COMMON_ARGUMENTS = ("file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description", "prompt",
-                    "question", "text", "chunk_id", "id", "name")
+# What the client does with words that wait to be sent. All but the first means that they were taken from there.
+QUEUES = {"enqueue": "waiting", "popAll": "all sent", "dequeue": "sent", "remove": "sent"}
+SHELL_TOOLS = (Client.shell_tool, USER_RAN)
 
 
 def may_matter(line: bytes) -> bool:
@@ -9953,10 +9984,14 @@ def mended_entry(line: bytes) -> Entry | None:
     return {**entry, DAMAGED: is_damaged or end < len(text)}
 
 
-def first_cwd(data: bytes) -> str:
-    """The working folder that the first of these lines to name one names; "" when none does."""
-    named = (string_in(parsed_line(line) or {}, "cwd") for line in data.split(b"\n") if b'"cwd"' in line)
-    return next(filter(None, named), "")
+def folder_of(entry: Entry | None) -> str:
+    """The working folder that a line names, "" when it names none."""
+    return string_in(entry, "cwd") if entry else ""
+
+
+def folders_in(lines: Iterable[bytes]) -> Iterator[str]:
+    """The working folders that these lines name, in their order."""
+    return filter(None, (folder_of(parsed_line(line)) for line in lines if b'"cwd"' in line))
 
 
 def dict_in(entry: Mapping[str, object], key: str) -> dict[str, Any]:
@@ -10047,7 +10082,7 @@ class ToolCall:
 
     def changed(self) -> bool:
         """Whether it changed its file."""
-        return self.name in CHANGING_TOOLS and not self.failed and bool(self.outcome)
+        return self.name in Client.changing_tools and not self.failed and bool(self.outcome)
 
 
 def shown_path(path: str, cwd: str) -> str:
@@ -10086,9 +10121,9 @@ def argument_of(name: str, given: Entry, cwd: str) -> str:
         asked = given.get("questions")
         texts = [string_in(q, "question") for q in asked if isinstance(q, dict)] if isinstance(asked, list) else []
         return " / ".join(texts) or string_in(given, "question")
-    keys = TOOL_ARGUMENTS.get(name)
+    keys = Client.tool_arguments.get(name)
     if keys is None:
-        keys = next(((key,) for key in COMMON_ARGUMENTS if string_in(given, key)), None)
+        keys = next(((key,) for key in Client.common_arguments if string_in(given, key)), None)
     if keys is None:
         plain = {key: value for key, value in given.items() if isinstance(value, (str, int, float, type(None)))}
         return json.dumps(plain, ensure_ascii=False) if plain else ""
@@ -10157,16 +10192,16 @@ def success(name: str, text: str) -> str:
     """The outcome of a call that worked."""
     if name == "AskUserQuestion":
         return f"answered: {one_line(without_escapes(text), USER_WORDS_CHARS)}"
-    if name in CHANGING_TOOLS or not text.strip():
+    if name in Client.changing_tools or not text.strip():
         return "ok"
-    if name in QUIET_TOOLS:
+    if name in Client.quiet_tools or name.rpartition("__")[2].startswith("rlm_"):  # of memory: it is not stored anew
         return f"ok {size_note(text)}" if line_count(text) > 1 else "ok"
     return f"ok: {excerpt(text)}"
 
 
-def settle(call: ToolCall, block: Entry, extra: object) -> None:
-    """Writes the outcome into the call, from its tool_result block and the line's toolUseResult."""
-    details = extra if isinstance(extra, dict) else {}
+def settle(call: ToolCall, block: Entry) -> None:
+    """Writes the outcome into the call, from its tool_result block with what else the line tells of it as "details"."""
+    details = dict_in(block, "details")
     text = "\n".join(filter(None, map(block_text, blocks_in(block.get("content")))))
     for tag in WRAPPING_TAGS:
         if text.lstrip().startswith(f"<{tag}>"):
@@ -10181,6 +10216,126 @@ def settle(call: ToolCall, block: Entry, extra: object) -> None:
     elif call.name == "TaskCreate" and call.todo:
         number = text.partition("#")[2].partition(" ")[0].rstrip(":.")
         call.todo[0][0] = number or string_in(dict_in(details, "task"), "id") or "?"
+
+
+# -- what a line tells: below this, nothing knows the client ----------------------------------
+
+
+def telling_entry(line: bytes) -> Entry | None:
+    """The object on a line that can matter, None on any other."""
+    entry = parsed_line(line) if may_matter(line) else {}
+    return mended_entry(line) if entry is None else entry or None
+
+
+def entry_kind(entry: Entry) -> str:
+    """What a line is: prompt, summary, results, assistant, queued, one of QUEUES, or "" for noise."""
+    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
+    if kind == "assistant":
+        blocks = blocks_in(content)
+        kinds = [string_in(block, "type") for block in blocks]
+        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
+        # The client says so itself, in Claude's place, that a request failed, or that there was none.
+        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
+        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
+        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
+        return "assistant" if is_telling and not is_noise else ""
+    if kind == "attachment":
+        attachment = dict_in(entry, "attachment")
+        return "queued" if attachment.get("type") == "queued_command" else ""
+    if kind == "system":
+        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
+        return "prompt" if is_command else ""
+    if kind == "queue-operation":
+        return QUEUES.get(string_in(entry, "operation"), "sent") if entry.get("timestamp") else ""
+    if kind != "user" or entry.get("isMeta") is True:
+        return ""
+    if entry.get("isCompactSummary") is True:
+        return "summary"
+    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
+        return "results"
+    text = user_text(content).lstrip()
+    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
+
+
+def sessions_of(entry: Entry) -> list[str]:
+    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
+    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
+    return list(dict.fromkeys(filter(None, named)))
+
+
+def first_entry(lines: Iterable[bytes]) -> Entry:
+    """The first message of a transcript with these lines, {} when it has none yet."""
+    for line in lines:
+        entry = telling_entry(line)
+        if entry is not None and entry_kind(entry) not in ("", *QUEUES.values()) and line_key(entry):
+            return entry
+    return {}
+
+
+def words_in(entry: Entry, kind: str) -> str:
+    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
+    if kind == "waiting":
+        return user_text(entry.get("content")).strip()
+    if entry.get("type") == "attachment":
+        return user_text(dict_in(entry, "attachment").get("prompt"))
+    raw = string_in(entry, "content") if entry.get("type") == "system" \
+        else user_text(dict_in(entry, "message").get("content"))
+    return slash_command(raw) or raw
+
+
+def spoken_part(text: str) -> tuple[str, str] | ToolCall:
+    """What the user wrote or did while a turn ran, or what the client told Claude then."""
+    start = text.lstrip()
+    if start.startswith(INTERRUPTED):
+        return "note", "- interrupted by the user"
+    if start.startswith("<task-notification>"):
+        told = tag_value(text, "summary") or tag_value(text, "status")
+        return "note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"
+    if start.startswith("<bash-input>"):
+        return ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS))
+    if start.startswith(("<bash-stdout>", "<bash-stderr>")):
+        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
+        return "outcome", f"said: {excerpt(said)}" if said else "done"
+    return "user", text
+
+
+class TranscriptLine:
+    """What a line of a transcript tells that is no noise."""
+
+    __slots__ = ("kind", "key", "said", "session", "branch", "cwd", "at", "uuid", "parent", "agent", "is_side",
+                 "is_typed", "blocks", "details")
+
+    def __init__(self, entry: Entry, kind: str) -> None:
+        self.kind, self.key = kind, line_key(entry)
+        self.said = words_in(entry, kind) if kind in ("prompt", "summary", "queued", "waiting") else ""
+        self.session, self.branch, self.cwd = (string_in(entry, key) for key in ("sessionId", "gitBranch", "cwd"))
+        self.at, self.uuid, self.parent = (string_in(entry, key) for key in ("timestamp", "uuid", "parentUuid"))
+        self.is_side, self.agent = entry.get("isSidechain") is True, string_in(entry, "agentId")
+        self.is_typed = entry.get("type") == "user"  # no command of the client's own
+        is_telling = kind in ("assistant", "results")
+        self.blocks = blocks_in(dict_in(entry, "message").get("content")) if is_telling else []
+        self.details = entry.get("toolUseResult")
+
+    def parts(self, cwd: str) -> Iterator[tuple[str, tuple[str, str] | ToolCall | Entry]]:
+        """What the line adds to a turn in that folder, each with the id of a call, or "". A result is a dict."""
+        for block in self.blocks:
+            kind, call_id = string_in(block, "type"), string_in(block, "tool_use_id")
+            if kind == "text" and self.kind == "assistant" and string_in(block, "text").strip():
+                yield "", ("claude", block["text"].strip("\r\n"))
+            elif kind in CALLING:
+                plan = string_in(dict_in(block, "input"), "plan")
+                if plan.strip():  # what ExitPlanMode shows to the user is said, not done
+                    yield "", ("claude", plan.strip("\r\n"))
+                yield string_in(block, "id"), tool_call(block, cwd)
+            elif kind == "tool_result":
+                yield call_id, {**block, "details": self.details}
+            elif kind.endswith(SERVED):
+                error = string_in(dict_in(block, "content"), "error_code")
+                rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip()
+                        for b in blocks_in(block.get("content"))]
+                yield call_id, {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
+        if self.kind == "results" and (said := user_text([b for b in self.blocks if b.get("type") == "text"])):
+            yield "", ("user", said)
 
 
 # -- turns -----------------------------------------------------------------------------------
@@ -10200,7 +10355,7 @@ class Turn:
         self.is_continued = is_continued  # begins after a compaction or after what was stored before
         self.since = self.until = ""  # ISO times
         self.first_uuid = self.last_uuid = ""
-        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note", text), or a call
+        self.parts: list[tuple[str, str] | ToolCall] = []  # ("user" | "claude" | "note" | "summary", text), or a call
         self.after: Mark | None = None  # where reading can go on; only on the last turn of a block
         self.n_bytes = 0  # of its text; set when it is finished
 
@@ -10212,16 +10367,23 @@ class Turn:
         """A slash command that Claude did nothing about: /model, /exit."""
         return self.prompt.startswith("/") and not self.parts
 
-    def stamp(self, entry: Entry) -> None:
+    def stamp(self, line: TranscriptLine) -> None:
         """Takes note of where and when a line was written."""
-        self.session = self.session or string_in(entry, "sessionId")
-        self.branch = self.branch or string_in(entry, "gitBranch")
-        self.cwd = self.cwd or string_in(entry, "cwd")
-        at = string_in(entry, "timestamp")
-        if len(at) >= 19 and at[10] == "T":
-            self.since, self.until = self.since or at, max(self.until, at)
-        uuid = string_in(entry, "uuid")
-        self.first_uuid, self.last_uuid = self.first_uuid or uuid, uuid or self.last_uuid
+        self.session = self.session or line.session
+        self.branch = self.branch or line.branch
+        self.cwd = self.cwd or line.cwd
+        if len(line.at) >= 19 and line.at[10] == "T":
+            self.since, self.until = self.since or line.at, max(self.until, line.at)
+        self.first_uuid, self.last_uuid = self.first_uuid or line.uuid, line.uuid or self.last_uuid
+
+    def add_words(self, text: str) -> None:
+        """Adds what was said while it ran."""
+        part = spoken_part(text)
+        if isinstance(part, ToolCall) or part[0] != "outcome":
+            self.parts.append(part)
+        else:
+            for call in self.calls()[-1:]:
+                call.outcome = call.outcome or part[1]
 
 
 def minute(at: str) -> str:
@@ -10262,35 +10424,6 @@ def turn_text(turn: Turn) -> str:
     return "".join(text for text, _ in turn_pieces(turn)).rstrip("\n")
 
 
-def add_words(turn: Turn, text: str) -> None:
-    """Adds what the user wrote or did while the turn ran, or what the client told Claude then."""
-    start = text.lstrip()
-    if start.startswith(INTERRUPTED):
-        turn.parts.append(("note", "- interrupted by the user"))
-    elif start.startswith("<task-notification>"):
-        told = tag_value(text, "summary") or tag_value(text, "status")
-        turn.parts.append(("note", f"- background task: {one_line(told, ARGUMENT_CHARS)}"))
-    elif start.startswith("<bash-input>"):
-        turn.parts.append(ToolCall(USER_RAN, one_line(tag_value(text, "bash-input"), ARGUMENT_CHARS)))
-    elif start.startswith(("<bash-stdout>", "<bash-stderr>")):
-        said = "\n".join(filter(None, (tag_value(text, "bash-stdout"), tag_value(text, "bash-stderr"))))
-        for call in turn.calls()[-1:]:
-            call.outcome = call.outcome or (f"said: {excerpt(said)}" if said else "done")
-    else:
-        turn.parts.append(("user", text))
-
-
-def unchanged(text: str) -> str:
-    """The text itself."""
-    return text
-
-
-def telling_entry(line: bytes) -> Entry | None:
-    """The object on a line that can matter, None on any other."""
-    entry = parsed_line(line) if may_matter(line) else {}
-    return mended_entry(line) if entry is None else entry or None
-
-
 class Transcript:
     """One transcript while it is read: where, what was seen, and the block that is open."""
 
@@ -10329,13 +10462,12 @@ class Transcript:
         """What to keep until the next reading, as JSON: it goes on at the mark."""
         return {**without_keys(mark, "n_keys"), "first": self.first, "seen": packed_keys(self.keys[: mark["n_keys"]])}
 
-    def queue(self, entry: Entry) -> None:
+    def queue(self, line: TranscriptLine) -> None:
         """Takes note of what the client did with words that wait to be sent."""
-        if entry.get("operation") == "enqueue":
-            if text := user_text(entry.get("content")).strip():
-                self.queued.setdefault(text, False)
-        else:  # dequeue, remove, popAll: sent as a message or an attachment, given back to the user, or lost
-            self.n_sent += len(self.queued) if entry.get("operation") == "popAll" else 1
+        if line.kind != "waiting":  # sent as a message or an attachment, given back to the user, or lost
+            self.n_sent += len(self.queued) if line.kind == "all sent" else 1
+        elif line.said:
+            self.queued.setdefault(line.said, False)
         for text in list(self.queued)[:-MAX_QUEUED]:
             del self.queued[text]
 
@@ -10355,7 +10487,7 @@ class Transcript:
         gone = texts[: max(0, self.n_sent)]
         for text in texts if is_end else gone:
             if not self.queued[text]:
-                add_words(turn, text)
+                turn.add_words(text)
                 self.queued[text] = True
         for text in gone:
             del self.queued[text]
@@ -10383,62 +10515,12 @@ class Transcript:
         return turns
 
 
-def known_keys(states: Iterable[State]) -> set[bytes]:
-    """The lines that other transcripts hold already: of all those whose "first" is the same as that of a new one."""
-    return {key for state in states for key in unpacked_keys(state.get("seen"))}
-
-
-def entry_kind(entry: Entry) -> str:
-    """What a line is: prompt, summary, results, assistant, queued, queue, or "" for noise."""
-    kind, content = entry.get("type"), dict_in(entry, "message").get("content")
-    if kind == "assistant":
-        blocks = blocks_in(content)
-        kinds = [string_in(block, "type") for block in blocks]
-        is_telling = any(k in ("text", *CALLING) or k.endswith(SERVED) for k in kinds)
-        # The client says so itself, in Claude's place, that a request failed, or that there was none.
-        text = string_in(blocks[0], "text").strip() if len(blocks) == 1 else ""
-        is_error = text.startswith("API Error: ") and text[11:14].isdigit() and "\n" not in text
-        is_noise = entry.get("isApiErrorMessage") is True or is_error or text == "No response requested."
-        return "assistant" if is_telling and not is_noise else ""
-    if kind == "attachment":
-        attachment = dict_in(entry, "attachment")
-        return "queued" if attachment.get("type") == "queued_command" else ""
-    if kind == "system":
-        is_command = entry.get("subtype") == "local_command" and slash_command(string_in(entry, "content"))
-        return "prompt" if is_command else ""
-    if kind == "queue-operation":
-        return "queue" if entry.get("timestamp") else ""
-    if kind != "user" or entry.get("isMeta") is True:
-        return ""
-    if entry.get("isCompactSummary") is True:
-        return "summary"
-    if any(block.get("type") == "tool_result" for block in blocks_in(content)):
-        return "results"
-    text = user_text(content).lstrip()
-    return "queued" if text.startswith(WITHIN_TURN) else "prompt" if text else ""
-
-
-def first_entry(lines: Iterable[bytes]) -> Entry:
-    """The first message of a transcript with these lines, {} when it has none yet."""
-    for line in lines:
-        entry = telling_entry(line)
-        if entry is not None and entry_kind(entry) not in ("", "queue") and line_key(entry):
-            return entry
-    return {}
-
-
-def sessions_of(entry: Entry) -> list[str]:
-    """The sessions that a line says it is of: the one that it was copied from, and the one that it is in."""
-    named = (string_in(dict_in(entry, "forkedFrom"), "sessionId"), string_in(entry, "sessionId"))
-    return list(dict.fromkeys(filter(None, named)))
-
-
-def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
+def turn_for(reading: Transcript, line: TranscriptLine, prompt: str | None) -> Turn:
     """The turn the line belongs to, opened when it begins with this prompt, or when it is not open."""
     agent = ""
-    if entry.get("isSidechain") is True:  # a subagent's: it is named, or known by the line where it began
-        before = reading.lanes.get("<" + string_in(entry, "parentUuid"))
-        agent = string_in(entry, "agentId") or (before.agent if before else string_in(entry, "uuid")) or "subagent"
+    if line.is_side:  # a subagent's: it is named, or known by the line where it began
+        before = reading.lanes.get("<" + line.parent)
+        agent = line.agent or (before.agent if before else line.uuid) or "subagent"
     turn = reading.lanes.get(agent) if agent else reading.main
     if turn is None or prompt is not None:
         asked = prompt if prompt is not None else "" if agent and reading.main else reading.prompt
@@ -10448,75 +10530,44 @@ def turn_for(reading: Transcript, entry: Entry, prompt: str | None) -> Turn:
         else:
             reading.main = turn
     if agent:
-        reading.lanes[agent] = reading.lanes["<" + string_in(entry, "uuid")] = turn
-    turn.stamp(entry)
+        reading.lanes[agent] = reading.lanes["<" + line.uuid] = turn
+    turn.stamp(line)
     return turn
 
 
-def add_assistant(reading: Transcript, turn: Turn, content: object) -> None:
-    """Adds what Claude said and which tools it called; thinking is left out."""
-    for block in blocks_in(content):
-        kind = block.get("type")
-        if kind == "text" and string_in(block, "text").strip():
-            turn.parts.append(("claude", block["text"].strip("\r\n")))
-        elif kind in CALLING:
-            plan = string_in(dict_in(block, "input"), "plan")
-            if plan.strip():  # what ExitPlanMode shows to the user is said, not done
-                turn.parts.append(("claude", plan.strip("\r\n")))
-            call = tool_call(block, turn.cwd)
-            turn.parts.append(call)
-            reading.calls[string_in(block, "id")] = call
-        elif string_in(block, "type").endswith(SERVED) and string_in(block, "tool_use_id") in reading.calls:
-            error = string_in(dict_in(block, "content"), "error_code")
-            rows = [f"{string_in(b, 'title')} {string_in(b, 'url')}".strip() for b in blocks_in(block.get("content"))]
-            result = {"content": error or "\n".join(filter(None, rows)), "is_error": bool(error)}
-            settle(reading.calls[string_in(block, "tool_use_id")], result, None)
+def add_parts(reading: Transcript, turn: Turn, line: TranscriptLine) -> None:
+    """Adds what Claude said, which tools it called, and what came of calls, also of those in an earlier block."""
+    for call_id, part in line.parts(turn.cwd):
+        if isinstance(part, ToolCall):
+            reading.calls[call_id] = part
+            turn.parts.append(part)
+        elif isinstance(part, dict):
+            call = reading.calls.get(call_id)
+            if call is None and call_id in reading.pending:
+                call = reading.calls[call_id] = ToolCall(*map(str, reading.pending.pop(call_id)))
+                turn.parts.append(call)
+            if call is not None:
+                settle(call, part)
+        elif part[0] == "claude":
+            turn.parts.append(part)
+        elif not reading.arrived(part[1]):
+            turn.add_words(part[1])
 
 
-def add_results(reading: Transcript, turn: Turn, entry: Entry) -> None:
-    """Adds the outcome of tool calls to them, also of calls in an earlier block."""
-    content = dict_in(entry, "message").get("content")
-    for block in blocks_in(content):
-        call_id = string_in(block, "tool_use_id")
-        if block.get("type") != "tool_result":
-            continue
-        call = reading.calls.get(call_id)
-        if call is None and call_id in reading.pending:
-            call = ToolCall(*map(str, reading.pending.pop(call_id)))
-            turn.parts.append(call)
-            reading.calls[call_id] = call
-        if call is not None:
-            settle(call, block, entry.get("toolUseResult"))
-    said = user_text([b for b in blocks_in(content) if b.get("type") == "text"])
-    if said and not reading.arrived(said):
-        add_words(turn, said)
-
-
-def user_words(entry: Entry) -> str:
-    """What the user wrote on a line, also while Claude worked, which the client keeps as an attachment."""
-    if entry.get("type") == "attachment":
-        return user_text(dict_in(entry, "attachment").get("prompt"))
-    raw = string_in(entry, "content") if entry.get("type") == "system" \
-        else user_text(dict_in(entry, "message").get("content"))
-    return slash_command(raw) or raw
-
-
-def add_entry(reading: Transcript, entry: Entry, kind: str, said: str) -> None:
-    """Adds a line that is no noise to its turn; *said* is what the user wrote."""
-    if kind == "prompt":
-        turn_for(reading, entry, said)
-    elif kind == "summary":
-        reading.main = Turn("summary", "", said.partition("Summary:")[2] or said, is_continued=False)
-        reading.main.stamp(entry)
-        reading.main.parts.append(("summary", said))
-    elif kind == "assistant":
-        add_assistant(reading, turn_for(reading, entry, None), dict_in(entry, "message").get("content"))
-    elif kind == "results":
-        add_results(reading, turn_for(reading, entry, None), entry)
-    elif kind == "queue":
-        reading.queue(entry)
-    elif said:
-        add_words(turn_for(reading, entry, None), said)
+def add_line(reading: Transcript, line: TranscriptLine) -> None:
+    """Adds a line to its turn."""
+    if line.kind == "prompt":
+        turn_for(reading, line, line.said)
+    elif line.kind == "summary":
+        reading.main = Turn("summary", "", line.said.partition("Summary:")[2] or line.said, is_continued=False)
+        reading.main.stamp(line)
+        reading.main.parts.append(("summary", line.said))
+    elif line.kind in QUEUES.values():
+        reading.queue(line)
+    elif line.kind != "queued":
+        add_parts(reading, turn_for(reading, line, None), line)
+    elif line.said:
+        turn_for(reading, line, None).add_words(line.said)
 
 
 def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
@@ -10528,27 +10579,27 @@ def add_record(reading: Transcript, entry: Entry) -> list[Turn]:
     kind, main = entry_kind(entry), reading.main
     if not kind:
         return []
-    key, said = line_key(entry), user_words(entry) if kind in ("prompt", "summary", "queued") else ""
-    is_told = kind in ("prompt", "queued") and reading.arrived(said)
-    if kind != "queue":
-        reading.first = reading.first or key.hex()
-    if key and key in reading.seen:
-        if kind == "prompt" and entry.get("type") == "user" and main is None and not reading.sides:
-            reading.prompt = one_line(said, ARGUMENT_CHARS)
+    line = TranscriptLine(entry, kind)
+    is_told = kind in ("prompt", "queued") and reading.arrived(line.said)
+    if kind not in QUEUES.values():
+        reading.first = reading.first or line.key.hex()
+    if line.key and line.key in reading.seen:
+        if kind == "prompt" and line.is_typed and main is None and not reading.sides:
+            reading.prompt = one_line(line.said, ARGUMENT_CHARS)
         return []
     if main is not None and main.kind == "summary":
         is_next = True
-    elif entry.get("isSidechain") is True:
+    elif line.is_side:
         # In a subagent's own file there is no conversation around it: each of its tasks is a block.
         is_next = kind == "prompt" and main is None and bool(reading.sides)
     else:
         is_next = kind in ("prompt", "summary")
     closed = reading.close() if is_next else []
-    if key:
-        reading.keys.append(key)
-        reading.seen.add(key)
+    if line.key:
+        reading.keys.append(line.key)
+        reading.seen.add(line.key)
     if kind != "queued" or not is_told:
-        add_entry(reading, entry, kind, said)
+        add_line(reading, line)
     return closed
 
 
@@ -10666,11 +10717,11 @@ def valid_time(at: str) -> str:
     return at
 
 
-def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall], project: str) -> Item:
+def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall]) -> Item:
     """The item of one chunk."""
     first, files, until = group[0], files_of(calls), max(turn.until for turn in group)
     item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
-            "summary": summary, "project": project, "session": first.session, "created_at": valid_time(first.since),
+            "summary": summary, "project": first.cwd, "session": first.session, "created_at": valid_time(first.since),
             "until": valid_time(until), "branch": first.branch, "sidechain": bool(first.agent),
             "uuids": [first.first_uuid, group[-1].last_uuid]}
     # Last used last, so that the end is what matters; and nothing twice.
@@ -10679,39 +10730,37 @@ def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence
     return {**item, **more}
 
 
-def group_items(group: Sequence[Turn], project_of: Callable[[str], str], max_bytes: int) -> list[Item]:
-    """The items of one group of turns: one, or several for one huge turn."""
+def group_items(group: Sequence[Turn]) -> list[Item]:
+    """The items of one group of turns: one, or several for one huge turn. Their project is the working folder."""
     if all(turn.is_only_command() for turn in group):
         return []
-    project = project_of(group[0].cwd)
     summary = " | ".join(filter(None, map(turn_summary, group)))
-    if len(group) > 1 or group[0].n_bytes <= max_bytes:
+    if len(group) > 1 or group[0].n_bytes <= CHUNK_MAX_BYTES:
         text = "\n\n".join(map(turn_text, group))
-        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()], project)]
-    parts, items = parts_of(turn_pieces(group[0]), max(max_bytes - 400, 100)), []  # 400: for the line that says which
+        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+    parts, items = parts_of(turn_pieces(group[0]), CHUNK_MAX_BYTES - 400), []  # 400: for the line that says which
     for n, pieces in enumerate(parts, 1):
         which = f"(part {n} of {len(parts)})" if len(parts) > 1 else ""
         text = "".join(text for text, _ in pieces).strip("\n")
         text = f"{which} {one_line(summary, 100)}\n\n{text}" if n > 1 else text
         # A call whose line was cut counts for both of its parts.
         calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
-        items.append(session_item(group, text, f"{which} {summary}".strip(), calls, project))
+        items.append(session_item(group, text, f"{which} {summary}".strip(), calls))
     return items
 
 
-def transcript_items(lines: Iterable[bytes], state: State | None = None, *,
-                     project_of: Callable[[str], str] = unchanged, known: Collection[bytes] = (),
+def transcript_items(lines: Iterable[bytes], state: State | None = None, *, known: Collection[bytes] = (),
                      final: bool = False, entry_of: Callable[[bytes], Entry | None] = telling_entry,
-                     max_bytes: int = CHUNK_MAX_BYTES) -> tuple[list[Item], State]:
+                     ) -> tuple[list[Item], State]:
     """The chunks that a transcript has grown by, and the state to keep; the lines begin at the state's "offset".
 
-    *known* are the lines of sessions with the same "first" (known_keys), the same at every call. When not *final*, an
+    *known* are the keys of the lines of sessions with the same "first", the same at every call. When not *final*, an
     unfinished end is left for the next time, and cutting the lines anywhere gives the same items in the end.
     """
     reading = Transcript(state, known, entry_of)
     mark, items = reading.mark(), []
     for group in turn_groups(transcript_turns(lines, reading, final), final):
-        items += group_items(group, project_of, max_bytes)
+        items += group_items(group)
         mark = group[-1].after or mark
     return items, reading.state(reading.mark() if final else mark)
 
@@ -11077,25 +11126,24 @@ def is_saved(places: Places, path: str) -> bool:
     return any(changed_ns(places.reading(name)) == at_ns for name in versions(places, transcript_name(path), path))
 
 
-def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> bytes:
-    """Whole lines from that offset on, some *n_bytes*; b"" when there is no whole line left."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(n_bytes)
-        end = data.rfind(b"\n") + 1
-        if len(data) < n_bytes and data.endswith(b"}"):  # the file's last line may be whole without its end
-            return data
-        if end or len(data) < n_bytes:
-            return data[:end]
-        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
-        return data + rest if rest.endswith(b"\n") else b""
-
-
 def split_lines(data: bytes) -> list[bytes]:
     """The lines with their ends; only \\n ends one."""
     import io
 
     return io.BytesIO(data).readlines()
+
+
+def read_lines(path: str, offset: int, n_bytes: int, longest: int = MAX_LINE) -> list[bytes]:
+    """Whole lines with their ends from that offset on, some *n_bytes*; [] when there is no whole line left."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(n_bytes)
+        end = data.rfind(b"\n") + 1
+        if end or len(data) < n_bytes:
+            # The file's last line may be whole without its end.
+            return split_lines(data if len(data) < n_bytes and data.endswith(b"}") else data[:end])
+        rest = file.readline(longest)  # the one line that is longer, and nothing behind it
+        return [data + rest] if rest.endswith(b"\n") else []
 
 
 def redacted_line(line: bytes) -> tuple[bytes, Entry | None]:
@@ -11211,8 +11259,7 @@ class Keeper:
 
     def note_folders(self, lines: Iterable[bytes], state: State) -> None:
         """Notes in the state whether any line, so far, is of a project of which nothing is saved."""
-        named = (string_in(parsed_line(line) or {}, "cwd") for line in lines if b'"cwd"' in line)
-        for folder in sorted(set(named) - {""}) if self.excluded else ():
+        for folder in sorted(set(folders_in(lines))) if self.excluded else ():
             is_hidden = self.is_hidden(folder)
             state["private"] = bool(state.get("private")) or is_hidden
             if is_hidden and folder not in self.excluded:  # so are those below it, which may have other names
@@ -11221,7 +11268,7 @@ class Keeper:
 
     def is_private(self, entry: Entry | None, state: State) -> bool:
         """Whether a line is of a project of which nothing is saved. One that names no folder may quote any other."""
-        folder = string_in(entry, "cwd") if entry else ""
+        folder = folder_of(entry)
         if not self.excluded or not folder:
             return bool(self.excluded) and state.get("private") is not False
         is_summary = entry is not None and entry.get("isCompactSummary") is True  # of all that was done before
@@ -11230,9 +11277,9 @@ class Keeper:
     def row(self, line: bytes, state: State) -> tuple[bytes, Entry | None]:
         """What to keep of a line, and its object without secrets when it can matter."""
         clean, entry = redacted_line(line)
-        folder = string_in(entry, "cwd") if entry else ""
+        folder = folder_of(entry)
         if MARK in folder:  # the real one has the project's name
-            self.folders[folder] = string_in(parsed_line(line) or {}, "cwd")
+            self.folders[folder] = folder_of(parsed_line(line))
         if self.erased.ids and is_touched(self.erased, entry):
             state["erased"] = True
         if self.is_private(entry, state) or (state.get("erased") and is_erased(self.erased, entry)):
@@ -11252,7 +11299,8 @@ class Keeper:
         """
         self.note_folders(lines, state)
         rows = self.rows(lines, state)
-        known = known_keys(load_state(self.places, other) for other in state["relatives"])
+        known = {key for other in state["relatives"]
+                 for key in unpacked_keys(load_state(self.places, other).get("seen"))}
 
         def items_of(final: bool) -> tuple[list[Item], State]:
             entries = (entry for _, entry in rows)
@@ -11298,7 +11346,7 @@ class Keeper:
     def fill_copy(self, path: str, name: str, state: State, durable: bool, until_s: float) -> None:
         """Adds to the copy what it lacks of what was read; until the clock says so."""
         while state["kept"] < state["offset"] <= file_size(path) and time.monotonic() < until_s:
-            data = read_lines(path, state["kept"], SLICE_BYTES)[: state["offset"] - state["kept"]]
+            data = b"".join(read_lines(path, state["kept"], SLICE_BYTES))[: state["offset"] - state["kept"]]
             if not data:
                 return
             lines = split_lines(data)
@@ -11312,16 +11360,16 @@ class Keeper:
             state.update(kept=0, n_packed=0)
         self.root = state["root"]
         if not self.root or MARK in self.root:  # its first lines may not name one
-            self.root = first_cwd(read_lines(path, 0, 1 << 16)) or self.root
+            self.root = next(folders_in(read_lines(path, 0, 1 << 16)), "") or self.root
             state["root"] = redact(self.root)
-        if not state["first"] and (entry := first_entry(split_lines(read_lines(path, 0, 1 << 20)))):
+        if not state["first"] and (entry := first_entry(read_lines(path, 0, 1 << 20))):
             state["relatives"] = self.relatives(name, entry)
         *others, _ = versions(self.places, name.partition("~")[0], source)  # any of them may have lines that come now
         state["relatives"] = sorted({*state["relatives"], *others} - {name})
         if self.excluded:
             if any(load_state(self.places, other, whole=False).get("private") for other in state["relatives"]):
                 state["private"] = True  # it may begin with a summary of that
-            self.note_folders(split_lines(read_lines(path, 0, 1 << 16)), state)
+            self.note_folders(read_lines(path, 0, 1 << 16), state)
         self.erased = erasures(self.view.refresh())
         return state
 
@@ -11343,18 +11391,18 @@ class Keeper:
                 self.fill_copy(path, name, state, durable, until_s)
             while True:
                 start = state["offset"]
-                data = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
-                end = start + len(data)
+                lines = read_lines(path, start, n_slice, HURRIED_SLICES * SLICE_BYTES if self.hurries else MAX_LINE)
+                end = start + sum(map(len, lines))
                 is_last = end >= stat.st_size or not read_lines(path, end, SLICE_BYTES)  # half a line may follow
-                if not data and not is_last:  # a line that is too long for who hurries
+                if not lines and not is_last:  # a line that is too long for who hurries
                     saved.is_whole = False
                     return saved
-                items, after, kept = self.read(split_lines(data), state, is_last)
+                items, after, kept = self.read(lines, state, is_last)
                 n_bytes = after["offset"] - start
                 if not n_bytes and not is_last:  # one turn is longer than the slice
                     n_slice *= 4
                     continue
-                tail = data[max(0, n_bytes - TAIL_CHECK_BYTES) : n_bytes]
+                tail = b"".join(line[-TAIL_CHECK_BYTES:] for line in lines[: len(kept)])[-TAIL_CHECK_BYTES:]
                 after["tail"] = [len(tail), crc_of(tail)] if tail else state["tail"]
                 if not self.store(items, after, saved):
                     continue
@@ -11604,7 +11652,7 @@ def original_path(places: Places, name: str) -> str:
     """Where the client looks for a transcript: its place below projects/, whoever's home that was."""
     path = string_in(load_state(places, name, whole=False), "path")
     below = path.rpartition("/projects/")[2] if "/projects/" in path else os.path.basename(path) or name + ".jsonl"
-    return os.path.join(claude_folder(), "projects", below)
+    return os.path.join(Client().projects, below)
 
 
 # -- erasing ------------------------------------------------------------------
@@ -11637,7 +11685,7 @@ def telling_lines(texts: Sequence[str]) -> list[bytes]:
 def client_files_with(places: Places, wanted: Sequence[bytes]) -> list[str]:
     """The client's own files in which one of these stands, or in whose names."""
     paths, ours, found = [Client().servers], (places.home, places.memory), []
-    for folder, folders, names in os.walk(claude_folder()):
+    for folder, folders, names in os.walk(Client().folder):
         folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ours)
         paths += [os.path.join(folder, name) for name in sorted(names)]
     for path in filter(os.path.isfile, dict.fromkeys(paths)):
@@ -11957,7 +12005,7 @@ class Hook:
         path = string_in(self.payload, "transcript_path")
         self.path = os.path.abspath(os.path.expanduser(path)) if path.endswith(".jsonl") and "\0" not in path else ""
         # The session's project is that of the folder it was started in, wherever it has gone to since.
-        self.folder = environment("CLAUDE_PROJECT_DIR") or string_in(self.payload, "cwd") or current_folder()
+        self.folder = environment(Client.project_variable) or string_in(self.payload, "cwd") or current_folder()
         self.project = clean_project(current_project(self.places, self.folder))
         self.started_s = time.monotonic()
         self.seen_view: View | None = None
@@ -11989,7 +12037,7 @@ class Hook:
     def find_transcript(self) -> bool:
         """Whether the session has one; in a worktree the client names one that is not there, and writes another."""
         if self.path and not os.path.lexists(self.path):
-            folder, name = os.path.join(claude_folder(), "projects"), os.path.basename(self.path)
+            folder, name = Client().projects, os.path.basename(self.path)
             paths = (os.path.join(folder, project, name) for project in listing(folder))
             self.path = max(filter(os.path.isfile, paths), key=changed_ns, default=self.path)
         return os.path.isfile(self.path)
@@ -12093,14 +12141,14 @@ def last_turns(hook: Hook) -> list[Turn]:
     keeper.root = string_in(state, "root") or hook.folder
 
     def clean_entry(line: bytes) -> Entry | None:
-        folder = string_in(parsed_line(line) or {}, "cwd") if keeper.excluded else ""
+        folder = folder_of(parsed_line(line)) if keeper.excluded else ""
         return None if folder and keeper.is_hidden(folder) else redacted_line(line)[1]
 
     def entry_of(line: bytes) -> Entry | None:
         return hook.attempt(None, clean_entry, line) if may_matter(line) else None
 
     start = max(0, file_size(hook.path) - LOOK_BACK_BYTES)
-    read = split_lines(read_lines(hook.path, start, LOOK_BACK_BYTES, 0))[bool(start) :]  # the first one is cut
+    read = read_lines(hook.path, start, LOOK_BACK_BYTES, 0)[bool(start) :]  # the first one is cut
     lines: list[tuple[bytes, Entry]] = []
     n_bytes, has_prompt = 0, False
     while read and not (has_prompt and n_bytes >= TAIL_BYTES):
@@ -12291,7 +12339,7 @@ def has_hidden_part(hook: Hook) -> bool:
         return False
     keeper.root, offset = string_in(state, "root") or hook.folder, state.get("offset", 0)
     if hook.find_transcript():
-        keeper.note_folders(split_lines(read_lines(hook.path, offset, LOOK_BACK_BYTES)), state)
+        keeper.note_folders(read_lines(hook.path, offset, LOOK_BACK_BYTES), state)
     return bool(state.get("private", offset > 0))  # what was read before anything was excluded is not known
 
 
@@ -12812,7 +12860,7 @@ def project_of_memory(places: Places, folder: str) -> Project:
     if not name.startswith("-"):
         return project_at(places, parent)
     for path in transcripts_in(os.path.join(Client().projects, name))[:3]:
-        cwd = first_cwd(file_start(path))
+        cwd = next(folders_in(split_lines(file_start(path))), "")
         if cwd:
             return project_at(places, cwd)
     return Project(places, plain(name.rpartition("-")[2]) or "default", [], "its name")
@@ -13134,7 +13182,7 @@ def shares_of(paths: Sequence[str], n_shares: int) -> list[list[str]]:
     """The paths in shares of about the same size; those that begin with the same message are in one, see relatives."""
     groups: dict[str, list[str]] = {}
     for path in paths:
-        lines = split_lines(read_lines(path, 0, 1 << 16)) if os.access(path, os.R_OK) else []
+        lines = read_lines(path, 0, 1 << 16) if os.access(path, os.R_OK) else []
         groups.setdefault(line_key(first_entry(lines)).hex() or path, []).append(path)
     shares: list[list[str]] = [[] for _ in range(n_shares)]
     sizes = [0] * n_shares
@@ -13242,11 +13290,8 @@ def unsaved_transcripts(places: Places) -> list[tuple[str, int, float]]:
     """The transcripts that hold something unsaved: path, bytes, age in days."""
     found = []
     for path in transcript_paths(Client().projects):
-        try:
-            stat = os.stat(path)
-        except OSError:
-            continue
-        if not is_saved(places, path):
+        stat = tried(None, os.stat, path)
+        if stat and not is_saved(places, path):
             n_bytes = max(0, stat.st_size - state_of(places, path).get("offset", 0))
             found.append((path, n_bytes, (now() - stat.st_mtime) / DAY_S))
     return found
@@ -13263,7 +13308,7 @@ def hook_group(python: str, hooks_folder: str, event: str, pinned: Mapping[str, 
 
     row, path = HOOKS[event], f"{hooks_folder}/{HOOKS[event].file}"
     words = [f"{name}={quote(value)}" for name, value in pinned.items()]
-    command = " ".join([*words, quote(python), "-I -S", f'"{path}"' if path.startswith("$HOME/") else quote(path)])
+    command = " ".join([*words, quote(python), "-I -S", quote(path)])
     group: Record = {"matcher": row.matcher} if row.matcher else {}
     return {**group, "hooks": [{"type": "command", "command": command, "timeout": row.timeout_s}]}
 
@@ -13274,17 +13319,6 @@ TEAM_COMMAND = "${HOME}/.local/bin/rlm"  # the client puts each one's own home t
 def import_code(places: Places, arguments: str = "") -> str:
     """Python code that runs the installed program as an import: cached bytecode, nothing of the working folder."""
     return f"import sys; sys.path.append({places.home!a}); import rlm; sys.exit(rlm.main({arguments}))"
-
-
-def launcher_source(places: Places, python: str, pinned: Mapping[str, str]) -> str:
-    """The `rlm` command as a sh script; what is set when it is called goes before what was set at installation."""
-    from shlex import quote
-
-    if places.home != os.path.join(user_home(), ".claude", "rlm"):
-        pinned = {"RLM_HOME": places.home, **pinned}
-    lines = [f'[ "${name}" ] || export {name}={quote(path)}' for name, path in pinned.items()]
-    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
-    return "\n".join(["#!/bin/sh", *lines, start, ""])
 
 
 def is_our_launcher(path: str, places: Places | None = None) -> bool:
@@ -13309,14 +13343,10 @@ def client_data(path: str, raw: bytes | None = None) -> Record:
             raise RlmError(f"{path}: {where} must be a JSON {noun}; nothing was changed: mend it, then try again")
         return value
 
-    def finite(number: str) -> float:
-        if not math.isfinite(float(number)):
-            raise ValueError(f"JSON has no number {number}")
-        return float(number)
-
     try:
         text = (read_file(path) if raw is None else raw).decode("utf-8-sig")
-        data = json.loads(text, parse_constant=finite, parse_float=finite) if text.strip() else {}
+        data = json.loads(text) if text.strip() else {}
+        json.dumps(data, allow_nan=False)  # or NaN and 1e999 are written as what is no JSON
     except (ValueError, RecursionError) as error:
         raise RlmError(f"{path} is not valid JSON in UTF-8 ({error}); nothing was changed: mend it, then try again") \
             from None
@@ -13418,38 +13448,32 @@ def drop_hooks(data: Record, entries: Sequence[HookEntry]) -> None:
         drop(data, "hooks", event, i, *(() if is_alone else ("hooks", j)))
 
 
-def with_hooks(home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> Edit:
-    """An edit that puts these hooks in; *recorded*: the seconds installed before, so others are the user's own."""
+def put_hooks(data: Record, home: str, groups: Mapping[str, Record], recorded: Mapping[str, int]) -> None:
+    """Puts these hooks into the settings; *recorded*: the seconds installed before, so others are the user's own."""
     from shlex import quote
 
-    def edit(data: Record) -> None:
-        for event, group in groups.items():
-            new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
-            drop_hooks(data, ours[1:])
-            if not ours:
-                data.setdefault("hooks", {}).setdefault(event, []).append(group)
-                continue
-            old, kept = ours[0][3], []
-            for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
-                name, equals, value = word.partition("=")
-                if not (equals and name.isidentifier()):
-                    break
-                kept += [f"{name}={quote(value)}"] if name not in PINNED else []
-            old["command"] = " ".join([*kept, new["command"]])
-            if event in recorded and old.get("timeout") == recorded[event]:
-                old["timeout"] = new["timeout"]
-
-    return edit
+    for event, group in groups.items():
+        new, ours = group["hooks"][0], [entry for entry in hook_entries(data, home) if entry[0] == event]
+        drop_hooks(data, ours[1:])
+        if not ours:
+            data.setdefault("hooks", {}).setdefault(event, []).append(group)
+            continue
+        old, kept = ours[0][3], []
+        for word in shell_words(old["command"]):  # variables that the user set, RLM_LANG=fr say
+            name, equals, value = word.partition("=")
+            if not (equals and name.isidentifier()):
+                break
+            kept += [f"{name}={quote(value)}"] if name not in PINNED else []
+        old["command"] = " ".join([*kept, new["command"]])
+        if event in recorded and old.get("timeout") == recorded[event]:
+            old["timeout"] = new["timeout"]
 
 
-def with_rules(rules: Sequence[str], outdated: Collection[str]) -> Edit:
-    """An edit that allows these tools, and no longer those of an older version's rules."""
-    def edit(data: Record) -> None:
-        allowed = data.setdefault("permissions", {}).setdefault("allow", [])
-        allowed[:] = [rule for rule in allowed if rule not in outdated]
-        allowed += [rule for rule in rules if rule not in allowed]
-
-    return edit
+def put_rules(data: Record, rules: Sequence[str], outdated: Collection[str]) -> None:
+    """Allows these tools, and no longer those of an older version's rules."""
+    allowed = data.setdefault("permissions", {}).setdefault("allow", [])
+    allowed[:] = [rule for rule in allowed if rule not in outdated]
+    allowed += [rule for rule in rules if rule not in allowed]
 
 
 def is_our_server(entry: object, home: str) -> bool:
@@ -13461,23 +13485,20 @@ def is_our_server(entry: object, home: str) -> bool:
                or os.path.basename(word) == "rlm.py" for word in words)
 
 
-def with_server(path: str, home: str, name: str, old_name: str, wanted: Record) -> Edit:
-    """An edit that registers the server, under a new name perhaps; what the user added to our entry stays."""
-    def edit(data: Record) -> None:
-        servers = data.setdefault("mcpServers", {})
-        if name in servers and not is_our_server(servers[name], home):
-            raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
-                           f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
-        is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
-        old = servers.pop(old_name) if is_renamed else servers.get(name, {})
-        env = old["env"] if isinstance(old.get("env"), dict) else {}
-        servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
-
-    return edit
+def put_server(data: Record, path: str, home: str, name: str, old_name: str, wanted: Record) -> None:
+    """Registers the server, under a new name perhaps; what the user added to our entry stays."""
+    servers = data.setdefault("mcpServers", {})
+    if name in servers and not is_our_server(servers[name], home):
+        raise RlmError(f"{path} has another server named {name}; nothing was changed: add --name {name}-memory to "
+                       f"give ours another name, or remove that one (`claude mcp remove {name}`), then try again")
+    is_renamed = name != old_name and is_our_server(servers.get(old_name), home)
+    old = servers.pop(old_name) if is_renamed else servers.get(name, {})
+    env = old["env"] if isinstance(old.get("env"), dict) else {}
+    servers[name] = {**old, **wanted, "env": {**env, **wanted["env"]}}
 
 
-def without_us(home: str, known: Record) -> Edit:
-    """An edit that takes out all that is ours."""
+def without_us(path: str, raw: bytes, home: str, known: Record) -> bytes:
+    """The file's bytes without all that is ours; *raw* when there is nothing of ours in it."""
     def edit(data: Record) -> None:
         drop_hooks(data, hook_entries(data, home))
         for name in (SERVER_NAME, known.get("server", "")):
@@ -13488,79 +13509,61 @@ def without_us(home: str, known: Record) -> Edit:
             if rule in allowed:
                 drop(data, "permissions", "allow", allowed.index(rule))
 
-    return edit
+    return edited(path, raw, [edit])
 
 
 # -- trying things out -----------------------------------------------------------------------------------------
 
-PROBE = """\
-import importlib.util, os, struct, sys
-sys.dont_write_bytecode, is_fresh = True, False
-try:
-    with open(importlib.util.cache_from_source(sys.argv[1]), "rb") as file:
-        seen = file.read(16)
-    stat = os.stat(sys.argv[1])
-    due = struct.pack("<LLL", 0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
-    is_fresh = seen == importlib.util.MAGIC_NUMBER + due
-except OSError:
-    pass
-print(sys.version.split()[0], int(is_fresh), flush=True)
-sys.path.append(os.path.dirname(sys.argv[1]))
-import rlm
-print(rlm.__version__)
-"""
+
+TIMED_OUT = 124  # the exit code that `timeout` gives
 
 
-def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float, cwd: str | None = None) -> tuple[int, str, str]:
-    """Runs a command as the client does; exit code (-1 when it did not start, -2 after *limit_s*), stdout, stderr."""
+def run_briefly(command: Sequence[str], stdin: bytes, limit_s: float) -> tuple[int, str, str]:
+    """Runs a command as the client does: exit code, standard output and error."""
     import subprocess
 
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   cwd=cwd, start_new_session=True)
+                                   start_new_session=True)
     except (OSError, ValueError) as error:
-        return -1, "", f"{command[0]}: {error}"
+        return 127, "", f"{command[0]}: {error}"  # as a shell says
     try:
         out, errors = process.communicate(stdin, timeout=limit_s)
         return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
         process.communicate()
-        return -2, "", f"still running after {limit_s:g} s"
-
-
-def probe(python: str, program: str) -> tuple[str, bool, str, str]:
-    """The interpreter's version, "" when it does not run; whether its bytecode of the program is fresh; the program's
-    version, "" when that does not run; and why not."""
-    _, out, errors = run_briefly([python, "-I", "-S", "-c", PROBE, program], b"", 30)
-    words = out.split()
-    if len(words) < 2:
-        return "", False, "", errors
-    return words[0], words[1] == "1", "".join(words[2:3]), one_line(errors[-300:])
+        return TIMED_OUT, "", f"still running after {limit_s:g} s"
 
 
 # -- the plan --------------------------------------------------------------------------------------------------
 
 
 class Step:
-    """One thing that install or uninstall does."""
+    """One thing that install or uninstall does: what a reader is told of it, and the work."""
 
-    __slots__ = ("verb", "path", "what", "data", "mode", "aside", "change", "note")
+    __slots__ = ("verb", "path", "what", "work")
 
-    def __init__(self, verb: str, path: str, what: str = "", *, data: bytes = b"", mode: int = 0o600,
-                 aside: str = "", change: Change | None = None, note: Record | None = None) -> None:
-        self.verb = verb  # a key of CARRIERS; "unchanged", "skip" and "import" do nothing, "failed" could not
+    def __init__(self, verb: str, path: str, what: str = "", work: Callable[[], object] | None = None) -> None:
+        self.verb = verb  # one of NO_CHANGE when nothing changes, "failed" when the work did not succeed
         self.path = path
         self.what = what
-        self.data = data
-        self.mode = mode
-        self.aside = aside  # where what the user changed is kept
-        self.change = change  # from the bytes of the client's file to its new ones, None for no file
-        self.note = note  # what the record of the installation says of the client's file
+        self.work = work  # False when something cannot be removed
 
-    def line(self) -> str:
-        """The step for a reader."""
-        return f"{self.verb:<10} {self.path}" + (f": {self.what}" if self.what else "")
+
+NO_CHANGE = ("unchanged", "skip", "import")
+
+
+def carry_out_steps(steps: Iterable[Step]) -> None:
+    """Does what was planned."""
+    for step in steps:
+        if step.work and step.work() is False and step.verb != "tidy":  # a folder with other files in it stays
+            step.verb, step.what = "failed", "it cannot be removed"
+
+
+def plan_text(steps: Iterable[Step]) -> str:
+    """The plan for a reader."""
+    return "\n".join(f"{step.verb:<10} {step.path}" + (f": {step.what}" if step.what else "") for step in steps)
 
 
 def bytes_digest(data: bytes) -> str:
@@ -13597,14 +13600,6 @@ def save_record(places: Places, record: Record) -> None:
         replace_file(places.install_record(), data)
 
 
-def check_home(places: Places) -> None:
-    """UsageError when the client's hooks are those of an installation in another folder, which RLM_HOME names."""
-    for *_, entry in hook_entries(client_data(Client().settings), places.home):
-        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
-        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
-            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
-
-
 def is_installed(record: Record) -> bool:
     """Whether the record tells of an installation."""
     return bool(record["files"] or record["client_files"])
@@ -13612,11 +13607,8 @@ def is_installed(record: Record) -> bool:
 
 def missing_folders(path: str) -> list[str]:
     """The folders above the path that are not there."""
-    missing, there = [], nearest_folder(path)
-    while os.path.dirname(path) != there:
-        path = os.path.dirname(path)
-        missing.append(path)
-    return missing
+    folder = os.path.dirname(path)
+    return [] if os.path.isdir(folder) else [folder, *missing_folders(folder)]
 
 
 def installed_places(places: Places, record: Record) -> Places:
@@ -13625,103 +13617,146 @@ def installed_places(places: Places, record: Record) -> Places:
     return Places(places.home, str(moved)) if moved and "RLM_CONTEXT_DIR" not in pinned_places(places) else places
 
 
-def backup_file(path: str) -> str:
-    """Where the client's file is kept as it was before rlm."""
-    return path + ".rlm-backup"
-
-
-def file_step(path: str, data: bytes, record: Record, mode: int = 0o600) -> Step:
+def file_step(places: Places, path: str, data: bytes, record: Record, what: str = "", mode: int = 0o600,
+              is_ours: bool = False) -> Step:
     """Puts a file of ours there; one that the user changed, or that somebody else put there, is set aside."""
-    old = read_file(path) if os.path.lexists(path) else data
-    if old == data and os.access(path, os.X_OK if mode & 0o100 else os.F_OK):
-        return Step("unchanged", path, data=data)
-    if old == data or bytes_digest(old) == record["files"].get(path):
-        return Step("write", path, size_text(len(data)), data=data, mode=mode)
-    aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
-    return Step("write", path, f"the one there is not as installed; it is kept as {os.path.basename(aside)}",
-                data=data, mode=mode, aside=aside)
+    is_same = not os.path.lexists(path) or read_file(path) == data
+    aside = ""
+    if not (is_same or is_ours or bytes_digest(read_file(path)) == record["files"].get(path)):
+        aside = path + time.strftime(".bak-%Y%m%d-%H%M%S", time.gmtime(now()))
+        what = what or f"the one there is not as installed; it is kept as {os.path.basename(aside)}"
+    is_done = is_same and os.access(path, os.X_OK if mode & 0o100 else os.F_OK)
+
+    def work() -> None:
+        if not is_done:
+            record["made"] += missing_folders(path)
+            ensure_folder(os.path.dirname(path))
+            if aside:
+                rename_file(path, aside)
+            record["files"][path] = ""  # it may be there or not: should we be killed now, uninstall removes it
+            save_record(places, record)
+            replace_file(path, data, mode=mode)
+        record["files"][path] = bytes_digest(data)
+
+    return Step("unchanged" if is_done else "write", path, what or size_text(len(data)), work)
+
+
+def change_file(path: str, change: Change) -> bool:
+    """Changes a file of the client as it is now, for the client may be writing it; False when it cannot be removed."""
+    for _ in range(20):
+        raw = read_file(path)
+        new = change(raw)
+        if read_file(path) != raw:
+            continue
+        if new is None:
+            return remove_file(os.path.realpath(path))
+        if new != raw:
+            replace_through(path, new)
+        return True
+    raise RlmError(f"{path} is changed by another program all the time; end Claude Code, then try again")
+
+
+def removal(path: str, what: str = "", verb: str = "remove") -> Step:
+    """Removes a file; with "delete" a folder and all that is in it, with "tidy" one that is empty by then."""
+    if verb == "remove":
+        return Step(verb, path, what, lambda: remove_file(path))
+    return Step(verb, path, what, lambda: remove_folder(path, whole=verb == "delete"))
+
+
+BACKUP = ".rlm-backup"  # ends the name of what keeps the client's file as it was before rlm
 
 
 def client_step(places: Places, path: str, edits: Sequence[Edit], what: str, record: Record, note: Record) -> Step:
-    """Changes a file of the client. RlmError when it is broken or read-only."""
+    """Changes a file of the client; the record gets the *note*. RlmError when it is broken or read-only."""
     def change(raw: bytes) -> bytes:
-        known, backup = record["client_files"].setdefault(path, {}), backup_file(path)
-        new, is_without_us = edited(path, raw, edits), edited(path, raw, [without_us(places.home, known)]) == raw
-        if os.path.exists(path) and not os.path.lexists(backup) and is_without_us:
+        known, backup = record["client_files"].setdefault(path, {}), path + BACKUP
+        known.update(note)
+        record["made"] += missing_folders(path)
+        new = edited(path, raw, edits)
+        if os.path.exists(path) and not os.path.lexists(backup) and without_us(path, raw, places.home, known) == raw:
             replace_file(backup, raw)
         # The backup is what to go back to as long as only we have changed the file since.
-        is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
-        known["wrote"] = bytes_digest(new) if is_ours_only else ""
+        if new != raw:
+            is_ours_only = bytes_digest(raw) == known.get("wrote") or raw == read_file(backup)
+            known["wrote"] = bytes_digest(new) if is_ours_only else ""
         save_record(places, record)  # before the change: should we be killed after it, uninstall knows what was there
         return new
 
     raw = read_file(path)
-    if edited(path, raw, edits) == raw:
-        return Step("unchanged", path, what, note=note)
-    check_writable(path)
-    return Step("change", path, what, change=change, note=note)
+    is_done = edited(path, raw, edits) == raw
+    if not is_done:
+        check_writable(path)
+    return Step("unchanged" if is_done else "change", path, what, lambda: change_file(path, change))
 
 
-def client_removals(path: str, home: str, known: Record) -> list[Step]:
+def client_removals(path: str, home: str, known: Record) -> Iterator[Step]:
     """Takes us out of a file of the client: the backup as long as nobody else has changed it, else the file without us.
 
     A file of which there is no backup was not there before us; it goes when nothing is left in it.
     """
-    backup, take_out = backup_file(path), [without_us(home, known)]
+    backup = path + BACKUP
 
     def change(raw: bytes) -> bytes | None:
         if raw and bytes_digest(raw) == known.get("wrote") and os.path.exists(backup):
-            return edited(path, read_file(backup), take_out)  # there were entries made by hand
-        new = edited(path, raw, take_out)
+            return without_us(path, read_file(backup), home, known)  # there were entries made by hand
+        new = without_us(path, raw, home, known)
         return None if new != raw and not os.path.exists(backup) and not client_data(path, new) else new
 
-    raw, steps = read_file(path), []
+    raw = read_file(path)
     new = change(raw)
     if new != raw:
         check_writable(path)
         what = "it goes, for it was not there before" if new is None else \
             "as it was before rlm" if new == read_file(backup) else "without the entries of rlm"
-        steps.append(Step("restore", path, what, change=change))
-    return [*steps, Step("remove", backup)] if os.path.lexists(backup) else steps
+        yield Step("restore", path, what, lambda: change_file(path, change))
+    if os.path.lexists(backup):
+        yield removal(backup)
 
 
-def skill_step(path: str, data: bytes, record: Record, again: bool) -> Step:
+def skill_step(places: Places, path: str, data: bytes, record: Record, again: bool) -> Step:
     """Installs a skill; one that the user changed or removed stays so, and has the new one beside it."""
     known, offered = record["files"].get(path), record["files"].get(path + ".new")
-    if known and not again and not os.path.lexists(path) and record.get("is_complete", True):
+    if known and not again and not os.path.lexists(path):
         return Step("skip", path, "you removed it; `rlm install --skills-only` brings it back")
     if not known or not os.path.lexists(path) or bytes_digest(read_file(path)) in (known, bytes_digest(data)):
-        return file_step(path, data, record, 0o644)
+        return file_step(places, path, data, record, mode=0o644)
     if bytes_digest(data) in (known, offered):
         return Step("skip", path, "you changed it; it stays")
-    step = file_step(path + ".new", data, record, 0o644)
-    step.what = "the new version; you changed the one beside it, which stays"
-    return step
+    what = "the new version; you changed the one beside it, which stays"
+    return file_step(places, path + ".new", data, record, what, mode=0o644)
 
 
-def skill_steps(record: Record, project: str, name: str, again: bool = False) -> list[Step]:
+def skill_steps(places: Places, record: Record, project: str, name: str, again: bool = False) -> list[Step]:
     """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
     folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
     for skill in listing(folder):
         source = os.path.join(folder, skill, "SKILL.md")
         if os.path.isfile(source):
             data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
-            steps.append(skill_step(os.path.join(Client(project).skills, skill, "SKILL.md"), data, record, again))
-    return steps or [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
-                                          "README says how) and run `python3 rlm.py install` in it")]
+            path = os.path.join(Client(project).skills, skill, "SKILL.md")
+            steps.append(skill_step(places, path, data, record, again))
+    if steps or (PROGRAM == places.program() and not again):  # the installed copy has none beside it, and needs none
+        return steps
+    return [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
+                                 "README says how) and run `python3 rlm.py install` in it")]
 
 
 def launcher_step(places: Places, python: str, record: Record) -> Step:
-    """Installs the command `rlm`, unless another program has that name."""
-    path = launcher_file()
+    """Installs the command `rlm`, a sh script, unless another program has that name."""
+    from shlex import quote
+
+    path, pinned = launcher_file(), record["pinned"]
     if os.path.lexists(path) and not is_our_launcher(path):
         return Step("skip", path, "another program has that name; it stays")
     if not os.access(nearest_folder(path), os.W_OK):
         return Step("skip", path, "the folder cannot be written")  # everything else works without it
-    source = launcher_source(places, python, record["pinned"])
-    step = file_step(path, source.encode("utf-8", "surrogateescape"), record, 0o755)
-    step.what, step.aside = "the command rlm", ""  # a launcher of ours is not worth keeping
-    return step
+    if places.home != os.path.join(user_home(), ".claude", "rlm"):
+        pinned = {"RLM_HOME": places.home, **pinned}
+    # What is set when it is called goes before what was set at installation.
+    lines = [f'[ "${name}" ] || export {name}={quote(folder)}' for name, folder in pinned.items()]
+    start = f'exec {quote(python)} -I -S -c {quote(import_code(places))} "$@"'
+    source = "\n".join(["#!/bin/sh", *lines, start, ""]).encode("utf-8", "surrogateescape")
+    return file_step(places, path, source, record, "the command rlm", 0o755, is_ours=True)
 
 
 def settings_steps(places: Places, python: str, record: Record, options: Any, project: str,
@@ -13739,10 +13774,10 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
                    and not (row.is_optional and options.advice)]  # --advice asks for them by name
         events = [event for event, row in HOOKS.items() if event not in removed
                   and (event in there or options.advice or not row.is_optional)]
-        steps = [file_step(os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
+        steps = [file_step(places, os.path.join(folder, HOOKS[event].file), hook_source(event).encode(), record)
                  for event in events]
         groups = {event: hook_group(python, folder, event, record["pinned"]) for event in events}
-        edits.append(with_hooks(places.home, groups, recorded))
+        edits.append(lambda data: put_hooks(data, places.home, groups, recorded))
         what.append("hooks for " + ", ".join(events))
         what += [f"you took out {', '.join(removed)}: left out"] if removed else []
         note["events"] = {event: HOOKS[event].timeout_s for event in [*events, *removed]}
@@ -13750,7 +13785,7 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     ours, allowed = known.get("allow", []), data.get("permissions", {}).get("allow", [])
     outdated = [rule for rule in ours if rule not in rules]
     if options.allow or any(rule in allowed for rule in outdated):
-        edits.append(with_rules(rules, outdated))
+        edits.append(lambda data: put_rules(data, rules, outdated))
         what.append(f"allows the {len(rules)} tools that only read")
         note["allow"] = [rule for rule in rules if rule in ours or rule not in allowed]
     what += ["with paths of yours: keep it out of git"] if project else []
@@ -13761,157 +13796,106 @@ def settings_steps(places: Places, python: str, record: Record, options: Any, pr
     return steps
 
 
-def plan_install(places: Places, options: Any, record: Record, project: str) -> list[Step]:
+def is_compiled(program: str) -> bool:
+    """Whether this interpreter's bytecode of the program is fresh."""
+    from importlib.util import MAGIC_NUMBER, cache_from_source
+
+    mtime_s, n_bytes = int(os.stat(program).st_mtime), file_size(program)
+    fresh = b"".join([MAGIC_NUMBER, *((n & 0xFFFFFFFF).to_bytes(4, "little") for n in (0, mtime_s, n_bytes))])
+    return read_file(cache_from_source(program)).startswith(fresh)
+
+
+def program_steps(places: Places, python: str, record: Record) -> list[Step]:
+    """Installs the program, and compiles it for the interpreter that hooks and server run with."""
+    program = places.program()
+    step = file_step(places, program, read_file(PROGRAM), record)
+    is_done = step.verb == "unchanged" and (python != interpreter() or is_compiled(program))
+    command = ["env", "-u", "SOURCE_DATE_EPOCH", python, "-I", "-S", "-m", "py_compile", program]
+    work = None if is_done else lambda: run_briefly(command, b"", 120)  # hooks work without it, more slowly
+    return [step, Step("unchanged" if is_done else "compile", program, f"bytecode for {python}", work)]
+
+
+def server_step(places: Places, python: str, record: Record, project: str, name: str, has_launcher: bool) -> Step:
+    """Registers the server; for a project with the command that each one of the team has."""
+    servers = Client(project).servers
+    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
+    # Not `-m rlm`: that would import from the project folder, where the client starts us.
+    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
+    what = f"MCP server {name}"
+    if project and has_launcher:
+        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
+    elif project:
+        what += ", with paths of yours: keep it out of git"
+    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
+    edits: list[Edit] = [lambda data: put_server(data, servers, places.home, name, old_name, entry)]
+    return client_step(places, servers, edits, what, record, {"server": name})
+
+
+def plan_install(places: Places, options: Any, record: Record, project: str, python: str = "") -> list[Step]:
     """What an installation does, in the order in which it is safe to stop anywhere; nothing is changed yet."""
     try:
         places.home.encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(f"{places.home!a} is not UTF-8, so Claude Code's JSON files cannot name it; set RLM_HOME to "
                          "another folder") from None
-    servers = Client(project).servers
-    old_name = record["client_files"].get(servers, {}).get("server", SERVER_NAME)
-    name = options.name or old_name
+    name = options.name or record["client_files"].get(Client(project).servers, {}).get("server", SERVER_NAME)
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise UsageError(f"--name takes letters, digits, - and _, not {one_line(name, 60)!r}")
     if options.skills_only:
-        return skill_steps(record, project, name, again=True)
-    python, program = interpreter(), places.program()
-    client = settings_steps(places, python, record, options, project, name)
+        return skill_steps(places, record, project, name, again=True)
+    python = python or interpreter()
     launcher = launcher_step(places, python, record)
-    # Not `-m rlm`: that would import from the project folder, where the client starts us.
-    words, env = [python, "-I", "-S", "-c", import_code(places, "['serve']")], record["pinned"]
-    what = f"MCP server {name}"
-    if project and launcher.verb != "skip":
-        words, env, what = [TEAM_COMMAND, "serve"], {}, f"{what}, for everyone who has ~/.local/bin/rlm"
-    elif project:
-        what += ", with paths of yours: keep it out of git"
-    entry = {"type": "stdio", "command": words[0], "args": words[1:], "env": {**env}}
-    edits = [with_server(servers, places.home, name, old_name, entry)]
-    client.append(client_step(places, servers, edits, what, record, {"server": name}))
-    steps = [file_step(program, read_file(PROGRAM), record)]
-    is_compiled = steps[0].verb == "unchanged" and probe(python, program)[1]
-    steps.append(Step("unchanged" if is_compiled else "compile", program, f"bytecode for {python}"))
-    steps += [launcher, *skill_steps(record, project, name), *client]
-    if not options.no_import:
-        unsaved = unsaved_transcripts(places)
+    steps = [*program_steps(places, python, record), launcher, *skill_steps(places, record, project, name),
+             *settings_steps(places, python, record, options, project, name),
+             server_step(places, python, record, project, name, launcher.verb != "skip")]
+    unsaved = [] if options.no_import else unsaved_transcripts(places)
+    if unsaved:
         size = size_text(sum(n_bytes for _, n_bytes, _ in unsaved))
-        what = f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"
-        steps += [Step("import", Client().projects, what)] if unsaved else []
+        steps.append(Step("import", Client().projects, f"{counted(len(unsaved), 'transcript')}, {size} not saved yet"))
     return steps
 
 
-def plan_text(steps: Iterable[Step]) -> str:
-    """The plan for a reader."""
-    return "\n".join(step.line() for step in steps)
-
-
-# -- carrying it out -------------------------------------------------------------------------------------------
-
-
-def carry_remove(step: Step, *_: object) -> None:
-    """Removes a file, or a folder of ours with all that is in it."""
-    if not (remove_folder(step.path, whole=True) if step.verb == "delete" else remove_file(step.path)):
-        step.verb, step.what = "failed", "it cannot be removed"
-
-
-def carry_write(step: Step, places: Places, record: Record) -> None:
-    """Puts a file of ours in place."""
-    ensure_folder(os.path.dirname(step.path))
-    if step.aside:
-        rename_file(step.path, step.aside)
-    record["files"][step.path] = bytes_digest(step.data)
-    save_record(places, record)  # before the file is there: uninstall knows it even if we are killed now
-    replace_file(step.path, step.data, mode=step.mode)
-
-
-def carry_change(step: Step, *more: object) -> None:
-    """Changes a file of the client as it is now: the client may be writing it at the same time."""
-    assert step.change
-    for _ in range(20):
-        raw = read_file(step.path)
-        new = step.change(raw)
-        if read_file(step.path) != raw:
-            continue
-        if new is None:
-            step.path = os.path.realpath(step.path)
-            carry_remove(step)
-        elif new != raw:
-            replace_through(step.path, new)
-        return
-    raise RlmError(f"{step.path} is changed by another program all the time; end Claude Code, then try again")
-
-
-def carry_compile(step: Step, *more: object) -> None:
-    """Compiles the program for the interpreter that hooks and server run with."""
-    command = ["env", "-u", "SOURCE_DATE_EPOCH", interpreter(), "-I", "-S", "-m", "py_compile", step.path]
-    code, _, errors = run_briefly(command, b"", 120)
-    if code:  # hooks work without it, more slowly; doctor says so too
-        step.what = f"not compiled: {one_line(errors[-300:])}"
-
-
-CARRIERS: dict[str, Callable[[Step, Places, Record], object]] = {
-    "write": carry_write, "change": carry_change, "compile": carry_compile, "restore": carry_change,
-    "remove": carry_remove, "delete": carry_remove, "tidy": lambda step, *_: remove_folder(step.path),
-}
-
-
-def carry_out_steps(steps: Iterable[Step], places: Places, record: Record) -> None:
-    """Does what was planned, and notes it in the record."""
-    for step in steps:
-        if step.note is not None:
-            record["client_files"].setdefault(step.path, {}).update(step.note)
-        if step.verb in ("write", "change"):
-            record["made"] += missing_folders(step.path)
-        if step.verb in CARRIERS:
-            CARRIERS[step.verb](step, places, record)
-        if step.data and step.verb == "unchanged":
-            record["files"][step.path] = bytes_digest(step.data)
-
-
-def install_now(places: Places, options: Any, record: Record, project: str,
-                tell: Callable[[Sequence[Step]], None]) -> list[Step]:
-    """Installs, after telling the plan, which it returns; what was done is on record even when a later step fails.
-
-    Only for whoever holds the lock of the installation.
-    """
-    steps = plan_install(places, options, record, project)
-    tell(steps)
-    is_complete = not any(step.verb in CARRIERS for step in steps)
-    record.update(version=__version__, python=interpreter(), is_complete=is_complete,
-                  scopes=[*dict.fromkeys([*record["scopes"], project])])
-    save_record(places, record)
+def install_now(places: Places, record: Record, project: str, steps: Sequence[Step]) -> None:
+    """Carries out a plan; what was done is on record even when a later step fails. For whoever holds the lock."""
+    record.update(python=interpreter(), scopes=[*dict.fromkeys([*record["scopes"], project])])
     try:
-        carry_out_steps(steps, places, record)
-        record["is_complete"] = True  # what is on record and not there was removed by the user
+        carry_out_steps(steps)
     finally:
         save_record(places, record)
-    return steps
 
 
 # -- uninstall -------------------------------------------------------------------------------------------------
 
 
-def data_removals(places: Places) -> list[Step]:
+def data_removals(places: Places) -> Iterator[Step]:
     """Deletes the memories and settings: only what has a name that we give, whatever else is in the folders."""
     import re
 
-    names, steps = listing(places.memory), []
+    names = listing(places.memory)
     is_store = os.path.dirname(places.memory) == places.home or "manifest.json" in names or places.numbered("log")
     for name in names if is_store else []:
         path = os.path.join(places.memory, name)
         if os.path.islink(path):
-            steps.append(Step("skip", path, "a link that you made; it and what is there stay"))
+            yield Step("skip", path, "a link that you made; it and what is there stay")
         elif name in STORE_FOLDERS and os.path.isdir(path):
-            steps.append(Step("delete", path, size_text(folder_bytes(path))))
+            yield removal(path, size_text(folder_bytes(path)), verb="delete")
         elif re.fullmatch(STORE_FILES, name):
-            steps.append(Step("remove", path, size_text(file_size(path))))
+            yield removal(path, size_text(file_size(path)))
         else:
-            steps.append(Step("skip", path, "not a file of rlm; it stays"))
-    return [*steps, *([Step("remove", places.config())] if os.path.exists(places.config()) else [])]
+            yield Step("skip", path, "not a file of rlm; it stays")
+    if os.path.exists(places.config()):
+        yield removal(places.config())
 
 
 def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[Step]:
-    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing."""
+    """What removing rlm does: first the client's files, so that it never starts what is not there. [] for nothing.
+
+    UsageError when the client's hooks are those of an installation in another folder.
+    """
+    for *_, entry in [] if is_installed(record) else hook_entries(client_data(Client().settings), places.home):
+        home = os.path.dirname(os.path.dirname(our_hook(entry["command"], places.home)))
+        if home != places.home and os.path.isfile(os.path.join(home, "install.json")):
+            raise UsageError(f"Claude Code uses the installation in {home}; set RLM_HOME={home} and try again")
     paths = dict.fromkeys([*record["client_files"], Client().settings, Client().servers])
     steps = [step for path in paths
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
@@ -13919,87 +13903,71 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
            *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
-    targets = {os.path.realpath(path) for path in [*paths, *map(backup_file, paths), *own]}
+    targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
     for path in filter(os.path.lexists, dict.fromkeys(own)):
-        if path.endswith(("/SKILL.md", ".md.new")) and bytes_digest(read_file(path)) != record["files"][path]:
+        if path.endswith(("/SKILL.md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
             steps.append(Step("skip", path, "you changed it; it stays"))
         elif path != launcher_file() or is_our_launcher(path, places):
-            steps.append(Step("remove", path))
+            steps.append(removal(path))
     cache = os.path.join(places.home, "__pycache__")
-    steps += [Step("delete", cache)] if os.path.isdir(cache) else []
+    steps += [removal(cache, verb="delete")] if os.path.isdir(cache) else []
     steps += data_removals(places) if delete_data else []
     folders = {hooks, *(folder for folder in record["made"] if isinstance(folder, str)),
                *([places.memory] if delete_data else []), places.home}
-    return [*steps, *(Step("tidy", folder) for folder in sorted(folders, reverse=True) if os.path.isdir(folder))] \
-        if steps else []
-
-
-def uninstall_now(places: Places, record: Record, delete_data: bool) -> list[Step]:
-    """Uninstalls; what was done. What cannot be removed has the verb "failed", and is still on record then."""
-    with Lock(places.install_lock()):
-        steps = plan_uninstall(places, record, delete_data)
-        carry_out_steps(steps, places, record)
-        if any(step.verb == "failed" for step in steps):
-            save_record(places, record)
-    return steps
+    tidied = [removal(folder, verb="tidy") for folder in sorted(folders, reverse=True) if os.path.isdir(folder)]
+    return steps + tidied if steps else []
 
 
 # -- doctor ----------------------------------------------------------------------------------------------------
 
 AGAIN = "run `rlm doctor --fix`"
-CLEANUP_DAYS = 30  # the client's own default
 LOW_DISK_BYTES = 500_000_000
 DOCTOR_READS_BYTES = 200_000_000  # a second or two
 
 
-def program_checks(program: str, python: str) -> Iterator[Check]:
-    """Whether the interpreter named in the client's files runs the program, in this version, from fresh bytecode."""
-    version, is_fresh, found, why = probe(python, program)
-    if not version:
+def installed_parts(record: Record) -> Iterator[tuple[str, Any]]:
+    """Each project for which hooks or server were installed ("" for all), with the options that install them anew."""
+    import argparse
+
+    known = record["client_files"]
+    for project in record["scopes"]:
+        client = Client(project)
+        settings = client.settings if client.settings in known else client.team_settings
+        has_gone = project and not os.path.isdir(project)  # and what was installed there with it
+        if not has_gone and (client.servers in known or settings in known):
+            yield project, argparse.Namespace(skills_only=False, name="", no_import=True, allow=False, advice=False,
+                                              no_hooks="events" not in known.get(settings, {}))
+
+
+def plan_checks(places: Places, record: Record) -> Iterator[Check]:
+    """What installing once more would change: a file that has gone, or is not as it was installed."""
+    python = str(record.get("python", interpreter()))
+    if is_installed(record) and not os.access(python, os.X_OK):
         yield "python", "fail", f"{python} does not run, so neither do hooks and server", \
-            "run `install` with a Python that is there"
-        return
-    if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (3, 9):
-        yield "python", "fail", f"{python} is {version}", "run `install` with Python 3.9 or newer"
-    else:
-        yield "python", "ok", f"{python} is {version}", ""
-    if not found:
-        yield "program", "fail", f"{program} does not run: {why}", AGAIN
-    elif found != __version__:
-        yield "program", "warn", f"{program} is version {found}, this is {__version__}", "run `install`"
-    else:
-        yield "program", "ok", f"{program}, version {found}", ""
-    if is_fresh:
-        yield "bytecode", "ok", "fresh", ""
-    else:
-        yield "bytecode", "warn", f"{program} has no fresh bytecode: hooks compile it anew", AGAIN
-
-
-def file_checks(places: Places, record: Record) -> Iterator[Check]:
-    """What is wrong with the installed files."""
-    gone = tuple(os.path.join(scope, "") for scope in record["scopes"] if scope and not os.path.isdir(scope))
-    for path, known in record["files"].items():
-        if gone and path.startswith(gone):  # the project has gone, and they with it
-            continue
-        is_there = os.path.lexists(path)
-        if path == launcher_file() and is_there:
-            if not is_our_launcher(path):  # it may be that of another installation
-                yield "files", "warn", f"{path} is another program's now", "keep it, or remove it and run `install`"
-            continue
+            f"run `{interpreter()} {places.program()} doctor --fix`"
+    for project, options in installed_parts(record):
         try:
-            is_changed = bytes_digest(read_file(path)) != known
-        except Damaged as error:
-            yield "files", "fail", str(error), "make it readable (chmod u+r), then run doctor again"
+            steps = plan_install(places, options, record, project, python)
+        except RlmError as error:
+            yield "settings", "fail", str(error), ""
             continue
-        if "/SKILL.md" in path:
-            if is_changed and not path.endswith(".new"):
-                yield "files", "ok", f"{path}: you {'changed' if is_there else 'removed'} it; it stays so", ""
-        elif not is_there:
-            yield "files", "fail", f"{path} is not there", AGAIN
-        elif is_changed:
-            yield "files", "warn", f"{path} was changed after the installation", f"keep it, or {AGAIN}"
+        for step in steps:
+            path, known = step.path, record["client_files"].get(step.path)
+            if path == launcher_file() and is_our_launcher(path):
+                continue  # it may be that of another installation
+            if step.verb == "compile":
+                yield "bytecode", "warn", f"{path} has no fresh bytecode: hooks compile it anew", AGAIN
+            elif step.verb in NO_CHANGE:
+                if known or step.verb == "skip" and path in record["files"]:
+                    yield "files", "warn" if path == launcher_file() else "ok", f"{path}: {step.what}", ""
+            elif not os.path.lexists(path):
+                yield "files", "fail", f"{path} is not there", AGAIN
+            elif known and without_us(path, read_file(path), places.home, known) == read_file(path):
+                yield "files", "fail", f"{path} has none of our entries any more", AGAIN
+            else:
+                yield "files", "warn", f"{path} is not as this version installs it", f"keep it, or {AGAIN}"
 
 
 def switch_checks() -> Iterator[Check]:
@@ -14009,9 +13977,9 @@ def switch_checks() -> Iterator[Check]:
     while folder:
         paths += [Client(folder).team_settings, Client(folder).settings]
         folder = "" if folder in (top, user_home(), os.path.dirname(folder)) else os.path.dirname(folder)
-    if environment("CLAUDE_CONFIG_DIR").startswith("~"):
-        yield "settings", "warn", "CLAUDE_CONFIG_DIR begins with ~, which Claude Code may take as a name", \
-            f"set it to {claude_folder()}"
+    if environment(Client.folder_variable).startswith("~"):
+        yield "settings", "warn", f"{Client.folder_variable} begins with ~, which Claude Code may take as a name", \
+            f"set it to {Client().folder}"
     managed = managed_settings()
     for path in dict.fromkeys([*paths, *managed]):
         try:
@@ -14025,75 +13993,42 @@ def switch_checks() -> Iterator[Check]:
                 "ask who manages this machine; `rlm import` saves what there is"
 
 
-def missing_word(entry: HookEntry) -> str:
-    """A path in the hook's command that is not there, "" when there is none."""
-    return next((word for word in shell_words(entry[3]["command"]) if os.path.isabs(word) and not os.path.exists(word)),
-                "")
-
-
 def hook_trips(entries: Sequence[HookEntry]) -> Iterator[Check]:
     """Sends an event through each installed hook, as the client does; it answers that it can read the store."""
-    import tempfile
-
-    slowest_s, answer, is_well = 0.0, "", True
+    if not entries:
+        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
+    slowest_s, answers = 0.0, []
     for event, _, _, entry in entries:
         timeout_s, started_s = entry.get("timeout"), time.monotonic()
         limit_s = min(timeout_s, 600.0) if isinstance(timeout_s, (int, float)) and timeout_s > 0 else 30.0
-        with tempfile.TemporaryDirectory(prefix="rlm-doctor-") as folder:
-            payload = {"session_id": DOCTOR_SESSION, "transcript_path": os.path.join(folder, "none.jsonl"),
-                       "cwd": folder, "hook_event_name": event}
-            stdin = json.dumps(payload).encode()
-            code, out, errors = run_briefly(["sh", "-c", entry["command"]], stdin, limit_s, folder)
-        slowest_s, out, errors = max(slowest_s, time.monotonic() - started_s), one_line(out), one_line(errors)
-        wrong = f"{event}: {errors}" if code == -2 else f"{event} ends with {code}: {errors}" if code or errors else \
-            "" if out.startswith(DOCTOR_ANSWER) else f"{event}: {out or 'it says nothing, so it did not run'}"
-        if wrong:
-            is_well = False
-            yield "hook run", "fail", wrong, ("raise its timeout in the settings, or " if code == -2 else "") + AGAIN
-        answer = out
-    if entries and is_well:
-        n_ran = counted(len(entries), "hook")
-        yield "hook run", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answer}", ""
-
-
-def hook_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
-    """Whether the settings hold our hooks, and whether these run."""
-    found: list[HookEntry] = []
-    is_well = True
-    for path, data in files.items():
-        entries = hook_entries(data, places.home)
-        found += entries
-        for entry in filter(missing_word, entries):
-            is_well = False
-            yield "hooks", "fail", f"{path}: {entry[0]}: {missing_word(entry)} is not there", AGAIN
-        there = {entry[0] for entry in entries}
-        gone = [event for event in record["client_files"].get(path, {}).get("events", {}) if event not in there]
-        if gone and entries:
-            yield "hooks", "ok", f"{path}: you took out {', '.join(gone)}", ""
-        elif gone:
-            is_well = False
-            yield "hooks", "fail", f"{path} has none of our hooks any more", AGAIN
-    if found and is_well:
-        yield "hooks", "ok", ", ".join(dict.fromkeys(entry[0] for entry in found)), ""
-    elif is_well:
-        yield "hooks", "warn", "none: conversations are not saved by themselves", "run `install`"
-    yield from hook_trips([entry for entry in found if not missing_word(entry)])
+        payload = {"session_id": DOCTOR_SESSION, "cwd": os.sep, "hook_event_name": event}
+        code, out, errors = run_briefly(["sh", "-c", entry["command"]], json.dumps(payload).encode(), limit_s)
+        slowest_s = max(slowest_s, time.monotonic() - started_s)
+        if not (code or errors) and out.startswith(DOCTOR_ANSWER):
+            answers.append(one_line(out))
+            continue
+        told = errors or out or "it says nothing, so it did not run"
+        told = f"ends with {code}: {told}" if code not in (0, TIMED_OUT) else told
+        todo = f"raise its timeout in the settings, or {AGAIN}" if code == TIMED_OUT else AGAIN
+        yield "hooks", "fail", f"{event}: {one_line(told)}", todo
+    if answers and len(answers) == len(entries):
+        n_ran = counted(len(answers), "hook")
+        yield "hooks", "ok", f"{n_ran} ran, in {slowest_s * 1000:.0f} ms at most: {answers[-1]}", ""
 
 
 def server_trip(path: str, name: str, entry: Record) -> Check:
     """Starts the server as the client does and calls a tool."""
-    env, words = entry.get("env") or {}, [entry.get("command"), *entry.get("args", [])]
-    if not (isinstance(env, dict) and all(isinstance(word, str) for word in words)):
-        return "server", "fail", f"{path}: command, args or env of {name} are not what they must be", AGAIN
-    words = ["env", *(f"{key}={value}" for key, value in env.items()), "RLM_CHILD=1", *words]  # so that it only reads
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "rlm doctor", "version": "1"}}
     messages: list[Record] = [
         {"id": 1, "method": "initialize", "params": hello}, {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "rlm_status", "arguments": {}}}]
     stdin = b"".join(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages)
-    started_s = time.monotonic()
-    code, out, errors = run_briefly([word.replace("${HOME}", user_home()) for word in words], stdin, 20)
+    started_s, code, out = time.monotonic(), 0, ""
+    errors = f"command, args or env of {name} are not what they must be"
     try:
+        env = [f"{key}={value}" for key, value in (entry.get("env") or {}).items()]
+        words = [word.replace("${HOME}", user_home()) for word in [entry["command"], *entry.get("args", [])]]
+        code, out, errors = run_briefly(["env", *env, "RLM_CHILD=1", *words], stdin, 20)  # as a child it only reads
         answer = next(message for message in map(json.loads, out.splitlines()) if message.get("id") == 2)
         first = one_line(answer["result"]["content"][0]["text"].split("\n")[0])
         return "server", "ok", f"answers in {(time.monotonic() - started_s) * 1000:.0f} ms: {first}", ""
@@ -14102,44 +14037,19 @@ def server_trip(path: str, name: str, entry: Record) -> Check:
         return "server", "fail", f"{path}: the server does not work: {why}", AGAIN
 
 
-def server_checks(places: Places, record: Record, files: Mapping[str, Record]) -> Iterator[Check]:
-    """Whether the server is registered, and answers."""
-    is_told = False
-    for path, data in files.items():
-        known = record["client_files"].get(path, {})
-        name = known.get("server", SERVER_NAME)
-        entry = data.get("mcpServers", {}).get(name)
-        if is_our_server(entry, places.home):
-            yield server_trip(path, name, entry)
-        elif known.get("server"):
-            wrong, todo = f"has no server {name} any more", AGAIN
-            if entry:
-                wrong, todo = f"has another server named {name}", f"`rlm install --name {name}-memory` adds ours"
-            yield "server", "fail", f"{path} {wrong}", todo
-        else:
-            continue
-        is_told = True
-    if not is_told:
-        yield "server", "warn", "not registered: no tools for the model", "run `install`"
-
-
 def loose_files(places: Places) -> list[tuple[str, int]]:
     """What in the store others may read: path, and the mode it should have."""
     found = []
     for folder, _, names in os.walk(places.memory):
         for path, mode in [(folder, 0o700), *((os.path.join(folder, name), 0o600) for name in names)]:
-            try:
-                if os.lstat(path).st_mode & 0o077 and not os.path.islink(path):
-                    found.append((path, mode))
-            except OSError:  # removed a moment ago
-                pass
+            stat = tried(None, os.lstat, path)  # it may have been removed a moment ago
+            if stat and stat.st_mode & 0o077 and not os.path.islink(path):
+                found.append((path, mode))
     return found
 
 
 def store_checks(places: Places) -> Iterator[Check]:
     """Permissions, damage and size of the store."""
-    import shutil
-
     loose = loose_files(places)
     closed = [path for path in (places.memory, *map(places.log, places.numbered("log")[-1:]))
               if os.path.exists(path) and not os.access(path, os.W_OK)]
@@ -14164,13 +14074,13 @@ def store_checks(places: Places) -> Iterator[Check]:
         yield "store", "fail", "; ".join(problems), "`rlm verify --repair` mends what can be"
     else:
         yield "store", "ok", f"{counted(n_docs, 'memory', 'memories')}, {seen}", ""
-    free = shutil.disk_usage(nearest_folder(os.path.join(places.memory, ""))).free
+    free = free_bytes(nearest_folder(os.path.join(places.memory, "")))
     sizes = f"{size_text(max(0, folder_bytes(places.memory)))} used, {size_text(free)} free"
     is_low = free < LOW_DISK_BYTES
     yield "disk", "warn" if is_low else "ok", sizes, "free some space" if is_low else ""
 
 
-def log_checks(places: Places) -> Iterator[Check]:
+def hooks_log_check(places: Places) -> Check:
     """What hooks logged in the last seven days."""
     recent = []
     for line in read_file(places.hooks_log())[-100_000:].decode("utf-8", "replace").splitlines():
@@ -14179,83 +14089,82 @@ def log_checks(places: Places) -> Iterator[Check]:
                 recent.append(one_line(line, 200))
         except ValueError:  # no time, so no line of ours
             pass
-    if recent:
-        yield "hooks.log", "warn", f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:]), \
-            f"see {places.hooks_log()}"
-    else:
-        yield "hooks.log", "ok", "nothing in 7 days", ""
+    if not recent:
+        return "hooks.log", "ok", "nothing in 7 days", ""
+    what = f"{counted(len(recent), 'line')} in 7 days; the last: " + " | ".join(recent[-3:])
+    return "hooks.log", "warn", what, f"see {places.hooks_log()}"
 
 
-def transcript_checks(places: Places, cleanup_days: object) -> Iterator[Check]:
+def transcript_check(places: Places, cleanup_days: object) -> Check:
     """Conversations that are not saved yet, and whether the client is about to delete one."""
     unsaved = unsaved_transcripts(places)
-    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else CLEANUP_DAYS) - 3
+    limit = (cleanup_days if isinstance(cleanup_days, (int, float)) else Client.cleanup_days) - 3
     ending = [path for path, _, age in unsaved if age >= limit]
-    old = [age for _, _, age in unsaved if age > 1]
+    oldest = max((age for *_, age in unsaved), default=0.0)
     total = f"{counted(len(unsaved), 'transcript')} with {size_text(sum(n for _, n, _ in unsaved))} not saved"
-    n_damaged = n_damaged_lines(places)
-    note = f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
+    state, what, todo = "ok", "all saved", ""
     if ending:
-        yield "transcripts", "fail", f"{total}; the client deletes {ending[0]} within 3 days{note}", "run `rlm import`"
-    elif old:
-        yield "transcripts", "warn", f"{total}, the oldest {age_text(max(old) * DAY_S)} old{note}", "run `rlm import`"
+        state, what, todo = "fail", f"{total}; the client deletes {ending[0]} within 3 days", "run `rlm import`"
+    elif oldest > 1:
+        state, what, todo = "warn", f"{total}, the oldest {age_text(oldest * DAY_S)} old", "run `rlm import`"
     elif unsaved:
-        yield "transcripts", "ok", f"{total} yet, all touched within a day{note}", \
+        what, todo = f"{total} yet, all touched within a day", \
             "nothing, they are saved when they end; or run `rlm import`"
-    else:
-        yield "transcripts", "ok", f"all saved{note}", ""
+    n_damaged = n_damaged_lines(places)
+    what += f"; of {counted(n_damaged, 'damaged line')} a part could not be read" if n_damaged else ""
+    return "transcripts", state, what, todo
 
 
-def repl_checks(places: Places) -> Iterator[Check]:
+def repl_check(places: Places) -> Check:
     """Tries to get out of a real REPL."""
     child = Child({})
     try:
         child.start()
         found, answered = escapes(child)
     except (RlmError, OSError) as error:
-        yield "REPL", "warn", f"rlm_exec cannot be used here: {error}", ""
-        return
+        return "REPL", "warn", f"rlm_exec cannot be used here: {error}", ""
     finally:
         child.end()
-    held = ", ".join(name for name in child.held if child.held[name])
+    held = ", ".join(name for name in child.held if child.held[name]) or "nothing"
     if found or not child.held.get(REQUIRED):
         is_run = "rlm_exec runs code that can" if setting(places, "exec.unsafe") else "rlm_exec is refused: code could"
-        yield "REPL", "warn", f"{is_run} {', '.join(found) or 'do more than compute'} (held: {held or 'nothing'})", ""
-    else:
-        by_layer = ", ".join(f"{n} by {layer}" for layer, n in answered.items())
-        yield "REPL", "ok", f"{len(ATTEMPTS)} of {len(ATTEMPTS)} attempts to escape were refused, {by_layer}; " \
-            f"its lock: {held}", ""
+        return "REPL", "warn", f"{is_run} {', '.join(found) or 'do more than compute'} (its lock: {held})", ""
+    by_layer = ", ".join(f"{n} by {layer}" for layer, n in answered.items())
+    return "REPL", "ok", f"no attempt to get out succeeded: {by_layer} refused; its lock: {held}", ""
 
 
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
-    files: dict[str, Record] = {}
     checks: list[Check] = []
+    hooks: list[HookEntry] = []
+    servers: list[tuple[str, str, Record]] = []
+    settings: Record = {}
     recorded = [path for path in record["client_files"] if os.path.isdir(os.path.dirname(path))]  # projects may go
     for path in dict.fromkeys([*recorded, Client().settings, Client().servers]):
         try:
-            files[path] = client_data(path)
+            data = client_data(path)
         except RlmError as error:
-            checks.append(("settings", "fail", str(error), "mend the file"))
+            checks.append(("settings", "fail", str(error), ""))
+            continue
+        hooks += hook_entries(data, places.home)
+        name = record["client_files"].get(path, {}).get("server", SERVER_NAME)
+        entry = data.get("mcpServers", {}).get(name)
+        servers += [(path, name, entry)] if is_our_server(entry, places.home) else []
+        settings = data if path == Client().settings else settings
     if not is_installed(record):
-        servers = [data.get("mcpServers", {}).get(SERVER_NAME) for data in files.values()]
-        by_hand = any(is_our_server(entry, places.home) for entry in servers) or any(
-            hook_entries(data, places.home) for data in files.values())
-        if not (checks or by_hand or os.path.exists(places.program())):
+        if not (checks or hooks or servers or os.path.exists(places.program())):
             return [("rlm", "fail", f"not installed in {places.home}", "run `python3 rlm.py install`")]
         checks.append(("record", "warn", f"{places.install_record()} is gone or damaged", "run `install` once more"))
-    if os.path.exists(places.program()):  # before hooks run, which may compile it
-        checks += program_checks(places.program(), str(record.get("python", interpreter())))
-    checks += [*file_checks(places, record), *switch_checks(), *hook_checks(places, record, files)]
-    checks += [*server_checks(places, record, files), *repl_checks(places), *store_checks(places),
-               *log_checks(places)]
-    return [*checks, *transcript_checks(places, files.get(Client().settings, {}).get("cleanupPeriodDays"))]
+    checks = [*dict.fromkeys([*checks, *plan_checks(places, record)])]  # the plan fails with a broken file too
+    checks += [*switch_checks(), *hook_trips(hooks)]
+    checks += [server_trip(*server) for server in servers] or \
+        [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
+    return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
 
 def repair(places: Places) -> list[Step]:
     """Puts right what doctor can: files, entries, permissions, bytecode. What was done."""
-    import argparse
-
     for path, mode in loose_files(places):
         with Writing(path):
             os.chmod(path, mode)
@@ -14267,31 +14176,25 @@ def repair(places: Places) -> list[Step]:
     record, done = install_record(places), []
     if not is_installed(record):
         return []  # installing is not repairing
-    known = record["client_files"]
     with Lock(places.install_lock()):
-        for project in record["scopes"]:
-            if project and not os.path.isdir(project):
-                continue
-            client = Client(project)
-            settings = client.settings if client.settings in known else client.team_settings
-            options = argparse.Namespace(
-                skills_only=client.servers not in known and settings not in known, name="", no_import=True,
-                no_hooks="events" not in known.get(settings, {}), allow=False, advice=False)
-            done += install_now(places, options, record, project, lambda _: None)
-    return [step for step in done if step.verb not in ("unchanged", "skip")]
+        for project, options in [*installed_parts(record)]:
+            steps = plan_install(places, options, record, project)
+            install_now(places, record, project, steps)
+            done += steps
+    return [step for step in done if step.verb not in NO_CHANGE]
 
 
 # ============================================================================
 # 20. Command line
 # ============================================================================
-# Every tool is a command, and there are a few that are no tools. Data goes to stdout, everything else to stderr.
+# Every tool is a command, and there are a few that are no tools. A command returns an Answer, as a tool does, and
+# `run_command` prints it: data to stdout, everything else to stderr. What is too long for an answer is written with
+# `write_out` as it comes; an answer whose data is None says that this was done.
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
-    "forget": "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
-              "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
     "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
     "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
@@ -14306,27 +14209,24 @@ TOOL_EXAMPLES = {
     "split": "rlm split app.log --strategy lines --size 500\nrlm peek app.log#3",
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
-    "exec": "rlm exec count.py --contexts log\necho 'len(context)' | rlm exec - --contexts log --repl work\nrlm exec",
     "retention-preview": "rlm retention-preview",
     "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
     "restore": "rlm restore 2026-11-21_shop_001\nrlm restore --dry-run 2026-11-21_shop_001",
     "status": "rlm status\nrlm status --json",
 }
-WORDY = ("query", "content")  # parameters that take the rest of the line, so that quotes may be forgotten
-BY_PLACE = {"rlm_load": "path", "rlm_inspect": "name"}  # optional parameters that need no --name
 
 
 class Command:
-    """A command that is no tool."""
+    """What can be typed after `rlm`."""
 
     __slots__ = ("run", "help", "example", "arguments")
 
-    def __init__(self, run: Callable[[Call, Any], int], text: str, example: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, run: Callable[[Call, Any], Answer], text: str, example: str, arguments: Iterable[Any]) -> None:
         self.run, self.help, self.example = run, text, example
         self.arguments = arguments  # of argument(); a list of them are alternatives
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {}  # those that are no tools, or do more than the tool
 
 
 def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
@@ -14337,24 +14237,19 @@ def argument(*names: str, **options: Any) -> tuple[Sequence[str], Record]:
 DRY_RUN = argument("--dry-run", action="store_true", help="say what would happen, change nothing")
 
 
-def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], int]], Any]:
-    """Registers a function NAME_command, which returns the exit code, as the command of that name."""
+def command(text: str, example: str, *arguments: Any) -> Callable[[Callable[[Call, Any], Answer]], Any]:
+    """Registers a function NAME_command as the command of that name."""
 
-    def register(run: Callable[[Call, Any], int]) -> Callable[[Call, Any], int]:
+    def register(run: Callable[[Call, Any], Answer]) -> Callable[[Call, Any], Answer]:
         COMMANDS[run.__name__[: -len("_command")].replace("_", "-")] = Command(run, text, example, arguments)
         return run
 
     return register
 
 
-def command_name(made: Tool) -> str:
-    """The tool's command: rlm_list_chunks is list-chunks."""
-    return made.name[len("rlm_") :].replace("_", "-")
-
-
 def commands() -> dict[str, Tool]:
-    """The tools by their commands."""
-    return {command_name(made): made for made in TOOLS.values()}
+    """The tools by their commands: rlm_list_chunks is list-chunks."""
+    return {made.name[len("rlm_") :].replace("_", "-"): made for made in TOOLS.values()}
 
 
 def tool_table() -> str:
@@ -14382,6 +14277,17 @@ SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in 
     *range(0xE0000, 0xE0080))}
 
 
+def write_out(lines: Iterable[bytes]) -> int:
+    """Writes bytes to stdout as they come; how many lines."""
+    n_lines = 0
+    sys.stdout.flush()
+    for line in lines:
+        sys.stdout.buffer.write(line)
+        n_lines += 1
+    sys.stdout.buffer.flush()
+    return n_lines
+
+
 def print_out(text: str, end: str = "\n") -> None:
     """Prints data. Bytes that were no UTF-8 when they came in leave as they came, but not to a terminal."""
     if sys.stdout.isatty():
@@ -14390,8 +14296,7 @@ def print_out(text: str, end: str = "\n") -> None:
         data = (text + end).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         data = (text + end).encode("utf-8", "surrogatepass")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    write_out([data])
 
 
 def give_up_output() -> None:
@@ -14408,16 +14313,19 @@ def print_note(text: str) -> None:
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
-    """Prints what a tool found."""
-    if as_json:
+    """Prints what a tool or command found."""
+    if answer.data is None:
+        pass  # it is written already
+    elif as_json:
         print_out(json.dumps(answer.data, indent=1))
     elif answer.verbatim is not None:
         print_out(answer.verbatim, end="")
-        sys.stdout.flush()
         if sys.stdout.isatty():
             print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
-    else:
+    elif answer.text:
         print_out(answer.text)
+    for note in answer.notes:
+        print_note(as_typed(note))
 
 
 def terminal_progress() -> Callable[[float, float, str], None]:
@@ -14444,85 +14352,29 @@ def terminal_progress() -> Callable[[float, float, str], None]:
 # -- the parser -------------------------------------------------------------
 
 
-def add_tool_arguments(parser: Any, made: Tool) -> None:
-    """A tool's parameters as command-line arguments: required ones by place, others as options."""
-    for param in made.params:
-        option, text = "--" + param.name.replace("_", "-"), param.help
-        if made.name == "rlm_exec" and param.name == "code":
-            parser.add_argument("code", metavar="FILE", nargs="?", default="-",
-                                help="a file with Python, or - for standard input; without one, a prompt")
-            parser.add_argument("--restart", action="store_true", help="forget what ran in this REPL before")
-        elif made.name == "rlm_chunk" and param.name == "content":
-            parser.add_argument("content", metavar="FILE", help="a text file, or - for standard input")
-        elif BY_PLACE.get(made.name) == param.name:
-            parser.add_argument(param.name, nargs="?", default=param.default, help=text, metavar=param.name.upper())
-        elif param.name in WORDY and made.name not in BY_PLACE:
-            parser.add_argument(param.name, nargs="+" if param.required else "*", help=text, metavar=param.name.upper())
-        elif param.required:  # forget --erase does without
-            n_given = ("*" if made.name == "rlm_forget" else "+") if param.many else None
-            parser.add_argument(param.name, help=text, metavar=param.name.upper(), nargs=n_given)
-        elif param.type == "bool":
-            import argparse
+def tool_arguments(made: Tool) -> Iterator[Any]:
+    """A tool's parameters as arguments of its command: required ones by place, others as options."""
+    from argparse import BooleanOptionalAction
 
-            action: Any = argparse.BooleanOptionalAction if param.default else "store_true"
-            parser.add_argument(option, action=action, default=param.default, help=text)
+    for param in made.params:
+        option, text, place = "--" + param.name.replace("_", "-"), param.help, param.name.upper()
+        if made.name == "rlm_chunk" and param.name == "content":
+            yield argument("content", metavar="FILE", help="a text file, or - for standard input")
+        elif param.name == BY_PLACE.get(made.name):
+            yield argument(param.name, nargs="?", default=param.default, metavar=place, help=text)
+        elif param.name in WORDY and made.name not in BY_PLACE:
+            yield argument(param.name, nargs="+" if param.required else "*", metavar=place, help=text)
+        elif param.required:
+            yield argument(param.name, nargs="+" if param.many else None, metavar=place, help=text)
+        elif param.type == "bool":
+            action = BooleanOptionalAction if param.default else "store_true"
+            yield argument(option, action=action, default=param.default, help=text)
         else:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
-            parser.add_argument(option, default=param.default, help=shown.replace("%", "%%"),
-                                metavar=param.type.upper(), type=int if param.type == "int" else str)
+            yield argument(option, default=param.default, metavar=param.type.upper(), help=shown.replace("%", "%%"),
+                           type=int if param.type == "int" else str)
     if made.destroys or made.name == "rlm_restore":
-        parser.add_argument(*DRY_RUN[0], **DRY_RUN[1])
-    if made.name == "rlm_forget":
-        parser.add_argument("--undo", action="store_true", help="bring it back")
-        parser.add_argument("--erase", action="store_true",
-                            help="delete for good, from every place it was put, what these name (together):")
-        parser.add_argument("--session", default="", help="with --erase: all of a conversation")
-        parser.add_argument("--project", default="", help="with --erase: all of a project")
-        parser.add_argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')")
-        parser.add_argument("--yes", action="store_true", help="with --erase: ask nothing")
-
-
-def build_parser(only: str = "") -> Any:
-    """The parser; with *only*, it has just that command, which is all that running it needs and costs less."""
-    import argparse
-
-    class Help(argparse.RawDescriptionHelpFormatter):
-        """As wide as the terminal, with options in one column."""
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
-            from difflib import get_close_matches
-
-            typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
-            known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
-            near = get_close_matches(typed[1], [*COMMANDS, *tools, *known], 1) if typed else []
-            super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
-
-    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=Help,
-                    epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
-    parser.add_argument("--version", action="version", version=f"rlm {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    tools = commands()
-    for name in [*COMMANDS, *tools]:
-        if only and name != only:
-            continue
-        made = COMMANDS.get(name) or tools[name]
-        text, example = made.help, made.example if isinstance(made, Command) else TOOL_EXAMPLES.get(name, "")
-        sub = subparsers.add_parser(name, help=text, description=text, formatter_class=Help,
-                                    epilog=as_typed("examples:\n  " + example.replace("\n", "\n  ")) * bool(example))
-        if isinstance(made, Tool):
-            add_tool_arguments(sub, made)
-        else:
-            for each in made.arguments:
-                group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
-                for names, given in each if isinstance(each, list) else [each]:
-                    group.add_argument(*names, **given)
-        sub.add_argument("--json", action="store_true", help="print data as JSON")
-    return parser
-
-
-# -- commands ---------------------------------------------------------------
+        yield DRY_RUN
 
 
 def content_of(path: str) -> str:
@@ -14535,12 +14387,65 @@ def content_of(path: str) -> str:
                 data = file.read()
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}") from None
-    if b"\0" in data[:8192]:
+    if b"\0" in data[:8192] and not data.startswith(UTF16_MARKS):
         raise UsageError(f"{path} looks binary (it holds NUL bytes); only text is stored")
-    return data.decode("utf-8", "surrogateescape")
+    return text_of(data)
 
 
-YES = ("y", "yes")
+def command_named(name: str) -> Command:
+    """The command of that name, which may be a tool's."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    made = commands()[name]
+
+    def run(call: Call, options: Any) -> Answer:
+        given = {param.name: getattr(options, param.name) for param in made.params}
+        arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
+        if made.name == "rlm_chunk":
+            arguments["content"] = content_of(options.content)
+        elif arguments.get("content") == "-":
+            arguments["content"] = content_of("-").rstrip("\n")
+        call.stdin = sys.stdin.buffer
+        return run_tool(call, made.name, arguments)
+
+    return Command(run, made.help, TOOL_EXAMPLES[name], tool_arguments(made))
+
+
+def build_parser(only: str = "") -> Any:
+    """The parser; with *only*, it has just that command, which is all that running it needs and costs less."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            """Ends with the usage and the message, and with what was meant, for a mistyped command or option."""
+            from difflib import get_close_matches
+
+            if only and self is parser:  # which finds unknown options, not knowing whose they are
+                subparsers.choices[only].error(message)
+            typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
+            known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
+            near = get_close_matches(typed[1], [*names, *known], 1) if typed else []
+            super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
+
+    as_written = argparse.RawDescriptionHelpFormatter  # each example on its line
+    parser = Parser(prog=as_typed("rlm"), description=DESCRIPTION, formatter_class=as_written,
+                    epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
+    parser.add_argument("--version", action="version", version=f"rlm {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    names = list(dict.fromkeys([*COMMANDS, *commands()]))
+    for name in [only] if only else names:
+        made = command_named(name)
+        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=as_written,
+                                    epilog=as_typed("examples:\n  " + made.example.replace("\n", "\n  ")))
+        for each in made.arguments:
+            group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
+            for flags, given in each if isinstance(each, list) else [each]:
+                group.add_argument(*flags, **given)
+        sub.add_argument("--json", action="store_true", help="print data as JSON")
+    return parser
+
+
+# -- commands ---------------------------------------------------------------
 
 
 def typed_answer(question: str) -> str:
@@ -14552,32 +14457,38 @@ def typed_answer(question: str) -> str:
     return said.strip().lower()
 
 
-def is_yes(question: str) -> bool:
-    return typed_answer(question) in YES
+def confirm(text: str) -> None:
+    """Shows what will be gone, and asks. RlmError when the person does not want that, UsageError with nobody to ask."""
+    print_note(text)
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was changed: add --yes to do it, or --dry-run to look only")
+    if typed_answer("Go on? This cannot be undone. [y/N]") not in ("y", "yes"):
+        raise RlmError("nothing was changed")
 
 
-MOST_LISTED = 100
+def first_of(lines: Sequence[str], most: int, rest: str = "… and {:,} more") -> list[str]:
+    """The first of the lines, and how many more there are."""
+    return [*lines[:most], *[rest.format(len(lines) - most)] * (len(lines) > most)]
 
 
 def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
                 verb: str) -> str:
     """What is or would be erased, and what else holds it."""
-    lines = [f"{doc.id} · {local_day(doc.at_s)} · {one_line(str(record.get('summary') or record.get('text', '')))}"
-             for doc, record in chosen[:MOST_LISTED]]
-    lines += [f"… and {len(chosen) - MOST_LISTED:,} more"] if len(chosen) > MOST_LISTED else []
+    told = [one_line(str(record.get("summary") or record.get("text", ""))) for _, record in chosen]
+    lines = first_of([f"{doc.id} · {local_day(doc.at_s)} · {text}" for (doc, _), text in zip(chosen, told)], 100)
     also = f", and all else of session {session}" if session else ""
     lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
     if quoting:
-        more = f" … and {len(quoting) - 10:,} more" if len(quoting) > 10 else ""
-        lines.append(f"Other memories hold lines of it, and stay unless you name them: {', '.join(quoting[:10])}{more}")
+        named = ", ".join(first_of(quoting, 10))
+        lines.append(f"Other memories hold lines of it, and stay unless you name them: {named}")
     if files:
         lines += ["Claude Code's own files that hold some of it; rlm never changes these:", *(f"  {f}" for f in files)]
     return "\n".join(lines)
 
 
-def erase_command(call: Call, options: Any) -> int:
-    """Deletes memories for good, shown first; 1 when something could not be cleaned, or the person said no."""
-    places, wanted_ids = call.store.places, options.insight_id
+def erase_memories(call: Call, options: Any) -> Answer:
+    """Deletes memories for good, shown first."""
+    places, wanted_ids = call.store.places, ids_in(" ".join(options.insight_id)) if options.insight_id else []
     if not (wanted_ids or options.session or options.project or options.query.strip()):
         raise UsageError("forget --erase takes ids, --session, --project or --query: what is to be erased")
     if options.undo:
@@ -14593,12 +14504,7 @@ def erase_command(call: Call, options: Any) -> int:
     whole = session if session and not (wanted_ids or options.project or options.query) else ""
     files, quoting = still_holding(view, chosen, whole)
     if (chosen or whole) and not (options.dry_run or options.yes):
-        print_note(erased_text(chosen, whole, files, quoting, "To be erased"))
-        if not sys.stdin.isatty():
-            raise UsageError("nothing was erased: add --yes to do it, or --dry-run to look only")
-        if not is_yes("Go on? This cannot be undone. [y/N]"):
-            print_note("Nothing was erased.")
-            return 1
+        confirm(erased_text(chosen, whole, files, quoting, "To be erased"))
     failed: list[str] = []
     if not options.dry_run:
         if chosen or whole:
@@ -14609,15 +14515,33 @@ def erase_command(call: Call, options: Any) -> int:
         "Nothing matches; nothing was erased." if not known else f"{verb} for good." if failed else "Erased already."
     data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
             "failed": failed, "done": not options.dry_run}
-    print_answer(Answer(text, data), options.json)
-    for problem in failed:
-        print_note(f"rlm: could not be cleaned: {problem}")
-    if failed:
-        print_note("rlm: mend that, then run the same command again")
-    return 1 if failed else 0
+    notes = [f"rlm: could not be cleaned: {problem}" for problem in failed]
+    notes += ["rlm: mend that, then run the same command again"] * bool(failed)
+    return Answer(text, data, failed=bool(failed), notes=notes)
 
 
-def repl_prompt(call: Call, arguments: dict[str, Any]) -> None:
+@command(TOOLS["rlm_forget"].help,
+         "rlm forget i-3f9a1c20\nrlm forget --undo i-3f9a1c20\n"
+         "rlm forget --erase --dry-run --session 3c57c232\nrlm forget --erase 2026-11-21_shop_001",
+         argument("insight_id", metavar="INSIGHT_ID", nargs="*"), DRY_RUN,
+         argument("--undo", action="store_true", help="bring it back"),
+         argument("--erase", action="store_true",
+                  help="delete for good, from every place it was put, what these name (together):"),
+         argument("--session", default="", help="with --erase: all of a conversation"),
+         argument("--project", default="", help="with --erase: all of a project"),
+         argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')"),
+         argument("--yes", action="store_true", help="with --erase: ask nothing"))
+def forget_command(call: Call, options: Any) -> Answer:
+    """The tool, its undo, and deleting for good."""
+    if options.erase:
+        return erase_memories(call, options)
+    if options.session or options.project or options.query or options.yes or not options.insight_id:
+        raise UsageError("forget takes ids; with --erase also --session, --project or --query")
+    ids = " ".join(options.insight_id)
+    return forget_or_undo(call, ids, undo=True) if options.undo else run_tool(call, "rlm_forget", {"insight_id": ids})
+
+
+def repl_prompt(call: Call, arguments: dict[str, Any]) -> Answer:
     """Runs what is typed until the end of input. Ctrl-C ends a cell, not the session."""
     import readline  # noqa: F401 - input() then has a history and keys to edit
     from codeop import compile_command
@@ -14633,7 +14557,7 @@ def repl_prompt(call: Call, arguments: dict[str, Any]) -> None:
             if compile_command(typed[:-1]) is None:
                 continue
         except EOFError:
-            return print_note("")
+            return Answer("", None)
         except KeyboardInterrupt:
             print_note("")
             typed = ""
@@ -14649,56 +14573,33 @@ def repl_prompt(call: Call, arguments: dict[str, Any]) -> None:
         call.is_cancelled, arguments["contexts"], typed = False, "", ""
 
 
-def exec_command(call: Call, arguments: dict[str, Any], options: Any) -> int:
-    """Runs a file of Python in a REPL, or what is typed."""
-    session, code = session_for(call.store, options.repl), 0
+@command(TOOLS["rlm_exec"].help,
+         "rlm exec count.py --contexts log\necho 'len(context)' | rlm exec --contexts log --repl work\nrlm exec",
+         argument("code", metavar="FILE", nargs="?", default="-",
+                  help="Python to run, or - for standard input; without it, on a terminal, a prompt"),
+         argument("--contexts", default="", help="names from `rlm load`: a,b"),
+         argument("--repl", default="", help="its variables are there again in the next command with that name"),
+         argument("--timeout-s", default=30, type=int, help="for each cell"),
+         argument("--restart", action="store_true", help="forget what ran in this REPL before"))
+def exec_command(call: Call, options: Any) -> Answer:
+    """The tool, and a prompt."""
+    session, arguments = session_for(call.store, options.repl), {
+        "contexts": options.contexts, "repl": options.repl, "timeout_s": options.timeout_s}
     if options.restart:
         session.forget()
     try:
         if options.code == "-" and sys.stdin.isatty():
-            repl_prompt(call, arguments)
-        else:
-            answer = run_tool(call, "rlm_exec", {**arguments, "code": content_of(options.code)})
-            print_answer(answer, options.json)
-            code = int(answer.is_empty)
+            return repl_prompt(call, arguments)
+        return run_tool(call, "rlm_exec", {**arguments, "code": content_of(options.code)})
     finally:
         if "" in call.store.repls:  # it has no name by which another command could go on with it
             session.forget()
             remove_file(call.store.places.repl_lock(session.name))
-    return code
 
 
-def run_tool_command(call: Call, made: Tool, options: Any) -> int:
-    """Runs a tool from the command line; the exit code."""
-    if made.name == "rlm_forget":
-        if options.erase:
-            return erase_command(call, options)
-        if options.session or options.project or options.query or options.yes or not options.insight_id:
-            raise UsageError("forget takes ids; with --erase also --session, --project or --query")
-    given = {param.name: getattr(options, param.name) for param in made.params}
-    arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
-    if made.name == "rlm_chunk":
-        arguments["content"] = content_of(options.content)
-    elif made.name == "rlm_exec":
-        return exec_command(call, arguments, options)
-    elif arguments.get("content") == "-":
-        arguments["content"] = content_of("-").rstrip("\n")
-    call.dry_run = getattr(options, "dry_run", False)
-    call.stdin = sys.stdin.buffer if arguments.get("path") == "-" else None
-    if made.name == "rlm_forget" and options.undo:
-        answer = forget_or_undo(call, arguments["insight_id"], undo=True)
-    else:
-        answer = run_tool(call, made.name, arguments)
-    print_answer(answer, options.json)
-    return int(answer.is_empty)
-
-
-def print_refused(refused: Sequence[str]) -> None:
-    """Names what was not imported: the first 20, and how many more."""
-    for line in refused[:20]:
-        print_note(f"not imported: {line}")
-    if len(refused) > 20:
-        print_note(f"not imported: {len(refused) - 20:,} more")
+def refused_notes(refused: Sequence[str]) -> list[str]:
+    """Names what was not imported."""
+    return [f"not imported: {line}" for line in first_of(refused, 20, "{:,} more")]
 
 
 def view_to_import(call: Call) -> View:
@@ -14709,10 +14610,9 @@ def view_to_import(call: Call) -> View:
     return view
 
 
-def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
-    """Saves transcripts; what that came to, in words and as data."""
+def import_history(call: Call, paths: Sequence[str]) -> Answer:
+    """Saves transcripts."""
     done = import_transcripts(view_to_import(call), paths, call.progress)
-    call.progress(0, 0, "")
     n_read, n_damaged = len(paths) - done.n_known, n_damaged_lines(call.store.places)
     text = f"Nothing new in {counted(len(paths), 'transcript')}."
     if n_read or not paths:
@@ -14720,23 +14620,20 @@ def import_history(call: Call, paths: Sequence[str]) -> tuple[str, Record]:
             f"{done.n_known:,} had nothing new."
     text += f" {counted(len(done.refused), 'transcript')} could not be read." if done.refused else ""
     text += f" Of {counted(n_damaged, 'line')} a part is damaged and could not be read." if n_damaged else ""
-    return text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
-                  "damaged_lines": n_damaged}
+    return Answer(text, {"new": done.n_new, "transcripts": n_read, "unchanged": done.n_known, "refused": done.refused,
+                         "damaged_lines": n_damaged})
 
 
-def import_sources(call: Call, items: Iterable[Item]) -> tuple[str, Record]:
-    """Stores items; what that came to, in words and as data."""
+def import_sources(call: Call, items: Iterable[Item]) -> Answer:
+    """Stores items."""
     done = import_items(view_to_import(call), items, "", call.progress)
-    call.progress(0, 0, "")
     text = f"Imported {done.n_new:,}, known already {done.n_known:,}, not imported {len(done.refused):,}."
-    if done.skipped:
-        text += f" Left out: {tally_text(done.skipped)}."
-    if done.n_excluded:
-        text += f" {done.n_excluded:,} of excluded projects left out."
-    if done.n_erased:
-        text += f" {done.n_erased:,} left out that `forget --erase` erased; `rlm chunk FILE` stores a text again."
-    return text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded, "skipped": done.skipped,
-                  "refused": done.refused}
+    text += f" Left out: {tally_text(done.skipped)}." if done.skipped else ""
+    text += f" {done.n_excluded:,} of excluded projects left out." if done.n_excluded else ""
+    text += f" {done.n_erased:,} left out that `rlm forget --erase` erased; `rlm chunk FILE` stores a text again." \
+        if done.n_erased else ""
+    return Answer(text, {"new": done.n_new, "known": done.n_known, "excluded": done.n_excluded,
+                         "skipped": done.skipped, "refused": done.refused})
 
 
 def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item], paths: Sequence[str]) -> Answer:
@@ -14759,13 +14656,12 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
         kinds.append(item["kind"])
         owners.append(text_field(item, "project"))
         n_bytes += n_text
-    print_refused(refused)
     unsaved = [path for path in paths if not is_saved(places, path)]
     n_unsaved = sum(max(0, file_size(path)) for path in unsaved)
     names = Memo(lambda folder: project_at(places, folder).name)
     for path in unsaved:
         times.append(tried(0.0, os.path.getmtime, path))
-        owners.append(names[first_cwd(file_start(path))])
+        owners.append(names[next(folders_in(split_lines(file_start(path))), "")])
     days = list(dict.fromkeys(map(local_day, sorted(times)[:1] + sorted(times)[-1:])))
     lines = [f"Would read {counted(len(unsaved), 'transcript')}, {size_text(n_unsaved)}, of {len(paths):,}."] if paths \
         else []
@@ -14776,7 +14672,8 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
     lines += [f"Left out: {tally_text(tally(skipped))}."] if skipped else []
     return Answer("\n".join(lines), {
         "kinds": tally(kinds), "n_bytes": n_bytes + n_unsaved, "transcripts": len(paths), "unsaved": len(unsaved),
-        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused})
+        "days": days, "projects": tally(owners), "sources": sources, "skipped": tally(skipped), "refused": refused},
+        notes=refused_notes(refused))
 
 
 @command("store many texts: Claude Code's transcripts, JSONL, folders of text files, other tools' memories",
@@ -14784,7 +14681,7 @@ def planned_import(places: Places, sources: dict[str, int], items: Iterable[Item
          argument("path", metavar="PATH", nargs="*",
                   help="JSONL files, folders, text files, - for stdin (else: Claude Code's transcripts)"),
          argument("--project", default="", help="the project of items that name none"), DRY_RUN)
-def import_command(call: Call, options: Any) -> int:
+def import_command(call: Call, options: Any) -> Answer:
     """Stores many texts; 1 when some could not be stored."""
     from itertools import chain
 
@@ -14808,52 +14705,38 @@ def import_command(call: Call, options: Any) -> int:
     items = chain.from_iterable(items_of_things(places, some, path, project) for path, some in found.items())
     if options.dry_run:
         sources = tally(source for source, _ in things if ": " not in source and source != "transcript")
-        print_answer(planned_import(places, sources, items, paths), options.json)
-        return 0
+        return planned_import(places, sources, items, paths)
     for source, path in things:
         if source == "rlm-claude":
             import_domains(places, path)
     done = [import_history(call, paths)] if paths or not options.path else []
     if any(source != "transcript" for source, _ in things) or not done:
         done.append(import_sources(call, items))
-    refused = [line for _, data in done for line in data["refused"]]
-    print_refused(refused)
-    print_answer(Answer("\n".join(text for text, _ in done), {
-        **{key: value for _, data in done for key, value in data.items()}, "refused": refused,
-        "new": sum(data["new"] for _, data in done)}), options.json)
-    return 1 if refused else 0
-
-
-def export_code(n_missing: int) -> int:
-    """The exit code of an export: 1, with a message, when damaged memories are missing in it."""
-    if n_missing:
-        print_note(f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
-                   "`rlm verify` shows where")
-    return 1 if n_missing else 0
+    answer = Answer("\n".join(each.text for each in done), {key: each.data[key] for each in done for key in each.data})
+    answer.data["new"] = sum(each.data["new"] for each in done)
+    refused = answer.data["refused"] = [line for each in done for line in each.data["refused"]]
+    answer.failed, answer.notes = bool(refused), refused_notes(refused)
+    return answer
 
 
 @command("write every memory as JSONL", "rlm export backup.jsonl\nrlm export --project shop | gzip > shop.jsonl.gz",
          argument("path", metavar="PATH", nargs="?", default="-", help="a new file (else standard output)"),
          argument("--project", default="", help="only this project"))
-def export_command(call: Call, options: Any) -> int:
+def export_command(call: Call, options: Any) -> Answer:
     """Writes every memory as JSONL; 1 when some could not be read."""
+    path = options.path
+    if path != "-" and os.path.lexists(path):
+        raise UsageError(f"{path} exists; name a new file")
+    if path.endswith(".gz"):
+        raise UsageError(f"export writes plain lines; for a packed file: `rlm export | gzip > {path}`")
     with call.store.reading() as view:
-        lines, n_lines = exported_lines(view, options.project), 0
-        n_wanted = in_scope(view, Scope(project=options.project)).count(255)
-        if options.path == "-":
-            sys.stdout.flush()
-            for line in lines:
-                sys.stdout.buffer.write(line)
-                n_lines += 1
-            return export_code(n_wanted - n_lines)
-        if os.path.lexists(options.path):
-            raise UsageError(f"{options.path} exists; name a new file")
-        if options.path.endswith(".gz"):
-            raise UsageError(f"export writes plain lines; for a packed file: rlm export | gzip > {options.path}")
-        n_lines = write_lines(options.path, lines)
-    text = f"{options.path}: {counted(n_lines, 'memory', 'memories')}."
-    print_answer(Answer(text, {"path": options.path, "n": n_lines}), options.json)
-    return export_code(n_wanted - n_lines)
+        lines = exported_lines(view, options.project)
+        n_lines = write_out(lines) if path == "-" else write_lines(path, lines)
+        n_missing = in_scope(view, Scope(project=options.project)).count(255) - n_lines
+    notes = [f"rlm: {counted(n_missing, 'memory is', 'memories are')} damaged and not in the export; "
+             "`rlm verify` shows where"] if n_missing else []
+    return Answer(f"{path}: {counted(n_lines, 'memory', 'memories')}.",
+                  {"path": path, "n": n_lines} if path != "-" else None, failed=bool(n_missing), notes=notes)
 
 
 def problem_text(problem: Record) -> str:
@@ -14888,12 +14771,11 @@ def mend_store(view: View, problems: list[Record], repair: bool, accept: bool) -
          argument("--repair", action="store_true", help="set damaged bytes aside in a file, remove leftovers"),
          argument("--accept", action="store_true",
                   help="take lines that somebody changed, and an older or shorter log, as the truth"), DRY_RUN)
-def verify_command(call: Call, options: Any) -> int:
+def verify_command(call: Call, options: Any) -> Answer:
     """Reports damage; 1 when there is any that was not repaired."""
     repair, accept = (asked and not options.dry_run for asked in (options.repair, options.accept))
     view, refused = View(call.store.places).refresh(), ""
     problems = verify(view, call.progress)
-    call.progress(0, 0, "")
     if any(repair if problem["repairable"] else accept for problem in problems):
         refused = mend_store(view, problems, repair, accept)
     copies = [*transcript_problems(call.store.places)]
@@ -14908,28 +14790,24 @@ def verify_command(call: Call, options: Any) -> int:
         summary += f" {'; '.join(hints)}."
     lines = []
     for kind in grouped((each["file"] + each["problem"].partition(":")[0], each) for each in problems).values():
-        lines += [*map(problem_text, kind[:10]), *[f"… and {len(kind) - 10:,} more of this kind"] * (len(kind) > 10)]
-    print_answer(Answer("\n".join([*lines, *filter(None, [refused]), summary]),
-                        {"problems": problems, "n_left": left}), options.json)
-    return 1 if left else 0
+        lines += first_of([*map(problem_text, kind)], 10, "… and {:,} more of this kind")
+    return Answer("\n".join([*lines, *filter(None, [refused]), summary]), {"problems": problems, "n_left": left},
+                  failed=bool(left))
 
 
 @command("drop superseded records by writing the store anew", "rlm compact --dry-run\nrlm compact", DRY_RUN)
-def compact_command(call: Call, options: Any) -> int:
+def compact_command(call: Call, options: Any) -> Answer:
     """Rewrites the store without superseded records."""
     view = View(call.store.places).refresh()
     if options.dry_run:
         n_bytes, n_dead = store_bytes(view.log), view.alive_mask().count(0)
-        print_answer(Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
-                            {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()}), options.json)
-        return 0
+        return Answer(f"Would rewrite {size_text(n_bytes)} with {n_dead:,} dead of {view.n_docs():,} memories.",
+                      {"n_bytes": n_bytes, "n_dead": n_dead, "n_docs": view.n_docs()})
     done = rewrite(view)
     text = f"{counted(done.n_kept, 'memory', 'memories')} kept, {counted(done.n_dropped, 'record')} dropped; " \
         f"{size_text(done.n_bytes_before)} -> {size_text(done.n_bytes_after)}."
-    data = {name: getattr(done, name)
-            for name in ("n_kept", "n_dropped", "n_damaged", "n_bytes_before", "n_bytes_after")}
-    print_answer(Answer(text, data), options.json)
-    return 0
+    return Answer(text, {"n_kept": done.n_kept, "n_dropped": done.n_dropped, "n_damaged": done.n_damaged,
+                         "n_bytes_before": done.n_bytes_before, "n_bytes_after": done.n_bytes_after})
 
 
 def change_project(view: View, here: Project, options: Any) -> None:
@@ -14956,7 +14834,7 @@ def change_project(view: View, here: Project, options: Any) -> None:
     write_config(places, {**without_keys(read_config(places), "projects"), **said})
 
 
-def project_command(call: Call, options: Any) -> int:
+def project_answer(call: Call, options: Any) -> Answer:
     """Shows the current project, after changing what was asked for."""
     here = clean_project(project_here(call.store.places))
     with call.store.reading() as view:
@@ -14973,8 +14851,7 @@ def project_command(call: Call, options: Any) -> int:
     lines += [f"    other projects of that name: {', '.join(others)}"] if others else []
     data = {"name": here.name, "identity": here.identity, "found_by": here.found_by, "also": here.identities[1:],
             "others": others, "n_memories": n_memories}
-    print_answer(Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data), options.json)
-    return 0
+    return Answer("\n".join([*lines, f"    {counted(n_memories, 'memory', 'memories')}"]), data)
 
 
 @command("show or change settings",
@@ -14985,46 +14862,46 @@ def project_command(call: Call, options: Any) -> int:
          argument("--unset", action="store_true", help="back to the default"),
          argument("--join", metavar="OTHER", default="", help="memories of OTHER count as this project's"),
          argument("--rename", metavar="NAME", default="", help="show this project under that name"))
-def config_command(call: Call, options: Any) -> int:
+def config_command(call: Call, options: Any) -> Answer:
     """Shows or changes settings."""
     if options.key == "project" and options.value is None:
-        return project_command(call, options)
+        return project_answer(call, options)
     if options.join or options.rename:
         raise UsageError("--join and --rename go with `config project`")
-    places, key = call.store.places, options.key
-    if options.unset and (not key or options.value is not None):
+    places, key, value = call.store.places, options.key, options.value
+    if options.unset and (not key or value is not None):
         raise UsageError(f"config --unset takes the name of one setting: {', '.join(SETTINGS)}")
-    value = options.value
-    if key or value is not None:  # an unknown name is refused even when it is only asked for
-        value = checked_setting(key, SETTINGS.get(key, (None, ""))[0] if value is None else value)
     changed = read_config(places)
-    if options.unset or options.value is not None:
+    if value is not None:
+        changed[key] = checked_setting(key, value)
+    elif key:  # an unknown name is refused even when it is only asked for
+        checked_setting(key, SETTINGS.get(key, (None, ""))[0])
+    if options.unset:
         changed.pop(key, None)
-        if not options.unset:
-            changed[key] = value
+    if options.unset or value is not None:
         write_config(places, changed)
-    if key == "exclude" and options.value is not None:
+    notes = []
+    if key == "exclude" and value is not None:
         from collections import Counter
         from shlex import quote
 
-        view, excluded = View(places).refresh(), changed.get(key, [])
+        view, excluded = View(places).refresh(), changed[key]
         folders = [path for path in map(os.path.expanduser, excluded) if os.path.isdir(path)]
         within = {each for path in folders for each in project_at(places, os.path.abspath(path)).identities}
         labels = Projects(view).labels()
         for (name, identity), n in Counter((doc.project, doc.identity) for doc in view.alive()).items():
             if identity in within or is_excluded(excluded, Project(places, name, [identity] if identity else [], "")):
-                print_note(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
-                           f"--project {quote(labels.get(identity, name))}` deletes them for good")
+                notes.append(f"{counted(n, 'memory', 'memories')} of {name} stored already; `rlm forget --erase "
+                             f"--project {quote(labels.get(identity, name))}` deletes them for good")
     shown = {name: setting(places, name) for name in ([key] if key else SETTINGS)}
     marks = {name: "" if name in changed else "  (default)" for name in shown}
-    text = "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
-                     for name, value in shown.items())
-    print_answer(Answer(text, shown), options.json)
-    return 0
+    text = "\n".join(f"{name} = {json.dumps(shown[name], ensure_ascii=False)}{marks[name]}\n    {SETTINGS[name][1]}"
+                     for name in shown)
+    return Answer(text, shown, notes=notes)
 
 
 @command("replace secrets in what was stored before the rules knew them", "rlm scrub --dry-run\nrlm scrub", DRY_RUN)
-def scrub_command(call: Call, options: Any) -> int:
+def scrub_command(call: Call, options: Any) -> Answer:
     """Applies today's rules for secrets to what was stored before."""
     places, dry_run = call.store.places, options.dry_run
     n_left = len(leftovers(places)) if dry_run else len(leftovers(places, True, LOCK_WAIT_S))
@@ -15044,7 +14921,6 @@ def scrub_command(call: Call, options: Any) -> int:
             transcripts.update({name: n_lines} if n_lines else {})
         except Damaged:  # the others are to be cleaned all the same
             damaged.append(name)
-    call.progress(0, 0, "")
     n_lines = sum(rewrite_file(path, lambda line: redacted_line(line)[0], dry_run=dry_run) for path in files)
     n_lines += sum(scrub_state(places, name, dry_run=dry_run) for name in stems(places.transcripts(), ".json"))
     lines = [f"{doc_id or 'a line without id'}: {counted(n, 'secret')}" for doc_id, n in memories.items()]
@@ -15059,23 +14935,20 @@ def scrub_command(call: Call, options: Any) -> int:
         f"{counted(len(transcripts), 'transcript')}."
     data = {"memories": memories, "transcripts": transcripts, "other_lines": n_lines, "damaged": damaged,
             "leftovers": n_left, "done": not dry_run}
-    print_answer(Answer("\n".join([*lines, total]) if lines else "No secrets found.", data), options.json)
-    return 1 if damaged else 0
+    return Answer("\n".join([*lines, total]) if lines else "No secrets found.", data, failed=bool(damaged))
 
 
 @command("write a kept conversation back, so that Claude Code can resume it",
          "rlm restore-transcript 3c57c232\nrlm restore-transcript 3c57c232 --to - | jq .type",
          argument("session", metavar="SESSION", help="the session's id, or its beginning"),
          argument("--to", metavar="FILE", default="", help="write it there (- for standard output)"), DRY_RUN)
-def restore_transcript_command(call: Call, options: Any) -> int:
+def restore_transcript_command(call: Call, options: Any) -> Answer:
     """Writes kept transcripts back to where the client resumes them from."""
     places = call.store.places
     names = transcript_names(places, options.session)
     if options.to == "-":
-        sys.stdout.flush()
-        for lines in kept_slices(places, names[0]):
-            sys.stdout.buffer.write(b"".join(lines))
-        return 0
+        write_out(b"".join(lines) for lines in kept_slices(places, names[0]))
+        return Answer("", None)
     targets = {names[0]: options.to} if options.to else {name: original_path(places, name) for name in names}
     if os.path.lexists(targets[names[0]]):
         raise UsageError(f"{targets[names[0]]} exists; remove it first, or name another file with --to")
@@ -15085,71 +14958,63 @@ def restore_transcript_command(call: Call, options: Any) -> int:
         ensure_folder(os.path.dirname(os.path.abspath(path)))
         write_lines(path, (line for lines in kept_slices(places, name) for line in lines))
     verb = "would be written" if options.dry_run else "written"
+    lines = [f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]
     session = session_of(names[0])
-    hint = "" if options.dry_run or options.to else f"\n`claude --resume {session}` in its folder goes on with it."
+    if not (options.dry_run or options.to):
+        lines.append(f"`claude --resume {session}` in its folder goes on with it.")
     others = [name for name in kept_transcripts(places) if name.partition("~")[0] == session and name != names[0]]
     named = [name if "~" in name else f"{name}~0" for name in others]
-    hint += "".join(f"\nAnother version is kept: `rlm restore-transcript {name} --to FILE`." for name in named)
-    text = "\n".join([f"{path}: {verb}" for path in targets.values()] + [f"{path}: is there" for path in there]) + hint
-    print_answer(Answer(text, {"transcripts": targets, "written": not options.dry_run}), options.json)
-    return 0
+    lines += [f"Another version is kept: `rlm restore-transcript {name} --to FILE`." for name in named]
+    return Answer("\n".join(lines), {"transcripts": targets, "written": not options.dry_run})
 
 
-def bash_completion(words: dict[str, list[str]]) -> str:
-    """A bash script that completes commands and their options."""
-    cases = "\n".join(f"    {name}) words=\"{' '.join(options)}\";;" for name, options in words.items())
-    return f"""\
-_rlm() {{
-  local words="{' '.join(words)}"
-  [ "$COMP_CWORD" -gt 1 ] && case "${{COMP_WORDS[1]}}" in
-{cases}
+# For each shell, the line for a command and the script around these lines.
+COMPLETIONS = {
+    "bash": ('    {name}) words="{options}";;', """\
+_rlm() {
+  local words="COMMANDS"
+  [ "$COMP_CWORD" -gt 1 ] && case "${COMP_WORDS[1]}" in
+LINES
   esac
-  COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
-}}
-complete -o default -F _rlm rlm rlm.py"""
-
-
-def zsh_completion(words: dict[str, list[str]]) -> str:
-    """The same for zsh."""
-    cases = "\n".join(f"    {name}) compadd -- {' '.join(options)};;" for name, options in words.items())
-    return f"""\
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _rlm rlm rlm.py"""),
+    "zsh": ("    {name}) compadd -- {options};;", """\
 #compdef rlm rlm.py
-_rlm() {{
-  if (( CURRENT == 2 )); then compadd -- {' '.join(words)}; return; fi
+_rlm() {
+  if (( CURRENT == 2 )); then compadd -- COMMANDS; return; fi
   case "$words[2]" in
-{cases}
+LINES
   esac
   _files
-}}
-compdef _rlm rlm rlm.py"""
-
-
-def fish_completion(words: dict[str, list[str]]) -> str:
-    """The same for fish."""
-    lines = [f"complete -c rlm.py -n __fish_use_subcommand -a {name}" for name in words]
-    lines += [f"complete -c rlm.py -n '__fish_seen_subcommand_from {name}' -l {option[2:]}"
-              for name, options in words.items() for option in options]
-    return "\n".join(lines + [line.replace("-c rlm.py", "-c rlm") for line in lines])
-
-
-COMPLETIONS = {"bash": bash_completion, "zsh": zsh_completion, "fish": fish_completion}
+}
+compdef _rlm rlm rlm.py"""),
+    "fish": ("  for option in {options}; complete -c $rlm -n '__fish_seen_subcommand_from {name}' -l $option; end", """\
+for rlm in rlm rlm.py
+  complete -c $rlm -n __fish_use_subcommand -a 'COMMANDS'
+LINES
+end"""),
+}
 
 
 @command("print shell completion for bash, zsh or fish", 'eval "$(rlm completion bash)"',
          argument("shell", choices=["bash", "zsh", "fish"]))
-def completion_command(_: Call, options: Any) -> int:
-    """Prints a completion script made from the registry."""
-    parsers = build_parser()._subparsers._group_actions[0].choices
-    words = {name: [option for action in parser._actions for option in action.option_strings
-                    if option.startswith("--") and action.help != "==SUPPRESS=="] for name, parser in parsers.items()}
-    script = COMPLETIONS[options.shell](words)
-    print_answer(Answer(script, {"shell": options.shell, "script": script}), options.json)
-    return 0
+def completion_command(_: Call, options: Any) -> Answer:
+    """A completion script, made from the parser."""
+    line, script = COMPLETIONS[options.shell]
+    parsers, lines = build_parser()._subparsers._group_actions[0].choices, []
+    for name, parser in parsers.items():
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        flags = [flag[2:] for flag in flags] if options.shell == "fish" else flags
+        lines.append(line.format(name=name, options=" ".join(flags)))
+    script = script.replace("COMMANDS", " ".join(parsers)).replace("LINES", "\n".join(lines))
+    return Answer(script, {"shell": options.shell, "script": script})
 
 
-def steps_data(steps: Iterable[Step]) -> list[Record]:
-    """The plan as data."""
-    return [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+def steps_answer(steps: Sequence[Step], more: str = "") -> Answer:
+    """The plan, for a reader and as data."""
+    data = [{"step": step.verb, "path": step.path, "what": step.what} for step in steps]
+    return Answer(plan_text(steps) + more, {"steps": data})
 
 
 def checks_answer(checks: Sequence[Check]) -> Answer:
@@ -15159,13 +15024,7 @@ def checks_answer(checks: Sequence[Check]) -> Answer:
     n_warnings = sum(state == "warn" for _, state, _, _ in checks)
     lines.append(f"{counted(n_wrong, 'failure')}, {counted(n_warnings, 'warning')}.")
     data = [{"check": name, "state": state, "what": what, "to_do": todo} for name, state, what, todo in checks]
-    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings})
-
-
-def tell_plan(steps: Sequence[Step]) -> None:
-    """Prints the plan before it is carried out."""
-    print_out(plan_text(steps))
-    sys.stdout.flush()
+    return Answer("\n".join(lines), {"checks": data, "failures": n_wrong, "warnings": n_warnings}, failed=n_wrong > 0)
 
 
 def what_next(places: Places) -> str:
@@ -15175,7 +15034,7 @@ def what_next(places: Places) -> str:
     folders = [folder for folder in folders if memory_names(folder, listing(folder))]
     lines = [f"Claude's own memory is in {path}: `rlm import {path}` adds it." for path in folders[:3]]
     lines += [f"So it is in {len(folders) - 3:,} more folders of {Client().projects}."] if len(folders) > 3 else []
-    store = os.path.join(claude_folder(), "rlm", "context")
+    store = os.path.join(Client().folder, "rlm", "context")
     if rlm_claude_names(store, listing(store)):
         lines.insert(0, f"rlm-claude's memory is in {store}: `rlm import {store}` adds it.")
     if not is_our_launcher(launcher_file()):
@@ -15190,15 +15049,13 @@ def what_next(places: Places) -> str:
 @command("list or drop contexts; the files they refer to stay",
          "rlm contexts\nrlm contexts --delete app.log",
          argument("--delete", metavar="NAME", action="append", default=[], help="drop this one (may be repeated)"))
-def contexts_command(call: Call, options: Any) -> int:
+def contexts_command(call: Call, options: Any) -> Answer:
     """Lists contexts, or drops some."""
     places = call.store.places
     names = [context_record(places, name)["name"] for name in options.delete]
     for name in names:
         drop_context(places, name)
-    answer = Answer(f"Dropped: {', '.join(names)}.", {"dropped": names}) if names else run_tool(call, "rlm_inspect", {})
-    print_answer(answer, options.json)
-    return 0
+    return Answer(f"Dropped: {', '.join(names)}.", {"dropped": names}) if names else run_tool(call, "rlm_inspect", {})
 
 
 @command("set up Claude Code: program, hooks, MCP server, skills, past conversations",
@@ -15210,49 +15067,37 @@ def contexts_command(call: Call, options: Any) -> int:
          argument("--name", default="", help="of the MCP server, where another one is called rlm"),
          argument("--allow", action="store_true", help="the client no longer asks before it only reads"),
          argument("--advice", action="store_true", help="also the hooks that advise on reading and writing"))
-def install_command(call: Call, options: Any) -> int:
-    """Installs, imports history and runs doctor, whose exit code this is."""
+def install_command(call: Call, options: Any) -> Answer:
+    """Installs, imports history and runs doctor. The plan is printed before it is carried out."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
     read_config(places)  # one that is broken would end the import, halfway through
     if places is not call.store.places:
-        call = Call(Store(places))
+        call.store = Store(places)
     project = os.getcwd() if options.project else ""
     record["pinned"].update(pinned_places(places))
     steps = plan_install(places, options, record, project)  # or an error
     if options.dry_run:
-        print_answer(Answer(plan_text(steps), {"steps": steps_data(steps)}), options.json)
-        return 0
+        return steps_answer(steps)
     made = missing_folders(places.install_record())
     with Lock(places.install_lock()):
         record = install_record(places)
         record["pinned"].update(pinned_places(places))
         record["made"] += made
-        steps = install_now(places, options, record, project, (lambda _: None) if options.json else tell_plan)
+        steps = plan_install(places, options, record, project)
+        if not options.json:
+            print_out(plan_text(steps))
+        install_now(places, record, project, steps)
+    plan = steps_answer(steps)
     if options.skills_only:
-        if options.json:
-            print_answer(Answer("", {"steps": steps_data(steps)}), True)
-        return 0
+        return Answer("", plan.data)
     paths = [] if options.no_import else transcript_paths(Client().projects)
-    imported = import_history(call, paths)[0] if paths else ""
+    imported = import_history(call, paths).text if paths else ""
     view_to_import(call)  # an older version's index is of no use to the hooks
     answer = checks_answer(doctor_checks(places, record))
     answer.text = "\n".join(filter(None, [imported, answer.text, what_next(places)]))
-    answer.data = {"steps": steps_data(steps), "imported": imported, **answer.data}
-    print_answer(answer, options.json)
-    return 1 if answer.data["failures"] else 0
-
-
-def deletes_data(places: Places, options: Any) -> bool | None:
-    """Whether the memories go too; asks when that was not said, None for neither. UsageError with nobody to ask."""
-    if options.keep_data or options.all:
-        return bool(options.all)
-    if options.yes or not sys.stdin.isatty():
-        raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
-    used = size_text(folder_bytes(places.memory))
-    said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
-                        "[y/N, c cancels]")
-    return None if said.startswith("c") else said in YES
+    answer.data = {**plan.data, "imported": imported, **answer.data}
+    return answer
 
 
 @command("take rlm out of Claude Code; keeps or deletes the memories, as you say",
@@ -15260,48 +15105,55 @@ def deletes_data(places: Places, options: Any) -> bool | None:
          [argument("--keep-data", action="store_true", help="the memories stay where they are"),
           argument("--all", action="store_true", help="delete the memories and settings too")], DRY_RUN,
          argument("--yes", action="store_true", help="ask nothing"))
-def uninstall_command(call: Call, options: Any) -> int:
-    """Takes rlm out of the client, and deletes the data when asked to."""
+def uninstall_command(call: Call, options: Any) -> Answer:
+    """Takes rlm out of the client, and deletes the data when asked to; asks when neither was said."""
     record = install_record(call.store.places)
     places = installed_places(call.store.places, record)
-    if not is_installed(record):
-        check_home(places)
-    delete_data = deletes_data(places, options)
-    steps = plan_uninstall(places, record, bool(delete_data))
-    text = plan_text(steps) or f"rlm is not installed in {places.home}."
+    plan_uninstall(places, record, False)  # or an error, before anything is asked
+    delete_data = bool(options.all)
+    if not (options.keep_data or options.all):
+        if options.yes or not sys.stdin.isatty():
+            raise UsageError("uninstall needs --keep-data (the memories stay) or --all (they are deleted too)")
+        used = size_text(folder_bytes(places.memory))
+        said = typed_answer(f"Delete the memories in {places.memory} too ({used})? They are kept otherwise. "
+                            "[y/N, c cancels]")
+        if said.startswith("c"):
+            raise RlmError("nothing was changed")
+        delete_data = said in ("y", "yes")
+    steps = plan_uninstall(places, record, delete_data)
     if options.dry_run or not steps:
-        print_answer(Answer(text, {"steps": steps_data(steps)}), options.json)
-        return 0
+        return steps_answer(steps, "" if steps else f"rlm is not installed in {places.home}.")
     if delete_data and not options.yes and sys.stdin.isatty():
-        print_note(text)
-        delete_data = True if is_yes("Go on? This cannot be undone. [y/N]") else None
-    if delete_data is None:
-        print_note("Nothing was changed.")
-        return 1
-    steps = uninstall_now(places, record, delete_data)
-    stayed = [step for step in steps if step.verb == "failed"]
+        confirm(plan_text(steps))
+    with Lock(places.install_lock()):
+        steps = plan_uninstall(places, record, delete_data)
+        carry_out_steps(steps)
+        stayed = [step for step in steps if step.verb == "failed"]
+        if stayed:
+            save_record(places, record)  # for the next time
     kept = f"\nThe memories are kept in {places.memory}." if os.path.exists(places.memory) and not delete_data else ""
-    print_answer(Answer(plan_text(steps) + kept, {"steps": steps_data(steps)}), options.json)
-    for step in stayed:
-        print_note(f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again")
-    return 1 if stayed else 0
+    answer = steps_answer(steps, kept)
+    answer.notes = [f"rlm: {step.path} cannot be removed; make its folder writable (chmod u+w) and uninstall again"
+                    for step in stayed]
+    answer.failed = bool(stayed)
+    return answer
 
 
 @command("try everything that was installed; say what is wrong and what to do",
          "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
          argument("--fix", action="store_true", help="put right what can be"))
-def doctor_command(call: Call, options: Any) -> int:
+def doctor_command(call: Call, options: Any) -> Answer:
     """Tries what was installed; 1 when something is wrong."""
     places = installed_places(call.store.places, install_record(call.store.places))
     failed: list[Check] = []
+    fixed: list[Step] = []
     try:
-        for step in repair(places) if options.fix else []:
-            print_note(f"fixed: {step.line()}")
+        fixed = repair(places) if options.fix else []
     except RlmError as error:
         failed = [("fix", "fail", str(error), "")]
     answer = checks_answer([*failed, *doctor_checks(places, install_record(places))])
-    print_answer(answer, options.json)
-    return 1 if answer.data["failures"] else 0
+    answer.notes = [f"fixed: {plan_text([step])}" for step in fixed]
+    return answer
 
 
 def file_away(places: Places) -> bool:
@@ -15317,13 +15169,14 @@ def file_away(places: Places) -> bool:
 
 @command("run the MCP server on stdin and stdout",
          "claude mcp add --scope user rlm -- python3 /path/to/rlm.py serve")
-def serve_command(call: Call, options: Any) -> int:
+def serve_command(call: Call, options: Any) -> Answer:
     """Runs the MCP server."""
     if sys.stdin.isatty():
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    return Server(call.store.places, file_away).serve()
+    Server(call.store.places, file_away).serve()
+    return Answer("", None)
 
 
 def keep_up(store: Store) -> None:
@@ -15339,9 +15192,9 @@ class PlainOptions:
 
     json = False
 
-    def __init__(self, made: Tool, words: Sequence[str]) -> None:
+    def __init__(self, made: Tool, command: str, words: Sequence[str]) -> None:
         """ValueError for anything but words, --json and --name VALUE: argparse knows the rest."""
-        self.command = command_name(made)
+        self.command = command
         known, required = {param.name: param for param in made.params}, [p.name for p in made.params if p.required]
         values: dict[str, Any] = {param.name: param.default for param in made.params}
         bare, left = [], list(words)
@@ -15367,14 +15220,19 @@ class PlainOptions:
 
 def run_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
-    call = Call(Store(Places()), wants_data=getattr(options, "json", False))
+    call = Call(Store(Places()), wants_data=options.json)
     call.progress, call.words = terminal_progress(), in_shell
     call.store.build = lambda view: index_now(view, call.progress)
-    made = commands().get(options.command)
-    code = run_tool_command(call, made, options) if made else COMMANDS[options.command].run(call, options)
-    sys.stdout.flush()
+    call.dry_run = getattr(options, "dry_run", False)
+    try:
+        answer = command_named(options.command).run(call, options)
+    finally:
+        call.progress(0, 0, "")
+    if options.command in COMMANDS:  # a tool's text holds what is stored, which stays as it is
+        answer.text = as_typed(answer.text)
+    print_answer(answer, options.json)
     keep_up(call.store)
-    return code
+    return int(answer.failed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15383,9 +15241,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_streams()
         arguments = list(sys.argv[1:] if argv is None else argv)
         if arguments and arguments[0] in TOOLS:  # messages name tools; their names work here too
-            arguments[0] = command_name(TOOLS[arguments[0]])
+            arguments[0] = arguments[0][len("rlm_") :].replace("_", "-")
         try:
-            options: Any = PlainOptions(commands()[arguments[0]], arguments[1:])
+            options: Any = PlainOptions(commands()[arguments[0]], arguments[0], arguments[1:])
         except (KeyError, ValueError, IndexError):
             parser = build_parser(arguments[0] if arguments and arguments[0] in {*COMMANDS, *commands()} else "")
             try:

@@ -367,6 +367,10 @@ class InputTest(CliCase):
         self.assertEqual(self.quick("peek", data["id"]), "tabs, not spaces é")
         self.assertIn("Imported 1,", self.ok("import", "-", stdin=b'{"text": "imported"}\n'))
 
+    def test_a_file_in_utf_16_is_text(self) -> None:
+        path = self.write("wide.txt", HARD.encode("utf-16"))
+        self.assertEqual(self.quick("peek", json.loads(self.quick("chunk", path, "--json"))["id"]), HARD)
+
     def test_a_binary_file_is_refused(self) -> None:
         path = self.write("program", b"\x7fELF\0\0\0")
         self.assertIn("binary", self.failed(2, "chunk", path))
@@ -514,6 +518,11 @@ class StreamTest(CliCase):
     def test_messages_and_help_name_the_program_as_it_was_called(self) -> None:
         script = subprocess.run([sys.executable, RLM, "forget", "nosuch"], capture_output=True, text=True)
         self.assertIn("`python3 rlm.py list-chunks`", script.stderr)
+        self.chunk("text é")
+        with open(self.places.log(1), "ab") as file:
+            file.write(b"{broken\n")
+        script = subprocess.run([sys.executable, RLM, "verify"], capture_output=True, text=True)
+        self.assertIn("`python3 rlm.py verify --repair`", script.stdout)
         module = subprocess.run([sys.executable, "-m", "rlm", "forget", "nosuch"], capture_output=True, text=True,
                                 cwd=os.path.dirname(RLM))
         self.assertIn("`rlm list-chunks`", module.stderr)
@@ -521,6 +530,15 @@ class StreamTest(CliCase):
             done = subprocess.run([*command, "search", "--help"], capture_output=True, text=True, cwd=os.path.dirname(RLM))
             self.assertIn(f"usage: {called} search", done.stdout)
             self.assertIn(f"\n  {called} search \"how do we deploy\"", done.stdout)
+
+    def test_messages_name_what_a_shell_takes(self) -> None:
+        for words, part in ((("search", " "), "`QUERY` is empty; `rlm list-chunks` and"),
+                            (("search", "x" * 9000), "`QUERY` has 9,000 characters"),
+                            (("chunk", RLM, "--ticket", "x" * 300), "`--ticket` has 300"),
+                            (("list-chunks", "--limit", "0"), "`--limit` must be"),
+                            (("domains", "--nope"), "usage: rlm domains ")):
+            with self.subTest(words=words):
+                self.assertIn(part, self.in_process(*words)[2])
 
     def test_what_was_mistyped_is_named(self) -> None:
         for words, meant in ((("serch", "x"), "search"), (("search", "x", "--limt", "3"), "--limit"),
@@ -676,7 +694,7 @@ class CompletionTest(CliCase):
                 self.assertRegex(script, rf"\b{name}\b")
                 for option in re.findall(r"--([a-z][a-z-]+)", parsers[name].format_help().split("examples:")[0]):
                     if shell == "fish":
-                        self.assertRegex(script, rf"from {name}' -l {option}(\s|$)")
+                        self.assertRegex(script, rf"(?m)^  for option in .*\b{option}\b.*from {name}' -l ")
                     else:
                         self.assertRegex(script, rf"(?m)^ +{name}\).*--{option}\b")
 

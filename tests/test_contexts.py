@@ -310,10 +310,13 @@ class LoadTest(ContextCase):
             self.assertIn("stale", answer.text)
             self.assertIn("stale", answer.data)
         self.refused(rlm.UsageError, "no line 1.*stale", "rlm_peek", chunk_id="sevens")
+        self.call("rlm_filter", name="sevens", pattern="line", mode="remove", output="none")
         self.assertEqual(self.peek("t"), "line 0\nline 7\n")
         with self.assertRaises(rlm.UsageError):
             self.peek("t#9")
-        self.call("rlm_inspect", name="sevens")
+        self.assertIn("stale", self.call("rlm_inspect", name="sevens").text)
+        self.assertEqual(self.call("rlm_split", name="t", strategy="lines", size=1).data["n_parts"], 2)
+        self.assertEqual((self.peek("t#2"), self.call("rlm_inspect", name="t").data["stale"]), ("line 7\n", ""))
         self.call("rlm_grep", pattern="line", context="sevens")
         os.unlink(path)
         with self.assertRaisesRegex(rlm.NotFound, "load it again"):
@@ -440,8 +443,13 @@ class FilterTest(ContextCase):
 
     def test_nothing_left_and_a_name_of_its_own_are_told(self) -> None:
         self.load("a\n")
-        self.assertTrue(self.call("rlm_filter", name="t", pattern="zzz").is_empty)
+        self.assertTrue(self.call("rlm_filter", name="t", pattern="zzz").failed)
         self.refused(rlm.UsageError, "itself", "rlm_filter", name="t", pattern="a", output="t")
+        self.call("rlm_load", content="a\nb\n", name="copy")
+        self.call("rlm_filter", name="copy", pattern="a", output="v")
+        self.refused(rlm.UsageError, "has its text", "rlm_filter", name="v", pattern="a", output="copy")
+        names = [self.call("rlm_filter", name="t", pattern=pattern).data["name"] for pattern in ("a+", "a*", "a+")]
+        self.assertEqual(names, ["t-a", "t-a-2", "t-a"])
 
     def test_a_regex_that_runs_away_is_stopped(self) -> None:
         self.load("a" * 60 + "!\n")
@@ -456,7 +464,7 @@ class InspectTest(ContextCase):
         for text, form, outline in (
                 ("# A\n\ntext\n\n## B\n", "Markdown", "5: ## B"), ('{"id": 1, "n": "x"}\n{"id": 2}\n', "JSONL", "keys: id, n"),
                 ('[{"id": 1,\n "n": 2}]', "JSON", "keys: id, n"), ("a;b\n1;2\n3;4\n", "CSV", "columns: a;b"),
-                ("<html><body>x</body></html>\n", "XML/HTML", "1 body"),
+                ("<html><body>x</body></html>\n", "XML/HTML", ""),
                 ("import os\ndef f():\n  x\nclass X:\ndef g():\n", "code", "4: class X:"),
                 ("2026-01-02 03:04:05 INFO up\n2026-01-02 03:04:06 ERROR down\n", "log",
                  "from 2026-01-02 03:04:05 to 2026-01-02 03:04:06"),

@@ -229,6 +229,7 @@ class EverywhereTest(EraseCase):
         self.ok("import")
         ids = self.ids(f"{WORD}parts")
         self.assertGreater(len(ids), 1)
+        self.assertIn(ids[0], self.ok("forget", "--erase", "--dry-run", ",".join(ids)))
         self.ok("forget", "--erase", "--yes", ids[1])
         self.assert_gone(f"{WORD}parts")
         self.assertEqual(len(self.ids("and then")), 1)

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import py_compile
 import random
 import shlex
 import shutil
@@ -92,7 +93,9 @@ class Terminal(io.StringIO):
 
 
 class InstallCase(InProcess):
-    """A scratch HOME with a client in it, and a small program to install."""
+    """A scratch HOME with a client in it, and a small program to install, which is compiled only once."""
+
+    compiled: dict[bytes, bytes] = {}  # bytecode by source
 
     def setUp(self) -> None:
         super().setUp()
@@ -104,13 +107,30 @@ class InstallCase(InProcess):
             self.put(os.path.join(self.source, "skills", name, "SKILL.md"), f"# {name}: mcp__rlm__rlm_peek\n")
         self.put_program(TINY.format(version=rlm.__version__))
         os.environ.pop("RLM_PROJECT")
+        real = rlm.run_briefly
+
+        def run_briefly(command: Any, *more: Any) -> Any:
+            return real(command, *more) if "py_compile" not in command else self.put_bytecode(command[-1])
+
+        self.patch = mock.patch.object(rlm, "run_briefly", run_briefly)
+        self.patch.start()
+        self.addCleanup(mock.patch.stopall)
+
+    def put_bytecode(self, program: str) -> None:
+        """Puts the program's bytecode there, with the time and size of this file."""
+        source, about = rlm.read_file(program), os.stat(program)
+        if source not in self.compiled:
+            self.compiled[source] = rlm.read_file(py_compile.compile(program) or "")
+        stamp = struct.pack("<LLL", 0, int(about.st_mtime) & 0xFFFFFFFF, about.st_size & 0xFFFFFFFF)
+        path = importlib.util.cache_from_source(program)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(self.compiled[source][:4] + stamp + self.compiled[source][16:])
 
     def put_program(self, text: str) -> None:
         """Makes this the program that is installed."""
         self.put(os.path.join(self.source, "rlm.py"), text)
-        patch = mock.patch.object(rlm, "PROGRAM", os.path.join(self.source, "rlm.py"))
-        patch.start()
-        self.addCleanup(patch.stop)
+        mock.patch.object(rlm, "PROGRAM", os.path.join(self.source, "rlm.py")).start()
 
     def put(self, path: str, text: str) -> None:
         """Writes a file."""
@@ -160,9 +180,14 @@ class InstallCase(InProcess):
         self.assertEqual(code, 0, text)
         return text
 
-    def doctor(self, *arguments: str) -> tuple[int, dict[str, list[Any]], str]:
-        """Exit code, the states with their findings by check, and all that was printed."""
-        code, text = self.run_command("doctor", "--json", *arguments, doctor=True)
+    def doctor(self, *arguments: str, hooks: bool = True, server: bool = True) -> tuple[int, dict[str, list[Any]], str]:
+        """Exit code, the states with their findings by check, and all that was printed; it runs hooks and server or not."""
+        with contextlib.ExitStack() as stack:
+            if not hooks:
+                stack.enter_context(mock.patch.object(rlm, "hook_trips", lambda *_: iter(())))
+            if not server:
+                stack.enter_context(mock.patch.object(rlm, "server_trip", lambda *_: ("server", "ok", "", "")))
+            code, text = self.run_command("doctor", "--json", *arguments, doctor=True)
         found: dict[str, list[Any]] = {}
         start = text.index("{\n")
         for check in json.JSONDecoder().raw_decode(text[start:])[0]["checks"]:
@@ -203,6 +228,7 @@ class InstallTest(InstallCase):
         self.assertTrue(self.text(self.settings).endswith("}\n"))
         for path in ("rlm/rlm.py", "rlm/hooks/pre_compact.py", "skills/rlm/SKILL.md", "skills/rlm-analyze/SKILL.md"):
             self.assertTrue(os.path.isfile(os.path.join(self.claude, path)), path)
+        self.assertNotIn("RLM_", self.text(rlm.launcher_file()) + self.text(self.settings) + self.text(self.state))
 
     def test_everything_else_in_the_clients_files_stays_in_its_order_and_form(self) -> None:
         self.put_client()
@@ -278,7 +304,7 @@ class InstallTest(InstallCase):
             self.assertIn("checks" if arguments == ("doctor",) else "steps", data)
             self.assertTrue(all(step["step"] and step["path"] for step in data.get("steps", [])))
 
-    def test_a_backup_holds_the_first_state_and_stays_it(self) -> None:
+    def test_a_backup_holds_the_first_state_and_undoes_no_change_that_was_made_since(self) -> None:
         self.put_client()
         self.install()
         self.put(self.settings, self.text(self.settings).replace('"opus"', '"haiku"'))
@@ -286,13 +312,9 @@ class InstallTest(InstallCase):
         self.assertEqual(self.text(self.settings + ".rlm-backup"), SETTINGS)
         self.assertEqual(self.text(self.state + ".rlm-backup"), CLIENT_STATE)
         self.assertEqual(mode_of(self.state + ".rlm-backup"), 0o600)
-
-    def test_an_empty_file_counts_as_one_without_settings(self) -> None:
-        self.put(self.settings, "")
-        self.install()
-        self.assertEqual(list(self.data(self.settings)["hooks"]), STANDARD)
         self.uninstall("--keep-data")
-        self.assertEqual(self.text(self.settings), "")
+        self.assertEqual(self.data(self.settings), {**json.loads(SETTINGS), "model": "haiku"})
+        self.assertEqual(self.text(self.state), CLIENT_STATE)
 
     def test_a_link_to_the_settings_stays_a_link_and_permissions_stay(self) -> None:
         target = os.path.join(self.home, "dotfiles", "claude.json")
@@ -412,10 +434,6 @@ class InstallTest(InstallCase):
         self.assertFalse(os.path.exists(self.state))
         self.assertIn(f"RLM_HOME='{folder}/rlm'", self.text(rlm.launcher_file()))  # the variable may not be set there
 
-    def test_in_the_usual_place_nothing_is_pinned(self) -> None:
-        self.install()
-        self.assertNotIn("RLM_", self.text(rlm.launcher_file()) + self.text(self.settings) + self.text(self.state))
-
     def test_only_tools_that_read_are_allowed_only_when_asked_for_and_once(self) -> None:
         self.put_client()
         self.install()
@@ -481,11 +499,15 @@ class InstallTest(InstallCase):
         self.uninstall("--keep-data")
         self.assertEqual(os.listdir(project), [])
 
-    def test_where_the_command_is_anothers_a_projects_server_has_our_paths_and_that_is_said(self) -> None:
+    def test_another_program_named_rlm_stays_and_a_projects_server_has_our_paths_then_and_that_is_said(self) -> None:
         self.put(rlm.launcher_file(), "#!/bin/sh\necho other\n")
         project = self.in_project()
-        self.assertRegex(self.install("--project"), r"\.mcp\.json: .*keep it out of git")
+        text = self.install("--project")
+        self.assertIn("another program has that name", text)
+        self.assertRegex(text, r"\.mcp\.json: .*keep it out of git")
         self.assertIn(rlm.interpreter(), self.text(os.path.join(project, ".mcp.json")))
+        self.uninstall("--all")
+        self.assertEqual(self.text(rlm.launcher_file()), "#!/bin/sh\necho other\n")
 
     def test_hooks_that_an_older_version_put_into_a_teams_settings_move_to_ones_own(self) -> None:
         project = self.in_project()
@@ -511,25 +533,23 @@ class InstallTest(InstallCase):
         self.install()
         before = self.files()
         with mock.patch.object(rlm, "PROGRAM", os.path.join(self.claude, "rlm", "rlm.py")):
-            self.install()
+            self.assertNotIn("skip", self.install())
+            self.assertIn("skills come with the whole folder", self.install("--skills-only"))
         self.assertEqual(self.files(), before)
         self.uninstall("--keep-data")
         self.assertFalse(os.path.exists(os.path.join(self.claude, "skills")))
 
-    def test_another_program_named_rlm_stays(self) -> None:
-        self.put(rlm.launcher_file(), "#!/bin/sh\necho other\n")
-        self.assertIn("another program has that name", self.install())
-        self.uninstall("--all")
-        self.assertEqual(self.text(rlm.launcher_file()), "#!/bin/sh\necho other\n")
-
     def test_the_program_is_compiled_for_the_interpreter_that_the_settings_name(self) -> None:
+        self.patch.stop()
         self.install()
         program = os.path.join(self.claude, "rlm", "rlm.py")
-        self.assertEqual(rlm.probe(rlm.interpreter(), program), (sys.version.split()[0], True, rlm.__version__, ""))
+        self.assertTrue(rlm.is_compiled(program))
         os.utime(program, (1, 1))
-        self.assertFalse(rlm.probe(rlm.interpreter(), program)[1])
+        self.assertFalse(rlm.is_compiled(program))
         self.install()
-        self.assertTrue(rlm.probe(rlm.interpreter(), program)[1])
+        self.assertTrue(rlm.is_compiled(program))
+        done = subprocess.run([rlm.interpreter(), "-I", "-S", "-v", "-c", rlm.import_code(self.places)], capture_output=True, check=False)
+        self.assertRegex(done.stderr.decode(), f"{os.path.dirname(program)}/__pycache__/rlm.*matches {program}")
 
 
 class UpgradeTest(InstallCase):
@@ -625,6 +645,9 @@ class UpgradeTest(InstallCase):
         self.put(os.path.join(self.source, "skills", "rlm", "SKILL.md"), "after that\n")
         self.install()
         self.assertEqual(self.text(skill), "after that\n")
+        self.put(skill, "mine\n")
+        self.assertIn("you changed it; it stays", self.uninstall("--all"))
+        self.assertEqual(os.listdir(os.path.join(self.claude, "skills")), ["rlm"])
 
     def test_a_skill_that_the_user_removed_stays_away_until_it_is_asked_for(self) -> None:
         shutil.rmtree(os.path.join(self.claude, "skills", "rlm"))
@@ -649,8 +672,6 @@ class UpgradeTest(InstallCase):
         home = os.path.join(self.claude, "rlm")
         self.assertIn('"9.9"', self.text(os.path.join(home, "rlm.py")))
         self.assertEqual([n for n in os.listdir(home) if ".bak" in n], [])
-        self.assertEqual(self.data(os.path.join(home, "install.json"))["version"], rlm.__version__)
-
 
 
 class UninstallTest(InstallCase):
@@ -665,13 +686,13 @@ class UninstallTest(InstallCase):
         self.assertFalse(os.path.exists(os.path.join(self.claude, "rlm")))
 
     def test_odd_but_valid_files_come_back_too(self) -> None:
-        texts = ["{}", "{ }", "{\n}\n", '{"hooks":{}}', '{"hooks": {"PreCompact": []}}\n', '{"a":1,"a":2}',
+        texts = ["", "{}", "{ }", "{\n}\n", '{"hooks":{}}', '{"hooks": {"PreCompact": []}}\n', '{"a":1,"a":2}',
                  '{"permissions":{"allow":[]}}', '\t{"x" : [ ] }  \n\n', '{\n\n  "a": 1\n\n}']
         for text in texts:
             self.put(self.settings, text)
             self.put(self.state, text)
             self.install("--allow")
-            self.data(self.settings)
+            self.assertEqual(set(self.data(self.settings)["hooks"]), {*STANDARD})
             self.uninstall("--keep-data")
             self.assertEqual((self.text(self.settings), self.text(self.state)), (text, text))
 
@@ -683,14 +704,6 @@ class UninstallTest(InstallCase):
         self.uninstall("--keep-data")
         self.assertEqual(self.data(self.settings), {**json.loads(SETTINGS), "model": "haiku"})
         self.assertEqual(self.data(self.state), {**json.loads(CLIENT_STATE), "numStartups": 413})
-
-    def test_a_change_between_two_installations_is_not_undone_by_the_backup(self) -> None:
-        self.put_client()
-        self.install()
-        self.put(self.settings, self.text(self.settings).replace('"opus"', '"haiku"'))
-        self.install("--allow")
-        self.uninstall("--keep-data")
-        self.assertEqual(self.data(self.settings), {**json.loads(SETTINGS), "model": "haiku"})
 
     def test_hooks_of_ours_that_stand_in_another_group_go_and_the_group_stays(self) -> None:
         self.install()
@@ -733,13 +746,6 @@ class UninstallTest(InstallCase):
             self.assertEqual((self.data(self.settings), self.data(self.state)), (json.loads(SETTINGS), json.loads(CLIENT_STATE)))
             self.install()
 
-    def test_a_skill_that_the_user_changed_stays(self) -> None:
-        self.install()
-        skill = os.path.join(self.claude, "skills", "rlm", "SKILL.md")
-        self.put(skill, "mine\n")
-        self.assertIn("you changed it; it stays", self.uninstall("--all"))
-        self.assertEqual(os.listdir(os.path.join(self.claude, "skills")), ["rlm"])
-
     def test_data_is_kept_or_deleted_as_told(self) -> None:
         self.install()
         self.chunk("a text")
@@ -776,13 +782,13 @@ class UninstallTest(InstallCase):
             self.uninstall("--all")
         self.assertEqual(os.listdir(os.path.join(moved, "index")), ["page.html"])
 
-    def test_without_a_choice_and_without_a_terminal_it_says_which_options_there_are(self) -> None:
+    def test_without_a_choice_nothing_is_changed_and_without_a_terminal_the_options_are_named(self) -> None:
         self.install()
         before = self.files()
-        for more in ([], ["--yes"]):
-            code, text = self.run_command("uninstall", *more)
-            self.assertEqual(code, 2)
-            self.assertRegex(text, "--keep-data.*--all")
+        for more, typed in (((), None), (("--yes",), None), ((), "")):
+            code, text = self.run_command("uninstall", *more, typed=typed)
+            self.assertEqual(code, 1 if typed == "" else 2)
+            self.assertRegex(text, "nothing was changed" if typed == "" else "--keep-data.*--all")
         self.assertEqual(self.files(), before)
 
     def test_at_a_terminal_it_asks_and_only_a_yes_deletes_the_memories(self) -> None:
@@ -860,21 +866,15 @@ class UninstallTest(InstallCase):
                 self.put(self.state, before)
             self.install()
 
-            def answer(_: str) -> bool:
+            def answer(_: str) -> str:
                 data = self.data(self.state)
                 self.put(self.state, json.dumps({**data, "login": "new"}))
-                return True
+                return "yes"
 
-            with mock.patch.object(rlm, "is_yes", answer):
+            with mock.patch.object(rlm, "typed_answer", answer):
                 self.assertEqual(self.run_command("uninstall", "--all", typed="")[0], 0)
             data = self.data(self.state)
             self.assertEqual(data, {**json.loads(before or "{}"), "login": "new"})
-
-    def test_no_answer_at_the_terminal_changes_nothing(self) -> None:
-        self.install()
-        before = self.files()
-        self.assertEqual(self.run_command("uninstall", typed="")[0], 1)
-        self.assertEqual(self.files(), before)
 
     def test_the_installation_of_another_home_is_named_and_its_launcher_stays(self) -> None:
         other = os.path.join(self.home, "elsewhere")
@@ -888,6 +888,8 @@ class UninstallTest(InstallCase):
             self.install()
             self.assertIn("second", self.text(rlm.launcher_file()))
         with mock.patch.dict(os.environ, RLM_HOME=other):
+            found = self.doctor(hooks=False, server=False)[1]
+            self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, found)
             self.uninstall("--all")
         self.assertTrue(os.path.exists(rlm.launcher_file()))
 
@@ -927,11 +929,13 @@ class UninstallTest(InstallCase):
         self.uninstall("--all")
         self.assertEqual(os.listdir(self.home), ["download"])
 
-    def test_broken_settings_are_an_error_that_changes_nothing(self) -> None:
+    def test_broken_settings_are_an_error_that_changes_nothing_before_anything_is_asked(self) -> None:
         self.install()
         self.put(self.settings, "{")
         before = self.files()
-        self.assertEqual(self.run_command("uninstall", "--all")[0], 1)
+        for more, typed in ((("--all",), None), ((), "y\n")):
+            code, text = self.run_command("uninstall", *more, typed=typed)
+            self.assertEqual((code, "Delete" in text), (1, False), text)
         self.assertEqual(self.files(), before)
 
     def test_where_nothing_is_installed_it_says_so(self) -> None:
@@ -994,8 +998,7 @@ class HookFileTest(InstallCase):
         os.makedirs(os.path.dirname(self.settings))
         self.install()
         self.assertEqual(self.run_hook("SessionEnd").stdout, b"SessionEnd\n")
-        entries = rlm.hook_entries(self.data(self.settings), rlm.Places().home)
-        self.assertEqual(([entry[0] for entry in entries], [*filter(rlm.missing_word, entries)]), (STANDARD, []))
+        self.assertEqual([entry[0] for entry in rlm.hook_entries(self.data(self.settings), rlm.Places().home)], STANDARD)
         self.uninstall("--keep-data")
         self.assertFalse(os.path.exists(self.settings))
 
@@ -1029,8 +1032,9 @@ class ClientFileTest(unittest.TestCase):
         draw = random.Random(3)
         group = rlm.hook_group("/py", "/h/.claude/rlm/hooks", "SessionEnd", {})
         entry = {"command": "/py", "args": ["/h/rlm.py"], "env": {}}
-        edits = [rlm.with_hooks("/h", {"SessionEnd": group}, {}), rlm.with_rules(["mcp__m__a"], ["old"]),
-                 rlm.with_server("p", "/h", "m", "m", entry)]
+        edits = [lambda data: rlm.put_hooks(data, "/h", {"SessionEnd": group}, {}),
+                 lambda data: rlm.put_rules(data, ["mcp__m__a"], ["old"]),
+                 lambda data: rlm.put_server(data, "p", "/h", "m", "m", entry)]
         for n in range(500):
             value: dict[str, Any] = {"k": draw.choice([None, -1.5e9, 12345678901234567890, "\\ é\u2028\r\n", [], {"]}": "\ud83d"}])}
             value.update({"hooks": {"Stop": [{"hooks": [{}]}], "SessionEnd": [{"hooks": ["x"]}]}} if n % 2 else {})
@@ -1042,35 +1046,18 @@ class ClientFileTest(unittest.TestCase):
             self.assertEqual(json.loads(new)["hooks"]["SessionEnd"][-1], group)
             self.assertEqual(rlm.edited("p", new, edits), new)
             self.assertEqual(new.count(b"\r\n"), new.count(b"\n") if b"\r\n" in raw else 0)
-            back = rlm.edited("p", new, [rlm.without_us("/h", {"allow": ["mcp__m__a"], "server": "m"})])
+            back = rlm.without_us("p", new, "/h", {"allow": ["mcp__m__a"], "server": "m"})
             self.assertEqual(json.loads(back), value)
             self.assertEqual(rlm.edited("p", raw, [lambda data: None]), raw)
 
 
 class DoctorTest(InstallCase):
-    """With the real program: the round trips are real. Only compiling it anew for each test would take too long."""
-
-    compiled = b""
+    """With the real program: the round trips are real."""
 
     def setUp(self) -> None:
         super().setUp()
         with open(RLM, encoding="utf-8") as file:
-            program = file.read()
-        self.put_program(program)
-        patch = mock.patch.dict(rlm.CARRIERS, compile=self.carry_compile)
-        patch.start()
-        self.addCleanup(patch.stop)
-
-    def carry_compile(self, step: rlm.Step, *more: Any) -> None:
-        """Puts the bytecode of the first test there, with the time and size of this program."""
-        path, source = importlib.util.cache_from_source(step.path), os.stat(step.path)
-        if not DoctorTest.compiled:
-            rlm.carry_compile(step, *more)
-            DoctorTest.compiled = rlm.read_file(path)
-        stamp = struct.pack("<LLL", 0, int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(DoctorTest.compiled[:4] + stamp + DoctorTest.compiled[16:])
+            self.put_program(file.read())
 
     def test_after_an_installation_everything_is_well_and_really_ran(self) -> None:
         self.put_client()
@@ -1080,7 +1067,7 @@ class DoctorTest(InstallCase):
         code, found, text = self.doctor()
         self.assertEqual(code, 0, text)
         self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, text)
-        self.assertRegex(found["hook run"][0][1], r"^5 hooks ran, in \d+ ms at most: rlm ")
+        self.assertRegex(found["hooks"][0][1], r"^5 hooks ran, in \d+ ms at most: rlm ")
         self.assertRegex(found["server"][0][1], rf"answers in \d+ ms: rlm {rlm.__version__}")
         self.assertEqual(self.files(), before)  # it only reads
 
@@ -1102,9 +1089,12 @@ class DoctorTest(InstallCase):
         self.put(self.state, "{}")
         code, found, text = self.doctor()
         self.assertEqual(code, 1)
-        for name in ("bytecode", "files", "hooks", "server", "permissions"):
+        for name in ("bytecode", "hooks", "permissions"):
             self.assertNotEqual(found[name][0][0], "ok", text)
             self.assertIn("doctor --fix", found[name][0][2])
+        self.assertEqual(found["server"][0][0], "warn")
+        self.assertEqual([what for state, what, todo in found["files"] if (state, todo) == ("fail", rlm.AGAIN)],
+                         [f"{home}/hooks/session_start.py is not there", f"{self.state} has none of our entries any more"])
         code, found, text = self.doctor("--fix")
         self.assertEqual(code, 0, text)
         self.assertEqual({state for checks in found.values() for state, _, _ in checks}, {"ok"}, text)
@@ -1124,20 +1114,19 @@ class DoctorTest(InstallCase):
             started_s = time.monotonic()
             code, found, _ = self.doctor()
             self.assertLess(time.monotonic() - started_s, 15)  # what the hook started was ended with it
-            self.assertEqual((code, {state for state, _, _ in found["hook run"]}), (1, {"fail"}))
-            self.assertEqual([part in what for _, what, _ in found["hook run"] if what.startswith("SessionStart")], [True])
-            self.assertEqual({what.partition(": ")[2] for _, what, _ in found["hook run"] if "SessionStart" not in what},
+            self.assertEqual((code, {state for state, _, _ in found["hooks"]}), (1, {"fail"}))
+            self.assertEqual([part in what for _, what, _ in found["hooks"] if what.startswith("SessionStart")], [True])
+            self.assertEqual({what.partition(": ")[2] for _, what, _ in found["hooks"] if "SessionStart" not in what},
                              {"it says nothing, so it did not run"})
-        for check in ("server", "program"):
-            self.assertRegex(found[check][0][1], "does not (run|work): no$")
+        self.assertRegex(found["server"][0][1], "does not work: no$")
 
     def test_an_error_that_the_hook_kept_to_itself_is_found(self) -> None:
         self.install()
         rlm.write_config(self.places, {})
         self.put(self.places.config(), "[]")  # not an object
         code, found, text = self.doctor()
-        self.assertEqual((code, found["hook run"][0][0]), (1, "fail"), text)
-        self.assertIn("config.json", found["hook run"][0][1])
+        self.assertEqual((code, found["hooks"][0][0]), (1, "fail"), text)
+        self.assertIn("config.json", found["hooks"][0][1])
 
     def test_an_interpreter_that_has_gone_is_found(self) -> None:
         self.install()
@@ -1146,6 +1135,19 @@ class DoctorTest(InstallCase):
         code, found, _ = self.doctor()
         self.assertEqual((code, found["python"][0][0], found["hooks"][0][0]), (1, "fail", "fail"))
         self.assertIn("/gone/python3", found["hooks"][0][1])
+
+    def test_what_the_user_changed_and_works_is_told_and_is_no_failure_whichever_python_looks(self) -> None:
+        self.install()
+        hook, data = os.path.join(self.places.home, "hooks", "pre_compact.py"), self.data(self.settings)
+        data["hooks"]["SessionEnd"][0]["hooks"][0]["command"] += " # mine"
+        self.put(hook, self.text(hook) + "# mine")
+        self.put(self.settings, json.dumps(data))
+        for python in (rlm.interpreter(), "/another/python3"):
+            with mock.patch.object(rlm, "interpreter", lambda python=python: python):
+                code, found, text = self.doctor()
+            self.assertEqual((code, found["hooks"][0][0]), (0, "ok"), text)
+            self.assertEqual([(state, what) for state, what, _ in found["files"] if state != "ok"],
+                             [("warn", f"{path} is not as this version installs it") for path in (hook, self.settings)])
 
     def test_each_hook_must_run_and_read_the_store(self) -> None:
         self.install()
@@ -1157,9 +1159,9 @@ class DoctorTest(InstallCase):
             settings["hooks"]["PreCompact"][0]["hooks"][0]["command"] = broken
             self.put(self.settings, json.dumps(settings))
             code, found, text = self.doctor()
-            self.assertEqual((code, len(found["hook run"])), (1, 1), text)
-            self.assertIn("PreCompact", found["hook run"][0][1])
-            self.assertIn(part, found["hook run"][0][1])
+            self.assertEqual((code, len(found["hooks"])), (1, 1), text)
+            self.assertIn("PreCompact", found["hooks"][0][1])
+            self.assertIn(part, found["hooks"][0][1])
         self.assertEqual(self.doctor("--fix")[0], 0)
 
     def test_it_only_reads_even_where_there_is_something_to_do(self) -> None:
@@ -1174,16 +1176,11 @@ class DoctorTest(InstallCase):
             self.assertEqual(self.doctor()[0], int(config == "["))
             self.assertEqual(self.files(), before)
 
-    def test_bytecode_is_looked_at_before_anything_makes_it(self) -> None:
-        self.install()
-        os.utime(os.path.join(self.places.home, "rlm.py"), (5, 5))
-        self.assertEqual(self.doctor()[1]["bytecode"][0][0], "warn")
-
     def test_a_store_that_cannot_be_written_is_found(self) -> None:
         self.install()
         self.chunk("a text")
         with mock.patch.object(os, "access", lambda path, mode: path != self.places.memory):
-            code, found, _ = self.doctor()
+            code, found, _ = self.doctor(hooks=False, server=False)
         self.assertEqual((code, found["permissions"][0][0]), (1, "fail"))
         self.assertIn("cannot be written", found["permissions"][0][1])
 
@@ -1194,7 +1191,7 @@ class DoctorTest(InstallCase):
         code, found, text = self.doctor()
         self.assertEqual((code, found["server"][0][0]), (0, "ok"), text)
         os.unlink(os.path.join(project, ".mcp.json"))
-        self.assertEqual(self.doctor()[0], 1)
+        self.assertEqual(self.doctor(hooks=False)[0], 1)
         code, _, text = self.doctor("--fix")
         self.assertEqual(code, 0, text)
         self.assertIn("rlm", self.data(os.path.join(project, ".mcp.json"))["mcpServers"])
@@ -1202,8 +1199,9 @@ class DoctorTest(InstallCase):
         self.assertFalse(os.path.exists(self.state))
         shutil.rmtree(project)
         self.install()
-        code, found, text = self.doctor()
-        self.assertEqual((code, "files" in found), (0, False), text)
+        code, found, text = self.doctor(hooks=False, server=False)
+        self.assertEqual((code, {state for checks in found.values() for state, _, _ in checks}), (0, {"ok"}), text)
+        self.assertNotIn(project, text)
 
     def test_settings_that_keep_hooks_from_running_are_found_wherever_they_are(self) -> None:
         self.install("--no-import")
@@ -1212,9 +1210,7 @@ class DoctorTest(InstallCase):
         os.makedirs(below)
         os.makedirs(os.path.join(project, ".git"))
         off, only = '{"disableAllHooks": true}', '{"allowManagedHooksOnly": true}'
-        with mock.patch.object(rlm, "managed_settings", lambda: [managed]), \
-                mock.patch.object(rlm, "hook_trips", lambda *_: iter(())), \
-                mock.patch.object(rlm, "server_trip", lambda *_: ("server", "ok", "", "")):
+        with mock.patch.object(rlm, "managed_settings", lambda: [managed]):
             for path, text, is_told in (
                     (os.path.join(project, ".claude", "settings.json"), off, True),
                     (os.path.join(project, ".claude", "settings.local.json"), off, True),
@@ -1225,18 +1221,18 @@ class DoctorTest(InstallCase):
                 self.put(path, text)
                 for folder in (project, below):
                     os.chdir(folder)
-                    found = self.doctor()[1].get("settings", [])
+                    found = self.doctor(hooks=False, server=False)[1].get("settings", [])
                     self.assertEqual([(state, path in what) for state, what, _ in found], [("warn", True)] * is_told, path)
                 os.unlink(path)
 
     def test_it_never_says_that_all_is_saved_when_it_is_not(self) -> None:
         self.install("--no-import")
-        self.assertEqual(self.doctor()[1]["transcripts"], [("ok", "all saved", "")])
+        self.assertEqual(self.doctor(hooks=False, server=False)[1]["transcripts"], [("ok", "all saved", "")])
         self.put(self.places.reading("a"), '{"damaged": 2}\n')
-        self.assertIn("of 2 damaged lines a part could not be read", self.doctor()[1]["transcripts"][0][1])
+        self.assertIn("of 2 damaged lines a part could not be read", self.doctor(hooks=False, server=False)[1]["transcripts"][0][1])
         for age_s, state in ((5, "ok"), (3600, "ok"), (90_000, "warn"), (29 * rlm.DAY_S, "fail")):
             path = self.put_transcript(age_s)
-            (found,) = self.doctor()[1]["transcripts"]
+            (found,) = self.doctor(hooks=False, server=False)[1]["transcripts"]
             self.assertEqual(found[0], state)
             self.assertRegex(found[1], "^1 transcript with .* not saved")
             self.assertIn("rlm import", found[1] + found[2])
@@ -1248,35 +1244,33 @@ class DoctorTest(InstallCase):
         entry = state["mcpServers"]["rlm"]
         for odd in ({"command": None}, {"command": ["x"]}, {"args": [*entry["args"], 5]}, {"env": ["x"]}, {"env": {"A\0": "b"}}):
             self.put(self.state, json.dumps({"mcpServers": {"rlm": {**entry, **odd}}}))
-            with mock.patch.object(rlm, "hook_trips", lambda *_: iter(())):
-                code, found, text = self.doctor()
+            code, found, text = self.doctor(hooks=False)
             self.assertEqual((code, found["server"][0][0]), (1, "fail"), text)
         self.put(self.state, json.dumps(state))
         for timeout in (0, -5, "x", None):
             settings["hooks"]["PreCompact"][0]["hooks"][0]["timeout"] = timeout
             self.put(self.settings, json.dumps(settings))
-            with mock.patch.object(rlm, "server_trip", lambda *_: ("server", "ok", "", "")):
-                self.assertEqual(self.doctor()[0], 0, timeout)
+            self.assertEqual(self.doctor(server=False)[0], 0, timeout)
         os.unlink(rlm.launcher_file())
         os.makedirs(rlm.launcher_file())
-        self.assertEqual(self.doctor("--fix")[1]["files"][0][0], "warn")
+        self.assertEqual(self.doctor("--fix", hooks=False, server=False)[1]["files"][0][0], "warn")
         self.uninstall("--all")
 
     def test_a_lost_record_is_a_finding(self) -> None:
         self.install()
         for text in ("", "["):
             self.put(self.places.install_record(), text)
-            code, found, _ = self.doctor()
+            code, found, _ = self.doctor(hooks=False, server=False)
             self.assertEqual((code, found["record"][0][0]), (0, "warn"))
         self.install()
-        self.assertNotIn("record", self.doctor()[1])
+        self.assertNotIn("record", self.doctor(hooks=False, server=False)[1])
 
     def test_broken_settings_are_a_finding_and_no_crash(self) -> None:
         self.install()
         self.put(self.settings, "{")
         for more in ((), ("--fix",)):
-            code, found, _ = self.doctor(*more)
-            self.assertEqual((code, found["settings"][0][0]), (1, "fail"))
+            code, found, _ = self.doctor(*more, hooks=False, server=False)
+            self.assertEqual((code, [state for state, _, _ in found["settings"]]), (1, ["fail"]))
 
     def test_damage_old_transcripts_and_logged_errors_are_told(self) -> None:
         self.install("--no-hooks")
@@ -1287,14 +1281,14 @@ class DoctorTest(InstallCase):
         self.put(self.places.hooks_log(), "".join(f"{s} PreCompact: error {i}\n" for i, s in enumerate(stamps)))
         os.chmod(self.places.hooks_log(), 0o600)
         with mock.patch.object(rlm, "unsaved_transcripts", return_value=[("/p/a.jsonl", 5000, 2.0)]):
-            code, found, _ = self.doctor()
+            code, found, _ = self.doctor(server=False)
             self.assertEqual(code, 1)
             self.assertIn("log-000001.jsonl: damaged: no record", found["store"][0][1])
             self.assertEqual(found["hooks"][0][0], "warn")
             self.assertRegex(found["hooks.log"][0][1], r"^4 lines in 7 days.*error 2.*error 3.*error 4$")
             self.assertEqual(found["transcripts"][0][0], "warn")
             self.put(self.settings, '{"cleanupPeriodDays": 4}')
-            self.assertEqual(self.doctor()[1]["transcripts"][0][0], "fail")
+            self.assertEqual(self.doctor(hooks=False, server=False)[1]["transcripts"][0][0], "fail")
 
 
 if __name__ == "__main__":

@@ -127,9 +127,8 @@ class ScrubTest(StoreCase):
         rlm.replace_file(draft, f"raw {SECRET}\n".encode())
         later = mock.patch.object(rlm, "now", return_value=rlm.now() + 2 * rlm.DAY_S)
         for dry_run in (True, False):
-            with later, mock.patch.object(rlm, "print_answer"):
-                options = argparse.Namespace(dry_run=dry_run, json=False)
-                self.assertEqual(rlm.scrub_command(rlm.Call(rlm.Store(self.places)), options), 0)
+            with later:
+                rlm.scrub_command(rlm.Call(rlm.Store(self.places)), argparse.Namespace(dry_run=dry_run))
             self.assertEqual(os.path.exists(draft), dry_run)
 
     def test_an_empty_store_has_nothing_to_scrub(self) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 import tracemalloc
 import unittest
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -26,9 +26,9 @@ SEEDS = int(os.environ.get("SEEDS", "12"))
 SESSION = "3c57c232-d4a0-4b3f-a780-c76246539c7a"
 
 
-def turn_chunks(turns: Iterable[rlm.Turn], project_of: Callable[[str], str] = rlm.unchanged) -> list[dict[str, Any]]:
+def turn_chunks(turns: Iterable[rlm.Turn]) -> list[dict[str, Any]]:
     """The chunks that these turns make, none of them waiting for company."""
-    return [item for group in rlm.turn_groups(turns) for item in rlm.group_items(group, project_of, rlm.CHUNK_MAX_BYTES)]
+    return [item for group in rlm.turn_groups(turns) for item in rlm.group_items(group)]
 
 
 def fake_uuid(n: int) -> str:
@@ -266,6 +266,7 @@ Done. é""")
             ("Agent", {"prompt": "long", "description": "find it", "subagent_type": "Explore"},
              "- Agent `Explore find it` → ok: found"),
             ("mcp__probe__echo", {"text": "hi"}, "- mcp__probe__echo `hi` → ok: found"),
+            ("mcp__rlm__rlm_search", {"query": "keys"}, "- mcp__rlm__rlm_search `keys` → ok"),  # no echo of the memory
             ("mcp__x__y", {"level": 3, "deep": {"a": [1]}}, '- mcp__x__y `{"level": 3}` → ok: found'),
             ("AskUserQuestion", {"questions": [{"question": "which?"}]},
              "- AskUserQuestion `which?` → answered: found"),
@@ -279,7 +280,7 @@ Done. é""")
             script.call(name, "a", **given)
             script.result("a", [{"type": "text", "text": "\x1b[32mfound\x1b[0m"}])
             with self.subTest(name):
-                wanted = expected.replace(" → ok: found", " → ok") if name in rlm.QUIET_TOOLS else expected
+                wanted = expected.replace(" → ok: found", " → ok") if name in rlm.Client.quiet_tools else expected
                 self.assertIn(wanted + "\n", script.text() + "\n")
 
     def test_a_search_at_the_api_is_a_line_with_what_it_found(self) -> None:
@@ -660,13 +661,13 @@ class IncrementTest(unittest.TestCase):
             child.say("indeed")
             with self.subTest(how):
                 self.assertEqual(rlm.line_key(rlm.first_entry(child.lines)).hex(), state["first"])
-                found, after = rlm.transcript_items(child.lines, known=rlm.known_keys([state]), final=True)
+                found, after = rlm.transcript_items(child.lines, known=rlm.unpacked_keys(state["seen"]), final=True)
                 text = "".join(item["text"] for item in found)
                 self.assertNotIn("prompt 2", text)
                 self.assertNotIn("answer", text.replace("the rest of answer 3", ""))
                 self.assertIn("> prompt 3 é\n\n## Claude\nthe rest of answer 3", text)
                 self.assertIn("a new way", text)
-                self.assertEqual(len(rlm.known_keys([after])), 3)
+                self.assertEqual(len(rlm.unpacked_keys(after["seen"])), 3)
 
     def test_calls_that_never_end_do_not_fill_the_state(self) -> None:
         script = Script()
@@ -694,7 +695,7 @@ class ChunkTest(unittest.TestCase):
         for n in range(300):
             script.say(f"paragraph {n} " + "日本 " * 40)
             script.bash(f"b{n}", f"make {n}", "ok")
-        items = list(turn_chunks(script.turns(), project_of=os.path.basename))
+        items = list(turn_chunks(script.turns()))
         sizes = [len(item["text"].encode()) for item in items]
         small = [size for item, size in zip(items, sizes) if "small" in item["summary"]]
         self.assertTrue(all(2000 <= size <= 8000 for size in small[:-1]), small)
@@ -708,7 +709,7 @@ class ChunkTest(unittest.TestCase):
             self.assertEqual(n > 1, part["text"].startswith(which))
             self.assertTrue(part["commands"])
         self.assertEqual(sum(part["text"].count("paragraph ") for part in parts), 300)
-        self.assertEqual({item["project"] for item in items}, {"project"})
+        self.assertEqual({item["project"] for item in items}, {"/home/dev/project"})
         self.assertEqual(parts[0]["branch"], "main")
 
     def test_a_long_prompt_and_a_long_line_stay_whole_as_far_as_possible(self) -> None:
@@ -1465,16 +1466,21 @@ class KeepingTest(KeepCase):
                 self.assertEqual(self.kept(), each)
                 self.assertEqual(rlm.verify(self.view(), lambda *_: None), [])
 
-    def test_a_line_of_ten_megabytes_is_only_long(self) -> None:
+    def test_a_line_of_megabytes_is_only_long_and_needs_few_copies_of_itself(self) -> None:
         script = Script()
         script.user("<asked 0> é")
         script.call("Read", "a", file_path=CWD + "/big")
-        script.result("a", "y" * (10 << 20))
+        script.result("a", "a key\n" + "and some plain words on a line\n" * 200_000)
         script.say("<said 0>")
         data = script.data()
-        self.save(self.write(data))
+        path = self.write(data)
+        tracemalloc.start()
+        self.save(path)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        self.assertLess(peak_bytes, 6 * len(data))
         self.assert_each_once(1)
-        self.assertIn("Read `big` → ok\n", self.texts()[0])
+        self.assertIn("Read `big` → ok [200,001 lines, 6.2 MB]\n", self.texts()[0])
         self.assertTrue(self.kept() == data)
 
     def test_an_import_takes_the_last_turn_of_a_session_that_was_touched_a_moment_ago(self) -> None:
@@ -1811,15 +1817,12 @@ class HistoryTest(KeepCase):
 
     def test_very_many_transcripts_that_cannot_be_read_are_counted(self) -> None:
         self.history(23)
-        told: list[str] = []
-        answers: list[rlm.Answer] = []
-        options = argparse.Namespace(path="", project="", dry_run=False, json=False)
-        with mock.patch.object(rlm.Keeper, "save", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))), \
-                mock.patch.object(rlm, "print_note", told.append), \
-                mock.patch.object(rlm, "print_answer", lambda answer, as_json: answers.append(answer)):
-            self.assertEqual(rlm.import_command(rlm.Call(rlm.Store(self.places)), options), 1)
-        self.assertEqual((len(told), told[-1]), (21, "not imported: 3 more"))
-        self.assertEqual(len(answers[0].data["refused"]), 23)
+        options = argparse.Namespace(path="", project="", dry_run=False)
+        with mock.patch.object(rlm.Keeper, "save", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))):
+            answer = rlm.import_command(rlm.Call(rlm.Store(self.places)), options)
+        self.assertTrue(answer.failed)
+        self.assertEqual((len(answer.notes), answer.notes[-1]), (21, "not imported: 3 more"))
+        self.assertEqual(len(answer.data["refused"]), 23)
 
     def test_killed_at_any_write_and_run_again_gives_what_one_run_gives(self) -> None:
         self.history(2)
