@@ -7334,18 +7334,17 @@ def hold_limits() -> bool:
     import resource
 
     bounds = {"AS": REPL_BYTES, "CPU": REPL_CPU_S, "FSIZE": 0, "CORE": 0, "NOFILE": REPL_FILES, "MEMLOCK": 0}
-    is_held = False
+    held = set()
     for name, value in bounds.items():
-        which = getattr(resource, f"RLIMIT_{name}", None)
+        which = getattr(resource, f"RLIMIT_{name}")
+        most = resource.getrlimit(which)[1]
+        most = value if most == resource.RLIM_INFINITY else min(value, most)
         try:
-            if which is not None:
-                most = resource.getrlimit(which)[1]
-                most = value if most == resource.RLIM_INFINITY else min(value, most)
-                resource.setrlimit(which, (most, most))
-                is_held = is_held or name == "AS"
-        except (OSError, ValueError):
+            resource.setrlimit(which, (most, most))
+            held.add(name)
+        except (OSError, ValueError):  # macOS has some by name only
             continue
-    return is_held
+    return "AS" in held
 
 
 def die_with(life: int) -> None:
@@ -7573,7 +7572,7 @@ def near_name(error: BaseException, names: Mapping[str, Any]) -> str:
     said = re.search(r"name '(\w+)' is not defined|has no attribute '(\w+)'", str(error)[:MAX_SHOWN])
     if not said or not isinstance(error, (NameError, AttributeError)):
         return ""
-    known = [*names, *dir(names["__builtins__"])] if said[1] else dir(getattr(error, "obj", None))
+    known = [*names, *names["__builtins__"]] if said[1] else dir(getattr(error, "obj", None))
     near = get_close_matches(said[1] or said[2], known, 1)
     return f"; did you mean `{near[0]}`?" if near else ""
 
@@ -7590,7 +7589,8 @@ def trouble_of(error: BaseException, names: Mapping[str, Any]) -> str:
             text, places = error.msg, [f"\n  line {error.lineno}: {(error.text or '').rstrip()}"]
         if isinstance(error, MemoryError) and not text:
             text = f"a REPL has {size_text(REPL_BYTES)}; work on parts"
-        return f"{type(error).__name__}: {text}{near_name(error, names)}{''.join(places)}"
+        text = f": {text}" * bool(text)
+        return f"{type(error).__name__}{text}{near_name(error, names)}{''.join(places)}"
     except Exception as second:  # its own text is code of the cell
         return f"{type(error).__name__}, which cannot be shown ({type(second).__name__})"
 
@@ -7601,7 +7601,7 @@ class Regex:
     __slots__ = ("real",)
 
     def __init__(self, pattern: Any, flags: int = 0) -> None:
-        self.real = re.compile(pattern, flags)
+        self.real = re.compile(getattr(pattern, "real", pattern), flags)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.real, name)
@@ -7616,6 +7616,9 @@ class Regex:
         if not isinstance(text, Text):
             return self.real.findall(text, *bounds)
         return [found[self.real.groups] if self.real.groups < 2 else found.groups("") for found in self.finditer(text)]
+
+    def match(self, text: Any, *bounds: int) -> Any:
+        return self.real.match(text[: Text.REACH] if isinstance(text, Text) else text, *bounds)
 
     def search(self, text: Any, *bounds: int) -> Any:
         return next(self.finditer(text), None) if isinstance(text, Text) else self.real.search(text, *bounds)
@@ -7632,7 +7635,7 @@ class RegexModule:
             return found
 
         def function(pattern: Any, *given: Any, **named: Any) -> Any:
-            pattern = pattern.real if isinstance(pattern, Regex) else pattern
+            pattern = getattr(pattern, "real", pattern)
             if given and isinstance(given[0], Text) and name in vars(Regex):
                 return getattr(Regex(pattern, *given[1:], **named), name)(given[0])
             return found(pattern, *(each[:] if isinstance(each, Text) else each for each in given), **named)
@@ -7645,15 +7648,13 @@ class Cells:
 
     def __init__(self, link: Link) -> None:
         import builtins
-        import types
 
         self.link, self.wholes = link, []  # type: tuple[Link, list[Any]]
-        names = (self.peek, self.grep, self.split, self.search, self.recall, self.memory, self.SHOW_VARS, self.FINAL,
-                 self.FINAL_VAR)
-        self.given = types.SimpleNamespace(**vars(builtins))
-        vars(self.given).update(__import__=self.import_module)
-        self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": vars(self.given), "results": {},
-                                      "re": RegexModule(), **{name.__name__: name for name in names}}
+        helpers = (self.peek, self.grep, self.split, self.search, self.results, self.recall, self.memory,
+                   self.SHOW_VARS, self.FINAL, self.FINAL_VAR)
+        self.names: dict[str, Any] = {
+            "__name__": "__main__", "__builtins__": {**vars(builtins), "__import__": self.import_module},
+            "re": RegexModule(), **{helper.__name__: helper for helper in helpers}}
         self.own = {*self.names, "answer"}
 
     # what a cell may call
@@ -7708,6 +7709,10 @@ class Cells:
         weights = {word: log(1 + len(has) / (1 + sum(word in found for found in has))) for word in words}
         best = nlargest(limit, range(len(has)), key=lambda i: (sum(map(weights.__getitem__, has[i])), -i))
         return [(i * size, text[i * size : i * size + size]) for i in best if has[i]]
+
+    def results(self, name: str) -> Any:
+        """What was kept of a context with rlm_results, by key."""
+        return self.link.ask("results", name=str(name))
 
     def recall(self, query: str) -> Any:
         """Insights of the memory, best first."""
@@ -7930,6 +7935,7 @@ class Child:
     def line(self, until_s: float) -> bytes:
         """The next line that the process sends, b"" when there is none until then. Meanwhile it gets what we send."""
         import select
+        import subprocess
 
         left_s = 0.0 if b"\n" in self.incoming else max(0.0, until_s - time.monotonic())
         readable, writable, _ = select.select([self.from_child], [self.to_child] if self.outgoing else [], [], left_s)
@@ -7943,7 +7949,7 @@ class Child:
             if not data:
                 try:
                     code = self.process.wait(GRACE_S)
-                except Exception:  # it only closed the pipe
+                except subprocess.TimeoutExpired:  # it only closed the pipe
                     raise ReplDied(MISBEHAVED) from None
                 raise ReplDied(f"the REPL's process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
             self.incoming += data
@@ -8016,7 +8022,8 @@ class Child:
 ATTEMPTS = {
     "read a file": "__import__('os').open('/etc/hosts', 0)",
     "look at the home folder": "__import__('os').listdir({home!r})",
-    "write a file": "__import__('os').open({home!r} + '/rlm-escape', 0o1101)",
+    "write a file": "import os; path = {home!r} + '/rlm-escape'\n"
+                    "os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)); os.unlink(path)",
     "open a socket": "import sys; c = sys.modules['ctypes']\n"
                      "if c.CDLL(None, use_errno=True).socket(2, 1, 0) < 0: raise OSError(c.get_errno(), 'socket')",
     "start a process": "__import__('os').fork() or __import__('os')._exit(0)",
@@ -8115,7 +8122,7 @@ class Session:
         cells = []
         for line in read_file(self.places.repl(self.name)).split(b"\n") if self.is_kept else ():
             try:
-                cell = from_json(line.decode("ascii"))
+                cell = from_json(line.decode("utf-8", "surrogatepass"))
                 if isinstance(cell["code"], str) and isinstance(cell["contexts"], list) and isinstance(
                         cell["answers"], dict):
                     cells.append(cell)
@@ -8127,8 +8134,12 @@ class Session:
         """Adds a cell that succeeded to the journal; what to know about that."""
         cell = {"v": 1, "at": stamp(now()), "code": code, "contexts": self.pending, "answers": self.asked}
         clean = redact_value(cell)
-        if self.is_kept:
-            append_bytes(self.places.repl(self.name), to_json(clean).encode("ascii") + b"\n", durable=False, heal=True)
+        try:
+            if self.is_kept:
+                line = json.dumps(clean, ensure_ascii=False).encode("utf-8", "surrogatepass")  # --erase looks in it
+                append_bytes(self.places.repl(self.name), line + b"\n", durable=False, heal=True)
+        except StoreUnwritable as error:
+            return f"this cell will not run again after a restart: {error}"
         self.cells, self.pending = [*self.cells, clean], []
         self.n_run = len(self.cells)
         return "" if clean == cell else "a secret in this cell is not kept: after a restart it runs without"
@@ -8172,8 +8183,10 @@ class Session:
             self.known = cell["answers"]
             try:
                 trouble = self.run_cell(cell["code"], cell["contexts"], REPLAY_S, check)["trouble"]
-            except (NotFound, ReplDied) as error:
+            except NotFound as error:
                 trouble = str(error)
+            except ReplDied as error:
+                raise ReplDied(f"{error}, while cell {self.n_run + 1} ran again; a new `repl` begins anew") from None
             self.n_run += 1
             if trouble:
                 notes.append(f"cell {self.n_run} failed this time: {one_line(trouble, 200)}")
@@ -9413,7 +9426,11 @@ def session_for(store: Store, name: str) -> Session:
         hits = run_tool(Call(store), "rlm_search", {"query": query, "limit": 20}).data["hits"]
         return [hit for hit in hits if kind in ("", hit["kind"])]
 
-    asks = {"recall": Ask(recall, {"query": str}, True), "memory": Ask(memory, {"query": str, "kind": str}, True)}
+    def results(name: str) -> Any:
+        return run_tool(Call(store), "rlm_results", {"name": name}).data["results"]
+
+    asks = {"recall": Ask(recall, {"query": str}, True), "memory": Ask(memory, {"query": str, "kind": str}, True),
+            "results": Ask(results, {"name": str}, True)}
     name = name or environment("CLAUDE_CODE_SESSION_ID")
     if name not in store.repls:
         journals(store.places)
@@ -11887,16 +11904,13 @@ def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> 
 def erase_from_repls(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Drops what REPLs of an erased conversation ran, and elsewhere the cells that quote what was erased."""
     places = view.log.places
-
-    def change(line: bytes) -> bytes:
-        text = json.dumps(parsed_line(line), ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')
-        data = text.encode("utf-8", "surrogatepass")
-        return b"" if any(each in data for each in wanted) else line
-
     gone = [slug(session, 60) for session, until_s in erased.sessions.items() if until_s >= 0]
     for name in journals(places):
         with Lock(places.repl_lock(name)):
-            rewrite_file(places.repl(name), change if name not in gone else lambda line: b"")
+            if name in gone:
+                remove_file(places.repl(name))
+            else:
+                rewrite_file(places.repl(name), lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
 
