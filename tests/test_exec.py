@@ -92,6 +92,7 @@ class EscapeTest(unittest.TestCase):
             return made(f"import _socket; {before_lock}; {statement}", flags)
 
         child = rlm.Child({"read": rlm.Ask(lambda **_: 1 / 0, rlm.READ, False)})
+        self.addCleanup(child.end)
         with mock.patch.object(rlm, "imported_command", command):
             child.start([self.context])
         source, _, life = re.findall(r"\d+", statements[0].rpartition("(")[2])
@@ -695,14 +696,19 @@ class ServerTest(TempHome):
         until(b"... ", b"  return x + 40\n")
         until(b">>> ", b"\n")
         until(b"= 42", b"f(2)\n")
+        until(b">>> ", b"")
         until(b">>> ", b"import time\n")
-        until(b"\n", b"time.sleep(30)\n")
-        time.sleep(0.3)
+        os.write(terminal, b"time.sleep(30)\n")
+        [child] = self.children(pid)
+        while state_of(child) == "T":  # as long as no cell runs
+            time.sleep(0.005)
         until(b"cancelled", b"\x03")
+        until(b">>> ", b"")
         until(b"= 41", b"f(1)\n")
+        until(b">>> ", b"")
         os.write(terminal, b"\x04")
         with contextlib.suppress(OSError):
-            while os.read(terminal, 1 << 16):
+            while select.select([terminal], [], [], 10)[0] and os.read(terminal, 1 << 16):
                 pass
         self.assertEqual(ended(pid), 0)
 
