@@ -7399,29 +7399,19 @@ READ_ONCE_BYTES = 1 << 19
 PRIVATE_MODULES = ("builtins", "ctypes", "fcntl", "resource", "select")
 
 
-def told_in_short(text: Any) -> str:
-    """What is printed of a context that is too large to print."""
-    return f"<{text.name}: {len(text):,} characters; print a slice of it, or use peek, grep, search, split>"
-
-
 class Whole(str):
     """A context that is a real str, with what a Text has besides."""
 
-    __slots__ = ("name",)
     name: str
-
-    def parts(self, n_chars: int = 50_000, overlap: int = 0) -> Iterator[str]:
-        """Pieces of that many characters, each beginning with the last *overlap* of the one before."""
-        for i in range(0, len(self), max(1, n_chars - overlap)):
-            yield self[i : i + n_chars]
-            if i + n_chars >= len(self):
-                return
+    length = property(str.__len__)
+    parts: Any = Text.parts
+    in_short: Any = Text.__repr__
 
     def lines(self) -> Iterator[str]:
         return iter((self[:-1] if self[-1:] == "\n" else self).split("\n") if self else ())
 
     def __repr__(self) -> str:
-        return str.__repr__(self) if len(self) <= MAX_SHOWN else told_in_short(self)
+        return str.__repr__(self) if len(self) <= MAX_SHOWN else str(self.in_short())
 
 
 class Folder(dict[str, "Any"]):
@@ -7456,7 +7446,7 @@ class Output:
     def write(self, text: str) -> int:
         for whole in self.wholes if len(text) > MAX_SHOWN else ():
             if whole == text:
-                return self.write(told_in_short(whole))
+                return self.write(repr(whole))
         begun = text[: max(0, MAX_SHOWN // 2 - len(self.head))]
         rest = text[max(len(begun), len(text) - MAX_SHOWN // 2) :]
         self.head, self.tail = self.head + begun, (self.tail + rest)[-(MAX_SHOWN // 2) :]
@@ -7669,10 +7659,12 @@ class Cells:
             raise ImportError(f"{error}; a REPL has {' '.join(there)}") from None
 
     def meant(self, text: Any) -> Any:
-        return self.names.get("context", "") if text is None else text
+        """The text, by default `context`, as one that has lines and parts; or a folder."""
+        text = self.names.get("context", "") if text is None else text
+        return text if isinstance(text, (Whole, Text, dict)) else Whole(text)
 
     def peek(self, n: int = 1000, start: int = 0, text: Any = None) -> Any:
-        """Some characters of the text, by default of `context`; of a folder, some paths."""
+        """Some characters of the text; of a folder, some paths."""
         text = self.meant(text)
         return list(text)[start : start + n] if isinstance(text, dict) else text[start : start + n]
 
@@ -7680,8 +7672,7 @@ class Cells:
         """The lines that match, each with its number, as "12: text"."""
         text, regex, found = self.meant(text), re.compile(pattern), []
         for path, each in text.items() if isinstance(text, dict) else [("", text)]:
-            lines = each.lines() if isinstance(each, (Whole, Text)) else str(each).split("\n")
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(self.meant(each).lines(), 1):
                 if regex.search(line):
                     found.append(f"{path}{':' * bool(path)}{number}: {line}")
                     if len(found) >= limit:
@@ -7690,9 +7681,7 @@ class Cells:
 
     def split(self, size: int = 50_000, overlap: int = 0, text: Any = None) -> list[str]:
         """The text in pieces of that many characters."""
-        text = self.meant(text)
-        text = text if isinstance(text, Text) else Whole(text)
-        return list(text.parts(size, overlap))
+        return list(self.meant(text).parts(size, overlap))
 
     def search(self, query: str, text: Any = None, limit: int = 5, size: int = 2000) -> list[tuple[int, str]]:
         """The pieces with most of the query's words, rare words first: (position, piece)."""
@@ -7700,7 +7689,6 @@ class Cells:
         from math import log
 
         text = self.meant(text)
-        text = text if isinstance(text, Text) else Whole(text)
         words = set(re.findall(r"\w+", query.lower()))
         has: list[set[str]] = []
         for piece in text.parts(size):
