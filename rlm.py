@@ -8052,6 +8052,8 @@ def check_lock(places: Places, child: Child) -> None:
 # -- sessions -----------------------------------------------------------------
 
 MAX_CODE_CHARS = 200_000
+MAX_ANSWERS = 1_000
+MAX_KEPT_BYTES = 4 << 20  # of one cell and the answers that it got
 REPLAY_S = 120.0  # for each cell
 JOURNAL_DAYS = 30
 # What gives other values when it runs again, and what makes it give the same.
@@ -8086,6 +8088,8 @@ class Session:
     def keeper(self, name: str, ask: Ask) -> Callable[..., Any]:
         """Has the answers kept, and the kept ones given in a replay."""
         def run(**arguments: Any) -> Any:
+            if len(self.asked) >= MAX_ANSWERS:
+                raise RlmError(f"a cell may ask the memory for {MAX_ANSWERS:,} answers at most")
             key = to_json([name, arguments])
             value = self.known[key] if key in self.known else ask.run(**arguments)
             self.asked[key] = value
@@ -8125,6 +8129,8 @@ class Session:
         try:
             if self.is_kept:
                 line = json.dumps(clean, ensure_ascii=False).encode("utf-8", "surrogatepass")  # --erase looks in it
+                if len(line) > MAX_KEPT_BYTES:
+                    raise StoreUnwritable(f"with the answers that it got it has {size_text(len(line))}")
                 append_bytes(self.places.repl(self.name), line + b"\n", durable=False, heal=True)
         except StoreUnwritable as error:
             return f"this cell will not run again after a restart: {error}"
@@ -8207,20 +8213,22 @@ class Session:
             raise UsageError(f"a cell may have {MAX_CODE_CHARS:,} characters, not {len(code):,}; "
                              "load data as a context")
         ensure_folder(self.places.repls())
-        with Lock(self.places.repl_lock(self.name), timeout_s + START_S):
-            notes = self.restore(check)
-            self.pending = list(names or self.pending)
-            notes += filter(None, (self.opened[name].changes() for name in self.opened))
-            try:
+        try:
+            with Lock(self.places.repl_lock(self.name), timeout_s + START_S):
+                notes = self.restore(check)
+                self.pending = list(names or self.pending)
+                notes += filter(None, (opened.changes() for opened in self.opened.values()))
                 told = self.run_cell(code, self.pending, timeout_s, check)
-            except NotFound:
-                self.pending = []
-                raise
-            except ReplDied as error:
-                back = " The variables of the cells that succeeded come back with the next cell." * bool(self.cells)
-                raise ReplDied(f"{error}.{back}") from None
-            if not told["trouble"]:
-                notes.append(self.keep(code))
+                if not told["trouble"]:
+                    notes.append(self.keep(code))
+        except NotFound:
+            self.pending = []
+            raise
+        except StoreBusy:
+            raise StoreBusy("another cell still runs in this REPL; try again, or name another `repl`") from None
+        except ReplDied as error:
+            back = " The variables of the cells that succeeded come back with the next cell." * bool(self.cells)
+            raise ReplDied(f"{error}.{back}") from None
         return {**told, "notes": [*filter(None, [*notes, told["stopped"]])]}
 
 
