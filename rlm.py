@@ -7396,6 +7396,7 @@ threading time token tokenize traceback types typing unicodedata urllib.parse uu
 MAX_SHOWN = 8192  # characters of what a cell prints, and of its value
 MAX_WHOLE_BYTES = 16 << 20  # a context up to that size is a str
 READ_ONCE_BYTES = 1 << 19
+PIPE_BYTES = 1 << 20
 PRIVATE_MODULES = ("builtins", "ctypes", "fcntl", "resource", "select")
 
 
@@ -7517,7 +7518,7 @@ class Link:
         self.select([self.source], [], [])
 
         def job() -> None:
-            data = os.read(self.source, 1 << 16)
+            data = os.read(self.source, PIPE_BYTES)
             if not data:
                 os._exit(0)
             *lines, self.unfinished = (self.unfinished + data).split(b"\n")
@@ -7903,6 +7904,7 @@ class Child:
             for fd in (source, sink, life):
                 os.close(fd)
             os.set_blocking(to_child, False)
+            tried(None, fcntl.fcntl, to_child, 1031, PIPE_BYTES)  # F_SETPIPE_SZ, of Linux: texts go through it
             self.to_child = open(to_child, "wb", 0)
         self.held = json.loads(self.converse(None, START_S)["rest"])
 
@@ -7929,7 +7931,7 @@ class Child:
         readable, writable, _ = select.select([self.from_child], [self.to_child] if self.outgoing else [], [], left_s)
         try:
             if writable:
-                del self.outgoing[: self.to_child.write(self.outgoing[: 1 << 16]) or 0]
+                del self.outgoing[: self.to_child.write(self.outgoing[:PIPE_BYTES]) or 0]
         except OSError:  # it has ended; what it sent before is still read
             self.outgoing.clear()
         if readable and b"\n" not in self.incoming:
