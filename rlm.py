@@ -7112,7 +7112,7 @@ def lines_matching(text: Text, regex: Any, check: Callable[[], None]) -> Iterato
     known = [clause for clause in required_words(regex.pattern, regex.flags)
              if all(char.isascii() or char.lower() == char.upper() for char in "".join(clause))]
     literals = [literal.lower() for literal in max(known, key=lambda clause: min(map(len, clause)), default=[])]
-    is_sure = [regex.pattern.lower()] == literals
+    is_sure = sorted(regex.pattern.lower().split("|")) == sorted(literals)  # nothing but words
     at, number = 0, 1
     for piece, _ in text.walk():
         check()

@@ -21,7 +21,7 @@ JOBS = {
     "open().read()": "text = open(path, encoding='utf-8').read()\nassert text[len(text) // 2]",
     "rlm load": "run('rlm_load', path=path, name='t')",
     "grep, no hit": "run('rlm_grep', pattern='no such thing', context='t')",
-    "filter": "run('rlm_filter', name='t', pattern='STATUS=200|équipe|昨日', output='v')",
+    "filter, all match": "run('rlm_filter', name='t', pattern='STATUS=200|hier|昨日', output='v')",
     "split, lines": "run('rlm_split', name='t', strategy='lines', size=2000)",
     "peek at the end": "run('rlm_peek', chunk_id=f't:{n_lines - 3}-')",
     "slice": "with rlm.open_context(places, 't') as opened:\n    text = opened.text\n    n = len(text) - 100\n"
@@ -61,7 +61,7 @@ def main() -> None:
                     kind = "plain" if what.startswith("open") else "rlm"
                     told = subprocess.run([sys.executable, "-S", "-c", PROCESS % job, path, str(n_blocks * 2000), kind],
                                           env=environ, capture_output=True, text=True, check=False)
-                    print(f"{megabytes:5} MB {language:9} {what:16} {told.stdout.rstrip() or told.stderr[-200:]}", flush=True)
+                    print(f"{megabytes:5} MB {language:9} {what:18} {told.stdout.rstrip() or told.stderr[-200:]}", flush=True)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
