@@ -155,7 +155,7 @@ class TempHome(unittest.TestCase):
         """A fresh view of the store, as another process would have it."""
         return rlm.View(self.places).refresh()
 
-    def call(self, name: str, **arguments: Any) -> rlm.Answer:
+    def call(self, name: str, /, **arguments: Any) -> rlm.Answer:
         """Runs a tool in this process with a store object of its own, as one command would."""
         call = rlm.Call(rlm.Store(self.places))
         answer = rlm.run_tool(call, name, arguments)
@@ -258,11 +258,11 @@ class McpClient:
         self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return result
 
-    def call(self, name: str, timeout_s: float = 20, **arguments: Any) -> Any:
+    def call(self, name: str, /, timeout_s: float = 20, **arguments: Any) -> Any:
         """Calls a tool; its result."""
         return self.request("tools/call", {"name": name, "arguments": arguments}, timeout_s)["result"]
 
-    def text(self, name: str, **arguments: Any) -> str:
+    def text(self, name: str, /, **arguments: Any) -> str:
         """Calls a tool; the text of its answer."""
         return "\n".join(block["text"] for block in self.call(name, **arguments)["content"])
 

@@ -20,7 +20,7 @@ SIGNATURES = {
     "rlm_chunk": 'content, summary="", tags="", project="", ticket="", domain="", chunk_type="session"',
     "rlm_peek": "chunk_id, start=0, end=-1",
     "rlm_grep": 'pattern, limit=10, project="", domain="", fuzzy=false, fuzzy_threshold=80, date_from="", date_to="", '
-                'entity=""',
+                'entity="", context=""',
     "rlm_search": 'query, limit=5, project="", domain="", date_from="", date_to="", entity="", include_insights=true, '
                   "explain=false",
     "rlm_list_chunks": "limit=20",
