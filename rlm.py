@@ -9376,7 +9376,7 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
 
 
-@tool("Read texts by id (several: a,b), lines (id:10-40, from 1), sessions, parts (name#3).", reads_only=True,
+@tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte."""
@@ -9424,7 +9424,7 @@ def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[H
     return noted(projects.shared_note(project), answer)
 
 
-@tool("Find exact text or a regex in all stored chunks (case-insensitive, line by line), newest first. For a known "
+@tool("Find exact text or a regex in all stored chunks (case-insensitive), newest first. For a known "
       "name, error, path or ticket; for questions: rlm_search.", reads_only=True,
       pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
@@ -9462,7 +9462,7 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", \"how does…\", names. Any language;"
+@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language;"
       " a missing word does no harm.", reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",

@@ -453,6 +453,7 @@ class FilterTest(ContextCase):
 
     def test_a_regex_that_runs_away_is_stopped(self) -> None:
         self.load("a" * 60 + "!\n")
+        rlm.write_config(self.places, {"grep_timeout_s": 0.3})
         with unittest.mock.patch.object(rlm, "CONTEXT_TIMEOUT_S", 0.3):
             for tool, given in (("rlm_filter", {"name": "t"}), ("rlm_grep", {"context": "t"})):
                 with self.assertRaises(rlm.TimedOut):
