@@ -105,8 +105,9 @@ def status_fields(pid: int, name: str) -> int:
     """The sum of a number in /proc over the threads of a process."""
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8") as file:
-            total += int(re.findall(rf"(?m)^{name}:\s+(\d+)", file.read())[0])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8") as file:
+                total += int(re.findall(rf"(?m)^{name}:\s+(\d+)", file.read())[0])
     return total
 
 
@@ -1395,7 +1396,7 @@ class ResourceTest(McpTest):
 
         def used() -> tuple[int, int]:
             folder = f"/proc/{client.process.pid}"
-            rss_kb = status_fields(client.process.pid, "VmRSS") // len(os.listdir(folder + "/task"))
+            rss_kb = int(re.findall(rb"(?m)^VmRSS:\s+(\d+)", rlm.read_file(folder + "/status"))[0])
             return rss_kb, len(os.listdir(folder + "/fd"))
 
         round_of_calls(200, 0)
