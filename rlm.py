@@ -2,13 +2,15 @@
 """rlm - a memory for Claude Code (and any MCP client, and any shell) in one file.
 
 It keeps what a conversation loses: insights (short statements) and chunks (verbatim text), finds them again
-by words, by regex and by date, and retires what nobody uses. Nothing but Python 3.9+ on Linux or macOS.
+by words, by regex and by date, and retires what nobody uses. A text larger than the window becomes a context, which
+is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS.
 
     python3 rlm.py install                        set up Claude Code: it then saves every conversation by itself
     python3 rlm.py chunk notes.md                 store a text; prints its id
     python3 rlm.py search "deploy script"         find it again, best first
     python3 rlm.py remember "We deploy on Fridays" --category decision
     python3 rlm.py import FOLDER_OR_JSONL         store many texts at once
+    python3 rlm.py load huge.log                  name a text that is too large to read; exec computes on it
     python3 rlm.py serve                          the same as an MCP server on stdio
 
 Python compiles a script anew at each start; `python3 -m rlm` in this folder (or with it in PYTHONPATH) uses cached
@@ -3598,6 +3600,7 @@ def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> s
 # -- lines that answer ------------------------------------------------------
 
 LONG_LINE_CHARS = 240  # a longer one is taken apart at the ends of its sentences
+SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
 SHORT_LINE_BYTES = 40
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
@@ -3709,7 +3712,7 @@ def text_lines(text: str, needles: Needles) -> list[TextLine]:
             is_code = not is_code or len(line) > 3  # of a part, the beginning may be missing
         elif line:
             is_call = bool(who) and line.startswith("- ") and " → " in line
-            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(r"(?<=[.!?;])\s+|(?<=[。！？])", line)
+            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(SENTENCE_END, line)
             for each in filter(None, sentences):
                 lines.append(TextLine(number, who, is_code or is_call, each, found_in(fold(each), starts)))
     return lines
@@ -3743,9 +3746,6 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
     # What only has such neighbours and is short is no answer: "Here it is:".
     found = (line for line in lines if line.words or len(line.text.encode("utf-8", "replace")) >= SHORT_LINE_BYTES)
     return sorted((line for line in found if line.score), key=lambda line: -line.score)[:n_wanted]
-
-
-# -- search -----------------------------------------------------------------
 
 
 # -- ranked search ----------------------------------------------------------
@@ -16025,7 +16025,6 @@ TELLING = {
         "決めていません", "決まっていません"]}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
-SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
 BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
 RESUME_BYTES = 2_400  # 600 tokens
 Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words

@@ -269,7 +269,7 @@ class BriefTest(SessionCase):
                            ("decided", "Redis を採用します"), ("done", "All 12 tests pass"), ("done", "C'est corrigé."),
                            ("done", "バグを直しました"), ("done", "I've now also fixed it"), ("open", "## Next steps"),
                            ("open", "まだ決めていません。"), ("open", "Il reste à tester"), ("open", "残りのタスク：確認"),
-                           ("open", "TODO: docs"), ("open", "### À faire")):
+                           ("open", "To do: docs"), ("open", "### À faire")):
             self.assertEqual(rlm.concluding(kind, ["x", line, ""]), [line])
 
 
