@@ -2958,7 +2958,7 @@ class Builder:
 
     def __exit__(self, *_: object) -> None:
         if self.pid:
-            self.orders.close()  # it ends when it has read all
+            os.close(self.orders)  # it ends when it has read all
             os.close(self.replies)
             os.waitpid(self.pid, 0)
         self.lock.__exit__()
@@ -3007,10 +3007,10 @@ class Builder:
                     os._exit(0)
             os.close(here)
             os.close(forth)
-            self.orders, self.replies = os.fdopen(there, "w"), back
+            self.orders, self.replies = there, back
         try:
-            self.orders.write(f"{docs[0].ordinal} {docs[0].pos} {docs[-1].pos + docs[-1].n_line} {path}\n")
-            self.orders.flush()
+            order = f"{docs[0].ordinal} {docs[0].pos} {docs[-1].pos + docs[-1].n_line} {path}\n"
+            write_all(self.orders, os.fsencode(order))  # in no buffer: closing one fails when the process has died
             return True
         except OSError:  # it has died
             self.fork = False
@@ -3020,9 +3020,9 @@ class Builder:
         """What the second process does: segments, as ordered."""
         log = self.view.log
         log.fds = {}  # of its own
-        with os.fdopen(orders) as file:
+        with os.fdopen(orders, "rb") as file:
             for line in file:
-                first, start, end, path = line.rstrip("\n").split(" ", 3)
+                first, start, end, path = os.fsdecode(line).rstrip("\n").split(" ", 3)
                 records: dict[int, Record] = {}  # by place, until its words are taken in
                 batch = Batch(int(first), lambda doc, records=records: records.pop(doc.pos))  # type: ignore[misc]
                 for pos, raw in log.lines(int(start)):

@@ -571,16 +571,23 @@ class KeepingUpTest(IndexCase):
         self.write(rng, 130, words, weights)
         self.some_events(rng)
         answers, real = self.answers(self.view()), rlm.Builder.order
-        for dies in (False, True):
+        for dies in ("never", "after an order", "before an order"):
             shutil.rmtree(self.places.index, ignore_errors=True)
             pids: set[int] = set()
 
-            def order(builder: rlm.Builder, docs: Sequence[rlm.Doc], path: str, dies: bool = dies,
+            def end(builder: rlm.Builder) -> None:
+                os.kill(builder.pid, signal.SIGKILL)
+                if hasattr(os, "waitid"):  # its end of the pipe is closed
+                    os.waitid(os.P_PID, builder.pid, os.WEXITED | os.WNOWAIT)
+
+            def order(builder: rlm.Builder, docs: Sequence[rlm.Doc], path: str, dies: str = dies,
                       pids: set[int] = pids) -> bool:
+                if dies == "before an order" and builder.pid:
+                    end(builder)
                 done = real(builder, docs, path)
                 pids.add(builder.pid)
-                if dies and len(pids) == 1:
-                    os.kill(builder.pid, signal.SIGKILL)
+                if dies == "after an order" and len(pids) == 1:
+                    end(builder)
                 return done
 
             with mock.patch.multiple(rlm, SEGMENT_MAX_DOCS=7, BUILT_MAX_DOCS=50), \
