@@ -31,6 +31,7 @@ Contents, ground floor first: a name is used only below its definition.
     11. Memory
     12. Lifecycle
     13. Contexts
+    14. Providers
     15. Recursion
     16. Tools
     17. MCP
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     Change = Callable[[bytes], bytes | None]  # a file's bytes -> its new ones, None for no file
     State = dict[str, Any]  # what is kept of a transcript between two readings, see Transcript.state
     Mark = State  # a place between two blocks, see Transcript.mark
+    Message = tuple[str, str]  # of a conversation with a model: role and text
     Piece = tuple[str, "ToolCall | None"]  # a stretch of a turn's text, and the tool call that it tells of
 else:
     class Later:
@@ -7500,6 +7502,80 @@ def outline_of(text: Text, form: str, head: str) -> list[str]:
         value = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
         return ["keys: " + ", ".join(list(dict.fromkeys(map(str, value)))[:40])]
     return ["columns: " + one_line(head.split("\n")[0], 300)] if form == "CSV" else []
+
+
+# ============================================================================
+# 14. Providers
+# ============================================================================
+# Where a question for a model goes, and the only section that opens sockets. Nothing here runs before the user or
+# Claude asked for a model.
+
+MAX_REPLY_TOKENS = 8_192
+CHARS_PER_TOKEN = 4  # of English; what a provider does not count is estimated with it
+CHECK_S = 0.2  # how long a cancelled call may still wait
+
+
+class ProviderError(RlmError):
+    """A model did not answer, though it was asked again where that may help."""
+
+
+class ProviderRefused(ProviderError):
+    """No later call can succeed either: no login, no such model, nothing left to pay with."""
+
+
+class Reply:
+    """What a model answered: its text, the tokens that it read and wrote, and why it stopped: end, length, refused."""
+
+    __slots__ = ("text", "n_in", "n_out", "stop")
+
+    def __init__(self, text: str, n_in: int, n_out: int, stop: str = "end") -> None:
+        self.text, self.n_in, self.n_out, self.stop = text, n_in, n_out, stop
+
+
+class Provider:
+    """A way to a model. Several threads may ask one at the same time."""
+
+    name = ""
+    default_models: dict[str, str] = {}  # by tier; {}: the user has to name one
+    n_parallel = 8  # calls at the same time
+
+    def __init__(self, places: Places, model: str) -> None:
+        self.places, self.model = places, model
+        self.window_tokens = 200_000  # that the model can read at once
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
+        """The model's reply to a conversation: (role, text), roles are system (first, if at all), user, assistant.
+
+        *check* raises when the answer is no longer wanted; it is called at least every CHECK_S. The call is then given
+        up: its connection or process ends. ProviderError when there is no answer.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what was kept for the next call."""
+
+
+class CommandProvider(Provider):
+    """Any program: the prompt on its standard input, the answer from its standard output."""
+
+    name = "command"
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
+        raise NotImplementedError
+
+
+PROVIDERS: dict[str, type[Provider]] = {each.name: each for each in (CommandProvider,)}
+MODEL_TIERS = ("fast", "balanced", "powerful")
+
+
+def provider_for(places: Places, tier: str = "", provider: str = "", model: str = "") -> Provider:
+    """The provider and model of a tier, or those named. NotFound when none is configured, with what to do then."""
+    raise NotImplementedError
+
+
+def price_of(places: Places, provider: Provider, n_in: int, n_out: int) -> float | None:
+    """Dollars for so many tokens; None when the user's table has no price for the model."""
+    raise NotImplementedError
 
 
 # ============================================================================
