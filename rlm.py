@@ -334,7 +334,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "grep_timeout_s": (5.0, "a regex is stopped after that many seconds"),
     "domains": ([], "names that rlm_domains suggests besides those in use"),
     "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
-    "context_days": (30, "a context unused for so long goes when another is loaded, your files stay; 0: none goes"),
+    "context_days": (30, "a context or run unused for so long goes when another is made, your files stay; 0: none"),
     "mode": ("balanced", "what runs may spend: micro, fast, balanced or thorough"),
     "max_escalation": (0, "so many stronger models are asked where one has no answer"),
     "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
@@ -8506,7 +8506,6 @@ MODES = {"micro": (0, 10, 20, 200_000, 180, 0.1), "fast": (1, 15, 60, 1_000_000,
          "balanced": (1, 30, 300, 5_000_000, 1_800, 2.0), "thorough": (3, 30, 2_000, 30_000_000, 7_200, 10.0)}
 MOST_FAILED = 5  # calls in a row
 PART_TOKENS = 50_000  # of a text that one leaf reads well, where its window is large
-ANSWER_DAYS = 30
 SAMPLES = 100
 MOST_VOTES = 9
 LEAF_TEXT = "A program reads your answer. Give what the prompt asks for and nothing else: no greeting, no preamble, " \
@@ -8957,7 +8956,7 @@ class Session:
             self.n_run = 0
         first, began_s, notes = self.n_run, time.monotonic(), []  # type: int, float, list[str]
         if self.calls:
-            self.calls.is_replay = True
+            trace, self.calls.trace, self.calls.is_replay = self.calls.trace, Trace(""), True
         for cell in self.cells[first:]:
             self.known = cell["answers"]
             try:
@@ -8973,7 +8972,7 @@ class Session:
                 notes.append(f"cell {self.n_run} uses time or chance: its values may be others")
         self.known, self.asked = {}, {}
         if self.calls:
-            self.calls.is_replay = False
+            self.calls.trace, self.calls.is_replay = trace, False
         if self.n_run > first:
             notes.insert(0, f"{counted(self.n_run - first, 'earlier cell')} ran again in "
                             f"{time.monotonic() - began_s:.1f} s: variables are back")
@@ -9034,10 +9033,11 @@ def journals(places: Places) -> list[str]:
 # -- runs ---------------------------------------------------------------------
 
 MAX_TURN_CHARS = 12_000  # of a reply that is kept in the conversation
+CANCELLED = "cancelled"
 MOST_ALIKE = 3  # the same code, the same error, replies without code
 MOST_QUOTES = 20
-ASKS_FOR_ALL = r"(?i)\b(all|every|each|how (many|much|often)|count|number of|combien|tou(s|tes)|chaque)\b|" \
-    "すべて|全て|全部|いくつ|何[個件回人]"
+ASKS_FOR_ALL = r"(?i)\b(all|every|each|how (many|much)|count|number of|combien|tou(s|tes)|chaque)\b" \
+    "|すべて|全て|全部|いくつ|何[個件回人]"
 CELL_S = 120.0  # without what models take
 CODE_BLOCK = r"(?ms)^ {0,3}```(?:repl|python|py)[^\n]*\n(.*?)^ {0,3}```[^\n]*$"
 FINAL_LINE = r"(?ms)^FINAL(_VAR)?\((.*)\)\s*$"
@@ -9176,7 +9176,7 @@ class Run:
         """Whether the same came before; OutOfBudget when it came too often."""
         n = self.alike[f"{what} {key}"] = self.alike.get(f"{what} {key}", 0) + 1
         if n >= MOST_ALIKE:
-            raise OutOfBudget(f"the model repeats itself: {what}")
+            self.stop = f"the model repeats itself: {what}"
         return n > 1
 
     def cell(self, turn: int, code: str) -> Record:
@@ -9213,7 +9213,7 @@ class Run:
         elif not code:
             self.count("replies without code", "")
             words = [TURN_TEXTS["no block"]]
-        is_ready, has_read = bool(final), False
+        is_ready, has_read = bool(final), False  # an answer in a reply without code counts too
         if code:
             cell = cell or self.cell(turn, code)
             answer = cell["answer"]
@@ -9260,7 +9260,8 @@ class Run:
                 else:
                     self.begin()
             while not told["answer"]:
-                calls.check()
+                if self.stop:
+                    raise RlmError(self.stop)
                 told["answer"] = self.turn()
         except RlmError as error:
             is_failed = isinstance(error, ProviderError)
@@ -9290,17 +9291,21 @@ class Run:
         """Takes up what an earlier process did of this run. What it did not finish is done again, for nothing where
         the answers are kept."""
         cells = {event["up"]: event for event in events if event["kind"] == "cell"}
-        self.begin()
         for event in events:
-            if event["kind"] == "turn" and event["up"] == self.event:
-                self.n_turns += 1
-                self.take(event["text"], event["n"], cells.get(event["n"]))
-            elif event["kind"] == "question":
-                self.ask_more(event["text"])
+            if event["up"] == self.event and event["kind"] in ("turn", "question"):
+                if not self.messages:
+                    self.begin()
+                if event["kind"] == "question":
+                    self.ask_more(event["text"])
+                elif event["n"] in cells or not re.search(CODE_BLOCK, event["text"]):
+                    self.n_turns += 1
+                    self.take(event["text"], event["n"], cells.get(event["n"]))
 
     def ask_more(self, question: str) -> None:
         """Goes on with another question."""
         self.question, self.n_turns, self.alike = question, 0, {}
+        if not self.messages:
+            self.begin()
         self.messages.append(("user", f"Next question: {question}\n\n{self.outlook()}"))
 
     def start(self) -> None:
@@ -9351,7 +9356,7 @@ def sub_run(run_id: str, calls: Calls, asks: Mapping[str, Ask], question: str, c
             new_context(places, name, load_copy(places, name, name, [text.encode("utf-8", "surrogatepass")]))
         below = Calls(calls.models, calls.budget, trace, calls.check, calls.root, calls.leaf_tier, calls.is_raw,
                       calls.is_kept, calls.depth + 1)
-        below.samples = calls.samples
+        below.samples, below.is_replay = calls.samples, calls.is_replay
         session = Session(places, f"{run_id}.{event}", asks, is_kept=False)
         told = Run(session.name, question, [name], below, session, event).go()
     finally:
@@ -10546,6 +10551,20 @@ def injected_tokens(places: Places) -> dict[str, Any]:
     return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
+def used_models(places: Places) -> dict[str, dict[str, float]]:
+    """How often each model was called, with how many tokens and dollars."""
+    found: dict[str, dict[str, float]] = {}
+    for record in kept_lines(places.usage()):
+        row = found.setdefault("/".join(filter(None, (text_field(record, "provider"), text_field(record, "model")))),
+                               {"calls": 0, "tokens": 0, "dollars": 0.0})
+        amounts = [record.get(key) for key in ("in", "out", "dollars")]
+        n_in, n_out, dollars = (each if type(each) in (int, float) else 0 for each in amounts)
+        row["calls"] += 1
+        row["tokens"] += n_in + n_out
+        row["dollars"] = round(row["dollars"] + dollars, 6)
+    return found
+
+
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
@@ -10570,7 +10589,7 @@ def rlm_status(call: Call) -> Answer:
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
             "damaged_transcript_lines": n_damaged_lines(places),
-            "injected_tokens": injected_tokens(places), "semantic": None,
+            "injected_tokens": injected_tokens(places), "models": used_models(places), "semantic": None,
         }
     told = data["injected_tokens"]
     lines = [
@@ -10590,6 +10609,8 @@ def rlm_status(call: Call) -> Answer:
         + f" ({tally_text(told['projects'])})" * bool(told["projects"]),
         "semantic provider: none (ranking is by words)",
     ]
+    lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
+              + f", ${used['dollars']:,.2f}" * bool(used["dollars"]) for name, used in data["models"].items()]
     return Answer("\n".join(lines), data)
 
 
@@ -10929,13 +10950,14 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     if not events and n_tokens_of(places, names) > providers[1].window_tokens // 2:
         check_estimate(call, n_tokens_of(places, names), providers[1], limits)
     spent = next((event["spent"] for event in reversed(events) if "spent" in event), None) if not question else None
+    tidy_runs(places)
     run_id = slug(run_id, 40) or "r-" + os.urandom(4).hex()
     is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
     ensure_folder(places.runs())
     trace = Trace(places.run(run_id) if is_kept else "", events, watch)
 
     def check() -> None:
-        if run.stop:
+        if run.stop == CANCELLED:
             raise RlmError(run.stop)
         calls.budget.reserve()
 
@@ -10948,8 +10970,19 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
         if question:
             trace.add(number, "question", text=question)
             run.ask_more(question)
+        run.stop = ""
     call.store.runs[run_id] = run
     return run
+
+
+def tidy_runs(places: Places) -> None:
+    """Removes runs, and answers of models, that are as old as contexts may get."""
+    most_s = setting(places, "context_days") * DAY_S
+    for folder in (places.runs(), places.answers()) if most_s else ():
+        for name in listing(folder):
+            path = os.path.join(folder, name)
+            if tried(now(), os.path.getmtime, path) < now() - most_s:
+                remove_file(path)
 
 
 def run_answer(run_id: str, events: Sequence[Record]) -> Answer:
@@ -10986,7 +11019,7 @@ def wait_for(call: Call, run: Run, wait_s: float) -> Answer:
         spent = run.calls.budget.spent
         call.progress(spent["calls"], run.calls.budget.limits["calls"], f"{run.n_turns} turns")
         if call.is_cancelled:
-            run.stop = "cancelled"
+            run.stop = CANCELLED
             run.thread.join(GRACE_S)
     return run_answer(run.id, run.calls.trace.events)
 
@@ -11006,7 +11039,7 @@ def rlm_run(call: Call, question: str = "", refs: str = "", mode: str = "", run:
     if not 0 <= wait_s <= MAX_WAIT_S:
         raise UsageError(f"`wait_s` must be from 0 to {MAX_WAIT_S}, not {wait_s}")
     if mode == "stop" and run in call.store.runs:
-        call.store.runs[run].stop = "cancelled"
+        call.store.runs[run].stop = CANCELLED
         return wait_for(call, call.store.runs[run], GRACE_S)
     begun = run_for(call, question, refs, mode, run, root, leaf, max_calls, max_dollars)
     begun.start()
@@ -13611,6 +13644,16 @@ def erase_from_repls(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
     return []
 
 
+def erase_from_runs(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Drops the runs and the answers of models that quote what was erased."""
+    places = view.log.places
+    for folder in (places.runs(), places.answers()):
+        for path in (os.path.join(folder, name) for name in listing(folder)):
+            if any(each in read_file(path) for each in wanted):
+                remove_file(path)
+    return []
+
+
 def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Writes the store anew without it, archives and index too; the files that still hold it."""
 
@@ -13632,7 +13675,8 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
 # and the ids and passages of what the log still holds of that; it says what could not be cleaned.
 ERASED_FROM: dict[str, Callable[[View, Erased, Sequence[bytes]], list[str]]] = {
     "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files,
-    "contexts": erase_from_contexts, "repls": erase_from_repls, "log": erase_from_log}
+    "contexts": erase_from_contexts, "repls": erase_from_repls, "runs": erase_from_runs,
+    "log": erase_from_log}
 
 
 def finish_erasing(view: View) -> list[str]:
@@ -16430,6 +16474,9 @@ def forget_command(call: Call, options: Any) -> Answer:
     return forget_or_undo(call, ids, undo=True) if options.undo else run_tool(call, "rlm_forget", {"insight_id": ids})
 
 
+WATCHED_LINES = 12
+
+
 def repl_prompt(call: Call, arguments: dict[str, Any]) -> Answer:
     """Runs what is typed until the end of input. Ctrl-C ends a cell, not the session."""
     import readline  # noqa: F401 - input() then has a history and keys to edit
@@ -16484,6 +16531,95 @@ def exec_command(call: Call, options: Any) -> Answer:
         if "" in call.store.repls:  # it has no name by which another command could go on with it
             session.forget()
             remove_file(call.store.places.repl_lock(session.name))
+
+
+def watched(event: Record) -> None:
+    """Shows an event of a run to whoever watches it on a terminal."""
+    kind = event["kind"]
+    if kind == "turn":
+        print_note(f"── turn {event['spent']['turns']:.0f}\n{foreign_lines(event['text'], WATCHED_LINES)}")
+    elif kind == "cell":
+        said = "\n".join(filter(None, (event["out"], event["value"], event["trouble"])))
+        print_note(f"── printed\n{foreign_lines(said, WATCHED_LINES)}")
+    elif kind == "end" and event["up"] == 1:
+        print_note("── " + ", ".join(f"{value:,g} {name}" for name, value in event["spent"].items() if value))
+    elif kind != "end" and event["up"]:
+        print_note(f"   {event['n']}. {kind}: {event_line(event)}")
+
+
+def foreign_lines(text: str, most: int) -> str:
+    """The beginning of a text, safe for a terminal."""
+    return "\n".join(first_of([one_line(line, 200) for line in text.strip().split("\n")], most))
+
+
+def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a question, and the contexts of those that are data: files, folders, contexts, "-"."""
+    question, names = [], []  # type: list[str], list[str]
+    for word in words:
+        if word == "-" or (word and os.path.exists(os.path.expanduser(word))):
+            answer = run_tool(call, "rlm_load", {"path": word})
+            print_note(answer.text.split("\n")[0])
+            names.append(answer.data["name"])
+        elif " " not in word and word in stems(call.store.places.contexts(), ".json"):
+            names.append(word)
+        else:
+            question.append(word)
+    return question, names
+
+
+@command(TOOLS["rlm_run"].help,
+         'rlm run "which services restarted, and why?" app.log\ncat big.log | rlm run "what went wrong?" -\n'
+         'rlm run "how many are about billing?" tickets/ --max-calls 500\nrlm run --run r-1a2b3c4d "and in May?"',
+         argument("words", nargs="*", metavar="QUESTION PATH", help="what exists is data, the rest is the question"),
+         argument("--run", default="", metavar="ID", help="go on with that run, or ask it more"),
+         argument("--mode", default="", help="micro, fast, balanced, thorough: what it may spend"),
+         argument("--memory", default="", metavar="WHICH", help="project:NAME, sessions:90d, search:WORDS"),
+         argument("--root", default="", metavar="MODEL", help="a tier, or provider/model, that leads"),
+         argument("--leaf", default="", metavar="MODEL", help="a tier, or provider/model, that reads"),
+         argument("--max-calls", default=0, type=int, metavar="N", help="of models"),
+         argument("--max-dollars", default=0.0, type=float, metavar="N", help="needs prices (`rlm config prices`)"),
+         argument("--raw", action="store_true", help="send secrets as they are"))
+def run_command(call: Call, options: Any) -> Answer:
+    """The tool, watched."""
+    call.stdin = sys.stdin.buffer
+    question, names = loaded_in_shell(call, options.words)
+    if options.memory:
+        names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
+    if not question and not options.run:
+        raise UsageError("there is no question: what exists as a file was taken as data")
+    run = run_for(call, " ".join(question), ",".join(names), options.mode, options.run, options.root, options.leaf,
+                  options.max_calls, options.max_dollars, options.raw, watched)
+    run.start()
+    try:
+        while run.thread.is_alive():
+            run.thread.join(CHECK_S)
+    except KeyboardInterrupt:
+        run.stop = CANCELLED
+        run.thread.join(10.0)
+        answer = run_answer(run.id, run.calls.trace.events)
+        answer.exit_code = 130
+        return answer
+    return run_answer(run.id, run.calls.trace.events)
+
+
+@command(TOOLS["rlm_trace"].help, "rlm trace\nrlm trace r-1a2b3c4d\nrlm trace r-1a2b3c4d --why",
+         argument("run", nargs="?", default="", metavar="RUN"),
+         argument("--why", action="store_true", help="only what went wrong, and where"),
+         argument("--delete", action="store_true", help="remove that run"), DRY_RUN)
+def trace_command(call: Call, options: Any) -> Answer:
+    """The tool, and what only a shell does."""
+    answer = run_tool(call, "rlm_trace", {"run": options.run})
+    if options.delete and options.run:
+        path = call.store.places.run(slug(options.run, 40))
+        if not call.dry_run and not remove_file(path):
+            raise StoreUnwritable(f"{path} cannot be removed")
+        return Answer(f"{options.run} {'would be' if call.dry_run else 'was'} removed.", {"run": options.run})
+    if options.why and options.run:
+        events = run_events(call.store.places, options.run)
+        lines = list(trace_lines(events, 0, 0, lambda event: bool(
+            event.get("error") or event.get("trouble") or event.get("status", "answered") != "answered")))
+        answer.text = "\n".join(lines) or "Nothing went wrong."
+    return answer
 
 
 def refused_notes(refused: Sequence[str]) -> list[str]:
@@ -17445,7 +17581,7 @@ class PlainOptions:
         vars(self).update(values)
 
 
-def run_command(options: Any) -> int:
+def carry_out_command(options: Any) -> int:
     """Runs a parsed command; the exit code."""
     call = Call(Store(Places()), wants_data=options.json)
     call.progress, call.words = terminal_progress(), in_shell
@@ -17485,7 +17621,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             import gc
 
             gc.disable()  # it ends before there is much to collect
-        code = run_command(options)
+        code = carry_out_command(options)
         if is_plain:
             sys.stdout.flush()
             os._exit(code)  # without taking the interpreter apart first, which takes as long as the search
