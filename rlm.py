@@ -9043,9 +9043,9 @@ CODE_BLOCK = r"(?ms)^ {0,3}```(?:repl|python|py)[^\n]*\n(.*?)^ {0,3}```[^\n]*$"
 FINAL_LINE = r"(?ms)^FINAL(_VAR)?\((.*)\)\s*$"
 READS = r"\b(context(_\d+)?|peek|grep|split|search|results|recall|memory|[lr]lm_query\w*)\b"
 ROOT_TEXT = """\
-You answer a question over texts that you do not see. They are variables of a Python REPL, which runs the first ```repl \
-block of each of your replies and shows you what it prints (at most {shown:,} characters). Write one block, then stop: \
-what you write after it is dropped. Variables stay from block to block.
+You answer a question over texts that you do not see. They are variables of a Python REPL, which runs the first \
+```repl block of each of your replies and shows you what it prints (at most {shown:,} characters). Write one block, \
+then stop: what you write after it is dropped. Variables stay from block to block.
 
 In the REPL:
 - context, context_0, context_1 …: the texts. A str, or for large ones an object that slices, iterates and is searched \
@@ -9132,7 +9132,6 @@ class Run:
         if not calls.depth:  # those below share it
             calls.samples = samples_of(calls.models.places, self.names)
         self.n_samples = 0 if calls.depth else len(calls.samples)
-        calls.below = lambda question, context, text: sub_run(self.id, calls, session.given, question, context, text)
         self.thread: Any = None
         self.stop = ""  # why it is to end
 
@@ -9358,6 +9357,7 @@ def sub_run(run_id: str, calls: Calls, asks: Mapping[str, Ask], question: str, c
                       calls.is_kept, calls.depth + 1)
         below.samples, below.is_replay = calls.samples, calls.is_replay
         session = Session(places, f"{run_id}.{event}", asks, is_kept=False)
+        below.below = lambda question, context, text: sub_run(session.name, below, asks, question, context, text)
         told = Run(session.name, question, [name], below, session, event).go()
     finally:
         slots.release()
@@ -10557,7 +10557,7 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     for record in kept_lines(places.usage()):
         row = found.setdefault("/".join(filter(None, (text_field(record, "provider"), text_field(record, "model")))),
                                {"calls": 0, "tokens": 0, "dollars": 0.0})
-        amounts = [record.get(key) for key in ("in", "out", "dollars")]
+        amounts: list[Any] = [record.get(key) for key in ("in", "out", "dollars")]
         n_in, n_out, dollars = (each if type(each) in (int, float) else 0 for each in amounts)
         row["calls"] += 1
         row["tokens"] += n_in + n_out
@@ -10937,6 +10937,16 @@ def loaded_names(call: Call, refs: str) -> list[str]:
     return names
 
 
+def tidy_runs(places: Places) -> None:
+    """Removes runs, and answers of models, that are as old as contexts may get."""
+    most_s = setting(places, "context_days") * DAY_S
+    for folder in (places.runs(), places.answers()) if most_s else ():
+        for name in listing(folder):
+            path = os.path.join(folder, name)
+            if tried(now(), os.path.getmtime, path) < now() - most_s:
+                remove_file(path)
+
+
 def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
             max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
     """A run that can start: a new one, or one that goes on."""
@@ -10963,6 +10973,7 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
 
     calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept)
     session = Session(places, run_id, memory_asks(call.store), is_kept)
+    calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf)
     run = Run(run_id, question or first.get("question", ""), names, calls, session, number)
     if events:
@@ -10973,16 +10984,6 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
         run.stop = ""
     call.store.runs[run_id] = run
     return run
-
-
-def tidy_runs(places: Places) -> None:
-    """Removes runs, and answers of models, that are as old as contexts may get."""
-    most_s = setting(places, "context_days") * DAY_S
-    for folder in (places.runs(), places.answers()) if most_s else ():
-        for name in listing(folder):
-            path = os.path.join(folder, name)
-            if tried(now(), os.path.getmtime, path) < now() - most_s:
-                remove_file(path)
 
 
 def run_answer(run_id: str, events: Sequence[Record]) -> Answer:
@@ -16533,6 +16534,11 @@ def exec_command(call: Call, options: Any) -> Answer:
             remove_file(call.store.places.repl_lock(session.name))
 
 
+def foreign_lines(text: str, most: int) -> str:
+    """The beginning of a text, safe for a terminal."""
+    return "\n".join(first_of([one_line(line, 200) for line in text.strip().split("\n")], most))
+
+
 def watched(event: Record) -> None:
     """Shows an event of a run to whoever watches it on a terminal."""
     kind = event["kind"]
@@ -16545,11 +16551,6 @@ def watched(event: Record) -> None:
         print_note("── " + ", ".join(f"{value:,g} {name}" for name, value in event["spent"].items() if value))
     elif kind != "end" and event["up"]:
         print_note(f"   {event['n']}. {kind}: {event_line(event)}")
-
-
-def foreign_lines(text: str, most: int) -> str:
-    """The beginning of a text, safe for a terminal."""
-    return "\n".join(first_of([one_line(line, 200) for line in text.strip().split("\n")], most))
 
 
 def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[str]]:
