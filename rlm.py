@@ -8580,7 +8580,7 @@ class Models:
 class Budget:
     """What a run with all its sub-runs may spend. Calls are reserved before they are made and settled after it."""
 
-    __slots__ = ("limits", "spent", "began_s", "n_failed", "refused", "mutex", "slots")
+    __slots__ = ("limits", "spent", "began_s", "n_failed", "n_open", "over", "changed", "slots")
 
     def __init__(self, limits: Mapping[str, float], spent: Mapping[str, float] | None = None) -> None:
         import threading
@@ -8589,45 +8589,59 @@ class Budget:
         self.spent = {**dict.fromkeys(LIMITS, 0), **(spent or {})}
         self.began_s = time.monotonic() - self.spent["seconds"]
         self.n_failed = 0  # calls in a row
-        self.refused: RlmError | None = None  # why no call can succeed any more
-        self.mutex = threading.Lock()
+        self.n_open = 0  # reserved and not settled yet
+        self.over: RlmError | None = None  # why nothing more can be asked
+        self.changed = threading.Condition()
         # Runs that work at one depth. A run waits for those below it only, so none waits for ever.
         self.slots = [threading.BoundedSemaphore(4) for _ in range(4)]
 
-    def reserve(self, **amounts: float) -> None:
-        """Takes the amounts. OutOfBudget that names the limit when one does not allow it."""
-        with self.mutex:
-            self.now()
-            if self.refused:
-                raise self.refused
-            for name, amount in {"seconds": 0.0, **amounts}.items():
-                if name in self.limits and self.spent[name] + amount > self.limits[name]:
-                    raise OutOfBudget(f"the run's {name} are spent: {self.text((name,))}")
-            self.settle(**amounts)
+    def check(self) -> None:
+        """OutOfBudget, or what else ended it."""
+        if not self.over and self.now()["seconds"] > self.limits["seconds"]:
+            self.over = OutOfBudget(f"the run's seconds are spent: {self.text(('seconds',))}")
+        if self.over:
+            raise self.over
 
-    def settle(self, **amounts: float) -> None:
-        """Corrects what was reserved."""
-        for name, amount in amounts.items():
-            self.spent[name] += amount
+    def reserve(self, **amounts: float) -> None:
+        """Takes the amounts. OutOfBudget when a limit does not allow it. What is reserved may turn out to be less, so
+        this waits for calls that are not settled."""
+        with self.changed:
+            while True:
+                self.check()
+                short = [name for name, amount in amounts.items()
+                         if name in self.limits and self.spent[name] + amount > self.limits[name]]
+                if not short:
+                    break
+                if not self.n_open:
+                    self.over = OutOfBudget(f"the run's {' and '.join(short)} are spent: {self.text(short)}")
+                else:
+                    self.changed.wait(CHECK_S)
+            self.n_open += "calls" in amounts
+            for name, amount in amounts.items():
+                self.spent[name] += amount
+
+    def settle(self, error: RlmError | None = None, **amounts: float) -> None:
+        """Corrects what was reserved for a call by these amounts. *error*: why it failed."""
+        with self.changed:
+            self.n_open -= 1
+            for name, amount in amounts.items():
+                self.spent[name] += amount
+            self.n_failed = self.n_failed + 1 if isinstance(error, ProviderError) else 0
+            if isinstance(error, ProviderRefused):
+                self.over = error
+            elif self.n_failed >= MOST_FAILED:
+                self.over = ProviderRefused(f"{MOST_FAILED} calls in a row failed, the last: {error}")
+            self.changed.notify_all()
 
     def now(self) -> dict[str, float]:
         """What was spent so far."""
         self.spent["seconds"] = round(time.monotonic() - self.began_s, 1)
         return {**self.spent, "dollars": round(self.spent["dollars"], 4)}
 
-    def failed(self, error: RlmError) -> None:
-        """Counts a call that failed."""
-        with self.mutex:
-            self.n_failed += 1
-            if isinstance(error, ProviderRefused):
-                self.refused = error
-            elif self.n_failed >= MOST_FAILED:
-                self.refused = ProviderRefused(f"{MOST_FAILED} calls in a row failed, the last: {error}")
-
     def text(self, names: Sequence[str] = LIMITS[1:]) -> str:
         """What was spent: "3 of 30 turns, 12 of 300 calls"."""
-        return ", ".join(f"{self.spent[name]:,.2f} of {self.limits[name]:,.2f} dollars" if name == "dollars"
-                         else f"{self.spent[name]:,.0f} of {self.limits[name]:,.0f} {name}"
+        return ", ".join(f"{self.spent[name]:,.4g} of {self.limits[name]:,.4g} {name}"
+                         if name == "dollars" else f"{self.spent[name]:,.0f} of {self.limits[name]:,.0f} {name}"
                          for name in names if name in self.limits)
 
 
@@ -8722,15 +8736,10 @@ class Calls:
                              f"({provider.window_tokens - max_tokens:,}); split it")
         for _ in range(2):
             self.check()
-            reply = self.paid(provider, messages, n_in, max_tokens)
-            if reply.text.strip():
+            if (reply := self.paid(provider, messages, n_in, max_tokens)).text:
                 break
         else:
-            error = ProviderError(f"{provider.model or provider.name} answered with nothing, twice")
-            self.budget.failed(error)
-            raise error
-        self.budget.n_failed = 0
-        reply.text = redact(reply.text)
+            raise ProviderError(f"{provider.model or provider.name} answered with nothing, twice")
         if self.is_kept:
             ensure_folder(places.answers())
             replace_file(path, kept_line({"v": 1, "at": stamp(now()), "text": reply.text, "stop": reply.stop}),
@@ -8738,20 +8747,21 @@ class Calls:
         return reply
 
     def paid(self, provider: Provider, messages: Sequence[Message], n_in: int, max_tokens: int) -> Reply:
-        """One call, reserved before and settled after."""
+        """One call, reserved before and settled after; its reply redacted, and nothing when it is only blanks."""
         places = self.models.places
         guessed = price_of(places, provider, n_in, max_tokens) or 0.0
         self.budget.reserve(calls=1, tokens=n_in + max_tokens, dollars=guessed)
         try:
             with self.models.slot(provider, self.check):
                 reply = provider.ask(messages, max_tokens, self.check)
-        except RlmError as error:
-            self.budget.settle(tokens=-n_in - max_tokens, dollars=-guessed)
-            if isinstance(error, ProviderError):
-                self.budget.failed(error)
+        except BaseException as error:
+            self.budget.settle(error if isinstance(error, RlmError) else None, tokens=-n_in - max_tokens,
+                               dollars=-guessed)
             raise
+        reply.text = redact(reply.text) if reply.text.strip() else ""
         dollars = price_of(places, provider, reply.n_in, reply.n_out) or 0.0
-        self.budget.settle(tokens=reply.n_in + reply.n_out - n_in - max_tokens, dollars=dollars - guessed)
+        self.budget.settle(None if reply.text else ProviderError("empty"),
+                           tokens=reply.n_in + reply.n_out - n_in - max_tokens, dollars=dollars - guessed)
         ensure_folder(places.memory)
         append_bytes(places.usage(), kept_line({
             "v": 1, "at": stamp(now()), "provider": provider.name, "model": provider.model, "in": reply.n_in,
@@ -9118,7 +9128,7 @@ class Run:
     """
 
     __slots__ = ("id", "question", "names", "calls", "root", "session", "event", "messages", "has_seen", "alike",
-                 "last", "n_turns", "is_known", "n_samples", "thread", "stop")
+                 "last", "n_turns", "is_known", "n_samples", "done", "stop")
 
     def __init__(self, run_id: str, question: str, names: Sequence[str], calls: Calls, session: Session, event: int,
                  is_known: Callable[[str], bool] = lambda memory_id: True) -> None:
@@ -9132,7 +9142,7 @@ class Run:
         if not calls.depth:  # those below share it
             calls.samples = samples_of(calls.models.places, self.names)
         self.n_samples = 0 if calls.depth else len(calls.samples)
-        self.thread: Any = None
+        self.done: Any = None  # an event: a thread that was waited for when Ctrl-C came seems to have ended
         self.stop = ""  # why it is to end
 
     # what the root is told
@@ -9218,7 +9228,8 @@ class Run:
             answer = cell["answer"]
             has_read = not cell["trouble"] and re.search(READS, code) is not None
             is_ready = is_ready or bool(answer)
-            if self.count("the same code", code.strip()) or (cell["trouble"] and self.count("error", cell["trouble"])):
+            if self.count("the same code", code.strip()) or (
+                    cell["trouble"] and self.count("the same error", cell["trouble"].split("\n")[0])):
                 words = [TURN_TEXTS["again"]]
             words = [self.told(cell), *words]
             self.last = answer or cell["value"] or cell["out"] or self.last
@@ -9311,7 +9322,7 @@ class Run:
         """Goes on in a thread, which holds the run's lock."""
         import threading
 
-        lock = Lock(self.calls.models.places.run_lock(self.id), 0)
+        lock, self.done = Lock(self.calls.models.places.run_lock(self.id), 0), threading.Event()
         lock.__enter__()
 
         def work() -> None:
@@ -9319,9 +9330,9 @@ class Run:
                 self.go()
             finally:
                 lock.__exit__()
+                self.done.set()
 
-        self.thread = threading.Thread(target=work, daemon=True)
-        self.thread.start()
+        threading.Thread(target=work, daemon=True).start()
 
     def direct(self) -> str:
         """A leaf's answer where all of the text fits it: one call is then better than many. "" where it does not."""
@@ -10919,7 +10930,7 @@ def check_estimate(call: Call, n_tokens: int, leaf: Provider, limits: Mapping[st
     allow = f"`max_calls={n_calls + n_calls // 10 + 10}`"
     if dollars and dollars > limits.get("dollars", 1e9):
         allow += f" with `max_dollars={dollars * 1.2:.2f}`"
-    bounds = ", ".join(f"{value:,g} {name}" for name, value in limits.items())
+    bounds = ", ".join(f"{limits[name]:,.6g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
     raise OutOfBudget(f"nothing was begun: to read all of it once takes about {n_calls:,} calls and {n_read:,} tokens"
                       f"{price}; the limits are {bounds}. {allow} allows it")
 
@@ -10969,7 +10980,7 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     def check() -> None:
         if run.stop == CANCELLED:
             raise RlmError(run.stop)
-        calls.budget.reserve()
+        calls.budget.check()
 
     calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept)
     session = Session(places, run_id, memory_asks(call.store), is_kept)
@@ -11015,13 +11026,12 @@ def run_answer(run_id: str, events: Sequence[Record]) -> Answer:
 def wait_for(call: Call, run: Run, wait_s: float) -> Answer:
     """What is known of a run after so many seconds, or when it has ended. A call that is cancelled ends it."""
     until_s = time.monotonic() + wait_s
-    while run.thread and run.thread.is_alive() and time.monotonic() < until_s:
-        run.thread.join(CHECK_S)
+    while time.monotonic() < until_s and not run.done.wait(CHECK_S):
         spent = run.calls.budget.spent
         call.progress(spent["calls"], run.calls.budget.limits["calls"], f"{run.n_turns} turns")
         if call.is_cancelled:
             run.stop = CANCELLED
-            run.thread.join(GRACE_S)
+            run.done.wait(GRACE_S)
     return run_answer(run.id, run.calls.trace.events)
 
 
@@ -16592,13 +16602,13 @@ def run_command(call: Call, options: Any) -> Answer:
                   options.max_calls, options.max_dollars, options.raw, watched)
     run.start()
     try:
-        while run.thread.is_alive():
-            run.thread.join(CHECK_S)
+        while not run.done.wait(CHECK_S):
+            pass
     except KeyboardInterrupt:
         run.stop = CANCELLED
-        run.thread.join(10.0)
+        run.done.wait(10.0)
         answer = run_answer(run.id, run.calls.trace.events)
-        answer.exit_code = 130
+        answer.failed, answer.exit_code = True, 130
         return answer
     return run_answer(run.id, run.calls.trace.events)
 
@@ -17574,7 +17584,7 @@ class PlainOptions:
                     raise ValueError(word)
                 values[param.name] = int(left.pop(0)) if param.type == "int" else left.pop(0)
         places = required or [name for name in known if name in WORDY or name == BY_PLACE.get(made.name)]
-        if not made.reads_only or len(places) > 1 or bool(places) != bool(bare) or (
+        if not made.reads_only or command in COMMANDS or len(places) > 1 or bool(places) != bool(bare) or (
                 len(bare) > 1 and places[0] not in WORDY and not known[places[0]].many):
             raise ValueError("argparse knows")
         for name in places:
