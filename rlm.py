@@ -335,6 +335,18 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "domains": ([], "names that rlm_domains suggests besides those in use"),
     "exclude": ([], "projects of which nothing is saved: names, owner/name, folders with all in them; * is anything"),
     "context_days": (30, "a context or run unused for so long goes when another is made, your files stay; 0: none"),
+    "provider": ("", "where questions for a model go: claude, anthropic, openai, ollama or command; empty: nowhere"),
+    "model": ("", "the model that is asked there; empty: the provider's own for each tier"),
+    "tier.fast": ("", "provider/model for the many small questions, e.g. claude/haiku"),
+    "tier.balanced": ("", "provider/model for who leads a run, e.g. anthropic/claude-sonnet-5-5"),
+    "tier.powerful": ("", "provider/model for what is hard, e.g. openai/gpt-5.2"),
+    "window_tokens": (0, "how much a model reads at once; 0: what is usual for its provider"),
+    "prices": ([], "dollars for a million tokens read/written, e.g. haiku=1/5,openai/gpt-4o=2.5/10"),
+    "ollama.url": ("", "where Ollama listens; empty: OLLAMA_HOST, or http://127.0.0.1:11434"),
+    "openai.url": ("", "any address that speaks as OpenAI does; empty: OPENAI_BASE_URL, or https://api.openai.com/v1"),
+    "openai.key": ("OPENAI_API_KEY", "the environment variable that holds the key for that address"),
+    "anthropic.url": ("", "empty: ANTHROPIC_BASE_URL, or https://api.anthropic.com"),
+    "command": ("", "a program that reads a prompt and prints the answer; {model} in it becomes the model's name"),
     "mode": ("balanced", "what runs may spend: micro, fast, balanced or thorough"),
     "max_escalation": (0, "so many stronger models are asked where one has no answer"),
     "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
@@ -515,6 +527,10 @@ def checked_setting(key: str, value: object) -> object:
         names, wanted = value.split(",") if isinstance(value, str) else value, "names separated by commas"
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
+    elif isinstance(default, str):
+        wanted = "one line of text"
+        if isinstance(value, str) and value.strip().isprintable():
+            return value.strip()
     elif isinstance(default, bool):
         wanted = "on or off"
         if word in SWITCH:
@@ -7531,6 +7547,11 @@ def outline_of(text: Text, form: str, head: str) -> list[str]:
 MAX_REPLY_TOKENS = 8_192
 CHARS_PER_TOKEN = 4  # of English; what a provider does not count is estimated with it
 CHECK_S = 0.2  # how long a cancelled call may still wait
+CONNECT_S = 20.0
+SILENCE_S = 600.0  # after which a connection that brings nothing is dead
+MAX_TRIES = 5
+MAX_PAUSE_S = 60.0  # who asks for a longer one before the next try gets none
+MAX_REPLY_BYTES = 16 << 20
 
 
 class ProviderError(RlmError):
@@ -7550,16 +7571,21 @@ class Reply:
         self.text, self.n_in, self.n_out, self.stop = text, n_in, n_out, stop
 
 
+STOPS = {"length": "length", "max_tokens": "length", "model_context_window_exceeded": "length",
+         "refusal": "refused", "content_filter": "refused"}  # what providers say; the rest is an end
+
+
 class Provider:
     """A way to a model. Several threads may ask one at the same time."""
 
     name = ""
     default_models: dict[str, str] = {}  # by tier; {}: the user has to name one
     n_parallel = 8  # calls at the same time
+    window = 32_000
 
     def __init__(self, places: Places, model: str) -> None:
         self.places, self.model = places, model
-        self.window_tokens = 200_000  # that the model can read at once
+        self.window_tokens: int = setting(places, "window_tokens") or self.window  # that the model can read at once
 
     def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
         """The model's reply to a conversation: (role, text), roles are system (first, if at all), user, assistant.
@@ -7573,27 +7599,484 @@ class Provider:
         """Ends what was kept for the next call."""
 
 
+def bytes_of(messages: Sequence[Message]) -> int:
+    return sum(len(text.encode("utf-8", "replace")) for _, text in messages)
+
+
+# -- over HTTP ----------------------------------------------------------------
+
+
+def connection_to(address: Any) -> tuple[Any, str]:
+    """A connection for a split URL, through the user's proxy if there is one, and what to ask it for."""
+    from base64 import b64encode
+    from http.client import HTTPConnection, HTTPSConnection
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    kind: Any = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    host = address.hostname
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    proxy = "" if is_here or proxy_bypass(host) else getproxies().get(address.scheme, "")
+    if not proxy:
+        return kind(host, address.port, timeout=CONNECT_S), address.path
+    by = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    connection = kind(by.hostname, by.port or 80, timeout=CONNECT_S)
+    if kind is HTTPConnection:
+        return connection, address.geturl()
+    login = f"{unquote(by.username or '')}:{unquote(by.password or '')}".encode()
+    headers = {"Proxy-Authorization": "Basic " + b64encode(login).decode()} if by.username else {}
+    connection.set_tunnel(host, address.port, headers)
+    return connection, address.path
+
+
+def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callable[[], None]) -> tuple[int, Any, bytes]:
+    """Sends one request: status, headers and body of the response. No redirect is followed.
+
+    A thread does it, and this one waits: nothing else can end a call that hangs in a name server or a handshake.
+    """
+    import threading
+
+    connection, target = connection_to(address)
+    outcome: list[Any] = []
+    sockets: list[Any] = []
+    is_wanted = threading.Event()
+    is_wanted.set()
+
+    def request() -> None:
+        try:
+            connection.connect()
+            sockets.append(connection.sock)
+            if is_wanted.is_set():
+                connection.sock.settimeout(SILENCE_S)
+                connection.request("POST", target, body, headers)
+                response = connection.getresponse()
+                data = response.read(MAX_REPLY_BYTES + 1)
+                if response.length and len(data) <= MAX_REPLY_BYTES:
+                    raise ConnectionError("the connection broke off")
+                outcome.append((response.status, response.headers, data))
+        except Exception as error:
+            outcome.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=request, daemon=True)
+    try:
+        check()
+        thread.start()
+        while thread.is_alive():
+            thread.join(CHECK_S)
+            check()
+    except BaseException:
+        is_wanted.clear()
+        for sock in sockets:
+            tried(None, sock.shutdown, 2)
+        raise
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    status, told, data = outcome[0]
+    return status, told, data
+
+
+def told_trouble(data: bytes) -> str:
+    """What a provider says is wrong, on one line."""
+    text = data[:10_000].decode("utf-8", "replace")
+    try:
+        error = json.loads(text)["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return one_line(redact(text), 300) or "no reason given"
+
+
+def events_of(data: bytes) -> list[Record]:
+    """The objects of a body: a single one, or one a line, or server-sent events."""
+    text = data.decode("utf-8", "replace")
+    try:
+        return [{**json.loads(text)}]
+    except ValueError:
+        lines = (line[5:] if line.startswith("data:") else line for line in text.split("\n"))
+        events = [{**json.loads(line)} for line in lines if line.strip().startswith("{")]
+        if not events:
+            raise
+        return events
+
+
+class HttpProvider(Provider):
+    """A model behind an address. A subclass says how it is asked, and reads what comes back."""
+
+    url, url_variable, path = "", "", ""
+    if_silent = "check the address and the network"
+
+    def __init__(self, places: Places, model: str) -> None:
+        from urllib.parse import urlsplit
+
+        super().__init__(places, model)
+        url = (setting(places, f"{self.name}.url") or environment(self.url_variable) or self.url).rstrip("/")
+        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity",
+                        "User-Agent": f"rlm/{__version__}"}
+        self.key = ""
+        try:
+            self.address = urlsplit(self.whole_url(url))
+            if self.address.scheme in ("http", "https") and self.address.hostname and self.address.port != 0:
+                return
+        except ValueError:
+            pass
+        raise UsageError(f"{one_line(url)!r} is no http address; set it with `rlm config {self.name}.url URL`")
+
+    def whole_url(self, url: str) -> str:
+        return url + self.path
+
+    def use_key(self, variable: str, header: str, form: str = "{}") -> None:
+        """Sends the key with each request, to this address only."""
+        self.key = environment(variable).strip()
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise ProviderRefused(f"{variable} holds no key: it has characters that a header cannot have")
+        if self.key:
+            self.headers[header] = form.format(self.key)
+
+    def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
+        """What is asked; model and messages as most want them."""
+        return {"model": self.model, "stream": max_tokens > MAX_REPLY_TOKENS,  # proxies give up on a long silence
+                "messages": [{"role": role, "content": text} for role, text in messages]}
+
+    def take(self, event: Record, reply: Reply) -> None:
+        """Adds what an object of the response tells. The reply's stop is set by the last one."""
+        raise NotImplementedError
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
+        """See Provider."""
+        messages = [(role, text.encode("utf-8", "replace").decode("utf-8")) for role, text in messages]  # no surrogates
+        body = json.dumps(self.body(messages, max_tokens)).encode("ascii")
+        data, reply = self.response(body, check), Reply("", 0, 0, "")
+        try:
+            for event in events_of(data):
+                if event.get("error"):  # in the midst of a stream, or with a status that says all is well
+                    raise ProviderError(f"{self.where()}: {self.cleaned(json.dumps(event).encode())}")
+                self.take(event, reply)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise ProviderError(f"{self.where()} answered with something else than {self.name} does: "
+                                f"{one_line(data[:1000].decode('utf-8', 'replace')) or 'nothing'!r}; "
+                                f"`rlm config {self.name}.url` has the address") from None
+        if not reply.stop:
+            raise ProviderError(f"{self.where()}: the answer broke off")
+        reply.stop = STOPS.get(reply.stop, "end")
+        reply.n_in = reply.n_in or estimated_tokens(bytes_of(messages))
+        reply.n_out = reply.n_out or estimated_tokens(len(reply.text.encode("utf-8", "replace")))
+        return reply
+
+    def where(self) -> str:
+        return f"{self.name} ({self.model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
+
+    def cleaned(self, data: bytes) -> str:
+        return told_trouble(data.replace(self.key.encode(), b"[key]") if self.key else data)
+
+    def response(self, body: bytes, check: Callable[[], None]) -> bytes:
+        """The body of a response that succeeds; tries again where that may help."""
+        from http.client import HTTPException
+        from random import random
+
+        for n_tries in range(1, MAX_TRIES + 1):
+            pause_s = 2.0 ** (n_tries - 1)
+            try:
+                status, told, data = posted(self.address, self.headers, body, check)
+                if status == 200 and len(data) <= MAX_REPLY_BYTES:
+                    return data
+                why = self.failure(status, told, data)
+                try:
+                    pause_s = max(pause_s, float(told.get("retry-after", "")))
+                except ValueError:  # none, or a date
+                    pass
+            except ConnectionRefusedError:
+                raise ProviderRefused(f"{self.where()}: nothing listens there; {self.if_silent}") from None
+            except TimeoutError:
+                raise ProviderError(f"{self.where()}: no answer in time; {self.if_silent}") from None
+            except (OSError, HTTPException) as error:
+                why = f"{one_line(str(error)) or type(error).__name__}; {self.if_silent}"
+            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S:
+                asked_for = f" (it wants a pause of {pause_s:g} s)" if pause_s > MAX_PAUSE_S else ""
+                raise ProviderError(f"{self.where()}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
+            until_s = time.monotonic() + pause_s * (1 + random() / 4)  # not all at the same moment
+            while time.monotonic() < until_s:
+                check()
+                time.sleep(min(CHECK_S, max(0.0, until_s - time.monotonic())))
+        raise AssertionError
+
+    def failure(self, status: int, told: Any, data: bytes) -> str:
+        """Why it may succeed later; raises when it cannot."""
+        why = f"{status}, {self.cleaned(data)}"
+        if status == 200:
+            raise ProviderError(f"{self.where()}: the answer has over {size_text(MAX_REPLY_BYTES)}")
+        if 300 <= status < 400:
+            to = one_line(told.get("location", "elsewhere"), 200)
+            raise ProviderRefused(f"{self.where()} redirects to {to}; rlm follows no redirect, since key and text "
+                                  f"would go along: if that is right, `rlm config {self.name}.url` sets it")
+        if status in (401, 403):
+            raise ProviderRefused(f"{self.where()} does not let us in: {why}; check the key")
+        if status in (402, 404) or b"insufficient_quota" in data or b"credit balance" in data:
+            raise ProviderRefused(f"{self.where()}: {why}; check account, model (`rlm config model`) and address")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return why
+        raise ProviderError(f"{self.where()}: {why}")
+
+
+class OllamaProvider(HttpProvider):
+    """A model on this machine, or on one of the user's."""
+
+    name, url, url_variable, path = "ollama", "http://127.0.0.1:11434", "OLLAMA_HOST", "/api/chat"
+    if_silent = "start it with `ollama serve`, or set ollama.url"
+    n_parallel = 4
+
+    def whole_url(self, url: str) -> str:
+        if "://" not in url:  # OLLAMA_HOST may be a host, a port, or what a server listens on
+            host, _, port = url.rpartition(":") if ":" in url else (url, "", "")
+            url = f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port or 11434}"
+        return url + self.path
+
+    def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
+        options = {"num_ctx": self.window_tokens, "num_predict": max_tokens}
+        return {**super().body(messages, max_tokens), "options": options, "truncate": False, "shift": False}
+
+    def take(self, event: Record, reply: Reply) -> None:
+        reply.text += event["message"]["content"]
+        if event["done"]:
+            reply.stop = event.get("done_reason") or "stop"
+            reply.n_in, reply.n_out = int(event.get("prompt_eval_count", 0)), int(event.get("eval_count", 0))
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
+        """See Provider. Older versions of Ollama cut a prompt that is too long and say nothing."""
+        n_bytes = bytes_of(messages)
+        how = "`rlm config window_tokens N` sets what the model gets to read"
+        if estimated_tokens(n_bytes) > self.window_tokens:
+            raise ProviderError(f"{self.where()}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
+                                f"window {self.window_tokens:,}; {how}")
+        reply = super().ask(messages, max_tokens, check)
+        if reply.n_in >= self.window_tokens or n_bytes > 12 * reply.n_in:  # no text has so long words
+            raise ProviderError(f"{self.where()}: the prompt was cut to {reply.n_in:,} tokens of a window of "
+                                f"{self.window_tokens:,}, so the answer is of no use; {how}")
+        return reply
+
+
+class OpenAiProvider(HttpProvider):
+    """Whatever speaks as OpenAI does: its own service, LM Studio, llama.cpp, vLLM, OpenRouter…"""
+
+    name, url, url_variable, path = "openai", "https://api.openai.com/v1", "OPENAI_BASE_URL", "/chat/completions"
+
+    def __init__(self, places: Places, model: str) -> None:
+        super().__init__(places, model)
+        self.use_key(setting(places, "openai.key"), "Authorization", "Bearer {}")
+
+    def whole_url(self, url: str) -> str:
+        return url + ("" if "/" in url.partition("://")[2] else "/v1") + self.path
+
+    def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
+        asked = super().body(messages, max_tokens)
+        is_own = self.address.hostname == "api.openai.com"
+        asked["max_completion_tokens" if is_own else "max_tokens"] = max_tokens  # others know only the older name
+        return {**asked, "stream_options": {"include_usage": True}} if asked["stream"] else asked
+
+    def take(self, event: Record, reply: Reply) -> None:
+        for choice in event["choices"][:1]:
+            reply.text += (choice.get("delta") or choice.get("message") or {}).get("content") or ""
+            reply.stop = choice.get("finish_reason") or reply.stop or ("stop" if "message" in choice else "")
+        usage = event.get("usage") or {}
+        reply.n_in = int(usage.get("prompt_tokens", reply.n_in))
+        reply.n_out = int(usage.get("completion_tokens", reply.n_out))
+
+
+class AnthropicProvider(HttpProvider):
+    """Anthropic's Messages API, paid by key; a login is what the provider claude uses."""
+
+    name, url, url_variable, path = "anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", "/v1/messages"
+    default_models = {"fast": "claude-haiku-5-5", "balanced": "claude-sonnet-5-5", "powerful": "claude-opus-5-5"}
+    window = 200_000
+
+    def __init__(self, places: Places, model: str) -> None:
+        super().__init__(places, model)
+        self.use_key("ANTHROPIC_API_KEY", "x-api-key")
+        self.headers["anthropic-version"] = "2023-06-01"
+
+    def whole_url(self, url: str) -> str:
+        return url[: -len("/v1")] + self.path if url.endswith("/v1") else url + self.path
+
+    def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
+        system = [text for role, text in messages if role == "system"]
+        asked = super().body([message for message in messages if message[0] != "system"], max_tokens)
+        return {**asked, "max_tokens": max_tokens, **({"system": "\n\n".join(system)} if system else {})}
+
+    def take(self, event: Record, reply: Reply) -> None:
+        told = event.get("message") or event  # the first object of a stream holds the message
+        usage = told.get("usage") or {}
+        if "input_tokens" in usage:
+            reply.n_in = sum(int(n) for key, n in usage.items() if key.endswith("input_tokens") and n)
+        reply.n_out = int(usage.get("output_tokens", reply.n_out))
+        reply.text += "".join(block["text"] for block in told.get("content") or () if block["type"] == "text")
+        delta = event.get("delta") or {}
+        reply.text += delta.get("text") or ""
+        reply.stop = delta.get("stop_reason") or told.get("stop_reason") or reply.stop
+
+
+# -- programs -----------------------------------------------------------------
+
+# Kills the program when the other end of a pipe closes, which this process holds: however it ends, nothing goes on.
+WATCHED = '{{ read -r _; kill -9 -$$; }} </dev/fd/{} >/dev/null 2>&1 & "$@"'
+
+
+class Program:
+    """A program that works for us, and its pipes."""
+
+    def __init__(self, words: Sequence[str], **environ: str) -> None:
+        import subprocess
+
+        life, self.life = os.pipe()
+        self.errors = b""  # the end of what it said is wrong
+        try:
+            process: Any = subprocess.Popen(
+                ["sh", "-c", WATCHED.format(life), "sh", *words], bufsize=0, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[life], start_new_session=True,
+                env={**os.environ, "RLM_CHILD": "1", **environ})  # our hooks leave such sessions alone
+        except BaseException:
+            os.close(self.life)
+            raise
+        finally:
+            os.close(life)
+        self.process = process
+        os.set_blocking(self.process.stdin.fileno(), False)
+
+    def lines(self, text: str, check: Callable[[], None], is_last: bool = False) -> Iterator[bytes]:
+        """Hands the text over, and yields the lines that come back, until the program ends."""
+        import select
+
+        left, n_bytes, part = memoryview(text.encode("utf-8", "replace")), 0, b""
+        into, out, errors = self.process.stdin, self.process.stdout, self.process.stderr
+        streams = [out, errors]
+        while streams:
+            check()
+            readable, writable, _ = select.select(streams, [into] if left else [], [], CHECK_S)
+            if not readable and self.process.poll() is not None:
+                break  # what it started may hold the pipes
+            if writable:
+                try:
+                    left = left[into.write(left[: 1 << 16]) or 0 :]
+                except OSError:  # it reads no more
+                    left = left[:0]
+            if is_last and not left and not into.closed:
+                into.close()
+            for stream in readable:
+                data = stream.read(1 << 16)
+                if not data:
+                    streams.remove(stream)
+                elif stream is errors:
+                    self.errors = (self.errors + data)[-2000:]
+                else:
+                    n_bytes += len(data)
+                    if n_bytes > MAX_REPLY_BYTES:
+                        raise ProviderError(f"the program printed over {size_text(MAX_REPLY_BYTES)}")
+                    *lines, part = (part + data).split(b"\n")
+                    yield from (line + b"\n" for line in lines)
+        yield part
+        while self.process.poll() is None:  # its last output is not yet its end
+            check()
+            time.sleep(0.01)
+
+    def end(self) -> int:
+        """Ends it with whatever it started; its exit code."""
+        tried(None, os.killpg, self.process.pid, signal.SIGKILL)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
+        if self.life >= 0:
+            os.close(self.life)
+        self.life = -1
+        return int(self.process.wait())
+
+    def trouble(self, code: int) -> str:
+        return f"exit code {code}, {one_line(redact(self.errors.decode('utf-8', 'replace')), 300) or 'no message'}"
+
+
+def as_one_text(messages: Sequence[Message]) -> str:
+    """A conversation for who takes only one text."""
+    if [role for role, _ in messages if role != "system"] == ["user"]:
+        return "\n\n".join(text for _, text in messages)
+    said = [text if role == "system" else f"[{role}]\n{text}" for role, text in messages]
+    return "\n\n".join([*said, "[assistant]\n"])
+
+
 class CommandProvider(Provider):
     """Any program: the prompt on its standard input, the answer from its standard output."""
 
     name = "command"
+    default_models = dict.fromkeys(("fast", "balanced", "powerful"), "command")
 
     def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
-        raise NotImplementedError
+        """See Provider."""
+        from shlex import split
+
+        line = setting(self.places, "command")
+        try:
+            words = [word.replace("{model}", self.model) for word in split(line)]
+        except ValueError as error:
+            raise ProviderRefused(f"{line!r} is no command line ({error}); `rlm config command` sets it") from None
+        if not words:
+            raise ProviderRefused("there is no command; `rlm config command 'PROGRAM ARGUMENT…'` sets one")
+        prompt, program, code = as_one_text(messages), Program(words), 0
+        try:
+            text = b"".join(program.lines(prompt, check, is_last=True)).decode("utf-8", "replace").strip()
+        finally:
+            code = program.end()
+        if code:
+            kind = ProviderRefused if code in (126, 127) else ProviderError  # as a shell says that it cannot start it
+            raise kind(f"{words[0]} did not answer: {program.trouble(code)}; `rlm config command` has it")
+        return Reply(text, estimated_tokens(bytes_of(messages)), estimated_tokens(len(text.encode())))
 
 
-PROVIDERS: dict[str, type[Provider]] = {each.name: each for each in (CommandProvider,)}
+# -- the choice ---------------------------------------------------------------
+
+PROVIDERS: dict[str, type[Provider]] = {
+    each.name: each for each in (AnthropicProvider, OpenAiProvider, OllamaProvider, CommandProvider)}
 MODEL_TIERS = ("fast", "balanced", "powerful")
+NO_PROVIDER = """no provider is chosen, and rlm asks no model unasked. The user chooses one in the shell:
+  rlm config provider claude       their own login of Claude Code (or anthropic, with ANTHROPIC_API_KEY)
+  rlm config provider ollama       and `rlm config model NAME`; or openai, for any address that speaks as it does
+Without one, subagents do the same: for each part, all in one message,
+  Agent(subagent_type="rlm-leaf", description="read a part", prompt="QUESTION Answer from ID, and cite it.")
+and then you put their answers together (skill rlm-parallel)."""
 
 
 def provider_for(places: Places, tier: str = "", provider: str = "", model: str = "") -> Provider:
-    """The provider and model of a tier, or those named. NotFound when none is configured, with what to do then."""
-    raise NotImplementedError
+    """The provider and model of a tier, or those named; a model may be "provider/model" or a tier.
+
+    NotFound when none is configured, with what to do then.
+    """
+    tier, model = (model, "") if model in MODEL_TIERS else (tier or MODEL_TIERS[0], model)
+    if tier not in MODEL_TIERS:
+        raise UsageError(f"no tier {one_line(tier, 60)!r}; there are: {', '.join(MODEL_TIERS)}")
+    named = [(provider, model), (environment("RLM_PROVIDER"), environment("RLM_MODEL")),
+             ("", setting(places, f"tier.{tier}")), (setting(places, "provider"), setting(places, "model"))]
+    choices = [(first, rest) if first or rest.partition("/")[0] not in PROVIDERS else rest.partition("/")[::2]
+               for first, rest in named]
+    name = next((first for first, _ in choices if first), "")
+    if not name:
+        raise NotFound(NO_PROVIDER)
+    if name not in PROVIDERS:
+        raise UsageError(f"no provider {one_line(name, 60)!r}; there are: {', '.join(PROVIDERS)}")
+    kind = PROVIDERS[name]
+    model = next((rest for first, rest in choices if rest and first in ("", name)), kind.default_models.get(tier, ""))
+    if not model:
+        raise NotFound(f"{name} has many models: `rlm config model NAME` says which, or RLM_MODEL, or `model`")
+    return kind(places, model)
 
 
 def price_of(places: Places, provider: Provider, n_in: int, n_out: int) -> float | None:
     """Dollars for so many tokens; None when the user's table has no price for the model."""
-    raise NotImplementedError
+    for row in setting(places, "prices"):
+        name, _, prices = row.rpartition("=")
+        if name.strip() in (provider.model, f"{provider.name}/{provider.model}"):
+            try:
+                read, written = map(float, prices.split("/"))
+                return (n_in * read + n_out * written) / 1e6
+            except ValueError:
+                raise UsageError(f"{row!r} is no price; `rlm config prices` takes MODEL=IN/OUT, in dollars for a "
+                                 "million tokens") from None
+    return None
 
 
 # ============================================================================
