@@ -9772,6 +9772,9 @@ class Run:
         """What to know about an answer: what it rests on that is not there, and how much of the texts was read."""
         calls = self.calls
         notes = doubts(calls.models.places, self.names, answer, self.is_known)
+        asked = [event for event in calls.trace.events if event["kind"] == "call"]
+        if n_failed := sum("error" in event for event in asked):
+            notes.append(f"{n_failed:,} of {counted(len(asked), 'call')} failed")
         if self.n_samples and re.search(ASKS_FOR_ALL, self.question):
             unseen = list(calls.samples.values())
             n_seen = self.n_samples - len(unseen)
