@@ -147,6 +147,11 @@ class SchemaTest(QueryCase):
         asked = next(prompt for prompt in self.sent() if "n is 1" in prompt)
         self.assertIn("it is no JSON", asked)
 
+    def test_half_characters_and_nul_are_asked_about_like_others(self) -> None:
+        self.leaf = lambda said: "fine"
+        chunk = self.chunk(f"alpha \ud800 \0 {HARD}")
+        self.assertFalse(self.ask(f"{chunk}", "What of \udc80 and \0?", verify=True).failed)
+
     def test_values_fit_as_json_schema_says(self) -> None:
         whole = {"type": "object", "properties": {"a": {"enum": ["x", 1, None]}, "b": {"type": "array", "items": {
             "type": ["integer", "null"]}}}, "required": ["a"], "additionalProperties": False}
@@ -154,7 +159,7 @@ class SchemaTest(QueryCase):
         for value, why in (({"a": "x"}, ""), ({"a": 1, "b": [1, None, 2.0]}, ""), ({"a": True}, "it.a is none of"),
                            ({}, "it has no 'a'"), ({"a": None, "c": 1}, "it has 'c'"), ([], "it is array, not object"),
                            ({"a": "x", "b": [1, True]}, "it.b[1] is boolean, not integer or null"),
-                           ({"a": "x", "b": [1.5]}, "it.b[0] is number")):
+                           ({"a": "x", "b": [1.5]}, "it.b[0] is number"), ({"a": "x", "b": ["1.0"]}, "it.b[0] is string")):
             with self.subTest(value=value):
                 self.assertEqual(rlm.misfit(value, whole)[: len(why) or None], why)
 
@@ -270,12 +275,13 @@ class PrivacyTest(QueryCase):
         own, other = self.chunk("alpha"), self.chunk("secret plans", project="hush")
         insight = self.call("rlm_remember", content="hush hush", project="hush").data["id"]
         history = self.call("rlm_load", memory="project:hush").data["name"]
+        view = self.call("rlm_filter", name=history, pattern="hush").data["name"]
         folder = os.path.join(self.home, "quiet")
         os.mkdir(folder)
         log = self.load("quiet/app.log", "quiet words")
         self.configure(exclude=["hush", folder])
-        answer = self.ask(f"{own} {other} {insight} {history} {history}:1-2 {log} {log}:1")
-        self.assertEqual(["answer" in row for row in answer.data["answers"]], [True] + [False] * 6)
+        answer = self.ask(f"{own} {other} {insight} {history} {history}:1-2 {log} {log}:1 {view}")
+        self.assertEqual(["answer" in row for row in answer.data["answers"]], [True] + [False] * 7)
         self.assertTrue(all("is excluded" in row["error"] for row in answer.data["answers"][1:]))
         self.assertEqual(len(self.server.requests), 1)
 
