@@ -61,7 +61,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
 
 Promises: an acknowledged write survives kill -9 and power loss; a damaged line costs that line and is
 counted; readers never lock and never wait; a hook never stops a session; no secret that a rule knows is
-stored; nothing opens a socket.
+stored; without a provider nothing opens a socket.
 """
 from __future__ import annotations
 
@@ -8402,15 +8402,21 @@ class Link:
             raise RuntimeError(frame["error"])
         return frame["value"]
 
-    def ask_each(self, what: str, asked: Sequence[Record]) -> list[Any]:
+    def ask_each(self, what: str, asked: Iterable[Record]) -> list[Any]:
         """The parent's answers, in order. Some wait at a time; an error is a text in its slot."""
-        numbers: list[int] = []
+        waiting: list[int] = []
         answers: list[Any] = []
-        while len(answers) < len(asked):
-            while len(numbers) < min(len(asked), len(answers) + ASKED_AT_ONCE):
-                numbers.append(self.post(what, **asked[len(numbers)]))
-            frame = self.take(numbers[len(answers)])
+
+        def take() -> None:
+            frame = self.take(waiting.pop(0))
             answers.append(frame.get("value", f"{FAILED}{frame.get('error')}"))
+
+        for arguments in asked:
+            waiting.append(self.post(what, **arguments))
+            if len(waiting) == ASKED_AT_ONCE:
+                take()
+        while waiting:
+            take()
         return answers
 
 
@@ -8585,8 +8591,8 @@ class Cells:
 
     def llm_query_batched(self, prompts: Iterable[str], model: str = "", votes: int = 1) -> list[str]:
         """The answers to many prompts, in order; one that failed begins with "ERROR: "."""
-        return self.parent.ask_each("llm", [{"prompt": str(prompt), "tier": str(model), "votes": int(votes)}
-                                            for prompt in prompts])
+        return self.parent.ask_each("llm", ({"prompt": str(prompt), "tier": str(model), "votes": int(votes)}
+                                            for prompt in prompts))
 
     def sub_run(self, question: Any, text: Any) -> Record:
         """What asks for a run of its own over a text: one that is loaded goes by its name."""
@@ -8599,8 +8605,8 @@ class Cells:
 
     def rlm_query_batched(self, asked: Iterable[Any]) -> list[str]:
         """The answers to many (question, text), in order; one that failed begins with "ERROR: "."""
-        pairs = [(each, "") if isinstance(each, str) else each for each in asked]
-        return self.parent.ask_each("run", [self.sub_run(*pair) for pair in pairs])
+        pairs = ((each, "") if isinstance(each, str) else each for each in asked)
+        return self.parent.ask_each("run", (self.sub_run(*pair) for pair in pairs))
 
     def budget(self) -> Any:
         """What is left of turns, calls, tokens, seconds and dollars."""
@@ -9981,6 +9987,12 @@ class Store:
                 pass
 
 
+def models_of(store: Store) -> Models:
+    """The providers of this process."""
+    store.models = store.models or Models(store.places)
+    return store.models
+
+
 class Call:
     """One call of a tool: the store, how long an answer may be, and how to reach the caller meanwhile."""
 
@@ -11203,6 +11215,14 @@ def rlm_inspect(call: Call, name: str = "", preview_chars: int = 500) -> Answer:
             data.update(format=form, outline=outline, splits=splits, head=beginning, tail=end)
             lines += [f"format: {form}", *outline, "would split into: " + ", ".join(
                 f"{counted(n, 'part')} by {how}" for how, n in splits.items())]
+        try:
+            leaf = models_of(call.store).get("fast")
+            n_calls, n_tokens, dollars = estimate(estimated_tokens(record["n_bytes"]), leaf, call.store.places)
+            data["run"] = {"calls": n_calls, "tokens": n_tokens, "dollars": dollars}
+            lines.append(f"rlm_run, to read all of it: about {counted(n_calls, 'call')}, {n_tokens:,} tokens"
+                         + (f", ${dollars:,.2f}" if dollars is not None else ""))
+        except RlmError:  # no provider was chosen
+            pass
         if record.get("parts"):
             how = record["split"]
             lines.append(f"split by {how['strategy']} into {len(record['parts']):,} parts: {opened.name}#1 to "
@@ -11312,12 +11332,6 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
 
 
 # -- models -----------------------------------------------------------------
-
-
-def models_of(store: Store) -> Models:
-    """The providers of this process."""
-    store.models = store.models or Models(store.places)
-    return store.models
 
 
 def chosen_mode(places: Places, mode: str) -> str:
@@ -11434,16 +11448,6 @@ def loaded_names(call: Call, refs: str) -> list[str]:
     return names
 
 
-def tidy_runs(places: Places) -> None:
-    """Removes runs, and answers of models, that are as old as contexts may get."""
-    most_s = setting(places, "context_days") * DAY_S
-    for folder in (places.runs(), places.answers()) if most_s else ():
-        for name in listing(folder):
-            path = os.path.join(folder, name)
-            if tried(now(), os.path.getmtime, path) < now() - most_s:
-                remove_file(path)
-
-
 def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
             max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
     """A run that can start: a new one, or one that goes on."""
@@ -11457,7 +11461,10 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     if not events and n_tokens_of(places, names) > providers[1].window_tokens // 2:
         check_estimate(call, n_tokens_of(places, names), providers[1], limits)
     spent = next((event["spent"] for event in reversed(events) if "spent" in event), None) if not question else None
-    tidy_runs(places)
+    if most_s := setting(places, "context_days") * DAY_S:
+        for path in (os.path.join(each, name) for each in (places.runs(), places.answers()) for name in listing(each)):
+            if tried(now(), os.path.getmtime, path) < now() - most_s:
+                remove_file(path)
     run_id = slug(run_id, 40) or "r-" + os.urandom(4).hex()
     is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
     ensure_folder(places.runs())
@@ -11489,15 +11496,15 @@ def run_answer(run_id: str, events: Sequence[Record]) -> Answer:
     last = top[-1]
     n_calls = sum(event["kind"] == "call" for event in events)
     n_turns = sum(event["kind"] == "turn" for event in top)
-    facts = f"{counted(n_turns, 'turn')}, {counted(n_calls, 'call')}"
+    facts = f"{counted(n_turns, 'turn')}, {counted(n_calls, 'sub-call')}"
     data: Record = {"run": run_id, "status": "running", "turns": n_turns, "calls": n_calls}
     if last["kind"] != "end":
         return Answer(f"The run {run_id} goes on ({facts}). `rlm_trace` with run=\"{run_id}\" and wait_s=50 waits for "
                       "its answer.", data)
     data.update({key: last[key] for key in ("status", "answer", "reason", "notes", "spent") if key in last})
     proposals = [event for event in events if event["kind"] == "proposal"]
-    spent = ", ".join(f"{value:,g} {name}" for name, value in last["spent"].items() if value)
-    lines = [f"[{run_id}: {facts}; {spent}]", *(f"[note: {note}]" for note in last.get("notes", ()))]
+    spent = ", ".join(f"{value:,.12g} {name}" for name, value in last["spent"].items() if value and name != "turns")
+    lines = [f"[{run_id}: {facts}; paid {spent}]", *(f"[note: {note}]" for note in last.get("notes", ()))]
     lines += [f"[proposed: {each['tool']} {one_line(str(each.get('content') or each.get('source_id')), 200)}]"
               for each in proposals]
     if last["answer"]:
@@ -17042,9 +17049,7 @@ def watched(event: Record) -> None:
         print_note(f"── turn {event['spent']['turns']:.0f}\n{foreign_lines(event['text'], WATCHED_LINES)}")
     elif kind == "cell":
         said = "\n".join(filter(None, (event["out"], event["value"], event["trouble"])))
-        print_note(f"── printed\n{foreign_lines(said, WATCHED_LINES)}")
-    elif kind == "end" and event["up"] == 1:
-        print_note("── " + ", ".join(f"{value:,g} {name}" for name, value in event["spent"].items() if value))
+        print_note(f"── printed\n{foreign_lines(said, WATCHED_LINES)}" if said.strip() else "── printed nothing")
     elif kind != "end" and event["up"]:
         print_note(f"   {event['n']}. {kind}: {event_line(event)}")
 
