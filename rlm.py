@@ -9684,7 +9684,7 @@ class Run:
         """Runs a cell; its event."""
         self.calls.up = turn
         try:
-            told = self.session.run(code, [*self.names, *self.history], CELL_S, lambda _: self.calls.check(), self.calls)
+            told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(), self.calls)
         except ReplDied as error:
             told = {"trouble": str(error)}
         facts = {key: told.get(key, "") for key in ("out", "value", "trouble", "stopped", "answer")}
