@@ -8759,6 +8759,10 @@ class ReplDied(RlmError):
     """The process of a REPL ended, or sent what it may not and was killed."""
 
 
+class ReplEnded(ReplDied):
+    """The process of a REPL ended by itself, or by another's hand."""
+
+
 class Ask:
     """What a REPL's process may ask its parent for: what answers, the arguments, whether a replay needs the answer.
 
@@ -8857,7 +8861,7 @@ class Child:
                     code = self.process.wait(GRACE_S)
                 except subprocess.TimeoutExpired:  # it only closed the pipe
                     raise ReplDied(MISBEHAVED) from None
-                raise ReplDied(f"the REPL's process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
+                raise ReplEnded(f"the REPL's process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
             self.incoming += data
         line, newline, rest = self.incoming.partition(b"\n")
         if len(line) > MAX_FRAME_BYTES:
@@ -8939,7 +8943,7 @@ class Child:
             if error is not refusal or "done" not in told:
                 self.end()
             if isinstance(error, ReplDied) and said:
-                raise ReplDied(f"{error}; it had printed:\n{said}") from None
+                raise type(error)(f"{error}; it had printed:\n{said}") from None
             raise
 
 
@@ -9515,7 +9519,7 @@ class Session:
             raise StoreBusy("another cell still runs in this REPL; try again, or name another `repl`") from None
         except ReplDied as error:
             back = " The variables of the cells that succeeded come back with the next cell." * bool(self.cells)
-            raise ReplDied(f"{error}.{back}") from None
+            raise type(error)(f"{error}.{back}") from None
         return {**told, "notes": [*filter(None, [*notes, told["stopped"]])]}
 
 
@@ -9683,10 +9687,16 @@ class Run:
     def cell(self, turn: int, code: str) -> Record:
         """Runs a cell; its event."""
         self.calls.up = turn
-        try:
-            told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(), self.calls)
-        except ReplDied as error:
-            told = {"trouble": str(error)}
+        told: Record = {}
+        for _ in range(2):  # again when another has killed the process: answers are kept, so that costs nothing
+            try:
+                told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(),
+                                        self.calls)
+                break
+            except ReplDied as error:
+                told = {"trouble": str(error)}
+                if not isinstance(error, ReplEnded):
+                    break
         facts = {key: told.get(key, "") for key in ("out", "value", "trouble", "stopped", "answer")}
         return self.calls.trace.events[self.calls.trace.add(turn, "cell", code=code, **facts) - 1]
 
