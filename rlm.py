@@ -9079,7 +9079,7 @@ class Budget:
         import threading
 
         self.limits = dict(limits)
-        self.spent = {**dict.fromkeys(LIMITS, 0), **(spent or {})}
+        self.spent = {**dict.fromkeys(LIMITS[1:], 0), **(spent or {})}
         self.began_s = time.monotonic() - self.spent["seconds"]
         self.n_failed = 0  # calls in a row
         self.n_open = 0  # reserved and not settled yet
@@ -11361,7 +11361,7 @@ def chosen_mode(places: Places, mode: str) -> str:
 def limits_for(places: Places, mode: str, max_calls: int, max_dollars: float, providers: Sequence[Provider]) -> Record:
     """What a run may spend. UsageError when dollars are to be bounded and a model has no price."""
     limits = dict(zip(LIMITS, MODES[chosen_mode(places, mode)]))
-    if max_calls < 0 or max_dollars < 0:
+    if max_calls < 0 or not max_dollars >= 0:  # nor "not a number"
         raise UsageError("`max_calls` and `max_dollars` must not be negative")
     if max_calls:
         limits.update(calls=max_calls, tokens=max(limits["tokens"], max_calls * 2 * PART_TOKENS))
@@ -16766,7 +16766,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(as_shown(text), file=sys.stderr)
+    sys.stderr.write(as_shown(text) + "\n")  # at once: threads of a run may write at the same time
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -17083,6 +17083,11 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
             names.append(word)
         else:
             question.append(word)
+    paths = [word for word in question if " " not in word and re.search(r"/|\.\w{1,5}$", word)]
+    if paths and not names:
+        raise NotFound(f"{one_line(paths[0], 200)} does not exist, and nothing else is data")
+    if paths:
+        print_note(f"taken as words of the question, since no such file exists: {one_line(' '.join(paths), 200)}")
     return question, names
 
 
@@ -17101,6 +17106,9 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
 def run_command(call: Call, options: Any) -> Answer:
     """The tool, watched."""
     call.stdin = sys.stdin.buffer
+    if not options.run:  # what is wrong there is said before anything is loaded
+        models = [models_of(call.store).get(each) for each in (options.root or "balanced", options.leaf or "fast")]
+        limits_for(call.store.places, options.mode, options.max_calls, options.max_dollars, models)
     question, names = loaded_in_shell(call, options.words)
     if options.memory:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])

@@ -394,6 +394,7 @@ class ServerTest(RunCase):
         piped = self.cli("run", "How many, of the pipe?", "-", "--json", stdin=rlm.read_file(self.path))
         self.assertEqual(json.loads(piped.stdout)["answer"], str(self.n_errors))
         self.assertEqual(self.cli("run", self.path).returncode, 2)
+        self.assertEqual(self.cli("run", "How many?", "no/such.log").returncode, 1)
         self.leaf = lambda said: time.sleep(20) or "late"  # type: ignore[func-returns-value]
         self.replies = [LOOK, COUNT.replace("Label", "Slowly label"), FINAL]
         process = subprocess.Popen([*PROGRAM, "run", "How many?", self.path], stdout=subprocess.PIPE,
