@@ -26,7 +26,7 @@ PART_CHARS = 200_000
 LABEL = "Label each line with its kind, one `ID label` a line."
 READ = f"""```repl
 import collections, re
-users = dict(re.findall(r"(?m)^(\\d+) (\\w+):", context[:]))
+users = dict(re.findall(r"(?m)^(\\d+) (\\w+):", context))
 answers = llm_query_batched(["{LABEL}\\n" + part for part in split({PART_CHARS})], votes=VOTES)
 labels = dict(line.split() for answer in answers for line in answer.split("\\n") if line.count(" ") == 1)
 print(len(users), len(labels), [answer[:60] for answer in answers if answer.startswith("ERROR")][:3])
