@@ -11642,8 +11642,8 @@ def is_supported(calls: Calls, claim: str, text: str) -> bool:
     text = text if calls.is_raw else redact(text)
     around = []
     for quote in map("".join, re.findall(QUOTE, claim)):
-        for piece in filter(None, map(str.split, re.split(r"…|\.\.\.", quote))):
-            found = re.search(r"\s+".join(map(re.escape, piece)).rstrip(".,;:"), text)
+        for piece in re.split(r"…|\.\.\.", quote):
+            found = re.search(r"\s+".join(map(re.escape, piece.strip(" .,;:").split())), text)
             if not found:
                 return False
             around.append(text[max(0, found.start() - AROUND_CHARS) : found.end() + AROUND_CHARS])
@@ -11697,7 +11697,7 @@ def planned(call: Call, refs: str, provider: Provider, limits: Record, votes: in
         try:
             slots += slots_of(call, ref, 4 * (window // 2), 4 * min(PART_TOKENS, window // 3))
         except RlmError as error:
-            slots.append(Slot(ref, error=str(error)))
+            slots.append(Slot(ref, error=call.words(str(error))))
     sizes = [estimated_tokens(slot.n_bytes) for slot in slots if not slot.error]
     check_estimate(call, votes * sum(sizes), provider, limits, votes * len(sizes), ALLOW_MORE)
     return slots
@@ -11722,7 +11722,7 @@ def ask_each(call: Call, calls: Calls, slots: Sequence[Slot], question: str, sch
     jobs = [lambda slot=slot: prepared(slot) for slot in left]
     for slot, outcome in zip(left, in_parallel(call, jobs, provider.n_parallel, until_s, "answered")):
         if isinstance(outcome, RlmError):
-            slot.error = str(outcome)
+            slot.error = call.words(str(outcome))
         elif outcome:
             slot.answer, slot.value = outcome
 
@@ -11733,7 +11733,8 @@ def verify_each(call: Call, calls: Calls, slots: Sequence[Slot], until_s: float)
     cites = rf"(?<![\w-])({'|'.join(map(re.escape, sorted(by_id, key=len, reverse=True)))})(?![\w#-])"
     for slot in slots:
         for line in slot.answer.split("\n"):
-            for piece in [line] if re.match(LIST_ITEM, line) else re.split(SENTENCE_END, line):
+            has_ends = any(re.search(SENTENCE_END, "".join(quote)) for quote in re.findall(QUOTE, line))
+            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else re.split(SENTENCE_END, line):
                 cited = re.search(cites, piece)
                 if cited or re.search(QUOTE, piece):
                     slot.claims.append({"claim": piece.strip(), "cites": cited[0] if cited else slot.id})
@@ -17520,7 +17521,8 @@ HELPS_OF_QUERY = {param.name: param.help for param in TOOLS["rlm_query"].params}
          'rlm query "what failed, and why?" app.log\nrlm query "who decided what?" 3c57c232 2026-11-21_shop_001:1-80\n'
          'rlm query "is it a bug?" tickets#1 tickets#2 --schema \'{"type": "object", "properties": {"bug": '
          '{"type": "boolean"}}, "required": ["bug"]}\' --json',
-         argument("question"), argument("refs", nargs="+", metavar="REF", help=HELPS_OF_QUERY["refs"]),
+         argument("question"), argument("refs", nargs="+", metavar="REF",
+                                        help=HELPS_OF_QUERY["refs"] + "; files, folders and - are loaded"),
          argument("--provider", default="", metavar="NAME", help="claude, anthropic, openai, ollama or command"),
          argument("--model", default="", metavar="MODEL", help=HELPS_OF_QUERY["model"]),
          argument("--votes", default=1, type=int, metavar="N", help=HELPS_OF_QUERY["votes"]),
@@ -17529,8 +17531,12 @@ HELPS_OF_QUERY = {param.name: param.help for param in TOOLS["rlm_query"].params}
          argument("--max-chars", default=8192, type=int, metavar="N", help=HELPS_OF_QUERY["max_chars"]),
          argument("--raw", action="store_true", help="send secrets as they are"))
 def query_command(call: Call, options: Any) -> Answer:
-    """The tool, without its limit of time."""
-    return query(call, {**vars(options), "refs": " ".join(options.refs)}, options.raw)
+    """The tool, without its limit of time, and of files too."""
+    call.stdin, refs, known = sys.stdin.buffer, [], stems(call.store.places.contexts(), ".json")
+    for ref in options.refs:
+        is_path = ref not in known and (ref == "-" or os.path.exists(os.path.expanduser(ref)))
+        refs.append(run_tool(call, "rlm_load", {"path": ref}).data["name"] if is_path else ref)
+    return query(call, {**vars(options), "refs": " ".join(refs)}, options.raw)
 
 
 @command(TOOLS["rlm_trace"].help, "rlm trace\nrlm trace r-1a2b3c4d\nrlm trace r-1a2b3c4d --why",

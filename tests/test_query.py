@@ -166,8 +166,9 @@ class SchemaTest(QueryCase):
 
 class VerifyTest(QueryCase):
     def test_claims_without_support_are_marked(self) -> None:
-        log = self.load("app.log", "the queue was dropped in May\nthe cache is kept\n" + "filler\n" * 3000)
-        said = f'It was "dropped in May".\n- the cache was "thrown away" then\n- the cache is {log} material\nNothing else.'
+        log = self.load("app.log", "the queue was dropped in May. All of it!\nthe cache is kept\n" + "filler\n" * 3000)
+        said = 'It was "dropped in May. All … it." by us. Was it?\n- the cache was "thrown away" then\n' \
+            f"- the cache is {log} material\nNothing else."
         asked: list[str] = []
 
         def leaf(conversation: Conversation) -> str:
@@ -180,7 +181,7 @@ class VerifyTest(QueryCase):
         self.leaf = leaf
         answer = self.ask(log, verify=True)
         self.assertEqual(answer.data["answers"][0]["answer"],
-                         f'It was "dropped in May".\n- the cache was "thrown away" then [not supported]\n'
+                         f'It was "dropped in May. All … it." by us. Was it?\n- the cache was "thrown away" then [not supported]\n'
                          f'- the cache is {log} material [not supported]\nNothing else.')
         self.assertEqual([each["supported"] for each in answer.data["answers"][0]["claims"]], [True, False, False])
         self.assertEqual(len(asked), 2)  # what is quoted and not there needs no model
@@ -318,15 +319,35 @@ class OutsideTest(QueryCase):
         self.assertIn("fine", client.text("rlm_query", question="Another?", refs=chunks[0]))
         self.assertEqual(len(self.server.requests), 9)
 
+    def test_many_calls_that_wait_for_models_leave_the_server_free_for_others(self) -> None:
+        chunks = [self.chunk(f"text{i} here") for i in range(10)]
+        go = threading.Event()
+        self.addCleanup(go.set)
+        self.leaf = lambda said: go.wait(20) and "fine"
+        client = self.connected()
+        for number in range(100, 106):
+            client.send({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {
+                "name": "rlm_query", "arguments": {"question": f"What of {number}?", "refs": chunks}}})
+        self.until(lambda: len(self.server.requests) == 8)
+        time.sleep(0.3)
+        self.assertEqual(client.request("ping")["result"], {})
+        self.assertIn("text1", client.text("rlm_peek", chunk_id=chunks[1]))
+
     def test_the_shell_tells_by_its_exit_code_what_was_answered(self) -> None:
         chunk = self.chunk("alpha")
         for refs, code in (([chunk], 0), ([chunk, "nope"], 3), (["nope"], 1), ([], 2)):
             with self.subTest(refs=refs):
                 done = self.cli("query", "What does it say?", *refs, "--json")
                 self.assertEqual(done.returncode, code, done.stderr)
+                if "nope" in refs:
+                    self.assertIn("`rlm search`", json.loads(done.stdout)["answers"][-1]["error"])
                 if refs:
                     self.assertEqual([row["id"] for row in json.loads(done.stdout)["answers"]], refs)
         self.assertEqual(len(self.server.requests), 1)
+        with open(os.path.join(self.home, "new.txt"), "w", encoding="utf-8") as file:
+            file.write("omega")
+        piped = self.cli("query", "What does it say?", "new.txt", "-", stdin=b"psi")
+        self.assertEqual(re.findall(r"(?m)^\[(\S+)\] it says (\w+)$", piped.stdout.decode()), [("new.txt", "omega"), ("stdin", "psi")])
         self.assertIn(b'rlm query "what failed', self.cli("query", "--help").stdout)
         rlm.write_config(self.places, {})
         done = self.cli("query", "What?", chunk)
