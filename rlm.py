@@ -11659,30 +11659,37 @@ def in_parallel(call: Call, jobs: Sequence[Callable[[], Callable[[], Any]]], n_a
     A job is prepared in this thread, as the store wants it, and done in another. What has begun when the time is over
     goes on, so that its answer is there when the same is asked again. Ctrl-C ends the call and leaves what there is.
     """
-    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-    outcomes: list[Any] = [None] * len(jobs)
-    running: dict[Any, int] = {}
-    n_begun, threads = 0, ThreadPoolExecutor(n_at_once, "query")
+    begun: list[Future[Any]] = []
+    threads = ThreadPoolExecutor(n_at_once, "query")
     try:
-        while (n_begun < len(jobs) or running) and time.monotonic() < until_s:
-            while n_begun < len(jobs) and len(running) < n_at_once:
-                try:
-                    running[threads.submit(jobs[n_begun]())] = n_begun
-                except RlmError as error:
-                    outcomes[n_begun] = error
-                n_begun += 1
-            for ready in wait(running, CHECK_S, FIRST_COMPLETED).done:
-                failure = ready.exception()
-                if failure and not isinstance(failure, RlmError):
-                    raise failure
-                outcomes[running.pop(ready)] = failure or ready.result()
+        while time.monotonic() < until_s:
+            waiting = [each for each in begun if not each.done()]
             call.check()
-            call.progress(n_begun - len(running), len(jobs), what)
+            call.progress(len(begun) - len(waiting), len(jobs), what)
+            if len(begun) == len(jobs) and not waiting:
+                break
+            if len(begun) == len(jobs) or len(waiting) == n_at_once:
+                wait(waiting, CHECK_S, FIRST_COMPLETED)
+                continue
+            try:
+                begun.append(threads.submit(jobs[len(begun)]()))
+            except RlmError as error:
+                begun.append(Future())
+                begun[-1].set_exception(error)
     except KeyboardInterrupt:
         call.is_cancelled = True
+        wait(begun, GRACE_S)
     finally:
         threads.shutdown(wait=False)
+    outcomes: list[Any] = [None] * len(jobs)
+    for number, each in enumerate(begun):
+        if each.done():
+            failure = each.exception()
+            if failure and not isinstance(failure, RlmError):
+                raise failure
+            outcomes[number] = failure or each.result() if not (failure and call.is_cancelled) else None
     return outcomes
 
 
