@@ -9611,8 +9611,8 @@ def doubts(places: Places, names: Sequence[str], answer: str, is_known: Callable
     finally:
         for each in opened:
             each.__exit__()
-    return found + [f"there is no memory {each}" for each in dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b", answer))
-                    if not is_known(each)]
+    ids = dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b|\b\d{4}-\d\d-\d\d_\w[\w.-]*_\d{3}\b", answer))
+    return found + [f"there is no memory {each}" for each in ids if not is_known(each)]
 
 
 class Run:
@@ -11496,7 +11496,12 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     session = Session(places, run_id, memory_asks(call.store), is_kept)
     calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf)
-    run = Run(run_id, question or first.get("question", ""), names, calls, session, number)
+
+    def is_known(memory_id: str) -> bool:
+        with call.store.reading() as view:
+            return view.ordinal_of(memory_id) >= 0
+
+    run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
     if events:
         run.resume(events)
         if question:
@@ -12016,8 +12021,9 @@ class Server:
                 self.take(part or b"\n", unfinished)
                 if not part:
                     break
-        until_s = time.monotonic() + DRAIN_S
-        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+        until_s, gone = time.monotonic() + DRAIN_S, select.poll()
+        gone.register(self.wire, 0)  # tells when nobody reads any more
+        while self.calls and time.monotonic() < until_s and not gone.poll(0):  # what was asked is answered
             time.sleep(0.002)
         return self.end()
 
