@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from tests.models import Conversation, ModelServer
+from tests.models import Conversation, ModelServer, stand_in
 from tests.support import HARD, InProcess, forked, rlm
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -312,7 +312,27 @@ class HttpTest(ProviderTest):
                 rlm.provider_for(self.places, provider="openai", model="m")
 
 
-class CommandTest(ProviderTest):
+class ProgramTest(ProviderTest):
+    def wait_for(self, is_so: Callable[[], bool], limit_s: float = 10) -> None:
+        until = time.monotonic() + limit_s
+        while not is_so():
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.02)
+
+    def assert_ended(self, mark: str) -> None:
+        """The processes with the ids in the file end within moments."""
+        for pid in rlm.read_file(mark).split():
+            def has_ended(pid: int = int(pid)) -> bool:
+                try:
+                    os.kill(pid, 0)
+                except ProcessLookupError:
+                    return True
+                return ") Z" in rlm.small_text(f"/proc/{pid}/stat")
+
+            self.wait_for(has_ended, 3)
+
+
+class CommandTest(ProgramTest):
     def command(self, *words: str) -> rlm.Provider:
         from shlex import join
 
@@ -365,23 +385,126 @@ class CommandTest(ProviderTest):
         os.waitpid(child, 0)
         self.assert_ended(mark)
 
-    def wait_for(self, is_so: Callable[[], bool], limit_s: float = 10) -> None:
-        until = time.monotonic() + limit_s
-        while not is_so():
-            self.assertLess(time.monotonic(), until)
-            time.sleep(0.02)
 
-    def assert_ended(self, mark: str) -> None:
-        """The processes with the ids in the file end within moments."""
-        for pid in rlm.read_file(mark).split():
-            def has_ended(pid: int = int(pid)) -> bool:
-                try:
-                    os.kill(pid, 0)
-                except ProcessLookupError:
-                    return True
-                return ") Z" in rlm.small_text(f"/proc/{pid}/stat")
+class ClaudeTest(ProgramTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.models = self.server()
+        os.environ["ANTHROPIC_BASE_URL"] = self.models.url
+        self.config(**{"claude.program": stand_in(self.home)})
 
-            self.wait_for(has_ended, 3)
+    def claude(self) -> rlm.Provider:
+        provider = rlm.provider_for(self.places, "fast", "claude")
+        self.addCleanup(provider.close)
+        return provider
+
+    def pids(self) -> list[str]:
+        """The worker that each request came from."""
+        return [request["headers"]["x-pid"] for request in self.models.requests]
+
+    def test_a_worker_answers_one_question_after_another_and_each_sees_only_its_own(self) -> None:
+        provider = self.claude()
+        for n in range(4):
+            reply = self.ask(provider, f"question {n} {HARD}")
+            self.assertEqual(reply.text, f"you said: question {n} {HARD}")
+            self.assertGreater(reply.n_in, 3)
+            self.assertEqual([m["content"] for m in self.models.last()["messages"]], [f"question {n} {HARD}"])
+        self.assertEqual(len(set(self.pids())), 1)
+
+    def test_a_worker_has_no_tools_no_settings_a_bounded_answer_and_an_empty_folder(self) -> None:
+        self.claude().ask([("system", "Be short."), ("user", "x")], 77, never)
+        request = self.models.requests[-1]
+        words = " ".join(rlm.json.loads(request["headers"]["x-words"]))
+        for option in ("--tools  ", "--safe-mode", "--strict-mcp-config", "--no-session-persistence", "--model haiku",
+                       "--system-prompt Be short."):
+            self.assertIn(option, words)
+        self.assertEqual((request["body"]["max_tokens"], request["headers"]["x-child"]), (77, "1"))
+        self.assertEqual(os.listdir(request["headers"]["x-folder"]), [])
+
+    def test_a_conversation_goes_on_in_its_worker_with_the_new_message_only(self) -> None:
+        provider = self.claude()
+        said = [("system", "s"), ("user", "one")]
+        for text in ("two", "three"):
+            said += [("assistant", provider.ask(said, 9, never).text), ("user", text)]
+        self.assertEqual(provider.ask(said, 9, never).text, "you said: three")
+        self.assertEqual([m["content"] for m in self.models.last()["messages"]], [text for _, text in said[1:]])
+        self.assertEqual(len(set(self.pids())), 1)
+        changed = [*said[:2], ("assistant", "what nobody said"), ("user", "four")]
+        provider.ask(changed, 9, never)  # what was dropped from it must be gone
+        self.assertEqual([m["content"] for m in self.models.last()["messages"]],
+                         ["[user]\none\n\n[assistant]\nwhat nobody said\n\n[user]\nfour\n\n[assistant]\n"])
+
+    def test_many_threads_have_a_worker_each(self) -> None:
+        provider, answers = self.claude(), {}
+        threads = [threading.Thread(target=lambda n=n: answers.update({n: self.ask(provider, f"q{n}").text}))
+                   for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(answers, {n: f"you said: q{n}" for n in range(3)})
+
+    def test_nothing_in_a_text_is_a_command_or_a_mention_of_the_client(self) -> None:
+        provider = self.claude()
+        for text in ("/clear", "/compact all", "/etc/hosts", "see @/etc/passwd and @/etc/hosts"):
+            self.assertEqual(self.ask(provider, text).text.replace("\n", ""), "you said: " + text)
+
+    def test_where_clearing_is_not_proven_or_workers_are_off_each_question_has_a_process(self) -> None:
+        for case in ("another event", "off"):
+            provider = self.claude()
+            os.environ["STAND_IN_CLEARED"] = "something" if case == "another event" else "conversation_reset"
+            self.config(**{"claude.workers": case != "off"})
+            self.models.requests.clear()
+            for n in range(2):
+                self.assertEqual(self.ask(provider, f"q{n}").text, f"you said: q{n}")
+            self.assertEqual(len(set(self.pids())), 2, case)
+
+    def test_a_worker_that_died_while_nobody_asked_is_replaced(self) -> None:
+        provider = self.claude()
+        self.ask(provider)
+        os.kill(int(self.pids()[0]), signal.SIGKILL)
+        self.wait_for(lambda: provider.free[0].process.poll() is not None)  # type: ignore[attr-defined]
+        self.assertEqual(self.ask(provider, "again").text, "you said: again")
+
+    def test_errors_of_the_client_are_told_and_a_missing_login_ends_at_once(self) -> None:
+        provider = self.claude()
+        for status, kind, words in ((500, rlm.ProviderError, "API Error: oh"), (401, rlm.ProviderRefused, "log in"),
+                                    (404, rlm.ProviderRefused, "API Error")):
+            self.models.next += [(status, {}, b"oh")]
+            self.assertIn(words, self.refused(provider, kind))
+        self.assertEqual(self.ask(provider, "after").text, "you said: after")
+        self.config(**{"claude.program": "/no/such"})
+        with self.assertRaisesRegex(rlm.ProviderRefused, "claude.program"):
+            self.claude()
+        self.config(**{"claude.program": "/bin/echo"})
+        self.assertIn("claude ended: exit code 0", self.refused(self.claude()))
+
+    def test_idle_workers_end(self) -> None:
+        with mock.patch.object(rlm, "IDLE_S", 0.1):
+            self.ask(self.claude())
+        mark = os.path.join(self.home, "pids")
+        rlm.replace_file(mark, self.pids()[0].encode())
+        self.assert_ended(mark)
+
+    def test_workers_idle_and_at_work_end_when_we_are_killed_or_give_up(self) -> None:
+        mark = os.path.join(self.home, "pids")
+        slow = lambda handler: time.sleep(20)  # noqa: E731
+        for at_work in (False, True):
+            self.models.requests.clear()
+            child = forked(lambda: self.ask(self.claude()) and time.sleep(60))
+            self.models.next += [slow] * at_work
+            self.wait_for(lambda: bool(self.models.requests))
+            rlm.replace_file(mark, self.pids()[0].encode())
+            time.sleep(0.1)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            self.assert_ended(mark)
+        self.models.requests.clear()
+        self.models.next += [slow]
+        with self.assertRaises(GivenUp):
+            self.ask(self.claude(), check=after(1))
+        rlm.replace_file(mark, self.pids()[0].encode())
+        self.assert_ended(mark)
 
 
 class ChoiceTest(ProviderTest):
