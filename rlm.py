@@ -3,7 +3,8 @@
 
 It keeps what a conversation loses: insights (short statements) and chunks (verbatim text), finds them again
 by words, by regex and by date, and retires what nobody uses. A text larger than the window becomes a context, which
-is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS.
+is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS; a model only if you
+choose one.
 
     python3 rlm.py install                        set up Claude Code: it then saves every conversation by itself
     python3 rlm.py chunk notes.md                 store a text; prints its id
@@ -59,7 +60,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
 
 Promises: an acknowledged write survives kill -9 and power loss; a damaged line costs that line and is
 counted; readers never lock and never wait; a hook never stops a session; no secret that a rule knows is
-stored; nothing opens a socket.
+stored; without a provider no model, account or network, with one only its address; never a port or a daemon.
 """
 from __future__ import annotations
 
@@ -7770,11 +7771,9 @@ class HttpProvider(Provider):
                     pass
             except ConnectionRefusedError:
                 raise ProviderRefused(f"{self.where()}: nothing listens there; {self.if_silent}") from None
-            except TimeoutError:
-                raise ProviderError(f"{self.where()}: no answer in time; {self.if_silent}") from None
             except (OSError, HTTPException) as error:
                 why = f"{one_line(str(error)) or type(error).__name__}; {self.if_silent}"
-            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S:
+            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S or "timed out" in why:
                 asked_for = f" (it wants a pause of {pause_s:g} s)" if pause_s > MAX_PAUSE_S else ""
                 raise ProviderError(f"{self.where()}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
             until_s = time.monotonic() + pause_s * (1 + random() / 4)  # not all at the same moment

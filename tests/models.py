@@ -175,15 +175,15 @@ def speak_as_claude(words: Sequence[str]) -> None:
         text = text_of(json.loads(line)["message"]["content"])
         tell(type="system", subtype="init", pid=os.getpid())
         if text == "/clear":
-            said.clear()
+            said = said if os.environ.get("STAND_IN_REMEMBERS") else []
             tell(type=os.environ.get("STAND_IN_CLEARED", "conversation_reset"))
             tell(type="result", subtype="success", is_error=False, result="", usage={"input_tokens": 0})
             continue
         if text.startswith("/"):
             tell(type="result", subtype="success", is_error=False, result="a command", usage={})
             continue
-        if not os.environ.get("CLAUDE_CODE_DISABLE_FILE_MENTIONS"):
-            for path in re.findall(r"(?:^|\s)@(\S+)", text):
+        if os.environ.get("STAND_IN_READS") or not os.environ.get("CLAUDE_CODE_DISABLE_FILE_MENTIONS"):
+            for path in filter(os.path.isfile, re.findall(r"(?:^|\s)@(.+)$", text)):
                 with open(path, encoding="utf-8") as file:
                     text += file.read()
         said.append({"role": "user", "content": text})

@@ -685,6 +685,23 @@ class UninstallTest(InstallCase):
         self.assertEqual(self.files(), before)
         self.assertFalse(os.path.exists(os.path.join(self.claude, "rlm")))
 
+    def test_an_agent_of_a_skill_goes_to_the_agents_and_away_again_unless_the_user_changed_it(self) -> None:
+        self.put(os.path.join(self.source, "skills", "rlm", "rlm-leaf.md"), "tools: mcp__rlm__rlm_peek\n")
+        agents = os.path.join(self.claude, "agents")
+        for has_own in (False, True):
+            if has_own:
+                self.put(os.path.join(agents, "mine.md"), "mine")
+            before = self.files()
+            self.install("--name", "memory")
+            self.assertEqual(self.text(os.path.join(agents, "rlm-leaf.md")), "tools: mcp__memory__rlm_peek\n")
+            self.uninstall("--all")
+            self.assertEqual(self.files(), before)
+            self.assertEqual(os.path.exists(agents), has_own)
+        self.install()
+        self.put(os.path.join(agents, "rlm-leaf.md"), "changed\n")
+        self.assertIn("you changed it; it stays", self.uninstall("--all"))
+        self.assertEqual(sorted(os.listdir(agents)), ["mine.md", "rlm-leaf.md"])
+
     def test_odd_but_valid_files_come_back_too(self) -> None:
         texts = ["", "{}", "{ }", "{\n}\n", '{"hooks":{}}', '{"hooks": {"PreCompact": []}}\n', '{"a":1,"a":2}',
                  '{"permissions":{"allow":[]}}', '\t{"x" : [ ] }  \n\n', '{\n\n  "a": 1\n\n}']

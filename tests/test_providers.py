@@ -219,6 +219,14 @@ class HttpTest(ProviderTest):
         self.assertEqual(self.ask(provider).text, "you said: hello")
         self.assertEqual(len(server.requests), 3)
 
+    def test_a_silent_connection_is_given_up_after_a_time_and_not_asked_again(self) -> None:
+        server = self.server()
+        provider = self.provider("openai", server)
+        server.next += [lambda handler: time.sleep(2)]
+        with mock.patch.object(rlm, "SILENCE_S", 0.3):
+            self.assertIn("timed out; check", self.refused(provider))
+        self.assertEqual(len(server.requests), 1)
+
     def test_an_address_at_which_nobody_listens_is_told_with_what_to_do(self) -> None:
         server = ModelServer(echo)
         provider = self.provider("ollama", server)
@@ -479,6 +487,24 @@ class ClaudeTest(ProgramTest):
         self.config(**{"claude.program": "/bin/echo"})
         self.assertIn("claude ended: exit code 0", self.refused(self.claude()))
 
+    def test_doctor_proves_that_a_question_sees_nothing_of_another_and_asks_only_when_told(self) -> None:
+        code, said = self.main("doctor", "--provider", "claude")
+        self.assertEqual((code, self.models.requests), (0, []))
+        self.assertIn("with --spend: 2 calls to claude/haiku", said)
+        code, said = self.main("doctor", "--provider", "claude", "--spend")
+        self.assertEqual((code, len(self.models.requests)), (0, 2), said)
+        self.assertIn("nothing of the first question was in the second", said)
+        for fault in ("STAND_IN_REMEMBERS", "STAND_IN_READS"):
+            with mock.patch.dict(os.environ, {fault: "1"}):
+                code, said = self.main("doctor", "--provider", "claude", "--spend")
+            self.assertEqual(code, 1, said)
+            self.assertIn("saw more than itself", said)
+            self.assertIn("rlm config claude.workers off", said)
+        self.config(**{"claude.workers": False})
+        self.assertEqual(self.main("doctor", "--provider", "claude", "--spend")[0], 0)
+        self.models.model = lambda said: ""
+        self.assertIn("an answer is empty", self.main("doctor", "--provider", "claude", "--spend")[1])
+
     def test_idle_workers_end(self) -> None:
         with mock.patch.object(rlm, "IDLE_S", 0.1):
             self.ask(self.claude())
@@ -558,6 +584,17 @@ class ChoiceTest(ProviderTest):
         self.config(prices=["m=1:8b=cheap"])
         with self.assertRaisesRegex(rlm.UsageError, "rlm config prices"):
             rlm.price_of(self.places, provider, 1, 1)
+
+    def test_doctor_makes_one_small_call_and_tells_what_is_wrong(self) -> None:
+        server = self.server(lambda said: "yes")
+        self.provider("openai", server, model="m1")
+        code, said = self.main("doctor", "--provider", "openai", "--spend")
+        self.assertEqual((code, len(server.requests)), (0, 1))
+        self.assertRegex(said, r"ok +provider: 1 call to openai/m1 in .* tokens read, 1 written")
+        server.next += [(401, {}, b"")]
+        self.assertEqual(self.main("doctor", "--provider", "openai", "--spend")[0], 1)
+        self.assertIn("no provider is chosen", self.main("doctor", "--spend")[1])
+        self.assertIn("anthropic, openai", self.main("doctor", "--provider", "gemini")[1])
 
     def test_settings_of_text_are_kept_as_written(self) -> None:
         self.assertEqual(self.main("config", "command", " llm -m '{model}' ")[0], 0)
