@@ -518,9 +518,11 @@ def checked_setting(key: str, value: object) -> object:
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
     elif isinstance(default, str):
-        wanted = "one line of text"
-        if isinstance(value, str) and value.strip().isprintable():
-            return value.strip()
+        is_name = key.endswith(".key")
+        wanted = "the name of an environment variable, never a key itself" if is_name else "one line of text"
+        text = value.strip() if isinstance(value, str) else "\n"
+        if text.isprintable() and (text.isidentifier() or not (text and is_name)):
+            return text
     elif isinstance(default, bool):
         wanted = "on or off"
         if word in SWITCH:
@@ -7540,6 +7542,7 @@ CHECK_S = 0.2  # how long a cancelled call may still wait
 CONNECT_S = 20.0
 SILENCE_S = 600.0  # after which a connection that brings nothing is dead
 MAX_TRIES = 5
+FIRST_PAUSE_S = 1.0  # before the second try; each one after it is twice as long
 MAX_PAUSE_S = 60.0  # who asks for a longer one before the next try gets none
 MAX_REPLY_BYTES = 16 << 20
 
@@ -7639,11 +7642,11 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
             if is_wanted.is_set():
                 connection.sock.settimeout(SILENCE_S)
                 connection.request("POST", target, body, headers)
-                response = connection.getresponse()
-                data = response.read(MAX_REPLY_BYTES + 1)
-                if response.length and len(data) <= MAX_REPLY_BYTES:
-                    raise ConnectionError("the connection broke off")
-                outcome.append((response.status, response.headers, data))
+                with connection.getresponse() as response:
+                    data = response.read(MAX_REPLY_BYTES + 1)
+                    if response.length and len(data) <= MAX_REPLY_BYTES:
+                        raise ConnectionError("the connection broke off")
+                    outcome.append((response.status, response.headers, data))
         except Exception as error:
             outcome.append(error)
         finally:
@@ -7700,6 +7703,7 @@ class HttpProvider(Provider):
             is_http = False
         if not is_http:
             raise UsageError(f"{one_line(url)!r} is no http address; set it with `rlm config {self.name}.url URL`")
+        self.at = f"{self.name} ({model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
         variable = setting(places, f"{self.name}.key")
         self.key = environment(variable).strip()
         if not (self.key.isascii() and self.key.isprintable()):
@@ -7727,21 +7731,18 @@ class HttpProvider(Provider):
         try:
             for event in events_of(data):
                 if event.get("error"):  # in the midst of a stream, or with a status that says all is well
-                    raise ProviderError(f"{self.where()}: {self.trouble(json.dumps(event).encode())}")
+                    raise ProviderError(f"{self.at}: {self.trouble(json.dumps(event).encode())}")
                 self.take(event, reply)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise ProviderError(f"{self.where()} answered with something else than {self.name} does: "
+            raise ProviderError(f"{self.at} answered with something else than {self.name} does: "
                                 f"{one_line(data[:1000].decode('utf-8', 'replace')) or 'nothing'!r}; "
                                 f"`rlm config {self.name}.url` has the address") from None
         if not reply.stop:
-            raise ProviderError(f"{self.where()}: the answer broke off")
+            raise ProviderError(f"{self.at}: the answer broke off")
         reply.stop = STOPS.get(reply.stop, "end")
         reply.n_in = reply.n_in or estimated_tokens(bytes_of(messages))
         reply.n_out = reply.n_out or estimated_tokens(len(reply.text.encode("utf-8", "replace")))
         return reply
-
-    def where(self) -> str:
-        return f"{self.name} ({self.model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
 
     def trouble(self, data: bytes) -> str:
         """What a body says is wrong, without the key, which some repeat."""
@@ -7759,7 +7760,7 @@ class HttpProvider(Provider):
         from random import random
 
         for n_tries in range(1, MAX_TRIES + 1):
-            pause_s = 2.0 ** (n_tries - 1)
+            pause_s = FIRST_PAUSE_S * 2 ** (n_tries - 1)
             try:
                 status, told, data = posted(self.address, self.headers, body, check)
                 if status == 200 and len(data) <= MAX_REPLY_BYTES:
@@ -7770,12 +7771,12 @@ class HttpProvider(Provider):
                 except ValueError:  # none, or a date
                     pass
             except ConnectionRefusedError:
-                raise ProviderRefused(f"{self.where()}: nothing listens there; {self.if_silent}") from None
+                raise ProviderRefused(f"{self.at}: nothing listens there; {self.if_silent}") from None
             except (OSError, HTTPException) as error:
                 why = f"{one_line(str(error)) or type(error).__name__}; {self.if_silent}"
             if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S or "timed out" in why:
                 asked_for = f" (it wants a pause of {pause_s:g} s)" if pause_s > MAX_PAUSE_S else ""
-                raise ProviderError(f"{self.where()}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
+                raise ProviderError(f"{self.at}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
             until_s = time.monotonic() + pause_s * (1 + random() / 4)  # not all at the same moment
             while time.monotonic() < until_s:
                 check()
@@ -7786,18 +7787,18 @@ class HttpProvider(Provider):
         """Why it may succeed later; raises when it cannot."""
         why = f"{status}, {self.trouble(data)}"
         if status == 200:
-            raise ProviderError(f"{self.where()}: the answer has over {size_text(MAX_REPLY_BYTES)}")
+            raise ProviderError(f"{self.at}: the answer has over {size_text(MAX_REPLY_BYTES)}")
         if 300 <= status < 400:
             to = one_line(told.get("location", "elsewhere"), 200)
-            raise ProviderRefused(f"{self.where()} redirects to {to}; rlm follows no redirect, since key and text "
+            raise ProviderRefused(f"{self.at} redirects to {to}; rlm follows no redirect, since key and text "
                                   f"would go along: if that is right, `rlm config {self.name}.url` sets it")
         if status in (401, 403):
-            raise ProviderRefused(f"{self.where()} does not let us in: {why}; check the key")
+            raise ProviderRefused(f"{self.at} does not let us in: {why}; check the key")
         if status in (402, 404) or b"insufficient_quota" in data or b"credit balance" in data:
-            raise ProviderRefused(f"{self.where()}: {why}; check account, model (`rlm config model`) and address")
+            raise ProviderRefused(f"{self.at}: {why}; check account, model (`rlm config model`) and address")
         if status in (408, 409, 425, 429) or status >= 500:
             return why
-        raise ProviderError(f"{self.where()}: {why}")
+        raise ProviderError(f"{self.at}: {why}")
 
 
 class OllamaProvider(HttpProvider):
@@ -7828,11 +7829,11 @@ class OllamaProvider(HttpProvider):
         n_bytes = bytes_of(messages)
         how = "`rlm config window_tokens N` sets what the model gets to read"
         if estimated_tokens(n_bytes) > self.window_tokens:
-            raise ProviderError(f"{self.where()}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
+            raise ProviderError(f"{self.at}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
                                 f"window {self.window_tokens:,}; {how}")
         reply = super().ask(messages, max_tokens, check)
         if reply.n_in >= self.window_tokens or n_bytes > 12 * reply.n_in:  # no text has so long words
-            raise ProviderError(f"{self.where()}: the prompt was cut to {reply.n_in:,} tokens of a window of "
+            raise ProviderError(f"{self.at}: the prompt was cut to {reply.n_in:,} tokens of a window of "
                                 f"{self.window_tokens:,}, so the answer is of no use; {how}")
         return reply
 
@@ -7875,6 +7876,9 @@ class AnthropicProvider(HttpProvider):
     def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
         system = [text for role, text in messages if role == "system"]
         asked = super().body([message for message in messages if message[0] != "system"], max_tokens)
+        if len(asked["messages"]) > 1:  # the next turn reads all this again, for a tenth of the price
+            last = asked["messages"][-1]
+            last["content"] = [{"type": "text", "text": last["content"], "cache_control": {"type": "ephemeral"}}]
         return {**asked, "max_tokens": max_tokens, **({"system": "\n\n".join(system)} if system else {})}
 
     def take(self, event: Record, reply: Reply) -> None:
@@ -7957,15 +7961,15 @@ class Program:
         """Ends it with whatever it started; its exit code. In *grace_s* it may end by itself, having no more input."""
         import subprocess
 
-        self.process.stdin.close()
-        try:
-            self.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            pass
-        tried(None, os.killpg, self.process.pid, signal.SIGKILL)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            stream.close()
         if self.life >= 0:
+            self.process.stdin.close()
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                pass
+            tried(None, os.killpg, self.process.pid, signal.SIGKILL)
+            self.process.stdout.close()
+            self.process.stderr.close()
             os.close(self.life)
             self.life = -1
         return int(self.process.wait())
@@ -8012,11 +8016,11 @@ class CommandProvider(Provider):
 
 # No tools, no settings, no hooks, no servers; in a session that is not kept.
 CLAUDE_WORDS = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose",
-                "--no-session-persistence", "--safe-mode", "--strict-mcp-config", "--tools", "", "--effort", "low"]
+                "--no-session-persistence", "--safe-mode", "--strict-mcp-config", "--tools", ""]
 # Without the first two, a text with @/some/path in it makes the client read that file and send it along.
 CLAUDE_ENVIRON = {"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1", "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
                   "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_MAX_RETRIES": "4"}
-NO_SUCCESS = ("/login", "credit balance", "hit your", "usage limit", "not exist")  # in errors that stay
+LASTING = ("/login", "credit balance", "hit your", "usage limit", "not exist")  # words of errors that stay
 IDLE_S = 300.0  # then a worker ends
 
 
@@ -8065,7 +8069,7 @@ class ClaudeProvider(Provider):
         self.program = which(setting(places, "claude.program") or "claude") or ""
         if not self.program:
             raise ProviderRefused("there is no program claude; `rlm config claude.program PATH` says where it is")
-        self.threading, self.lock = threading, threading.Lock()
+        self.lock = threading.Lock()
         self.free: list[Worker] = []
 
     def taken(self, key: tuple[str, int], seen: Sequence[Message]) -> Worker | None:
@@ -8080,6 +8084,8 @@ class ClaudeProvider(Provider):
 
     def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
         """See Provider. A worker that saw the conversation goes on with it; another forgets what it saw."""
+        import threading
+
         said = [message for message in messages if message[0] != "system"]
         system = "\n\n".join(text for role, text in messages if role == "system")
         is_kept, seen = setting(self.places, "claude.workers"), said[:-1]
@@ -8094,6 +8100,7 @@ class ClaudeProvider(Provider):
                 folder = self.places.workers()
                 ensure_folder(folder)
                 words = [self.program, *CLAUDE_WORDS, "--model", self.model, "--system-prompt", system or "Be exact."]
+                words += ["--effort", "low"] if self.model == self.default_models["fast"] else []
                 worker = Worker(words, folder, (system, max_tokens))
             text = said[-1][1] if worker.seen == seen else as_one_text(said)
             # With a line end before it, nothing is a command of the client.
@@ -8106,7 +8113,7 @@ class ClaudeProvider(Provider):
         with self.lock:
             if is_kept and len(self.free) < self.n_parallel:
                 self.free.append(worker)
-                worker.timer = self.threading.Timer(IDLE_S, self.drop, [worker])
+                worker.timer = threading.Timer(IDLE_S, self.drop, [worker])
                 worker.timer.daemon = True
                 worker.timer.start()
                 return reply
@@ -8119,7 +8126,7 @@ class ClaudeProvider(Provider):
         trouble = one_line(redact(str(told.get("result") or told.get("errors") or told.get("subtype"))), 300)
         is_long = bool(text) and "output token maximum" in trouble  # after it went on by itself three times
         if told.get("is_error") and not is_long:
-            stays = told.get("api_error_status") in (401, 402, 403, 404) or any(word in trouble for word in NO_SUCCESS)
+            stays = told.get("api_error_status") in (401, 402, 403, 404) or any(word in trouble for word in LASTING)
             raise (ProviderRefused if stays else ProviderError)(f"claude ({self.model}): {trouble}")
         n_in = sum(int(n or 0) for key, n in usage.items() if key.endswith("input_tokens"))
         return Reply(text, n_in or estimated_tokens(bytes_of(messages)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from tests.models import Conversation, ModelServer, stand_in
-from tests.support import HARD, InProcess, forked, rlm
+from tests.support import HARD, InProcess, bytecode, rlm
 
 KEY = "sk-test-0123456789abcdefghij"
 SHAPES = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
@@ -45,13 +46,10 @@ def echo(said: Conversation) -> str:
 class ProviderTest(InProcess):
     def setUp(self) -> None:
         super().setUp()
-        names = ("RLM_PROVIDER", "RLM_MODEL", "OLLAMA_HOST", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL",
-                 "ANTHROPIC_API_KEY", "http_proxy", "HTTP_PROXY")
-        patch = mock.patch.dict(os.environ)
-        patch.start()
-        self.addCleanup(patch.stop)
-        for name in names:
-            os.environ.pop(name, None)
+        for patch in (mock.patch.dict(os.environ), mock.patch.object(rlm, "FIRST_PAUSE_S", 0.05)):
+            patch.start()
+            self.addCleanup(patch.stop)
+        os.environ.pop("http_proxy", None)
 
     def server(self, model: Callable[[Conversation], str] = echo) -> ModelServer:
         server = ModelServer(model)
@@ -128,27 +126,20 @@ class HttpTest(ProviderTest):
             with self.subTest(name):
                 server = self.server()
                 provider = self.provider(name, server)
-                server.next += [(429, {"retry-after": "1.2"}, b'{"error": {"message": "slow down"}}')]
+                server.next += [(429, {"retry-after": "0.5"}, b'{"error": {"message": "slow down"}}')]
                 began_s, checks = time.monotonic(), [0]
                 self.assertEqual(self.ask(provider, check=lambda c=checks: c.append(1)).text, "you said: hello")
-                self.assertGreater(time.monotonic() - began_s, 1.2)
-                self.assertGreater(len(checks), 5)
+                self.assertGreater(time.monotonic() - began_s, 0.5)
+                self.assertGreater(len(checks), 4)
                 self.assertEqual(len(server.requests), 2)
 
     def test_a_server_that_fails_again_and_again_is_an_error_that_says_how_often(self) -> None:
         server = self.server()
         provider = self.provider("anthropic", server)
         server.next += [(529, {"retry-after": "0"}, b'{"error": {"message": "Overloaded"}}')] * 9
-        with mock.patch.object(rlm.time, "sleep"), mock.patch.object(rlm.time, "monotonic", self.hasty()):
-            said = self.refused(provider)
+        said = self.refused(provider)
         self.assertEqual(len(server.requests), rlm.MAX_TRIES)
         self.assertIn("529, Overloaded; tried 5 times", said)
-
-    @staticmethod
-    def hasty() -> Callable[[], float]:
-        """A clock on which each look takes five seconds."""
-        ticks = iter(range(0, 10 ** 9, 5))
-        return lambda: float(next(ticks))
 
     def test_a_pause_beyond_all_patience_is_an_error_at_once(self) -> None:
         server = self.server()
@@ -327,6 +318,17 @@ class ProgramTest(ProviderTest):
             self.assertLess(time.monotonic(), until)
             time.sleep(0.02)
 
+    def killed(self, name: str, is_ready: Callable[[], bool]) -> None:
+        """Kills a process that asked the provider, when it is so far."""
+        code = f"import rlm, time; p = rlm.provider_for(rlm.Places(), provider='{name}'); " \
+            "p.ask([('user', 'x')], 9, lambda: None); time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-S", "-c", code], env={**os.environ, **bytecode()})
+        try:
+            self.wait_for(is_ready)
+        finally:
+            process.kill()
+            process.wait()
+
     def assert_ended(self, mark: str) -> None:
         """The processes with the ids in the file end within moments."""
         for pid in rlm.read_file(mark).split():
@@ -386,11 +388,8 @@ class CommandTest(ProgramTest):
 
     def test_a_program_ends_when_we_are_killed(self) -> None:
         mark = os.path.join(self.home, "pids")
-        provider = self.command("sh", "-c", f"trap '' TERM HUP INT; sleep 60 & echo $! $$ > '{mark}'; wait")
-        child = forked(lambda: self.ask(provider))
-        self.wait_for(lambda: bool(rlm.tried(b"", rlm.read_file, mark)))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        self.command("sh", "-c", f"trap '' TERM HUP INT; sleep 60 & echo $! $$ > '{mark}'; wait")
+        self.killed("command", lambda: rlm.read_file(mark).endswith(b"\n"))
         self.assert_ended(mark)
 
 
@@ -517,13 +516,9 @@ class ClaudeTest(ProgramTest):
         slow = lambda handler: time.sleep(20)  # noqa: E731
         for at_work in (False, True):
             self.models.requests.clear()
-            child = forked(lambda: self.ask(self.claude()) and time.sleep(60))
             self.models.next += [slow] * at_work
-            self.wait_for(lambda: bool(self.models.requests))
+            self.killed("claude", lambda: bool(self.models.requests))
             rlm.replace_file(mark, self.pids()[0].encode())
-            time.sleep(0.1)
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
             self.assert_ended(mark)
         self.models.requests.clear()
         self.models.next += [slow]
@@ -600,6 +595,12 @@ class ChoiceTest(ProviderTest):
         self.assertEqual(self.main("config", "command", " llm -m '{model}' ")[0], 0)
         self.assertEqual(rlm.setting(self.places, "command"), "llm -m '{model}'")
         self.assertEqual(self.main("config", "provider", "two\nlines")[0], 2)
+        self.assertEqual(self.main("config", "openai.key", "GROQ_API_KEY")[0], 0)
+        for wrong in (KEY, "a b"):
+            code, said = self.main("config", "openai.key", wrong)
+            self.assertEqual(code, 2)
+            self.assertIn("name of an environment variable", said)
+        self.assertNotIn(KEY, rlm.read_file(self.places.config()).decode())
 
 
 if __name__ == "__main__":
