@@ -8110,14 +8110,14 @@ class ClaudeProvider(Provider):
             if worker:
                 worker.end()
             raise
+        worker.timer = threading.Timer(IDLE_S, self.drop, [worker])
+        worker.timer.daemon = True
+        worker.timer.start()
         with self.lock:
-            if is_kept and len(self.free) < self.n_parallel:
-                self.free.append(worker)
-                worker.timer = threading.Timer(IDLE_S, self.drop, [worker])
-                worker.timer.daemon = True
-                worker.timer.start()
-                return reply
-        worker.end()
+            self.free.append(worker)
+            surplus = self.free[: -self.n_parallel] if is_kept else [worker]
+        for each in surplus:
+            self.drop(each)
         return reply
 
     def reply(self, told: Record, messages: Sequence[Message]) -> Reply:

@@ -451,6 +451,15 @@ class ClaudeTest(ProgramTest):
             thread.join()
         self.assertEqual(answers, {n: f"you said: q{n}" for n in range(3)})
 
+    def test_of_idle_workers_those_used_last_are_kept(self) -> None:
+        provider = self.claude()
+        provider.n_parallel = 2
+        for system in "abcbc":
+            provider.ask([("system", system), ("user", "x")], 9, never)
+        pids = self.pids()
+        self.assertEqual((len(set(pids)), pids[1:3]), (3, pids[3:]))
+        self.assertEqual(len(provider.free), 2)  # type: ignore[attr-defined]
+
     def test_nothing_in_a_text_is_a_command_or_a_mention_of_the_client(self) -> None:
         provider = self.claude()
         for text in ("/clear", "/compact all", "/etc/hosts", "see @/etc/passwd and @/etc/hosts"):
