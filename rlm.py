@@ -8104,7 +8104,8 @@ class ClaudeProvider(Provider):
         """See Provider. A worker that saw the conversation goes on with it; another forgets what it saw."""
         import threading
 
-        said = [message for message in messages if message[0] != "system"]
+        # Without white space at the ends, which callers drop: a conversation would not be known again.
+        said = [(role, text.rstrip()) for role, text in messages if role != "system"]
         system = "\n\n".join(text for role, text in messages if role == "system")
         is_kept, seen = setting(self.places, "claude.workers"), said[:-1]
         worker = self.taken((system, max_tokens), seen)
@@ -8123,7 +8124,7 @@ class ClaudeProvider(Provider):
             text = said[-1][1] if worker.seen == seen else as_one_text(said)
             # With a line end before it, nothing is a command of the client.
             reply = self.reply(worker.turn("\n" * text.startswith("/") + text, check), messages)
-            worker.seen = [*said, ("assistant", reply.text)]
+            worker.seen = [*said, ("assistant", reply.text.rstrip())]
         except BaseException:
             if worker:
                 worker.end()

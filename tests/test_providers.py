@@ -429,12 +429,13 @@ class ClaudeTest(ProgramTest):
         self.assertEqual(os.listdir(request["headers"]["x-folder"]), [])
 
     def test_a_conversation_goes_on_in_its_worker_with_the_new_message_only(self) -> None:
+        self.models.model = lambda said: echo(said) + "\n"
         provider = self.claude()
         said = [("system", "s"), ("user", "one")]
         for text in ("two", "three"):
-            said += [("assistant", provider.ask(said, 9, never).text), ("user", text)]
-        self.assertEqual(provider.ask(said, 9, never).text, "you said: three")
-        self.assertEqual([m["content"] for m in self.models.last()["messages"]], [text for _, text in said[1:]])
+            said += [("assistant", provider.ask(said, 9, never).text.rstrip()), ("user", text)]
+        self.assertEqual(provider.ask(said, 9, never).text, "you said: three\n")
+        self.assertEqual([m["content"].strip() for m in self.models.last()["messages"]], [text for _, text in said[1:]])
         self.assertEqual(len(set(self.pids())), 1)
         changed = [*said[:2], ("assistant", "what nobody said"), ("user", "four")]
         provider.ask(changed, 9, never)  # what was dropped from it must be gone
