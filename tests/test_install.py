@@ -774,6 +774,14 @@ class UninstallTest(InstallCase):
         self.uninstall("--all")
         self.assertFalse(os.path.exists(self.places.home))
 
+    def test_everything_in_the_memory_that_rlm_has_a_path_for_is_deleted_with_it(self) -> None:
+        self.install()
+        for folder, pattern in rlm.PATHS.values():
+            if folder != "home" and "." in pattern:
+                self.put(os.path.join(getattr(self.places, folder), pattern.format(1, 1, 1)), "")
+        self.uninstall("--all")
+        self.assertFalse(os.path.exists(self.places.home))
+
     def test_what_is_not_ours_in_the_memory_folder_stays(self) -> None:
         moved = os.path.join(self.home, "shared")
         self.put(os.path.join(moved, "thesis.txt"), "years of work")
