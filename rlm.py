@@ -7650,14 +7650,13 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
     connection, target = connection_to(address)
     outcome: list[Any] = []
     sockets: list[Any] = []
-    is_wanted = threading.Event()
-    is_wanted.set()
+    given_up = threading.Event()
 
     def request() -> None:
         try:
             connection.connect()
             sockets.append(connection.sock)
-            if is_wanted.is_set():
+            if not given_up.is_set():
                 connection.sock.settimeout(SILENCE_S)
                 connection.request("POST", target, body, headers)
                 with connection.getresponse() as response:
@@ -7678,7 +7677,7 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
             thread.join(CHECK_S)
             check()
     except BaseException:
-        is_wanted.clear()
+        given_up.set()
         for sock in sockets:
             tried(None, sock.shutdown, 2)
         raise
@@ -7887,9 +7886,6 @@ class AnthropicProvider(HttpProvider):
     window = 200_000
     key_header = ("x-api-key", "{}")
     headers = {**HttpProvider.headers, "anthropic-version": "2023-06-01"}
-
-    def whole_url(self, url: str) -> str:
-        return url[: -len("/v1")] + self.path if url.endswith("/v1") else url + self.path
 
     def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
         system = [text for role, text in messages if role == "system"]
@@ -16742,6 +16738,7 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     checks += [*switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    checks += [provider_check(places, "", False)] if setting(places, "provider") else []
     checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 

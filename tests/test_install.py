@@ -1096,6 +1096,15 @@ class DoctorTest(InstallCase):
         self.assertRegex(found["server"][0][1], rf"answers in \d+ ms: rlm {rlm.__version__}")
         self.assertEqual(self.files(), before)  # it only reads
 
+    def test_a_chosen_provider_that_cannot_be_used_is_found_without_asking_it(self) -> None:
+        self.install()
+        rlm.write_config(self.places, {"provider": "claude", "claude.program": "/no/such/claude"})
+        code, found, text = self.doctor(hooks=False, server=False)
+        self.assertEqual((code, found["provider"][0][0]), (1, "fail"), text)
+        self.assertIn("claude.program", found["provider"][0][1])
+        rlm.write_config(self.places, {"provider": "ollama", "model": "m"})
+        self.assertIn("nothing was asked", self.doctor(hooks=False, server=False)[1]["provider"][0][1])
+
     def test_where_nothing_is_installed_it_says_how_to_install(self) -> None:
         code, found, _ = self.doctor("--fix")
         self.assertEqual(code, 1)

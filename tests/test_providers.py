@@ -299,7 +299,7 @@ class HttpTest(ProviderTest):
             "openai": {"": "https://api.openai.com/v1/chat/completions",
                        "http://127.0.0.1:1234": "http://127.0.0.1:1234/v1/chat/completions",
                        "https://openrouter.ai/api/v1/": "https://openrouter.ai/api/v1/chat/completions"},
-            "anthropic": {"https://api.anthropic.com/v1": "https://api.anthropic.com/v1/messages"}}
+            "anthropic": {"": "https://api.anthropic.com/v1/messages"}}
         for name, rows in whole.items():
             for written, url in rows.items():
                 self.config(**{f"{name}.url": written})
