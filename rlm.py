@@ -8180,6 +8180,8 @@ def provider_for(places: Places, tier: str = "", provider: str = "", model: str 
 
     NotFound when none is configured, with what to do then.
     """
+    if environment("RLM_CHILD"):
+        raise ProviderRefused("this was started by rlm to answer as a model, and asks no other: that would not end")
     tier, model = (model, "") if model in MODEL_TIERS else (tier or MODEL_TIERS[0], model)
     if tier not in MODEL_TIERS:
         raise UsageError(f"no tier {one_line(tier, 60)!r}; there are: {', '.join(MODEL_TIERS)}")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from tests.models import Conversation, ModelServer, stand_in
-from tests.support import HARD, InProcess, bytecode, rlm
+from tests.support import HARD, RLM, InProcess, bytecode, rlm
 
 KEY = "sk-test-0123456789abcdefghij"
 SHAPES = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
@@ -344,9 +345,7 @@ class ProgramTest(ProviderTest):
 
 class CommandTest(ProgramTest):
     def command(self, *words: str) -> rlm.Provider:
-        from shlex import join
-
-        self.config(command=join(words))
+        self.config(command=shlex.join(words))
         return rlm.provider_for(self.places, provider="command")
 
     def python(self, code: str) -> rlm.Provider:
@@ -580,6 +579,15 @@ class ChoiceTest(ProviderTest):
         os.environ["OPENAI_API_KEY"] = "sk-\nx"
         with self.assertRaisesRegex(rlm.ProviderRefused, "OPENAI_API_KEY"):
             self.choice(provider="openai", model="m")
+
+    def test_a_program_that_answers_as_a_model_cannot_ask_models_through_us(self) -> None:
+        words = [sys.executable, "-S", RLM, "doctor", "--provider", "command", "--spend"]
+        self.config(provider="command", command=shlex.join(words))
+        code, said = self.main("doctor", "--spend")
+        self.assertEqual(code, 1)
+        self.assertIn("exit code 1", said)
+        with mock.patch.dict(os.environ, RLM_CHILD="1"), self.assertRaisesRegex(rlm.ProviderRefused, "as a model"):
+            self.choice(provider="ollama", model="m")
 
     def test_a_model_without_a_price_has_none_and_one_with_a_price_costs(self) -> None:
         provider = rlm.provider_for(self.places, provider="ollama", model="m=1:8b")
