@@ -9215,7 +9215,7 @@ class Budget:
         import threading
 
         self.limits = dict(limits)
-        self.spent = {**dict.fromkeys(LIMITS, 0), **(spent or {})}
+        self.spent = {**dict.fromkeys(LIMITS[1:], 0), **(spent or {})}
         self.began_s = time.monotonic() - self.spent["seconds"]
         self.n_failed = 0  # calls in a row
         self.n_open = 0  # reserved and not settled yet
@@ -9747,8 +9747,8 @@ def doubts(places: Places, names: Sequence[str], answer: str, is_known: Callable
     finally:
         for each in opened:
             each.__exit__()
-    return found + [f"there is no memory {each}" for each in dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b", answer))
-                    if not is_known(each)]
+    ids = dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b|\b\d{4}-\d\d-\d\d_\w[\w.-]*_\d{3}\b", answer))
+    return found + [f"there is no memory {each}" for each in ids if not is_known(each)]
 
 
 class Run:
@@ -11497,7 +11497,7 @@ def chosen_mode(places: Places, mode: str) -> str:
 def limits_for(places: Places, mode: str, max_calls: int, max_dollars: float, providers: Sequence[Provider]) -> Record:
     """What a run may spend. UsageError when dollars are to be bounded and a model has no price."""
     limits = dict(zip(LIMITS, MODES[chosen_mode(places, mode)]))
-    if max_calls < 0 or max_dollars < 0:
+    if max_calls < 0 or not max_dollars >= 0:  # nor "not a number"
         raise UsageError("`max_calls` and `max_dollars` must not be negative")
     if max_calls:
         limits.update(calls=max_calls, tokens=max(limits["tokens"], max_calls * 2 * PART_TOKENS))
@@ -11632,7 +11632,12 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     session = Session(places, run_id, memory_asks(call.store), is_kept)
     calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf)
-    run = Run(run_id, question or first.get("question", ""), names, calls, session, number)
+
+    def is_known(memory_id: str) -> bool:
+        with call.store.reading() as view:
+            return view.ordinal_of(memory_id) >= 0
+
+    run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
     if events:
         run.resume(events)
         if question:
@@ -12152,8 +12157,9 @@ class Server:
                 self.take(part or b"\n", unfinished)
                 if not part:
                     break
-        until_s = time.monotonic() + DRAIN_S
-        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+        until_s, gone = time.monotonic() + DRAIN_S, select.poll()
+        gone.register(self.wire, 0)  # tells when nobody reads any more
+        while self.calls and time.monotonic() < until_s and not gone.poll(0):  # what was asked is answered
             time.sleep(0.002)
         return self.end()
 
@@ -16943,7 +16949,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(as_shown(text), file=sys.stderr)
+    sys.stderr.write(as_shown(text) + "\n")  # at once: threads of a run may write at the same time
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -17260,6 +17266,11 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
             names.append(word)
         else:
             question.append(word)
+    paths = [word for word in question if " " not in word and re.search(r"/|\.\w{1,5}$", word)]
+    if paths and not names:
+        raise NotFound(f"{one_line(paths[0], 200)} does not exist, and nothing else is data")
+    if paths:
+        print_note(f"taken as words of the question, since no such file exists: {one_line(' '.join(paths), 200)}")
     return question, names
 
 
@@ -17278,6 +17289,9 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
 def run_command(call: Call, options: Any) -> Answer:
     """The tool, watched."""
     call.stdin = sys.stdin.buffer
+    if not options.run:  # what is wrong there is said before anything is loaded
+        models = [models_of(call.store).get(each) for each in (options.root or "balanced", options.leaf or "fast")]
+        limits_for(call.store.places, options.mode, options.max_calls, options.max_dollars, models)
     question, names = loaded_in_shell(call, options.words)
     if options.memory:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
