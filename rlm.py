@@ -9177,12 +9177,11 @@ class Models:
         self.asked: set[tuple[Any, ...]] = set()  # what is being asked now
 
     def get(self, wanted: str = "") -> Provider:
-        """The provider of a tier, or of "provider/model"."""
+        """The provider of a tier, or of "provider/model", or that has the model of that name."""
         import threading
 
-        tier, provider, model = (wanted, "", "") if wanted in MODEL_TIERS else ("", *wanted.partition("/")[::2])
         with self.mutex:
-            found = provider_for(self.places, tier, provider, model)
+            found = provider_for(self.places, model=wanted)
             found = self.made.setdefault((found.name, found.model), found)
             self.slots.setdefault(found, threading.BoundedSemaphore(found.n_parallel))
         return found

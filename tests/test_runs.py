@@ -155,7 +155,7 @@ class LoopTest(RunCase):
         self.assertEqual(self.asked("leaf"), [])
         events = rlm.run_events(self.places, answer.data["run"])
         self.assertEqual(sum(event["kind"] == "run" for event in events), 3)
-        self.assertEqual([name for name in rlm.stems(self.places.contexts(), ".json")], ["big.log"])
+        self.assertEqual(rlm.stems(self.places.contexts(), ".json"), ["big.log"])
 
     def test_a_failed_call_stays_in_its_slot_and_an_empty_answer_is_asked_for_twice(self) -> None:
         def reader(said: Conversation) -> str:
