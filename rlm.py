@@ -11947,7 +11947,8 @@ def query(call: Call, asked: Record, is_raw: bool = False, wait_s: float = 1e9) 
     schema, until_s, places = checked_schema(asked["schema"]), time.monotonic() + wait_s, call.store.places
     if schema is not None and asked["verify"]:
         raise UsageError("`verify` checks sentences, which an answer with a `schema` does not have")
-    leaf = f"{provider}/{model}" if provider or model not in ("", *MODEL_TIERS) else model or "fast"
+    chosen = provider_for(places, provider=provider, model=model) if provider else None
+    leaf = f"{chosen.name}/{chosen.model}" if chosen else model or "fast"
     models = models_of(call.store)
     limits = limits_for(places, "", 0, 0.0, [models.get(leaf)])
     slots = planned(call, asked["refs"], models.get(leaf), limits, votes)

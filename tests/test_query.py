@@ -127,6 +127,16 @@ class AnswersTest(QueryCase):
         self.assertLess(len(answer.text), 1_400)
         self.assertEqual(len(answer.data["answers"][0]["answer"]), 5_010)
 
+    def test_a_call_may_name_provider_and_model(self) -> None:
+        chunk = self.chunk("alpha")
+        self.configure(**{"ollama.url": self.server.url, "tier.powerful": "openai/strong"})
+        for asked, model in (({}, "leaf"), ({"model": "powerful"}, "strong"), ({"model": "other"}, "other"),
+                             ({"provider": "openai", "model": "a/b"}, "a/b"), ({"provider": "ollama", "model": "tiny"}, "tiny"),
+                             ({"model": "ollama/small"}, "small")):
+            with self.subTest(asked=asked):
+                self.assertEqual(self.ask(chunk, **asked).data["answers"][0]["answer"], "it says alpha")
+                self.assertEqual(self.server.last()["model"], model)
+
     def test_usage_errors_cost_nothing(self) -> None:
         chunk = self.chunk("alpha")
         for wrong in ({"votes": 0}, {"votes": 99}, {"question": " "}, {"refs": " , "}, {"max_chars": -1}, {"provider": "nobody"},
