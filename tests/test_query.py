@@ -217,6 +217,15 @@ class SizeTest(QueryCase):
         results = self.call("rlm_results", name=log).data
         self.assertEqual((len(results["results"]), results["missing"]), (len(self.call("rlm_results", name=log).data["results"]), []))
 
+    def test_parts_of_a_file_that_changed_are_not_asked_about(self) -> None:
+        log = self.load("big.log", "one line of many\n" * 9_000)
+        self.call("rlm_split", name=log)
+        with open(os.path.join(self.home, "big.log"), "a", encoding="utf-8") as file:
+            file.write("more")
+        answer = self.ask(f"{log} {log}#1")
+        self.assertEqual([row["error"].count("stale") for row in answer.data["answers"]], [1, 1])
+        self.assertEqual(self.server.requests, [])
+
     def test_a_folder_that_fits_is_one_call_and_a_larger_one_a_call_for_each_part(self) -> None:
         for n_lines, n_calls in ((3, 1), (9_000, 4)):
             folder = os.path.join(self.home, f"docs-{n_lines}")
