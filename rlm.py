@@ -17138,7 +17138,10 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     checks += [*switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
-    checks += [provider_check(places, "", False)] if setting(places, "provider") else []
+    try:
+        checks += [provider_check(places, "", False)] if setting(places, "provider") else []
+    except UsageError:  # another check tells what is wrong with the settings
+        pass
     checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
