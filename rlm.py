@@ -12000,6 +12000,8 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     events = run_events(places, run_id) if run_id else []
     first = events[0] if events else {}
     names = list(first.get("names", ())) if events else loaded_names(call, refs)
+    for name in names:
+        check_sendable(call, (), [facts[1] for facts in context_record(places, name)["files"]])
     root, leaf = root or first.get("root", "balanced"), leaf or first.get("leaf", "fast")
     providers = [models.get(root), models.get(leaf)]
     limits = limits_for(places, mode or first.get("mode", ""), max_calls, max_dollars, providers)
