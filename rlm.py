@@ -351,7 +351,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "openai.key": ("OPENAI_API_KEY", "the same for that address"),
     "anthropic.key": ("ANTHROPIC_API_KEY", "the same for that address"),
     "command": ("", "a program that reads a prompt and prints the answer; {model} in it becomes the model's name"),
-    "mode": ("balanced", "what runs may spend: micro, fast, balanced or thorough"),
+    "mode": ("balanced", "what runs spend, and how readily hooks name a tool: micro, fast, balanced, thorough; or off"),
     "max_escalation": (0, "so many stronger models are asked where one has no answer"),
     "claude.program": ("", "the program of Claude Code; empty: claude, wherever PATH has it"),
     "claude.workers": (True, "its processes answer many questions; off: one each (`rlm doctor --provider claude`)"),
@@ -539,6 +539,8 @@ def checked_setting(key: str, value: object) -> object:
         is_name = key.endswith(".key")
         wanted = "the name of an environment variable, never a key itself" if is_name else "one line of text"
         text = value.strip() if isinstance(value, str) else "\n"
+        if key == "mode" and text not in ("micro", "fast", "balanced", "thorough", "off"):
+            raise UsageError(f"mode is micro, fast, balanced, thorough or off, not {one_line(repr(value), 60)}")
         if text.isprintable() and (text.isidentifier() or not (text and is_name)):
             return text
     elif isinstance(default, bool):
@@ -11515,7 +11517,7 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
 
 
 def chosen_mode(places: Places, mode: str) -> str:
-    mode = mode or setting(places, "mode")
+    mode = mode or setting(places, "mode").replace("off", "balanced")  # off: hooks are silent, what is asked for runs
     if mode not in MODES:
         raise UsageError(f"`mode` must be {', '.join(MODES)}, not {one_line(mode, 60)!r}")
     return mode
@@ -13545,6 +13547,7 @@ MESSAGES = {
         "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
+        "advice": "rlm has what fits this: {tools}.",
         "nudge": "Saved in Claude's own memory. rlm_remember also makes it searchable for every project.",
     },
     "fr": {
@@ -13566,6 +13569,7 @@ MESSAGES = {
         "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
+        "advice": "rlm a ce qu'il faut pour cela : {tools}.",
         "nudge": "Enregistré dans la mémoire propre à Claude. rlm_remember le rend aussi trouvable depuis tout projet.",
     },
     "ja": {
@@ -13585,6 +13589,7 @@ MESSAGES = {
         "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
+        "advice": "これには rlm のツールが役立ちます：{tools}。",
         "nudge": "Claude 自身のメモリに保存されました。rlm_remember なら全プロジェクトから検索できます。",
     },
 }
@@ -15257,16 +15262,178 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     return "\n".join(texts) if heads else "", [one.hit.doc.id for one in heads], list(rows)
 
 
+# -- hooks: which tool fits a prompt ------------------------------------------
+
+# What prompts say, without accents, apostrophes and hyphens. An ASCII phrase stands at the start of a word, and with a
+# blank at its end at the end of one, too; other phrases, and those that begin with a dot, stand anywhere. No regexes:
+# to compile them would take longer than the rest of the hook.
+SIGNALS = {name: phrases.split("|") for name, phrases in {
+    "coding": "add |write a|write the|create |implement|rename |fix |change |refactor|move |install |bump |remove |"
+        "replace |delete |undo |update |run |commit |push |format |set the|set up|ajoute|ecris |cree |corrige|"
+        "remplace|supprime|deplace|mets |installe|renomme|lance |追加して|書いて|作って|実装して|直して|修正して|"
+        "変えて|変更して|削除して|実行して|関数",
+    "one": "here |this function|this line|this file|this method|this query|this test|this class|cette fonction|"
+        "cette ligne|ce fichier|cette methode|この関数|この行|このファイル|このメソッド",
+    "git": "last commit|latest commit|previous commit|git log|git diff|dernier commit|commit precedent|のコミット",
+    "past": "last time|last session|previous session|earlier session|last conversation|previous conversation|"
+        "earlier conversation|did we |didn t we|have we seen|have we had|have we ever|have we already|haven t we|"
+        "what we decided|we agreed|we talked about|we discussed|we left off|i left off|we fixed|were we |we were |"
+        "we tried|told you|i mentioned|as i said|you remember|remember when|remind me|didn t i|did i ever|did i tell|"
+        "did i say|seen this before|happened before|like before|same as before|as usual|our usual|my usual|i always|"
+        "we always|i usually|we usually|our convention|my preference|who suggested|who proposed|who decided|"
+        "whose idea|reason we |reasoning behind|rationale|you already f|you already t|you already s|you already e|"
+        "last chat|why did the team|why did they|our rules|our guideline|our policy|our process|our standard|"
+        "i gave you|i asked you|i showed you|i explained|i sent you|where do we stand|catch me up|up to speed|"
+        "other session|other conversation|back then|at the time |wasn t there a|weren t there|dig up|"
+        "what happened with|what became of|any notes|do we know|why are we |why aren t we|why don t we|status of the|"
+        "nos regles|nos convention|notre convention|notre regle|l equipe a|pourquoi on n|pourquoi on utilise|"
+        "pourquoi est ce qu on|retrouver |retrouve |a l epoque|avait on|avions nous|on avait|nous avions|on a decide|"
+        "avons nous decide|te souviens|vous souvenez|te rappelles|rappelle moi|derniere fois|fois derniere|"
+        "derniere session|session precedente|conversation precedente|on a deja|a t on deja|pourquoi a t on|"
+        "comment a t on|qu a t on|deja eu |deja vu|on s etait|en etait on|on en etait|ou on en est|ou en est on|"
+        "je t ai dit|je t avais|je vous avais|tu m avais|tu avais|tu m as dit|d habitude|c etait quoi|redis moi|前回|"
+        "この前|以前|前に話|前に言|前に教|前に決|前に使|前に作|前に直|前に試|前に設定|前に聞|前に相談|前に調べ|前にも|"
+        "前の会話|前のセッション|あの時|あのとき|覚えてる|覚えてい|覚えてます|続きを|続きから|どこまで|経緯|っけ|"
+        "何でした|何だった|だったか|でしたか|どうなった|この間|どう直し|どう解決|どうやって直|何を決め|先週話|昨日話|"
+        "いつもの|いつも使",
+    "asks": "what|which|why|who|how|when|where|quoi|quel|pourquoi|comment|ou |qui |qu |tell me|list|dis moi",
+    "we-did": "we drop|we chose|we picked|we moved|we switched|we went with|we reject|we ended up|we settle|"
+        "we abandon|we landed|we came up|we conclude|we found|we ran into|we hit |we built|we wrote|we set up|"
+        "we configured|we solved|we did |we had |we used |we said|we plan|we learned|we decide|we removed|we stopped|"
+        "we kept|we start|we took|we made|we tried|we agree|we fix|i chose|i decided|i picked|i asked|i wrote|"
+        "you found|you suggest|you told|you said|you recommend|you propose|you wrote|on a quitt|on a chois|"
+        "on a abandon|on a arret|on a mis |on a fait|on a utilis|on a regl|on a corrig|on a laiss|on a refus|"
+        "on a rejet|on a retenu|on a gard|on a enlev|tu as dit|tu as propos|tu as trouv|avait |avais |avions |aviez |"
+        "avaient |qu on a |nous avons|avons nous",
+    "was": "was |were |had |avait|etait|だった|でした",
+    "once-more": "again |deja |encore ",
+    "matter": "decision|choice|reason|preference|discussion|agreement|lesson|raison|choix|conclusion|決定|判断|理由|"
+        "議論|方針|結論|経緯",
+    "evolve": "evolv|evolution|changed over|change over|history of|histoire de|historique|変遷|推移|移り変わり",
+    "when": "yesterday|last week|last month|the other day|before the weekend|days ago|weeks ago|months ago|hier |"
+        "semaine derniere|mois dernier|l autre jour|avant le week|昨日|先週|先月|先日",
+    "us": "we |you |i |our |my |on |nous |notre |nos |tu |j ai|話|決め|言っ|教え|直し",
+    "trouble": "error|bug|exception|timeout|crash|failure|erreur|panne|plante|エラー|バグ|障害|例外",
+    "again": "back again|is back|are back|keeps coming|keep coming|came back|comes back|recurr|reappear|seen before|"
+        "revient|revenu|de retour|再発|またこの|また同じ|また出",
+    "why": "why |how come|pourquoi|なぜ|どうして|原因",
+    "talk": "past session|previous sessions|our session|across session|across all session|in all session|all sessions|"
+        "every session|past conversation|old conversation|previous conversation|earlier conversation|our conversation|"
+        "our discussion|our chats|every chat|all chats|chats we|fil des session|i have expressed|i ve expressed|"
+        "i have told|we know|we said|we ve said|we have said|we decided|we have decided|we ve decided|we made|"
+        "we have made|we ve made|we discussed|we ve discussed|we learned|we have learned|we ve learned|we tried|"
+        "we have tried|we ve tried|our decision|our past|we talked|on a dit|on s est dit|on a decide|on a discute|"
+        "on a appris|on a essaye|on sait |nos decision|nos discussion|nos conversation|nos session|nos echange|"
+        "toutes les session|anciennes conversation|全セッション|過去の会話|過去のセッション|過去のやり取り|"
+        "これまで|今まで|話し合",
+    "ever": "all |every|entire|whole|across|over time|history|since the|since we|over the last|over the past|"
+        "evolution|evolved|timeline|summar|write up|tout |toute|tous |depuis|au fil|historique|synthese|retrace|"
+        "全|すべて|経緯|変遷|推移|まとめ|整理|一覧|振り返",
+    "count": "how many|how often|how much|count |number of|total|sum |average|mean |median|percent|p95|p99|top |most |"
+        "tally|histogram|distribution|per |frequency|frequent|distinct|unique|aggregate|compute|statistic|slowest|"
+        "busiest|longest|shortest|earliest|highest|lowest|largest|smallest|biggest|gap between|counts|chart|share |"
+        "plot|ratio|proportion|combien|nombre de|calcul|moyen|somme|plus souvent|les plus|par mois|par jour|par heure|"
+        "compte |compter|repartition|pourcentage|statistique|何件|何回|いくつ|件数|回数|集計|数え|カウント|平均|合計|"
+        "中央値|割合|多い|上位|月別|日別|分布|頻度|何%",
+    "data": ".log |.log/|.csv|.tsv|.jsonl|.ndjson|.mbox|.txt|.xml|.sql|.gz|.dump|.out |access log|log file|logfile|"
+        "logs |logs/|the log |application log|nginx log|server log|syslog|dataset|data set|transcripts|dump |export |"
+        "fichier log|journaux|jeu de donnees|gros fichier|ログ|データセット|ダンプ|csv ",
+    "big": "huge|large|very long|long |giant|enormous|hundreds|thousands|gb |mb |pages|page |dump|export|whole|entire|"
+        "gros |grosse|enorme|longue|go |mo |巨大|長い|大きな|膨大|大量",
+    "find": "find|search|look for|look through|locate|where |cherche|trouve|recherche|ou apparait|探し|検索|見つけ|"
+        "どこ",
+    "every": "all |every |each |entire|whole|across|full |throughout|hundreds|thousands|tous |toute|tout le|chaque|"
+        "ensemble|entier|integralite|/ |全|すべて|各|それぞれ|一つずつ",
+    "texts": "/ |files|docs|documents|tickets|reports|transcripts|interview|emails|messages|rfc|reviews|feedback|"
+        "papers|articles|chapters|contracts|codebase|code base|repo |repository|monorepo|handlers|endpoints|modules|"
+        "pdf|notes|minutes|services|packages|migration|comments|pull requests|issues|threads|chats|posts|specs|"
+        "プルリクエスト|コメント|fichiers|dossier|le code|du code|base de code|depot|comptes rendus|avis |courriels|"
+        "rapports|ファイル|ドキュメント|文書|議事録|リポジトリ|チケット|レビュー|メール|記事|報告書|コード",
+    "codebase": "codebase|code base|monorepo|architecture|entire repo|whole repo|base de code|コードベース|"
+        "アーキテクチャ",
+    "judge": "read |go through|go over|look through|review|audit|summar|check |analy|examine|inspect|scan |compare|"
+        "extract|assess|evaluate|overview|contradict|understand|explain|describe|how does|how do |tell me what|"
+        "say about|mention|point out|trace |follow |look at |outdated|obsolete|trend|key |main |which of|lessons|"
+        "insight|identify|donne moi|傾向|読んだ|lis |lire |parcours|passe en revue|verifie|resume|synthese|extrais|"
+        "releve|explique|読んで|読み|確認|調べ|要約|まとめ|レビュー|監査|分析|比較|抽出|洗い出|チェック|説明|調査",
+    "security": "security|vulnerab|injection|xss|csrf|owasp|securite|faille|セキュリティ|脆弱性",
+    "classify": "classif|categori|label |sentiment|positive|negative|group the|cluster|by topic|per topic|"
+        "by root cause|theme|complain|decide if|decide whether|find out if|find out whether|whether |happy|unhappy|"
+        "satisf|angry|spam|tag |are about|is about|tone |negatif|positif|agressi|mecontent|plainte|classe |classer|"
+        "regroupe|par sujet|par cause|分類|感情|テーマ|トピック|内容|原因別|肯定的|否定的|満足|不満|苦情",
+}.items()}
+# The tools or the skill, the least mode that names them, what a prompt must say, and what it must not; the first fits.
+ADVICE = (
+    ("rlm_peek", "micro", "id", "coding"),
+    ("rlm_load rlm_run", "balanced", "classify count data", "coding"),
+    ("rlm_load rlm_run", "balanced", "classify count every texts", "coding"),
+    ("/rlm-parallel", "balanced", "talk ever", ""),
+    ("/rlm-parallel", "balanced", "we-did ever matter", "coding"),
+    ("/rlm-parallel", "balanced", "evolve us", "coding git"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "past", "git"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "asks we-did", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "asks once-more", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "asks matter us", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "matter was", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "when us", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "trouble again", ""),
+    ("rlm_load rlm_exec", "fast", "count data", "coding"),
+    ("rlm_load rlm_grep", "fast", "find data big", "coding"),
+    ("rlm_load rlm_query", "balanced", "judge every texts", "coding one"),
+    ("rlm_load rlm_query", "balanced", "judge big data", "coding one"),
+    ("rlm_load rlm_query", "balanced", "judge codebase", "coding one"),
+    ("rlm_load rlm_query", "balanced", "judge security", "coding one"),
+    ("rlm_load rlm_query", "balanced", "security every", "coding one"),
+    ("rlm_load rlm_grep", "thorough", "find data", "coding"),
+    ("rlm_load rlm_query", "thorough", "judge every", "coding"),
+    ("rlm_search rlm_grep rlm_peek", "thorough", "trouble why", "coding"),
+)
+ASKING_CHARS = 600  # of a prompt, from its two ends: what is pasted in between asks nothing
+APART = dict.fromkeys(map(ord, "!?,;:()[]{}<>\"'`’«»*-|。、？！「」『』（）：・"), " ")
+
+
+def advice_for(prompt: str, mode: str) -> str:
+    """The tools, or the skill, that fit what a prompt asks; "" when it needs none, or the mode names none."""
+    if len(prompt) > ASKING_CHARS:
+        prompt = f"{prompt[: ASKING_CHARS // 2]} {prompt[-ASKING_CHARS // 2 :]}"
+    folded = fold(prompt).translate(APART)
+    if not folded.isascii():
+        folded = re.sub(r"([^\x00-\x7f]+)", r" \1 ", folded)
+    words = folded.replace("console.log", "").replace("gb ", " gb ").split()  # 2gb of a file
+    text = f" {' '.join(word.rstrip('.') for word in words)} "
+    # What is to be done stands at the beginning, in Japanese at the end; "again" asks for a memory at the end only.
+    places = {"coding": text[:36] + text[-16:] * (not text.isascii()), "once-more": text[-12:]}
+
+    def says(name: str) -> bool:
+        if name == "id":
+            return any(word[:4].isdigit() and word[4:5] == "-" and word.count("_") > 1
+                       or word[:2] == "i-" and len(word) == 10 for word in prompt.replace("?", " ").split())
+        where = places.get(name, text)
+        return any((" " + each if each.isascii() and each[0].isalnum() else each) in where for each in SIGNALS[name])
+
+    modes = list(MODES)
+    for tools, least, wanted, unwanted in ADVICE:
+        if mode in modes and modes.index(least) <= modes.index(mode) \
+                and all(name in TOOLS or name[0] == "/" for name in tools.split()) \
+                and all(map(says, wanted.split())) and not any(map(says, unwanted.split())):
+            return tools
+    return ""
+
+
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
-    """The lines of memories that the prompt is about."""
+    """The lines of memories that the prompt is about, and a line that names the tools which fit it."""
     prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
     needles = Needles(prompt)
     shown = relevant(hook, needles, prompt)
     text, ids, lines = remembered_text(shown, needles)
-    if text:
+    tools = advice_for(prompt, setting(hook.places, "mode"))
+    if tools and not (text and "rlm_search" in tools):  # memories that are shown say how to read on
+        advice = message("advice", tools=tools.replace(" ", ", "))
+        text = f"{text}\n{advice}".strip() if len(f"{text}\n{advice}".encode()) <= BRIEF_BYTES else text
+    if ids:
         n_words = max(one.n_words for one in shown)
         note_told(hook, text, ids, [*ids, *(told_key(line.text) for line in lines)], score=shown[0].hit.score,
                   reason=f"prompt: {n_words:.3g} of {sum(needles.counts):.3g} words in one passage")
