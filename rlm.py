@@ -15279,14 +15279,15 @@ SIGNALS = {name: phrases.split("|") for name, phrases in {
         "earlier conversation|did we |didn t we|have we seen|have we had|have we ever|have we already|haven t we|"
         "what we decided|we agreed|we talked about|we discussed|we left off|i left off|we fixed|were we |we were |"
         "we tried|told you|i mentioned|as i said|you remember|remember when|remind me|didn t i|did i ever|did i tell|"
-        "did i say|seen this before|happened before|like before|same as before|as usual|our usual|my usual|i always|"
-        "we always|i usually|we usually|our convention|my preference|who suggested|who proposed|who decided|"
-        "whose idea|reason we |reasoning behind|rationale|you already f|you already t|you already s|you already e|"
-        "last chat|why did the team|why did they|our rules|our guideline|our policy|our process|our standard|"
-        "i gave you|i asked you|i showed you|i explained|i sent you|where do we stand|catch me up|up to speed|"
-        "other session|other conversation|back then|at the time |wasn t there a|weren t there|dig up|"
-        "what happened with|what became of|any notes|do we know|why are we |why aren t we|why don t we|status of the|"
-        "nos regles|nos convention|notre convention|notre regle|l equipe a|pourquoi on n|pourquoi on utilise|"
+        "did i mention|you told me|did i say|seen this before|happened before|like before|same as before|as usual|"
+        "our usual|my usual|i always|we always|i usually|we usually|our convention|my preference|who suggested|"
+        "who proposed|who decided|whose idea|reason we |reasoning behind|rationale|you already f|you already t|"
+        "you already s|you already e|last chat|why did the team|why did they|our rules|our guideline|our policy|"
+        "our process|our standard|i gave you|i asked you|i showed you|i explained|i sent you|where do we stand|"
+        "catch me up|up to speed|have you seen|recall|in memory|in your memory|from memory|other session|"
+        "other conversation|back then|at the time |wasn t there a|weren t there|dig up|what happened with|"
+        "what became of|any notes|do we know|why are we |why aren t we|why don t we|status of the|nos regles|"
+        "nos convention|notre convention|notre regle|l equipe a|pourquoi on n|pourquoi on utilise|"
         "pourquoi est ce qu on|retrouver |retrouve |a l epoque|avait on|avions nous|on avait|nous avions|on a decide|"
         "avons nous decide|te souviens|vous souvenez|te rappelles|rappelle moi|derniere fois|fois derniere|"
         "derniere session|session precedente|conversation precedente|on a deja|a t on deja|pourquoi a t on|"
@@ -15304,11 +15305,11 @@ SIGNALS = {name: phrases.split("|") for name, phrases in {
         "you found|you suggest|you told|you said|you recommend|you propose|you wrote|on a quitt|on a chois|"
         "on a abandon|on a arret|on a mis |on a fait|on a utilis|on a regl|on a corrig|on a laiss|on a refus|"
         "on a rejet|on a retenu|on a gard|on a enlev|tu as dit|tu as propos|tu as trouv|avait |avais |avions |aviez |"
-        "avaient |qu on a |nous avons|avons nous",
+        "avaient |qu on a |nous avons|avons nous|avons nous",
     "was": "was |were |had |avait|etait|だった|でした",
     "once-more": "again |deja |encore ",
-    "matter": "decision|choice|reason|preference|discussion|agreement|lesson|raison|choix|conclusion|決定|判断|理由|"
-        "議論|方針|結論|経緯",
+    "matter": "decision|choice|reason|workaround|solution|approach|outcome|plan |cause|fix |name of|preference|"
+        "discussion|agreement|lesson|raison|choix|conclusion|決定|判断|理由|議論|方針|結論|経緯",
     "evolve": "evolv|evolution|changed over|change over|history of|histoire de|historique|変遷|推移|移り変わり",
     "when": "yesterday|last week|last month|the other day|before the weekend|days ago|weeks ago|months ago|hier |"
         "semaine derniere|mois dernier|l autre jour|avant le week|昨日|先週|先月|先日",
@@ -15324,11 +15325,11 @@ SIGNALS = {name: phrases.split("|") for name, phrases in {
         "we have made|we ve made|we discussed|we ve discussed|we learned|we have learned|we ve learned|we tried|"
         "we have tried|we ve tried|our decision|our past|we talked|on a dit|on s est dit|on a decide|on a discute|"
         "on a appris|on a essaye|on sait |nos decision|nos discussion|nos conversation|nos session|nos echange|"
-        "toutes les session|anciennes conversation|全セッション|過去の会話|過去のセッション|過去のやり取り|"
-        "これまで|今まで|話し合",
+        "toutes les session|anciennes conversation|全セッション|過去の会話|過去セッション|過去のセッション|"
+        "過去のやり取り|これまで|今まで|話し合",
     "ever": "all |every|entire|whole|across|over time|history|since the|since we|over the last|over the past|"
-        "evolution|evolved|timeline|summar|write up|tout |toute|tous |depuis|au fil|historique|synthese|retrace|"
-        "全|すべて|経緯|変遷|推移|まとめ|整理|一覧|振り返",
+        "evolution|evolved|timeline|summar|write up|tout |toute|tous |depuis|au fil|historique|synthese|retrace|全|"
+        "すべて|経緯|変遷|推移|まとめ|整理|一覧|振り返",
     "count": "how many|how often|how much|count |number of|total|sum |average|mean |median|percent|p95|p99|top |most |"
         "tally|histogram|distribution|per |frequency|frequent|distinct|unique|aggregate|compute|statistic|slowest|"
         "busiest|longest|shortest|earliest|highest|lowest|largest|smallest|biggest|gap between|counts|chart|share |"
@@ -15344,7 +15345,7 @@ SIGNALS = {name: phrases.split("|") for name, phrases in {
         "どこ",
     "every": "all |every |each |entire|whole|across|full |throughout|hundreds|thousands|tous |toute|tout le|chaque|"
         "ensemble|entier|integralite|/ |全|すべて|各|それぞれ|一つずつ",
-    "texts": "/ |files|docs|documents|tickets|reports|transcripts|interview|emails|messages|rfc|reviews|feedback|"
+    "texts": "/ |files|docs|document|tickets|reports|transcripts|interview|emails|messages|rfc|reviews|feedback|"
         "papers|articles|chapters|contracts|codebase|code base|repo |repository|monorepo|handlers|endpoints|modules|"
         "pdf|notes|minutes|services|packages|migration|comments|pull requests|issues|threads|chats|posts|specs|"
         "プルリクエスト|コメント|fichiers|dossier|le code|du code|base de code|depot|comptes rendus|avis |courriels|"
@@ -15354,8 +15355,9 @@ SIGNALS = {name: phrases.split("|") for name, phrases in {
     "judge": "read |go through|go over|look through|review|audit|summar|check |analy|examine|inspect|scan |compare|"
         "extract|assess|evaluate|overview|contradict|understand|explain|describe|how does|how do |tell me what|"
         "say about|mention|point out|trace |follow |look at |outdated|obsolete|trend|key |main |which of|lessons|"
-        "insight|identify|donne moi|傾向|読んだ|lis |lire |parcours|passe en revue|verifie|resume|synthese|extrais|"
-        "releve|explique|読んで|読み|確認|調べ|要約|まとめ|レビュー|監査|分析|比較|抽出|洗い出|チェック|説明|調査",
+        "insight|identify|donne moi|傾向|読んだ|lis |relis |lire |parcours|passe en revue|verifie|resume|synthese|"
+        "extrais|releve|explique|読んで|読み|確認|調べ|要約|まとめ|レビュー|監査|分析|比較|抽出|洗い出|チェック|説明|"
+        "調査",
     "security": "security|vulnerab|injection|xss|csrf|owasp|securite|faille|セキュリティ|脆弱性",
     "classify": "classif|categori|label |sentiment|positive|negative|group the|cluster|by topic|per topic|"
         "by root cause|theme|complain|decide if|decide whether|find out if|find out whether|whether |happy|unhappy|"
@@ -15374,13 +15376,15 @@ ADVICE = (
     ("rlm_search rlm_grep rlm_peek", "micro", "asks we-did", "git coding"),
     ("rlm_search rlm_grep rlm_peek", "micro", "asks once-more", "git coding"),
     ("rlm_search rlm_grep rlm_peek", "micro", "asks matter us", "git coding"),
-    ("rlm_search rlm_grep rlm_peek", "micro", "matter was", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "asks matter was", "git coding"),
+    ("rlm_search rlm_grep rlm_peek", "micro", "why was", "git coding"),
     ("rlm_search rlm_grep rlm_peek", "micro", "when us", "git coding"),
     ("rlm_search rlm_grep rlm_peek", "micro", "trouble again", ""),
     ("rlm_load rlm_exec", "fast", "count data", "coding"),
     ("rlm_load rlm_grep", "fast", "find data big", "coding"),
     ("rlm_load rlm_query", "balanced", "judge every texts", "coding one"),
     ("rlm_load rlm_query", "balanced", "judge big data", "coding one"),
+    ("rlm_load rlm_query", "balanced", "judge every data", "coding one"),
     ("rlm_load rlm_query", "balanced", "judge codebase", "coding one"),
     ("rlm_load rlm_query", "balanced", "judge security", "coding one"),
     ("rlm_load rlm_query", "balanced", "security every", "coding one"),

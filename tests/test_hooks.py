@@ -4,6 +4,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -1529,6 +1530,77 @@ class UserPromptTest(HookCase):
         self.remember("Only on Mondays é", importance="critical")
         text = self.context("SessionStart")
         self.assertEqual([record["bytes"] for record in rlm.injected(self.places)][1:], [len(text.encode())])
+
+
+class AdviceTest(HookCase):
+    """A prompt that a tool fits brings up one line that names it; a simple one nothing."""
+
+    COUNT = "how many ERROR lines per hour are in /var/log/app.log?"
+    PAST = "why did we switch from redis to postgres for the queue?"
+    RUN = "classify every ticket in tickets.jsonl by topic and count how many there are per topic"
+
+    def test_simple_prompts_are_left_alone_and_the_others_get_the_tool_that_fits(self) -> None:
+        with open(os.path.join(ROOT, "tests", "prompts.jsonl"), encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        simple = [row for row in rows if not row["tool"]]
+        others = [row for row in rows if row["tool"]]
+        self.assertGreaterEqual(min(len(simple), len(others)), 60)
+        loud = [row["prompt"] for row in simple if rlm.advice_for(row["prompt"], "balanced")]
+        wrong = [row["prompt"] for row in others if row["tool"] not in rlm.advice_for(row["prompt"], "balanced").split()]
+        self.assertLessEqual(len(loud), 0.05 * len(simple), loud)
+        self.assertLessEqual(len(wrong), 0.2 * len(others), wrong)
+        for script in (r"[éèêàçù]| (le|la|les|on|tu) ", "[\u3040-\u9fff]"):
+            of_language = [row["prompt"] for row in others if re.search(script, row["prompt"])]
+            self.assertGreaterEqual(len(of_language), 10)
+            self.assertLessEqual(len(set(of_language) & set(wrong)), 0.2 * len(of_language))
+
+    def test_one_line_names_the_tools_in_the_language_of_the_hooks(self) -> None:
+        for language, start in (("en", "rlm has"), ("fr", "rlm a"), ("ja", "これには")):
+            with mock.patch.dict(os.environ, {"RLM_LANG": language}):
+                text = self.asked(self.COUNT)
+            self.assertTrue(text.startswith(start), text)
+            self.assertIn("rlm_load, rlm_exec", text)
+            self.assertNotIn("\n", text)
+        self.assertIn("/rlm-parallel", self.asked("リポジトリについてこれまで話し合ったことを全部まとめて"))
+
+    def test_a_smaller_mode_names_fewer_tools_and_off_none(self) -> None:
+        prompts = (self.PAST, self.COUNT, self.RUN, "why does the login crash on Safari?")
+        found = {}
+        for mode in ("off", "micro", "fast", "balanced", "thorough"):
+            self.assertEqual(self.cli("config", "mode", mode).returncode, 0)
+            found[mode] = [bool(self.asked(prompt)) for prompt in prompts]
+        self.assertEqual(found, {"off": [False] * 4, "micro": [True, False, False, False], "fast": [True, True, True, False],
+                                 "balanced": [True, True, True, False], "thorough": [True] * 4})
+        self.assertEqual(rlm.advice_for(self.RUN, "fast"), "rlm_load rlm_exec")
+        self.assertEqual(rlm.advice_for(self.RUN, "balanced"), "rlm_load rlm_run")
+
+    def test_off_silences_hooks_only_and_another_word_is_refused(self) -> None:
+        self.assertEqual(self.cli("config", "mode", "off").returncode, 0)
+        self.assertEqual(rlm.chosen_mode(self.places, ""), "balanced")
+        refused = self.cli("config", "mode", "turbo")
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn(b"mode is micro, fast, balanced, thorough or off", refused.stderr)
+
+    def test_a_tool_that_is_not_there_is_not_named(self) -> None:
+        tools = {name: tool for name, tool in rlm.TOOLS.items() if name != "rlm_run"}
+        with mock.patch.object(rlm, "TOOLS", tools):
+            self.assertEqual(rlm.advice_for(self.RUN, "balanced"), "rlm_load rlm_exec")
+
+    def test_memories_that_are_shown_need_no_advice_to_search_but_other_advice_stands_below_them(self) -> None:
+        shown = self.remember("We switched from redis to postgres because the queue lost jobs é")
+        text = self.asked(self.PAST)
+        self.assertIn(shown, text)
+        self.assertNotIn("rlm_search", text)
+        counted = self.remember("The ERROR lines per hour in /var/log/app.log were 40 before the upgrade")
+        lines = self.asked(self.COUNT).splitlines()
+        self.assertIn(counted, "\n".join(lines[:-1]))
+        self.assertIn("rlm_exec", lines[-1])
+
+    def test_what_is_pasted_between_question_and_end_asks_for_nothing(self) -> None:
+        self.assertEqual(self.asked("fix this: " + "x = 1\n" * 60 + self.PAST + "\n" + "x = 1\n" * 60), "")
+        self.assertIn("rlm_search", self.asked("x = 1\n" * 200 + self.PAST))
+        for odd in ("\udc80" * 9, "\0" * 900, "i-", "2026-", "?" * 5000, "．", "/ "):
+            rlm.advice_for(odd, "thorough")
 
 
 class PostCompactTest(HookCase):
