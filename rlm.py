@@ -3599,9 +3599,14 @@ def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> s
 
 # -- lines that answer ------------------------------------------------------
 
+# Folded word -> its stem; a stop word as it is.
+STEM_OF = Memo(lambda word: word if word in STOP_WORDS else stem(word))
+
 LONG_LINE_CHARS = 240  # a longer one is taken apart at the ends of its sentences
-SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
+SENTENCE_ENDS = (". ", "! ", "? ", "; ", "。", "！", "？")
 SHORT_LINE_BYTES = 40
+TELLING_PASSAGES = 16  # of a text are taken apart: 64 KB
+FENCES = ("```", "~~~")
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
 SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
@@ -3609,6 +3614,12 @@ SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", 
 NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
 # How many words a pair of characters counts for, where words have no blanks: there are more pairs than words.
 PAIR_COUNTS = 0.75
+
+
+def sentences(line: str) -> list[str]:
+    for end in SENTENCE_ENDS:
+        line = line.replace(end, end.rstrip() + "\n")
+    return [each.strip() for each in line.split("\n")]
 
 
 class TextLine:
@@ -3625,24 +3636,17 @@ class TextLine:
         self.score = 0.0
 
 
-def holds_form(folded: str, start: str, base: str) -> bool:
-    """Whether a word of the line begins so and has that stem."""
+def places_of(folded: str, start: str, base: str) -> Iterator[int]:
+    """Where a word begins so in a folded text, and has that stem; without a stem, where that stands."""
     at = folded.find(start)
     while at >= 0:
         end = at + len(start)
-        while end < len(folded) and folded[end].isalpha():
-            end += 1
-        word = folded[at:end]
-        if not folded[at - 1 : at].isalpha() and base in (word, stem(word)):
-            return True
+        if base:
+            while folded[end : end + 1].isalpha():
+                end += 1
+        if not base or (not folded[at - 1 : at].isalpha() and base in (folded[at:end], STEM_OF[folded[at:end]])):
+            yield at
         at = folded.find(start, end)
-    return False
-
-
-def with_joined(folded: str) -> str:
-    """The text, and the same with what a hyphen or an underscore parts in one: re-run is rerun, too."""
-    joined = folded.replace("-", "").replace("_", "")
-    return folded if len(joined) == len(folded) else f"{folded} {joined}"
 
 
 def counts_for(word: str) -> float:
@@ -3664,15 +3668,18 @@ class Needles:
         self.counts = [counts_for(each.word) for each in asked]
         self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
         # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
-        self.starts: list[tuple[str, str, int]] = []
+        starts: dict[tuple[str, str, int], None] = {}
         for n, each in enumerate(asked):
             forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
             forms |= {form for form, base in IRREGULAR.items() if base == each.base}
-            for form in forms:
+            for form in forms if self.counts[n] or not any(self.counts) else ():
                 base = stem(form) if each.base else form
                 shared = os.path.commonprefix([form, base])
                 start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
-                self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
+                starts[start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n] = None
+        self.starts = [each for each in starts if not any(  # of which no shorter one finds the same
+            each != (start, base, bit) and bit == each[2] and not base and start in each[0]
+            for start, base, bit in starts)]
 
     def marks(self, line: str) -> Iterator[tuple[int, int]]:
         """Where the words and their forms stand in the line: from, to."""
@@ -3683,46 +3690,90 @@ class Needles:
                 if not base or base in (found[0], stem(found[0])):
                     yield found.span()
 
-    def those_in(self, folded: str) -> list[tuple[str, str, int]]:
-        """What of self.starts is in the folded text at all."""
-        whole = with_joined(folded)
-        return [each for each in self.starts if each[0] in whole]
-
 
 def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
-    """Which words a folded line holds, as bits, by what their forms begin with."""
-    found, folded = 0, with_joined(folded)
+    """Which words a folded text holds, as bits, by what their forms begin with."""
+    found, folded = 0, "{} {}".format(folded, folded.replace("-", "").replace("_", ""))  # re-run is rerun, too
     for start, base, bit in starts:
-        if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
+        if not found & bit and any(True for _ in places_of(folded, start, base)):
             found |= bit
     return found
 
 
-def text_lines(text: str, needles: Needles) -> list[TextLine]:
-    """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
-    lines, who, is_code = [], "", False
-    starts = needles.those_in(fold(text))
-    text = text if "\n" in text else text.replace("\r", "\n")
-    for number, line in enumerate(text.split("\n"), 1):
-        speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
-        line = line.strip()
-        if speaker:
-            who, is_code = SAID_BY[speaker], False
-        elif line.startswith(("```", "~~~")):
-            is_code = not is_code or len(line) > 3  # of a part, the beginning may be missing
-        elif line:
-            is_call = bool(who) and line.startswith("- ") and " → " in line
-            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(SENTENCE_END, line)
-            for each in filter(None, sentences):
-                lines.append(TextLine(number, who, is_code or is_call, each, found_in(fold(each), starts)))
-    return lines
+def found_by_row(folded: str, starts: Sequence[tuple[str, str, int]]) -> dict[int, int]:
+    """The rows of a folded text that hold words, with these as bits. What it only has with a hyphen or an underscore
+    in it is looked for without them."""
+    found: dict[int, int] = {}
+    for text in (folded, folded.replace("-", "").replace("_", "")):
+        seen = 0
+        for bits in found.values():
+            seen |= bits
+        for start, base, bit in starts:
+            row = last = 0
+            for at in places_of(text, start, base) if not seen & bit else ():
+                row, last = row + text.count("\n", last, at), at
+                found[row] = found.get(row, 0) | bit
+    return found
 
 
-def local_weights(lines: Sequence[TextLine], needles: Needles) -> list[float]:
-    """What each of the words tells among these lines."""
-    found = [line.words for line in lines if line.words]
+def weights_of(found: Collection[int], n_texts: int, needles: Needles) -> list[float]:
+    """What each of the words tells among so many texts, of which these hold words."""
     counts = (sum(words >> n & 1 for words in found) for n in range(len(needles.words)))
-    return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
+    return [inverse_frequency(n_texts, n) * counts for n, counts in zip(counts, needles.counts)]
+
+
+def worth_of(words: int, weights: Sequence[float]) -> float:
+    return sum(weight for n, weight in enumerate(weights) if words >> n & 1) if words else 0.0
+
+
+def telling_passages(text: str, needles: Needles) -> list[tuple[int, str]]:
+    """The passages of a text, of a long one those with the most telling words."""
+    parts = list(passages(text if "\n" in text else text.replace("\r", "\n")))
+    if len(parts) <= TELLING_PASSAGES or not needles.words:
+        return parts
+    found = []
+    for _, part in parts:
+        folded, bits = fold(part), 0
+        for start, _, bit in needles.starts:
+            bits |= bit if start in folded else 0
+        found.append(bits)
+    weights = weights_of(found, len(parts), needles)
+    best = sorted(range(len(parts)), key=lambda n: -worth_of(found[n], weights))[:TELLING_PASSAGES]
+    return [parts[n] for n in sorted(best)]
+
+
+class TextLines:
+    """The lines of a text near those that hold a query's words, or all without a query; how many there are, and which
+    words are in which."""
+
+    __slots__ = ("lines", "n_lines", "found")
+
+    def __init__(self, text: str, needles: Needles, n_near: int = 1) -> None:
+        """Without headings that rlm writes, fences and blank lines."""
+        rows, numbers = [], []
+        for first, part in telling_passages(text, needles):
+            rows += part.split("\n")
+            numbers += range(first, first + len(rows) - len(numbers))
+        if max(map(len, rows)) > LONG_LINE_CHARS:
+            pairs = [(number, each) for number, row in zip(numbers, rows)
+                     for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
+            numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
+        self.lines, self.n_lines, all_words = [], len(rows), (1 << len(needles.words)) - 1
+        signs = [(sign, "", all_words + 1) for sign in ("## ", *FENCES)]
+        self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
+        near = {n + step for n in self.found for step in range(-n_near, n_near + 1)}
+        who, is_code = "", False
+        for n in sorted(near) if needles.words else range(len(rows)):
+            row = rows[n] if 0 <= n < len(rows) else ""
+            speaker = next(filter(row.startswith, SAID_BY), "") if row.startswith("## ") else ""
+            row = row.strip()
+            if speaker:
+                who, is_code = SAID_BY[speaker], False
+            elif row.startswith(FENCES):
+                is_code = not is_code or len(row) > 3  # of a part, the beginning may be missing
+            elif row:
+                is_call = bool(who) and row.startswith("- ") and " → " in row
+                self.lines.append(TextLine(numbers[n], who, is_code or is_call, row, self.found.get(n, 0) & all_words))
 
 
 def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: int) -> list[TextLine]:
@@ -3731,7 +3782,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
     A line gets some of what its neighbours tell, most below a question and where Claude ends: there the answer stands.
     """
     for line in lines:
-        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) if line.words else 0.0
+        line.score = worth_of(line.words, weights)
     prose = [line for line in lines if not line.is_code]
     own, asks = [*(line.score for line in prose), 0.0], [line.text.endswith(("?", "？")) for line in prose]
     turn = len(prose)  # the last line that the user said before
@@ -4122,24 +4173,17 @@ LABEL_WEIGHT = 0.15
 LOOK = 6_000
 
 
-class Stems(dict[str, str]):
-    """Folded word -> its stem, worked out once per query; a stop word as it is."""
-
-    def __missing__(self, word: str) -> str:
-        self[word] = found = word if word in STOP_WORDS else stem(word)
-        return found
-
-
-def adjacent(text: str, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
-    """What the pairs of the query that stand next to each other in the folded text are worth."""
-    words = raw_tokens(text.replace("_", " "))
+def adjacent(text: str, known: dict[str, str], idfs: dict[tuple[str, str], float], norm: float) -> float:
+    """What the pairs of the query that stand next to each other in the folded text are worth. *known*: the stems of
+    the words met before, "" for what is none of the query's."""
+    words = raw_tokens(text.replace("_", " ").replace("-", " "))
     if not text.isascii():
-        words = [word for raw in words for word in words_of(raw)]
+        words = [word for raw in words for word in ([raw] if raw.isascii() else words_of(raw))]
     # `stem` leaves the first two letters alone, so most words need none.
     heads = {one[:2] for pair in idfs for one in pair}
-    known = {word: stems[word] for word in set(words) if word[:2] in heads}
+    known.update((word, STEM_OF[word] if word[:2] in heads else "") for word in set(words).difference(known))
     counts: dict[tuple[str, str], int] = {}
-    stemmed = list(map(known.get, words))
+    stemmed = list(map(known.__getitem__, words))
     for pair in zip(stemmed, stemmed[1:]):
         if pair in idfs:
             counts[pair] = counts.get(pair, 0) + 1
@@ -4160,10 +4204,11 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
     if not pairs:
         return scores
-    stems, looks = Stems(), [fold(text[:LOOK]) for _, text in found]
+    known: dict[str, str] = {}
+    looks = [fold(text[:LOOK]) for _, text in found]
     mean = sum(map(len, looks)) / len(looks) or 1.0
     for n, look in enumerate(looks):
-        scores[n] += ADJACENT * adjacent(look, stems, pairs, K1 * (1 - B + B * len(look) / mean))
+        scores[n] += ADJACENT * adjacent(look, known, pairs, K1 * (1 - B + B * len(look) / mean))
     return scores
 
 
@@ -4185,10 +4230,10 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
 
 def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[int, str]]:
     """The best lines of a text in its order, as (number, what fits of it): so many, fewer when others hardly matter."""
-    lines, starts = text_lines(text, needles), [start for start, _, _ in needles.starts]
-    best = best_lines(lines, local_weights(lines, needles), n_wanted)
+    near, starts = TextLines(text, needles), [start for start, _, _ in needles.starts]
+    best = best_lines(near.lines, weights_of(near.found.values(), near.n_lines, needles), n_wanted)
     telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
-    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=lines.index)]
+    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=near.lines.index)]
 
 
 def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
@@ -12972,13 +13017,14 @@ def is_news(text: str, told: Collection[str], known: bytes) -> bool:
 class Remembered:
     """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
 
-    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells")
+    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells")
 
     def __init__(self, hit: Hit, needles: Needles) -> None:
         text = hit.record["text"]
         is_short = hit.doc.kind == "insight" and len(text) <= INSIGHT_CHARS  # then it is shown whole
         self.hit, self.n_chars = hit, INSIGHT_CHARS if is_short else SHOWN_LINE_CHARS
-        self.lines = text_lines(one_line(text, INSIGHT_CHARS) if is_short else text, needles)
+        self.near = TextLines(one_line(text, INSIGHT_CHARS) if is_short else text, needles, PASSAGE_LINES - 1)
+        self.lines = self.near.lines
         self.n_words = self.tells = 0.0
 
     def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
@@ -13037,7 +13083,8 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
 
     Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
     """
-    weights = local_weights([line for one in shown for line in one.lines], needles)
+    found = [words for one in shown for words in one.near.found.values()]
+    weights = weights_of(found, sum(one.near.n_lines for one in shown), needles)
     best = [(one, best_lines(one.lines, weights, SHOWN_LINES)) for one in shown]
     weak = WEAK_LINE * max((lines[0].score for _, lines in best if lines), default=0.0)
     rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
@@ -16069,7 +16116,7 @@ def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
 
 def own_lines(words: str) -> list[str]:
     """The lines of an answer that are neither calls nor code."""
-    lines = text_lines(words, Needles(""))
+    lines = TextLines(words, Needles("")).lines
     return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
 
 
@@ -16099,15 +16146,15 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
             if who not in ("User", "Claude", ""):
                 continue
             lines = own_lines(words)
-            sentences = [each for line in lines for each in re.split(SENTENCE_END, line)]
-            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", sentences))
+            told = [each for line in lines for each in sentences(line)]
+            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", told))
             if who == "User":
                 continue
             if lines:
                 last.pop("waiting", None)
             yield from (("done", at_s, doc.id, f"commit {match[1]}: {match[2]}")
                         for match in re.finditer("(?m)^" + COMMITTED, words))
-            yield from [("done", at_s, doc.id, each) for each in concluding("done", sentences)[:1]]
+            yield from [("done", at_s, doc.id, each) for each in concluding("done", told)[:1]]
             for match in re.finditer("(?m)^" + CHECKED, words):
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
             if steps := open_lines(lines):

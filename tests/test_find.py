@@ -468,8 +468,9 @@ class LinesTest(unittest.TestCase):
     def best(text: str, query: str, n_wanted: int = 1) -> list[str]:
         """The lines that are shown for a query."""
         needles = rlm.Needles(query)
-        lines = rlm.text_lines(text, needles)
-        return [line.text for line in rlm.best_lines(lines, rlm.local_weights(lines, needles), n_wanted)]
+        near = rlm.TextLines(text, needles)
+        weights = rlm.weights_of(near.found.values(), near.n_lines, needles)
+        return [line.text for line in rlm.best_lines(near.lines, weights, n_wanted)]
 
     def test_a_rare_word_at_the_end_of_a_huge_text_is_shown_before_common_ones(self) -> None:
         text = "\n".join(f"the pool {n} is full" for n in range(30_000)) + "\nthe deadlock é of a pool\ndeadlock"
