@@ -3661,8 +3661,7 @@ class Needles:
 
     __slots__ = ("words", "counts", "names", "starts")
 
-    def __init__(self, query: str) -> None:
-        terms = query_terms(query)
+    def __init__(self, terms: Sequence[QueryWord]) -> None:
         asked = [each for each in terms if each.word not in STOP_WORDS] or terms
         self.words = [each.word for each in asked]
         self.counts = [counts_for(each.word) for each in asked]
@@ -3671,9 +3670,10 @@ class Needles:
         starts: dict[tuple[str, str, int], None] = {}
         for n, each in enumerate(asked):
             forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
-            forms |= {form for form, base in IRREGULAR.items() if base == each.base}
+            if each.base in IRREGULAR.values():
+                forms |= {form for form, base in IRREGULAR.items() if base == each.base}
             for form in forms if self.counts[n] or not any(self.counts) else ():
-                base = stem(form) if each.base else form
+                base = STEM_OF[form] if each.base else form
                 shared = os.path.commonprefix([form, base])
                 start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
                 starts[start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n] = None
@@ -3702,12 +3702,14 @@ def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
 
 def found_by_row(folded: str, starts: Sequence[tuple[str, str, int]]) -> dict[int, int]:
     """The rows of a folded text that hold words, with these as bits. What it only has with a hyphen or an underscore
-    in it is looked for without them."""
+    in it is looked for without them, unless that would take long."""
     found: dict[int, int] = {}
     for text in (folded, folded.replace("-", "").replace("_", "")):
         seen = 0
         for bits in found.values():
             seen |= bits
+        if seen and len(text) > PASSAGE_CHARS:
+            break
         for start, base, bit in starts:
             row = last = 0
             for at in places_of(text, start, base) if not seen & bit else ():
@@ -3750,7 +3752,8 @@ class TextLines:
 
     def __init__(self, text: str, needles: Needles, n_near: int = 1) -> None:
         """Without headings that rlm writes, fences and blank lines."""
-        rows, numbers = [], []
+        rows: list[str] = []
+        numbers: list[int] = []
         for first, part in telling_passages(text, needles):
             rows += part.split("\n")
             numbers += range(first, first + len(rows) - len(numbers))
@@ -3758,7 +3761,7 @@ class TextLines:
             pairs = [(number, each) for number, row in zip(numbers, rows)
                      for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
             numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
-        self.lines, self.n_lines, all_words = [], len(rows), (1 << len(needles.words)) - 1
+        self.lines, self.n_lines, all_words = [], len(rows) - rows.count(""), (1 << len(needles.words)) - 1
         signs = [(sign, "", all_words + 1) for sign in ("## ", *FENCES)]
         self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
         near = {n + step for n in self.found for step in range(-n_near, n_near + 1)}
@@ -3903,8 +3906,8 @@ class Wanted:
 class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
-    __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit",
-                 "spans", "most_factor", "full")
+    __slots__ = ("view", "text", "terms", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups",
+                 "is_guess", "unit", "spans", "most_factor", "full", "needles")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
@@ -3916,7 +3919,8 @@ class Query:
         self.idfs: dict[str, float] = {}
         self.missing: dict[str, list[str]] = {}  # words that no memory has, each with the nearest that some have
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
-        terms = query_terms(text)
+        self.terms = terms = query_terms(text)
+        self.needles = Needles([])  # of the words that `search` shows
         pieces = [asked.word for asked in terms if PIECE_LENGTHS[asked.word[0]]]
         singles = {piece for piece in pieces if len(piece) == 1} if max(map(len, pieces), default=0) > 1 else set()
         tells = {asked.word for asked in terms} - STOP_WORDS - singles  # a single character tells little beside pairs
@@ -4181,11 +4185,12 @@ def adjacent(text: str, known: dict[str, str], idfs: dict[tuple[str, str], float
         words = [word for raw in words for word in ([raw] if raw.isascii() else words_of(raw))]
     # `stem` leaves the first two letters alone, so most words need none.
     heads = {one[:2] for pair in idfs for one in pair}
-    known.update((word, STEM_OF[word] if word[:2] in heads else "") for word in set(words).difference(known))
+    known.update({word: STEM_OF[word] if word[:2] in heads else "" for word in set(words).difference(known)})
     counts: dict[tuple[str, str], int] = {}
-    stemmed = list(map(known.__getitem__, words))
-    for pair in zip(stemmed, stemmed[1:]):
-        if pair in idfs:
+    places = [n for n, word in enumerate(words) if known[word]]
+    for one, other in zip(places, places[1:]):
+        pair = known[words[one]], known[words[other]]
+        if other == one + 1 and pair in idfs:
             counts[pair] = counts.get(pair, 0) + 1
     return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
 
@@ -4241,7 +4246,7 @@ def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -
     that share of the first, there are at least."""
     found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
-    needles = Needles(" ".join(near) if query.is_guess else query.text)
+    query.needles = needles = Needles(query_terms(" ".join(near)) if query.is_guess else query.terms)
     for hit in hits:
         n_lines = max(1, round(MOST_LINES * (hit.score / hits[0].score) ** 3))
         hit.lines = lines_that_answer(hit.record["text"], needles, n_lines)
@@ -9010,7 +9015,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         "insights": data, "total": n_all, **({"hint": hint} if hint else {})})
-    answer.marks = Needles(query).marks
+    answer.marks = Needles(query_terms(query)).marks
     return noted(note, answer)
 
 
@@ -9534,9 +9539,10 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    answer, needles = Answer("\n".join(lines), data, failed=asked.is_guess or not hits), Needles(query)
-    answer.marks = needles.marks
+    answer = Answer("\n".join(lines), data, failed=asked.is_guess or not hits)
+    answer.marks = asked.needles.marks
     if answer.failed:
+        needles = Needles(asked.terms)
         all_of_it = (1 << len(needles.words)) - 1
         with call.store.reading() as view:
             answer = add_returned(call, view, answer, scope, limit,
@@ -12873,6 +12879,118 @@ def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool]
             for doc, record in readable_records(view, found, lambda: None)]
 
 
+# -- hooks: what was concluded -------------------------------------------------
+
+CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
+# What sentences hold that tell something, as `Sentences` writes them, in English, French and Japanese.
+TELLING = {
+    "decided": [
+        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
+        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
+          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
+        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
+        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
+        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
+        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
+          for what in "décidé choisi retenu tranché convenu".split()),
+        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
+        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
+        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
+        "採用します", "採用しました", "採用する", "統一します", "統一する",
+        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
+    "done": [
+        *(f" {who} {what} " for who in ("i", "we") for what in (
+            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
+            "replaced moved committed pushed changed migrated refactored solved").split()),
+        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
+          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
+        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
+        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
+        " everything works ", " all green ", "^ released ", " au vert ",
+        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
+            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
+        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
+          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
+        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
+        "済みです",
+        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
+          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
+    "open": [
+        *(f"^ {what} " for what in (
+            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
+            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
+            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
+            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
+            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
+        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
+        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
+        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
+        "決めていません", "決まっていません"]}
+FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
+DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
+
+
+def phrases_by_word(kind: str) -> dict[str, list[str]]:
+    """TELLING's phrases of a kind by their longest word; those of a script without blanks under ""."""
+    found: dict[str, list[str]] = {}
+    for phrase in TELLING[kind]:
+        word = max(phrase.split(), key=len) if phrase[-1] in " $:" else ""
+        found.setdefault(word, []).append(phrase)
+    return found
+
+
+PHRASES = Memo(phrases_by_word)
+
+
+class Sentences:
+    """Sentences as TELLING knows them: words without those that only stand between, ^ at the beginning, $ at the end.
+    """
+
+    __slots__ = ("texts", "told", "words")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        whole = "\n".join(texts).lower().replace("’", "'").replace("'ve", "").replace("：", ":")
+        words = [word for word in re.findall(r"\w[\w']*|[,.;:\n]", whole) if word not in FILLERS]
+        self.texts, self.words = texts, {"^", "$", *words, *[""] * (not whole.isascii())}
+        self.told = f"^ {' '.join(words)} $ ".replace("\n", "$ \n^").split("\n")
+
+    def phrases(self, kind: str) -> list[str]:
+        """Those of a kind that are in them; looked for by their words, because there are hundreds."""
+        by_word = PHRASES[kind]
+        whole = "\n".join(self.told)
+        return [phrase for word in self.words.intersection(by_word) for phrase in by_word[word] if phrase in whole]
+
+
+def concluding(kind: str, sentences: Sentences) -> list[str]:
+    """Those that tell something of that kind, rather than ask or deny it."""
+    telling = sentences.phrases(kind)
+
+    def is_told(words: str) -> bool:
+        for phrase in telling:
+            before, found, _ = words.partition(phrase)
+            near = re.split(r"[,.;:]", before)[-1].split()[-3:] if found else []
+            if found and not any(word in DENIED or word.endswith("n't") for word in near):
+                return True
+        return False
+
+    return [text for text, words in zip(sentences.texts, sentences.told) if telling and is_told(words)
+            and not text.endswith(("?", "？", "か", "か。"))]
+
+
+def own_lines(words: str) -> list[str]:
+    """The lines of what was said that are neither calls nor code."""
+    lines = TextLines(words, Needles([])).lines
+    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
+
+
+def conclusion(record: Record) -> str:
+    """What a chunk's text says last that was decided, done and left open; else its summary."""
+    told = Sentences([each for line in own_lines(text_field(record, "text")) for each in sentences(line)])
+    found = [each.lstrip("#*- ") for kind in TELLING for each in concluding(kind, told)[-1:]]
+    found = found or [text_field(record, "summary")]
+    return " · ".join(one_line(each, 140) for each in dict.fromkeys(found))
+
+
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
     docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
@@ -12885,7 +13003,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
+    return [head, *(memory_line(doc, conclusion(record)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -13111,7 +13229,7 @@ def on_user_prompt_submit(hook: Hook) -> str:
     prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
-    needles = Needles(prompt)
+    needles = Needles(query_terms(prompt))
     shown = relevant(hook, needles, prompt)
     text, ids, lines = remembered_text(shown, needles)
     if text:
@@ -16023,83 +16141,12 @@ def serve_command(call: Call, options: Any) -> Answer:
 # The headings that turn_pieces writes: who, how, when.
 TURN_HEADING = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made when it compacted the conversation)" \
     r"((?:'s task)?(?:, continued|, meanwhile)?)(?: · (\d{4}-\d\d-\d\d) (\d\d:\d\d)(.*))?$"
-CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
 COMMITTED = r"- \w[\w ]* `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
 CHECKED = r"- \w[\w ]* `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
-# What sentences hold that tell something, as `in_words` writes them, in English, French and Japanese.
-TELLING = {
-    "decided": [
-        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
-        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
-          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
-        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
-        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
-        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
-        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
-          for what in "décidé choisi retenu tranché convenu".split()),
-        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
-        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
-        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
-        "採用します", "採用しました", "採用する", "統一します", "統一する",
-        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
-    "done": [
-        *(f" {who} {what} " for who in ("i", "we") for what in (
-            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
-            "replaced moved committed pushed changed migrated refactored solved").split()),
-        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
-          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
-        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
-        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
-        " everything works ", " all green ", "^ released ", " au vert ",
-        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
-            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
-        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
-          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
-        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
-        "済みです",
-        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
-          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
-    "open": [
-        *(f"^ {what} " for what in (
-            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
-            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
-            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
-            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
-            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
-        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
-        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
-        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
-        "決めていません", "決まっていません"]}
-FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
-DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
 RESUME_BYTES = 2_400  # 600 tokens
+INSIGHT_TELLS = {"todo": "open", "question": "open", "goal": "open", "finding": "done"}  # by category, else decided
 Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words
-
-
-def in_words(line: str) -> str:
-    """The line as TELLING knows it: words without those that only stand between, ^ at its beginning, $ at its end."""
-    text = line.lower().replace("’", "'").replace("'ve", "").replace("：", ":")
-    words = re.findall(r"\w[\w']*|[,.;:]", text)
-    return f"^ {' '.join(word for word in words if word not in FILLERS)} $ "
-
-
-def concluding(kind: str, lines: Sequence[str]) -> list[str]:
-    """The lines that tell something of that kind, rather than ask or deny it."""
-    told = [in_words(line) for line in lines]
-    whole = "\n".join(told)
-    telling = [words for words in TELLING[kind] if words in whole]
-
-    def is_told(line: str) -> bool:
-        for words in telling:
-            before, found, _ = line.partition(words)
-            near = re.split(r"[,.;:]", before)[-1].split()[-3:]
-            if found and not any(word in DENIED or word.endswith("n't") for word in near):
-                return True
-        return False
-
-    return [line for line, words in zip(lines, told)
-            if telling and not line.endswith(("?", "？", "か", "か。")) and is_told(words)]
 
 
 def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
@@ -16114,17 +16161,11 @@ def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
         yield who, how, at_s, words.strip()
 
 
-def own_lines(words: str) -> list[str]:
-    """The lines of an answer that are neither calls nor code."""
-    lines = TextLines(words, Needles("")).lines
-    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
-
-
 def open_lines(lines: Sequence[str]) -> list[str]:
     """What a list of next steps names, or the lines that say what is missing."""
     from itertools import takewhile
 
-    found = concluding("open", lines)
+    found = concluding("open", Sentences(lines))
     if not found:
         return []
     below = lines[lines.index(found[0]) + 1 :]
@@ -16146,7 +16187,7 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
             if who not in ("User", "Claude", ""):
                 continue
             lines = own_lines(words)
-            told = [each for line in lines for each in sentences(line)]
+            told = Sentences([each for line in lines for each in sentences(line)])
             yield from (("decided", at_s, doc.id, each) for each in concluding("decided", told))
             if who == "User":
                 continue
@@ -16157,7 +16198,7 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
             yield from [("done", at_s, doc.id, each) for each in concluding("done", told)[:1]]
             for match in re.finditer("(?m)^" + CHECKED, words):
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
-            if steps := open_lines(lines):
+            if told.phrases("open") and (steps := open_lines(lines)):
                 last["steps"] = [("open", at_s, doc.id, step) for step in steps]
         files.update((shown_path(path, root), None) for path in strings_in(record.get("changed")))
         if files:
@@ -16171,10 +16212,12 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
     told: list[Told] = []
     chunks: dict[str, list[Doc]] = {}
     for doc in map(sessions.view.doc, ordinals_in(sessions.allowed)):
+        if doc.at_s < since_s - DAY_S:  # a chunk may go on for long
+            continue
         if doc.kind == "insight":
-            kind = {"decision": "decided", "todo": "open"}.get(doc.label)
-            told += [(kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text"))] if kind else []
-        elif doc.at_s >= since_s - DAY_S:  # a chunk may go on for long
+            kind = INSIGHT_TELLS.get(doc.label, "decided")
+            told.append((kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text")))
+        else:
             chunks.setdefault(doc.session, []).append(doc)
     for name, docs in chunks.items():
         ordinals = [doc.ordinal for doc in sorted(docs, key=lambda doc: (doc.at_s, doc.ordinal))]

@@ -467,7 +467,7 @@ class LinesTest(unittest.TestCase):
     @staticmethod
     def best(text: str, query: str, n_wanted: int = 1) -> list[str]:
         """The lines that are shown for a query."""
-        needles = rlm.Needles(query)
+        needles = rlm.Needles(rlm.query_terms(query))
         near = rlm.TextLines(text, needles)
         weights = rlm.weights_of(near.found.values(), near.n_lines, needles)
         return [line.text for line in rlm.best_lines(near.lines, weights, n_wanted)]
@@ -488,7 +488,7 @@ class LinesTest(unittest.TestCase):
         self.assertEqual(self.best(text, "user claude"), [])
 
     def test_forms_of_a_word_are_found_and_short_words_only_whole(self) -> None:
-        self.assertEqual(rlm.found_in("an actual portal bought", rlm.Needles("act port buy").starts), 0b100)
+        self.assertEqual(rlm.found_in("an actual portal bought", rlm.Needles(rlm.query_terms("act port buy")).starts), 0b100)
         self.assertEqual(self.best("nothing\nauthorization was denied\nmore", "auth"), ["authorization was denied"])
 
     def test_of_a_long_line_the_sentence_is_shown(self) -> None:

@@ -263,14 +263,14 @@ class BriefTest(SessionCase):
         for line in ("Should we go with Redis?", "We have not decided to move.", "Once the tests pass, merge.",
                      "on n'a pas décidé de partir", "The tests don't pass", "This is not fixed", "what we decided on", "To do this, run:",
                      "it depends on part 2", "進んでいきます", "Remaining memory is 3 GB", "修正しましたか"):
-            self.assertEqual([kind for kind in rlm.TELLING if rlm.concluding(kind, [line])], [], line)
+            self.assertEqual([kind for kind in rlm.TELLING if rlm.concluding(kind, rlm.Sentences([line]))], [], line)
         for kind, line in (("decided", "No problem, we decided to wait"), ("decided", "**Decision:** Redis"),
                            ("decided", "So let’s go with A."), ("decided", "Nous avons finalement choisi Redis"),
                            ("decided", "Redis を採用します"), ("done", "All 12 tests pass"), ("done", "C'est corrigé."),
                            ("done", "バグを直しました"), ("done", "I've now also fixed it"), ("open", "## Next steps"),
                            ("open", "まだ決めていません。"), ("open", "Il reste à tester"), ("open", "残りのタスク：確認"),
                            ("open", "To do: docs"), ("open", "### À faire")):
-            self.assertEqual(rlm.concluding(kind, ["x", line, ""]), [line])
+            self.assertEqual(rlm.concluding(kind, rlm.Sentences(["x", line, ""])), [line])
 
 
 class WhyTest(SessionCase):
