@@ -12984,11 +12984,11 @@ def own_lines(words: str) -> list[str]:
 
 
 def conclusion(record: Record) -> str:
-    """What a chunk's text says last that was decided, done and left open; else its summary."""
-    told = Sentences([each for line in own_lines(text_field(record, "text")) for each in sentences(line)])
+    """What a chunk is about, and what its text says last that was decided, done and left open."""
+    told = Sentences([each for line in own_lines(string_in(record, "text")) for each in sentences(line)])
     found = [each.lstrip("#*- ") for kind in TELLING for each in concluding(kind, told)[-1:]]
-    found = found or [text_field(record, "summary")]
-    return " · ".join(one_line(each, 140) for each in dict.fromkeys(found))
+    about = one_line(text_field(record, "summary"), 70 if found else 140)
+    return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
 
 
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:

@@ -1150,6 +1150,16 @@ class SessionStartTest(HookCase):
             for unwanted in ("another project", "The logo is blue", "An older session"):
                 self.assertNotIn(unwanted, text)
 
+    def test_a_new_session_is_told_what_the_last_one_concluded_and_of_one_that_did_not_what_was_asked(self) -> None:
+        last = self.other_talk()
+        last.turn("Paint the basket é", "It was bare.\nI've fixed the handle. Decision: the lid stays 日本 blue.\nIt dries.")
+        self.fire("SessionEnd", session_id=last.session, transcript_path=last.path)
+        self.assertIn('"Paint the basket é → Decision: the lid stays 日本 blue. · I\'ve fixed the handle."',
+                      self.context("SessionStart"))
+        last.turn("Count the baskets", "There are nine. " * 40)
+        self.fire("SessionEnd", session_id=last.session, transcript_path=last.path)
+        self.assertIn('"Count the baskets"', self.context("SessionStart"))
+
     def test_a_lot_of_critical_insights_stays_within_the_limit(self) -> None:
         for n in range(12):
             self.remember(f"Critical {n} é日本 " + "so long " * 60, importance="critical")

@@ -230,6 +230,16 @@ class BriefTest(SessionCase):
         self.assertEqual(self.told("open")[:2], ["Write the test of the idle timeout", "not answered: Now add the rollback section"])
         self.assertIn("- prévenir l'équipe", self.told("open"))
 
+    def test_every_insight_of_these_days_is_listed_by_its_category_and_no_older_one(self) -> None:
+        for kind, categories in (("open", "todo question goal"), ("done", "finding"), ("decided", "decision general fact")):
+            for category in categories.split():
+                shown = self.remember(f"Insight é {category}", category=category)
+                with days_ago(8):
+                    self.remember(f"Older {category}", category=category)
+                rows = {row["text"]: row["id"] for row in self.data("brief", "--kind", kind)[kind]}
+                self.assertEqual(rows[f"Insight é {category}"], shown)
+                self.assertNotIn(f"Older {category}", rows)
+
     def test_every_line_is_dated_by_its_message_and_has_an_id_that_peek_takes(self) -> None:
         with days_ago(1):
             self.remember("We deploy on Tuesdays", category="decision")
