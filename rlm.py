@@ -3752,6 +3752,8 @@ class TextLines:
 
     def __init__(self, text: str, needles: Needles, n_near: int = 1) -> None:
         """Without headings that rlm writes, fences and blank lines."""
+        from itertools import compress
+
         rows: list[str] = []
         numbers: list[int] = []
         for first, part in telling_passages(text, needles):
@@ -3761,15 +3763,17 @@ class TextLines:
             pairs = [(number, each) for number, row in zip(numbers, rows)
                      for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
             numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
-        self.lines, self.n_lines, all_words = [], len(rows) - rows.count(""), (1 << len(needles.words)) - 1
-        signs = [(sign, "", all_words + 1) for sign in ("## ", *FENCES)]
+        numbers, rows = list(compress(numbers, rows)), list(filter(None, rows))  # a blank line parts no neighbours
+        self.lines, self.n_lines, all_words = [], len(rows), (1 << len(needles.words)) - 1
+        signs = [(sign, "", all_words + 1) for sign in ("## ", *FENCES) if sign[0] in text]  # a single one is fast
         self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
-        near = {n + step for n in self.found for step in range(-n_near, n_near + 1)}
+        near = {len(rows) - 1, *(n + step for n in self.found for step in range(-n_near, n_near + 1))}
         who, is_code = "", False
         for n in sorted(near) if needles.words else range(len(rows)):
             row = rows[n] if 0 <= n < len(rows) else ""
             speaker = next(filter(row.startswith, SAID_BY), "") if row.startswith("## ") else ""
             row = row.strip()
+            self.n_lines -= bool(speaker) or row.startswith(FENCES)
             if speaker:
                 who, is_code = SAID_BY[speaker], False
             elif row.startswith(FENCES):
