@@ -3612,8 +3612,9 @@ FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "ac
 SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
 # What a line gets of its neighbours' score, and of a question above it; what the user says counts more, what asks less.
 NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
-# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words.
-PAIR_COUNTS = 0.75
+# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words. And all
+# of a word in katakana, which would be two or three words else.
+PAIR_COUNTS, KATAKANA_COUNTS = 0.75, 1.5
 
 
 def sentences(line: str) -> list[str]:
@@ -3649,11 +3650,19 @@ def places_of(folded: str, start: str, base: str) -> Iterator[int]:
         at = folded.find(start, end)
 
 
-def counts_for(word: str) -> float:
-    """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
-    if not PIECE_LENGTHS[word[0]]:
-        return 1.0
-    return 0.0 if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word) else PAIR_COUNTS
+def counts_of(words: Sequence[str]) -> list[float]:
+    """How many words each piece of a query counts for: single characters and hiragana, which is grammar, for none, the
+    pairs of a word in katakana together for one."""
+    counts = [1.0 if not PIECE_LENGTHS[word[0]] else 0.0 if len(word) == 1 or re.search("[\u3041-\u3096]", word)
+              else PAIR_COUNTS for word in words]
+    run: list[int] = []
+    for n, word in enumerate([*words, ""]):
+        is_pair = bool(re.fullmatch("[\u30a1-\u30fc]{2}", word))
+        if run and not (is_pair and word[0] == words[n - 1][1]):
+            counts[run[0] : n] = [KATAKANA_COUNTS / len(run)] * len(run)
+            run = []
+        run += [n] * is_pair
+    return counts
 
 
 class Needles:
@@ -3664,7 +3673,7 @@ class Needles:
     def __init__(self, terms: Sequence[QueryWord]) -> None:
         asked = [each for each in terms if each.word not in STOP_WORDS] or terms
         self.words = [each.word for each in asked]
-        self.counts = [counts_for(each.word) for each in asked]
+        self.counts = counts_of(self.words)
         self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
         # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
         starts: dict[tuple[str, str, int], None] = {}
@@ -13227,12 +13236,16 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     return "\n".join(texts) if heads else "", [one.hit.doc.id for one in heads], list(rows)
 
 
+IN_FRONT = r"(?i)\b(?:this|these|ce|cet|cette|ces)\s+\w+"  # what the user points at is in front of Claude
+
+
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
     """The lines of memories that the prompt is about."""
     prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
+    prompt = re.sub(IN_FRONT, " ", prompt)
     needles = Needles(query_terms(prompt))
     shown = relevant(hook, needles, prompt)
     text, ids, lines = remembered_text(shown, needles)
