@@ -3612,9 +3612,9 @@ FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "ac
 SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
 # What a line gets of its neighbours' score, and of a question above it; what the user says counts more, what asks less.
 NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
-# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words. And all
-# of a word in katakana, which would be two or three words else.
-PAIR_COUNTS, KATAKANA_COUNTS = 0.75, 1.5
+# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words. Most
+# words in katakana have three or four.
+PAIR_COUNTS, KATAKANA_COUNTS = 0.75, 0.5
 
 
 def sentences(line: str) -> list[str]:
@@ -3650,19 +3650,13 @@ def places_of(folded: str, start: str, base: str) -> Iterator[int]:
         at = folded.find(start, end)
 
 
-def counts_of(words: Sequence[str]) -> list[float]:
-    """How many words each piece of a query counts for: single characters and hiragana, which is grammar, for none, the
-    pairs of a word in katakana together for one."""
-    counts = [1.0 if not PIECE_LENGTHS[word[0]] else 0.0 if len(word) == 1 or re.search("[\u3041-\u3096]", word)
-              else PAIR_COUNTS for word in words]
-    run: list[int] = []
-    for n, word in enumerate([*words, ""]):
-        is_pair = bool(re.fullmatch("[\u30a1-\u30fc]{2}", word))
-        if run and not (is_pair and word[0] == words[n - 1][1]):
-            counts[run[0] : n] = [KATAKANA_COUNTS / len(run)] * len(run)
-            run = []
-        run += [n] * is_pair
-    return counts
+def counts_for(word: str) -> float:
+    """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
+    if not PIECE_LENGTHS[word[0]]:
+        return 1.0
+    if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word):
+        return 0.0
+    return KATAKANA_COUNTS if all("\u30a1" <= char <= "\u30fc" for char in word) else PAIR_COUNTS
 
 
 class Needles:
@@ -3673,7 +3667,7 @@ class Needles:
     def __init__(self, terms: Sequence[QueryWord]) -> None:
         asked = [each for each in terms if each.word not in STOP_WORDS] or terms
         self.words = [each.word for each in asked]
-        self.counts = counts_of(self.words)
+        self.counts = [counts_for(each.word) for each in asked]
         self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
         # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
         starts: dict[tuple[str, str, int], None] = {}
@@ -3698,15 +3692,6 @@ class Needles:
             for found in re.finditer(re.escape(start) if is_piece else rf"(?<![^\W_]){re.escape(start)}\w*", folded):
                 if not base or base in (found[0], stem(found[0])):
                     yield found.span()
-
-
-def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
-    """Which words a folded text holds, as bits, by what their forms begin with."""
-    found, folded = 0, "{} {}".format(folded, folded.replace("-", "").replace("_", ""))  # re-run is rerun, too
-    for start, base, bit in starts:
-        if not found & bit and any(True for _ in places_of(folded, start, base)):
-            found |= bit
-    return found
 
 
 def found_by_row(folded: str, starts: Sequence[tuple[str, str, int]]) -> dict[int, int]:
@@ -3742,12 +3727,8 @@ def telling_passages(text: str, needles: Needles) -> list[tuple[int, str]]:
     parts = list(passages(text if "\n" in text else text.replace("\r", "\n")))
     if len(parts) <= TELLING_PASSAGES or not needles.words:
         return parts
-    found = []
-    for _, part in parts:
-        folded, bits = fold(part), 0
-        for start, _, bit in needles.starts:
-            bits |= bit if start in folded else 0
-        found.append(bits)
+    found = [sum({bit for start, _, bit in needles.starts if start in folded})
+             for folded in (fold(part) for _, part in parts)]
     weights = weights_of(found, len(parts), needles)
     best = sorted(range(len(parts)), key=lambda n: -worth_of(found[n], weights))[:TELLING_PASSAGES]
     return [parts[n] for n in sorted(best)]
@@ -3773,8 +3754,8 @@ class TextLines:
                      for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
             numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
         numbers, rows = list(compress(numbers, rows)), list(filter(None, rows))  # a blank line parts no neighbours
-        self.lines, self.n_lines, all_words = [], len(rows), (1 << len(needles.words)) - 1
-        signs = [(sign, "", all_words + 1) for sign in ("## ", *FENCES) if sign[0] in text]  # a single one is fast
+        self.lines, self.n_lines = [], len(rows)
+        signs = [(sign, "", 0) for sign in ("## ", *FENCES) if sign[0] in text]  # a single one is fast
         self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
         near = {len(rows) - 1, *(n + step for n in self.found for step in range(-n_near, n_near + 1))}
         who, is_code = "", False
@@ -3789,7 +3770,7 @@ class TextLines:
                 is_code = not is_code or len(row) > 3  # of a part, the beginning may be missing
             elif row:
                 is_call = bool(who) and row.startswith("- ") and " → " in row
-                self.lines.append(TextLine(numbers[n], who, is_code or is_call, row, self.found.get(n, 0) & all_words))
+                self.lines.append(TextLine(numbers[n], who, is_code or is_call, row, self.found.get(n, 0)))
 
 
 def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: int) -> list[TextLine]:
@@ -9559,7 +9540,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         all_of_it = (1 << len(needles.words)) - 1
         with call.store.reading() as view:
             answer = add_returned(call, view, answer, scope, limit,
-                                  lambda line: found_in(line, needles.starts) == all_of_it,
+                                  lambda line: found_by_row(line, needles.starts).get(0) == all_of_it,
                                   lambda text: lines_that_answer(text, needles, GREP_LINES_PER_CHUNK))
     return noted(note, answer)
 

@@ -488,7 +488,7 @@ class LinesTest(unittest.TestCase):
         self.assertEqual(self.best(text, "user claude"), [])
 
     def test_forms_of_a_word_are_found_and_short_words_only_whole(self) -> None:
-        self.assertEqual(rlm.found_in("an actual portal bought", rlm.Needles(rlm.query_terms("act port buy")).starts), 0b100)
+        self.assertEqual(rlm.found_by_row("an actual\nportal bought", rlm.Needles(rlm.query_terms("act port buy")).starts), {1: 0b100})
         self.assertEqual(self.best("nothing\nauthorization was denied\nmore", "auth"), ["authorization was denied"])
 
     def test_of_a_long_line_the_sentence_is_shown(self) -> None:
