@@ -476,6 +476,19 @@ class LinesTest(unittest.TestCase):
         text = "\n".join(f"the pool {n} is full" for n in range(30_000)) + "\nthe deadlock é of a pool\ndeadlock"
         self.assertEqual(self.best(text, "pool deadlock"), ["the deadlock é of a pool"])
 
+    def test_of_a_huge_text_few_lines_are_taken_apart_and_each_has_its_number(self) -> None:
+        text = "\n".join(f"pool {n}, é" if n % 9 else "" for n in range(60_000)) + "\nthe dead-lock of\n\n\na pool ended it"
+        near = rlm.TextLines(text, rlm.Needles(rlm.query_terms("deadlock pool dead lock")))
+        self.assertLess(len(near.lines), 9_000)
+        self.assertEqual([(line.number, line.text) for line in near.lines[-2:]],
+                         [(60_001, "the dead-lock of"), (60_004, "a pool ended it")])
+
+    def test_what_a_text_has_only_with_a_hyphen_is_found_without_and_forms_of_a_word_are_looked_for_once(self) -> None:
+        self.assertEqual(self.best("one\nplease re-run é it\ntwo", "rerun"), ["please re-run é it"])
+        starts = [start for start, _, _ in rlm.Needles(rlm.query_terms("what did we decide about backup deployments")).starts]
+        self.assertEqual(sorted(starts), sorted(set(starts)))
+        self.assertFalse([start for start in starts for other in starts if start != other and other in start])
+
     def test_the_line_that_answers_is_shown_rather_than_the_one_that_asks(self) -> None:
         for ask, answer in (("Which backup host did we pick?", "The backups go to host nine é."),
                             ("バックアップはどこですか？", "バックアップは九番です。")):

@@ -1421,6 +1421,14 @@ class UserPromptTest(HookCase):
                        "please write a function that sorts a list of numbers", "deploy"):
             self.assertEqual(self.asked(prompt), "", prompt)
 
+    def test_one_word_in_katakana_and_what_the_prompt_points_at_bring_up_nothing(self) -> None:
+        self.remember("貿易ではフランスが最大の相手国である")
+        self.remember("Le projet é propose des trains plus longs")
+        for prompt in ("フランス料理について説明してください", "propose un nom pour ce projet"):
+            self.assertEqual(self.asked(prompt), "", prompt)
+        for prompt in ("フランスとの貿易はどうですか", "que propose le projet des trains"):
+            self.assertNotEqual(self.asked(prompt), "", prompt)
+
     def test_commands_and_what_the_client_says_bring_up_nothing(self) -> None:
         for start in ("/deploy ", "  /deploy ", "<task-notification>\n", "!", "#", "<command-name>x</command-name> "):
             self.assertEqual(self.asked(start + self.PROMPT), "", start)
