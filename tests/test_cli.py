@@ -279,7 +279,7 @@ class ExitCodeTest(CliCase):
         self.assertIn("set RLM_HOME", message)
 
     def test_a_bug_is_one_line_and_a_failure_unless_asked_for_more(self) -> None:
-        with mock.patch.object(rlm, "run_command", side_effect=ZeroDivisionError("é")):
+        with mock.patch.object(rlm, "carry_out_command", side_effect=ZeroDivisionError("é")):
             code, out, err = self.in_process("status")
             self.assertEqual((code, out, err.count("\n")), (1, "", 1))
             self.assertIn("ZeroDivisionError: é", err)

@@ -327,9 +327,10 @@ class RegistryTest(McpTest):
         "rlm_load": "path content name glob memory", "rlm_inspect": "name preview_chars",
         "rlm_split": "name strategy size overlap pattern", "rlm_filter": "name pattern output mode",
         "rlm_results": "name action value key", "rlm_exec": "code contexts repl timeout_s",
+        "rlm_run": "question refs mode run root leaf wait_s max_calls max_dollars", "rlm_trace": "run wait_s format",
     }
     READ_ONLY = {"rlm_recall", "rlm_status", "rlm_peek", "rlm_grep", "rlm_search", "rlm_list_chunks", "rlm_sessions",
-                 "rlm_domains", "rlm_retention_preview", "rlm_inspect"}
+                 "rlm_domains", "rlm_retention_preview", "rlm_inspect", "rlm_trace"}
 
     def test_the_listing_is_complete_small_and_valid(self) -> None:
         client = self.session()
@@ -345,16 +346,16 @@ class RegistryTest(McpTest):
                 self.assertLessEqual(set(schema.get("required", [])), set(schema["properties"]))
                 self.assertLess(len(tool["description"]), 1000)
                 for made in schema["properties"].values():
-                    self.assertIn(made["type"], ("string", "integer", "boolean"))
+                    self.assertIn(made["type"], ("string", "integer", "number", "boolean"))
 
-    def test_the_listing_line_is_under_10000_bytes_and_under_6000_for_the_first_fourteen(self) -> None:
+    def test_the_listing_line_is_under_14000_bytes_and_under_6000_for_the_first_fourteen(self) -> None:
         client = self.session()
         client.send_raw(line("tools/list", 1))
         assert client.process.stdout
         raw = client.process.stdout.readline()
         tools = json.loads(raw)["result"]["tools"]
         self.assertEqual(len(tools), len(rlm.TOOLS))
-        self.assertLess(len(raw), 10_000)
+        self.assertLess(len(raw), 14_000)
         n_further = len(json.dumps(tools[14:], ensure_ascii=False, separators=(",", ":")).encode()) - 1
         self.assertLess(len(raw) - n_further, 6000)
 
