@@ -3652,6 +3652,7 @@ LONG_LINE_CHARS = 240  # a longer one is taken apart at the ends of its sentence
 SENTENCE_ENDS = (". ", "! ", "? ", "; ", "。", "！", "？")
 SHORT_LINE_BYTES = 40
 TELLING_PASSAGES = 16  # of a text are taken apart: 64 KB
+ROWS_TRIED = 16  # those with the most telling words
 FENCES = ("```", "~~~")
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
@@ -3744,12 +3745,13 @@ def found_by_row(folded: str, starts: Sequence[tuple[str, str, int]]) -> dict[in
     """The rows of a folded text that hold words, with these as bits. What it only has with a hyphen or an underscore
     in it is looked for without them, unless that would take long."""
     found: dict[int, int] = {}
-    for text in (folded, folded.replace("-", "").replace("_", "")):
+    for is_joined in (False, True):
         seen = 0
         for bits in found.values():
             seen |= bits
-        if seen and len(text) > PASSAGE_CHARS:
+        if seen and len(folded) > PASSAGE_CHARS:
             break
+        text = folded.replace("-", "").replace("_", "") if is_joined else folded
         for start, base, bit in starts:
             row = last = 0
             for at in places_of(text, start, base) if not seen & bit else ():
@@ -3781,10 +3783,10 @@ def telling_passages(text: str, needles: Needles) -> list[tuple[int, str]]:
 
 
 class TextLines:
-    """The lines of a text near those that hold a query's words, or all without a query; how many there are, and which
-    words are in which."""
+    """The lines of a text near those with the most telling words of a query, or all without a query; how many there
+    are, which words are in which, and what these tell."""
 
-    __slots__ = ("lines", "n_lines", "found")
+    __slots__ = ("lines", "n_lines", "found", "weights")
 
     def __init__(self, text: str, needles: Needles, n_near: int = 1) -> None:
         """Without headings that rlm writes, fences and blank lines."""
@@ -3800,16 +3802,20 @@ class TextLines:
                      for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
             numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
         numbers, rows = list(compress(numbers, rows)), list(filter(None, rows))  # a blank line parts no neighbours
-        self.lines, self.n_lines = [], len(rows)
         signs = [(sign, "", 0) for sign in ("## ", *FENCES) if sign[0] in text]  # a single one is fast
         self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
-        near = {len(rows) - 1, *(n + step for n in self.found for step in range(-n_near, n_near + 1))}
-        who, is_code = "", False
+        ends = [n for n, words in self.found.items() if not words]  # there others begin to speak, or code
+        self.n_lines = len(rows) - len(ends)
+        self.weights = weights_of(self.found.values(), self.n_lines, needles)
+        worth = {words: worth_of(words, self.weights) for words in set(self.found.values())}
+        best = sorted(self.found, key=lambda n: -worth[self.found[n]])[:ROWS_TRIED]
+        near = {len(rows) - 1, *ends, *(n - 1 for n in ends),
+                *(n + step for n in best for step in range(-n_near, n_near + 1))}
+        self.lines, who, is_code = [], "", False
         for n in sorted(near) if needles.words else range(len(rows)):
             row = rows[n] if 0 <= n < len(rows) else ""
             speaker = next(filter(row.startswith, SAID_BY), "") if row.startswith("## ") else ""
             row = row.strip()
-            self.n_lines -= bool(speaker) or row.startswith(FENCES)
             if speaker:
                 who, is_code = SAID_BY[speaker], False
             elif row.startswith(FENCES):
@@ -4276,7 +4282,7 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
 def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[int, str]]:
     """The best lines of a text in its order, as (number, what fits of it): so many, fewer when others hardly matter."""
     near, starts = TextLines(text, needles), [start for start, _, _ in needles.starts]
-    best = best_lines(near.lines, weights_of(near.found.values(), near.n_lines, needles), n_wanted)
+    best = best_lines(near.lines, near.weights, n_wanted)
     telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
     return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=near.lines.index)]
 
