@@ -3653,6 +3653,7 @@ SENTENCE_ENDS = (". ", "! ", "? ", "; ", "。", "！", "？")
 SHORT_LINE_BYTES = 40
 TELLING_PASSAGES = 16  # of a text are taken apart: 64 KB
 ROWS_TRIED = 16  # those with the most telling words
+MOST_PLACES = 1000  # of a word that are looked at: one that stands in more tells little
 FENCES = ("```", "~~~")
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
@@ -3687,10 +3688,12 @@ class TextLine:
 def places_of(folded: str, start: str, base: str) -> Iterator[int]:
     """Where a word begins so in a folded text, and has that stem; without a stem, where that stands."""
     at = folded.find(start)
-    while at >= 0:
+    for _ in range(MOST_PLACES):
+        if at < 0:
+            break
         end = at + len(start)
         if base:
-            while folded[end : end + 1].isalpha():
+            while end < at + CACHED_LENGTH and folded[end : end + 1].isalpha():
                 end += 1
         if not base or (not folded[at - 1 : at].isalpha() and base in (folded[at:end], STEM_OF[folded[at:end]])):
             yield at

@@ -482,6 +482,11 @@ class LinesTest(unittest.TestCase):
         self.assertEqual([(line.number, line.text) for line in near.lines[-2:]],
                          [(60_001, "the dead-lock of"), (60_004, "a pool ended it")])
 
+    def test_a_megabyte_without_line_ends_is_looked_at_in_few_places(self) -> None:
+        for text, query in (("pool full é " * 90_000, "pool full"), ("x" * 1_000_000, "x pool"), ("プール" * 300_000, "プールはどこ")):
+            for start, base, _ in rlm.Needles(rlm.query_terms(query)).starts:
+                self.assertLessEqual(len(list(rlm.places_of(text, start, base))), 1000)
+
     def test_what_a_text_has_only_with_a_hyphen_is_found_without_and_forms_of_a_word_are_looked_for_once(self) -> None:
         self.assertEqual(self.best("one\nplease re-run é it\ntwo", "rerun"), ["please re-run é it"])
         starts = [start for start, _, _ in rlm.Needles(rlm.query_terms("what did we decide about backup deployments")).starts]
