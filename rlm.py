@@ -11929,8 +11929,8 @@ def verify_each(call: Call, calls: Calls, slots: Sequence[Slot], until_s: float)
     cites = rf"(?<![\w-])({'|'.join(map(re.escape, sorted(by_id, key=len, reverse=True)))})(?![\w#-])"
     for slot in slots:
         for line in slot.answer.split("\n"):
-            has_ends = any(re.search(SENTENCE_END, "".join(quote)) for quote in re.findall(QUOTE, line))
-            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else re.split(SENTENCE_END, line):
+            has_ends = any(len(sentences("".join(quote))) > 1 for quote in re.findall(QUOTE, line))
+            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else sentences(line):
                 cited = re.search(cites, piece)
                 if cited or re.search(QUOTE, piece):
                     slot.claims.append({"claim": piece.strip(), "cites": cited[0] if cited else slot.id})
