@@ -6811,25 +6811,52 @@ MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody
 WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
 
 
+def glob_pattern(folder: str, glob: str, behind: str, flags: int = 0) -> re.Pattern[str]:
+    """A regex for the paths that a glob means in a folder, as in its .gitignore. *behind*: what may follow."""
+    tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
+    pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
+        token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
+        for token in tokens if token)
+    anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    try:
+        return re.compile(f"{re.escape(folder.rstrip('/'))}/{anywhere}{pattern}{behind}", re.DOTALL | flags)
+    except re.error:
+        raise UsageError(f"{one_line(glob, 80)!r} is no pattern for paths") from None
+
+
 def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
     """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
-    rules = []
     path = os.path.join(folder, ".gitignore")
-    for line in small_text(path).splitlines() if os.path.isfile(path) else ():  # opening a pipe would wait for ever
-        glob = line.rstrip().lstrip("!")
-        if not glob or glob[0] == "#":
-            continue
-        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
-        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
-            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
-            for token in tokens if token)
-        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    lines = small_text(path).splitlines() if os.path.isfile(path) else []  # opening a pipe would wait for ever
+    rules = []
+    for line in map(str.rstrip, lines):
+        glob = line.lstrip("!")
         try:
-            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
-            rules.append((re.compile(whole), line[0] != "!"))
-        except re.error:
+            if glob and glob[0] != "#":
+                rules.append((glob_pattern(folder, glob, "/" if glob[-1] == "/" else "/?"), line[0] != "!"))
+        except UsageError:
             continue
     return rules
+
+
+def denied_paths() -> list[re.Pattern[str]]:
+    """What the settings of Claude Code forbid it to read: the user's, the machine's, those of the project we are in."""
+    here, found = current_folder(), []
+    settings = [(path, "/") for path in managed_settings()] + [(Client().settings, user_home())]
+    for folder in {here, repository(here)[0]} - {""}:
+        settings += [(path, folder) for path in (Client(folder).team_settings, Client(folder).settings)]
+    for path, folder in settings:
+        try:
+            rules = from_json(read_file(path).decode("utf-8-sig"))["permissions"]["deny"]
+            said = [re.fullmatch(r"(?s)Read(?:\((.*)\))?", str(rule)) for rule in rules]
+        except (ValueError, LookupError, TypeError):
+            continue
+        for glob in (each[1] or "//**" for each in said if each):  # all is denied where no path is named
+            mark = next(each for each in ("//", "~/", "/", "./", "") if glob.startswith(each))
+            top = {"//": "/", "~/": user_home(), "/": folder}.get(mark, here)
+            glob = "/" * bool(mark) + glob[len(mark) :]  # without a mark, a name is meant in all folders below
+            found += [glob_pattern(form, glob, "(?:/.*)?", re.IGNORECASE) for form in {top, os.path.realpath(top)}]
+    return found
 
 
 def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
@@ -7098,19 +7125,18 @@ def why_no_text(path: str, head: bytes) -> str:
     return "binary" if b"\0" in head and not head.startswith(UTF16_MARKS) else ""
 
 
-def check_readable(places: Places, path: str) -> bytes:
+def check_readable(places: Places, path: str, denied: Sequence[re.Pattern[str]]) -> bytes:
     """The first bytes of a plain file that may be loaded. RlmError otherwise."""
+    if any(pattern.fullmatch(form) for form in (path, os.path.realpath(path)) for pattern in denied):
+        raise UsageError(f"{path} may not be read: a rule of Claude Code's settings denies it (permissions.deny, Read)")
     folder, excluded = os.path.dirname(os.path.realpath(path)), setting(places, "exclude")
     if excluded and is_excluded(excluded, project_at(places, folder), folder):
         raise UsageError(f"{path} belongs to a project that the setting \"exclude\" names (`rlm config exclude`)")
     try:
-        fd = open_plain(path)
+        with open(open_plain(path), "rb") as file:
+            return file.read(8192)
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        return os.pread(fd, 8192, 0)
-    finally:
-        os.close(fd)
 
 
 def redacted_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -7173,61 +7199,54 @@ def tally_of(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {why}" for why, n in sorted(counts.items()))
 
 
-def load_files(places: Places, source: str, paths: Iterable[str], top: str, left_out: dict[str, int]) -> Record:
-    """A context of many files, by their paths below *top*; counts what cannot be read in *left_out*."""
-    files = []
-    for path in paths:
-        try:
-            head = check_readable(places, path)
-            why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
-        except RlmError:
-            why = "unreadable or excluded"
-        if why:
-            left_out[why] = left_out.get(why, 0) + 1
-            continue
-        files.append(file_facts(os.path.relpath(path, top), path))
-        if len(files) > MOST_FILES:
-            raise UsageError(f"{source} holds over {MOST_FILES:,} text files; load a folder below it, or use a `glob`")
+def load_files(places: Places, full: str, glob: bool) -> Record:
+    """A context of the text files in a folder, or of those that a pattern like src/**/*.py names."""
+    top = os.path.dirname(re.split(r"[*?[]", full)[0] + "-") if glob else full
+    wanted = glob_pattern("/", full, "") if glob else None
+    left_out: dict[str, int] = {}
+    files, unread, denied = [], [], denied_paths()  # type: list[Any], list[OSError], list[re.Pattern[str]]
+
+    def leave_out(why: str) -> None:
+        left_out[why] = left_out.get(why, 0) + 1
+
+    for folder, _, names, whys in folders_at(top, places.memory, unread):
+        for why in filter(None, whys.values()):
+            leave_out(why)
+        for path in (os.path.join(folder, name) for name in sorted(names) if not whys[name]):
+            if wanted and not wanted.fullmatch(path):
+                continue
+            try:
+                head = check_readable(places, path, denied)
+                why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
+            except RlmError:
+                why = "unreadable, denied or excluded"
+            if why:
+                leave_out(why)
+                continue
+            files.append(file_facts(os.path.relpath(path, top), path))
+            if len(files) > MOST_FILES:
+                raise UsageError(f"{full} holds over {MOST_FILES:,} text files; load a folder below, or use a `glob`")
+    left_out.update({"unreadable folders": len(unread)} if unread else {})
     if not files:
-        raise NotFound(f"{source}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
-    return {"kind": "folder", "source": source, "files": files, "left_out": left_out}
+        raise NotFound(f"{full}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
+    return {"kind": "folder", "source": full, "files": files, "left_out": left_out}
 
 
-def load_path(places: Places, name: str, path: str) -> Record:
-    """A context of the file or folder at a path."""
+def load_path(places: Places, name: str, path: str, glob: bool) -> Record:
+    """A context of the file or folder at a path, or of the files that a pattern names."""
     full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
-    if os.path.isdir(full):
-        left_out: dict[str, int] = {}
-        unread: list[OSError] = []
-
-        def paths() -> Iterator[str]:
-            for folder, _, names, whys in folders_at(full, places.memory, unread):
-                for why in filter(None, whys.values()):
-                    left_out[why] = left_out.get(why, 0) + 1
-                yield from (os.path.join(folder, each) for each in sorted(names) if not whys[each])
-
-        record = load_files(places, full, paths(), full, left_out)
-        left_out.update({"unreadable": len(unread)} if unread else {})
-        return record
-    head = check_readable(places, full)
+    if glob or os.path.isdir(full):
+        return load_files(places, full, glob)
+    head = check_readable(places, full, denied_paths())
     if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
         return load_copy(places, name, full, unpacked(full, head.startswith(GZIP_MAGIC)))
     if why := why_no_text(full, head):
         raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
                          "pipe that into `rlm load -`")
-    if not head:
-        raise UsageError(f"{full} is empty; nothing was loaded")
+    if not file_size(full):
+        why = "has no size; pipe what is in it into `rlm load -`" if head else "is empty; nothing was loaded"
+        raise UsageError(f"{full} {why}")
     return {"kind": "file", "source": full, "files": [file_facts(os.path.basename(full), full)]}
-
-
-def load_glob(places: Places, pattern: str) -> Record:
-    """A context of the files that a pattern like src/**/*.py names."""
-    import glob
-
-    full = os.path.abspath(os.path.expanduser(pattern.replace("\0", "?")))
-    paths = [path for path in sorted(glob.iglob(full, recursive=True)) if os.path.isfile(path)][: MOST_FILES + 1]
-    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else full
-    return load_files(places, full, paths, top, {})
 
 
 def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
@@ -11179,7 +11198,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     elif content:
         record = load_copy(places, chosen, "content", [content.encode("utf-8", "surrogatepass")])
     else:
-        record = load_path(places, chosen, path) if path else load_glob(places, glob)
+        record = load_path(places, chosen, path or glob, bool(glob))
     record = new_context(places, chosen, record)
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""

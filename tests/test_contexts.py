@@ -218,7 +218,27 @@ class LoadTest(ContextCase):
         self.assertEqual([hit["file"] for hit in self.call("rlm_grep", pattern="[#=]", context="f").data["hits"]],
                          ["a.py", "b/c é.md"])
         self.call("rlm_load", glob=os.path.join(self.home, "f/**/*.md"), name="docs")
-        self.assertEqual(self.peek("docs"), "c é.md\n")
+        self.assertEqual(self.peek("docs"), "b/c é.md\n")
+        self.file("f/.gitignore", "")
+        os.symlink(".", os.path.join(self.home, "f/loop"))
+        self.call("rlm_load", glob=os.path.join(self.home, "f/**/[!b].py"), name="code")
+        self.assertEqual(self.peek("code"), "a.py\nbuild/y.py\n")
+
+    def test_what_claudes_settings_deny_is_not_loaded(self) -> None:
+        inner = self.file("work/keys/deep/a.txt", "k\n")
+        paths = [self.file(name, "k\n") for name in ("work/prod.env", "work/sub/prod.env", "notes/x.md", "work/ok.txt", "abs/y.txt")]
+        os.symlink(inner, os.path.join(self.home, "link.txt"))
+        self.file(".claude/settings.json", json.dumps({"permissions": {"deny": [
+            "Read(~/notes/**)", "Bash(x)", 5, "Read(/" + self.home + "/abs)"]}}))
+        self.file("work/.claude/settings.local.json", json.dumps({"permissions": {"deny": ["Read(./keys)", "Read(prod.env)"]}}))
+        with unittest.mock.patch.dict(os.environ, CLAUDE_PROJECT_DIR=os.path.join(self.home, "work")):
+            for path in (inner, os.path.join(self.home, "link.txt"), *paths[:3], paths[4]):
+                self.refused(rlm.UsageError, "permissions.deny", path=path)
+            answer = self.call("rlm_load", path=os.path.join(self.home, "work"))
+            self.assertEqual((answer.data["n_files"], answer.data["left_out"]),
+                             (1, {"hidden": 1, "unreadable, denied or excluded": 3}))
+            self.file(".claude/settings.json", '{"permissions": {"deny": ["Read"]}}')
+            self.refused(rlm.UsageError, "permissions.deny", path=paths[3])
 
     def test_what_cannot_be_loaded_is_refused_with_the_way_out(self) -> None:
         os.mkfifo(os.path.join(self.home, "pipe"))
@@ -229,6 +249,7 @@ class LoadTest(ContextCase):
                 ({}, rlm.UsageError, "one of"), ({"path": "a", "glob": "b"}, rlm.UsageError, "one of"),
                 ({"path": "pipe"}, rlm.NotFound, "no plain file"), ({"path": "gone"}, rlm.NotFound, "No such file"),
                 ({"path": "empty.txt"}, rlm.UsageError, "empty"), ({"path": "bin.dat"}, rlm.UsageError, "binary.*pdftotext"),
+                ({"path": "/proc/cpuinfo"}, rlm.UsageError, "no size.*rlm load -"), ({"path": "/proc/self/mem"}, rlm.NotFound, "read"),
                 ({"path": "cut.gz"}, rlm.Damaged, "cannot be unpacked"), ({"path": "a\0b"}, rlm.NotFound, "cannot be read"),
                 ({"content": "x" * 300_000}, rlm.UsageError, "file"), ({"path": "-"}, rlm.UsageError, "shell"),
                 ({"path": "empty.txt", "name": "../x/.."}, rlm.UsageError, "empty"),
