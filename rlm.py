@@ -6932,6 +6932,9 @@ def context_name(wanted: str) -> str:
 
 def context_record(places: Places, wanted: str) -> Record:
     """The record of the context with that name. NotFound names those there are."""
+    if "#" in wanted or "/" in wanted:  # or log#2 would be the context log-2
+        raise UsageError(f"{one_line(wanted, 60)!r} is within a context, and this takes whole ones; `rlm_filter` makes "
+                         "one of some lines, `rlm_load` of one file")
     name = context_name(wanted)
     data = read_file(places.context(name))
     try:
@@ -7107,9 +7110,14 @@ class Opened:
         return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
 
 
+def context_of(wanted: str) -> str:
+    """The name of the context that has that part (name#3) or file (name/src/a.py)."""
+    return wanted.partition("#")[0].partition("/")[0]
+
+
 def open_context(places: Places, wanted: str) -> Opened:
-    """The context of that name, or that holds that part (name#3) or file (name/a.py); to be read in a `with` block."""
-    record = context_record(places, wanted.partition("#")[0].partition("/")[0])
+    """The context of that name, to be read in a `with` block."""
+    record = context_record(places, wanted)
     for name in filter(None, (record["name"], text_field(record, "of"))):  # they are in use
         tried(None, os.utime, places.context(name))
     return Opened(places, record)
@@ -10707,9 +10715,24 @@ MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
 
 
 def is_context(places: Places, wanted: str) -> bool:
-    """Whether an id is that of a context, of a part of one (name#3), or of a file in one (name/src/a.py)."""
-    name = wanted.partition("#")[0].partition("/")[0]
+    """Whether an id is that of a context, of a part of one, or of a file in one."""
+    name = context_of(wanted)
     return name == slug(name, 60) != "" and os.path.exists(places.context(name))
+
+
+def is_file_in(places: Places, wanted: str) -> bool:
+    """Whether an id is that of a file in a context: blanks, commas and colons in it do not end it."""
+    name, slash, path = wanted.partition("/")
+    files = context_record(places, name)["files"] if slash and is_context(places, name) else ()
+    return any(path in (facts[0], plain(facts[0])) for facts in files)
+
+
+def ranges_in(places: Places, wanted: str, start: int, end: int) -> list[tuple[str, int, int]]:
+    """The ids of a parameter that takes several, each with its lines."""
+    if is_file_in(places, wanted):
+        return [(wanted, start, end)]
+    each = [wanted] if is_file_in(places, wanted.rpartition(":")[0]) else ids_in(wanted)
+    return [line_range(one, start, end) for one in each]
 
 
 def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, tuple[int, int]]]:
@@ -10720,11 +10743,11 @@ def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, t
             raise UsageError(f"{one_line(wanted, 60)!r} is no part; parts are {name}#1, {name}#2 …")
         file, text, (_, start, _, line) = opened.part(int(rest))
         yield (opened.record["files"][file][0] if opened.files else text.name), text, line, (file, start)
-    elif sign and rest not in opened.files:
-        raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
     else:
-        numbers = [list(opened.files).index(rest)] if sign else range(len(opened.files) or 1)
-        for number in numbers:
+        numbers = [i for i, file in enumerate(opened.files) if not sign or rest in (file, plain(file))]
+        if sign and not numbers:
+            raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
+        for number in numbers or [0]:
             text = opened.text or opened.text_at(number)
             yield text.name, text, 1, (number, 0)
 
@@ -10752,7 +10775,7 @@ def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[st
 def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
     """Some lines of a context's text, or a folder's files."""
     max_chars = min(max_chars, MOST_SHOWN_CHARS)
-    with open_context(call.store.places, wanted) as opened:
+    with open_context(call.store.places, context_of(wanted)) as opened:
         record, stale = opened.record, opened.changes()
         if opened.files and wanted == opened.name:
             names = list(opened.files)[start : end if end >= 0 else None]
@@ -10788,10 +10811,13 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     from itertools import islice
 
     regex, literal = compiled(pattern)
-    with open_context(call.store.places, wanted) as opened:
-        found = ((name, first + number - 1, line, origins(opened, file, base + start, [line]))
+    ranges = ranges_in(call.store.places, wanted, 0, -1)
+    wanted, start, end = ranges[0] if len(ranges) == 1 else (wanted, 0, -1)
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        found = ((name, first + number - 1, line, origins(opened, file, base + at, [line]))
                  for name, text, first, (file, base) in texts_meant(opened, wanted)
-                 for number, start, _, line in lines_matching(text, regex, call.check))
+                 for number, at, _, line in lines_matching(text, regex, call.check)
+                 if start < number and (end < 0 or number <= end))
         hits: list[dict[str, Any]] = [{"file": name, "line": number, "text": cutout(line, regex.search(line).start()),
                  **({"from": came[0]} if came else {})} for name, number, line, came in islice(found, limit + 1)]
         stale = opened.changes()
@@ -10808,7 +10834,7 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte."""
-    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    asked = ranges_in(call.store.places, chunk_id, start, end)
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
@@ -11362,9 +11388,14 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
     if action == "list":
         text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
         return Answer(text + gaps, {"results": rows, "missing": missing})
-    counts = tally(rows.values())
-    return Answer("\n".join(f"{n:,} × {one_line(found, 200)}" for found, n in counts.items()) + gaps,
-                  {"counts": counts, "missing": missing})
+    groups: dict[str, list[str]] = {}
+    for each, found in rows.items():
+        groups.setdefault(found.strip(), []).append(each)
+    groups = dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+    text = "\n".join(f"{len(keys):,} × {found} [{', '.join(keys[:20])}{', …' * (len(keys) > 20)}]"
+                     for found, keys in groups.items())
+    return Answer(text + gaps, {"counts": {found: len(keys) for found, keys in groups.items()}, "groups": groups,
+                                "missing": missing})
 
 
 # -- models -----------------------------------------------------------------

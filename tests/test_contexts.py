@@ -419,6 +419,25 @@ class PartsTest(ContextCase):
             with self.assertRaises(rlm.RlmError):
                 self.peek(wanted)
 
+    def test_a_file_is_read_by_its_name_whatever_is_in_it(self) -> None:
+        names = ("a b #3.txt", "c:d-10.txt", "e,f.txt", "new\nline.txt", "g\u202e.txt", "-x.txt")
+        for name in names:
+            self.file("odd/" + name, "one\ntwo\n")
+        self.call("rlm_load", path=os.path.join(self.home, "odd"))
+        for name in names:
+            for wanted in (name, rlm.plain(name)):
+                self.assertEqual((self.peek(f"odd/{wanted}"), self.peek(f"odd/{wanted}:2-2")), ("one\ntwo\n", "two\n"), name)
+                self.assertEqual(len(self.call("rlm_grep", pattern="o", context=f"odd/{wanted}:2-").data["hits"]), 1)
+
+    def test_what_is_within_a_context_is_never_taken_for_all_of_it_or_for_another(self) -> None:
+        self.load("a\nb\n")
+        self.load("other\n", "t-2")
+        self.call("rlm_split", name="t", strategy="lines", size=1)
+        for tool, arguments in (("rlm_filter", {"pattern": "a"}), ("rlm_split", {}), ("rlm_inspect", {}), ("rlm_results", {})):
+            self.refused(rlm.UsageError, "within a context", tool, name="t#2", **arguments)
+        self.refused(rlm.UsageError, "within a context", "rlm_exec", code="1", contexts="t#2")
+        self.assertEqual(self.main("contexts", "--delete", "t#2")[0], 2)
+
     def test_a_long_line_and_a_long_text_are_cut_with_the_way_on(self) -> None:
         self.load("x" * 50_000 + "\n" + "y\n" * 30_000)
         call = rlm.Call(rlm.Store(self.places), 20_000)
@@ -512,7 +531,11 @@ class InspectTest(ContextCase):
         self.assertEqual(self.call("rlm_results", name="t", action="get", key="t#1").text, "maybe")
         self.assertEqual(self.call("rlm_results", name="t").data, {"results": {"t#1": "maybe", "t#3": "no"}, "missing": ["t#2"]})
         self.assertEqual(self.call("rlm_results", name="t", action="aggregate").data["counts"], {"maybe": 1, "no": 1})
-        self.refused(rlm.NotFound, "no result", "rlm_results", name="t", action="get", key="t#2")
+        self.call("rlm_results", name="t", action="store", key="t#2", value="no \n")
+        answer = self.call("rlm_results", name="t", action="aggregate")
+        self.assertEqual((answer.text, answer.data["groups"]),
+                         ("2 × no [t#3, t#2]\n1 × maybe [t#1]", {"no": ["t#3", "t#2"], "maybe": ["t#1"]}))
+        self.refused(rlm.NotFound, "no result", "rlm_results", name="t", action="get", key="t#9")
 
 
 if __name__ == "__main__":
