@@ -269,6 +269,19 @@ class ChildTest(unittest.TestCase):
         except rlm.ReplDied as error:
             self.assertIn("threads", str(error))
 
+    @unittest.skipUnless(sys.platform == "linux", "system calls are refused on Linux")
+    def test_every_system_call_that_is_not_listed_is_refused(self) -> None:
+        # 335 and 336 are for the kernel's own code, which it puts into programs; newer kernels never filter them.
+        told = self.cell(f"COLUMN = {1 if os.uname().machine == 'x86_64' else 2}\n"
+                         "import sys\nR, C = sys.modules['rlm'], sys.modules['ctypes']\nL, found = C.CDLL(None, use_errno=True), []\n"
+                         "words, column = R.CALLS.split(), COLUMN\n"
+                         "listed = {335, 336, *(int(n) for n in words[column::3] if n != '-')}\n"
+                         "for n in {*range(600), 1 << 30, 2**31 - 1} - listed:\n"
+                         "    if L.syscall(C.c_long(n), *[C.c_long(0)] * 6) != -1 or C.get_errno() not in (1, 38):\n"
+                         "        found.append(n)\n"
+                         "found")
+        self.assertEqual((told["trouble"], told["value"]), ("", "[]"))
+
     def test_nothing_of_a_cell_goes_on_when_it_is_over(self) -> None:
         self.cell("n = 0\ndef count():\n  global n\n  while True: n += 1\n"
                   "import threading; threading.Thread(target=count, daemon=True).start()")
@@ -588,6 +601,18 @@ len(t), t[3:9], t.count('GET'), t.find('user0003'), 'user0004' in t, len(findall
         rlm.write_config(self.places, {"exec.unsafe": True})
         with broken:
             self.assertEqual(self.run_code("1")["value"], "1")
+
+    def test_odd_words_from_a_cell_are_refused_or_answered(self) -> None:
+        told = self.run_code("""
+def tried(function, word):
+    try:
+        return type(function(word)).__name__
+    except RuntimeError:
+        return "refused"
+words = ("", "../x", "a#1", "/etc/passwd", "\\0", "\\ud800", "a" * 16000, "'; --", "\\n", "../../memory/log-000001")
+[{tried(results, word) for word in words}, *({tried(ask, word) for word in words} <= {"list", "refused"} for ask in (recall, memory))]
+""")
+        self.assertEqual(told["value"], "[{'refused'}, True, True]", told)
 
     def test_what_cannot_be_run_is_refused(self) -> None:
         for arguments, what in (({"timeout_s": 0}, "timeout_s"), ({"timeout_s": 10**6}, "timeout_s"), ({"repl": "//"}, "name"),
