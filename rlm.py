@@ -7407,6 +7407,20 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
     return found
 
 
+def passages_in(text: Text, n_chars: int, at: int = 0) -> Iterator[tuple[int, int, str]]:
+    """The text from a byte on in passages that end with a line where they can: the number of the first line there,
+    its first byte, its text."""
+    number = 1
+    rest = Text(lambda n, offset: text.raw(at + offset, at + offset + n), text.name, text.size - at) if at else text
+    for piece, _ in rest.walk():
+        start = 0
+        while start < len(piece):
+            end = piece.rfind("\n", start, start + n_chars) + 1 or start + n_chars
+            yield number, at, piece[start:end]
+            number, at = number + piece.count("\n", start, end), at + n_bytes_of(piece[start:end])
+            start = end
+
+
 # -- lines that match ---------------------------------------------------------
 
 
@@ -10711,6 +10725,7 @@ class Deadline:
 # -- contexts ---------------------------------------------------------------
 
 CONTEXT_TIMEOUT_S = 60.0  # of a regex on a whole context
+SEARCHED_CHARS = 2_000  # of each passage that a search in a context finds
 MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
 
 
@@ -10830,6 +10845,42 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
 
 
+def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
+    """The passages of a context with most of the query's words, rare words first. It reads all of the text."""
+    from array import array
+    from heapq import nlargest
+
+    terms = query_terms(query)
+    words = list({asked.base or asked.word for asked in terms if asked.word not in STOP_WORDS}) or [
+        asked.word for asked in terms]
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        texts, found, n_all = list(texts_meant(opened, wanted)), array("Q"), 0
+        for k, (_, text, _, _) in enumerate(texts):
+            for number, at, passage in passages_in(text, SEARCHED_CHARS):
+                n_all += 1
+                low = fold(passage)
+                if has := sum(1 << i for i, word in enumerate(words) if word in low):
+                    found.extend((has, k, number, at))
+                    call.check()
+        worth = {has: 0.0 for has in found[::4]}
+        for i in range(len(words)):
+            df = sum(has >> i & 1 for has in found[::4])
+            for has in worth:
+                worth[has] += (has >> i & 1) * inverse_frequency(n_all, df)
+        lines, hits = [], []  # type: list[str], list[dict[str, Any]]
+        for place in nlargest(limit, range(0, len(found), 4), key=lambda place: (worth[found[place]], -place)):
+            _, k, number, at = found[place : place + 4]
+            name, text, _, _ = texts[k]
+            _, _, passage = next(passages_in(text, SEARCHED_CHARS, at))
+            told = max(passage.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
+            name = f"{opened.name}/{name}" if opened.files and "#" not in wanted else wanted
+            hits.append({"id": f"{name}:{number}-{number + passage.rstrip(chr(10)).count(chr(10))}", "text": passage})
+            lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
+        stale = opened.changes()
+    told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
+    return noted(stale, Answer(told, {"hits": hits}, failed=not hits))
+
+
 @tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
@@ -10920,10 +10971,15 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
       " a missing word does no harm.", reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
-               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
+               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
+               context: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    if context:
+        if project or domain or date_from or date_to or entity:
+            raise UsageError("in a `context` only `query` and `limit` count")
+        return context_search(call, query, limit, context)
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                   kind="" if include_insights else "chunk")
     is_counted = "limit" in call.given

@@ -500,6 +500,30 @@ class FilterTest(ContextCase):
                     self.call(tool, pattern="(a+)+$", **given)
 
 
+class SearchTest(ContextCase):
+    def test_passages_with_most_and_rarest_words_come_first_and_can_be_peeked(self) -> None:
+        rng = random.Random(SEED)
+        lines = [f"{i} le déploiement de l'équipe {rng.randrange(9)}" for i in range(3_000)]
+        lines[2_000] = "2000 the certificates of payments had expired, le déploiement"
+        self.load("\n".join(lines) + "\n")
+        answer = self.call("rlm_search", query="certificate expired deploiement", context="t", limit=3)
+        self.assertIn("2000 the certificates", answer.text.split("\n")[0])
+        self.assertEqual(len(answer.data["hits"]), 3)
+        for hit in answer.data["hits"]:
+            self.assertEqual(self.peek(hit["id"]), hit["text"])
+        self.assertTrue(self.call("rlm_search", query="zebra", context="t").failed)
+        self.refused(rlm.UsageError, "only `query`", "rlm_search", query="a", context="t", project="x")
+        self.file("f/a.txt", "nothing\n")
+        self.file("f/b 1.txt", "証明書の期限が切れた\n" * 300)
+        self.call("rlm_load", path=os.path.join(self.home, "f"))
+        hit = self.call("rlm_search", query="期限", context="f").data["hits"][1]
+        self.assertTrue(hit["id"].startswith("f/b 1.txt:"), hit["id"])
+        self.assertEqual(self.peek(hit["id"]), hit["text"])
+        self.call("rlm_split", name="t", strategy="lines", size=500)
+        hit = self.call("rlm_search", query="certificates", context="t#5").data["hits"][0]
+        self.assertEqual(self.peek(hit["id"]), hit["text"])
+
+
 class InspectTest(ContextCase):
     def test_formats_are_told_by_what_is_in_the_text(self) -> None:
         for text, form, outline in (
