@@ -6544,7 +6544,7 @@ class Text:
     WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
     REACH = 1 << 16  # a match of that many bytes is found wherever it lies
     LIMIT = 1 << 26  # characters that become one str at most
-    LONG_LINE = 1 << 24
+    LONG_LINE = 1 << 24  # bytes of a line that is seen as one
 
     length: int
     n_newlines: int
@@ -6602,18 +6602,21 @@ class Text:
         return data[: self.whole(data)] if start + len(data) < self.size else data
 
     def walk(self, reach: int = 0) -> Iterator[tuple[str, str]]:
-        """The text in pieces that end with a line where lines are short enough, and what follows each within *reach*
-        bytes. An empty text is one empty piece."""
+        """The text in pieces that end with a line, unless it is longer than LONG_LINE, and what follows each within
+        *reach* bytes. An empty text is one empty piece."""
         at = 0
         while at < self.size or at == 0:
-            data = self.cut(at, self.WINDOW + reach)
-            n_piece = len(data)
-            if at + n_piece < self.size:
-                n_piece = data.rfind(b"\n", 0, self.WINDOW) + 1 or len(self.cut(at, self.WINDOW))
-            yield self.decoded(data[:n_piece]), self.decoded(data[n_piece:])
-            if not n_piece:
+            data = self.cut(at, self.WINDOW)
+            if at + len(data) < self.size:
+                n_piece = data.rfind(b"\n") + 1
+                if not n_piece:
+                    data = self.cut(at, self.LONG_LINE)
+                    n_piece = data.find(b"\n") + 1 or len(data)
+                data = data[:n_piece]
+            yield self.decoded(data), self.decoded(self.cut(at + len(data), reach))
+            if not data:
                 return  # the file shrank
-            at += n_piece
+            at += len(data)
 
     def byte_of(self, i: int) -> int:
         """The byte at which that character begins."""
@@ -6704,16 +6707,9 @@ class Text:
 
     def lines(self) -> Iterator[str]:
         """The lines without their "\\n"; one that is longer than LONG_LINE bytes comes in pieces."""
-        kept: list[str] = []  # the beginning of a line
         for piece, _ in self.walk():
-            first, *others = piece.split("\n")
-            kept.append(first)
-            if others or len(kept) * self.WINDOW > self.LONG_LINE:
-                yield "".join(kept)
-                yield from others[:-1]
-                kept = others[-1:]
-        if any(kept):
-            yield "".join(kept)
+            if piece:
+                yield from (piece[:-1] if piece[-1] == "\n" else piece).split("\n")
 
     def finditer(self, pattern: str | re.Pattern[str], flags: int = 0) -> Iterator[Match]:
         """As re.finditer on the whole text, for matches (with what they look ahead to) of up to REACH bytes."""
@@ -6753,25 +6749,6 @@ class Text:
             at += self.WINDOW
         return -1
 
-    def rfind(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        i, j, raw = self.asked(what, start, end)
-        if not raw:
-            return max(self.places_of(what, i, j), default=-1)
-        first, stop = self.byte_of(i), self.byte_of(j)
-        while stop - first >= len(raw):
-            at = max(first, stop - self.WINDOW - len(raw) + 1)
-            found = self.raw(at, stop).rfind(raw)
-            if found >= 0:
-                return self.char_of(at + found)
-            stop = at + len(raw) - 1
-        return -1
-
-    def index(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        found = self.find(what, start, end)
-        if found < 0:
-            raise ValueError("substring not found")
-        return found
-
     def __contains__(self, what: str) -> bool:
         return self.find(what) >= 0
 
@@ -6794,15 +6771,11 @@ class Text:
                 total, at = total + len(pieces) - 1, at + len(data) - min(len(pieces[-1]), len(raw) - 1)
         return total
 
-    def startswith(self, prefix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (prefix,) if isinstance(prefix, str) else prefix
-        return any(self[i : min(j, i + len(one))] == one for one in each if i + len(one) <= j)
+    def startswith(self, prefix: str | tuple[str, ...]) -> bool:
+        return self[: self.WINDOW].startswith(prefix)
 
-    def endswith(self, suffix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (suffix,) if isinstance(suffix, str) else suffix
-        return any(self[j - len(one) : j] == one for one in each if i + len(one) <= j)
+    def endswith(self, suffix: str | tuple[str, ...]) -> bool:
+        return self[-self.WINDOW :].endswith(suffix)
 
 
 # -- what is in a folder -----------------------------------------------------
@@ -10862,7 +10835,7 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
                 if has := sum(1 << i for i, word in enumerate(words) if word in low):
                     found.extend((has, k, number, at))
                     call.check()
-        worth = {has: 0.0 for has in found[::4]}
+        worth = dict.fromkeys(found[::4], 0.0)
         for i in range(len(words)):
             df = sum(has >> i & 1 for has in found[::4])
             for has in worth:
