@@ -6678,20 +6678,11 @@ class Text:
         wanted = range(*key.indices(self.length))
         if not wanted:
             return ""
-        if len(wanted) > self.LIMIT:
-            raise MemoryError(f"{len(wanted):,} characters are too many for one str; walk through {self.name} with "
+        i, j = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        if j - i > self.LIMIT:
+            raise MemoryError(f"{j - i:,} characters are too many for one str; walk through {self.name} with "
                               ".lines(), .parts(n) or .finditer(pattern)")
-        i, j, step = wanted[0], wanted[-1] + 1, wanted.step
-        if step < 0:
-            return self[j - 1 : i + 1 : -step][::-1]
-        n_once = max(1, self.WINDOW // step) * step
-        if step > 1:
-            return "".join(self.between(a, min(a + n_once - step + 1, j))[::step] for a in range(i, j, n_once))
-        return self.between(i, j)
-
-    def between(self, i: int, j: int) -> str:
-        """The characters from i to j, both within the text."""
-        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))
+        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))[:: wanted.step]
 
     def __repr__(self) -> str:
         return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
@@ -7052,10 +7043,6 @@ class Opened:
                 break  # the file shrank
             n_bytes, offset, number = n_bytes - len(data), offset + len(data), number + 1
         return b"".join(found)
-
-    def read(self, offset: int, n_bytes: int) -> bytes:
-        """Bytes of .text, for a process that has no descriptor of its own."""
-        return self.text.raw(offset, offset + n_bytes) if self.text is not None else b""
 
     def origin(self, file: int, at: int, line: int) -> tuple[int, int, int, int]:
         """The file, byte and line that what stands there comes from, and how many bytes follow it there."""
@@ -8614,19 +8601,20 @@ class Regex:
             return found
         return lambda *given, **named: found(*(each[:] if isinstance(each, Text) else each for each in given), **named)
 
-    def finditer(self, text: Any, *bounds: int) -> Iterator[Any]:
-        return text.finditer(self.real) if isinstance(text, Text) else self.real.finditer(text, *bounds)
+    def finditer(self, string: Any, *bounds: int) -> Iterator[Any]:
+        return string.finditer(self.real) if isinstance(string, Text) else self.real.finditer(string, *bounds)
 
-    def findall(self, text: Any, *bounds: int) -> list[Any]:
-        if not isinstance(text, Text):
-            return self.real.findall(text, *bounds)
-        return [found[self.real.groups] if self.real.groups < 2 else found.groups("") for found in self.finditer(text)]
+    def findall(self, string: Any, *bounds: int) -> list[Any]:
+        if not isinstance(string, Text):
+            return self.real.findall(string, *bounds)
+        n = self.real.groups
+        return [found[n] if n < 2 else found.groups("") for found in self.finditer(string)]
 
-    def match(self, text: Any, *bounds: int) -> Any:
-        return self.real.match(text[: Text.REACH] if isinstance(text, Text) else text, *bounds)
+    def match(self, string: Any, *bounds: int) -> Any:
+        return self.real.match(string[: Text.REACH] if isinstance(string, Text) else string, *bounds)
 
-    def search(self, text: Any, *bounds: int) -> Any:
-        return next(self.finditer(text), None) if isinstance(text, Text) else self.real.search(text, *bounds)
+    def search(self, string: Any, *bounds: int) -> Any:
+        return next(self.finditer(string), None) if isinstance(string, Text) else self.real.search(string, *bounds)
 
 
 class RegexModule:
@@ -8638,12 +8626,11 @@ class RegexModule:
         found = getattr(re, name)
         if name not in ("finditer", "findall", "search", "match", "fullmatch", "split", "sub", "subn"):
             return found
+        n_given = {"sub": 3, "subn": 3, "split": 2}.get(name, 1)  # without the flags
 
         def function(pattern: Any, *given: Any, **named: Any) -> Any:
-            pattern = getattr(pattern, "real", pattern)
-            if given and isinstance(given[0], Text) and name in vars(Regex):
-                return getattr(Regex(pattern, *given[1:], **named), name)(given[0])
-            return found(pattern, *(each[:] if isinstance(each, Text) else each for each in given), **named)
+            flags = named.pop("flags", 0)
+            return getattr(Regex(pattern, *given[n_given:] or [flags]), name)(*given[:n_given], **named)
 
         return function
 

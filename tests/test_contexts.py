@@ -178,8 +178,6 @@ class LoadTest(ContextCase):
         data = self.call("rlm_inspect", name="t").data
         self.assertEqual((data["n_bytes"], data["n_chars"], data["n_lines"]),
                          (len(text.encode()), len(text), rlm.line_count(text)))
-        with rlm.open_context(self.places, "t") as opened:
-            self.assertEqual(opened.read(3, 9), text.encode()[3:12])
         for mode in (os.stat(self.places.contexts()), os.stat(self.places.context("t"))):
             self.assertEqual(mode.st_mode & 0o077, 0)
 

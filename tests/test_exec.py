@@ -208,6 +208,8 @@ class ChildTest(unittest.TestCase):
                 "import xml.etree.ElementTree as E, html.parser; E.fromstring('<a b=\"c\"/>').attrib, html.parser.HTMLParser()",
                 "'é'.encode('utf-16'), b'x'.decode('cp1252'), 'x'.encode('utf-8-sig'), b'x'.decode('latin-1')",
                 "import re; re.sub(r'(a)', lambda m: m[1] * 2, 'ab'), re.compile('a', re.I).split('bAb'), re.subn('a', 'b', 'a')",
+                "assert (re.search('A', string='ba', flags=2).start(), re.sub('A', 'b', 'aA', 1, re.I), re.split('B', 'aba', 0, 2)) == "
+                "(1, 'bA', ['a', 'a']), re.split",
                 "from urllib.parse import urlparse; from pathlib import Path; urlparse('http://a/b').path, Path('a/b').name",
                 "import itertools, functools, collections, heapq, bisect, math, textwrap, pprint, unicodedata, zlib, uuid; uuid.uuid4()",
                 "import traceback, logging, warnings, difflib, ipaddress; warnings.warn('x'), ipaddress.ip_address('::1')",
