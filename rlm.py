@@ -6953,6 +6953,15 @@ def kept_texts(places: Places) -> list[str]:
             for path in (places.context_text(name), places.context_results(name)) if os.path.exists(path)]
 
 
+def drop_strays(places: Places, age_s: float = 0) -> None:
+    """Removes what no context has and that is as old: a load that was killed left it, or another still writes it."""
+    known = {path for name in stems(places.contexts(), ".json") for path in (
+        places.context(name), places.context_text(name), places.context_spans(name), places.context_results(name))}
+    for path in (os.path.join(places.contexts(), name) for name in listing(places.contexts())):
+        if path not in known and now() - tried(now(), os.path.getmtime, path) >= age_s:
+            remove_file(path)
+
+
 def file_facts(shown: str, path: str) -> list[Any]:
     """A file as a record has it: its name in the context, its path, and by what a change is seen."""
     inode, mtime_ns, size = file_signature(path)
@@ -11364,6 +11373,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
+    drop_strays(places, DAY_S)
     if path == "-":
         if call.stdin is None:
             raise UsageError("`path` - is what a shell pipes in; give a file's path")
@@ -14346,6 +14356,7 @@ def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
 def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Drops the contexts made of it; and from the texts that others keep, the lines that quote it."""
     places = view.log.places
+    drop_strays(places)
     for record in contexts(places):
         told = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if not erased.sessions.keys().isdisjoint(record.get("sessions", ())) or \
@@ -17710,6 +17721,7 @@ def scrub_command(call: Call, options: Any) -> Answer:
     files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
     files += [*kept_texts(places), *map(places.repl, journals(places))]
     if not dry_run:
+        drop_strays(places)
         drain_spool(Keeper(view))
         if memories:
             rewrite(view, wait_s=LOCK_WAIT_S, change=scrubbed_line)

@@ -7,12 +7,15 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 import tempfile
+import time
 import unittest
 import unittest.mock
 from collections.abc import Iterator
 
-from tests.support import HARD, InProcess, days_ago, rlm
+from tests.support import HARD, RLM, InProcess, days_ago, rlm
 
 SEED = int(os.environ.get("RLM_TEST_SEED") or random.randrange(1 << 30))
 # What a text may be made of, and bytes that are no UTF-8 on their own.
@@ -309,6 +312,27 @@ class LoadTest(ContextCase):
         code, out = self.main("contexts", "--delete", "copy", "--delete", "other", "--delete", "referenced")
         self.assertEqual((code, self.stored(), os.path.exists(path)), (0, {}, True))
         self.assertEqual(self.main("contexts", "--delete", "copy")[0], 1)
+
+    def test_what_a_killed_load_left_is_erased_and_goes_after_a_day(self) -> None:
+        process = subprocess.Popen([sys.executable, RLM, "load", "-", "--name", "cut"], stdin=subprocess.PIPE)
+        process.stdin.write(b"PEEKABOO secret plan\n" * 400_000)
+        process.stdin.flush()
+        until = time.monotonic() + 20
+        while not any(self.stored().values()) and time.monotonic() < until:
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+        self.file(os.path.join(self.places.contexts(), "lost.txt"), "PEEKABOO\n")
+        self.assertIn(b"PEEKABOO", b"".join(self.stored().values()))
+        self.load("fresh\n", "first")
+        self.assertEqual(len(self.stored()), 3)
+        other = self.chunk("other words")
+        self.assertEqual(self.main("forget", "--erase", other, "--yes")[0], 0)
+        self.assertEqual(list(self.stored()), ["first.json"])
+        self.file(os.path.join(self.places.contexts(), "lost.txt"), "PEEKABOO\n")
+        os.utime(os.path.join(self.places.contexts(), "lost.txt"), (1, 1))
+        self.load("fresh\n", "second")
+        self.assertEqual(list(self.stored()), ["first.json", "second.json"])
 
     def test_excluded_projects_are_never_loaded(self) -> None:
         path = self.file("secret/a.txt", "x\n")
