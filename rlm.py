@@ -9654,7 +9654,11 @@ class Session:
                 notes = self.restore(check)
                 self.pending = list(names or self.pending)
                 notes += filter(None, (opened.changes() for opened in self.opened.values()))
-                told = self.run_cell(code, self.pending, timeout_s, check)
+                try:
+                    told = self.run_cell(code, self.pending, timeout_s, check)
+                except ReplEnded:  # perhaps by another's hand, and before the cell began
+                    notes = self.restore(check)
+                    told = self.run_cell(code, self.pending, timeout_s, check)
                 if not told["trouble"]:
                     notes.append(self.keep(code))
         except NotFound:
@@ -9832,16 +9836,10 @@ class Run:
     def cell(self, turn: int, code: str) -> Record:
         """Runs a cell; its event."""
         self.calls.up = turn
-        told: Record = {}
-        for _ in range(2):  # again when another has killed the process: answers are kept, so that costs nothing
-            try:
-                told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(),
-                                        self.calls)
-                break
-            except ReplDied as error:
-                told = {"trouble": str(error)}
-                if not isinstance(error, ReplEnded):
-                    break
+        try:
+            told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(), self.calls)
+        except ReplDied as error:
+            told = {"trouble": str(error)}
         facts = {key: told.get(key, "") for key in ("out", "value", "trouble", "stopped", "answer")}
         return self.calls.trace.events[self.calls.trace.add(turn, "cell", code=code, **facts) - 1]
 
@@ -11471,7 +11469,7 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
             form = format_of(text.decoded(text.cut(0, 1 << 16)), str(opened.record["source"]))
             strategy = AUTO[form] if opened.text else "tokens"
         default, unit, known = STRATEGIES[strategy]
-        size = size or default
+        size = min(size or default, 1 << 40)
         if size < 0 or overlap < 0 or (overlap and overlap >= size):
             raise UsageError("`size` and `overlap` are 0 or more, and `overlap` less than `size`")
         regex = compiled(pattern)[0] if pattern else None

@@ -462,6 +462,8 @@ class PartsTest(ContextCase):
             self.refused(rlm.UsageError, "within a context", tool, name="t#2", **arguments)
         self.refused(rlm.UsageError, "within a context", "rlm_exec", code="1", contexts="t#2")
         self.assertEqual(self.main("contexts", "--delete", "t#2")[0], 2)
+        self.refused(rlm.UsageError, "less than", "rlm_split", name="t", strategy="lines", size=2**70, overlap=2**70)
+        self.assertEqual(self.call("rlm_split", name="t", strategy="lines", size=2**70, overlap=2**39).data["n_parts"], 1)
 
     def test_a_long_line_and_a_long_text_are_cut_with_the_way_on(self) -> None:
         self.load("x" * 50_000 + "\n" + "y\n" * 30_000)

@@ -424,6 +424,13 @@ class SessionTest(InProcess):
         self.assertIn("1 earlier cell ran again", told["notes"][0])
         self.assertEqual(os.stat(self.places.repl("work")).st_mode & 0o777, 0o600)
 
+    def test_a_cell_whose_process_is_killed_as_it_begins_runs_in_another(self) -> None:
+        self.run_code("a = 20")
+        with mock.patch.object(self.process(), "poll", lambda: None):  # as if its end were not yet seen
+            self.process().send_signal(9)
+            told = self.run_code("a + 1")
+        self.assertEqual((told["value"], told["notes"][0][:24]), ("21", "1 earlier cell ran again"))
+
     def test_two_processes_with_one_repl_see_the_same_variables(self) -> None:
         other = self.new_store()
         self.run_code("a = 1")
