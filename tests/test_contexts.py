@@ -547,6 +547,8 @@ class SearchTest(ContextCase):
         for hit in answer.data["hits"]:
             self.assertEqual(self.peek(hit["id"]), hit["text"])
         self.assertTrue(self.call("rlm_search", query="zebra", context="t").failed)
+        many = " ".join(f"word{i}" for i in range(200))
+        self.assertTrue(self.call("rlm_search", query=f"expired {many}", context="t").data["hits"])
         self.refused(rlm.UsageError, "only `query`", "rlm_search", query="a", context="t", project="x")
         self.file("f/a.txt", "nothing\n")
         self.file("f/b 1.txt", "証明書の期限が切れた\n" * 300)
