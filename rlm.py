@@ -11758,7 +11758,7 @@ def slots_of(call: Call, ref: str, most_bytes: int, part_bytes: int) -> Iterator
     places, name, parts = call.store.places, "", [(ref, -1)]
     wanted, first, _ = line_range(ref, 0, -1)
     if is_context(places, wanted):
-        with open_context(places, wanted) as opened:
+        with open_context(places, context_of(wanted)) as opened:
             record, name, stale = opened.record, opened.name, opened.changes()
             files = [f"{name}/{facts[0]}" for facts in record["files"] if facts[2]] if opened.files else []
         check_sendable(call, (), [facts[1] for facts in record["files"]])
