@@ -11097,8 +11097,8 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language;"
-      " a missing word does no harm.", reads_only=True, always_loaded=True,
+@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language.",
+      reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
