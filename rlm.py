@@ -6607,7 +6607,7 @@ class Text:
     WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
     REACH = 1 << 16  # a match of that many bytes is found wherever it lies
     LIMIT = 1 << 26  # characters that become one str at most
-    LONG_LINE = 1 << 24
+    LONG_LINE = 1 << 24  # bytes of a line that is seen as one
 
     length: int
     n_newlines: int
@@ -6665,18 +6665,21 @@ class Text:
         return data[: self.whole(data)] if start + len(data) < self.size else data
 
     def walk(self, reach: int = 0) -> Iterator[tuple[str, str]]:
-        """The text in pieces that end with a line where lines are short enough, and what follows each within *reach*
-        bytes. An empty text is one empty piece."""
+        """The text in pieces that end with a line, unless it is longer than LONG_LINE, and what follows each within
+        *reach* bytes. An empty text is one empty piece."""
         at = 0
         while at < self.size or at == 0:
-            data = self.cut(at, self.WINDOW + reach)
-            n_piece = len(data)
-            if at + n_piece < self.size:
-                n_piece = data.rfind(b"\n", 0, self.WINDOW) + 1 or len(self.cut(at, self.WINDOW))
-            yield self.decoded(data[:n_piece]), self.decoded(data[n_piece:])
-            if not n_piece:
+            data = self.cut(at, self.WINDOW)
+            if at + len(data) < self.size:
+                n_piece = data.rfind(b"\n") + 1
+                if not n_piece:
+                    data = self.cut(at, self.LONG_LINE)
+                    n_piece = data.find(b"\n") + 1 or len(data)
+                data = data[:n_piece]
+            yield self.decoded(data), self.decoded(self.cut(at + len(data), reach))
+            if not data:
                 return  # the file shrank
-            at += n_piece
+            at += len(data)
 
     def byte_of(self, i: int) -> int:
         """The byte at which that character begins."""
@@ -6728,20 +6731,11 @@ class Text:
         wanted = range(*key.indices(self.length))
         if not wanted:
             return ""
-        if len(wanted) > self.LIMIT:
-            raise MemoryError(f"{len(wanted):,} characters are too many for one str; walk through {self.name} with "
+        i, j = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        if j - i > self.LIMIT:
+            raise MemoryError(f"{j - i:,} characters are too many for one str; walk through {self.name} with "
                               ".lines(), .parts(n) or .finditer(pattern)")
-        i, j, step = wanted[0], wanted[-1] + 1, wanted.step
-        if step < 0:
-            return self[j - 1 : i + 1 : -step][::-1]
-        n_once = max(1, self.WINDOW // step) * step
-        if step > 1:
-            return "".join(self.between(a, min(a + n_once - step + 1, j))[::step] for a in range(i, j, n_once))
-        return self.between(i, j)
-
-    def between(self, i: int, j: int) -> str:
-        """The characters from i to j, both within the text."""
-        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))
+        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))[:: wanted.step]
 
     def __repr__(self) -> str:
         return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
@@ -6767,16 +6761,9 @@ class Text:
 
     def lines(self) -> Iterator[str]:
         """The lines without their "\\n"; one that is longer than LONG_LINE bytes comes in pieces."""
-        kept: list[str] = []  # the beginning of a line
         for piece, _ in self.walk():
-            first, *others = piece.split("\n")
-            kept.append(first)
-            if others or len(kept) * self.WINDOW > self.LONG_LINE:
-                yield "".join(kept)
-                yield from others[:-1]
-                kept = others[-1:]
-        if any(kept):
-            yield "".join(kept)
+            if piece:
+                yield from (piece[:-1] if piece[-1] == "\n" else piece).split("\n")
 
     def finditer(self, pattern: str | re.Pattern[str], flags: int = 0) -> Iterator[Match]:
         """As re.finditer on the whole text, for matches (with what they look ahead to) of up to REACH bytes."""
@@ -6816,25 +6803,6 @@ class Text:
             at += self.WINDOW
         return -1
 
-    def rfind(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        i, j, raw = self.asked(what, start, end)
-        if not raw:
-            return max(self.places_of(what, i, j), default=-1)
-        first, stop = self.byte_of(i), self.byte_of(j)
-        while stop - first >= len(raw):
-            at = max(first, stop - self.WINDOW - len(raw) + 1)
-            found = self.raw(at, stop).rfind(raw)
-            if found >= 0:
-                return self.char_of(at + found)
-            stop = at + len(raw) - 1
-        return -1
-
-    def index(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        found = self.find(what, start, end)
-        if found < 0:
-            raise ValueError("substring not found")
-        return found
-
     def __contains__(self, what: str) -> bool:
         return self.find(what) >= 0
 
@@ -6857,15 +6825,11 @@ class Text:
                 total, at = total + len(pieces) - 1, at + len(data) - min(len(pieces[-1]), len(raw) - 1)
         return total
 
-    def startswith(self, prefix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (prefix,) if isinstance(prefix, str) else prefix
-        return any(self[i : min(j, i + len(one))] == one for one in each if i + len(one) <= j)
+    def startswith(self, prefix: str | tuple[str, ...]) -> bool:
+        return self[: self.WINDOW].startswith(prefix)
 
-    def endswith(self, suffix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (suffix,) if isinstance(suffix, str) else suffix
-        return any(self[j - len(one) : j] == one for one in each if i + len(one) <= j)
+    def endswith(self, suffix: str | tuple[str, ...]) -> bool:
+        return self[-self.WINDOW :].endswith(suffix)
 
 
 # -- what is in a folder -----------------------------------------------------
@@ -6874,25 +6838,52 @@ MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody
 WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
 
 
+def glob_pattern(folder: str, glob: str, behind: str, flags: int = 0) -> re.Pattern[str]:
+    """A regex for the paths that a glob means in a folder, as in its .gitignore. *behind*: what may follow."""
+    tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
+    pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
+        token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
+        for token in tokens if token)
+    anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    try:
+        return re.compile(f"{re.escape(folder.rstrip('/'))}/{anywhere}{pattern}{behind}", re.DOTALL | flags)
+    except re.error:
+        raise UsageError(f"{one_line(glob, 80)!r} is no pattern for paths") from None
+
+
 def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
     """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
-    rules = []
     path = os.path.join(folder, ".gitignore")
-    for line in small_text(path).splitlines() if os.path.isfile(path) else ():  # opening a pipe would wait for ever
-        glob = line.rstrip().lstrip("!")
-        if not glob or glob[0] == "#":
-            continue
-        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
-        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
-            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
-            for token in tokens if token)
-        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    lines = small_text(path).splitlines() if os.path.isfile(path) else []  # opening a pipe would wait for ever
+    rules = []
+    for line in map(str.rstrip, lines):
+        glob = line.lstrip("!")
         try:
-            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
-            rules.append((re.compile(whole), line[0] != "!"))
-        except re.error:
+            if glob and glob[0] != "#":
+                rules.append((glob_pattern(folder, glob, "/" if glob[-1] == "/" else "/?"), line[0] != "!"))
+        except UsageError:
             continue
     return rules
+
+
+def denied_paths() -> list[re.Pattern[str]]:
+    """What the settings of Claude Code forbid it to read: the user's, the machine's, those of the project we are in."""
+    here, found = current_folder(), []
+    settings = [(path, "/") for path in managed_settings()] + [(Client().settings, user_home())]
+    for folder in {here, repository(here)[0]} - {""}:
+        settings += [(path, folder) for path in (Client(folder).team_settings, Client(folder).settings)]
+    for path, folder in settings:
+        try:
+            rules = from_json(read_file(path).decode("utf-8-sig"))["permissions"]["deny"]
+            said = [re.fullmatch(r"(?s)Read(?:\((.*)\))?", str(rule)) for rule in rules]
+        except (ValueError, LookupError, TypeError):
+            continue
+        for glob in (each[1] or "//**" for each in said if each):  # all is denied where no path is named
+            mark = next(each for each in ("//", "~/", "/", "./", "") if glob.startswith(each))
+            top = {"//": "/", "~/": user_home(), "/": folder}.get(mark, here)
+            glob = "/" * bool(mark) + glob[len(mark) :]  # without a mark, a name is meant in all folders below
+            found += [glob_pattern(form, glob, "(?:/.*)?", re.IGNORECASE) for form in {top, os.path.realpath(top)}]
+    return found
 
 
 def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
@@ -6968,6 +6959,9 @@ def context_name(wanted: str) -> str:
 
 def context_record(places: Places, wanted: str) -> Record:
     """The record of the context with that name. NotFound names those there are."""
+    if "#" in wanted or "/" in wanted:  # or log#2 would be the context log-2
+        raise UsageError(f"{one_line(wanted, 60)!r} is within a context, and this takes whole ones; `rlm_filter` makes "
+                         "one of some lines, `rlm_load` of one file")
     name = context_name(wanted)
     data = read_file(places.context(name))
     try:
@@ -7010,6 +7004,15 @@ def kept_texts(places: Places) -> list[str]:
     """The files in which contexts keep text that is in no file of the user's."""
     return [path for name in stems(places.contexts(), ".json")
             for path in (places.context_text(name), places.context_results(name)) if os.path.exists(path)]
+
+
+def drop_strays(places: Places, age_s: float = 0) -> None:
+    """Removes what no context has and that is as old: a load that was killed left it, or another still writes it."""
+    known = {path for name in stems(places.contexts(), ".json") for path in (
+        places.context(name), places.context_text(name), places.context_spans(name), places.context_results(name))}
+    for path in (os.path.join(places.contexts(), name) for name in listing(places.contexts())):
+        if path not in known and now() - tried(now(), os.path.getmtime, path) >= age_s:
+            remove_file(path)
 
 
 def file_facts(shown: str, path: str) -> list[Any]:
@@ -7103,10 +7106,6 @@ class Opened:
             n_bytes, offset, number = n_bytes - len(data), offset + len(data), number + 1
         return b"".join(found)
 
-    def read(self, offset: int, n_bytes: int) -> bytes:
-        """Bytes of .text, for a process that has no descriptor of its own."""
-        return self.text.raw(offset, offset + n_bytes) if self.text is not None else b""
-
     def origin(self, file: int, at: int, line: int) -> tuple[int, int, int, int]:
         """The file, byte and line that what stands there comes from, and how many bytes follow it there."""
         if not self.begins:
@@ -7143,9 +7142,14 @@ class Opened:
         return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
 
 
+def context_of(wanted: str) -> str:
+    """The name of the context that has that part (name#3) or file (name/src/a.py)."""
+    return wanted.partition("#")[0].partition("/")[0]
+
+
 def open_context(places: Places, wanted: str) -> Opened:
-    """The context of that name, or that holds that part (name#3) or file (name/a.py); to be read in a `with` block."""
-    record = context_record(places, wanted.partition("#")[0].partition("/")[0])
+    """The context of that name, to be read in a `with` block."""
+    record = context_record(places, wanted)
     for name in filter(None, (record["name"], text_field(record, "of"))):  # they are in use
         tried(None, os.utime, places.context(name))
     return Opened(places, record)
@@ -7161,19 +7165,18 @@ def why_no_text(path: str, head: bytes) -> str:
     return "binary" if b"\0" in head and not head.startswith(UTF16_MARKS) else ""
 
 
-def check_readable(places: Places, path: str) -> bytes:
+def check_readable(places: Places, path: str, denied: Sequence[re.Pattern[str]]) -> bytes:
     """The first bytes of a plain file that may be loaded. RlmError otherwise."""
+    if any(pattern.fullmatch(form) for form in (path, os.path.realpath(path)) for pattern in denied):
+        raise UsageError(f"{path} may not be read: a rule of Claude Code's settings denies it (permissions.deny, Read)")
     folder, excluded = os.path.dirname(os.path.realpath(path)), setting(places, "exclude")
     if excluded and is_excluded(excluded, project_at(places, folder), folder):
         raise UsageError(f"{path} belongs to a project that the setting \"exclude\" names (`rlm config exclude`)")
     try:
-        fd = open_plain(path)
+        with open(open_plain(path), "rb") as file:
+            return file.read(8192)
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        return os.pread(fd, 8192, 0)
-    finally:
-        os.close(fd)
 
 
 def redacted_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -7236,61 +7239,54 @@ def tally_of(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {why}" for why, n in sorted(counts.items()))
 
 
-def load_files(places: Places, source: str, paths: Iterable[str], top: str, left_out: dict[str, int]) -> Record:
-    """A context of many files, by their paths below *top*; counts what cannot be read in *left_out*."""
-    files = []
-    for path in paths:
-        try:
-            head = check_readable(places, path)
-            why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
-        except RlmError:
-            why = "unreadable or excluded"
-        if why:
-            left_out[why] = left_out.get(why, 0) + 1
-            continue
-        files.append(file_facts(os.path.relpath(path, top), path))
-        if len(files) > MOST_FILES:
-            raise UsageError(f"{source} holds over {MOST_FILES:,} text files; load a folder below it, or use a `glob`")
+def load_files(places: Places, full: str, glob: bool) -> Record:
+    """A context of the text files in a folder, or of those that a pattern like src/**/*.py names."""
+    top = os.path.dirname(re.split(r"[*?[]", full)[0] + "-") if glob else full
+    wanted = glob_pattern("/", full, "") if glob else None
+    left_out: dict[str, int] = {}
+    files, unread, denied = [], [], denied_paths()  # type: list[Any], list[OSError], list[re.Pattern[str]]
+
+    def leave_out(why: str) -> None:
+        left_out[why] = left_out.get(why, 0) + 1
+
+    for folder, _, names, whys in folders_at(top, places.memory, unread):
+        for why in filter(None, whys.values()):
+            leave_out(why)
+        for path in (os.path.join(folder, name) for name in sorted(names) if not whys[name]):
+            if wanted and not wanted.fullmatch(path):
+                continue
+            try:
+                head = check_readable(places, path, denied)
+                why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
+            except RlmError:
+                why = "unreadable, denied or excluded"
+            if why:
+                leave_out(why)
+                continue
+            files.append(file_facts(os.path.relpath(path, top), path))
+            if len(files) > MOST_FILES:
+                raise UsageError(f"{full} holds over {MOST_FILES:,} text files; load a folder below, or use a `glob`")
+    left_out.update({"unreadable folders": len(unread)} if unread else {})
     if not files:
-        raise NotFound(f"{source}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
-    return {"kind": "folder", "source": source, "files": files, "left_out": left_out}
+        raise NotFound(f"{full}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
+    return {"kind": "folder", "source": full, "files": files, "left_out": left_out}
 
 
-def load_path(places: Places, name: str, path: str) -> Record:
-    """A context of the file or folder at a path."""
+def load_path(places: Places, name: str, path: str, glob: bool) -> Record:
+    """A context of the file or folder at a path, or of the files that a pattern names."""
     full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
-    if os.path.isdir(full):
-        left_out: dict[str, int] = {}
-        unread: list[OSError] = []
-
-        def paths() -> Iterator[str]:
-            for folder, _, names, whys in folders_at(full, places.memory, unread):
-                for why in filter(None, whys.values()):
-                    left_out[why] = left_out.get(why, 0) + 1
-                yield from (os.path.join(folder, each) for each in sorted(names) if not whys[each])
-
-        record = load_files(places, full, paths(), full, left_out)
-        left_out.update({"unreadable": len(unread)} if unread else {})
-        return record
-    head = check_readable(places, full)
+    if glob or os.path.isdir(full):
+        return load_files(places, full, glob)
+    head = check_readable(places, full, denied_paths())
     if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
         return load_copy(places, name, full, unpacked(full, head.startswith(GZIP_MAGIC)))
     if why := why_no_text(full, head):
         raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
                          "pipe that into `rlm load -`")
-    if not head:
-        raise UsageError(f"{full} is empty; nothing was loaded")
+    if not file_size(full):
+        why = "has no size; pipe what is in it into `rlm load -`" if head else "is empty; nothing was loaded"
+        raise UsageError(f"{full} {why}")
     return {"kind": "file", "source": full, "files": [file_facts(os.path.basename(full), full)]}
-
-
-def load_glob(places: Places, pattern: str) -> Record:
-    """A context of the files that a pattern like src/**/*.py names."""
-    import glob
-
-    full = os.path.abspath(os.path.expanduser(pattern.replace("\0", "?")))
-    paths = [path for path in sorted(glob.iglob(full, recursive=True)) if os.path.isfile(path)][: MOST_FILES + 1]
-    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else full
-    return load_files(places, full, paths, top, {})
 
 
 def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
@@ -7441,6 +7437,20 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
             if len(found) > MOST_PARTS:
                 raise UsageError(f"that makes over {MOST_PARTS:,} parts; give a larger `size`")
     return found
+
+
+def passages_in(text: Text, n_chars: int, at: int = 0) -> Iterator[tuple[int, int, str]]:
+    """The text from a byte on in passages that end with a line where they can: the number of the first line there,
+    its first byte, its text."""
+    number = 1
+    rest = Text(lambda n, offset: text.raw(at + offset, at + offset + n), text.name, text.size - at) if at else text
+    for piece, _ in rest.walk():
+        start = 0
+        while start < len(piece):
+            end = piece.rfind("\n", start, start + n_chars) + 1 or start + n_chars
+            yield number, at, piece[start:end]
+            number, at = number + piece.count("\n", start, end), at + n_bytes_of(piece[start:end])
+            start = end
 
 
 # -- lines that match ---------------------------------------------------------
@@ -8653,19 +8663,20 @@ class Regex:
             return found
         return lambda *given, **named: found(*(each[:] if isinstance(each, Text) else each for each in given), **named)
 
-    def finditer(self, text: Any, *bounds: int) -> Iterator[Any]:
-        return text.finditer(self.real) if isinstance(text, Text) else self.real.finditer(text, *bounds)
+    def finditer(self, string: Any, *bounds: int) -> Iterator[Any]:
+        return string.finditer(self.real) if isinstance(string, Text) else self.real.finditer(string, *bounds)
 
-    def findall(self, text: Any, *bounds: int) -> list[Any]:
-        if not isinstance(text, Text):
-            return self.real.findall(text, *bounds)
-        return [found[self.real.groups] if self.real.groups < 2 else found.groups("") for found in self.finditer(text)]
+    def findall(self, string: Any, *bounds: int) -> list[Any]:
+        if not isinstance(string, Text):
+            return self.real.findall(string, *bounds)
+        n = self.real.groups
+        return [found[n] if n < 2 else found.groups("") for found in self.finditer(string)]
 
-    def match(self, text: Any, *bounds: int) -> Any:
-        return self.real.match(text[: Text.REACH] if isinstance(text, Text) else text, *bounds)
+    def match(self, string: Any, *bounds: int) -> Any:
+        return self.real.match(string[: Text.REACH] if isinstance(string, Text) else string, *bounds)
 
-    def search(self, text: Any, *bounds: int) -> Any:
-        return next(self.finditer(text), None) if isinstance(text, Text) else self.real.search(text, *bounds)
+    def search(self, string: Any, *bounds: int) -> Any:
+        return next(self.finditer(string), None) if isinstance(string, Text) else self.real.search(string, *bounds)
 
 
 class RegexModule:
@@ -8677,12 +8688,11 @@ class RegexModule:
         found = getattr(re, name)
         if name not in ("finditer", "findall", "search", "match", "fullmatch", "split", "sub", "subn"):
             return found
+        n_given = {"sub": 3, "subn": 3, "split": 2}.get(name, 1)  # without the flags
 
         def function(pattern: Any, *given: Any, **named: Any) -> Any:
-            pattern = getattr(pattern, "real", pattern)
-            if given and isinstance(given[0], Text) and name in vars(Regex):
-                return getattr(Regex(pattern, *given[1:], **named), name)(given[0])
-            return found(pattern, *(each[:] if isinstance(each, Text) else each for each in given), **named)
+            flags = named.pop("flags", 0)
+            return getattr(Regex(pattern, *given[n_given:] or [flags]), name)(*given[:n_given], **named)
 
         return function
 
@@ -9720,7 +9730,11 @@ class Session:
                 notes = self.restore(check)
                 self.pending = list(names or self.pending)
                 notes += filter(None, (opened.changes() for opened in self.opened.values()))
-                told = self.run_cell(code, self.pending, timeout_s, check)
+                try:
+                    told = self.run_cell(code, self.pending, timeout_s, check)
+                except ReplEnded:  # perhaps by another's hand, and before the cell began
+                    notes = self.restore(check)
+                    told = self.run_cell(code, self.pending, timeout_s, check)
                 if not told["trouble"]:
                     notes.append(self.keep(code))
         except NotFound:
@@ -9898,16 +9912,10 @@ class Run:
     def cell(self, turn: int, code: str) -> Record:
         """Runs a cell; its event."""
         self.calls.up = turn
-        told: Record = {}
-        for _ in range(2):  # again when another has killed the process: answers are kept, so that costs nothing
-            try:
-                told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(),
-                                        self.calls)
-                break
-            except ReplDied as error:
-                told = {"trouble": str(error)}
-                if not isinstance(error, ReplEnded):
-                    break
+        try:
+            told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(), self.calls)
+        except ReplDied as error:
+            told = {"trouble": str(error)}
         facts = {key: told.get(key, "") for key in ("out", "value", "trouble", "stopped", "answer")}
         return self.calls.trace.events[self.calls.trace.add(turn, "cell", code=code, **facts) - 1]
 
@@ -10895,13 +10903,29 @@ class Deadline:
 # -- contexts ---------------------------------------------------------------
 
 CONTEXT_TIMEOUT_S = 60.0  # of a regex on a whole context
+SEARCHED_CHARS = 2_000  # of each passage that a search in a context finds
 MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
 
 
 def is_context(places: Places, wanted: str) -> bool:
-    """Whether an id is that of a context, of a part of one (name#3), or of a file in one (name/src/a.py)."""
-    name = wanted.partition("#")[0].partition("/")[0]
+    """Whether an id is that of a context, of a part of one, or of a file in one."""
+    name = context_of(wanted)
     return name == slug(name, 60) != "" and os.path.exists(places.context(name))
+
+
+def is_file_in(places: Places, wanted: str) -> bool:
+    """Whether an id is that of a file in a context: blanks, commas and colons in it do not end it."""
+    name, slash, path = wanted.partition("/")
+    files = context_record(places, name)["files"] if slash and is_context(places, name) else ()
+    return any(path in (facts[0], plain(facts[0])) for facts in files)
+
+
+def ranges_in(places: Places, wanted: str, start: int, end: int) -> list[tuple[str, int, int]]:
+    """The ids of a parameter that takes several, each with its lines."""
+    if is_file_in(places, wanted):
+        return [(wanted, start, end)]
+    each = [wanted] if is_file_in(places, wanted.rpartition(":")[0]) else ids_in(wanted)
+    return [line_range(one, start, end) for one in each]
 
 
 def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, tuple[int, int]]]:
@@ -10912,11 +10936,11 @@ def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, t
             raise UsageError(f"{one_line(wanted, 60)!r} is no part; parts are {name}#1, {name}#2 …")
         file, text, (_, start, _, line) = opened.part(int(rest))
         yield (opened.record["files"][file][0] if opened.files else text.name), text, line, (file, start)
-    elif sign and rest not in opened.files:
-        raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
     else:
-        numbers = [list(opened.files).index(rest)] if sign else range(len(opened.files) or 1)
-        for number in numbers:
+        numbers = [i for i, file in enumerate(opened.files) if not sign or rest in (file, plain(file))]
+        if sign and not numbers:
+            raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
+        for number in numbers or [0]:
             text = opened.text or opened.text_at(number)
             yield text.name, text, 1, (number, 0)
 
@@ -10944,7 +10968,7 @@ def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[st
 def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
     """Some lines of a context's text, or a folder's files."""
     max_chars = min(max_chars, MOST_SHOWN_CHARS)
-    with open_context(call.store.places, wanted) as opened:
+    with open_context(call.store.places, context_of(wanted)) as opened:
         record, stale = opened.record, opened.changes()
         if opened.files and wanted == opened.name:
             names = list(opened.files)[start : end if end >= 0 else None]
@@ -10980,10 +11004,13 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     from itertools import islice
 
     regex, literal = compiled(pattern)
-    with open_context(call.store.places, wanted) as opened:
-        found = ((name, first + number - 1, line, origins(opened, file, base + start, [line]))
+    ranges = ranges_in(call.store.places, wanted, 0, -1)
+    wanted, start, end = ranges[0] if len(ranges) == 1 else (wanted, 0, -1)
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        found = ((name, first + number - 1, line, origins(opened, file, base + at, [line]))
                  for name, text, first, (file, base) in texts_meant(opened, wanted)
-                 for number, start, _, line in lines_matching(text, regex, call.check))
+                 for number, at, _, line in lines_matching(text, regex, call.check)
+                 if start < number and (end < 0 or number <= end))
         hits: list[dict[str, Any]] = [{"file": name, "line": number, "text": cutout(line, regex.search(line).start()),
                  **({"from": came[0]} if came else {})} for name, number, line, came in islice(found, limit + 1)]
         stale = opened.changes()
@@ -10994,6 +11021,42 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     told = "\n".join(lines) or f"No line of {wanted} matches {one_line(pattern, 80)!r}."
     notes = ["the pattern is no regex and was taken as it stands"] * literal + [stale] * bool(stale)
     return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
+
+
+def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
+    """The passages of a context with most of the query's words, rare words first. It reads all of the text."""
+    from array import array
+    from heapq import nlargest
+
+    terms = query_terms(query)
+    words = list(dict.fromkeys(asked.base or asked.word for asked in terms if asked.word not in STOP_WORDS))[:60] or [
+        asked.word for asked in terms[:60]]
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        texts, found, n_all = list(texts_meant(opened, wanted)), array("Q"), 0
+        for k, (_, text, _, _) in enumerate(texts):
+            for number, at, passage in passages_in(text, SEARCHED_CHARS):
+                n_all += 1
+                low = fold(passage)
+                if has := sum(1 << i for i, word in enumerate(words) if word in low):
+                    found.extend((has, k, number, at))
+                    call.check()
+        worth = dict.fromkeys(found[::4], 0.0)
+        for i in range(len(words)):
+            df = sum(has >> i & 1 for has in found[::4])
+            for has in worth:
+                worth[has] += (has >> i & 1) * inverse_frequency(n_all, df)
+        lines, hits = [], []  # type: list[str], list[dict[str, Any]]
+        for place in nlargest(limit, range(0, len(found), 4), key=lambda place: (worth[found[place]], -place)):
+            _, k, number, at = found[place : place + 4]
+            name, text, _, _ = texts[k]
+            _, _, passage = next(passages_in(text, SEARCHED_CHARS, at))
+            told = max(passage.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
+            name = f"{opened.name}/{name}" if opened.files and "#" not in wanted else wanted
+            hits.append({"id": f"{name}:{number}-{number + passage.rstrip(chr(10)).count(chr(10))}", "text": passage})
+            lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
+        stale = opened.changes()
+    told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
+    return noted(stale, Answer(told, {"hits": hits}, failed=not hits))
 
 
 def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int) -> list[Answer]:
@@ -11010,7 +11073,7 @@ def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte."""
-    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    asked = ranges_in(call.store.places, chunk_id, start, end)
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
@@ -11087,14 +11150,19 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language;"
-      " a missing word does no harm.", reads_only=True, always_loaded=True,
+@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language.",
+      reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
-               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
+               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
+               context: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    if context:
+        if project or domain or date_from or date_to or entity:
+            raise UsageError("in a `context` only `query` and `limit` count")
+        return context_search(call, query, limit, context)
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                   kind="" if include_insights else "chunk")
     is_counted = "limit" in call.given
@@ -11385,6 +11453,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
+    drop_strays(places, DAY_S)
     if path == "-":
         if call.stdin is None:
             raise UsageError("`path` - is what a shell pipes in; give a file's path")
@@ -11396,7 +11465,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     elif content:
         record = load_copy(places, chosen, "content", [content.encode("utf-8", "surrogatepass")])
     else:
-        record = load_path(places, chosen, path) if path else load_glob(places, glob)
+        record = load_path(places, chosen, path or glob, bool(glob))
     record = new_context(places, chosen, record)
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
@@ -11482,7 +11551,7 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
             form = format_of(text.decoded(text.cut(0, 1 << 16)), str(opened.record["source"]))
             strategy = AUTO[form] if opened.text else "tokens"
         default, unit, known = STRATEGIES[strategy]
-        size = size or default
+        size = min(size or default, 1 << 40)
         if size < 0 or overlap < 0 or (overlap and overlap >= size):
             raise UsageError("`size` and `overlap` are 0 or more, and `overlap` less than `size`")
         regex = compiled(pattern)[0] if pattern else None
@@ -11560,9 +11629,14 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
     if action == "list":
         text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
         return Answer(text + gaps, {"results": rows, "missing": missing})
-    counts = tally(rows.values())
-    return Answer("\n".join(f"{n:,} × {one_line(found, 200)}" for found, n in counts.items()) + gaps,
-                  {"counts": counts, "missing": missing})
+    groups: dict[str, list[str]] = {}
+    for each, found in rows.items():
+        groups.setdefault(found.strip(), []).append(each)
+    groups = dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+    text = "\n".join(f"{len(keys):,} × {found} [{', '.join(keys[:20])}{', …' * (len(keys) > 20)}]"
+                     for found, keys in groups.items())
+    return Answer(text + gaps, {"counts": {found: len(keys) for found, keys in groups.items()}, "groups": groups,
+                                "missing": missing})
 
 
 # -- models -----------------------------------------------------------------
@@ -11738,7 +11812,7 @@ def slots_of(call: Call, ref: str, most_bytes: int, part_bytes: int) -> Iterator
     places, name, parts = call.store.places, "", [(ref, -1)]
     wanted, first, _ = line_range(ref, 0, -1)
     if is_context(places, wanted):
-        with open_context(places, wanted) as opened:
+        with open_context(places, context_of(wanted)) as opened:
             record, name, stale = opened.record, opened.name, opened.changes()
             files = [f"{name}/{facts[0]}" for facts in record["files"] if facts[2]] if opened.files else []
         check_sendable(call, (), [facts[1] for facts in record["files"]])
@@ -14729,6 +14803,7 @@ def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
 def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Drops the contexts made of it; and from the texts that others keep, the lines that quote it."""
     places = view.log.places
+    drop_strays(places)
     for record in contexts(places):
         told = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if not erased.sessions.keys().isdisjoint(record.get("sessions", ())) or \
@@ -18239,6 +18314,7 @@ def scrub_command(call: Call, options: Any) -> Answer:
     files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
     files += [*kept_texts(places), *map(places.repl, journals(places))]
     if not dry_run:
+        drop_strays(places)
         drain_spool(Keeper(view))
         if memories:
             rewrite(view, wait_s=LOCK_WAIT_S, change=scrubbed_line)
