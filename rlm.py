@@ -442,6 +442,7 @@ PATHS = {
     "runs": ("memory", "runs"),
     "run": ("memory", "runs/{}.jsonl"),  # what happened in that run
     "run_lock": ("memory", "runs/{}.lock"),  # held by the process in which it goes on
+    "run_stop": ("memory", "runs/{}.stop"),  # there when another process wants it to end
     "answers": ("memory", "answers"),
     "answer": ("memory", "answers/{}.json"),  # of a model, by what it was asked
     "usage": ("memory", "usage.jsonl"),  # the calls of models: when, which, how many tokens
@@ -9466,9 +9467,11 @@ class Calls:
         try:
             with self.models.slot(provider, self.check):
                 reply = provider.ask(messages, max_tokens, self.check)
-        except BaseException as error:
-            self.budget.settle(error if isinstance(error, RlmError) else None, tokens=-n_in - max_tokens,
-                               dollars=-guessed)
+        except ProviderError as error:
+            self.budget.settle(error, calls=-1, tokens=-n_in - max_tokens, dollars=-guessed)
+            raise
+        except BaseException:  # given up: what was sent may have to be paid
+            self.budget.settle(tokens=-max_tokens)
             raise
         reply.text = redact(reply.text) if reply.text.strip() else ""
         dollars = price_of(places, provider, reply.n_in, reply.n_out) or 0.0
@@ -9762,11 +9765,12 @@ def journals(places: Places) -> list[str]:
 
 MAX_TURN_CHARS = 12_000  # of a reply that is kept in the conversation
 CANCELLED = "cancelled"
+MOST_LATE = 2  # cells that run out of time
 MOST_ALIKE = 3  # the same code, the same error, replies without code
 MOST_QUOTES = 20
 ASKS_FOR_ALL = r"(?i)\b(all|every|each|how (many|much)|count|number of|combien|tou(s|tes)|chaque)\b" \
     "|すべて|全て|全部|いくつ|何[個件回人]"
-CELL_S = 120.0  # without what models take
+CELL_S = 60.0  # without what models take
 CODE_BLOCK = r"(?ms)^ {0,3}```(?:repl|python|py)[^\n]*\n(.*?)^ {0,3}```[^\n]*$"
 FINAL_LINE = r"(?ms)^FINAL(_VAR)?\((.*)\)\s*$"
 READS = r"\b(context(_\d+)?|peek|grep|split|search|results|recall|memory|[lr]lm_query\w*)\b"
@@ -9847,7 +9851,8 @@ class Run:
     """
 
     __slots__ = ("id", "question", "names", "calls", "root", "session", "event", "messages", "has_seen", "alike",
-                 "last", "n_turns", "is_known", "n_samples", "done", "stop", "history")
+                 "last", "n_turns", "is_known", "n_samples", "done", "stop", "history", "lock",
+                 "n_late")
 
     def __init__(self, run_id: str, question: str, names: Sequence[str], calls: Calls, session: Session, event: int,
                  is_known: Callable[[str], bool] = lambda memory_id: True) -> None:
@@ -9862,6 +9867,8 @@ class Run:
         if not calls.depth:  # those below share it
             calls.samples = samples_of(calls.models.places, self.names)
         self.n_samples = 0 if calls.depth else len(calls.samples)
+        self.n_late = 0  # cells that ran out of time
+        self.lock = Lock(calls.models.places.run_lock(run_id), 0)  # held from before it is read until it ends
         self.done: Any = None  # an event: a thread that was waited for when Ctrl-C came seems to have ended
         self.stop = ""  # why it is to end
 
@@ -9954,6 +9961,9 @@ class Run:
                 words = [TURN_TEXTS["again"]]
             words = [self.told(cell), *words]
             self.last = answer or cell["value"] or cell["out"] or self.last
+            self.n_late += bool(cell["stopped"])
+            if self.n_late == MOST_LATE:
+                self.stop = f"the model's code takes too long: {counted(MOST_LATE, 'cell')} {cell['stopped']}"
         if is_ready and answer and self.has_seen:
             return answer
         if is_ready:
@@ -10047,17 +10057,17 @@ class Run:
         self.messages.append(("user", f"Next question: {question}\n\n{self.outlook()}"))
 
     def start(self) -> None:
-        """Goes on in a thread, which holds the run's lock."""
+        """Goes on in a thread, which has the run's lock."""
         import threading
 
-        lock, self.done = Lock(self.calls.models.places.run_lock(self.id), 0), threading.Event()
-        lock.__enter__()
+        self.done = threading.Event()
 
         def work() -> None:
             try:
                 self.go()
             finally:
-                lock.__exit__()
+                remove_file(self.lock.path)
+                self.lock.__exit__()
                 self.done.set()
 
         threading.Thread(target=work, daemon=True).start()
@@ -10114,14 +10124,33 @@ def estimate(n_tokens: int, provider: Provider, places: Places) -> tuple[int, in
     return n_calls, n_tokens + 1_000 * n_calls, price_of(places, provider, n_tokens, 500 * n_calls)
 
 
+def run_named(places: Places, wanted: str) -> str:
+    """The id of the run that has that id, or alone begins so. NotFound names the newest."""
+    names = stems(places.runs(), ".jsonl")
+    found = [name for name in names if name == wanted] or [name for name in names if wanted and name.startswith(wanted)]
+    if len(found) != 1:
+        names.sort(key=lambda name: -float(tried(0.0, os.path.getmtime, places.run(name))))
+        there = ", ".join(found or names[:10]) or "none yet"
+        what = "several runs begin with" if found else "no run"
+        raise NotFound(f"{what} {one_line(wanted, 60)!r}; there are: {there}")
+    return found[0]
+
+
 def run_events(places: Places, run_id: str) -> list[Record]:
-    """What happened in a run, from its file. NotFound when there is none."""
-    name = slug(run_id, 40)
-    events = [event for event in kept_lines(places.run(name)) if {"n", "up", "kind"} <= event.keys()] if name else []
-    if not events or events[0]["kind"] != "run":
-        there = ", ".join(stems(places.runs(), ".jsonl")[-10:]) or "none yet"
-        raise NotFound(f"no run {one_line(run_id, 60)!r}; there are: {there}")
-    return events
+    """What happened in a run, from its file; [] when that has no beginning."""
+    events = [event for event in kept_lines(places.run(run_id)) if {"n", "up", "kind"} <= event.keys()]
+    return events if events and events[0]["kind"] == "run" else []
+
+
+def is_going(places: Places, run_id: str) -> bool:
+    """Whether a process works on the run."""
+    if not os.path.exists(places.run_lock(run_id)):
+        return False
+    try:
+        with Lock(places.run_lock(run_id), 0):
+            return False
+    except StoreBusy:
+        return True
 
 
 # ============================================================================
@@ -12121,11 +12150,13 @@ def loaded_names(call: Call, refs: str) -> list[str]:
     return names
 
 
-def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
-            max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
-    """A run that can start: a new one, or one that goes on."""
+def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
+                 max_dollars: float, is_raw: bool, watch: Callable[[Record], None]) -> Run:
+    """The run with that id, new or as far as it came."""
     places, models = call.store.places, models_of(call.store)
-    events = run_events(places, run_id) if run_id else []
+    events = run_events(places, run_id)
+    if events and refs:
+        raise UsageError("a run goes on with its own texts; ask about others in a new one")
     first = events[0] if events else {}
     names = list(first.get("names", ())) if events else loaded_names(call, refs)
     for name in names:
@@ -12140,14 +12171,13 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
         for path in (os.path.join(each, name) for each in (places.runs(), places.answers()) for name in listing(each)):
             if tried(now(), os.path.getmtime, path) < now() - most_s:
                 remove_file(path)
-    run_id = slug(run_id, 40) or "r-" + os.urandom(4).hex()
     is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
     ensure_folder(places.runs())
     trace = Trace(places.run(run_id) if is_kept else "", events, watch)
 
     def check() -> None:
-        if run.stop == CANCELLED:
-            raise RlmError(run.stop)
+        if run.stop == CANCELLED or os.path.exists(places.run_stop(run_id)):
+            raise RlmError(CANCELLED)
         calls.budget.check()
 
     calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept)
@@ -12166,33 +12196,62 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
             trace.add(number, "question", text=question)
             run.ask_more(question)
         run.stop = ""
+    return run
+
+
+def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
+            max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
+    """A run that can start, with its lock: a new one, or one that goes on."""
+    places = call.store.places
+    run_id = run_named(places, run_id) if run_id else "r-" + os.urandom(4).hex()
+    lock = Lock(places.run_lock(run_id), 0)
+    try:
+        lock.__enter__()
+    except StoreBusy:
+        raise StoreBusy(f"the run {run_id} still goes on; `rlm_trace` shows it") from None
+    try:
+        run = prepared_run(call, question, refs, mode, run_id, root, leaf, max_calls, max_dollars, is_raw, watch)
+    except BaseException:
+        remove_file(lock.path)
+        lock.__exit__()
+        raise
+    run.lock = lock
+    remove_file(places.run_stop(run_id))
     call.store.runs[run_id] = run
     return run
 
 
-def run_answer(run_id: str, events: Sequence[Record]) -> Answer:
+def run_answer(call: Call, run_id: str, events: Sequence[Record]) -> Answer:
     """How a run ended, or how far it is."""
     top = [event for event in events if event["up"] <= 1]
     last = top[-1]
     n_calls = sum(event["kind"] == "call" for event in events)
     n_turns = sum(event["kind"] == "turn" for event in top)
     facts = f"{counted(n_turns, 'turn')}, {counted(n_calls, 'sub-call')}"
+    is_shell = call.words is not str
+    go_on = f"`rlm run --run {run_id}`" if is_shell else f'`rlm_run` with run="{run_id}"'
     data: Record = {"run": run_id, "status": "running", "turns": n_turns, "calls": n_calls}
+    if last["kind"] != "end" and is_going(call.store.places, run_id):
+        how = f"`rlm trace {run_id}` shows it, with --stop ends it" if is_shell else \
+            f'`rlm_trace` with run="{run_id}" and wait_s=50 waits for its answer; {go_on} and mode="stop" ends it'
+        return Answer(f"The run {run_id} goes on ({facts}). {how}.", data)
     if last["kind"] != "end":
-        return Answer(f"The run {run_id} goes on ({facts}). `rlm_trace` with run=\"{run_id}\" and wait_s=50 waits for "
-                      "its answer.", data)
+        return Answer(f"The run {run_id} broke off ({facts}): its process ended. {go_on} goes on; what was answered "
+                      "is not paid again.", {**data, "status": "broken off"}, failed=True,
+                      exit_code=OutOfBudget.exit_code)
     data.update({key: last[key] for key in ("status", "answer", "reason", "notes", "spent") if key in last})
-    proposals = [event for event in events if event["kind"] == "proposal"]
-    spent = ", ".join(f"{value:,.12g} {name}" for name, value in last["spent"].items() if value and name != "turns")
-    lines = [f"[{run_id}: {facts}; paid {spent}]", *(f"[note: {note}]" for note in last.get("notes", ()))]
+    spent = last["spent"]
+    paid = [counted(int(spent["calls"]), "call"), f"{spent['tokens']:,} tokens", f"{spent['seconds']:,.12g} s"]
+    paid += [f"${spent['dollars']:,.4g}"] if spent["dollars"] else []
+    lines = [f"[{run_id}: {facts}; models: {', '.join(paid)}]", *(f"[note: {note}]" for note in last.get("notes", ()))]
     lines += [f"[proposed: {each['tool']} {one_line(str(each.get('content') or each.get('source_id')), 200)}]"
-              for each in proposals]
+              for each in events if each["kind"] == "proposal"]
     if last["answer"]:
         return Answer("\n".join([str(last["answer"]), "", *lines]), data)
     partial = last.get("partial", "")
     found = f"What was found, which nothing confirms:\n{partial}" if partial else "Nothing was found before."
     return Answer("\n".join([f"No confirmed answer: {last['reason']}", found, "", *lines,
-                             f"[rlm_run with run=\"{run_id}\" goes on; nothing is paid twice]"]),
+                             f"[{go_on} goes on; what was answered is not paid again]"]),
                   {**data, "partial": partial}, failed=True, exit_code=OutOfBudget.exit_code)
 
 
@@ -12201,11 +12260,24 @@ def wait_for(call: Call, run: Run, wait_s: float) -> Answer:
     until_s = time.monotonic() + wait_s
     while time.monotonic() < until_s and not run.done.wait(CHECK_S):
         spent = run.calls.budget.spent
-        call.progress(spent["calls"], run.calls.budget.limits["calls"], f"{run.n_turns} turns")
+        call.progress(spent["calls"], run.calls.budget.limits["calls"], counted(run.n_turns, "turn"))
         if call.is_cancelled:
             run.stop = CANCELLED
             run.done.wait(GRACE_S)
-    return run_answer(run.id, run.calls.trace.events)
+    return run_answer(call, run.id, run.calls.trace.events)
+
+
+def stop_run(call: Call, wanted: str) -> Answer:
+    """Ends a run, whatever process it goes on in; how far it came."""
+    places = call.store.places
+    run_id = run_named(places, wanted)
+    if is_going(places, run_id):
+        replace_file(places.run_stop(run_id), b"", durable=False)
+    until_s = time.monotonic() + 5 * GRACE_S
+    while is_going(places, run_id) and time.monotonic() < until_s:
+        time.sleep(CHECK_S)
+    remove_file(places.run_stop(run_id))
+    return run_answer(call, run_id, run_events(places, run_id))
 
 
 MAX_WAIT_S = 600
@@ -12213,7 +12285,8 @@ MAX_WAIT_S = 600
 
 @tool("Answer a question that takes reading all of large contexts: a model writes code that searches, splits and asks "
       "other models. Needs a configured provider. For one fact use rlm_grep, to count by a pattern rlm_exec.",
-      is_slow=True, refs="contexts from rlm_load, or memory like project:NAME", mode="micro, fast, balanced, thorough",
+      is_slow=True, refs="contexts from rlm_load, or memory like project:NAME",
+      mode="micro, fast, balanced, thorough; stop ends a run",
       run="a run to go on with, or to ask more", wait_s="then answers with the run's id and goes on")
 def rlm_run(call: Call, question: str = "", refs: str = "", mode: str = "", run: str = "", root: str = "",
             leaf: str = "", wait_s: int = 50, max_calls: int = 0, max_dollars: float = 0.0) -> Answer:
@@ -12222,9 +12295,8 @@ def rlm_run(call: Call, question: str = "", refs: str = "", mode: str = "", run:
         raise UsageError("`rlm_run` needs a `question`, or a `run` to go on with")
     if not 0 <= wait_s <= MAX_WAIT_S:
         raise UsageError(f"`wait_s` must be from 0 to {MAX_WAIT_S}, not {wait_s}")
-    if mode == "stop" and run in call.store.runs:
-        call.store.runs[run].stop = CANCELLED
-        return wait_for(call, call.store.runs[run], GRACE_S)
+    if mode == "stop":
+        return stop_run(call, run)
     begun = run_for(call, question, refs, mode, run, root, leaf, max_calls, max_dollars)
     begun.start()
     return wait_for(call, begun, wait_s)
@@ -12264,20 +12336,26 @@ def rlm_trace(call: Call, run: str = "", wait_s: int = 0, format: str = "tree") 
         raise UsageError(f"`format` must be tree or json, not {one_line(format, 60)!r}")
     if not run:
         rows = []
-        for name in reversed(stems(places.runs(), ".jsonl")):
-            events = run_events(places, name)
-            rows.append({**run_answer(name, events).data, "question": events[0].get("question", ""),
-                         "at": events[0]["at"]})
+        for name in stems(places.runs(), ".jsonl"):
+            if events := run_events(places, name):
+                rows.append({**run_answer(call, name, events).data, "question": events[0].get("question", ""),
+                             "at": events[0]["at"]})
         rows.sort(key=lambda row: str(row["at"]), reverse=True)
         text = "\n".join(f"{row['run']}: {row['status']} · {row['at'][:16]} · {one_line(row['question'], 100)}"
                          for row in rows)
         return Answer(text or "No runs yet.", {"runs": rows})
-    if run in call.store.runs and wait_s:
-        wait_for(call, call.store.runs[run], min(wait_s, MAX_WAIT_S))
+    run = run_named(places, run)
+    until_s = time.monotonic() + min(wait_s, MAX_WAIT_S)
+    while time.monotonic() < until_s and is_going(places, run):
+        call.check()
+        time.sleep(CHECK_S)
     events = run_events(places, run)
+    if not events:
+        raise Damaged(f"{places.run(run)} has no beginning; `rlm trace {run} --delete` removes it")
     if format == "json":
         return Answer(json.dumps(events, ensure_ascii=False), {"events": events})
-    answer = run_answer(run, events)
+    answer = run_answer(call, run, events)
+    answer.failed = False
     answer.text = "\n".join([*trace_lines(events, 0, 0, lambda event: True), "", answer.text])
     return answer
 
@@ -17883,7 +17961,9 @@ def exec_command(call: Call, options: Any) -> Answer:
 
 def foreign_lines(text: str, most: int) -> str:
     """The beginning of a text, safe for a terminal."""
-    return "\n".join(first_of([one_line(line, 200) for line in text.strip().split("\n")], most))
+    lines = text.strip("\n").split("\n")
+    indented = [" " * min(40, len(line) - len(line.lstrip())) + one_line(line, 200) for line in lines]
+    return "\n".join(first_of(indented, most))
 
 
 def watched(event: Record) -> None:
@@ -17892,7 +17972,7 @@ def watched(event: Record) -> None:
     if kind == "turn":
         print_note(f"── turn {event['spent']['turns']:.0f}\n{foreign_lines(event['text'], WATCHED_LINES)}")
     elif kind == "cell":
-        said = "\n".join(filter(None, (event["out"], event["value"], event["trouble"])))
+        said = "\n".join(filter(None, (event["out"], event["value"], event["trouble"], event["stopped"])))
         print_note(f"── printed\n{foreign_lines(said, WATCHED_LINES)}" if said.strip() else "── printed nothing")
     elif kind != "end" and event["up"]:
         print_note(f"   {event['n']}. {kind}: {event_line(event)}")
@@ -17901,13 +17981,16 @@ def watched(event: Record) -> None:
 def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of a question, and the contexts of those that are data: files, folders, contexts, "-"."""
     question, names = [], []  # type: list[str], list[str]
+    known = stems(call.store.places.contexts(), ".json")
     for word in words:
         if word == "-" or (word and os.path.exists(os.path.expanduser(word))):
             answer = run_tool(call, "rlm_load", {"path": word})
             print_note(answer.text.split("\n")[0])
             names.append(answer.data["name"])
-        elif " " not in word and word in stems(call.store.places.contexts(), ".json"):
+        elif word in known:
             names.append(word)
+        elif (name := re.split("[#:/]", word)[0]) in known and " " not in word:
+            raise UsageError(f"{one_line(word, 200)} is part of the context {name}; `rlm query` asks about parts")
         else:
             question.append(word)
     paths = [word for word in question if " " not in word and re.search(r"/|\.\w{1,5}$", word)]
@@ -17932,6 +18015,11 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
          argument("--raw", action="store_true", help="send secrets as they are"))
 def run_command(call: Call, options: Any) -> Answer:
     """The tool, watched."""
+    import stat
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
     call.stdin = sys.stdin.buffer
     if not options.run:  # what is wrong there is said before anything is loaded
         models = [models_of(call.store).get(each) for each in (options.root or "balanced", options.leaf or "fast")]
@@ -17941,19 +18029,22 @@ def run_command(call: Call, options: Any) -> Answer:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
     if not question and not options.run:
         raise UsageError("there is no question: what exists as a file was taken as data")
+    if not names and not options.run and stat.S_ISFIFO(os.fstat(0).st_mode):
+        raise UsageError("what is piped in is read where `-` stands: rlm run \"QUESTION\" -")
     run = run_for(call, " ".join(question), ",".join(names), options.mode, options.run, options.root, options.leaf,
                   options.max_calls, options.max_dollars, options.raw, watched)
     run.start()
+    signal.signal(15, end)  # as Ctrl-C
     try:
         while not run.done.wait(CHECK_S):
             pass
     except KeyboardInterrupt:
         run.stop = CANCELLED
         run.done.wait(10.0)
-        answer = run_answer(run.id, run.calls.trace.events)
+        answer = run_answer(call, run.id, run.calls.trace.events)
         answer.failed, answer.exit_code = True, 130
         return answer
-    return run_answer(run.id, run.calls.trace.events)
+    return run_answer(call, run.id, run.calls.trace.events)
 
 
 HELPS_OF_QUERY = {param.name: param.help for param in TOOLS["rlm_query"].params}
@@ -17984,17 +18075,25 @@ def query_command(call: Call, options: Any) -> Answer:
 @command(TOOLS["rlm_trace"].help, "rlm trace\nrlm trace r-1a2b3c4d\nrlm trace r-1a2b3c4d --why",
          argument("run", nargs="?", default="", metavar="RUN"),
          argument("--why", action="store_true", help="only what went wrong, and where"),
+         argument("--stop", action="store_true", help="end it"),
          argument("--delete", action="store_true", help="remove that run"), DRY_RUN)
 def trace_command(call: Call, options: Any) -> Answer:
     """The tool, and what only a shell does."""
+    places = call.store.places
+    if not options.run and (options.why or options.stop or options.delete):
+        raise UsageError("say which run; `rlm trace` lists them")
+    if options.stop:
+        return stop_run(call, options.run)
+    if options.delete:
+        name = run_named(places, options.run)
+        if is_going(places, name):
+            raise StoreBusy(f"the run {name} still goes on; `rlm trace {name} --stop` ends it")
+        if not call.dry_run and not (remove_file(places.run(name)) and remove_file(places.run_lock(name))):
+            raise StoreUnwritable(f"{places.run(name)} cannot be removed")
+        return Answer(f"{name} {'would be' if call.dry_run else 'was'} removed.", {"run": name})
     answer = run_tool(call, "rlm_trace", {"run": options.run})
-    if options.delete and options.run:
-        path = call.store.places.run(slug(options.run, 40))
-        if not call.dry_run and not remove_file(path):
-            raise StoreUnwritable(f"{path} cannot be removed")
-        return Answer(f"{options.run} {'would be' if call.dry_run else 'was'} removed.", {"run": options.run})
-    if options.why and options.run:
-        events = run_events(call.store.places, options.run)
+    if options.why:
+        events = run_events(places, run_named(places, options.run))
         lines = list(trace_lines(events, 0, 0, lambda event: bool(
             event.get("error") or event.get("trouble") or event.get("status", "answered") != "answered")))
         answer.text = "\n".join(lines) or "Nothing went wrong."
