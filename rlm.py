@@ -636,6 +636,24 @@ def repository(folder: str) -> tuple[str, str]:
     return (os.path.dirname(main) if os.path.basename(main).startswith(".") else main), main
 
 
+def checkout(folder: str) -> tuple[str, str]:
+    """The top of the working tree around the folder, outside of repositories the folder; the commit, "" if unknown."""
+    top = folder
+    while not os.path.lexists(git := os.path.join(top, ".git")):
+        if os.path.dirname(top) == top:
+            return folder, ""
+        top = os.path.dirname(top)
+    if not os.path.isdir(git):
+        git = os.path.join(top, small_text(git).partition("gitdir:")[2].strip())
+    head = small_text(os.path.join(git, "HEAD"), 4096).strip()
+    name = head.partition("ref: ")[2]
+    if name:  # a worktree's branches are in the main repository
+        main = os.path.join(git, small_text(os.path.join(git, "commondir"), 4096).strip())
+        packed = f"\n{small_text(os.path.join(main, 'packed-refs'))}".partition(f" {name}\n")[0]
+        head = small_text(os.path.join(main, name), 4096).strip() or packed.rpartition("\n")[2]
+    return top, head if len(head) >= 40 and not head.strip("0123456789abcdef") else ""
+
+
 def origin_url(git: str) -> str:
     section = ""
     for line in map(str.strip, small_text(os.path.join(git, "config")).split("\n")):
@@ -763,6 +781,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
 #   insight  id at project identity category importance tags sha text
+#            either may have "code": {"root": folder, "commit": the one checked out, "files": {path: file_print}}
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
@@ -781,7 +800,8 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 RECORD_VERSION = 1
 CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
-MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source")
+MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
+               "code")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
@@ -5511,6 +5531,78 @@ def extract_entities(text: str) -> dict[str, list[str]]:
     return {kind: list(names) for kind, names in kinds.items() if names}
 
 
+# -- the code that a memory is about ----------------------------------------
+
+MAX_CODE_FILES, MAX_CODE_NAMES = 12, 300  # of a memory: files that are looked at, names that may be files
+PRINTED_BYTES = 64 << 10  # of a file at its begin and at its end: what is between them may change unnoticed
+AROUND_NAMES = str.maketrans(dict.fromkeys("`'\"()[]{}<>,;*|=", " "))
+PRINTS: dict[str, tuple[tuple[int, int, int], str]] = {}  # by path: the signature of what was read, and its print
+
+
+def file_print(root: str, path: str) -> str | None:
+    """Size and CRC-32 of a file below the root; "" when there is none, None when it cannot be read. What a link out of
+    the root points to is not looked at."""
+    from zlib import crc32
+
+    try:
+        full = os.path.realpath(os.path.join(root, path))
+        if not full.startswith(os.path.join(os.path.realpath(root), "")) or not os.path.lexists(full):
+            return ""
+        signature = file_signature(full)
+        if not os.path.isfile(full):  # a pipe would block whoever opens it
+            return ""
+        known = PRINTS.get(full)
+        if known and known[0] == signature:
+            return known[1]
+        with open(full, "rb", buffering=0) as file:
+            crc, n_bytes = crc32(file.read(PRINTED_BYTES)), signature[2]
+            if n_bytes > PRINTED_BYTES:
+                file.seek(max(PRINTED_BYTES, n_bytes - PRINTED_BYTES))
+                crc = crc32(file.read(PRINTED_BYTES), crc)
+    except (OSError, ValueError):
+        return None
+    if len(PRINTS) >= CACHE_SIZE:
+        PRINTS.clear()
+    PRINTS[full] = signature, f"{n_bytes}-{crc:08x}"
+    return PRINTS[full][1]
+
+
+def code_now(folder: str, names: Iterable[str]) -> Record:
+    """What a memory keeps of the first files that it names, as seen from the folder; {} when there are none."""
+    root, commit = checkout(folder) if os.path.isabs(folder) and os.path.isdir(folder) else ("", "")
+    if not root or redact(root) != root:
+        return {}
+    files: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        path = os.path.join(folder, name)
+        if len(files) < MAX_CODE_FILES and os.path.isfile(path):
+            path = os.path.relpath(path, root)
+            if redact(path) == path and (made := file_print(root, path)):
+                files[path] = made
+    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files else {}
+
+
+def code_named(folder: str, text: str) -> Record:
+    """What a memory keeps of the files that are named in its text: "src/db.py:42"."""
+    words = text[:MAX_BYTES["insight"]].translate(AROUND_NAMES).split()
+    names = [word.partition(":")[0].rstrip(".!?") for word in words if "." in word[:-1] or "/" in word[:-1]]
+    return code_now(folder, names[:MAX_CODE_NAMES]) if names else {}
+
+
+def code_changes(record: Record) -> dict[str, list[str]]:
+    """The files of a memory that "changed" since it was saved, or are "gone"; {} where its folder is not there."""
+    code = record.get("code")
+    root, files = (code.get("root"), code.get("files")) if isinstance(code, dict) else (None, None)
+    if not isinstance(root, str) or not isinstance(files, dict) or not os.path.isabs(root) or not os.path.isdir(root):
+        return {}
+    found: dict[str, list[str]] = {}
+    for path, was in [*files.items()][:MAX_CODE_FILES]:
+        made = file_print(root, path)
+        if made is not None and made != was:
+            found.setdefault("changed" if made else "gone", []).append(path)
+    return found
+
+
 MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
 MAX_FIELD_CHARS = 200
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
@@ -5600,7 +5692,7 @@ class Writer:
 
     def add(self, kind: str, **fields: Any) -> None:
         """Queues a record of that kind, without its empty fields; "text" is given last."""
-        told = {key: value for key, value in fields.items() if value not in ("", [])}
+        told = {key: value for key, value in fields.items() if value not in ("", [], {})}
         self.records.append({"v": RECORD_VERSION, "k": kind, **told})
 
     def is_free(self, new_id: str) -> bool:
@@ -5679,6 +5771,7 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
+        new.update({"code": fields["code"]} if fields.get("code") else {})  # it is true of the code as it is now
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
             writer.records.append(new)
@@ -5842,7 +5935,8 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     fields: dict[str, Any] = {
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
-        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source")}
+        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
+        "code": item.get("code", "")}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -10353,13 +10447,32 @@ def foreign(text: str, limit: int = 300) -> str:
     return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
 
 
+# How a memory says that files it names are not as they were: of one, and of several.
+STALE = {
+    "en": {"gone": ("{path} is gone", "{n} files are gone"),
+           "changed": ("{path} changed since", "{n} files changed since")},
+    "fr": {"gone": ("{path} n'existe plus", "{n} fichiers n'existent plus"),
+           "changed": ("{path} modifié depuis", "{n} fichiers modifiés depuis")},
+    "ja": {"gone": ("{path} はもうありません", "{n} 件のファイルがもうありません"),
+           "changed": ("{path} はその後変更", "その後 {n} 件のファイルが変更")},
+}
+
+
+def stale_text(record: Record, language: str = "en") -> str:
+    """What became of the files that a memory names: "src/db.py is gone, 4 files changed since"; "" for nothing."""
+    found = code_changes(record)
+    return ", ".join(forms[len(found[what]) > 1].format(path=foreign(found[what][0], 80), n=len(found[what]))
+                     for what, forms in STALE.get(language, STALE["en"]).items() if what in found)
+
+
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
                                     "archived" if doc.life.tier == 3 else "",
-                                    "altered on disk" if record and "c" in record else ""]))
+                                    "altered on disk" if record and "c" in record else "",
+                                    stale_text(record) if record else ""]))
 
 
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
@@ -10367,6 +10480,8 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
     data = {"id": doc.id, "kind": doc.kind, "created_at": stamp(doc.at_s), "project": doc.project,
             "identity": doc.identity, "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses,
             "importance": doc.importance}
+    if changes := code_changes(record):
+        data["stale"] = changes
     if doc.kind == "insight":
         return {**data, "category": doc.label}
     return {**data, "domain": doc.domain, "ticket": doc.ticket, "session": doc.session, "type": doc.label,
@@ -10465,8 +10580,9 @@ def noted(note: str, answer: Answer) -> Answer:
     return answer
 
 
-def owner_fields(view: View, wanted: str) -> dict[str, str]:
-    """The fields of a new memory that say whose it is. UsageError when nothing of that project is to be saved."""
+def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
+    """The fields of a new memory that say whose it is, and of which code. UsageError when nothing of that project is
+    to be saved."""
     places = view.log.places
     owner, here = project_to_write(view, wanted), current_project(places)
     project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
@@ -10474,7 +10590,8 @@ def owner_fields(view: View, wanted: str) -> dict[str, str]:
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm config exclude`)")
-    return {"project": owner.name, "identity": owner.identity}
+    return {"project": owner.name, "identity": owner.identity,
+            "code": code_named(current_folder(), text) if is_here else {}}
 
 
 # -- insights ---------------------------------------------------------------
@@ -10490,7 +10607,7 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
             told = writer.records[-1] if writer.records else {}
@@ -10701,7 +10818,7 @@ def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", proje
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
         "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
             new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
@@ -13590,10 +13707,13 @@ MESSAGES = {
 }
 
 
+def language() -> str:
+    return environment("RLM_LANG")[:2].lower()
+
+
 def message(key: str, **values: object) -> str:
     """A message in the language that RLM_LANG names, else in English."""
-    language = environment("RLM_LANG")[:2].lower()
-    return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
+    return MESSAGES.get(language(), MESSAGES["en"])[key].format(**values)
 
 
 HANDOFF_BYTES = 4096
@@ -13992,6 +14112,7 @@ class Keeper:
             items, after = items_of(True)
         for item in items:  # they name the working folder
             project = self.project(item["project"])
+            item["code"] = code_now(item["project"], item["files"][::-1])
             item.update(project=project.name, identity=project.identity)
         n_read, at = 0, state["offset"]
         while at < after["offset"]:
@@ -14988,13 +15109,15 @@ def shown_id(doc: Doc) -> str:
     return foreign(doc.id).translate(BRACKETS)
 
 
-def id_and_age(doc: Doc) -> str:
-    return f"{shown_id(doc)}, {message('ago', age=age_text(now() - doc.at_s))}"
+def memory_facts(doc: Doc, record: Record) -> str:
+    """Its id, its age, and what became of the files it names."""
+    stale = stale_text(record, language()).translate(BRACKETS)
+    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), stale]))
 
 
-def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id and its age."""
-    return f"- {quoted(text)} [{id_and_age(doc)}]"
+def memory_line(doc: Doc, record: Record, text: str) -> str:
+    """A memory on a line, as something quoted, with its facts."""
+    return f"- {quoted(text)} [{memory_facts(doc, record)}]"
 
 
 MAX_TOLD = 400  # ids and lines that a session was told
@@ -15020,11 +15143,11 @@ def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line."""
+    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
     docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [memory_line(doc, cut_bytes(one_line(record["text"], 300), 300))
-            for doc, record in readable_records(view, found, lambda: None)]
+    fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
+    return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
 
 
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
@@ -15039,7 +15162,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
+    return [head, *(memory_line(doc, record, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -15129,6 +15252,7 @@ MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 PASSAGES_TRIED = 12  # of the memories that are about the prompt as a whole
 SHOWN_LINES, SHOWN_LINE_CHARS = 9, 120
 INSIGHT_CHARS = 300
+STALE_FACTOR = 0.8  # on the score of a memory whose files changed: one of that score, or nearly, is shown before it
 WEAK_LINE = 0.2  # of the best line's score: less is not shown
 KNOWN_BYTES = 100_000  # of each of Claude's own files that are looked at
 SIGNS = bytes(byte for byte in range(128) if not chr(byte).isalnum() and byte != 10)
@@ -15171,7 +15295,7 @@ def is_news(text: str, told: Collection[str], known: bytes) -> bool:
 class Remembered:
     """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
 
-    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells")
+    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells", "worth")
 
     def __init__(self, hit: Hit, needles: Needles) -> None:
         text = hit.record["text"]
@@ -15179,6 +15303,7 @@ class Remembered:
         self.hit, self.n_chars = hit, INSIGHT_CHARS if is_short else SHOWN_LINE_CHARS
         self.lines = text_lines(one_line(text, INSIGHT_CHARS) if is_short else text, needles)
         self.n_words = self.tells = 0.0
+        self.worth = hit.score  # less when the code changed since
 
     def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
         """Looks for the passage that tells most, of those with enough words; what it tells. Of code only names count:
@@ -15219,16 +15344,19 @@ def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
     compacted_s, told = state.get("compacted_at", 0.0), set(state.get("told", []))
     least = LEAST_WORDS if n_words >= FEW_WORDS else LEAST_OF_FEW
     shown: list[Remembered] = []
+    n_fresh = 0
     for hit in best_hits(query, enough, PASSAGES_TRIED + sum(not each.startswith("=") for each in told)):
         # What was said in this session since the last compaction is in front of Claude.
-        if len(shown) < SHOWN_CHUNKS and hit.doc.id not in told \
+        if n_fresh < SHOWN_CHUNKS and hit.doc.id not in told \
                 and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s):
             one = Remembered(hit, needles)
             if one.look(needles, weights, least) >= floor:
                 one.lines = [line for line in one.lines if is_news(line.text, told, known)]
                 if one.look(needles, weights, least) >= floor:
                     shown.append(one)
-    return shown
+                    one.worth = hit.score * (STALE_FACTOR if code_changes(hit.record) else 1)
+                    n_fresh += one.worth == hit.score
+    return sorted(shown, key=lambda one: -one.worth)[:SHOWN_CHUNKS]
 
 
 def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[TextLine]]:
@@ -15245,7 +15373,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
-        head = id_and_age(one.hit.doc)
+        head = memory_facts(one.hit.doc, one.hit.record)
         row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
         n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
         if n_bytes <= n_left and row not in rows.values():
@@ -18676,6 +18804,35 @@ def why_command(call: Call, options: Any) -> Answer:
             lines.append(f"{' · '.join(facts)}\n   {told or 'memories that are gone'}")
     nothing = "Hooks handed nothing to Claude yet, or rlm is not installed (`rlm doctor`)."
     return Answer("\n".join(lines) or nothing, {"injected": rows}, failed=not rows)
+
+
+@command("list the memories whose files changed or vanished since they were saved",
+         "rlm stale\nrlm stale --project shop --json",
+         argument("--project", default="", metavar="NAME", help="only this one"),
+         argument("--limit", type=int, default=20, metavar="N", help="how many (default 20)"))
+def stale_command(call: Call, options: Any) -> Answer:
+    """What the code has left behind, newest first."""
+    if not 1 <= options.limit <= MAX_LIMIT:
+        raise UsageError(f"--limit takes a number from 1 to {MAX_LIMIT:,}, not {options.limit}")
+    with call.store.reading() as view:
+        docs = newest(view, ordinals_in(in_scope(view, Scope(project=options.project))))
+        found = [pair for pair in readable_records(view, (doc.ordinal for doc in docs), call.check)
+                 if code_changes(pair[1])]
+        labels = Projects(view).labels()
+    lines, rows = [], []
+    for doc, record in found[: options.limit]:
+        row, text = doc_data(doc, record), text_field(record, "summary") or record["text"]
+        rows.append({**row, "root": record["code"]["root"], "commit": text_field(record["code"], "commit")})
+        commit = f" · at commit {rows[-1]['commit'][:10]}" if rows[-1]["commit"] else ""
+        paths = [f"{foreign(path, 80)} {what}" for what, paths in row.get("stale", {}).items() for path in paths]
+        lines += [f"[{doc.id}] {facts_line(doc, now(), labels)}{commit}", f"   {foreign(text, LINE_CHARS)}",
+                  f"   {', '.join(paths)}"]
+    if len(found) > len(rows):
+        lines.append(f"{len(rows)} of {len(found):,} shown; raise --limit.")
+    if rows:
+        lines.append("`rlm remember` a statement again if it is still true; `rlm forget ID` if it is not.")
+    return Answer("\n".join(lines) or "No memory names files that changed since.",
+                  {"stale": rows, "total": len(found)}, failed=not rows)
 
 
 def keep_up(store: Store) -> None:
