@@ -5531,78 +5531,6 @@ def extract_entities(text: str) -> dict[str, list[str]]:
     return {kind: list(names) for kind, names in kinds.items() if names}
 
 
-# -- the code that a memory is about ----------------------------------------
-
-MAX_CODE_FILES, MAX_CODE_NAMES = 12, 300  # of a memory: files that are looked at, names that may be files
-PRINTED_BYTES = 64 << 10  # of a file at its begin and at its end: what is between them may change unnoticed
-AROUND_NAMES = str.maketrans(dict.fromkeys("`'\"()[]{}<>,;*|=", " "))
-PRINTS: dict[str, tuple[tuple[int, int, int], str]] = {}  # by path: the signature of what was read, and its print
-
-
-def file_print(root: str, path: str) -> str | None:
-    """Size and CRC-32 of a file below the root; "" when there is none, None when it cannot be read. What a link out of
-    the root points to is not looked at."""
-    from zlib import crc32
-
-    try:
-        full = os.path.realpath(os.path.join(root, path))
-        if not full.startswith(os.path.join(os.path.realpath(root), "")) or not os.path.lexists(full):
-            return ""
-        signature = file_signature(full)
-        if not os.path.isfile(full):  # a pipe would block whoever opens it
-            return ""
-        known = PRINTS.get(full)
-        if known and known[0] == signature:
-            return known[1]
-        with open(full, "rb", buffering=0) as file:
-            crc, n_bytes = crc32(file.read(PRINTED_BYTES)), signature[2]
-            if n_bytes > PRINTED_BYTES:
-                file.seek(max(PRINTED_BYTES, n_bytes - PRINTED_BYTES))
-                crc = crc32(file.read(PRINTED_BYTES), crc)
-    except (OSError, ValueError):
-        return None
-    if len(PRINTS) >= CACHE_SIZE:
-        PRINTS.clear()
-    PRINTS[full] = signature, f"{n_bytes}-{crc:08x}"
-    return PRINTS[full][1]
-
-
-def code_now(folder: str, names: Iterable[str]) -> Record:
-    """What a memory keeps of the first files that it names, as seen from the folder; {} when there are none."""
-    root, commit = checkout(folder) if os.path.isabs(folder) and os.path.isdir(folder) else ("", "")
-    if not root or redact(root) != root:
-        return {}
-    files: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        path = os.path.join(folder, name)
-        if len(files) < MAX_CODE_FILES and os.path.isfile(path):
-            path = os.path.relpath(path, root)
-            if redact(path) == path and (made := file_print(root, path)):
-                files[path] = made
-    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files else {}
-
-
-def code_named(folder: str, text: str) -> Record:
-    """What a memory keeps of the files that are named in its text: "src/db.py:42"."""
-    words = text[:MAX_BYTES["insight"]].translate(AROUND_NAMES).split()
-    names = [word.partition(":")[0].rstrip(".!?") for word in words if "." in word[:-1] or "/" in word[:-1]]
-    return code_now(folder, names[:MAX_CODE_NAMES]) if names else {}
-
-
-def code_changes(record: Record) -> dict[str, list[str]]:
-    """The files of a memory that "changed" since it was saved, or are "gone"; {} where its folder is not there."""
-    code = record.get("code")
-    root, files = (code.get("root"), code.get("files")) if isinstance(code, dict) else (None, None)
-    if not isinstance(root, str) or not isinstance(files, dict) or not os.path.isabs(root) or not os.path.isdir(root):
-        return {}
-    found: dict[str, list[str]] = {}
-    for path, was in [*files.items()][:MAX_CODE_FILES]:
-        made = file_print(root, path)
-        if made is not None and made != was:
-            found.setdefault("changed" if made else "gone", []).append(path)
-    return found
-
-
 MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
 MAX_FIELD_CHARS = 200
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
@@ -5776,6 +5704,78 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
             new["text"] = new.pop("text")
             writer.records.append(new)
     return known, is_new
+
+
+# -- the code that a memory is about ----------------------------------------
+
+MAX_CODE_FILES, MAX_CODE_NAMES = 12, 300  # of a memory: files that are looked at, names that may be files
+PRINTED_BYTES = 64 << 10  # of a file at its begin and at its end: what is between them may change unnoticed
+AROUND_NAMES = str.maketrans(dict.fromkeys("`'\"()[]{}<>,;*|=", " "))
+PRINTS: dict[str, tuple[tuple[int, int, int], str]] = {}  # by path: the signature of what was read, and its print
+
+
+def file_print(root: str, path: str) -> str | None:
+    """Size and CRC-32 of a file below the root; "" when there is none, None when it cannot be read. What a link out of
+    the root points to is not looked at."""
+    from zlib import crc32
+
+    try:
+        full = os.path.realpath(os.path.join(root, path))
+        if not full.startswith(os.path.join(os.path.realpath(root), "")) or not os.path.lexists(full):
+            return ""
+        signature = file_signature(full)
+        if not os.path.isfile(full):  # a pipe would block whoever opens it
+            return ""
+        known = PRINTS.get(full)
+        if known and known[0] == signature:
+            return known[1]
+        with open(full, "rb", buffering=0) as file:
+            crc, n_bytes = crc32(file.read(PRINTED_BYTES)), signature[2]
+            if n_bytes > PRINTED_BYTES:
+                file.seek(max(PRINTED_BYTES, n_bytes - PRINTED_BYTES))
+                crc = crc32(file.read(PRINTED_BYTES), crc)
+    except (OSError, ValueError):
+        return None
+    if len(PRINTS) >= CACHE_SIZE:
+        PRINTS.clear()
+    PRINTS[full] = signature, f"{n_bytes}-{crc:08x}"
+    return PRINTS[full][1]
+
+
+def code_now(folder: str, names: Iterable[str]) -> Record:
+    """What a memory keeps of the first files that it names, as seen from the folder; {} when there are none."""
+    root, commit = checkout(folder) if os.path.isabs(folder) and os.path.isdir(folder) else ("", "")
+    if not root or redact(root) != root:
+        return {}
+    files: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        path = os.path.join(folder, name)
+        if len(files) < MAX_CODE_FILES and os.path.isfile(path):
+            path = os.path.relpath(path, root)
+            if redact(path) == path and (made := file_print(root, path)):
+                files[path] = made
+    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files else {}
+
+
+def code_named(folder: str, text: str) -> Record:
+    """What a memory keeps of the files that are named in its text: "src/db.py:42"."""
+    words = text[:MAX_BYTES["insight"]].translate(AROUND_NAMES).split()
+    names = [word.partition(":")[0].rstrip(".!?") for word in words if "." in word[:-1] or "/" in word[:-1]]
+    return code_now(folder, names[:MAX_CODE_NAMES]) if names else {}
+
+
+def code_changes(record: Record) -> dict[str, list[str]]:
+    """The files of a memory that "changed" since it was saved, or are "gone"; {} where its folder is not there."""
+    code = record.get("code")
+    root, files = (code.get("root"), code.get("files")) if isinstance(code, dict) else (None, None)
+    if not isinstance(root, str) or not isinstance(files, dict) or not os.path.isabs(root) or not os.path.isdir(root):
+        return {}
+    found: dict[str, list[str]] = {}
+    for path, was in [*files.items()][:MAX_CODE_FILES]:
+        made = file_print(root, path)
+        if made is not None and made != was:
+            found.setdefault("changed" if made else "gone", []).append(path)
+    return found
 
 
 # -- what was erased: it is never stored anew, whatever brings it ------------
