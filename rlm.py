@@ -5719,21 +5719,22 @@ def file_print(root: str, path: str) -> str | None:
     the root points to is not looked at."""
     from zlib import crc32
 
+    full = os.path.join(root, path)
     try:
-        full = os.path.realpath(os.path.join(root, path))
-        if not full.startswith(os.path.join(os.path.realpath(root), "")) or not os.path.lexists(full):
-            return ""
-        signature = file_signature(full)
-        if not os.path.isfile(full):  # a pipe would block whoever opens it
-            return ""
+        signature = file_signature(full)  # also of what a link points to: one that was turned is looked at anew
         known = PRINTS.get(full)
         if known and known[0] == signature:
             return known[1]
+        inside = os.path.join(os.path.realpath(root), "")
+        if not os.path.isfile(full) or not os.path.realpath(full).startswith(inside):  # a pipe would block us
+            return ""
         with open(full, "rb", buffering=0) as file:
             crc, n_bytes = crc32(file.read(PRINTED_BYTES)), signature[2]
             if n_bytes > PRINTED_BYTES:
                 file.seek(max(PRINTED_BYTES, n_bytes - PRINTED_BYTES))
                 crc = crc32(file.read(PRINTED_BYTES), crc)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
     except (OSError, ValueError):
         return None
     if len(PRINTS) >= CACHE_SIZE:
@@ -5744,17 +5745,18 @@ def file_print(root: str, path: str) -> str | None:
 
 def code_now(folder: str, names: Iterable[str]) -> Record:
     """What a memory keeps of the first files that it names, as seen from the folder; {} when there are none."""
-    root, commit = checkout(folder) if os.path.isabs(folder) and os.path.isdir(folder) else ("", "")
-    if not root or redact(root) != root:
+    if not os.path.isabs(folder) or not os.path.isdir(folder):
         return {}
+    root, commit = checkout(folder)
     files: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        path = os.path.join(folder, name)
-        if len(files) < MAX_CODE_FILES and os.path.isfile(path):
-            path = os.path.relpath(path, root)
-            if redact(path) == path and (made := file_print(root, path)):
-                files[path] = made
-    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files else {}
+        if len(files) == MAX_CODE_FILES:
+            break
+        path = os.path.relpath(os.path.join(folder, name), root)
+        if made := file_print(root, path):
+            files[path] = made
+    is_clean = redact(shown := "\n".join([root, *files])) == shown  # with a secret taken out, they name other files
+    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files and is_clean else {}
 
 
 def code_named(folder: str, text: str) -> Record:
