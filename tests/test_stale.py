@@ -10,6 +10,7 @@ import tempfile
 import time
 import unittest
 from typing import Any
+from unittest import mock
 
 from tests.support import TempHome, bytecode, rlm
 
@@ -25,7 +26,9 @@ class StaleCase(TempHome):
             self.write(name, f"# {name}\n")
         for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
             self.git(*command)
-        os.environ["CLAUDE_PROJECT_DIR"] = self.top
+        patch = mock.patch.dict(os.environ, CLAUDE_PROJECT_DIR=self.top)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def write(self, name: str, text: str) -> None:
         path = os.path.join(self.top, name)
@@ -183,8 +186,8 @@ class StaleInHooksTest(StaleCase):
         self.assertIn("src/db.py changed since]", self.hook("SessionStart", source="startup"))
         prompt = "how many connections does the warehouse connection pool hold"
         self.assertIn("src/db.py changed since]", self.hook("UserPromptSubmit", prompt=prompt))
-        os.environ["RLM_LANG"] = "fr"
-        self.assertIn("src/db.py modifié depuis]", self.hook("SessionStart", source="startup"))
+        with mock.patch.dict(os.environ, RLM_LANG="fr"):
+            self.assertIn("src/db.py modifié depuis]", self.hook("SessionStart", source="startup"))
 
     def test_of_two_that_answer_alike_the_fresh_one_is_shown_first(self) -> None:
         text = "The warehouse connection pool of {} holds five connections."
