@@ -753,7 +753,11 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
 #   insight  id at project identity category importance tags sha text
+#   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
+#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
 #   use      at id n                 the memory was read n times
+#   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
+#   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
@@ -774,7 +778,11 @@ CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
+OUTCOMES = ("success", "partial", "failure")
+TASK_TYPES = ("bugfix", "feature", "refactor", "test", "docs", "research", "debug", "setup")
+EPISODE_FIELDS = ("task_type", "outcome", "resolved", "revisions")
 IMPORTANCES = ("low", "medium", "high", "critical")
+RATINGS = {"not": 0, "mixed": 1, "helpful": 2}  # in halves of a helpful one
 TIERS = ("task", "session", "longterm", "archived", "purged")
 ARCHIVED, GONE = 3, 4  # tiers
 
@@ -792,14 +800,19 @@ IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 
 # A new kind of memory is a row here: the field that holds its label, the labels, the one meant by default, the tier it
 # starts in. Files hold the names, so the order does not matter.
-KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2)}
+KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2),
+         "episode": ("outcome", OUTCOMES, "partial", 2)}
 # What takes the place of a memory that is gone for good: its id is never given out again.
 TOMBSTONES = {"purge": PURGED, "erase": PURGED}
 DOC_KINDS = (*KINDS, *TOMBSTONES)
 
 # What happened to a memory so far, as numbers: name -> array type code. A new number is a row here and in Life. "place"
-# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten.
-STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B"}
+# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten;
+# "rated" is in how many sessions it was rated, "helped" the sum of RATINGS.
+STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
+         "helped": "H", "spread": "h", "credit": "h"}
+LASTING = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
 # 1..255 for whose turn of a dialogue it is; "label" is a chunk's type or an insight's category.
@@ -899,9 +912,10 @@ class Life:
     __slots__ = tuple(STATE)
 
     def __init__(self, place: int = 0, uses: int = 0, last_use_s: int = 0, moved_s: int = 0, flags: int = 0,
-                 tier: int = 0) -> None:
+                 tier: int = 0, rated: int = 0, helped: int = 0, spread: int = 0, credit: int = 0) -> None:
         self.place, self.uses, self.last_use_s = place, uses, last_use_s
         self.moved_s, self.flags, self.tier = moved_s, flags, tier
+        self.rated, self.helped, self.spread, self.credit = rated, helped, spread, credit
 
 
 class Doc:
@@ -956,7 +970,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     return doc
 
 
-EVENTS = ("use", "forget", "archive", "restore")
+EVENTS = ("use", "rate", "learn", "forget", "archive", "restore")
 
 
 def fold_event(life: Life, record: Record, birth_tier: int) -> None:
@@ -965,6 +979,16 @@ def fold_event(life: Life, record: Record, birth_tier: int) -> None:
     if event == "use":
         life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
         life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "rate":
+        new, old = (RATINGS.get(choice(record.get(key), tuple(RATINGS), "")) for key in ("rating", "was"))
+        if new is not None:
+            life.rated = min(life.rated + (old is None or not life.rated), MAX_RATED)
+            life.helped = max(0, min(life.helped + new - (old or 0), 2 * life.rated))
+            life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "learn":
+        life.spread, life.credit = (
+            max(-MAX_LEARNT, min(n, MAX_LEARNT)) if type(n := record.get(key)) is int else 0
+            for key in ("spread", "credit"))
     elif event == "forget" and record.get("undo") is True:
         life.flags &= ~FORGOTTEN
     elif event == "forget":
@@ -2051,7 +2075,7 @@ def speaker(text: str) -> list[str]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
 # index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 SEGMENT_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
@@ -2062,7 +2086,7 @@ TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
 INDEX_LEAVES_BYTES = 1 << 20
 SINGLES_READ = 500
-FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "B": 1}
+FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "H": 2, "h": 2, "B": 1}
 # How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
 READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
@@ -2074,6 +2098,7 @@ TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; th
 # Vocabularies other than words, each under its own first characters. BY_PROJECT: identity, tab, folded name.
 BY_ID, BY_DIGEST, BY_PROJECT, BY_DOMAIN = "\x01i", "\x01h", "\x01p", "\x01d"
 BY_TAG, BY_SESSION, BY_KIND = "\x01t", "\x01s", "\x01k"
+BY_ERROR = "\x01e"  # the digest of its signature
 FIRST_WORD = b" "  # every term from here on is a word as it stands in a text
 
 
@@ -2104,6 +2129,19 @@ def crc_of(data: bytes, crc: int = 0) -> int:
 # -- documents to terms -----------------------------------------------------
 
 
+def error_signature(error: str) -> str:
+    """An error's message without what differs from one time to the next: paths, addresses, numbers."""
+    text = re.sub(r"(?<![\w.~-])(?:[A-Za-z]:)?[\w.~-]*[/\\][\w./\\~-]*|\b0x[0-9a-fA-F]+\b|\b[0-9a-f]{8,}\b", "*", error)
+    return " ".join(re.sub(r"\d+", "*", text).casefold().split())
+
+
+def resolved_of(record: Record) -> list[tuple[str, str]]:
+    """The errors of an episode, each with what fixed it, "" where nothing did."""
+    rows = record.get("resolved")
+    return [(row[0], row[1]) for row in (rows if isinstance(rows, list) else ()) if isinstance(row, list)
+            and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], str)]
+
+
 def meta_terms(doc: Doc, record: Record) -> list[str]:
     """The terms under which the document is found by anything but its words."""
     terms = [BY_ID + doc.id, BY_KIND + doc.kind]
@@ -2112,6 +2150,7 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
+    terms += {BY_ERROR + digest(error_signature(error)) for error, _ in resolved_of(record)}
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
@@ -2774,7 +2813,8 @@ class View:
             return
         if before >= 0:
             old = self.changing(before)
-            doc.life.uses, doc.life.last_use_s = old.uses, old.last_use_s
+            for name in LASTING:
+                setattr(doc.life, name, getattr(old, name))
             old.flags |= REPLACED
         tail.docs.append(doc)
         tail.ordinals[doc.id] = doc.ordinal
@@ -3805,9 +3845,57 @@ class Hit:
 LENDERS = 200
 RERANKED = 20
 MOST_CANDIDATES = 1000
-# Never enough to lift an irrelevant memory over a relevant one.
+# The one factor of all that is known of a memory but its words: never enough to lift an irrelevant one over a relevant.
 IMPORTANCE_FACTOR = {"low": 0.95, "medium": 1.0, "high": 1.05, "critical": 1.1}
-LEAST_FACTOR, MOST_FACTOR = 0.95, 1.1
+LEAST_UNLEARNT, MOST_UNLEARNT = 0.95, 1.1  # of a store without ratings, which looks at fewer candidates
+LEAST_FACTOR, MOST_FACTOR = 0.8, 1.25
+PRIOR_RATINGS = 4  # an unrated memory is worth as much as one that was rated so often, half of it helpful
+UTILITY_WEIGHT = 0.7
+UTILITY_KEPT = 0.99  # a day
+
+
+def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
+    """How useful a memory was, from 0 to 1: 0.5 where nobody said. What was learnt from others moves where it starts.
+
+    Only rated uses count. Wilson's lower bound, which memrl ranks by, would put 3 of 3 below what was never rated.
+    """
+    prior = max(0.0, min(0.5 + learnt, 1.0))
+    return (n_helpful + PRIOR_RATINGS * prior) / (n_rated + PRIOR_RATINGS)
+
+
+def utility_factor(worth: float, days: float) -> float:
+    """By what a score is multiplied: 1 at 0.5. What was said fades with the days since the last use.
+
+    memrl lets utility itself fade, so that a good old memory falls below one of which nothing is known.
+    """
+    return 1 + UTILITY_WEIGHT * (worth - 0.5) * UTILITY_KEPT ** max(0.0, days)
+
+
+def bounded_factor(*parts: float) -> float:
+    """The parts as one factor."""
+    return max(LEAST_FACTOR, min(math.prod(parts), MOST_FACTOR))
+
+
+def utility_of(life: Life) -> float:
+    return utility(life.helped / 2, life.rated, (life.spread + life.credit) / 10_000)
+
+
+def utility_factor_of(life: Life, at_s: float, now_s: float) -> float:
+    """See utility_factor; *at_s* is when the memory was made."""
+    return utility_factor(utility_of(life), (now_s - max(life.last_use_s, at_s)) / DAY_S)
+
+
+def learnt_lives(view: View) -> dict[int, Life]:
+    """The memories, by ordinal, of which ratings tell something; most stores have none, and none are looked for."""
+    found = dict(view.changed)
+    found.update((doc.ordinal, doc.life) for doc in view.tail.docs)
+    for name in ("rated", "spread", "credit"):
+        column = bytes(view.index.state[name])
+        if column.strip(b"\0"):
+            width = FORM_BYTES[STATE[name]]
+            touched = {at // width for at in ordinals_in(column)} - found.keys()
+            found.update((ordinal, view.index.life(ordinal)) for ordinal in touched)
+    return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
 
 
 # What a score gains where a memory is of a day that the query names, of the days after it (what was done is told then),
@@ -3889,13 +3977,17 @@ class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
     __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit",
-                 "spans", "most_factor", "full")
+                 "spans", "most_factor", "full", "learnt", "least_factor")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
         self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
         self.spans = spans_of(text)
-        self.most_factor = MOST_FACTOR * (1 + OF_THE_DAY if self.spans else 1)
+        now_s = now()
+        self.learnt = {ordinal: utility_factor_of(life, view.value(ordinal, "at_s"), now_s)
+                       for ordinal, life in learnt_lives(view).items()}
+        self.least_factor = LEAST_FACTOR if self.learnt else LEAST_UNLEARNT
+        self.most_factor = (MOST_FACTOR if self.learnt else MOST_UNLEARNT) * (1 + OF_THE_DAY if self.spans else 1)
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
         self.lists: list[Wanted] = []
         self.idfs: dict[str, float] = {}
@@ -3982,8 +4074,8 @@ def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int, 
     return total.to_bytes(2 * n_docs, "little")
 
 
-def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: float) -> list[int]:
-    """The rows of the mask with the highest sums: *n_wanted*, and those so near that a factor may lift them.
+def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, lift: float) -> list[int]:
+    """The rows of the mask with the highest sums: *n_wanted*, and those that a factor of *lift* lifts as high.
 
     None whose sum is below 256 * *least*.
     """
@@ -3996,7 +4088,7 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: fl
     while low < level:  # the highest level that enough rows reach
         middle = (low + level + 1) // 2
         low, level = (middle, level) if n_from(middle) >= n_wanted else (low, middle - 1)
-    near = int(level * LEAST_FACTOR / most_factor)
+    near = int(level / lift)
     level = near if n_from(near) <= max(MOST_CANDIDATES, 4 * n_wanted) else level
     level = max(level, least)
     if not level:
@@ -4054,26 +4146,34 @@ def scores_of_many(query: Query, number: int, mask: bytes, n_wanted: int, floor:
         values = memoryview(sums).cast("H")
         if deciding:
             nth_best = nlargest(n_wanted, scores.values())[-1] if len(scores) >= n_wanted else 0.0
-            least = max(floor, nth_best * LEAST_FACTOR) / query.most_factor
+            least = max(floor, nth_best * query.least_factor) / query.most_factor
             if sum(wanted.most for wanted, _ in wide) >= least:
                 found_here = common(mask, deciding.to_bytes(n_docs, "little"))
-                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), query.most_factor):
+                lift = query.most_factor / query.least_factor
+                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), lift):
                     scores.setdefault(row, 0.0)
         scores = {row: score + values[row] * unit for row, score in scores.items()}
     return scores
 
 
 def factors(query: Query, part: Any) -> Callable[[int], float]:
-    """By what a row's score is multiplied before the best are chosen, from LEAST_FACTOR to the query's most_factor."""
+    """By what a row's score is multiplied before the best are chosen: the query's least_factor to its most_factor."""
     if isinstance(part, Batch):
         column: Sequence[Any] = [doc.importance for doc in part.docs]
         worth: Any = IMPORTANCE_FACTOR
     else:
         column, worth = part.column("importance", "B"), [IMPORTANCE_FACTOR[name] for name in part.header["importance"]]
-    if not query.spans:
+    learnt, first = query.learnt, part.first
+    if not query.spans and not learnt:
         return lambda row: worth[column[row]]
     times = part.column("at_s", "d")
-    return lambda row: worth[column[row]] * (1 + gain(times[row], query.spans))
+
+    def factor(row: int) -> float:
+        told = learnt.get(first + row)
+        kept = worth[column[row]] if told is None else bounded_factor(worth[column[row]], told)
+        return float(kept * (1 + gain(times[row], query.spans)))
+
+    return factor
 
 
 def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
@@ -10220,8 +10320,9 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
     made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
-    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": IMPORTANCE_FACTOR[hit.doc.importance]}
-    return made + "".join(f", {name} x{factor:g}" for name, factor in factors.items() if factor != 1)
+    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": IMPORTANCE_FACTOR[hit.doc.importance],
+               "utility": query.learnt.get(hit.doc.ordinal, 1.0)}
+    return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
