@@ -3863,26 +3863,18 @@ def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
     return (n_helpful + PRIOR_RATINGS * prior) / (n_rated + PRIOR_RATINGS)
 
 
-def utility_factor(worth: float, days: float) -> float:
-    """By what a score is multiplied: 1 at 0.5. What was said fades with the days since the last use.
+def memory_factor(importance: str, worth: float, days: float) -> float:
+    """By what the score of a memory of that importance and utility is multiplied; 1 for a medium one of 0.5.
 
-    memrl lets utility itself fade, so that a good old memory falls below one of which nothing is known.
+    What ratings said fades with the days since the last use; nothing is overwritten. memrl lets utility itself fade,
+    so that a good old memory falls below one of which nothing is known.
     """
-    return 1 + UTILITY_WEIGHT * (worth - 0.5) * UTILITY_KEPT ** max(0.0, days)
-
-
-def bounded_factor(*parts: float) -> float:
-    """The parts as one factor."""
-    return max(LEAST_FACTOR, min(math.prod(parts), MOST_FACTOR))
+    useful = 1 + UTILITY_WEIGHT * (worth - 0.5) * math.pow(UTILITY_KEPT, max(0.0, days))
+    return max(LEAST_FACTOR, min(IMPORTANCE_FACTOR[importance] * useful, MOST_FACTOR))
 
 
 def utility_of(life: Life) -> float:
     return utility(life.helped / 2, life.rated, (life.spread + life.credit) / 10_000)
-
-
-def utility_factor_of(life: Life, at_s: float, now_s: float) -> float:
-    """See utility_factor; *at_s* is when the memory was made."""
-    return utility_factor(utility_of(life), (now_s - max(life.last_use_s, at_s)) / DAY_S)
 
 
 def learnt_lives(view: View) -> dict[int, Life]:
@@ -3983,9 +3975,10 @@ class Query:
         view.tail.enter()  # its words count for the average
         self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
         self.spans = spans_of(text)
-        now_s = now()
-        self.learnt = {ordinal: utility_factor_of(life, view.value(ordinal, "at_s"), now_s)
-                       for ordinal, life in learnt_lives(view).items()}
+        self.learnt: dict[int, float] = {}  # the factors of those of which ratings tell something
+        for ordinal, life in learnt_lives(view).items():
+            days = (now() - max(life.last_use_s, view.value(ordinal, "at_s"))) / DAY_S
+            self.learnt[ordinal] = memory_factor(view.value(ordinal, "importance"), utility_of(life), days)
         self.least_factor = LEAST_FACTOR if self.learnt else LEAST_UNLEARNT
         self.most_factor = (MOST_FACTOR if self.learnt else MOST_UNLEARNT) * (1 + OF_THE_DAY if self.spans else 1)
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
@@ -4167,13 +4160,7 @@ def factors(query: Query, part: Any) -> Callable[[int], float]:
     if not query.spans and not learnt:
         return lambda row: worth[column[row]]
     times = part.column("at_s", "d")
-
-    def factor(row: int) -> float:
-        told = learnt.get(first + row)
-        kept = worth[column[row]] if told is None else bounded_factor(worth[column[row]], told)
-        return float(kept * (1 + gain(times[row], query.spans)))
-
-    return factor
+    return lambda row: (learnt.get(first + row) or worth[column[row]]) * (1 + gain(times[row], query.spans))
 
 
 def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
@@ -4513,6 +4500,55 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
             hits.append(Hit(doc, score, record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)
     return hits[:limit], len(hits) > limit
+
+
+# -- likeness ---------------------------------------------------------------
+
+
+class Likeness:
+    """How alike texts are: what the stems that they share tell in this store, of what all their stems tell."""
+
+    __slots__ = ("view", "parts", "n_docs", "tells")
+
+    def __init__(self, view: View) -> None:
+        view.tail.enter()
+        self.view, self.parts, self.n_docs = view, view.parts(), view.n_docs()
+        self.tells: dict[str, float] = {}  # a stem -> the square of its idf
+
+    def stems(self, text: str) -> set[str]:
+        found = {stem(word) for word in count_terms(text[:LOOK]) if word > FIRST_WORD.decode()} - STOP_WORDS
+        for each in found - self.tells.keys():
+            n = sum(part.postings(term).n_docs() for part in self.parts for term in (each, STEM + each))
+            self.tells[each] = math.log(1 + self.n_docs / max(1, n)) ** 2  # in a small store, too
+        return found
+
+    def cosine(self, one: set[str], other: set[str]) -> float:
+        """Of the texts with these stems, from 0 to 1."""
+        both, norm, other_norm = (sum(map(self.tells.__getitem__, sorted(each))) for each in (one & other, one, other))
+        return both / math.sqrt(norm * other_norm) if both else 0.0
+
+
+SOURCE_CHARS = 1000  # of a text, by which others like it are looked for
+
+
+DIVERSITY = 0.3  # of what a hit is worth, by likeness to those before it (memrl's MMR, lambda 0.7)
+
+
+def diversified(view: View, hits: Sequence[Hit], limit: int) -> list[Hit]:
+    """The *limit* best of the hits, of which those that say the same as one before it come later."""
+    likeness, left = Likeness(view), list(hits)
+    taken: list[Hit] = []
+    stems = {hit.doc.ordinal: likeness.stems(hit.record["text"]) for hit in hits}
+    nearest = dict.fromkeys(stems, 0.0)
+    most = max((hit.score for hit in hits), default=1.0) or 1.0
+    while left and len(taken) < limit:
+        best = max(left, key=lambda hit: (1 - DIVERSITY) * hit.score / most - DIVERSITY * nearest[hit.doc.ordinal])
+        left.remove(best)
+        taken.append(best)
+        for hit in left:
+            like = likeness.cosine(stems[best.doc.ordinal], stems[hit.doc.ordinal])
+            nearest[hit.doc.ordinal] = max(nearest[hit.doc.ordinal], like)
+    return taken
 
 
 # ============================================================================
@@ -5601,8 +5637,9 @@ def extract_entities(text: str) -> dict[str, list[str]]:
     return {kind: list(names) for kind, names in kinds.items() if names}
 
 
-MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
+MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10, "episode": 64 << 10}
 MAX_FIELD_CHARS = 200
+MAX_RATING_NOTE = 2000
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
 MAX_TAGS = 32
 
@@ -5701,7 +5738,7 @@ class Writer:
         new_id = ""
         if kind != "chunk":
             while not self.is_free(new_id):
-                new_id = "i-" + os.urandom(4).hex()
+                new_id = f"{kind[0]}-{os.urandom(4).hex()}"
             return new_id
         stem = f"{local_day(at_s)}_{slug(fields['project']) or 'project'}"
         taken = self.view.numbers_of(stem)
@@ -5726,7 +5763,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm import FILE` does"
+            instead = "split it, as `rlm import FILE` does" if kind == "chunk" else "save it with `rlm_chunk`"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5856,7 +5893,8 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
+               "category", "importance", "created_at", "uses", "last_used", "archived", "ratings", *MORE_FIELDS,
+               *EPISODE_FIELDS)
 
 
 def clean_text(value: object) -> str:
@@ -5936,6 +5974,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
+    if item["kind"] == "episode":
+        del fields["importance"]
+        fields = {**{key: item[key] for key in (*EPISODE_FIELDS, "files") if item.get(key)}, **fields}
     return writer.save(item["kind"], item["text"], at_s=at_s, project=project, identity=identity, is_clean=True,
                        wanted_id=item["id"], accepted_flags=FORGOTTEN, **fields)
 
@@ -5970,6 +6011,12 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
             if is_new and type(uses) is int and uses > 0:
                 last_s = at_of({"at": item.get("last_used") or item.get("created_at") or 0})
                 writer.add("use", at=int(last_s), id=new_id, n=uses)
+            ratings = item.get("ratings")
+            for rating in ratings if is_new and isinstance(ratings, list) else ():
+                if isinstance(rating, dict):
+                    told = {key: text_field(rating, key, MAX_RATING_NOTE)
+                            for key in ("session", "rating", "was", "note")}
+                    writer.add("rate", id=new_id, at=stamp(at_of(rating)), **told)
             if is_new and item.get("archived") is True:
                 archived.append(new_id)
     return archived
@@ -6002,12 +6049,12 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
+        raise UsageError(f"{doc.id} is {'a chunk' if doc.kind == 'chunk' else f'an {doc.kind}; `rlm_recall` shows it'}")
     return doc
 
 
 def forget(writer: Writer, wanted: str, *, undo: bool) -> tuple[Doc, bool]:
-    """Queues a tombstone for an insight or chunk, or takes it back; the document, and whether anything changes."""
+    """Queues a tombstone for a memory, or takes it back; the document, and whether anything changes."""
     doc = find_id(writer.view, wanted, dead=True)
     changes = bool(doc.life.flags & FORGOTTEN) == undo
     if changes:
@@ -6020,6 +6067,102 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
     with Writer(view, durable=False, wait_s=wait_s) as writer:
         for doc_id, n in uses.items():
             writer.add("use", at=int(now()), id=doc_id, n=n if n > 1 else "")
+
+
+# -- feedback ---------------------------------------------------------------
+
+
+def happenings(view: View, event: str) -> Iterator[Record]:
+    """What happened of that kind to any memory, the oldest first. All of the log is read, of it only these lines."""
+    mark = f'"k":"{event}"'.encode("ascii")
+    for _, line in view.log.lines(0):
+        if mark in line[:64]:
+            record = decode_line(line)
+            if record and record["k"] == event and "c" not in record:
+                yield record
+
+
+def rate(writer: Writer, docs: Sequence[Doc], rating: str, note: str, session: str) -> list[str]:
+    """Queues a rating of each memory by that session; what each was rated there before, "" for nothing."""
+    clean: Any = redact(plain(note))
+    before: dict[tuple[str, str], str] = {}
+    if any(doc.life.rated for doc in docs):
+        for record in happenings(writer.view, "rate"):
+            before[text_field(record, "id"), text_field(record, "session")] = text_field(record, "rating")
+    found = [before.get((doc.id, session), "") for doc in docs]
+    for doc, was in zip(docs, found):
+        if was != rating or clean:
+            writer.add("rate", id=doc.id, at=stamp(now()), session=session, rating=rating, was=was, note=clean)
+    return found
+
+
+# -- episodes ---------------------------------------------------------------
+
+ALIKE = 0.85  # from here on two episodes may be one
+ARROWS = (" => ", " -> ", " → ")
+
+
+def resolved_field(errors: str) -> list[list[str]]:
+    """Lines of "error => what fixed it" as pairs; a semicolon ends one, too, where each part has an arrow."""
+    rows = []
+    for line in filter(str.strip, errors.split("\n")):
+        parts = line.split("; ")
+        for part in parts if all(any(arrow in part for arrow in ARROWS) for part in parts) else [line]:
+            arrow = max(ARROWS, key=part.rfind)
+            error, _, fix = part.rpartition(arrow) if arrow in part else (part, "", "")
+            rows.append([plain(error).strip(), plain(fix).strip()])
+    return rows
+
+
+def episode_text(summary: str, files: Sequence[str], resolved: Iterable[Sequence[str]]) -> str:
+    """What an episode says: all of it is found by words."""
+    return "\n".join([summary.strip(), *["Files: " + ", ".join(files)] * bool(files),
+                      *(f"Error: {error}" + f" → {fix}" * bool(fix) for error, fix in resolved)])
+
+
+def like_episodes(view: View, text: str, identity: str, project: str) -> list[tuple[float, Doc]]:
+    """The project's episodes that may be the same as the one with that text, the likest first."""
+    def worth_comparing(text: str) -> str:  # not what differs from one error to the next
+        return text.partition("\nError: ")[0]
+
+    query, likeness = Query(view, worth_comparing(text)[:SOURCE_CHARS]), Likeness(view)
+    known = view.mask([f"{BY_PROJECT}{identity}\t{folded(project)}"])
+    allowed, own = common(in_scope(view, Scope(kind="episode")), known), likeness.stems(worth_comparing(text))
+    found = readable_records(view, (ordinal for _, ordinal in ranked(query, allowed, 5)), lambda: None)
+    alike = [(likeness.cosine(own, likeness.stems(worth_comparing(record["text"]))), doc) for doc, record in found]
+    return sorted((pair for pair in alike if pair[0] >= ALIKE), key=lambda pair: -pair[0])
+
+
+def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Sequence[Sequence[str]],
+            tags: Sequence[str], merge: str = "", **fields: Any) -> tuple[str, bool]:
+    """Queues an episode; its id, and whether it is new. With the id of one to *merge* with, that one says what this
+    one does, and keeps its files, errors and tags; what it said before is kept as a revision."""
+    clean: Any = redact_value({"summary": summary, "files": list(files), "resolved": list(map(list, resolved)),
+                               "tags": list(tags), **fields})
+    if not clean["summary"].strip():
+        raise UsageError("the `summary` is empty; there is nothing to save")
+    text = episode_text(clean.pop("summary"), clean["files"], clean["resolved"])
+    if not merge:
+        return writer.save("episode", text, is_clean=True, **clean)
+    view, doc = writer.view, find_id(writer.view, merge, kinds=("episode",))
+    for same in map(view.doc, view.same_text(digest(text))):  # it was captured before somebody said that it is the same
+        if same.id != doc.id and same.kind == "episode" and not same.life.flags and same.identity == doc.identity:
+            forget(writer, same.id, undo=False)
+    record = view.record(doc)
+    kept = [list(pair) for pair in resolved_of(record)]
+    clean["resolved"] = [*clean["resolved"], *(pair for pair in kept if pair not in clean["resolved"])]
+    for key, old in (("files", clean_tags(record.get("files"))), ("tags", tags_of(record))):
+        clean[key] = list(dict.fromkeys([*clean[key], *old]))
+    text = episode_text(text.partition("\nFiles: ")[0].partition("\nError: ")[0], clean["files"], clean["resolved"])
+    data, before = text.encode("utf-8", "surrogatepass"), record.get("revisions")
+    if len(data) > MAX_BYTES["episode"]:
+        raise UsageError(f"both episodes have {len(data):,} bytes; at most {MAX_BYTES['episode']:,} are accepted")
+    at_s = clean.pop("at_s")
+    revisions = [*(before if isinstance(before, list) else ()), [record.get("at", ""), record["text"]]]
+    owner: Record = {key: record[key] for key in ("project", "identity") if key in record}
+    writer.records.append({**without_keys(record, "text", "c"), **clean, **owner, "at": stamp(at_s),
+                           "revisions": revisions, "sha": digest(text), "n_bytes": len(data), "text": text})
+    return doc.id, False
 
 
 # ============================================================================
@@ -6102,6 +6245,93 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
         return len(writer.records)
 
 
+# -- what is learnt from ratings --------------------------------------------
+# Each number is worked out from scratch, out of ratings and texts: twice gives the same as once. It is stored apart
+# from the ratings, and only moves where a memory's utility starts (`utility`).
+
+SPREAD, LEAST_SIMILARITY, MOST_NEIGHBOURS = 0.5, 0.1, 10
+CREDITS = (0.072, 0.054, 0.036, 0.018)  # memrl's: to the one before a success, the one before that …
+CREDITED_WITHIN_S = 3600.0
+MOST_CREDIT = 0.25
+MOST_SOURCES, MOST_LIKE = 200, 50  # rated memories that spread, those last used first; candidates of each
+CONFIDENCE_KEPT = 0.95  # a day, of a memory that nobody reads
+
+
+def wilson(n_helpful: float, n_rated: int) -> float:
+    """The cautious bound of how often a memory helps, by ratings alone (Wilson, 95 %); 0.0 without any."""
+    if n_rated <= 0:
+        return 0.0
+    z, share = 1.96, min(1.0, n_helpful / n_rated)
+    spread = z * math.sqrt((share * (1 - share) + z * z / (4 * n_rated)) / n_rated)
+    return max(0.0, (share + z * z / (2 * n_rated) - spread) / (1 + z * z / n_rated))
+
+
+def confidence_kept(days: float, n_uses: int) -> float:
+    """What is left of the confidence in a memory that was not used for so long. It orders what a review looks at, and
+    nothing else: an old decision is still one."""
+    n = max(1, n_uses)
+    return math.pow(CONFIDENCE_KEPT, max(0.0, days) * (1 + math.log(n)) / n)
+
+
+def spread_of(neighbours: Iterable[tuple[float, float]]) -> float:
+    """What the rated neighbours, each (similarity, utility), tell of a memory; from -0.25 to 0.25.
+
+    memrl's formula moves nothing at the similarities that memories have, and lowers good neighbours.
+    """
+    near = sorted((pair for pair in neighbours if pair[0] >= LEAST_SIMILARITY), reverse=True)[:MOST_NEIGHBOURS]
+    return SPREAD * sum(like * (worth - 0.5) for like, worth in near) / (1 + sum(like for like, _ in near))
+
+
+def credits_of(episodes: Iterable[tuple[float, str, str, str]]) -> dict[str, float]:
+    """By id, what an episode gets for the successes that followed it; of each the time, id, project and outcome are
+    given. The chain ends where an hour passes between two of one project."""
+    got: dict[str, float] = {}
+    chains: dict[str, list[tuple[float, str]]] = {}
+    for at_s, doc_id, project, outcome in sorted(episodes):
+        chain = chains.setdefault(project, [])
+        if chain and at_s - chain[-1][0] > CREDITED_WITHIN_S:
+            chain.clear()
+        if outcome == "success":
+            for (_, earlier), credit in zip(reversed(chain), CREDITS):
+                got[earlier] = min(MOST_CREDIT, got.get(earlier, 0.0) + credit)
+        chain.append((at_s, doc_id))
+    return got
+
+
+def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
+    """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
+    alive, likeness = view.alive_mask(), Likeness(view)
+    rated = [(life.last_use_s, ordinal) for ordinal, life in learnt_lives(view).items() if life.rated]
+    sources = sorted((pair for pair in rated if alive[pair[1]]), reverse=True)[:MOST_SOURCES]
+    near: dict[int, list[tuple[float, float]]] = {}
+    for doc, record in readable_records(view, (source for _, source in sources), check):
+        query, own = Query(view, record["text"][:SOURCE_CHARS]), likeness.stems(record["text"])
+        query.learnt = {}  # what was learnt before does not count
+        worth = utility(doc.life.helped / 2, doc.life.rated)
+        like_it = (ordinal for _, ordinal in ranked(query, alive, MOST_LIKE) if ordinal != doc.ordinal)
+        for other, text in readable_records(view, like_it, check):
+            like = likeness.cosine(own, likeness.stems(text["text"]))
+            near.setdefault(other.ordinal, []).append((like, worth))
+    episodes = [view.doc(n) for n in ordinals_in(common(alive, view.mask([BY_KIND + "episode"])))]
+    got = credits_of((doc.at_s, doc.id, doc.identity or doc.project, doc.label) for doc in episodes)
+    credits = {doc.ordinal: got[doc.id] for doc in episodes if doc.id in got}
+    return {ordinal: (round(10_000 * spread_of(near.get(ordinal, ()))), round(10_000 * credits.get(ordinal, 0.0)))
+            for ordinal in near.keys() | credits.keys()}
+
+
+def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
+    """Stores what `learnt` gives; of how many memories it is another than before."""
+    found = {view.doc(ordinal).id: pair for ordinal, pair in learnt(view.refresh(), check).items()}
+    with Writer(view) as writer:
+        known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
+        wanted = {view.ordinal_of(doc_id): pair for doc_id, pair in found.items()}
+        for ordinal in sorted(known.keys() | wanted.keys()):
+            pair = wanted.get(ordinal, (0, 0))
+            if pair != known.get(ordinal, (0, 0)) and not view.life(ordinal).flags:
+                writer.add("learn", id=view.doc(ordinal).id, spread=pair[0], credit=pair[1])
+        return len(writer.records)
+
+
 # -- the next generation ----------------------------------------------------
 
 OF_STUB = ("place", "archived_at")  # what a stub has instead of its text
@@ -6135,6 +6365,7 @@ class Rewrite:
         self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
         self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
         self.written: set[int] = set()  # the documents that the new log has, by ordinal
+        self.ratings: dict[str, list[Record]] = {}  # who rated what is kept, by id
         self.aside: list[bytes] = []  # damaged bytes, as lines
         self.set_aside = ""  # the file that got them
         self.lost: list[str] = []  # the memories whose text was in them
@@ -6260,6 +6491,10 @@ class Rewrite:
             yield whole or purge_record(doc, record, now())
         if life.uses:
             yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
+        if doc.kind in KINDS:
+            yield from self.ratings.get(doc.id, ())
+        if life.spread or life.credit:
+            yield {"v": RECORD_VERSION, "k": "learn", "id": doc.id, "spread": life.spread, "credit": life.credit}
         if life.flags & FORGOTTEN:
             yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
 
@@ -6279,6 +6514,8 @@ class Rewrite:
 
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
+        for rating in happenings(self.view, "rate"):
+            self.ratings.setdefault(text_field(rating, "id"), []).append(rating)
         for stub in self.orphans:  # first: what the log says of them is to come behind them
             place = self.places[text_field(stub, "id")]
             yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
@@ -10069,7 +10306,7 @@ class Store:
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
     __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses", "repls",
-                 "models", "runs")
+                 "models", "runs", "shown", "has_news")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
@@ -10077,6 +10314,8 @@ class Store:
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
         self.uses: list[str] = []  # ids, once for each access
+        self.shown: list[str] = []  # the ids that the last search or recall of this process gave
+        self.has_news = False  # whether there is something to learn from: ratings, outcomes
         self.repls: dict[str, Session] = {}
         self.models: Models | None = None  # once one was asked for
         self.runs: dict[str, Run] = {}  # that go on in threads of this process, or ended in it
@@ -10101,6 +10340,16 @@ class Store:
                 for doc_id, n in uses.items():
                     self.uses += [doc_id] * n
             except RlmError:
+                pass
+
+    def learn(self) -> None:
+        """Learns from the ratings and outcomes since the last time, for when there is time."""
+        if self.has_news:
+            self.has_news = False
+            try:
+                with self.writing() as view:
+                    learn(view)
+            except RlmError:  # the next rating has it done
                 pass
 
 
@@ -10142,7 +10391,8 @@ class Param:
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.many = name in ("chunk_id", "insight_id", "tags")  # takes several, as a list or in one string
+        # Whether it takes several, as a list or in one string.
+        self.many = name in ("chunk_id", "insight_id", "tags", "ids", "files")
 
 
 class Tool:
@@ -10271,7 +10521,7 @@ def in_shell(message: str) -> str:
 UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
 TAG_END = "[>＞﹥]"
 TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
-LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
+LIKE_OURS = r"(?i)\b[ei]-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
 BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 
 
@@ -10298,8 +10548,12 @@ def foreign(text: str, limit: int = 300) -> str:
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
+    if doc.kind == "episode":
+        label = ", ".join(filter(None, ["episode", text_field(record or {}, "task_type", 20), doc.label]))
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
-    return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
+    useful = f"useful {utility_of(doc.life):.2f}, {counted(doc.life.rated, 'rating')}" if doc.life.rated else \
+        "unrated" if doc.kind == "episode" else ""
+    return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago", useful,
                                     "archived" if doc.life.tier == 3 else "",
                                     "altered on disk" if record and "c" in record else ""]))
 
@@ -10309,8 +10563,14 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
     data = {"id": doc.id, "kind": doc.kind, "created_at": stamp(doc.at_s), "project": doc.project,
             "identity": doc.identity, "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses,
             "importance": doc.importance}
+    if doc.life.rated or doc.kind == "episode":
+        n_helpful = doc.life.helped / 2
+        data.update({"utility": round(utility_of(doc.life), 3), "n_rated": doc.life.rated, "n_helpful": n_helpful,
+                     "wilson": round(wilson(n_helpful, doc.life.rated), 3)})
     if doc.kind == "insight":
         return {**data, "category": doc.label}
+    if doc.kind == "episode":
+        return {**data, **{key: record[key] for key in (*EPISODE_FIELDS, "files") if key in record}}
     return {**data, "domain": doc.domain, "ticket": doc.ticket, "session": doc.session, "type": doc.label,
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
@@ -10320,15 +10580,16 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
     made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
-    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": IMPORTANCE_FACTOR[hit.doc.importance],
-               "utility": query.learnt.get(hit.doc.ordinal, 1.0)}
+    importance = IMPORTANCE_FACTOR[hit.doc.importance]
+    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
+               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
     return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, what it is worth, the lines that answer; of the first the summary, too."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · {worth}"
-    if hit.doc.kind == "insight":
+    if hit.doc.kind != "chunk":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = one_line(text_field(hit.record, "summary"), LINE_CHARS)
     is_said = not summary or (hit.lines and (i > 1 or any(summary[:60] in line for _, line in hit.lines)))
@@ -10339,7 +10600,7 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     """A hit as data."""
     data = {**doc_data(hit.doc, hit.record), "score": round(hit.score, 3),
             "lines": [{"line": number, "text": text} for number, text in hit.lines]}
-    if hit.doc.kind == "insight":
+    if hit.doc.kind != "chunk":
         data["text"] = hit.record["text"]
     return data
 
@@ -10385,7 +10646,7 @@ def add_returned(call: Call, view: View, answer: Answer, scope: Scope, limit: in
 
     *is_likely* tells of a folded line of a transcript whether it is worth reading, *matching* the lines of a text.
     """
-    if scope.domain or scope.tags or scope.entity or scope.kind == "insight":
+    if scope.domain or scope.tags or scope.entity or scope.kind not in ("", "chunk"):
         return answer
     found, is_all = FROM_TRANSCRIPTS["results"](view, scope, limit, is_likely, matching, call.check)
     if found:
@@ -10444,37 +10705,59 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
     return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told)})
 
 
-@tool("Look up remembered insights by words, category, importance, project or tags; without a query the newest.",
-      reads_only=True, always_loaded=True)
+def seen_before(view: View, text: str) -> str:
+    """What episodes tell of an error that is a line of the text: "that error was seen 3 times; …", else ""."""
+    alive = view.alive_mask() if view.keys(BY_KIND + "episode") else b""
+    for signature in map(error_signature, text.splitlines()[:MOST_HINTED_WORDS] if alive else ()):
+        found = [ordinal for ordinal in view.keys(BY_ERROR + digest(signature)) if alive[ordinal]]
+        fixes = [f"{foreign(fix)} [{doc.id}]" for doc, record in readable_records(view, found, lambda: None)
+                 for error, fix in resolved_of(record) if fix and error_signature(error) == signature]
+        if found:
+            fixed = f", fixed by: {fixes[-1]}" if fixes else ""
+            return f"that error was seen {counted(len(found), 'time')}{fixed}"
+    return ""
+
+
+@tool("Remembered insights (kind=episode: past tasks) by words, else the newest.", reads_only=True, always_loaded=True)
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
-               project: str = "", tags: str = "") -> Answer:
-    """Insights, best or newest first."""
-    scope = Scope(kind="insight", project=project, tags=tags,
-                  category=category and one_of("category", category, CATEGORIES),
+               project: str = "", tags: str = "", kind: str = "insight") -> Answer:
+    """Insights or episodes, best or newest first."""
+    kind = one_of("kind", kind, ("insight", "episode"))
+    scope = Scope(kind=kind, project=project, tags=tags,
+                  category=category and one_of("category", category, KINDS[kind][1]),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
+    worth: dict[str, str] = {}
     with call.store.reading() as view:
         allowed = in_scope(view, scope)
         n_all = allowed.count(255)
-        if query.strip():
-            asked = Query(view, query)
-            found = [] if asked.is_guess else [(hit.doc, hit.record) for hit in best_hits(asked, allowed, limit)]
-            hint = "" if found else nothing_found(asked, project)
+        if (ordinal := view.ordinal_of(query.strip())) >= 0 and allowed[ordinal]:
+            found, hint, note = list(readable_records(view, [ordinal], call.check)), "", ""
+        elif query.strip():
+            asked, is_episode = Query(view, query), kind == "episode"
+            hits = [] if asked.is_guess else best_hits(asked, allowed, limit * (1 + 2 * is_episode))
+            if is_episode:
+                hits = diversified(view, hits, limit)
+                worth = {hit.doc.id: f" · {worth_text(asked, hit, False)}" for hit in hits}
+            found = [(hit.doc, hit.record) for hit in hits]
+            hint, note = "" if found else nothing_found(asked, project), seen_before(view, query)
         else:
             docs = newest(view, ordinals_in(allowed), limit)
             found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
-            hint = "" if found else "No insights there."
+            hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
+        labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
+    call.store.shown = [doc.id for doc, _ in found]
     parts = []
     for doc, record in found:
+        facts = facts_line(doc, now(), labels, record) + worth.get(doc.id, "")
         tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-        parts.append(f"[{doc.id}] {facts_line(doc, now(), labels, record)}{tags_shown}\n{record['text']}")
+        parts.append(f"[{doc.id}] {facts}{tags_shown}\n{record['text']}")
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
-        "insights": data, "total": n_all, **({"hint": hint} if hint else {})})
+        f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
     answer.marks = Needles(query).marks
     return noted(note, answer)
 
@@ -10696,7 +10979,11 @@ def readable(view: View, wanted: str) -> Readable:
     doc = find_id(view, wanted)
     record = view.record(doc)
     facts = facts_line(doc, now(), Projects(view).labels(), record)
-    return Readable(doc.id, facts, doc_data(doc, record), [(doc.id, record["text"])])
+    parts, revisions = [(doc.id, record["text"])], record.get("revisions") if doc.kind == "episode" else ()
+    if isinstance(revisions, (list, tuple)) and revisions:
+        parts = [(doc.id, record["text"] + "\n"),
+                 *(("", f"Before ({row[0]}): {row[1]}\n") for row in revisions if isinstance(row, list) and row[1:])]
+    return Readable(doc.id, facts, doc_data(doc, record), parts)
 
 
 def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: int) -> Answer:
@@ -10972,23 +11259,25 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language;"
-      " a missing word does no harm.", reads_only=True, always_loaded=True,
-      date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
+@tool("Search all memories by words, best first. Any language; a missing word does no harm.", reads_only=True,
+      always_loaded=True, date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
-               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
+               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
+               kind: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
-                  kind="" if include_insights else "chunk")
+                  kind=one_of("kind", kind, tuple(KINDS)) if kind else "" if include_insights else "chunk")
     is_counted = "limit" in call.given
     with call.store.reading() as view:
         asked = Query(view, query)
         hits, n_weaker = search(asked, in_scope(view, scope), limit, 0.0 if is_counted else FAR_BELOW)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
+        labels = projects.labels()
+        note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
+    call.store.shown = [hit.doc.id for hit in hits]
     lines = [hit_text(i, hit, worth_text(asked, hit, explain), now(), labels) for i, hit in enumerate(hits, 1)]
     if n_weaker and not is_counted:
         lines.append(call.words(f"({n_weaker} more, weaker: `limit={len(hits) + n_weaker}`)"))
@@ -11010,7 +11299,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     return noted(note, answer)
 
 
-@tool("List the newest stored chunks with id, summary and size.", reads_only=True)
+@tool("List the newest chunks: id, summary, size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
     with call.store.reading() as view:
@@ -11202,11 +11491,13 @@ def rlm_status(call: Call) -> Answer:
         labels, places = Projects(view).labels(), view.log.places
         rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
                 for doc in view.alive()]
-        chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
+        chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
+            "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
             "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
@@ -11224,6 +11515,8 @@ def rlm_status(call: Call) -> Answer:
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
         f"{counted(data['n_insights'], 'insight')}: {tally_text(data['categories'])}; "
         f"importance: {tally_text(data['importance'])}",
+        f"{counted(data['n_episodes'], 'episode')}: {tally_text(data['outcomes'])}; "
+        f"rated memories: {data['n_rated']:,}",
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
@@ -11239,6 +11532,73 @@ def rlm_status(call: Call) -> Answer:
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
               + f", ${used['dollars']:,.2f}" * bool(used["dollars"]) for name, used in data["models"].items()]
     return Answer("\n".join(lines), data)
+
+
+# -- learning -----------------------------------------------------------------
+
+
+@tool("After a task, unasked: note what was done and how it came out, for the next one like it.",
+      task_type="|".join(TASK_TYPES), outcome="|".join(OUTCOMES), files="comma-separated", tags="comma-separated",
+      errors_resolved="lines of: error => what fixed it", merge="id of the episode to renew")
+def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project: str = "", files: str = "",
+                tags: str = "", errors_resolved: str = "", merge: str = "") -> Answer:
+    """Stores an episode."""
+    fields: dict[str, Any] = {
+        "task_type": one_of("task_type", task_type, TASK_TYPES), "outcome": one_of("outcome", outcome, OUTCOMES),
+        "tags": tags_field(tags), "resolved": resolved_field(errors_resolved),
+        "files": list(dict.fromkeys(filter(None, (plain(file).strip() for file in re.split(r"[,\n]", files)))))}
+    with call.store.writing() as view:
+        fields.update(owner_fields(view, project))
+        text = episode_text(summary, fields["files"], fields["resolved"])
+        seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
+        with Writer(view) as writer:
+            new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
+        alike = like_episodes(view, text, fields["identity"], fields["project"]) if is_new else []
+        alike = [(like, doc) for like, doc in alike if doc.id != new_id]
+    call.store.has_news = True
+    told = f"{new_id} captured ({fields['task_type']}, {fields['outcome']})." if is_new else \
+        f"{new_id} says this now; what it said before is kept." if merge else f"{new_id} says exactly that already."
+    if alike:
+        told += call.words(f" It is {100 * alike[0][0]:.0f}% like {alike[0][1].id}: the same call with "
+                           f"`merge={alike[0][1].id}` makes them one.")
+    return noted(seen, Answer(told, {"id": new_id, "new": is_new,
+                                     "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc in alike]}))
+
+
+def shown_last(store: Store) -> list[str]:
+    """What this process showed last, else what a hook did, in this session if it is known. UsageError for nothing."""
+    session = environment(Client.session_variable)
+    given = store.shown or next((record["ids"] for record in reversed(list(injected(store.places)))
+                                 if session in ("", text_field(record, "session"))), [])
+    ids = [each for each in given if isinstance(each, str)]
+    if not ids:
+        raise UsageError("nothing was shown yet that could be rated; give the `ids`")
+    return ids
+
+
+@tool("Say whether memories that you used helped: those that do rank higher.", ids="or last: what was shown last",
+      rating="|".join(reversed(RATINGS)))
+def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
+    """Rates memories, once a session."""
+    rating = one_of("rating", rating, tuple(reversed(RATINGS)))
+    if len(note) > MAX_RATING_NOTE:
+        raise UsageError(f"`note` has {len(note):,} characters; at most {MAX_RATING_NOTE:,} are accepted")
+    wanted = shown_last(call.store) if ids.strip().lower() == "last" else ids_in(ids)
+    rows = []
+    with call.store.writing() as view:
+        session = redact(plain(environment(Client.session_variable))) or \
+            made_up_session(local_day(now()), project_here(view.log.places).name, "")
+        with Writer(view) as writer:
+            docs = list({doc.id: doc for doc in (find_id(view, each) for each in wanted)}.values())
+            before = rate(writer, docs, rating, note, session)
+        for doc, was in zip((view.doc(view.ordinal_of(doc.id)) for doc in docs), before):
+            life, n_helpful = doc.life, doc.life.helped / 2
+            again = f", {was} before" if was and was != rating else ", as before" if was else ""
+            rows.append((f"{doc.id} is rated {rating}{again}: useful {utility_of(life):.2f}, {n_helpful:g} of "
+                         f"{counted(life.rated, 'rating')} (surely {wilson(n_helpful, life.rated):.2f}).",
+                         {**doc_data(doc, {}), "rating": rating, "before": was}))
+    call.store.has_news = True
+    return answer_for_each(rows)
 
 
 # -- contexts: making them -----------------------------------------------------
@@ -12035,6 +12395,7 @@ class Server:
                 continue
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
+                self.store.learn()
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
@@ -15492,7 +15853,8 @@ def item_of_row(row: object) -> Item:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return {"kind": "damaged", "why": 'no "text"; a line must be one object, {"text": "…"}'}
     item = {key: row[key] for key in ITEM_FIELDS if key in row}
-    item["kind"] = "insight" if "insight" in (row.get("k"), row.get("kind")) or "category" in row else "chunk"
+    kind = choice(row.get("k"), tuple(KINDS), "") or choice(row.get("kind"), tuple(KINDS), "chunk")
+    item["kind"] = "insight" if "category" in row else kind
     item.setdefault("created_at", row.get("at", ""))
     return item
 
@@ -15778,10 +16140,16 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
+    ratings: dict[str, list[Record]] = {}
+    for event in happenings(view, "rate"):
+        kept: Record = {key: event[key] for key in ("at", "session", "rating", "was", "note") if key in event}
+        ratings.setdefault(text_field(event, "id"), []).append(kept)
     for doc, record in readable_records(view, ordinals_in(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
+        if doc.id in ratings:
+            more["ratings"] = ratings[doc.id]
         small = without_keys(record, "text", "place", "archived_at")
         yield encode_record({**small, **more, "text": record["text"]})
 
@@ -16714,6 +17082,8 @@ TOOL_EXAMPLES = {
     "inspect": "rlm inspect\nrlm inspect app.log",
     "split": "rlm split app.log --strategy lines --size 500\nrlm peek app.log#3",
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
+    "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
+    "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",
     "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
@@ -18165,6 +18535,7 @@ def why_command(call: Call, options: Any) -> Answer:
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
     store.flush_uses(1.0)  # the answer is out already
+    store.learn()
     for view in (store.write_view, store.read_view):
         if tail_is_long(view):
             catch_up(view)
