@@ -3,7 +3,8 @@
 
 It keeps what a conversation loses: insights (short statements) and chunks (verbatim text), finds them again
 by words, by regex and by date, and retires what nobody uses. A text larger than the window becomes a context, which
-is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS.
+is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS; a model only if you
+choose one.
 
     python3 rlm.py install                        set up Claude Code: it then saves every conversation by itself
     python3 rlm.py chunk notes.md                 store a text; prints its id
@@ -54,6 +55,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/runs/                    what happened in runs
     memory/answers/                 what models answered, by what they were asked; a cache
     memory/usage.jsonl              calls of models: when, which model, how many tokens
+    memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
     memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
     memory/lock                     locked by whoever writes; never replaced
@@ -61,7 +63,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
 
 Promises: an acknowledged write survives kill -9 and power loss; a damaged line costs that line and is
 counted; readers never lock and never wait; a hook never stops a session; no secret that a rule knows is
-stored; without a provider nothing opens a socket.
+stored; without a provider no model, account or network, with one only its address; never a port or a daemon.
 """
 from __future__ import annotations
 
@@ -344,11 +346,15 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "prices": ([], "dollars for a million tokens read/written, e.g. haiku=1/5,openai/gpt-4o=2.5/10"),
     "ollama.url": ("", "where Ollama listens; empty: OLLAMA_HOST, or http://127.0.0.1:11434"),
     "openai.url": ("", "any address that speaks as OpenAI does; empty: OPENAI_BASE_URL, or https://api.openai.com/v1"),
-    "openai.key": ("OPENAI_API_KEY", "the environment variable that holds the key for that address"),
     "anthropic.url": ("", "empty: ANTHROPIC_BASE_URL, or https://api.anthropic.com"),
+    "ollama.key": ("OLLAMA_API_KEY", "the environment variable whose key goes there, if it is set"),
+    "openai.key": ("OPENAI_API_KEY", "the same for that address"),
+    "anthropic.key": ("ANTHROPIC_API_KEY", "the same for that address"),
     "command": ("", "a program that reads a prompt and prints the answer; {model} in it becomes the model's name"),
     "mode": ("balanced", "what runs may spend: micro, fast, balanced or thorough"),
     "max_escalation": (0, "so many stronger models are asked where one has no answer"),
+    "claude.program": ("", "the program of Claude Code; empty: claude, wherever PATH has it"),
+    "claude.workers": (True, "its processes answer many questions; off: one each (`rlm doctor --provider claude`)"),
     "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
@@ -399,6 +405,7 @@ class Client:
         self.settings = os.path.join(self.folder, "settings.local.json") if project else self.team_settings
         self.servers = os.path.join(project or moved or user_home(), ".mcp.json" if project else ".claude.json")
         self.skills = os.path.join(self.folder, "skills")
+        self.agents = os.path.join(self.folder, "agents")
         self.projects = os.path.join(self.folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
@@ -438,6 +445,7 @@ PATHS = {
     "answers": ("memory", "answers"),
     "answer": ("memory", "answers/{}.json"),  # of a model, by what it was asked
     "usage": ("memory", "usage.jsonl"),  # the calls of models: when, which, how many tokens
+    "workers": ("memory", "workers"),  # empty: where Claude Code works when it is a provider
     "repls": ("memory", "repls"),
     "repl": ("memory", "repls/{}.jsonl"),  # the cells of that REPL
     "repl_lock": ("memory", "repls/{}.lock"),  # held by whoever runs one
@@ -483,9 +491,9 @@ class Places:
         return [int(digits) for digits, path in numbers if digits.isdecimal() and path == path_of(int(digits))]
 
 
-STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts")  # in memory/, whole
+STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt"
+    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl"
 
 
 def managed_settings() -> list[str]:
@@ -528,9 +536,11 @@ def checked_setting(key: str, value: object) -> object:
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
     elif isinstance(default, str):
-        wanted = "one line of text"
-        if isinstance(value, str) and value.strip().isprintable():
-            return value.strip()
+        is_name = key.endswith(".key")
+        wanted = "the name of an environment variable, never a key itself" if is_name else "one line of text"
+        text = value.strip() if isinstance(value, str) else "\n"
+        if text.isprintable() and (text.isidentifier() or not (text and is_name)):
+            return text
     elif isinstance(default, bool):
         wanted = "on or off"
         if word in SWITCH:
@@ -7887,6 +7897,7 @@ CHECK_S = 0.2  # how long a cancelled call may still wait
 CONNECT_S = 20.0
 SILENCE_S = 600.0  # after which a connection that brings nothing is dead
 MAX_TRIES = 5
+FIRST_PAUSE_S = 1.0  # before the second try; each one after it is twice as long
 MAX_PAUSE_S = 60.0  # who asks for a longer one before the next try gets none
 MAX_REPLY_BYTES = 16 << 20
 
@@ -7976,21 +7987,20 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
     connection, target = connection_to(address)
     outcome: list[Any] = []
     sockets: list[Any] = []
-    is_wanted = threading.Event()
-    is_wanted.set()
+    given_up = threading.Event()
 
     def request() -> None:
         try:
             connection.connect()
             sockets.append(connection.sock)
-            if is_wanted.is_set():
+            if not given_up.is_set():
                 connection.sock.settimeout(SILENCE_S)
                 connection.request("POST", target, body, headers)
-                response = connection.getresponse()
-                data = response.read(MAX_REPLY_BYTES + 1)
-                if response.length and len(data) <= MAX_REPLY_BYTES:
-                    raise ConnectionError("the connection broke off")
-                outcome.append((response.status, response.headers, data))
+                with connection.getresponse() as response:
+                    data = response.read(MAX_REPLY_BYTES + 1)
+                    if response.length and len(data) <= MAX_REPLY_BYTES:
+                        raise ConnectionError("the connection broke off")
+                    outcome.append((response.status, response.headers, data))
         except Exception as error:
             outcome.append(error)
         finally:
@@ -8004,7 +8014,7 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
             thread.join(CHECK_S)
             check()
     except BaseException:
-        is_wanted.clear()
+        given_up.set()
         for sock in sockets:
             tried(None, sock.shutdown, 2)
         raise
@@ -8012,17 +8022,6 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
         raise outcome[0]
     status, told, data = outcome[0]
     return status, told, data
-
-
-def told_trouble(data: bytes) -> str:
-    """What a provider says is wrong, on one line."""
-    text = data[:10_000].decode("utf-8", "replace")
-    try:
-        error = json.loads(text)["error"]
-        text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        pass
-    return one_line(redact(text), 300) or "no reason given"
 
 
 def events_of(data: bytes) -> list[Record]:
@@ -8042,34 +8041,32 @@ class HttpProvider(Provider):
     """A model behind an address. A subclass says how it is asked, and reads what comes back."""
 
     url, url_variable, path = "", "", ""
+    key_header = ("Authorization", "Bearer {}")
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": f"rlm/{__version__}"}
     if_silent = "check the address and the network"
 
     def __init__(self, places: Places, model: str) -> None:
         from urllib.parse import urlsplit
 
         super().__init__(places, model)
-        url = (setting(places, f"{self.name}.url") or environment(self.url_variable) or self.url).rstrip("/")
-        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity",
-                        "User-Agent": f"rlm/{__version__}"}
-        self.key = ""
+        url = setting(places, f"{self.name}.url") or environment(self.url_variable) or self.url
         try:
-            self.address = urlsplit(self.whole_url(url))
-            if self.address.scheme in ("http", "https") and self.address.hostname and self.address.port != 0:
-                return
+            self.address = urlsplit(self.whole_url(url.rstrip("/")))
+            is_http = self.address.scheme in ("http", "https") and self.address.hostname and self.address.port != 0
         except ValueError:
-            pass
-        raise UsageError(f"{one_line(url)!r} is no http address; set it with `rlm config {self.name}.url URL`")
-
-    def whole_url(self, url: str) -> str:
-        return url + self.path
-
-    def use_key(self, variable: str, header: str, form: str = "{}") -> None:
-        """Sends the key with each request, to this address only."""
+            is_http = False
+        if not is_http:
+            raise UsageError(f"{one_line(url)!r} is no http address; set it with `rlm config {self.name}.url URL`")
+        self.at = f"{self.name} ({model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
+        variable = setting(places, f"{self.name}.key")
         self.key = environment(variable).strip()
         if not (self.key.isascii() and self.key.isprintable()):
             raise ProviderRefused(f"{variable} holds no key: it has characters that a header cannot have")
         if self.key:
-            self.headers[header] = form.format(self.key)
+            self.headers = {**self.headers, self.key_header[0]: self.key_header[1].format(self.key)}
+
+    def whole_url(self, url: str) -> str:
+        return url + self.path
 
     def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
         """What is asked; model and messages as most want them."""
@@ -8088,24 +8085,28 @@ class HttpProvider(Provider):
         try:
             for event in events_of(data):
                 if event.get("error"):  # in the midst of a stream, or with a status that says all is well
-                    raise ProviderError(f"{self.where()}: {self.cleaned(json.dumps(event).encode())}")
+                    raise ProviderError(f"{self.at}: {self.trouble(json.dumps(event).encode())}")
                 self.take(event, reply)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise ProviderError(f"{self.where()} answered with something else than {self.name} does: "
+            raise ProviderError(f"{self.at} answered with something else than {self.name} does: "
                                 f"{one_line(data[:1000].decode('utf-8', 'replace')) or 'nothing'!r}; "
                                 f"`rlm config {self.name}.url` has the address") from None
         if not reply.stop:
-            raise ProviderError(f"{self.where()}: the answer broke off")
+            raise ProviderError(f"{self.at}: the answer broke off")
         reply.stop = STOPS.get(reply.stop, "end")
         reply.n_in = reply.n_in or estimated_tokens(bytes_of(messages))
         reply.n_out = reply.n_out or estimated_tokens(len(reply.text.encode("utf-8", "replace")))
         return reply
 
-    def where(self) -> str:
-        return f"{self.name} ({self.model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
-
-    def cleaned(self, data: bytes) -> str:
-        return told_trouble(data.replace(self.key.encode(), b"[key]") if self.key else data)
+    def trouble(self, data: bytes) -> str:
+        """What a body says is wrong, without the key, which some repeat."""
+        text = data[:10_000].decode("utf-8", "replace").replace(self.key or "\0", "[key]")
+        try:
+            error = json.loads(text)["error"]
+            text = str(error["message"] if isinstance(error, dict) else error)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        return one_line(redact(text), 300) or "no reason given"
 
     def response(self, body: bytes, check: Callable[[], None]) -> bytes:
         """The body of a response that succeeds; tries again where that may help."""
@@ -8113,7 +8114,7 @@ class HttpProvider(Provider):
         from random import random
 
         for n_tries in range(1, MAX_TRIES + 1):
-            pause_s = 2.0 ** (n_tries - 1)
+            pause_s = FIRST_PAUSE_S * 2 ** (n_tries - 1)
             try:
                 status, told, data = posted(self.address, self.headers, body, check)
                 if status == 200 and len(data) <= MAX_REPLY_BYTES:
@@ -8124,14 +8125,12 @@ class HttpProvider(Provider):
                 except ValueError:  # none, or a date
                     pass
             except ConnectionRefusedError:
-                raise ProviderRefused(f"{self.where()}: nothing listens there; {self.if_silent}") from None
-            except TimeoutError:
-                raise ProviderError(f"{self.where()}: no answer in time; {self.if_silent}") from None
+                raise ProviderRefused(f"{self.at}: nothing listens there; {self.if_silent}") from None
             except (OSError, HTTPException) as error:
                 why = f"{one_line(str(error)) or type(error).__name__}; {self.if_silent}"
-            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S:
+            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S or "timed out" in why:
                 asked_for = f" (it wants a pause of {pause_s:g} s)" if pause_s > MAX_PAUSE_S else ""
-                raise ProviderError(f"{self.where()}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
+                raise ProviderError(f"{self.at}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
             until_s = time.monotonic() + pause_s * (1 + random() / 4)  # not all at the same moment
             while time.monotonic() < until_s:
                 check()
@@ -8140,20 +8139,20 @@ class HttpProvider(Provider):
 
     def failure(self, status: int, told: Any, data: bytes) -> str:
         """Why it may succeed later; raises when it cannot."""
-        why = f"{status}, {self.cleaned(data)}"
+        why = f"{status}, {self.trouble(data)}"
         if status == 200:
-            raise ProviderError(f"{self.where()}: the answer has over {size_text(MAX_REPLY_BYTES)}")
+            raise ProviderError(f"{self.at}: the answer has over {size_text(MAX_REPLY_BYTES)}")
         if 300 <= status < 400:
             to = one_line(told.get("location", "elsewhere"), 200)
-            raise ProviderRefused(f"{self.where()} redirects to {to}; rlm follows no redirect, since key and text "
+            raise ProviderRefused(f"{self.at} redirects to {to}; rlm follows no redirect, since key and text "
                                   f"would go along: if that is right, `rlm config {self.name}.url` sets it")
         if status in (401, 403):
-            raise ProviderRefused(f"{self.where()} does not let us in: {why}; check the key")
+            raise ProviderRefused(f"{self.at} does not let us in: {why}; check the key")
         if status in (402, 404) or b"insufficient_quota" in data or b"credit balance" in data:
-            raise ProviderRefused(f"{self.where()}: {why}; check account, model (`rlm config model`) and address")
+            raise ProviderRefused(f"{self.at}: {why}; check account, model (`rlm config model`) and address")
         if status in (408, 409, 425, 429) or status >= 500:
             return why
-        raise ProviderError(f"{self.where()}: {why}")
+        raise ProviderError(f"{self.at}: {why}")
 
 
 class OllamaProvider(HttpProvider):
@@ -8184,11 +8183,11 @@ class OllamaProvider(HttpProvider):
         n_bytes = bytes_of(messages)
         how = "`rlm config window_tokens N` sets what the model gets to read"
         if estimated_tokens(n_bytes) > self.window_tokens:
-            raise ProviderError(f"{self.where()}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
+            raise ProviderError(f"{self.at}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
                                 f"window {self.window_tokens:,}; {how}")
         reply = super().ask(messages, max_tokens, check)
         if reply.n_in >= self.window_tokens or n_bytes > 12 * reply.n_in:  # no text has so long words
-            raise ProviderError(f"{self.where()}: the prompt was cut to {reply.n_in:,} tokens of a window of "
+            raise ProviderError(f"{self.at}: the prompt was cut to {reply.n_in:,} tokens of a window of "
                                 f"{self.window_tokens:,}, so the answer is of no use; {how}")
         return reply
 
@@ -8197,10 +8196,6 @@ class OpenAiProvider(HttpProvider):
     """Whatever speaks as OpenAI does: its own service, LM Studio, llama.cpp, vLLM, OpenRouter…"""
 
     name, url, url_variable, path = "openai", "https://api.openai.com/v1", "OPENAI_BASE_URL", "/chat/completions"
-
-    def __init__(self, places: Places, model: str) -> None:
-        super().__init__(places, model)
-        self.use_key(setting(places, "openai.key"), "Authorization", "Bearer {}")
 
     def whole_url(self, url: str) -> str:
         return url + ("" if "/" in url.partition("://")[2] else "/v1") + self.path
@@ -8226,18 +8221,15 @@ class AnthropicProvider(HttpProvider):
     name, url, url_variable, path = "anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", "/v1/messages"
     default_models = {"fast": "claude-haiku-5-5", "balanced": "claude-sonnet-5-5", "powerful": "claude-opus-5-5"}
     window = 200_000
-
-    def __init__(self, places: Places, model: str) -> None:
-        super().__init__(places, model)
-        self.use_key("ANTHROPIC_API_KEY", "x-api-key")
-        self.headers["anthropic-version"] = "2023-06-01"
-
-    def whole_url(self, url: str) -> str:
-        return url[: -len("/v1")] + self.path if url.endswith("/v1") else url + self.path
+    key_header = ("x-api-key", "{}")
+    headers = {**HttpProvider.headers, "anthropic-version": "2023-06-01"}
 
     def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
         system = [text for role, text in messages if role == "system"]
         asked = super().body([message for message in messages if message[0] != "system"], max_tokens)
+        if len(asked["messages"]) > 1:  # the next turn reads all this again, for a tenth of the price
+            last = asked["messages"][-1]
+            last["content"] = [{"type": "text", "text": last["content"], "cache_control": {"type": "ephemeral"}}]
         return {**asked, "max_tokens": max_tokens, **({"system": "\n\n".join(system)} if system else {})}
 
     def take(self, event: Record, reply: Reply) -> None:
@@ -8255,22 +8247,23 @@ class AnthropicProvider(HttpProvider):
 # -- programs -----------------------------------------------------------------
 
 # Kills the program when the other end of a pipe closes, which this process holds: however it ends, nothing goes on.
-WATCHED = '{{ read -r _; kill -9 -$$; }} </dev/fd/{} >/dev/null 2>&1 & "$@"'
+WATCHED = '{{ read -r _; sleep 0.3; kill -9 -$$; }} </dev/fd/{} >/dev/null 2>&1 & "$@"'
 
 
 class Program:
     """A program that works for us, and its pipes."""
 
-    def __init__(self, words: Sequence[str], **environ: str) -> None:
+    def __init__(self, words: Sequence[str], folder: str = "", **environ: str) -> None:
         import subprocess
 
         life, self.life = os.pipe()
+        self.part = b""  # of a line of which the rest has not come yet
         self.errors = b""  # the end of what it said is wrong
         try:
             process: Any = subprocess.Popen(
                 ["sh", "-c", WATCHED.format(life), "sh", *words], bufsize=0, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[life], start_new_session=True,
-                env={**os.environ, "RLM_CHILD": "1", **environ})  # our hooks leave such sessions alone
+                cwd=folder or None, env={**os.environ, "RLM_CHILD": "1", **environ})  # which our hooks leave alone
         except BaseException:
             os.close(self.life)
             raise
@@ -8283,7 +8276,7 @@ class Program:
         """Hands the text over, and yields the lines that come back, until the program ends."""
         import select
 
-        left, n_bytes, part = memoryview(text.encode("utf-8", "replace")), 0, b""
+        left, n_bytes = memoryview(text.encode("utf-8", "replace")), 0
         into, out, errors = self.process.stdin, self.process.stdout, self.process.stderr
         streams = [out, errors]
         while streams:
@@ -8308,21 +8301,28 @@ class Program:
                     n_bytes += len(data)
                     if n_bytes > MAX_REPLY_BYTES:
                         raise ProviderError(f"the program printed over {size_text(MAX_REPLY_BYTES)}")
-                    *lines, part = (part + data).split(b"\n")
+                    *lines, self.part = (self.part + data).split(b"\n")
                     yield from (line + b"\n" for line in lines)
-        yield part
+        yield self.part
         while self.process.poll() is None:  # its last output is not yet its end
             check()
             time.sleep(0.01)
 
-    def end(self) -> int:
-        """Ends it with whatever it started; its exit code."""
-        tried(None, os.killpg, self.process.pid, signal.SIGKILL)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            stream.close()
+    def end(self, grace_s: float = 0.0) -> int:
+        """Ends it with whatever it started; its exit code. In *grace_s* it may end by itself, having no more input."""
+        import subprocess
+
         if self.life >= 0:
+            self.process.stdin.close()
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                pass
+            tried(None, os.killpg, self.process.pid, signal.SIGKILL)
+            self.process.stdout.close()
+            self.process.stderr.close()
             os.close(self.life)
-        self.life = -1
+            self.life = -1
         return int(self.process.wait())
 
     def trouble(self, code: int) -> str:
@@ -8365,10 +8365,144 @@ class CommandProvider(Provider):
         return Reply(text, estimated_tokens(bytes_of(messages)), estimated_tokens(len(text.encode())))
 
 
+# No tools, no settings, no hooks, no servers; in a session that is not kept.
+CLAUDE_WORDS = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose",
+                "--no-session-persistence", "--safe-mode", "--strict-mcp-config", "--tools", ""]
+# Without the first two, a text with @/some/path in it makes the client read that file and send it along.
+CLAUDE_ENVIRON = {"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1", "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
+                  "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_MAX_RETRIES": "4"}
+LASTING = ("/login", "credit balance", "hit your", "usage limit", "not exist")  # words of errors that stay
+IDLE_S = 300.0  # then a worker ends
+
+
+class Worker(Program):
+    """A process of Claude Code that answers one question after another."""
+
+    def __init__(self, words: Sequence[str], folder: str, key: tuple[str, int]) -> None:
+        super().__init__(words, folder, CLAUDE_CODE_MAX_OUTPUT_TOKENS=str(key[1]), **CLAUDE_ENVIRON)
+        self.key = key  # what it was started with: system prompt and bound of an answer
+        self.seen: list[Message] = []
+        self.timer: Any = None
+
+    def turn(self, text: str, check: Callable[[], None]) -> Record:
+        """What the client tells at the end of a turn, with all that was said in it."""
+        content = [{"type": "text", "text": text.encode("utf-8", "replace").decode("utf-8")}]
+        said, is_new = "", False
+        line = to_json({"type": "user", "message": {"role": "user", "content": content}}) + "\n"
+        for told in self.lines(line, check):
+            try:
+                event = {**json.loads(told)}
+                if event["type"] == "result":
+                    return {**event, "said": said, "is_new": is_new}
+                if event["type"] == "assistant" and event["message"].get("model") != "<synthetic>":
+                    said += "".join(block.get("text", "") for block in event["message"]["content"])
+                is_new = is_new or event["type"] == "conversation_reset"
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                continue
+            if event.get("error_status") in (401, 403):  # it would try again for minutes
+                raise ProviderRefused("claude is not let in; run `claude` and log in")
+        raise ProviderError(f"claude ended: {self.trouble(self.end())}")
+
+
+class ClaudeProvider(Provider):
+    """The user's own login, through Claude Code. Its processes are kept, each for one conversation at a time."""
+
+    name = "claude"
+    default_models = {"fast": "haiku", "balanced": "sonnet", "powerful": "opus"}
+    n_parallel = 4  # 200 MB each
+    window = 200_000
+
+    def __init__(self, places: Places, model: str) -> None:
+        import threading
+        from shutil import which
+
+        super().__init__(places, model)
+        self.program = which(setting(places, "claude.program") or "claude") or ""
+        if not self.program:
+            raise ProviderRefused("there is no program claude; `rlm config claude.program PATH` says where it is")
+        self.lock = threading.Lock()
+        self.free: list[Worker] = []
+
+    def taken(self, key: tuple[str, int], seen: Sequence[Message]) -> Worker | None:
+        """A free worker that was started so; best one that saw just this."""
+        with self.lock:
+            fitting = [each for each in self.free if each.key == key and each.process.poll() is None]
+            worker = min(fitting, key=lambda each: (each.seen != seen, len(each.seen)), default=None)
+            if worker:
+                self.free.remove(worker)
+                worker.timer.cancel()
+            return worker
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
+        """See Provider. A worker that saw the conversation goes on with it; another forgets what it saw."""
+        import threading
+
+        # Without white space at the ends, which callers drop: a conversation would not be known again.
+        said = [(role, text.rstrip()) for role, text in messages if role != "system"]
+        system = "\n\n".join(text for role, text in messages if role == "system")
+        is_kept, seen = setting(self.places, "claude.workers"), said[:-1]
+        worker = self.taken((system, max_tokens), seen)
+        try:
+            if worker and worker.seen not in ([], seen):
+                worker.seen = []
+                if not worker.turn("/clear", check)["is_new"]:  # this client forgets in another way, or not at all
+                    worker.end()
+                    worker = None
+            if worker is None:
+                folder = self.places.workers()
+                ensure_folder(folder)
+                words = [self.program, *CLAUDE_WORDS, "--model", self.model, "--system-prompt", system or "Be exact."]
+                words += ["--effort", "low"] if self.model == self.default_models["fast"] else []
+                worker = Worker(words, folder, (system, max_tokens))
+            text = said[-1][1] if worker.seen == seen else as_one_text(said)
+            # With a line end before it, nothing is a command of the client.
+            reply = self.reply(worker.turn("\n" * text.startswith("/") + text, check), messages)
+            worker.seen = [*said, ("assistant", reply.text.rstrip())]
+        except BaseException:
+            if worker:
+                worker.end()
+            raise
+        worker.timer = threading.Timer(IDLE_S, self.drop, [worker])
+        worker.timer.daemon = True
+        worker.timer.start()
+        with self.lock:
+            self.free.append(worker)
+            surplus = self.free[: -self.n_parallel] if is_kept else [worker]
+        for each in surplus:
+            self.drop(each)
+        return reply
+
+    def reply(self, told: Record, messages: Sequence[Message]) -> Reply:
+        """The reply that the end of a turn tells; ProviderError when it tells of an error."""
+        usage, text = told.get("usage") or {}, told["said"]
+        trouble = one_line(redact(str(told.get("result") or told.get("errors") or told.get("subtype"))), 300)
+        is_long = bool(text) and "output token maximum" in trouble  # after it went on by itself three times
+        if told.get("is_error") and not is_long:
+            stays = told.get("api_error_status") in (401, 402, 403, 404) or any(word in trouble for word in LASTING)
+            raise (ProviderRefused if stays else ProviderError)(f"claude ({self.model}): {trouble}")
+        n_in = sum(int(n or 0) for key, n in usage.items() if key.endswith("input_tokens"))
+        return Reply(text, n_in or estimated_tokens(bytes_of(messages)),
+                     int(usage.get("output_tokens") or estimated_tokens(len(text.encode("utf-8", "replace")))),
+                     "length" if is_long else STOPS.get(str(told.get("stop_reason")), "end"))
+
+    def drop(self, worker: Worker) -> None:
+        """Ends a worker that is free."""
+        with self.lock:
+            if worker not in self.free:
+                return
+            self.free.remove(worker)
+            worker.timer.cancel()
+        worker.end(1.0)  # killed, it leaves its files about
+
+    def close(self) -> None:
+        for worker in [*self.free]:
+            self.drop(worker)
+
+
 # -- the choice ---------------------------------------------------------------
 
-PROVIDERS: dict[str, type[Provider]] = {
-    each.name: each for each in (AnthropicProvider, OpenAiProvider, OllamaProvider, CommandProvider)}
+PROVIDERS: dict[str, type[Provider]] = {each.name: each for each in (
+    ClaudeProvider, AnthropicProvider, OpenAiProvider, OllamaProvider, CommandProvider)}
 MODEL_TIERS = ("fast", "balanced", "powerful")
 NO_PROVIDER = """no provider is chosen, and rlm asks no model unasked. The user chooses one in the shell:
   rlm config provider claude       their own login of Claude Code (or anthropic, with ANTHROPIC_API_KEY)
@@ -8383,6 +8517,8 @@ def provider_for(places: Places, tier: str = "", provider: str = "", model: str 
 
     NotFound when none is configured, with what to do then.
     """
+    if environment("RLM_CHILD"):
+        raise ProviderRefused("this was started by rlm to answer as a model, and asks no other: that would not end")
     tier, model = (model, "") if model in MODEL_TIERS else (tier or MODEL_TIERS[0], model)
     if tier not in MODEL_TIERS:
         raise UsageError(f"no tier {one_line(tier, 60)!r}; there are: {', '.join(MODEL_TIERS)}")
@@ -9377,12 +9513,11 @@ class Models:
         self.slots: dict[Provider, Any] = {}
 
     def get(self, wanted: str = "") -> Provider:
-        """The provider of a tier, or of "provider/model"."""
+        """The provider of a tier, or of "provider/model", or that has the model of that name."""
         import threading
 
-        tier, provider, model = (wanted, "", "") if wanted in MODEL_TIERS else ("", *wanted.partition("/")[::2])
         with self.mutex:
-            found = provider_for(self.places, tier, provider, model)
+            found = provider_for(self.places, model=wanted)
             found = self.made.setdefault((found.name, found.model), found)
             self.slots.setdefault(found, threading.BoundedSemaphore(found.n_parallel))
         return found
@@ -9416,7 +9551,7 @@ class Budget:
         import threading
 
         self.limits = dict(limits)
-        self.spent = {**dict.fromkeys(LIMITS, 0), **(spent or {})}
+        self.spent = {**dict.fromkeys(LIMITS[1:], 0), **(spent or {})}
         self.began_s = time.monotonic() - self.spent["seconds"]
         self.n_failed = 0  # calls in a row
         self.n_open = 0  # reserved and not settled yet
@@ -9948,8 +10083,8 @@ def doubts(places: Places, names: Sequence[str], answer: str, is_known: Callable
     finally:
         for each in opened:
             each.__exit__()
-    return found + [f"there is no memory {each}" for each in dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b", answer))
-                    if not is_known(each)]
+    ids = dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b|\b\d{4}-\d\d-\d\d_\w[\w.-]*_\d{3}\b", answer))
+    return found + [f"there is no memory {each}" for each in ids if not is_known(each)]
 
 
 class Run:
@@ -11822,7 +11957,7 @@ def chosen_mode(places: Places, mode: str) -> str:
 def limits_for(places: Places, mode: str, max_calls: int, max_dollars: float, providers: Sequence[Provider]) -> Record:
     """What a run may spend. UsageError when dollars are to be bounded and a model has no price."""
     limits = dict(zip(LIMITS, MODES[chosen_mode(places, mode)]))
-    if max_calls < 0 or max_dollars < 0:
+    if max_calls < 0 or not max_dollars >= 0:  # nor "not a number"
         raise UsageError("`max_calls` and `max_dollars` must not be negative")
     if max_calls:
         limits.update(calls=max_calls, tokens=max(limits["tokens"], max_calls * 2 * PART_TOKENS))
@@ -11957,7 +12092,12 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     session = Session(places, run_id, memory_asks(call.store), is_kept)
     calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf)
-    run = Run(run_id, question or first.get("question", ""), names, calls, session, number)
+
+    def is_known(memory_id: str) -> bool:
+        with call.store.reading() as view:
+            return view.ordinal_of(memory_id) >= 0
+
+    run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
     if events:
         run.resume(events)
         if question:
@@ -12478,8 +12618,9 @@ class Server:
                 self.take(part or b"\n", unfinished)
                 if not part:
                     break
-        until_s = time.monotonic() + DRAIN_S
-        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+        until_s, gone = time.monotonic() + DRAIN_S, select.poll()
+        gone.register(self.wire, 0)  # tells when nobody reads any more
+        while self.calls and time.monotonic() < until_s and not gone.poll(0):  # what was asked is answered
             time.sleep(0.002)
         return self.end()
 
@@ -16601,14 +16742,17 @@ def skill_step(places: Places, path: str, data: bytes, record: Record, again: bo
 
 
 def skill_steps(places: Places, record: Record, project: str, name: str, again: bool = False) -> list[Step]:
-    """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
-    folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
+    """Installs the skills, which are in a folder beside the program, with the agents that they start.
+
+    They name the tools of the server *name*.
+    """
+    folder, client, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), Client(project), []
     for skill in listing(folder):
-        source = os.path.join(folder, skill, "SKILL.md")
-        if os.path.isfile(source):
-            data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
-            path = os.path.join(Client(project).skills, skill, "SKILL.md")
-            steps.append(skill_step(places, path, data, record, again))
+        for file in stems(os.path.join(folder, skill), ".md"):
+            data = read_file(os.path.join(folder, skill, file + ".md"))
+            data = data.replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
+            target = os.path.join(client.skills, skill) if file == "SKILL" else client.agents
+            steps.append(skill_step(places, os.path.join(target, file + ".md"), data, record, again))
     if steps or (PROGRAM == places.program() and not again):  # the installed copy has none beside it, and needs none
         return steps
     return [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
@@ -16781,7 +16925,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
     for path in filter(os.path.lexists, dict.fromkeys(own)):
-        if path.endswith(("/SKILL.md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
+        if path.endswith((".md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
             steps.append(Step("skip", path, "you changed it; it stays"))
         elif path != launcher_file() or is_our_launcher(path, places):
             steps.append(removal(path))
@@ -17007,6 +17151,43 @@ def repl_check(places: Places) -> Check:
     return "REPL", "ok", f"no attempt to get out succeeded: {by_layer} refused; its lock: {held}", ""
 
 
+DOCTOR_WAIT_S = 120.0
+
+
+def provider_check(places: Places, name: str, spend: bool) -> Check:
+    """Asks a provider; of claude, whether a question sees anything of an earlier one."""
+    began_s = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() > began_s + DOCTOR_WAIT_S:
+            raise ProviderError(f"no answer within {DOCTOR_WAIT_S:g} s")
+
+    # The first is long, and the second names a long file: the tokens of the second show what else went out with it.
+    questions = ["Answer with the word yes. " + "This is only here to be long. " * 700,
+                 f"Answer with the word yes. This is not to be read: @{PROGRAM}"]
+    try:
+        provider = provider_for(places, provider=name)
+        questions = questions if provider.name == ClaudeProvider.name else ["Answer with the word yes."]
+        calls = f"{counted(len(questions), 'call')} to {provider.name}/{provider.model}"
+        if not spend:
+            return "provider", "ok", f"nothing was asked; with --spend: {calls}", ""
+        try:
+            replies = [provider.ask([("user", text)], 200, check) for text in questions]
+        finally:
+            provider.close()
+    except RlmError as error:
+        return "provider", "fail", str(error), ""
+    n_tokens = [reply.n_in for reply in replies]
+    told = f"{calls} in {time.monotonic() - began_s:.1f} s, {' and '.join(f'{n:,}' for n in n_tokens)} tokens read, " \
+        f"{sum(reply.n_out for reply in replies):,} written"
+    if not all(reply.text.strip() for reply in replies):
+        return "provider", "fail", f"{told}: an answer is empty", "choose another model"
+    if n_tokens[-1] * 2 > n_tokens[0] and len(n_tokens) > 1:
+        return "provider", "fail", f"{told}: the second question saw more than itself", \
+            "`rlm config claude.workers off`; if it is off, update Claude Code"
+    return "provider", "ok", told + "; nothing of the first question was in the second" * (len(n_tokens) > 1), ""
+
+
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
     checks: list[Check] = []
@@ -17033,6 +17214,7 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     checks += [*switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    checks += [provider_check(places, "", False)] if setting(places, "provider") else []
     checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
@@ -17237,7 +17419,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(as_shown(text), file=sys.stderr)
+    sys.stderr.write(as_shown(text) + "\n")  # at once: threads of a run may write at the same time
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -17554,6 +17736,11 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
             names.append(word)
         else:
             question.append(word)
+    paths = [word for word in question if " " not in word and re.search(r"/|\.\w{1,5}$", word)]
+    if paths and not names:
+        raise NotFound(f"{one_line(paths[0], 200)} does not exist, and nothing else is data")
+    if paths:
+        print_note(f"taken as words of the question, since no such file exists: {one_line(' '.join(paths), 200)}")
     return question, names
 
 
@@ -17572,6 +17759,9 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
 def run_command(call: Call, options: Any) -> Answer:
     """The tool, watched."""
     call.stdin = sys.stdin.buffer
+    if not options.run:  # what is wrong there is said before anything is loaded
+        models = [models_of(call.store).get(each) for each in (options.root or "balanced", options.leaf or "fast")]
+        limits_for(call.store.places, options.mode, options.max_calls, options.max_dollars, models)
     question, names = loaded_in_shell(call, options.words)
     if options.memory:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
@@ -18155,10 +18345,14 @@ def uninstall_command(call: Call, options: Any) -> Answer:
 
 
 @command("try everything that was installed; say what is wrong and what to do",
-         "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
-         argument("--fix", action="store_true", help="put right what can be"))
+         "rlm doctor\nrlm doctor --fix\nrlm doctor --json\nrlm doctor --provider claude --spend",
+         argument("--fix", action="store_true", help="put right what can be"),
+         argument("--provider", metavar="NAME", default="", help="try only that way to a model"),
+         argument("--spend", action="store_true", help="with --provider: ask it, which may cost something"))
 def doctor_command(call: Call, options: Any) -> Answer:
     """Tries what was installed; 1 when something is wrong."""
+    if options.provider or options.spend:
+        return checks_answer([provider_check(call.store.places, options.provider, options.spend)])
     places = installed_places(call.store.places, install_record(call.store.places))
     failed: list[Check] = []
     fixed: list[Step] = []
