@@ -765,6 +765,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #   insight  id at project identity category importance tags sha text
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
 #            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
+#   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
 #   use      at id n                 the memory was read n times
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
 #   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
@@ -790,7 +791,8 @@ CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "g
               "correction")
 OUTCOMES = ("success", "partial", "failure")
 TASK_TYPES = ("bugfix", "feature", "refactor", "test", "docs", "research", "debug", "setup")
-EPISODE_FIELDS = ("task_type", "outcome", "resolved", "revisions")
+LINK_LABELS = ("relates", "decides", "considers", "chooses", "rejects", "implements", "supports", "contradicts",
+               "supersedes", "causes", "summarizes", "cites")
 IMPORTANCES = ("low", "medium", "high", "critical")
 RATINGS = {"not": 0, "mixed": 1, "helpful": 2}  # in halves of a helpful one
 TIERS = ("task", "session", "longterm", "archived", "purged")
@@ -811,7 +813,9 @@ IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 # A new kind of memory is a row here: the field that holds its label, the labels, the one meant by default, the tier it
 # starts in. Files hold the names, so the order does not matter.
 KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2),
-         "episode": ("outcome", OUTCOMES, "partial", 2)}
+         "episode": ("outcome", OUTCOMES, "partial", 2), "link": ("label", LINK_LABELS, "relates", 2)}
+# What records of the newer kinds have besides.
+KIND_FIELDS = {"episode": ("task_type", "files", "resolved", "revisions"), "link": ("members", "weight")}
 # What takes the place of a memory that is gone for good: its id is never given out again.
 TOMBSTONES = {"purge": PURGED, "erase": PURGED}
 DOC_KINDS = (*KINDS, *TOMBSTONES)
@@ -821,7 +825,7 @@ DOC_KINDS = (*KINDS, *TOMBSTONES)
 # "rated" is in how many sessions it was rated, "helped" the sum of RATINGS.
 STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
          "helped": "H", "spread": "h", "credit": "h"}
-LASTING = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+KEPT_STATE = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
 MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
@@ -2108,7 +2112,7 @@ TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; th
 # Vocabularies other than words, each under its own first characters. BY_PROJECT: identity, tab, folded name.
 BY_ID, BY_DIGEST, BY_PROJECT, BY_DOMAIN = "\x01i", "\x01h", "\x01p", "\x01d"
 BY_TAG, BY_SESSION, BY_KIND = "\x01t", "\x01s", "\x01k"
-BY_ERROR = "\x01e"  # the digest of its signature
+BY_ERROR, BY_MEMBER = "\x01e", "\x01m"  # the digest of its signature; the id of what is linked
 FIRST_WORD = b" "  # every term from here on is a word as it stands in a text
 
 
@@ -2145,9 +2149,9 @@ def error_signature(error: str) -> str:
     return " ".join(re.sub(r"\d+", "*", text).casefold().split())
 
 
-def resolved_of(record: Record) -> list[tuple[str, str]]:
-    """The errors of an episode, each with what fixed it, "" where nothing did."""
-    rows = record.get("resolved")
+def pairs_of(record: Record, key: str) -> list[tuple[str, str]]:
+    """The errors ("resolved") of an episode, each with what fixed it, or the "members" of a link with their roles."""
+    rows = record.get(key)
     return [(row[0], row[1]) for row in (rows if isinstance(rows, list) else ()) if isinstance(row, list)
             and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], str)]
 
@@ -2160,7 +2164,8 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
-    terms += {BY_ERROR + digest(error_signature(error)) for error, _ in resolved_of(record)}
+    terms += {BY_ERROR + digest(error_signature(error)) for error, _ in pairs_of(record, "resolved")}
+    terms += {BY_MEMBER + member for member, _ in pairs_of(record, "members")}
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
@@ -2823,7 +2828,7 @@ class View:
             return
         if before >= 0:
             old = self.changing(before)
-            for name in LASTING:
+            for name in KEPT_STATE:
                 setattr(doc.life, name, getattr(old, name))
             old.flags |= REPLACED
         tail.docs.append(doc)
@@ -4303,6 +4308,33 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
+SUPERSEDED = 0.8  # what the score of what a newer memory replaced is multiplied by
+
+
+def links_of(view: View, doc_id: str) -> list[tuple[Doc, Record]]:
+    """The links that the memory is a member of, the oldest first."""
+    ordinals = view.keys(BY_MEMBER + doc_id)
+    return list(readable_records(view, (n for n in ordinals if not view.life(n).flags), lambda: None))
+
+
+def successors(view: View, doc_id: str) -> list[str]:
+    """The ids of what replaced the memory."""
+    found: list[str] = []
+    for doc, record in links_of(view, doc_id):
+        roles = dict(pairs_of(record, "members"))
+        if doc.label == "supersedes" and roles.pop(doc_id) != "new":
+            found += [each for each, role in roles.items() if role == "new"]
+    return [each for each in found if (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
+
+
+def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
+    """Sees to it that what was replaced ranks below what replaced it."""
+    scores = {hit.doc.id: hit.score for hit in hits}
+    for hit in hits if view.keys(BY_KIND + "link") else ():
+        if newer := successors(view, hit.doc.id):
+            hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
+
+
 def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     """The *limit* best of the allowed memories, without lines."""
     best = ranked(query, allowed, max(limit, RERANKED))
@@ -4313,6 +4345,7 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
+    demote_replaced(query.view, hits)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
 
@@ -5647,7 +5680,7 @@ def extract_entities(text: str) -> dict[str, list[str]]:
     return {kind: list(names) for kind, names in kinds.items() if names}
 
 
-MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10, "episode": 64 << 10}
+MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10, "episode": 64 << 10, "link": 64 << 10}
 MAX_FIELD_CHARS = 200
 MAX_RATING_NOTE = 2000
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
@@ -5904,7 +5937,7 @@ def erasures(view: View) -> Erased:
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
                "category", "importance", "created_at", "uses", "last_used", "archived", "ratings", *MORE_FIELDS,
-               *EPISODE_FIELDS)
+               "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
 def clean_text(value: object) -> str:
@@ -5984,9 +6017,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
-    if item["kind"] == "episode":
+    if item["kind"] in KIND_FIELDS:
         del fields["importance"]
-        fields = {**{key: item[key] for key in (*EPISODE_FIELDS, "files") if item.get(key)}, **fields}
+        fields.update((key, item[key]) for key in KIND_FIELDS[item["kind"]] if item.get(key))
     return writer.save(item["kind"], item["text"], at_s=at_s, project=project, identity=identity, is_clean=True,
                        wanted_id=item["id"], accepted_flags=FORGOTTEN, **fields)
 
@@ -6059,7 +6092,8 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'a chunk' if doc.kind == 'chunk' else f'an {doc.kind}; `rlm_recall` shows it'}")
+        an = "an" if doc.kind[0] in "aei" else "a"
+        raise UsageError(f"{doc.id} is {an} {doc.kind}" + "; `rlm_recall` shows it" * (doc.kind != "chunk"))
     return doc
 
 
@@ -6077,6 +6111,26 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
     with Writer(view, durable=False, wait_s=wait_s) as writer:
         for doc_id, n in uses.items():
             writer.add("use", at=int(now()), id=doc_id, n=n if n > 1 else "")
+
+
+# -- links ------------------------------------------------------------------
+
+
+def link(writer: Writer, members: str, *, label: str, weight: float, **owner: Any) -> tuple[str, bool]:
+    """Queues a link of "id role, id role"; its id, and whether it is new. Without a role, the first is the subject and
+    the others are objects; of "supersedes" the first is the new one, and the others are old."""
+    roles = ("new", "old") if label == "supersedes" else ("subject", "object")
+    pairs: dict[str, str] = {}
+    for each in filter(str.strip, members.split(",")):
+        wanted, _, role = each.strip().partition(" ")
+        doc = find_id(writer.view, wanted)
+        pairs.setdefault(doc.id, name_field("a role", role.strip().lower()) or roles[bool(pairs)])
+    if len(pairs) < 2:
+        raise UsageError('a link needs two `members` or more: "i-3f9a1c20 new, i-77aa0b1c old"')
+    # No word of theirs: what is erased must not stay in a link.
+    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in pairs.items())
+    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
+                       members=list(map(list, pairs.items())), **owner)
 
 
 # -- feedback ---------------------------------------------------------------
@@ -6159,7 +6213,7 @@ def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Seq
         if same.id != doc.id and same.kind == "episode" and not same.life.flags and same.identity == doc.identity:
             forget(writer, same.id, undo=False)
     record = view.record(doc)
-    kept = [list(pair) for pair in resolved_of(record)]
+    kept = [list(pair) for pair in pairs_of(record, "resolved")]
     clean["resolved"] = [*clean["resolved"], *(pair for pair in kept if pair not in clean["resolved"])]
     for key, old in (("files", clean_tags(record.get("files"))), ("tags", tags_of(record))):
         clean[key] = list(dict.fromkeys([*clean[key], *old]))
@@ -10527,7 +10581,7 @@ class Param:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
         # Whether it takes several, as a list or in one string.
-        self.many = name in ("chunk_id", "insight_id", "tags", "ids", "files")
+        self.many = name in ("chunk_id", "insight_id", "tags", "ids", "files", "members")
 
 
 class Tool:
@@ -10683,7 +10737,9 @@ def foreign(text: str, limit: int = 300) -> str:
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
-    if doc.kind == "episode":
+    if doc.kind == "link":
+        label = f"link, {doc.label}"
+    elif doc.kind == "episode":
         label = ", ".join(filter(None, ["episode", text_field(record or {}, "task_type", 20), doc.label]))
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     useful = f"useful {utility_of(doc.life):.2f}, {counted(doc.life.rated, 'rating')}" if doc.life.rated else \
@@ -10704,8 +10760,9 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
                      "wilson": round(wilson(n_helpful, doc.life.rated), 3)})
     if doc.kind == "insight":
         return {**data, "category": doc.label}
-    if doc.kind == "episode":
-        return {**data, **{key: record[key] for key in (*EPISODE_FIELDS, "files") if key in record}}
+    if doc.kind in KIND_FIELDS:
+        told = {key: record[key] for key in KIND_FIELDS[doc.kind] if key in record}
+        return {**data, KINDS[doc.kind][0]: doc.label, **told}
     return {**data, "domain": doc.domain, "ticket": doc.ticket, "session": doc.session, "type": doc.label,
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
@@ -10719,6 +10776,24 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
                "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
     return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
+
+
+def linked_text(view: View, doc: Doc, record: Record) -> str:
+    """What a memory is linked with, a line each; the members of a link with what they say."""
+    if doc.kind == "link":
+        members = dict(pairs_of(record, "members"))
+        alive = (n for n in map(view.ordinal_of, members) if n >= 0 and not view.life(n).flags)
+        said = {other.id: text_field(told, "text") for other, told in readable_records(view, alive, lambda: None)}
+        return "\n".join(f"   {role} [{each}] {foreign(said.get(each, '(gone)'), LINE_CHARS)}"
+                         for each, role in members.items())
+    rows = []
+    for made, told in links_of(view, doc.id):
+        roles = dict(pairs_of(told, "members"))
+        own = roles.pop(doc.id, "")
+        others = ", ".join(f"{each} ({role})" for each, role in roles.items())
+        rows.append(f"   superseded by {others}" if (made.label, own) == ("supersedes", "old") else
+                    f"   {made.label} [{made.id}]: as {own}, with {others}")
+    return "\n".join(rows)
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
@@ -10846,7 +10921,7 @@ def seen_before(view: View, text: str) -> str:
     for signature in map(error_signature, text.splitlines()[:MOST_HINTED_WORDS] if alive else ()):
         found = [ordinal for ordinal in view.keys(BY_ERROR + digest(signature)) if alive[ordinal]]
         fixes = [f"{foreign(fix)} [{doc.id}]" for doc, record in readable_records(view, found, lambda: None)
-                 for error, fix in resolved_of(record) if fix and error_signature(error) == signature]
+                 for error, fix in pairs_of(record, "resolved") if fix and error_signature(error) == signature]
         if found:
             fixed = f", fixed by: {fixes[-1]}" if fixes else ""
             return f"that error was seen {counted(len(found), 'time')}{fixed}"
@@ -10857,7 +10932,7 @@ def seen_before(view: View, text: str) -> str:
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
                project: str = "", tags: str = "", kind: str = "insight") -> Answer:
     """Insights or episodes, best or newest first."""
-    kind = one_of("kind", kind, ("insight", "episode"))
+    kind = one_of("kind", kind, ("insight", *KIND_FIELDS))
     scope = Scope(kind=kind, project=project, tags=tags,
                   category=category and one_of("category", category, KINDS[kind][1]),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
@@ -10881,12 +10956,13 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
         labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
+        linked = [linked_text(view, doc, record) if view.keys(BY_KIND + "link") else "" for doc, record in found]
     call.store.shown = [doc.id for doc, _ in found]
     parts = []
-    for doc, record in found:
+    for (doc, record), more in zip(found, linked):
         facts = facts_line(doc, now(), labels, record) + worth.get(doc.id, "")
         tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-        parts.append(f"[{doc.id}] {facts}{tags_shown}\n{record['text']}")
+        parts.append(f"[{doc.id}] {facts}{tags_shown}\n{record['text']}" + f"\n{more}" * bool(more))
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
@@ -11412,8 +11488,10 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         projects = Projects(view)
         labels = projects.labels()
         note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
+        linked = [linked_text(view, hit.doc, hit.record) if view.keys(BY_KIND + "link") else "" for hit in hits]
     call.store.shown = [hit.doc.id for hit in hits]
-    lines = [hit_text(i, hit, worth_text(asked, hit, explain), now(), labels) for i, hit in enumerate(hits, 1)]
+    lines = ["\n".join(filter(None, (hit_text(i, hit, worth_text(asked, hit, explain), now(), labels), more)))
+             for i, (hit, more) in enumerate(zip(hits, linked), 1)]
     if n_weaker and not is_counted:
         lines.append(call.words(f"({n_weaker} more, weaker: `limit={len(hits) + n_weaker}`)"))
     if asked.is_guess and lines:
@@ -11709,6 +11787,24 @@ def shown_last(store: Store) -> list[str]:
     if not ids:
         raise UsageError("nothing was shown yet that could be rated; give the `ids`")
     return ids
+
+
+@tool("Link memories: why, instead of what, against what. supersedes: the old one ranks below the new.",
+      members="i-1 new, i-2 old: ids with their roles", label="|".join(LINK_LABELS))
+def rlm_link(call: Call, members: str, label: str, weight: float = 1.0) -> Answer:
+    """Stores a link."""
+    label = one_of("label", label, LINK_LABELS)
+    if not 0 < weight <= 100:
+        raise UsageError(f"`weight` must be above 0 and at most 100, not {weight:g}")
+    with call.store.writing() as view:
+        owner = owner_fields(view, "")
+        with Writer(view) as writer:
+            new_id, is_new = link(writer, members, label=label, weight=weight, **owner)
+        doc = view.doc(view.ordinal_of(new_id))
+        record = view.record(doc)
+        shown = linked_text(view, doc, record)
+    told = f"{new_id} {'linked' if is_new else 'is there already'} ({label}):\n{shown}"
+    return Answer(told, {**doc_data(doc, record), "new": is_new})
 
 
 @tool("Say whether memories that you used helped: those that do rank higher.", ids="or last: what was shown last",
@@ -17265,6 +17361,7 @@ TOOL_EXAMPLES = {
     "split": "rlm split app.log --strategy lines --size 500\nrlm peek app.log#3",
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
     "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
+    "link": "rlm link 'i-3f9a1c20 new, i-77aa0b1c old' supersedes",
     "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",

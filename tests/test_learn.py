@@ -264,7 +264,7 @@ class FeedbackTest(TempHome):
             rlm.fold_event(life, {"k": "rate", "id": one, **wrong}, 0)
         for wrong in ({}, {"spread": "x", "credit": 1.5}, {"spread": True}):
             rlm.fold_event(life, {"k": "learn", "id": one, **wrong}, 0)
-        self.assertEqual([getattr(life, name) for name in rlm.LASTING], [0] * len(rlm.LASTING))
+        self.assertEqual([getattr(life, name) for name in rlm.KEPT_STATE], [0] * len(rlm.KEPT_STATE))
         for _ in range(300):
             rlm.fold_event(life, {"k": "rate", "id": one, "rating": "helpful"}, 0)
         rlm.fold_event(life, {"k": "learn", "id": one, "spread": 1 << 40, "credit": -(1 << 40)}, 0)
