@@ -2744,7 +2744,7 @@ class View:
     """
 
     __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "numbers", "n_damaged",
-                 "members", "identity", "check", "erased")
+                 "members", "identity", "check", "erased", "learnt")
 
     def __init__(self, places: Places, patience_bytes: int = 1 << 60) -> None:
         self.log, self.patience_bytes = Log(places), patience_bytes
@@ -2753,6 +2753,7 @@ class View:
         self.check = 0  # of the log's last bytes that were seen
         self.members: dict[int, list[bytes]] = {}
         self.erased: Any = None  # see erasures
+        self.learnt: Any = None  # see learnt_factors
         self.reset(Snapshot())
 
     def reset(self, index: Snapshot) -> None:
@@ -2936,6 +2937,11 @@ class View:
     def keys(self, term: str) -> list[int]:
         """Every document with the term, dead ones included, in ascending order."""
         return [part.first + row for part in self.parts() for row in part.postings(term).all_rows()]
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether there may be a memory of that kind, dead ones included; costs nothing."""
+        return any(kind in segment.header["kind"] for segment in self.index.segments) or any(
+            doc.kind == kind for doc in self.tail.docs)
 
     def terms_from(self, prefix: str) -> set[str]:
         """The terms under that prefix, without it."""
@@ -3905,6 +3911,18 @@ def learnt_lives(view: View) -> dict[int, Life]:
     return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
 
 
+def learnt_factors(view: View) -> dict[int, float]:
+    """Their factors, by ordinal; the same object as before within the hour when the store is the same."""
+    seen = view.identity, view.seen, view.index.covers, now() // 3600
+    if view.learnt is None or view.learnt[0] != seen:
+        factors = {}
+        for ordinal, life in learnt_lives(view).items():
+            days = (now() - max(life.last_use_s, view.value(ordinal, "at_s"))) / DAY_S
+            factors[ordinal] = memory_factor(view.value(ordinal, "importance"), utility_of(life), days)
+        view.learnt = seen, factors
+    return view.learnt[1]  # type: ignore[no-any-return]
+
+
 # What a score gains where a memory is of a day that the query names, of the days after it (what was done is told then),
 # of a longer time. Dated questions: +28 found first among sessions, +11 among turns.
 OF_THE_DAY, DAYS_AFTER, OF_THE_TIME = 1.0, 0.6, 0.5
@@ -3990,10 +4008,7 @@ class Query:
         view.tail.enter()  # its words count for the average
         self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
         self.spans = spans_of(text)
-        self.learnt: dict[int, float] = {}  # the factors of those of which ratings tell something
-        for ordinal, life in learnt_lives(view).items():
-            days = (now() - max(life.last_use_s, view.value(ordinal, "at_s"))) / DAY_S
-            self.learnt[ordinal] = memory_factor(view.value(ordinal, "importance"), utility_of(life), days)
+        self.learnt = learnt_factors(view)
         self.least_factor = LEAST_FACTOR if self.learnt else LEAST_UNLEARNT
         self.most_factor = (MOST_FACTOR if self.learnt else MOST_UNLEARNT) * (1 + OF_THE_DAY if self.spans else 1)
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
@@ -4330,7 +4345,7 @@ def successors(view: View, doc_id: str) -> list[str]:
 def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
     """Sees to it that what was replaced ranks below what replaced it."""
     scores = {hit.doc.id: hit.score for hit in hits}
-    for hit in hits if view.keys(BY_KIND + "link") else ():
+    for hit in hits if view.has_kind("link") else ():
         if newer := successors(view, hit.doc.id):
             hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
 
@@ -4548,6 +4563,9 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
 # -- likeness ---------------------------------------------------------------
 
 
+LIKE_CHARS = 2000  # of a text are compared with another
+
+
 class Likeness:
     """How alike texts are: what the stems that they share tell in this store, of what all their stems tell."""
 
@@ -4559,7 +4577,7 @@ class Likeness:
         self.tells: dict[str, float] = {}  # a stem -> the square of its idf
 
     def stems(self, text: str) -> set[str]:
-        found = {stem(word) for word in count_terms(text[:LOOK]) if word > FIRST_WORD.decode()} - STOP_WORDS
+        found = {stem(word) for word in count_terms(text[:LIKE_CHARS]) if word > FIRST_WORD.decode()} - STOP_WORDS
         for each in found - self.tells.keys():
             n = sum(part.postings(term).n_docs() for part in self.parts for term in (each, STEM + each))
             self.tells[each] = math.log(1 + self.n_docs / max(1, n)) ** 2  # in a small store, too
@@ -4572,8 +4590,6 @@ class Likeness:
 
 
 SOURCE_CHARS = 1000  # of a text, by which others like it are looked for
-
-
 DIVERSITY = 0.3  # of what a hit is worth, by likeness to those before it (memrl's MMR, lambda 0.7)
 
 
@@ -6317,7 +6333,8 @@ SPREAD, LEAST_SIMILARITY, MOST_NEIGHBOURS = 0.5, 0.1, 10
 CREDITS = (0.072, 0.054, 0.036, 0.018)  # memrl's: to the one before a success, the one before that …
 CREDITED_WITHIN_S = 3600.0
 MOST_CREDIT = 0.25
-MOST_SOURCES, MOST_LIKE = 200, 50  # rated memories that spread, those last used first; candidates of each
+MOST_SOURCES, MOST_LIKE = 100, 20  # rated memories that spread, those last used first; candidates of each
+TOUCHED_WITHIN_S = 6 * 3600.0  # what is read so long after it was given was read because of that
 CONFIDENCE_KEPT = 0.95  # a day, of a memory that nobody reads
 
 
@@ -6328,6 +6345,20 @@ def wilson(n_helpful: float, n_rated: int) -> float:
     z, share = 1.96, min(1.0, n_helpful / n_rated)
     spread = z * math.sqrt((share * (1 - share) + z * z / (4 * n_rated)) / n_rated)
     return max(0.0, (share + z * z / (2 * n_rated) - spread) / (1 + z * z / n_rated))
+
+
+def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
+    """By id, in how many sessions a memory was read soon after a hook had given it, and in how many it was given; of
+    each time it was given, when, in which session and its id. Weaker than a rating, so it is told and moves nothing."""
+    sessions: dict[tuple[str, str], bool] = {}
+    for at_s, session, doc_id in given:
+        is_read = any(-1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
+        sessions[doc_id, session] = sessions.get((doc_id, session), False) or is_read
+    found: dict[str, tuple[int, int]] = {}
+    for (doc_id, _), is_read in sessions.items():
+        n_read, n_given = found.get(doc_id, (0, 0))
+        found[doc_id] = n_read + is_read, n_given + 1
+    return found
 
 
 def confidence_kept(days: float, n_uses: int) -> float:
@@ -10531,13 +10562,12 @@ class Store:
             except RlmError:
                 pass
 
-    def learn(self) -> None:
+    def learn(self, pause: Callable[[], None] = lambda: None) -> None:
         """Learns from the ratings and outcomes since the last time, for when there is time."""
         if self.has_news:
             self.has_news = False
             try:
-                with self.writing() as view:
-                    learn(view)
+                learn(View(self.places), pause)  # of its own: nobody waits for it
             except RlmError:  # the next rating has it done
                 pass
 
@@ -10917,7 +10947,7 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
 
 def seen_before(view: View, text: str) -> str:
     """What episodes tell of an error that is a line of the text: "that error was seen 3 times; …", else ""."""
-    alive = view.alive_mask() if view.keys(BY_KIND + "episode") else b""
+    alive = view.alive_mask() if view.has_kind("episode") else b""
     for signature in map(error_signature, text.splitlines()[:MOST_HINTED_WORDS] if alive else ()):
         found = [ordinal for ordinal in view.keys(BY_ERROR + digest(signature)) if alive[ordinal]]
         fixes = [f"{foreign(fix)} [{doc.id}]" for doc, record in readable_records(view, found, lambda: None)
@@ -10956,7 +10986,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
         labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
-        linked = [linked_text(view, doc, record) if view.keys(BY_KIND + "link") else "" for doc, record in found]
+        linked = [linked_text(view, doc, record) if view.has_kind("link") else "" for doc, record in found]
     call.store.shown = [doc.id for doc, _ in found]
     parts = []
     for (doc, record), more in zip(found, linked):
@@ -11488,7 +11518,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         projects = Projects(view)
         labels = projects.labels()
         note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
-        linked = [linked_text(view, hit.doc, hit.record) if view.keys(BY_KIND + "link") else "" for hit in hits]
+        linked = [linked_text(view, hit.doc, hit.record) if view.has_kind("link") else "" for hit in hits]
     call.store.shown = [hit.doc.id for hit in hits]
     lines = ["\n".join(filter(None, (hit_text(i, hit, worth_text(asked, hit, explain), now(), labels), more)))
              for i, (hit, more) in enumerate(zip(hits, linked), 1)]
@@ -11680,6 +11710,17 @@ def injected_tokens(places: Places) -> dict[str, Any]:
     return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
+def given_memories(view: View) -> dict[str, int]:
+    """What became of what hooks handed to Claude: how often a memory was given to a session, and read there then."""
+    uses: dict[str, list[float]] = {}
+    for event in happenings(view, "use"):
+        uses.setdefault(text_field(event, "id"), []).append(at_of(event))
+    given = ((at_of(record), text_field(record, "session"), doc_id) for record in injected(view.log.places)
+             for doc_id in record["ids"] if isinstance(doc_id, str))
+    found = touched(given, uses).values()
+    return {"read": sum(n_read for n_read, _ in found), "given": sum(n_given for _, n_given in found)}
+
+
 def used_models(places: Places) -> dict[str, dict[str, float]]:
     """How often each model was called, with how many tokens and dollars."""
     found: dict[str, dict[str, float]] = {}
@@ -11720,7 +11761,8 @@ def rlm_status(call: Call) -> Answer:
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
             "damaged_transcript_lines": n_damaged_lines(places),
-            "injected_tokens": injected_tokens(places), "models": used_models(places), "semantic": None,
+            "injected_tokens": injected_tokens(places), "injected": given_memories(view),
+            "models": used_models(places), "semantic": None,
         }
     told = data["injected_tokens"]
     lines = [
@@ -11739,7 +11781,8 @@ def rlm_status(call: Call) -> Answer:
         (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
-        + f" ({tally_text(told['projects'])})" * bool(told["projects"]),
+        + f" ({tally_text(told['projects'])})" * bool(told["projects"])
+        + "; {read:,} of {given:,} memories were read then".format(**data["injected"]),
         "semantic provider: none (ranking is by words)",
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
@@ -12631,7 +12674,7 @@ class Server:
                 continue
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
-                self.store.learn()
+                self.store.learn(self.give_way)
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()

@@ -69,6 +69,12 @@ class FormulaTest(unittest.TestCase):
         kept = [rlm.confidence_kept(30, n) for n in range(1, 60)]
         self.assertEqual(kept[2:], sorted(kept[2:]))
 
+    def test_what_was_given_counts_once_a_session_and_as_read_within_hours(self) -> None:
+        given = [(100.0, "s1", "a"), (200.0, "s1", "a"), (100.0, "s2", "a"), (100.0, "s1", "b"), (100.0, "s1", "c")]
+        uses = {"a": [150.0], "b": [98.0], "c": [100.0 + 7 * 3600]}
+        self.assertEqual(rlm.touched(given, uses), {"a": (2, 2), "b": (0, 1), "c": (0, 1)})
+        self.assertEqual(rlm.touched(reversed(given), uses), rlm.touched(given, uses))
+
     def test_spread_is_worked_out_by_hand(self) -> None:
         self.assertEqual(rlm.spread_of([]), 0.0)
         self.assertAlmostEqual(rlm.spread_of([(.5, .7)]), .5 * .5 * .2 / 1.5)
@@ -249,6 +255,14 @@ class FeedbackTest(TempHome):
         rlm.run_tool(call, "rlm_search", {"query": "npm packages here", "limit": 1})
         rlm.run_tool(call, "rlm_feedback", {"ids": "last", "rating": "helpful"})
         self.assertEqual(self.rated(other), (2, 1))
+
+    def test_the_status_tells_what_was_read_of_what_hooks_gave(self) -> None:
+        one, two = remember(self, "we use pnpm"), remember(self, "we use uv")
+        rlm.note_injected(self.places, session="s", project="test", ids=[one, two], n_bytes=9, score=1.0, reason="x")
+        self.call("rlm_peek", chunk_id=one)
+        status = self.call("rlm_status")
+        self.assertEqual(status.data["injected"], {"read": 1, "given": 2})
+        self.assertIn("1 of 2 memories were read", status.text)
 
     def test_bad_ratings_change_nothing(self) -> None:
         one = remember(self, "we use pnpm")
