@@ -6178,7 +6178,7 @@ def rate(writer: Writer, docs: Sequence[Doc], rating: str, note: str, session: s
 
 # -- episodes ---------------------------------------------------------------
 
-ALIKE = 0.85  # from here on two episodes may be one
+ALIKE, NEAR = 0.85, 0.6  # from here on two episodes may be one, and one insight may replace another
 ARROWS = (" => ", " -> ", " → ")
 
 
@@ -6200,17 +6200,19 @@ def episode_text(summary: str, files: Sequence[str], resolved: Iterable[Sequence
                       *(f"Error: {error}" + f" → {fix}" * bool(fix) for error, fix in resolved)])
 
 
-def like_episodes(view: View, text: str, identity: str, project: str) -> list[tuple[float, Doc]]:
-    """The project's episodes that may be the same as the one with that text, the likest first."""
-    def worth_comparing(text: str) -> str:  # not what differs from one error to the next
-        return text.partition("\nError: ")[0]
+def like_it(view: View, doc: Doc, least: float) -> list[tuple[float, Doc, Record]]:
+    """The project's memories of that kind that may say the same as this one, the likest first: (likeness, which)."""
+    def said(record: Record) -> str:  # not what differs from one error to the next
+        return text_field(record, "text").partition(" Error: ")[0]
 
-    query, likeness = Query(view, worth_comparing(text)[:SOURCE_CHARS]), Likeness(view)
-    known = view.mask([f"{BY_PROJECT}{identity}\t{folded(project)}"])
-    allowed, own = common(in_scope(view, Scope(kind="episode")), known), likeness.stems(worth_comparing(text))
-    found = readable_records(view, (ordinal for _, ordinal in ranked(query, allowed, 5)), lambda: None)
-    alike = [(likeness.cosine(own, likeness.stems(worth_comparing(record["text"]))), doc) for doc, record in found]
-    return sorted((pair for pair in alike if pair[0] >= ALIKE), key=lambda pair: -pair[0])
+    likeness, text = Likeness(view), said(view.record(doc))
+    query, own = Query(view, text[:SOURCE_CHARS]), likeness.stems(text)
+    known = view.mask([f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"])
+    allowed = common(in_scope(view, Scope(kind=doc.kind)), known)
+    ordinals = [ordinal for _, ordinal in ranked(query, allowed, 6) if ordinal != doc.ordinal]
+    found = [(likeness.cosine(own, likeness.stems(said(record))), other, record)
+             for other, record in readable_records(view, ordinals, lambda: None)]
+    return sorted((row for row in found if row[0] >= least), key=lambda row: -row[0])
 
 
 def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Sequence[Sequence[str]],
@@ -10938,11 +10940,15 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         with Writer(view) as writer:
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
             told = writer.records[-1] if writer.records else {}
+        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR)[:1] if is_new else []
     text = f"{new_id} says exactly that already; nothing was added."
     if told:
         is_now = f"{told['category']}, {told['importance']}"
         text = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
-    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told)})
+    for _, doc, record in near:
+        text += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
+                           f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
+    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told), "near": [doc.id for _, doc, _ in near]})
 
 
 def seen_before(view: View, text: str) -> str:
@@ -11805,12 +11811,10 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
         "files": list(dict.fromkeys(filter(None, (plain(file).strip() for file in re.split(r"[,\n]", files)))))}
     with call.store.writing() as view:
         fields.update(owner_fields(view, project))
-        text = episode_text(summary, fields["files"], fields["resolved"])
         seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
         with Writer(view) as writer:
             new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
-        alike = like_episodes(view, text, fields["identity"], fields["project"]) if is_new else []
-        alike = [(like, doc) for like, doc in alike if doc.id != new_id]
+        alike = like_it(view, view.doc(view.ordinal_of(new_id)), ALIKE) if is_new else []
     call.store.has_news = True
     told = f"{new_id} captured ({fields['task_type']}, {fields['outcome']})." if is_new else \
         f"{new_id} says this now; what it said before is kept." if merge else f"{new_id} says exactly that already."
@@ -11818,7 +11822,7 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
         told += call.words(f" It is {100 * alike[0][0]:.0f}% like {alike[0][1].id}: the same call with "
                            f"`merge={alike[0][1].id}` makes them one.")
     return noted(seen, Answer(told, {"id": new_id, "new": is_new,
-                                     "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc in alike]}))
+                                     "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc, _ in alike]}))
 
 
 def shown_last(store: Store) -> list[str]:
@@ -11873,6 +11877,44 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
                          {**doc_data(doc, {}), "rating": rating, "before": was}))
     call.store.has_news = True
     return answer_for_each(rows)
+
+
+REVIEWED, USELESS, FADED_DAYS = 100, 0.4, 90  # by a review: memories for doubles; utility; days unread
+
+
+@tool("What in the memory wants a hand: doubles, contradictions, what did not help, open questions; changes nothing.",
+      reads_only=True)
+def rlm_review(call: Call, project: str = "", limit: int = 5) -> Answer:
+    """What to do for the memory, with the one next step each."""
+    with call.store.reading() as view:
+        allowed = in_scope(view, Scope(project=project))
+        docs = [doc for doc in newest(view, ordinals_in(allowed)) if doc.kind != "chunk"]
+        rows: dict[str, tuple[str, list[str]]] = {}
+        doubles: dict[tuple[str, ...], str] = {}
+        for doc in [doc for doc in docs if doc.kind != "link"][:REVIEWED]:
+            call.check()
+            for like, other, _ in like_it(view, doc, ALIKE):
+                pair = sorted((doc, other), key=lambda each: each.at_s, reverse=True)
+                doubles[tuple(each.id for each in pair)] = f"{pair[0].id}, {pair[1].id} ({100 * like:.0f}% alike)"
+        rows["doubles"] = "`rlm_forget` one, or `rlm_link` them: supersedes", list(doubles.values())
+        against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+        rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
+            ", ".join(member for member, _ in pairs_of(record, "members"))
+            for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
+        bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
+        rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
+            f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
+        rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
+            doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
+        unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
+                  if doc.kind != "link" and not doc.life.rated]
+        faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id)
+                       for days, doc in unread if days >= FADED_DAYS)
+        rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
+            f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
+    lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}"
+                        f"{', …' * (len(found) > limit)}: {step}.") for what, (step, found) in rows.items() if found]
+    return Answer("\n".join(lines) or "Nothing wants a hand.", {what: found for what, (_, found) in rows.items()})
 
 
 # -- contexts: making them -----------------------------------------------------
@@ -17405,6 +17447,7 @@ TOOL_EXAMPLES = {
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
     "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
     "link": "rlm link 'i-3f9a1c20 new, i-77aa0b1c old' supersedes",
+    "review": "rlm review --project shop",
     "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",

@@ -286,6 +286,32 @@ class FeedbackTest(TempHome):
         self.assertEqual((life.rated, life.helped, life.spread, life.credit), (255, 510, 5000, -5000))
 
 
+class ReviewTest(TempHome):
+    def test_a_review_names_what_wants_a_hand_and_changes_nothing(self) -> None:
+        self.assertEqual(self.call("rlm_review").text, "Nothing wants a hand.")
+        with days_ago(100):
+            old = remember(self, "the printer on floor two eats paper")
+        ask = str(self.call("rlm_remember", content="who owns the staging cluster?", category="question").data["id"])
+        one, two = remember(self, "we deploy the shop with helm charts"), remember(self, "we deploy the shop with helm charts.")
+        link = self.call("rlm_link", members=f"{old},{ask}", label="contradicts").data["id"]
+        self.call("rlm_feedback", ids=one, rating="not")
+        self.call("rlm_feedback", ids=two, rating="mixed")
+        with mock.patch.dict(os.environ, CLAUDE_CODE_SESSION_ID="s2"):
+            self.call("rlm_feedback", ids=one, rating="not")
+        before = self.log_bytes()
+        found = self.call("rlm_review").data
+        self.assertEqual(self.log_bytes(), before)
+        self.assertEqual(found["doubles"], [f"{two}, {one} (100% alike)"])
+        self.assertEqual(found["contradictions"], [f"{old}, {ask}"])
+        self.assertEqual(found["did not help"], [f"{one} (0 of 2)"])
+        self.assertEqual(found["open questions"], [ask])
+        self.assertEqual(found["long unread and unrated"], [f"{old} (100 days)"])
+        self.call("rlm_link", members=f"{one} new,{ask} old", label="supersedes")
+        self.call("rlm_forget", insight_id=link)
+        found = self.call("rlm_review").data
+        self.assertEqual((found["open questions"], found["contradictions"]), ([], []))
+
+
 class RankingTest(TempHome):
     def test_ratings_order_what_is_equally_relevant_and_explain_says_so(self) -> None:
         ids = [remember(self, f"the deploy of service {name} needs a token") for name in ("alpha", "beta", "gamma")]

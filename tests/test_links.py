@@ -37,6 +37,17 @@ class LinkTest(TempHome):
         self.call("rlm_forget", insight_id=self.new)
         self.assertEqual(self.found()[0], self.old)
 
+    def test_a_statement_near_another_names_it_and_offers_to_replace_it(self) -> None:
+        first = self.call("rlm_remember", content="releases of the billing service happen on Fridays").data
+        self.assertEqual(first["near"], [])
+        second = self.call("rlm_remember", content="releases of the billing service happen on Thursdays")
+        self.assertEqual(second.data["near"], [first["id"]])
+        self.assertIn(f"{second.data['id']} new, {first['id']} old", second.text)
+        again = self.call("rlm_remember", content="releases of the billing service happen on Thursdays").data
+        self.assertEqual(again["near"], [])
+        elsewhere = self.call("rlm_remember", content="releases of the billing service happen on Mondays", project="other")
+        self.assertEqual(elsewhere.data["near"], [])
+
     def test_a_link_is_shown_with_its_members_and_its_members_with_it(self) -> None:
         made = self.link(f"{self.new} decision, {self.old} rejected", "decides").data
         self.assertEqual((made["label"], made["members"]), ("decides", [[self.new, "decision"], [self.old, "rejected"]]))
