@@ -9590,7 +9590,7 @@ class OutOfBudget(RlmError):
 class Models:
     """The providers of this process, each made once and asked by so many at a time as it allows."""
 
-    __slots__ = ("places", "made", "slots", "mutex")
+    __slots__ = ("places", "made", "slots", "mutex", "asked")
 
     def __init__(self, places: Places) -> None:
         import threading
@@ -9598,6 +9598,7 @@ class Models:
         self.places, self.mutex = places, threading.Lock()
         self.made: dict[tuple[str, ...], Provider] = {}
         self.slots: dict[Provider, Any] = {}
+        self.asked: set[tuple[Any, ...]] = set()  # what is being asked now
 
     def get(self, wanted: str = "") -> Provider:
         """The provider of a tier, or of "provider/model", or that has the model of that name."""
@@ -9623,6 +9624,26 @@ class Models:
                 self.slots[provider].release()
 
         return taken()
+
+    def once(self, key: tuple[Any, ...], check: Callable[[], None]) -> Any:
+        """A `with` block in which one thread asks: who asks the same waits, and finds the answer kept."""
+        from contextlib import contextmanager
+
+        @contextmanager
+        def alone() -> Iterator[None]:
+            while True:
+                with self.mutex:
+                    if key not in self.asked:
+                        self.asked.add(key)
+                        break
+                check()
+                time.sleep(CHECK_S / 4)
+            try:
+                yield
+            finally:
+                self.asked.discard(key)
+
+        return alone()
 
     def close(self) -> None:
         for provider in self.made.values():
@@ -9823,6 +9844,7 @@ class Calls:
     def leaf(self, prompt: str, tier: str = "", votes: int = 1, max_tokens: int = MAX_REPLY_TOKENS) -> str:
         """A leaf's answer to a prompt. With *votes*, what most of so many answers say. An event of the trace."""
         began_s, tier = time.monotonic(), tier or self.leaf_tier
+        prompt = prompt.encode("utf-8", "replace").decode("utf-8")  # no halves of characters
         higher = MODEL_TIERS[MODEL_TIERS.index(tier) + 1 :] if tier in MODEL_TIERS else ()
         tiers = [tier, *higher[: self.most_escalations]]
         facts: Record = {"prompt": head_and_tail(prompt, 600), "n_chars": len(prompt), "models": []}
@@ -9833,8 +9855,9 @@ class Calls:
                 provider = self.models.get(each)
                 facts["models"].append(provider.model or provider.name)
                 try:
-                    replies = [self.ask(provider, [("system", LEAF_TEXT), ("user", prompt)], max_tokens, vote)
-                               for vote in range(votes)]
+                    with self.models.once((provider, prompt, max_tokens), self.check):
+                        replies = [self.ask(provider, [("system", LEAF_TEXT), ("user", prompt)], max_tokens, vote)
+                                   for vote in range(votes)]
                 except ProviderError as error:
                     if each == tiers[-1] or isinstance(error, ProviderRefused):
                         raise
@@ -10613,7 +10636,7 @@ class Param:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
         # Whether it takes several, as a list or in one string.
-        self.many = name in ("chunk_id", "insight_id", "tags", "ids", "files", "members")
+        self.many = name in ("chunk_id", "insight_id", "tags", "refs", "ids", "files", "members")
 
 
 class Tool:
@@ -11420,6 +11443,16 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
 
 
+def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int) -> list[Answer]:
+    """The lines asked for of memories and contexts: id, first, end."""
+    found: dict[str, Readable] = {}
+    if memories := [wanted for wanted, _, _ in asked if not is_context(call.store.places, wanted)]:
+        with call.store.reading() as view:
+            found = {wanted: readable(view, wanted.strip()) for wanted in memories}
+    return [text_answer(call, found[wanted], (first, stop), max_chars) if wanted in found
+               else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
+
+
 @tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
@@ -11429,12 +11462,7 @@ def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer
     if max_chars < MAX_NOTE_CHARS:
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
                          f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
-    found: dict[str, Readable] = {}
-    if memories := [wanted for wanted, _, _ in asked if not is_context(call.store.places, wanted)]:
-        with call.store.reading() as view:
-            found = {wanted: readable(view, wanted.strip()) for wanted in memories}
-    answers = [text_answer(call, found[wanted], (first, stop), max_chars) if wanted in found
-               else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
+    answers = texts_read(call, asked, max_chars)
     if len(answers) == 1:
         return answers[0]
     return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
@@ -12152,6 +12180,22 @@ def limits_for(places: Places, mode: str, max_calls: int, max_dollars: float, pr
     return limits
 
 
+def check_estimate(call: Call, n_tokens: int, leaf: Provider, limits: Mapping[str, float], n_calls: int = 0,
+                   allow: str = "") -> None:
+    """OutOfBudget, before anything is spent, when reading all of a text once would spend more than the limits."""
+    n_once, n_read, dollars = estimate(n_tokens, leaf, call.store.places)
+    n_calls = max(n_calls, n_once)
+    if n_calls <= limits["calls"] and n_read <= limits["tokens"] and (dollars or 0) <= limits.get("dollars", 1e9):
+        return
+    price = f", ${dollars:,.2f}" if dollars is not None else ""
+    if not allow:
+        allow = f"`max_calls={n_calls + n_calls // 10 + 10}`"
+        allow += f" with `max_dollars={dollars * 1.2:.2f}`" if dollars and dollars > limits.get("dollars", 1e9) else ""
+    bounds = ", ".join(f"{limits[name]:,.6g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
+    raise OutOfBudget(f"nothing was begun: to read all of it once takes about {n_calls:,} calls and {n_read:,} tokens"
+                      f"{price}; the limits are {bounds}. {allow} allows it")
+
+
 # -- the REPL ---------------------------------------------------------------
 
 MAX_CELL_S = 600
@@ -12212,21 +12256,370 @@ def rlm_exec(call: Call, code: str, contexts: str = "", repl: str = "", timeout_
     return Answer("\n".join(lines) or "[no output]", data, failed=bool(told["trouble"]))
 
 
-# -- runs -------------------------------------------------------------------
+# -- questions ----------------------------------------------------------------
+
+QUERY_WAIT_S = 50.0  # then a client gets what there is: some give a call up after 60
+JSON_TYPES: dict[str, type] = {"null": type(None), "boolean": bool, "integer": int, "number": float, "string": str,
+                               "array": list, "object": dict}
+# Of JSON Schema, what is checked; a schema with more is refused, since its user would rely on it.
+OF_SCHEMAS: Record = {"type": "object", "additionalProperties": False, "properties": {
+    "type": {"enum": [*JSON_TYPES, *([each, "null"] for each in JSON_TYPES), *(["null", each] for each in JSON_TYPES)]},
+    "required": {"type": "array", "items": {"type": "string"}}, "enum": {"type": "array"},
+    **dict.fromkeys(("title", "description", "$schema"), {"type": "string"})}}
+OF_SCHEMAS["properties"].update(items=OF_SCHEMAS, additionalProperties={"type": "boolean"},
+                                properties={"type": "object", "additionalProperties": OF_SCHEMAS})
+LIST_ITEM = r"\s*(?:[-*•]|\d+[.)])\s"
+QUOTE = "\"([^\"\n]{8,400})\"|[“«「]([^”»」\n]{8,400})[”»」]"
+AROUND_CHARS = 2_000  # of a quote: what a claim is checked against
+ANSWER_TEXT = "Answer from the text alone, in the form that the question asks for; if it asks for none, in a few " \
+    "sentences that quote what they rest on. If the text does not tell, say so."
+EXCLUDED = "is of a project that is excluded (`rlm config exclude`); nothing of it is sent"
+ALLOW_MORE = "`rlm_run`, fewer `refs`, or a larger mode (`rlm config mode thorough`)"
+CLAIM_TEXT = "Does the text support all of the claim? Answer with one word: supported or unsupported."
 
 
-def check_estimate(call: Call, n_tokens: int, leaf: Provider, limits: Mapping[str, float]) -> None:
-    """OutOfBudget, before anything is spent, when reading all of a text once would spend more than the limits."""
-    n_calls, n_read, dollars = estimate(n_tokens, leaf, call.store.places)
-    if n_calls <= limits["calls"] and n_read <= limits["tokens"] and (dollars or 0) <= limits.get("dollars", 1e9):
+class Slot:
+    """A call that a question takes, and its outcome. .id is how the text is cited, .refs are what is read for it."""
+
+    __slots__ = ("id", "refs", "n_bytes", "context", "error", "answer", "value", "claims")
+
+    def __init__(self, slot_id: str, n_bytes: int = 0, context: str = "", refs: Sequence[str] = (), error: str = "",
+                 ) -> None:
+        self.id, self.n_bytes, self.refs = slot_id, n_bytes, refs or [slot_id]
+        self.context = context  # whose result the answer is
+        self.error, self.answer, self.value = error, "", None  # the value: of JSON that fits the schema
+        self.claims: list[Record] = []  # of the answer, with whether the text supports each
+
+
+def check_sendable(call: Call, ids: Iterable[str], files: Sequence[str] = ()) -> None:
+    """UsageError when memories, or the files of a context, are of an excluded project: nothing of it is sent."""
+    places = call.store.places
+    excluded = setting(places, "exclude")
+    if not excluded:
         return
-    price = f", ${dollars:,.2f}" if dollars is not None else ""
-    allow = f"`max_calls={n_calls + n_calls // 10 + 10}`"
-    if dollars and dollars > limits.get("dollars", 1e9):
-        allow += f" with `max_dollars={dollars * 1.2:.2f}`"
-    bounds = ", ".join(f"{limits[name]:,.6g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
-    raise OutOfBudget(f"nothing was begun: to read all of it once takes about {n_calls:,} calls and {n_read:,} tokens"
-                      f"{price}; the limits are {bounds}. {allow} allows it")
+    for folder in {os.path.dirname(os.path.realpath(path)) for path in files} - {os.path.realpath(places.contexts())}:
+        if is_excluded(excluded, project_at(places, folder), folder):
+            raise UsageError(f"{folder} {EXCLUDED}")
+    held = [record.get("ids", ()) for record in contexts(places)  # a view has the file of the history it was made of
+            if any(facts[1] in files for facts in record["files"])]
+    with call.store.reading() as view:
+        allowed = Sessions(view, Scope()).allowed
+        for each in [*ids, *(each for some in held for each in some)]:
+            if (ordinal := view.ordinal_of(each)) >= 0 and not allowed[ordinal]:
+                raise UsageError(f"{each} {EXCLUDED}")
+
+
+def text_of_ref(call: Call, ref: str) -> str:
+    """All of the text that rlm_peek gives for a ref. UsageError when it is larger than that."""
+    wanted, start, stop = line_range(ref, 0, -1)
+    answer = texts_read(Call(call.store, wants_data=False), [(wanted, start, stop)], 1 << 40)[0]
+    if not is_context(call.store.places, wanted):
+        check_sendable(call, answer.data.get("chunks") or [answer.data["id"]])
+    if answer.data.get("more") or "text" not in answer.data:
+        raise UsageError(f"{ref} is no text that can be read at once; `rlm_load` its path and `rlm_split` that")
+    return str(answer.data["text"]).encode("utf-8", "replace").decode("utf-8")  # no halves of characters
+
+
+def slots_of(call: Call, ref: str, most_bytes: int, part_bytes: int) -> Iterator[Slot]:
+    """The calls that a ref takes: one where its text has at most *most_bytes*, else one for each part, else one for
+    as many of its lines as have *part_bytes*."""
+    places, name, parts = call.store.places, "", [(ref, -1)]
+    wanted, first, _ = line_range(ref, 0, -1)
+    if is_context(places, wanted):
+        with open_context(places, wanted) as opened:
+            record, name, stale = opened.record, opened.name, opened.changes()
+            files = [f"{name}/{facts[0]}" for facts in record["files"] if facts[2]] if opened.files else []
+        check_sendable(call, (), [facts[1] for facts in record["files"]])
+        if ref == name and record["n_bytes"] <= most_bytes:
+            yield Slot(ref, record["n_bytes"], name, files)
+            return
+        if stale:
+            raise UsageError(f"{ref} is {stale}")
+        if ref == name:
+            if not record.get("parts"):
+                size = estimated_tokens(part_bytes)
+                run_tool(call, "rlm_split", {"name": name, "strategy": "tokens", "size": size})
+                record = context_record(places, name)
+            parts = [(f"{name}#{n}", end - start) for n, (_, start, end, _) in enumerate(record["parts"], 1)]
+    for each, n_bytes in parts:
+        text = "" if 0 <= n_bytes <= most_bytes else text_of_ref(call, each)
+        n_bytes = n_bytes_of(text) if text else n_bytes
+        if n_bytes <= most_bytes:
+            yield Slot(each, n_bytes, name)
+            continue
+        where, number, begin, n_bytes = wanted if each == ref else each, first, first, 0
+        for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+            if n_bytes and n_bytes + n_bytes_of(line) > part_bytes:
+                yield Slot(f"{where}:{begin + 1}-{number}", n_bytes, name)
+                begin, n_bytes = number, 0
+            number, n_bytes = number + 1, n_bytes + n_bytes_of(line)
+        yield Slot(f"{where}:{begin + 1}-{number}", n_bytes, name)
+
+
+def misfit(value: Any, schema: Record, where: str = "it") -> str:
+    """What a schema does not allow of a value, "" when it fits."""
+    kind = next(name for name, known in JSON_TYPES.items() if isinstance(value, known))
+    kinds = {kind, "number"} if kind == "integer" else {kind}
+    kinds |= {"integer"} if kind == "number" and value.is_integer() else set()
+    types = schema.get("type", list(JSON_TYPES))
+    types = [types] if isinstance(types, str) else types
+    if kinds.isdisjoint(types):
+        return f"{where} is {kind}, not {' or '.join(types)}"
+    if "enum" in schema and to_json(value) not in map(to_json, schema["enum"]):
+        return f"{where} is none of {one_line(to_json(schema['enum']), 200)}"
+    below: list[tuple[Any, Any, str]] = []
+    if kind == "object":
+        known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        for name in schema.get("required", ()):
+            if name not in value:
+                return f"{where} has no {name!r}"
+        for name, item in value.items():
+            if name not in known and others is False:
+                return f"{where} has {one_line(name, 60)!r}, which is not allowed"
+            below.append((item, known.get(name, others if isinstance(others, dict) else {}), f"{where}.{name}"))
+    elif kind == "array":
+        below = [(item, schema.get("items", {}), f"{where}[{n}]") for n, item in enumerate(value)]
+    return next(filter(None, (misfit(*each) for each in below)), "")
+
+
+def checked_schema(text: str) -> Record | None:
+    """The schema that is wanted, if any. UsageError for one that is not all checked."""
+    if not text.strip():
+        return None
+    try:
+        schema = json.loads(text)
+        why = misfit(schema, OF_SCHEMAS, "`schema`")
+    except (ValueError, RecursionError) as error:
+        why = f"`schema` is no JSON ({error})"
+    if why:
+        raise UsageError(f"{why}; it may have {', '.join(OF_SCHEMAS['properties'])}")
+    return {**schema}
+
+
+def json_answer(calls: Calls, prompt: str, schema: Record, votes: int, max_tokens: int) -> tuple[str, Any]:
+    """A leaf's answer that fits a schema, as JSON and as a value. One that does not is asked for once more."""
+    asked = prompt
+    for _ in range(2):
+        answer = calls.leaf(asked, votes=votes, max_tokens=max_tokens)
+        block = re.search(r"(?s)```(?:json)?[^\S\n]*\n(.*?)```", answer)
+        try:
+            value = json.loads(block[1] if block else answer)
+            text, why = json.dumps(value, ensure_ascii=False, allow_nan=False), misfit(value, schema)
+            if not why:
+                return text, value
+        except (ValueError, RecursionError) as error:
+            why = f"it is no JSON ({error})"
+        asked = f"{prompt}\n\nYour answer was:\n{fenced(answer, 'your answer')}\nThat does not fit: {why}. Mend it."
+    raise ProviderError(f"no answer that fits the schema, asked twice: {why}; it was {one_line(answer, 200)!r}")
+
+
+def is_supported(calls: Calls, claim: str, text: str) -> bool:
+    """Whether a model finds a claim in the text that it cites: what is around its quotes, all of it without any.
+    A quote that is not there needs no model."""
+    text = text if calls.is_raw else redact(text)
+    around = []
+    for quote in map("".join, re.findall(QUOTE, claim)):
+        for piece in re.split(r"…|\.\.\.", quote):
+            found = re.search(r"\s+".join(map(re.escape, piece.strip(" .,;:").split())), text)
+            if not found:
+                return False
+            around.append(text[max(0, found.start() - AROUND_CHARS) : found.end() + AROUND_CHARS])
+    passages = "\n[…]\n".join(around) or text
+    said = calls.leaf(f"{fenced(claim, 'claim')}\n\n{fenced(passages, 'text')}\n\n{CLAIM_TEXT}", max_tokens=256)
+    return re.match(r"(?i)\W*supported\b", said) is not None
+
+
+def in_parallel(call: Call, jobs: Sequence[Callable[[], Callable[[], Any]]], n_at_once: int, until_s: float,
+                what: str) -> list[Any]:
+    """The outcomes of jobs: what each gave, an RlmError, or None where there was no time for it.
+
+    A job is prepared in this thread, as the store wants it, and done in another. What has begun when the time is over
+    goes on, so that its answer is there when the same is asked again. Ctrl-C ends the call and leaves what there is.
+    """
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+    begun: list[Future[Any]] = []
+    threads = ThreadPoolExecutor(n_at_once, "query")
+    try:
+        while time.monotonic() < until_s:
+            waiting = [each for each in begun if not each.done()]
+            call.check()
+            call.progress(len(begun) - len(waiting), len(jobs), what)
+            if len(begun) == len(jobs) and not waiting:
+                break
+            if len(begun) == len(jobs) or len(waiting) == n_at_once:
+                wait(waiting, CHECK_S, FIRST_COMPLETED)
+                continue
+            try:
+                begun.append(threads.submit(jobs[len(begun)]()))
+            except RlmError as error:
+                begun.append(Future())
+                begun[-1].set_exception(error)
+    except KeyboardInterrupt:
+        call.is_cancelled = True
+        wait(begun, GRACE_S)
+    finally:
+        threads.shutdown(wait=False)
+    outcomes: list[Any] = [None] * len(jobs)
+    for number, each in enumerate(begun):
+        if each.done():
+            failure = each.exception()
+            if failure and not isinstance(failure, RlmError):
+                raise failure
+            outcomes[number] = failure or each.result() if not (failure and call.is_cancelled) else None
+    return outcomes
+
+
+def planned(call: Call, refs: str, provider: Provider, limits: Record, votes: int) -> list[Slot]:
+    """The calls that refs take, in order. OutOfBudget when they are more than the limits allow."""
+    places, window, wanted = call.store.places, provider.window_tokens, ids_in(refs)
+    slots: list[Slot] = []
+    whole = set(wanted) & set(stems(places.contexts(), ".json"))
+    check_estimate(call, votes * n_tokens_of(places, whole), provider, limits, 0, ALLOW_MORE)
+    for ref in wanted:
+        call.check()
+        try:
+            slots += slots_of(call, ref, 4 * (window // 2), 4 * min(PART_TOKENS, window // 3))
+        except RlmError as error:
+            slots.append(Slot(ref, error=call.words(str(error))))
+    sizes = [estimated_tokens(slot.n_bytes) for slot in slots if not slot.error]
+    check_estimate(call, votes * sum(sizes), provider, limits, votes * len(sizes), ALLOW_MORE)
+    return slots
+
+
+def ask_each(call: Call, calls: Calls, slots: Sequence[Slot], question: str, schema: Record | None, votes: int,
+             until_s: float) -> None:
+    """Asks the question about each text, as long as there is time."""
+    provider = calls.models.get(calls.leaf_tier)
+    max_tokens = min(MAX_REPLY_TOKENS, provider.window_tokens // 4)
+    form = ANSWER_TEXT if schema is None else \
+        f"Answer with JSON alone, on one line, that fits this JSON Schema: {json.dumps(schema, ensure_ascii=False)}"
+
+    def prepared(slot: Slot) -> Callable[[], tuple[str, Any]]:
+        passages = [fenced(text_of_ref(call, ref), ref) for ref in slot.refs]
+        prompt = "\n\n".join([f"Question: {question}", *passages, form])
+        if schema is not None:
+            return lambda: json_answer(calls, prompt, schema, votes, max_tokens)
+        return lambda: (calls.leaf(prompt, votes=votes, max_tokens=max_tokens), None)
+
+    left = [slot for slot in slots if not slot.error]
+    jobs = [lambda slot=slot: prepared(slot) for slot in left]
+    for slot, outcome in zip(left, in_parallel(call, jobs, provider.n_parallel, until_s, "answered")):
+        if isinstance(outcome, RlmError):
+            slot.error = call.words(str(outcome))
+        elif outcome:
+            slot.answer, slot.value = outcome
+
+
+def verify_each(call: Call, calls: Calls, slots: Sequence[Slot], until_s: float) -> None:
+    """Marks what the texts do not support in the answers: of the sentences and list items with a quote or an id."""
+    by_id = {slot.id: slot for slot in slots}
+    cites = rf"(?<![\w-])({'|'.join(map(re.escape, sorted(by_id, key=len, reverse=True)))})(?![\w#-])"
+    for slot in slots:
+        for line in slot.answer.split("\n"):
+            has_ends = any(re.search(SENTENCE_END, "".join(quote)) for quote in re.findall(QUOTE, line))
+            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else re.split(SENTENCE_END, line):
+                cited = re.search(cites, piece)
+                if cited or re.search(QUOTE, piece):
+                    slot.claims.append({"claim": piece.strip(), "cites": cited[0] if cited else slot.id})
+    claims = [(slot, claim) for slot in slots for claim in slot.claims]
+
+    def prepared(claim: Record) -> Callable[[], bool]:
+        text = "\n".join(text_of_ref(call, ref) for ref in by_id[claim["cites"]].refs)
+        return lambda: is_supported(calls, claim["claim"], text)
+
+    jobs = [lambda claim=claim: prepared(claim) for _, claim in claims]
+    n_parallel = calls.models.get(calls.leaf_tier).n_parallel
+    for (slot, claim), outcome in zip(claims, in_parallel(call, jobs, n_parallel, until_s, "checked")):
+        claim["supported"] = outcome if isinstance(outcome, bool) else None
+        if outcome is not True:
+            mark = "not supported" if outcome is False else "not checked"
+            slot.answer = slot.answer.replace(claim["claim"], f"{claim['claim']} [{mark}]", 1)
+
+
+def keep_answers(call: Call, slots: Sequence[Slot]) -> list[str]:
+    """Stores answers as results of the contexts that they are about; the names of these."""
+    names = list(dict.fromkeys(slot.context for slot in slots if slot.context and slot.answer))
+    for name in names:
+        known = run_tool(call, "rlm_results", {"name": name}).data["results"]
+        for slot in slots:
+            if slot.context == name and slot.answer and known.get(slot.id) != slot.answer:
+                run_tool(call, "rlm_results", {"name": name, "action": "store", "key": slot.id, "value": slot.answer})
+    return names
+
+
+def query_answer(slots: Sequence[Slot], spent: Mapping[str, float], kept: Sequence[str], max_chars: int) -> Answer:
+    """The answers in order, those that failed in their places, and how to get what is missing."""
+    lengths, share, left = sorted(len(slot.answer) for slot in slots), max_chars, max_chars
+    for n_more, length in zip(range(len(lengths), 0, -1), lengths):  # short answers leave room for long ones
+        share, left = max(100, left // n_more), left - length
+        if length > share:
+            break
+    lines, rows, errors, undone = [], [], set(), []  # type: list[str], list[Record], set[str], list[str]
+    for slot in slots:
+        if slot.answer:
+            lines.append(f"[{slot.id}] {head_and_tail(slot.answer, share)}")
+            rows.append({"id": slot.id, "answer": slot.answer, "value": slot.value, "claims": slot.claims})
+        elif slot.error:
+            why = "failed, as above" if slot.error in errors else f"failed: {slot.error}"
+            lines.append(f"[{slot.id}] {why}")
+            rows.append({"id": slot.id, "error": slot.error})
+            errors.add(slot.error)
+        else:
+            undone.append(slot.id)
+    n_answered = sum(bool(slot.answer) for slot in slots)
+    facts = [f"{n_answered:,} of {counted(len(slots), 'text')} answered"]
+    facts += [f"{value:,g} {name}" for name in ("calls", "tokens", "dollars") if (value := spent[name])]
+    facts += [f"kept as results of {', '.join(kept)}"] if kept else []
+    lines.append(f"[{'; '.join(facts)}]")
+    if undone:
+        lines.append(f"[not done yet: {', '.join(first_of(undone, 20, '{:,} more'))}. The same call again goes on; "
+                     "what is answered costs nothing then]")
+    data = {"answers": rows, "not_done": undone, "spent": spent}
+    return Answer("\n\n".join(lines), data, failed=n_answered < len(slots), exit_code=3 if n_answered else 1)
+
+
+def query(call: Call, asked: Record, is_raw: bool = False, wait_s: float = 1e9) -> Answer:
+    """The answers to what rlm_query was asked."""
+    question, votes, provider, model = (asked[name] for name in ("question", "votes", "provider", "model"))
+    if not question.strip() or not asked["refs"].strip(", \t\n"):
+        raise UsageError("`rlm_query` needs a `question` and `refs`: what it is asked about")
+    if not 1 <= votes <= MOST_VOTES or asked["max_chars"] < 1:
+        raise UsageError(f"`votes` must be from 1 to {MOST_VOTES}, and `max_chars` 1 or more")
+    schema, until_s, places = checked_schema(asked["schema"]), time.monotonic() + wait_s, call.store.places
+    if schema is not None and asked["verify"]:
+        raise UsageError("`verify` checks sentences, which an answer with a `schema` does not have")
+    chosen = provider_for(places, provider=provider, model=model) if provider else None
+    leaf = f"{chosen.name}/{chosen.model}" if chosen else model or "fast"
+    models = models_of(call.store)
+    limits = limits_for(places, "", 0, 0.0, [models.get(leaf)])
+    slots = planned(call, asked["refs"], models.get(leaf), limits, votes)
+    is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
+    calls = Calls(models, Budget(limits), Trace(""), call.check, leaf=leaf, is_raw=is_raw, is_kept=is_kept)
+    ask_each(call, calls, slots, question, schema, votes, until_s)
+    if asked["verify"]:
+        verify_each(call, calls, slots, until_s)
+    kept = keep_answers(call, slots) if is_kept else []
+    answer = query_answer(slots, calls.budget.now(), kept, asked["max_chars"])
+    if call.is_cancelled:
+        answer.failed, answer.exit_code = True, 130
+    return answer
+
+
+@tool("Ask a model one question about each of several texts, in parallel; answers in order, the texts stay out of the "
+      "window. For what needs code or several steps: rlm_run. Needs a configured provider.", is_slow=True,
+      refs="ids of chunks, insights, sessions; contexts, parts (name#3), lines (name:10-40)",
+      model="fast, balanced, powerful, or a name", votes="ask so often, the majority counts",
+      schema="JSON Schema for the answers", verify="check claims against what they cite",
+      max_chars="of all answers together")
+def rlm_query(call: Call, question: str, refs: str, provider: str = "", model: str = "", votes: int = 1,
+              schema: str = "", verify: bool = False, max_chars: int = 8192) -> Answer:
+    """An answer for each text."""
+    return query(call, {"question": question, "refs": refs, "provider": provider, "model": model, "votes": votes,
+                        "schema": schema, "verify": verify, "max_chars": max_chars}, wait_s=QUERY_WAIT_S)
+
+
+# -- runs -------------------------------------------------------------------
 
 
 def loaded_names(call: Call, refs: str) -> list[str]:
@@ -12249,6 +12642,8 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     events = run_events(places, run_id) if run_id else []
     first = events[0] if events else {}
     names = list(first.get("names", ())) if events else loaded_names(call, refs)
+    for name in names:
+        check_sendable(call, (), [facts[1] for facts in context_record(places, name)["files"]])
     root, leaf = root or first.get("root", "balanced"), leaf or first.get("leaf", "fast")
     providers = [models.get(root), models.get(leaf)]
     limits = limits_for(places, mode or first.get("mode", ""), max_calls, max_dollars, providers)
@@ -12690,7 +13085,7 @@ class Server:
         made = TOOLS.get(name) if isinstance(name, str) else None
         if made and not (made.reads_only or made.is_slow):
             self.writes.put(job)
-        elif threading.active_count() < MAX_THREADS:
+        elif len(self.calls) < MAX_THREADS:  # not the threads, of which a call that asks models has many
             threading.Thread(target=job, daemon=True).start()
         else:  # the client has to wait
             job()
@@ -17395,7 +17790,10 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     checks += [*switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
-    checks += [provider_check(places, "", False)] if setting(places, "provider") else []
+    try:
+        checks += [provider_check(places, "", False)] if setting(places, "provider") else []
+    except UsageError:  # another check tells what is wrong with the settings
+        pass
     checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
@@ -17963,6 +18361,31 @@ def run_command(call: Call, options: Any) -> Answer:
         answer.failed, answer.exit_code = True, 130
         return answer
     return run_answer(run.id, run.calls.trace.events)
+
+
+HELPS_OF_QUERY = {param.name: param.help for param in TOOLS["rlm_query"].params}
+
+
+@command(TOOLS["rlm_query"].help,
+         'rlm query "what failed, and why?" app.log\nrlm query "who decided what?" 3c57c232 2026-11-21_shop_001:1-80\n'
+         'rlm query "is it a bug?" tickets#1 tickets#2 --schema \'{"type": "object", "properties": {"bug": '
+         '{"type": "boolean"}}, "required": ["bug"]}\' --json',
+         argument("question"), argument("refs", nargs="+", metavar="REF",
+                                        help=HELPS_OF_QUERY["refs"] + "; files, folders and - are loaded"),
+         argument("--provider", default="", metavar="NAME", help="claude, anthropic, openai, ollama or command"),
+         argument("--model", default="", metavar="MODEL", help=HELPS_OF_QUERY["model"]),
+         argument("--votes", default=1, type=int, metavar="N", help=HELPS_OF_QUERY["votes"]),
+         argument("--schema", default="", metavar="JSON", help=HELPS_OF_QUERY["schema"]),
+         argument("--verify", action="store_true", help=HELPS_OF_QUERY["verify"]),
+         argument("--max-chars", default=8192, type=int, metavar="N", help=HELPS_OF_QUERY["max_chars"]),
+         argument("--raw", action="store_true", help="send secrets as they are"))
+def query_command(call: Call, options: Any) -> Answer:
+    """The tool, without its limit of time, and of files too."""
+    call.stdin, refs, known = sys.stdin.buffer, [], stems(call.store.places.contexts(), ".json")
+    for ref in options.refs:
+        is_path = ref not in known and (ref == "-" or os.path.exists(os.path.expanduser(ref)))
+        refs.append(run_tool(call, "rlm_load", {"path": ref}).data["name"] if is_path else ref)
+    return query(call, {**vars(options), "refs": " ".join(refs)}, options.raw)
 
 
 @command(TOOLS["rlm_trace"].help, "rlm trace\nrlm trace r-1a2b3c4d\nrlm trace r-1a2b3c4d --why",

@@ -331,6 +331,7 @@ class RegistryTest(McpTest):
         "rlm_capture": "summary task_type outcome project files tags errors_resolved merge",
         "rlm_feedback": "ids rating note", "rlm_link": "members label weight",
         "rlm_review": "project limit",
+        "rlm_query": "question refs provider model votes schema verify max_chars",
     }
     READ_ONLY = {"rlm_recall", "rlm_status", "rlm_peek", "rlm_grep", "rlm_search", "rlm_list_chunks", "rlm_sessions",
                  "rlm_domains", "rlm_retention_preview", "rlm_inspect", "rlm_trace", "rlm_review"}

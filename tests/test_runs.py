@@ -240,6 +240,13 @@ class LoopTest(RunCase):
         self.assertIn("[proposed: rlm_remember errors come at night]", answer.text)
         self.assertEqual(self.call("rlm_recall").data["insights"], [])
 
+    def test_nothing_of_an_excluded_project_is_sent(self) -> None:
+        name = rlm.run_tool(rlm.Call(rlm.Store(self.places)), "rlm_load", {"path": self.path}).data["name"]
+        rlm.write_config(self.places, {**rlm.read_config(self.places), "exclude": [self.home]})
+        with self.assertRaisesRegex(rlm.UsageError, "excluded"):
+            self.run_it(refs=name)
+        self.assertEqual(self.server.requests, [])
+
     def test_quotes_that_no_text_has_are_named(self) -> None:
         self.replies = [LOOK, '```repl\nFINAL("""It says \\"line 0 fine and dandy, said nobody\\" there.""")\n```']
         self.assertIn("no text has the quote", self.run_it().text)
