@@ -4589,7 +4589,7 @@ class Likeness:
         return both / math.sqrt(norm * other_norm) if both else 0.0
 
 
-SOURCE_CHARS = 1000  # of a text, by which others like it are looked for
+SOURCE_CHARS = 400  # of a text, by which others like it are looked for
 DIVERSITY = 0.3  # of what a hit is worth, by likeness to those before it (memrl's MMR, lambda 0.7)
 
 
