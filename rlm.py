@@ -3696,16 +3696,30 @@ def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> s
 
 # -- lines that answer ------------------------------------------------------
 
+# Folded word -> its stem; a stop word as it is.
+STEM_OF = Memo(lambda word: word if word in STOP_WORDS else stem(word))
+
 LONG_LINE_CHARS = 240  # a longer one is taken apart at the ends of its sentences
-SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
+SENTENCE_ENDS = (". ", "! ", "? ", "; ", "。", "！", "？")
 SHORT_LINE_BYTES = 40
+TELLING_PASSAGES = 16  # of a text are taken apart: 64 KB
+ROWS_TRIED = 16  # those with the most telling words
+MOST_PLACES = 1000  # of a word that are looked at: one that stands in more tells little
+FENCES = ("```", "~~~")
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
 SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
 # What a line gets of its neighbours' score, and of a question above it; what the user says counts more, what asks less.
 NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
-# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words.
-PAIR_COUNTS = 0.75
+# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words. Most
+# words in katakana have three or four.
+PAIR_COUNTS, KATAKANA_COUNTS = 0.75, 0.5
+
+
+def sentences(line: str) -> list[str]:
+    for end in SENTENCE_ENDS:
+        line = line.replace(end, end.rstrip() + "\n")
+    return [each.strip() for each in line.split("\n")]
 
 
 class TextLine:
@@ -3722,31 +3736,28 @@ class TextLine:
         self.score = 0.0
 
 
-def holds_form(folded: str, start: str, base: str) -> bool:
-    """Whether a word of the line begins so and has that stem."""
+def places_of(folded: str, start: str, base: str) -> Iterator[int]:
+    """Where a word begins so in a folded text, and has that stem; without a stem, where that stands."""
     at = folded.find(start)
-    while at >= 0:
+    for _ in range(MOST_PLACES):
+        if at < 0:
+            break
         end = at + len(start)
-        while end < len(folded) and folded[end].isalpha():
-            end += 1
-        word = folded[at:end]
-        if not folded[at - 1 : at].isalpha() and base in (word, stem(word)):
-            return True
+        if base:
+            while end < at + CACHED_LENGTH and folded[end : end + 1].isalpha():
+                end += 1
+        if not base or (not folded[at - 1 : at].isalpha() and base in (folded[at:end], STEM_OF[folded[at:end]])):
+            yield at
         at = folded.find(start, end)
-    return False
-
-
-def with_joined(folded: str) -> str:
-    """The text, and the same with what a hyphen or an underscore parts in one: re-run is rerun, too."""
-    joined = folded.replace("-", "").replace("_", "")
-    return folded if len(joined) == len(folded) else f"{folded} {joined}"
 
 
 def counts_for(word: str) -> float:
     """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
     if not PIECE_LENGTHS[word[0]]:
         return 1.0
-    return 0.0 if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word) else PAIR_COUNTS
+    if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word):
+        return 0.0
+    return KATAKANA_COUNTS if all("\u30a1" <= char <= "\u30fc" for char in word) else PAIR_COUNTS
 
 
 class Needles:
@@ -3754,22 +3765,25 @@ class Needles:
 
     __slots__ = ("words", "counts", "names", "starts")
 
-    def __init__(self, query: str) -> None:
-        terms = query_terms(query)
+    def __init__(self, terms: Sequence[QueryWord]) -> None:
         asked = [each for each in terms if each.word not in STOP_WORDS] or terms
         self.words = [each.word for each in asked]
         self.counts = [counts_for(each.word) for each in asked]
         self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
         # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
-        self.starts: list[tuple[str, str, int]] = []
+        starts: dict[tuple[str, str, int], None] = {}
         for n, each in enumerate(asked):
             forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
-            forms |= {form for form, base in IRREGULAR.items() if base == each.base}
-            for form in forms:
-                base = stem(form) if each.base else form
+            if each.base in IRREGULAR.values():
+                forms |= {form for form, base in IRREGULAR.items() if base == each.base}
+            for form in forms if self.counts[n] or not any(self.counts) else ():
+                base = STEM_OF[form] if each.base else form
                 shared = os.path.commonprefix([form, base])
                 start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
-                self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
+                starts[start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n] = None
+        self.starts = [each for each in starts if not any(  # of which no shorter one finds the same
+            each != (start, base, bit) and bit == each[2] and not base and start in each[0]
+            for start, base, bit in starts)]
 
     def marks(self, line: str) -> Iterator[tuple[int, int]]:
         """Where the words and their forms stand in the line: from, to."""
@@ -3780,46 +3794,89 @@ class Needles:
                 if not base or base in (found[0], stem(found[0])):
                     yield found.span()
 
-    def those_in(self, folded: str) -> list[tuple[str, str, int]]:
-        """What of self.starts is in the folded text at all."""
-        whole = with_joined(folded)
-        return [each for each in self.starts if each[0] in whole]
 
-
-def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
-    """Which words a folded line holds, as bits, by what their forms begin with."""
-    found, folded = 0, with_joined(folded)
-    for start, base, bit in starts:
-        if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
-            found |= bit
+def found_by_row(folded: str, starts: Sequence[tuple[str, str, int]]) -> dict[int, int]:
+    """The rows of a folded text that hold words, with these as bits. What it only has with a hyphen or an underscore
+    in it is looked for without them, unless that would take long."""
+    found: dict[int, int] = {}
+    for is_joined in (False, True):
+        seen = 0
+        for bits in found.values():
+            seen |= bits
+        if seen and len(folded) > PASSAGE_CHARS:
+            break
+        text = folded.replace("-", "").replace("_", "") if is_joined else folded
+        for start, base, bit in starts:
+            row = last = 0
+            for at in places_of(text, start, base) if not seen & bit else ():
+                row, last = row + text.count("\n", last, at), at
+                found[row] = found.get(row, 0) | bit
     return found
 
 
-def text_lines(text: str, needles: Needles) -> list[TextLine]:
-    """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
-    lines, who, is_code = [], "", False
-    starts = needles.those_in(fold(text))
-    text = text if "\n" in text else text.replace("\r", "\n")
-    for number, line in enumerate(text.split("\n"), 1):
-        speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
-        line = line.strip()
-        if speaker:
-            who, is_code = SAID_BY[speaker], False
-        elif line.startswith(("```", "~~~")):
-            is_code = not is_code or len(line) > 3  # of a part, the beginning may be missing
-        elif line:
-            is_call = bool(who) and line.startswith("- ") and " → " in line
-            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(SENTENCE_END, line)
-            for each in filter(None, sentences):
-                lines.append(TextLine(number, who, is_code or is_call, each, found_in(fold(each), starts)))
-    return lines
-
-
-def local_weights(lines: Sequence[TextLine], needles: Needles) -> list[float]:
-    """What each of the words tells among these lines."""
-    found = [line.words for line in lines if line.words]
+def weights_of(found: Collection[int], n_texts: int, needles: Needles) -> list[float]:
+    """What each of the words tells among so many texts, of which these hold words."""
     counts = (sum(words >> n & 1 for words in found) for n in range(len(needles.words)))
-    return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
+    return [inverse_frequency(n_texts, n) * counts for n, counts in zip(counts, needles.counts)]
+
+
+def worth_of(words: int, weights: Sequence[float]) -> float:
+    return sum(weight for n, weight in enumerate(weights) if words >> n & 1) if words else 0.0
+
+
+def telling_passages(text: str, needles: Needles) -> list[tuple[int, str]]:
+    """The passages of a text, of a long one those with the most telling words."""
+    parts = list(passages(text if "\n" in text else text.replace("\r", "\n")))
+    if len(parts) <= TELLING_PASSAGES or not needles.words:
+        return parts
+    found = [sum({bit for start, _, bit in needles.starts if start in folded})
+             for folded in (fold(part) for _, part in parts)]
+    weights = weights_of(found, len(parts), needles)
+    best = sorted(range(len(parts)), key=lambda n: -worth_of(found[n], weights))[:TELLING_PASSAGES]
+    return [parts[n] for n in sorted(best)]
+
+
+class TextLines:
+    """The lines of a text near those with the most telling words of a query, or all without a query; how many there
+    are, which words are in which, and what these tell."""
+
+    __slots__ = ("lines", "n_lines", "found", "weights")
+
+    def __init__(self, text: str, needles: Needles, n_near: int = 1) -> None:
+        """Without headings that rlm writes, fences and blank lines."""
+        from itertools import compress
+
+        rows: list[str] = []
+        numbers: list[int] = []
+        for first, part in telling_passages(text, needles):
+            rows += part.split("\n")
+            numbers += range(first, first + len(rows) - len(numbers))
+        if max(map(len, rows)) > LONG_LINE_CHARS:
+            pairs = [(number, each) for number, row in zip(numbers, rows)
+                     for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
+            numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
+        numbers, rows = list(compress(numbers, rows)), list(filter(None, rows))  # a blank line parts no neighbours
+        signs = [(sign, "", 0) for sign in ("## ", *FENCES) if sign[0] in text]  # a single one is fast
+        self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
+        ends = [n for n, words in self.found.items() if not words]  # there others begin to speak, or code
+        self.n_lines = len(rows) - len(ends)
+        self.weights = weights_of(self.found.values(), self.n_lines, needles)
+        worth = {words: worth_of(words, self.weights) for words in set(self.found.values())}
+        best = sorted(self.found, key=lambda n: -worth[self.found[n]])[:ROWS_TRIED]
+        near = {len(rows) - 1, *ends, *(n - 1 for n in ends),
+                *(n + step for n in best for step in range(-n_near, n_near + 1))}
+        self.lines, who, is_code = [], "", False
+        for n in sorted(near) if needles.words else range(len(rows)):
+            row = rows[n] if 0 <= n < len(rows) else ""
+            speaker = next(filter(row.startswith, SAID_BY), "") if row.startswith("## ") else ""
+            row = row.strip()
+            if speaker:
+                who, is_code = SAID_BY[speaker], False
+            elif row.startswith(FENCES):
+                is_code = not is_code or len(row) > 3  # of a part, the beginning may be missing
+            elif row:
+                is_call = bool(who) and row.startswith("- ") and " → " in row
+                self.lines.append(TextLine(numbers[n], who, is_code or is_call, row, self.found.get(n, 0)))
 
 
 def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: int) -> list[TextLine]:
@@ -3828,7 +3885,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
     A line gets some of what its neighbours tell, most below a question and where Claude ends: there the answer stands.
     """
     for line in lines:
-        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) if line.words else 0.0
+        line.score = worth_of(line.words, weights)
     prose = [line for line in lines if not line.is_code]
     own, asks = [*(line.score for line in prose), 0.0], [line.text.endswith(("?", "？")) for line in prose]
     turn = len(prose)  # the last line that the user said before
@@ -4001,8 +4058,8 @@ class Wanted:
 class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
-    __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit",
-                 "spans", "most_factor", "full", "learnt", "least_factor")
+    __slots__ = ("view", "text", "terms", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups",
+                 "is_guess", "unit", "spans", "most_factor", "full", "needles", "learnt", "least_factor")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
@@ -4016,7 +4073,8 @@ class Query:
         self.idfs: dict[str, float] = {}
         self.missing: dict[str, list[str]] = {}  # words that no memory has, each with the nearest that some have
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
-        terms = query_terms(text)
+        self.terms = terms = query_terms(text)
+        self.needles = Needles([])  # of the words that `search` shows
         pieces = [asked.word for asked in terms if PIECE_LENGTHS[asked.word[0]]]
         singles = {piece for piece in pieces if len(piece) == 1} if max(map(len, pieces), default=0) > 1 else set()
         tells = {asked.word for asked in terms} - STOP_WORDS - singles  # a single character tells little beside pairs
@@ -4275,26 +4333,20 @@ LABEL_WEIGHT = 0.15
 LOOK = 6_000
 
 
-class Stems(dict[str, str]):
-    """Folded word -> its stem, worked out once per query; a stop word as it is."""
-
-    def __missing__(self, word: str) -> str:
-        self[word] = found = word if word in STOP_WORDS else stem(word)
-        return found
-
-
-def adjacent(text: str, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
-    """What the pairs of the query that stand next to each other in the folded text are worth."""
-    words = raw_tokens(text.replace("_", " "))
+def adjacent(text: str, known: dict[str, str], idfs: dict[tuple[str, str], float], norm: float) -> float:
+    """What the pairs of the query that stand next to each other in the folded text are worth. *known*: the stems of
+    the words met before, "" for what is none of the query's."""
+    words = raw_tokens(text.replace("_", " ").replace("-", " "))
     if not text.isascii():
-        words = [word for raw in words for word in words_of(raw)]
+        words = [word for raw in words for word in ([raw] if raw.isascii() else words_of(raw))]
     # `stem` leaves the first two letters alone, so most words need none.
     heads = {one[:2] for pair in idfs for one in pair}
-    known = {word: stems[word] for word in set(words) if word[:2] in heads}
+    known.update({word: STEM_OF[word] if word[:2] in heads else "" for word in set(words).difference(known)})
     counts: dict[tuple[str, str], int] = {}
-    stemmed = list(map(known.get, words))
-    for pair in zip(stemmed, stemmed[1:]):
-        if pair in idfs:
+    places = [n for n, word in enumerate(words) if known[word]]
+    for one, other in zip(places, places[1:]):
+        pair = known[words[one]], known[words[other]]
+        if other == one + 1 and pair in idfs:
             counts[pair] = counts.get(pair, 0) + 1
     return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
 
@@ -4313,10 +4365,11 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
     if not pairs:
         return scores
-    stems, looks = Stems(), [fold(text[:LOOK]) for _, text in found]
+    known: dict[str, str] = {}
+    looks = [fold(text[:LOOK]) for _, text in found]
     mean = sum(map(len, looks)) / len(looks) or 1.0
     for n, look in enumerate(looks):
-        scores[n] += ADJACENT * adjacent(look, stems, pairs, K1 * (1 - B + B * len(look) / mean))
+        scores[n] += ADJACENT * adjacent(look, known, pairs, K1 * (1 - B + B * len(look) / mean))
     return scores
 
 
@@ -4366,10 +4419,10 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
 
 def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[int, str]]:
     """The best lines of a text in its order, as (number, what fits of it): so many, fewer when others hardly matter."""
-    lines, starts = text_lines(text, needles), [start for start, _, _ in needles.starts]
-    best = best_lines(lines, local_weights(lines, needles), n_wanted)
+    near, starts = TextLines(text, needles), [start for start, _, _ in needles.starts]
+    best = best_lines(near.lines, near.weights, n_wanted)
     telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
-    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=lines.index)]
+    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=near.lines.index)]
 
 
 def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
@@ -4377,7 +4430,7 @@ def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -
     that share of the first, there are at least."""
     found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
-    needles = Needles(" ".join(near) if query.is_guess else query.text)
+    query.needles = needles = Needles(query_terms(" ".join(near)) if query.is_guess else query.terms)
     for hit in hits:
         n_lines = max(1, round(MOST_LINES * (hit.score / hits[0].score) ** 3))
         hit.lines = lines_that_answer(hit.record["text"], needles, n_lines)
@@ -6978,7 +7031,7 @@ class Text:
     WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
     REACH = 1 << 16  # a match of that many bytes is found wherever it lies
     LIMIT = 1 << 26  # characters that become one str at most
-    LONG_LINE = 1 << 24
+    LONG_LINE = 1 << 24  # bytes of a line that is seen as one
 
     length: int
     n_newlines: int
@@ -7036,18 +7089,21 @@ class Text:
         return data[: self.whole(data)] if start + len(data) < self.size else data
 
     def walk(self, reach: int = 0) -> Iterator[tuple[str, str]]:
-        """The text in pieces that end with a line where lines are short enough, and what follows each within *reach*
-        bytes. An empty text is one empty piece."""
+        """The text in pieces that end with a line, unless it is longer than LONG_LINE, and what follows each within
+        *reach* bytes. An empty text is one empty piece."""
         at = 0
         while at < self.size or at == 0:
-            data = self.cut(at, self.WINDOW + reach)
-            n_piece = len(data)
-            if at + n_piece < self.size:
-                n_piece = data.rfind(b"\n", 0, self.WINDOW) + 1 or len(self.cut(at, self.WINDOW))
-            yield self.decoded(data[:n_piece]), self.decoded(data[n_piece:])
-            if not n_piece:
+            data = self.cut(at, self.WINDOW)
+            if at + len(data) < self.size:
+                n_piece = data.rfind(b"\n") + 1
+                if not n_piece:
+                    data = self.cut(at, self.LONG_LINE)
+                    n_piece = data.find(b"\n") + 1 or len(data)
+                data = data[:n_piece]
+            yield self.decoded(data), self.decoded(self.cut(at + len(data), reach))
+            if not data:
                 return  # the file shrank
-            at += n_piece
+            at += len(data)
 
     def byte_of(self, i: int) -> int:
         """The byte at which that character begins."""
@@ -7099,20 +7155,11 @@ class Text:
         wanted = range(*key.indices(self.length))
         if not wanted:
             return ""
-        if len(wanted) > self.LIMIT:
-            raise MemoryError(f"{len(wanted):,} characters are too many for one str; walk through {self.name} with "
+        i, j = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        if j - i > self.LIMIT:
+            raise MemoryError(f"{j - i:,} characters are too many for one str; walk through {self.name} with "
                               ".lines(), .parts(n) or .finditer(pattern)")
-        i, j, step = wanted[0], wanted[-1] + 1, wanted.step
-        if step < 0:
-            return self[j - 1 : i + 1 : -step][::-1]
-        n_once = max(1, self.WINDOW // step) * step
-        if step > 1:
-            return "".join(self.between(a, min(a + n_once - step + 1, j))[::step] for a in range(i, j, n_once))
-        return self.between(i, j)
-
-    def between(self, i: int, j: int) -> str:
-        """The characters from i to j, both within the text."""
-        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))
+        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))[:: wanted.step]
 
     def __repr__(self) -> str:
         return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
@@ -7138,16 +7185,9 @@ class Text:
 
     def lines(self) -> Iterator[str]:
         """The lines without their "\\n"; one that is longer than LONG_LINE bytes comes in pieces."""
-        kept: list[str] = []  # the beginning of a line
         for piece, _ in self.walk():
-            first, *others = piece.split("\n")
-            kept.append(first)
-            if others or len(kept) * self.WINDOW > self.LONG_LINE:
-                yield "".join(kept)
-                yield from others[:-1]
-                kept = others[-1:]
-        if any(kept):
-            yield "".join(kept)
+            if piece:
+                yield from (piece[:-1] if piece[-1] == "\n" else piece).split("\n")
 
     def finditer(self, pattern: str | re.Pattern[str], flags: int = 0) -> Iterator[Match]:
         """As re.finditer on the whole text, for matches (with what they look ahead to) of up to REACH bytes."""
@@ -7187,25 +7227,6 @@ class Text:
             at += self.WINDOW
         return -1
 
-    def rfind(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        i, j, raw = self.asked(what, start, end)
-        if not raw:
-            return max(self.places_of(what, i, j), default=-1)
-        first, stop = self.byte_of(i), self.byte_of(j)
-        while stop - first >= len(raw):
-            at = max(first, stop - self.WINDOW - len(raw) + 1)
-            found = self.raw(at, stop).rfind(raw)
-            if found >= 0:
-                return self.char_of(at + found)
-            stop = at + len(raw) - 1
-        return -1
-
-    def index(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        found = self.find(what, start, end)
-        if found < 0:
-            raise ValueError("substring not found")
-        return found
-
     def __contains__(self, what: str) -> bool:
         return self.find(what) >= 0
 
@@ -7228,15 +7249,11 @@ class Text:
                 total, at = total + len(pieces) - 1, at + len(data) - min(len(pieces[-1]), len(raw) - 1)
         return total
 
-    def startswith(self, prefix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (prefix,) if isinstance(prefix, str) else prefix
-        return any(self[i : min(j, i + len(one))] == one for one in each if i + len(one) <= j)
+    def startswith(self, prefix: str | tuple[str, ...]) -> bool:
+        return self[: self.WINDOW].startswith(prefix)
 
-    def endswith(self, suffix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (suffix,) if isinstance(suffix, str) else suffix
-        return any(self[j - len(one) : j] == one for one in each if i + len(one) <= j)
+    def endswith(self, suffix: str | tuple[str, ...]) -> bool:
+        return self[-self.WINDOW :].endswith(suffix)
 
 
 # -- what is in a folder -----------------------------------------------------
@@ -7245,25 +7262,52 @@ MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody
 WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
 
 
+def glob_pattern(folder: str, glob: str, behind: str, flags: int = 0) -> re.Pattern[str]:
+    """A regex for the paths that a glob means in a folder, as in its .gitignore. *behind*: what may follow."""
+    tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
+    pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
+        token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
+        for token in tokens if token)
+    anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    try:
+        return re.compile(f"{re.escape(folder.rstrip('/'))}/{anywhere}{pattern}{behind}", re.DOTALL | flags)
+    except re.error:
+        raise UsageError(f"{one_line(glob, 80)!r} is no pattern for paths") from None
+
+
 def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
     """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
-    rules = []
     path = os.path.join(folder, ".gitignore")
-    for line in small_text(path).splitlines() if os.path.isfile(path) else ():  # opening a pipe would wait for ever
-        glob = line.rstrip().lstrip("!")
-        if not glob or glob[0] == "#":
-            continue
-        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
-        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
-            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
-            for token in tokens if token)
-        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    lines = small_text(path).splitlines() if os.path.isfile(path) else []  # opening a pipe would wait for ever
+    rules = []
+    for line in map(str.rstrip, lines):
+        glob = line.lstrip("!")
         try:
-            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
-            rules.append((re.compile(whole), line[0] != "!"))
-        except re.error:
+            if glob and glob[0] != "#":
+                rules.append((glob_pattern(folder, glob, "/" if glob[-1] == "/" else "/?"), line[0] != "!"))
+        except UsageError:
             continue
     return rules
+
+
+def denied_paths() -> list[re.Pattern[str]]:
+    """What the settings of Claude Code forbid it to read: the user's, the machine's, those of the project we are in."""
+    here, found = current_folder(), []
+    settings = [(path, "/") for path in managed_settings()] + [(Client().settings, user_home())]
+    for folder in {here, repository(here)[0]} - {""}:
+        settings += [(path, folder) for path in (Client(folder).team_settings, Client(folder).settings)]
+    for path, folder in settings:
+        try:
+            rules = from_json(read_file(path).decode("utf-8-sig"))["permissions"]["deny"]
+            said = [re.fullmatch(r"(?s)Read(?:\((.*)\))?", str(rule)) for rule in rules]
+        except (ValueError, LookupError, TypeError):
+            continue
+        for glob in (each[1] or "//**" for each in said if each):  # all is denied where no path is named
+            mark = next(each for each in ("//", "~/", "/", "./", "") if glob.startswith(each))
+            top = {"//": "/", "~/": user_home(), "/": folder}.get(mark, here)
+            glob = "/" * bool(mark) + glob[len(mark) :]  # without a mark, a name is meant in all folders below
+            found += [glob_pattern(form, glob, "(?:/.*)?", re.IGNORECASE) for form in {top, os.path.realpath(top)}]
+    return found
 
 
 def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
@@ -7339,6 +7383,9 @@ def context_name(wanted: str) -> str:
 
 def context_record(places: Places, wanted: str) -> Record:
     """The record of the context with that name. NotFound names those there are."""
+    if "#" in wanted or "/" in wanted:  # or log#2 would be the context log-2
+        raise UsageError(f"{one_line(wanted, 60)!r} is within a context, and this takes whole ones; `rlm_filter` makes "
+                         "one of some lines, `rlm_load` of one file")
     name = context_name(wanted)
     data = read_file(places.context(name))
     try:
@@ -7381,6 +7428,15 @@ def kept_texts(places: Places) -> list[str]:
     """The files in which contexts keep text that is in no file of the user's."""
     return [path for name in stems(places.contexts(), ".json")
             for path in (places.context_text(name), places.context_results(name)) if os.path.exists(path)]
+
+
+def drop_strays(places: Places, age_s: float = 0) -> None:
+    """Removes what no context has and that is as old: a load that was killed left it, or another still writes it."""
+    known = {path for name in stems(places.contexts(), ".json") for path in (
+        places.context(name), places.context_text(name), places.context_spans(name), places.context_results(name))}
+    for path in (os.path.join(places.contexts(), name) for name in listing(places.contexts())):
+        if path not in known and now() - tried(now(), os.path.getmtime, path) >= age_s:
+            remove_file(path)
 
 
 def file_facts(shown: str, path: str) -> list[Any]:
@@ -7474,10 +7530,6 @@ class Opened:
             n_bytes, offset, number = n_bytes - len(data), offset + len(data), number + 1
         return b"".join(found)
 
-    def read(self, offset: int, n_bytes: int) -> bytes:
-        """Bytes of .text, for a process that has no descriptor of its own."""
-        return self.text.raw(offset, offset + n_bytes) if self.text is not None else b""
-
     def origin(self, file: int, at: int, line: int) -> tuple[int, int, int, int]:
         """The file, byte and line that what stands there comes from, and how many bytes follow it there."""
         if not self.begins:
@@ -7514,9 +7566,14 @@ class Opened:
         return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
 
 
+def context_of(wanted: str) -> str:
+    """The name of the context that has that part (name#3) or file (name/src/a.py)."""
+    return wanted.partition("#")[0].partition("/")[0]
+
+
 def open_context(places: Places, wanted: str) -> Opened:
-    """The context of that name, or that holds that part (name#3) or file (name/a.py); to be read in a `with` block."""
-    record = context_record(places, wanted.partition("#")[0].partition("/")[0])
+    """The context of that name, to be read in a `with` block."""
+    record = context_record(places, wanted)
     for name in filter(None, (record["name"], text_field(record, "of"))):  # they are in use
         tried(None, os.utime, places.context(name))
     return Opened(places, record)
@@ -7532,19 +7589,18 @@ def why_no_text(path: str, head: bytes) -> str:
     return "binary" if b"\0" in head and not head.startswith(UTF16_MARKS) else ""
 
 
-def check_readable(places: Places, path: str) -> bytes:
+def check_readable(places: Places, path: str, denied: Sequence[re.Pattern[str]]) -> bytes:
     """The first bytes of a plain file that may be loaded. RlmError otherwise."""
+    if any(pattern.fullmatch(form) for form in (path, os.path.realpath(path)) for pattern in denied):
+        raise UsageError(f"{path} may not be read: a rule of Claude Code's settings denies it (permissions.deny, Read)")
     folder, excluded = os.path.dirname(os.path.realpath(path)), setting(places, "exclude")
     if excluded and is_excluded(excluded, project_at(places, folder), folder):
         raise UsageError(f"{path} belongs to a project that the setting \"exclude\" names (`rlm config exclude`)")
     try:
-        fd = open_plain(path)
+        with open(open_plain(path), "rb") as file:
+            return file.read(8192)
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        return os.pread(fd, 8192, 0)
-    finally:
-        os.close(fd)
 
 
 def redacted_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -7607,61 +7663,54 @@ def tally_of(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {why}" for why, n in sorted(counts.items()))
 
 
-def load_files(places: Places, source: str, paths: Iterable[str], top: str, left_out: dict[str, int]) -> Record:
-    """A context of many files, by their paths below *top*; counts what cannot be read in *left_out*."""
-    files = []
-    for path in paths:
-        try:
-            head = check_readable(places, path)
-            why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
-        except RlmError:
-            why = "unreadable or excluded"
-        if why:
-            left_out[why] = left_out.get(why, 0) + 1
-            continue
-        files.append(file_facts(os.path.relpath(path, top), path))
-        if len(files) > MOST_FILES:
-            raise UsageError(f"{source} holds over {MOST_FILES:,} text files; load a folder below it, or use a `glob`")
+def load_files(places: Places, full: str, glob: bool) -> Record:
+    """A context of the text files in a folder, or of those that a pattern like src/**/*.py names."""
+    top = os.path.dirname(re.split(r"[*?[]", full)[0] + "-") if glob else full
+    wanted = glob_pattern("/", full, "") if glob else None
+    left_out: dict[str, int] = {}
+    files, unread, denied = [], [], denied_paths()  # type: list[Any], list[OSError], list[re.Pattern[str]]
+
+    def leave_out(why: str) -> None:
+        left_out[why] = left_out.get(why, 0) + 1
+
+    for folder, _, names, whys in folders_at(top, places.memory, unread):
+        for why in filter(None, whys.values()):
+            leave_out(why)
+        for path in (os.path.join(folder, name) for name in sorted(names) if not whys[name]):
+            if wanted and not wanted.fullmatch(path):
+                continue
+            try:
+                head = check_readable(places, path, denied)
+                why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
+            except RlmError:
+                why = "unreadable, denied or excluded"
+            if why:
+                leave_out(why)
+                continue
+            files.append(file_facts(os.path.relpath(path, top), path))
+            if len(files) > MOST_FILES:
+                raise UsageError(f"{full} holds over {MOST_FILES:,} text files; load a folder below, or use a `glob`")
+    left_out.update({"unreadable folders": len(unread)} if unread else {})
     if not files:
-        raise NotFound(f"{source}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
-    return {"kind": "folder", "source": source, "files": files, "left_out": left_out}
+        raise NotFound(f"{full}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
+    return {"kind": "folder", "source": full, "files": files, "left_out": left_out}
 
 
-def load_path(places: Places, name: str, path: str) -> Record:
-    """A context of the file or folder at a path."""
+def load_path(places: Places, name: str, path: str, glob: bool) -> Record:
+    """A context of the file or folder at a path, or of the files that a pattern names."""
     full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
-    if os.path.isdir(full):
-        left_out: dict[str, int] = {}
-        unread: list[OSError] = []
-
-        def paths() -> Iterator[str]:
-            for folder, _, names, whys in folders_at(full, places.memory, unread):
-                for why in filter(None, whys.values()):
-                    left_out[why] = left_out.get(why, 0) + 1
-                yield from (os.path.join(folder, each) for each in sorted(names) if not whys[each])
-
-        record = load_files(places, full, paths(), full, left_out)
-        left_out.update({"unreadable": len(unread)} if unread else {})
-        return record
-    head = check_readable(places, full)
+    if glob or os.path.isdir(full):
+        return load_files(places, full, glob)
+    head = check_readable(places, full, denied_paths())
     if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
         return load_copy(places, name, full, unpacked(full, head.startswith(GZIP_MAGIC)))
     if why := why_no_text(full, head):
         raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
                          "pipe that into `rlm load -`")
-    if not head:
-        raise UsageError(f"{full} is empty; nothing was loaded")
+    if not file_size(full):
+        why = "has no size; pipe what is in it into `rlm load -`" if head else "is empty; nothing was loaded"
+        raise UsageError(f"{full} {why}")
     return {"kind": "file", "source": full, "files": [file_facts(os.path.basename(full), full)]}
-
-
-def load_glob(places: Places, pattern: str) -> Record:
-    """A context of the files that a pattern like src/**/*.py names."""
-    import glob
-
-    full = os.path.abspath(os.path.expanduser(pattern.replace("\0", "?")))
-    paths = [path for path in sorted(glob.iglob(full, recursive=True)) if os.path.isfile(path)][: MOST_FILES + 1]
-    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else full
-    return load_files(places, full, paths, top, {})
 
 
 def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
@@ -7812,6 +7861,20 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
             if len(found) > MOST_PARTS:
                 raise UsageError(f"that makes over {MOST_PARTS:,} parts; give a larger `size`")
     return found
+
+
+def passages_in(text: Text, n_chars: int, at: int = 0) -> Iterator[tuple[int, int, str]]:
+    """The text from a byte on in passages that end with a line where they can: the number of the first line there,
+    its first byte, its text."""
+    number = 1
+    rest = Text(lambda n, offset: text.raw(at + offset, at + offset + n), text.name, text.size - at) if at else text
+    for piece, _ in rest.walk():
+        start = 0
+        while start < len(piece):
+            end = piece.rfind("\n", start, start + n_chars) + 1 or start + n_chars
+            yield number, at, piece[start:end]
+            number, at = number + piece.count("\n", start, end), at + n_bytes_of(piece[start:end])
+            start = end
 
 
 # -- lines that match ---------------------------------------------------------
@@ -9024,19 +9087,20 @@ class Regex:
             return found
         return lambda *given, **named: found(*(each[:] if isinstance(each, Text) else each for each in given), **named)
 
-    def finditer(self, text: Any, *bounds: int) -> Iterator[Any]:
-        return text.finditer(self.real) if isinstance(text, Text) else self.real.finditer(text, *bounds)
+    def finditer(self, string: Any, *bounds: int) -> Iterator[Any]:
+        return string.finditer(self.real) if isinstance(string, Text) else self.real.finditer(string, *bounds)
 
-    def findall(self, text: Any, *bounds: int) -> list[Any]:
-        if not isinstance(text, Text):
-            return self.real.findall(text, *bounds)
-        return [found[self.real.groups] if self.real.groups < 2 else found.groups("") for found in self.finditer(text)]
+    def findall(self, string: Any, *bounds: int) -> list[Any]:
+        if not isinstance(string, Text):
+            return self.real.findall(string, *bounds)
+        n = self.real.groups
+        return [found[n] if n < 2 else found.groups("") for found in self.finditer(string)]
 
-    def match(self, text: Any, *bounds: int) -> Any:
-        return self.real.match(text[: Text.REACH] if isinstance(text, Text) else text, *bounds)
+    def match(self, string: Any, *bounds: int) -> Any:
+        return self.real.match(string[: Text.REACH] if isinstance(string, Text) else string, *bounds)
 
-    def search(self, text: Any, *bounds: int) -> Any:
-        return next(self.finditer(text), None) if isinstance(text, Text) else self.real.search(text, *bounds)
+    def search(self, string: Any, *bounds: int) -> Any:
+        return next(self.finditer(string), None) if isinstance(string, Text) else self.real.search(string, *bounds)
 
 
 class RegexModule:
@@ -9048,12 +9112,11 @@ class RegexModule:
         found = getattr(re, name)
         if name not in ("finditer", "findall", "search", "match", "fullmatch", "split", "sub", "subn"):
             return found
+        n_given = {"sub": 3, "subn": 3, "split": 2}.get(name, 1)  # without the flags
 
         def function(pattern: Any, *given: Any, **named: Any) -> Any:
-            pattern = getattr(pattern, "real", pattern)
-            if given and isinstance(given[0], Text) and name in vars(Regex):
-                return getattr(Regex(pattern, *given[1:], **named), name)(given[0])
-            return found(pattern, *(each[:] if isinstance(each, Text) else each for each in given), **named)
+            flags = named.pop("flags", 0)
+            return getattr(Regex(pattern, *given[n_given:] or [flags]), name)(*given[:n_given], **named)
 
         return function
 
@@ -10091,7 +10154,11 @@ class Session:
                 notes = self.restore(check)
                 self.pending = list(names or self.pending)
                 notes += filter(None, (opened.changes() for opened in self.opened.values()))
-                told = self.run_cell(code, self.pending, timeout_s, check)
+                try:
+                    told = self.run_cell(code, self.pending, timeout_s, check)
+                except ReplEnded:  # perhaps by another's hand, and before the cell began
+                    notes = self.restore(check)
+                    told = self.run_cell(code, self.pending, timeout_s, check)
                 if not told["trouble"]:
                     notes.append(self.keep(code))
         except NotFound:
@@ -10269,16 +10336,10 @@ class Run:
     def cell(self, turn: int, code: str) -> Record:
         """Runs a cell; its event."""
         self.calls.up = turn
-        told: Record = {}
-        for _ in range(2):  # again when another has killed the process: answers are kept, so that costs nothing
-            try:
-                told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(),
-                                        self.calls)
-                break
-            except ReplDied as error:
-                told = {"trouble": str(error)}
-                if not isinstance(error, ReplEnded):
-                    break
+        try:
+            told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(), self.calls)
+        except ReplDied as error:
+            told = {"trouble": str(error)}
         facts = {key: told.get(key, "") for key in ("out", "value", "trouble", "stopped", "answer")}
         return self.calls.trace.events[self.calls.trace.add(turn, "cell", code=code, **facts) - 1]
 
@@ -11028,7 +11089,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
-    answer.marks = Needles(query).marks
+    answer.marks = Needles(query_terms(query)).marks
     return noted(note, answer)
 
 
@@ -11342,13 +11403,29 @@ class Deadline:
 # -- contexts ---------------------------------------------------------------
 
 CONTEXT_TIMEOUT_S = 60.0  # of a regex on a whole context
+SEARCHED_CHARS = 2_000  # of each passage that a search in a context finds
 MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
 
 
 def is_context(places: Places, wanted: str) -> bool:
-    """Whether an id is that of a context, of a part of one (name#3), or of a file in one (name/src/a.py)."""
-    name = wanted.partition("#")[0].partition("/")[0]
+    """Whether an id is that of a context, of a part of one, or of a file in one."""
+    name = context_of(wanted)
     return name == slug(name, 60) != "" and os.path.exists(places.context(name))
+
+
+def is_file_in(places: Places, wanted: str) -> bool:
+    """Whether an id is that of a file in a context: blanks, commas and colons in it do not end it."""
+    name, slash, path = wanted.partition("/")
+    files = context_record(places, name)["files"] if slash and is_context(places, name) else ()
+    return any(path in (facts[0], plain(facts[0])) for facts in files)
+
+
+def ranges_in(places: Places, wanted: str, start: int, end: int) -> list[tuple[str, int, int]]:
+    """The ids of a parameter that takes several, each with its lines."""
+    if is_file_in(places, wanted):
+        return [(wanted, start, end)]
+    each = [wanted] if is_file_in(places, wanted.rpartition(":")[0]) else ids_in(wanted)
+    return [line_range(one, start, end) for one in each]
 
 
 def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, tuple[int, int]]]:
@@ -11359,11 +11436,11 @@ def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, t
             raise UsageError(f"{one_line(wanted, 60)!r} is no part; parts are {name}#1, {name}#2 …")
         file, text, (_, start, _, line) = opened.part(int(rest))
         yield (opened.record["files"][file][0] if opened.files else text.name), text, line, (file, start)
-    elif sign and rest not in opened.files:
-        raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
     else:
-        numbers = [list(opened.files).index(rest)] if sign else range(len(opened.files) or 1)
-        for number in numbers:
+        numbers = [i for i, file in enumerate(opened.files) if not sign or rest in (file, plain(file))]
+        if sign and not numbers:
+            raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
+        for number in numbers or [0]:
             text = opened.text or opened.text_at(number)
             yield text.name, text, 1, (number, 0)
 
@@ -11391,7 +11468,7 @@ def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[st
 def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
     """Some lines of a context's text, or a folder's files."""
     max_chars = min(max_chars, MOST_SHOWN_CHARS)
-    with open_context(call.store.places, wanted) as opened:
+    with open_context(call.store.places, context_of(wanted)) as opened:
         record, stale = opened.record, opened.changes()
         if opened.files and wanted == opened.name:
             names = list(opened.files)[start : end if end >= 0 else None]
@@ -11427,10 +11504,13 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     from itertools import islice
 
     regex, literal = compiled(pattern)
-    with open_context(call.store.places, wanted) as opened:
-        found = ((name, first + number - 1, line, origins(opened, file, base + start, [line]))
+    ranges = ranges_in(call.store.places, wanted, 0, -1)
+    wanted, start, end = ranges[0] if len(ranges) == 1 else (wanted, 0, -1)
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        found = ((name, first + number - 1, line, origins(opened, file, base + at, [line]))
                  for name, text, first, (file, base) in texts_meant(opened, wanted)
-                 for number, start, _, line in lines_matching(text, regex, call.check))
+                 for number, at, _, line in lines_matching(text, regex, call.check)
+                 if start < number and (end < 0 or number <= end))
         hits: list[dict[str, Any]] = [{"file": name, "line": number, "text": cutout(line, regex.search(line).start()),
                  **({"from": came[0]} if came else {})} for name, number, line, came in islice(found, limit + 1)]
         stale = opened.changes()
@@ -11441,6 +11521,42 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     told = "\n".join(lines) or f"No line of {wanted} matches {one_line(pattern, 80)!r}."
     notes = ["the pattern is no regex and was taken as it stands"] * literal + [stale] * bool(stale)
     return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
+
+
+def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
+    """The passages of a context with most of the query's words, rare words first. It reads all of the text."""
+    from array import array
+    from heapq import nlargest
+
+    terms = query_terms(query)
+    words = list(dict.fromkeys(asked.base or asked.word for asked in terms if asked.word not in STOP_WORDS))[:60] or [
+        asked.word for asked in terms[:60]]
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        texts, found, n_all = list(texts_meant(opened, wanted)), array("Q"), 0
+        for k, (_, text, _, _) in enumerate(texts):
+            for number, at, passage in passages_in(text, SEARCHED_CHARS):
+                n_all += 1
+                low = fold(passage)
+                if has := sum(1 << i for i, word in enumerate(words) if word in low):
+                    found.extend((has, k, number, at))
+                    call.check()
+        worth = dict.fromkeys(found[::4], 0.0)
+        for i in range(len(words)):
+            df = sum(has >> i & 1 for has in found[::4])
+            for has in worth:
+                worth[has] += (has >> i & 1) * inverse_frequency(n_all, df)
+        lines, hits = [], []  # type: list[str], list[dict[str, Any]]
+        for place in nlargest(limit, range(0, len(found), 4), key=lambda place: (worth[found[place]], -place)):
+            _, k, number, at = found[place : place + 4]
+            name, text, _, _ = texts[k]
+            _, _, passage = next(passages_in(text, SEARCHED_CHARS, at))
+            told = max(passage.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
+            name = f"{opened.name}/{name}" if opened.files and "#" not in wanted else wanted
+            hits.append({"id": f"{name}:{number}-{number + passage.rstrip(chr(10)).count(chr(10))}", "text": passage})
+            lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
+        stale = opened.changes()
+    told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
+    return noted(stale, Answer(told, {"hits": hits}, failed=not hits))
 
 
 def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int) -> list[Answer]:
@@ -11457,7 +11573,7 @@ def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte."""
-    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
+    asked = ranges_in(call.store.places, chunk_id, start, end)
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
         raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
@@ -11534,14 +11650,18 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first. Any language; a missing word does no harm.", reads_only=True,
-      always_loaded=True, date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
+@tool("Search all memories by words, best first. Any language.", reads_only=True, always_loaded=True,
+      date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
-               kind: str = "") -> Answer:
+               context: str = "", kind: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    if context:
+        if project or domain or date_from or date_to or entity or kind:
+            raise UsageError("in a `context` only `query` and `limit` count")
+        return context_search(call, query, limit, context)
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                   kind=one_of("kind", kind, tuple(KINDS)) if kind else "" if include_insights else "chunk")
     is_counted = "limit" in call.given
@@ -11565,13 +11685,14 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    answer, needles = Answer("\n".join(lines), data, failed=asked.is_guess or not hits), Needles(query)
-    answer.marks = needles.marks
+    answer = Answer("\n".join(lines), data, failed=asked.is_guess or not hits)
+    answer.marks = asked.needles.marks
     if answer.failed:
+        needles = Needles(asked.terms)
         all_of_it = (1 << len(needles.words)) - 1
         with call.store.reading() as view:
             answer = add_returned(call, view, answer, scope, limit,
-                                  lambda line: found_in(line, needles.starts) == all_of_it,
+                                  lambda line: found_by_row(line, needles.starts).get(0) == all_of_it,
                                   lambda text: lines_that_answer(text, needles, GREP_LINES_PER_CHUNK))
     return noted(note, answer)
 
@@ -11973,6 +12094,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
+    drop_strays(places, DAY_S)
     if path == "-":
         if call.stdin is None:
             raise UsageError("`path` - is what a shell pipes in; give a file's path")
@@ -11984,7 +12106,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     elif content:
         record = load_copy(places, chosen, "content", [content.encode("utf-8", "surrogatepass")])
     else:
-        record = load_path(places, chosen, path) if path else load_glob(places, glob)
+        record = load_path(places, chosen, path or glob, bool(glob))
     record = new_context(places, chosen, record)
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
@@ -12070,7 +12192,7 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
             form = format_of(text.decoded(text.cut(0, 1 << 16)), str(opened.record["source"]))
             strategy = AUTO[form] if opened.text else "tokens"
         default, unit, known = STRATEGIES[strategy]
-        size = size or default
+        size = min(size or default, 1 << 40)
         if size < 0 or overlap < 0 or (overlap and overlap >= size):
             raise UsageError("`size` and `overlap` are 0 or more, and `overlap` less than `size`")
         regex = compiled(pattern)[0] if pattern else None
@@ -12148,9 +12270,14 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
     if action == "list":
         text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
         return Answer(text + gaps, {"results": rows, "missing": missing})
-    counts = tally(rows.values())
-    return Answer("\n".join(f"{n:,} × {one_line(found, 200)}" for found, n in counts.items()) + gaps,
-                  {"counts": counts, "missing": missing})
+    groups: dict[str, list[str]] = {}
+    for each, found in rows.items():
+        groups.setdefault(found.strip(), []).append(each)
+    groups = dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+    text = "\n".join(f"{len(keys):,} × {found} [{', '.join(keys[:20])}{', …' * (len(keys) > 20)}]"
+                     for found, keys in groups.items())
+    return Answer(text + gaps, {"counts": {found: len(keys) for found, keys in groups.items()}, "groups": groups,
+                                "missing": missing})
 
 
 # -- models -----------------------------------------------------------------
@@ -12326,7 +12453,7 @@ def slots_of(call: Call, ref: str, most_bytes: int, part_bytes: int) -> Iterator
     places, name, parts = call.store.places, "", [(ref, -1)]
     wanted, first, _ = line_range(ref, 0, -1)
     if is_context(places, wanted):
-        with open_context(places, wanted) as opened:
+        with open_context(places, context_of(wanted)) as opened:
             record, name, stale = opened.record, opened.name, opened.changes()
             files = [f"{name}/{facts[0]}" for facts in record["files"] if facts[2]] if opened.files else []
         check_sendable(call, (), [facts[1] for facts in record["files"]])
@@ -12517,8 +12644,8 @@ def verify_each(call: Call, calls: Calls, slots: Sequence[Slot], until_s: float)
     cites = rf"(?<![\w-])({'|'.join(map(re.escape, sorted(by_id, key=len, reverse=True)))})(?![\w#-])"
     for slot in slots:
         for line in slot.answer.split("\n"):
-            has_ends = any(re.search(SENTENCE_END, "".join(quote)) for quote in re.findall(QUOTE, line))
-            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else re.split(SENTENCE_END, line):
+            has_ends = any(len(sentences("".join(quote))) > 1 for quote in re.findall(QUOTE, line))
+            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else sentences(line):
                 cited = re.search(cites, piece)
                 if cited or re.search(QUOTE, piece):
                     slot.claims.append({"claim": piece.strip(), "cites": cited[0] if cited else slot.id})
@@ -15318,6 +15445,7 @@ def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
 def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Drops the contexts made of it; and from the texts that others keep, the lines that quote it."""
     places = view.log.places
+    drop_strays(places)
     for record in contexts(places):
         told = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if not erased.sessions.keys().isdisjoint(record.get("sessions", ())) or \
@@ -15670,6 +15798,118 @@ def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool]
             for doc, record in readable_records(view, found, lambda: None)]
 
 
+# -- hooks: what was concluded -------------------------------------------------
+
+CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
+# What sentences hold that tell something, as `Sentences` writes them, in English, French and Japanese.
+TELLING = {
+    "decided": [
+        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
+        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
+          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
+        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
+        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
+        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
+        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
+          for what in "décidé choisi retenu tranché convenu".split()),
+        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
+        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
+        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
+        "採用します", "採用しました", "採用する", "統一します", "統一する",
+        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
+    "done": [
+        *(f" {who} {what} " for who in ("i", "we") for what in (
+            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
+            "replaced moved committed pushed changed migrated refactored solved").split()),
+        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
+          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
+        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
+        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
+        " everything works ", " all green ", "^ released ", " au vert ",
+        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
+            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
+        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
+          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
+        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
+        "済みです",
+        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
+          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
+    "open": [
+        *(f"^ {what} " for what in (
+            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
+            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
+            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
+            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
+            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
+        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
+        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
+        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
+        "決めていません", "決まっていません"]}
+FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
+DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
+
+
+def phrases_by_word(kind: str) -> dict[str, list[str]]:
+    """TELLING's phrases of a kind by their longest word; those of a script without blanks under ""."""
+    found: dict[str, list[str]] = {}
+    for phrase in TELLING[kind]:
+        word = max(phrase.split(), key=len) if phrase[-1] in " $:" else ""
+        found.setdefault(word, []).append(phrase)
+    return found
+
+
+PHRASES = Memo(phrases_by_word)
+
+
+class Sentences:
+    """Sentences as TELLING knows them: words without those that only stand between, ^ at the beginning, $ at the end.
+    """
+
+    __slots__ = ("texts", "told", "words")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        whole = "\n".join(texts).lower().replace("’", "'").replace("'ve", "").replace("：", ":")
+        words = [word for word in re.findall(r"\w[\w']*|[,.;:\n]", whole) if word not in FILLERS]
+        self.texts, self.words = texts, {"^", "$", *words, *[""] * (not whole.isascii())}
+        self.told = f"^ {' '.join(words)} $ ".replace("\n", "$ \n^").split("\n")
+
+    def phrases(self, kind: str) -> list[str]:
+        """Those of a kind that are in them; looked for by their words, because there are hundreds."""
+        by_word = PHRASES[kind]
+        whole = "\n".join(self.told)
+        return [phrase for word in self.words.intersection(by_word) for phrase in by_word[word] if phrase in whole]
+
+
+def concluding(kind: str, sentences: Sentences) -> list[str]:
+    """Those that tell something of that kind, rather than ask or deny it."""
+    telling = sentences.phrases(kind)
+
+    def is_told(words: str) -> bool:
+        for phrase in telling:
+            before, found, _ = words.partition(phrase)
+            near = re.split(r"[,.;:]", before)[-1].split()[-3:] if found else []
+            if found and not any(word in DENIED or word.endswith("n't") for word in near):
+                return True
+        return False
+
+    return [text for text, words in zip(sentences.texts, sentences.told) if telling and is_told(words)
+            and not text.endswith(("?", "？", "か", "か。"))]
+
+
+def own_lines(words: str) -> list[str]:
+    """The lines of what was said that are neither calls nor code."""
+    lines = TextLines(words, Needles([])).lines
+    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
+
+
+def conclusion(record: Record) -> str:
+    """What a chunk is about, and what its text says last that was decided, done and left open."""
+    told = Sentences([each for line in own_lines(string_in(record, "text")) for each in sentences(line)])
+    found = [each.lstrip("#*- ") for kind in TELLING for each in concluding(kind, told)[-1:]]
+    about = one_line(text_field(record, "summary"), 70 if found else 140)
+    return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
+
+
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
     docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
@@ -15682,7 +15922,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
+    return [head, *(memory_line(doc, conclusion(record)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -15814,13 +16054,14 @@ def is_news(text: str, told: Collection[str], known: bytes) -> bool:
 class Remembered:
     """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
 
-    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells")
+    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells")
 
     def __init__(self, hit: Hit, needles: Needles) -> None:
         text = hit.record["text"]
         is_short = hit.doc.kind == "insight" and len(text) <= INSIGHT_CHARS  # then it is shown whole
         self.hit, self.n_chars = hit, INSIGHT_CHARS if is_short else SHOWN_LINE_CHARS
-        self.lines = text_lines(one_line(text, INSIGHT_CHARS) if is_short else text, needles)
+        self.near = TextLines(one_line(text, INSIGHT_CHARS) if is_short else text, needles, PASSAGE_LINES - 1)
+        self.lines = self.near.lines
         self.n_words = self.tells = 0.0
 
     def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
@@ -15879,7 +16120,8 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
 
     Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
     """
-    weights = local_weights([line for one in shown for line in one.lines], needles)
+    found = [words for one in shown for words in one.near.found.values()]
+    weights = weights_of(found, sum(one.near.n_lines for one in shown), needles)
     best = [(one, best_lines(one.lines, weights, SHOWN_LINES)) for one in shown]
     weak = WEAK_LINE * max((lines[0].score for _, lines in best if lines), default=0.0)
     rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
@@ -15900,13 +16142,17 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     return "\n".join(texts) if heads else "", [one.hit.doc.id for one in heads], list(rows)
 
 
+IN_FRONT = r"(?i)\b(?:this|these|ce|cet|cette|ces)\s+\w+"  # what the user points at is in front of Claude
+
+
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
     """The lines of memories that the prompt is about."""
     prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
-    needles = Needles(prompt)
+    prompt = re.sub(IN_FRONT, " ", prompt)
+    needles = Needles(query_terms(prompt))
     shown = relevant(hook, needles, prompt)
     text, ids, lines = remembered_text(shown, needles)
     if text:
@@ -18721,6 +18967,7 @@ def scrub_command(call: Call, options: Any) -> Answer:
     files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
     files += [*kept_texts(places), *map(places.repl, journals(places))]
     if not dry_run:
+        drop_strays(places)
         drain_spool(Keeper(view))
         if memories:
             rewrite(view, wait_s=LOCK_WAIT_S, change=scrubbed_line)
@@ -19000,83 +19247,12 @@ def serve_command(call: Call, options: Any) -> Answer:
 # The headings that turn_pieces writes: who, how, when.
 TURN_HEADING = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made when it compacted the conversation)" \
     r"((?:'s task)?(?:, continued|, meanwhile)?)(?: · (\d{4}-\d\d-\d\d) (\d\d:\d\d)(.*))?$"
-CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
 COMMITTED = r"- \w[\w ]* `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
 CHECKED = r"- \w[\w ]* `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
-# What sentences hold that tell something, as `in_words` writes them, in English, French and Japanese.
-TELLING = {
-    "decided": [
-        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
-        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
-          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
-        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
-        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
-        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
-        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
-          for what in "décidé choisi retenu tranché convenu".split()),
-        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
-        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
-        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
-        "採用します", "採用しました", "採用する", "統一します", "統一する",
-        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
-    "done": [
-        *(f" {who} {what} " for who in ("i", "we") for what in (
-            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
-            "replaced moved committed pushed changed migrated refactored solved").split()),
-        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
-          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
-        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
-        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
-        " everything works ", " all green ", "^ released ", " au vert ",
-        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
-            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
-        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
-          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
-        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
-        "済みです",
-        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
-          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
-    "open": [
-        *(f"^ {what} " for what in (
-            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
-            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
-            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
-            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
-            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
-        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
-        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
-        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
-        "決めていません", "決まっていません"]}
-FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
-DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
 RESUME_BYTES = 2_400  # 600 tokens
+INSIGHT_TELLS = {"todo": "open", "question": "open", "goal": "open", "finding": "done"}  # by category, else decided
 Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words
-
-
-def in_words(line: str) -> str:
-    """The line as TELLING knows it: words without those that only stand between, ^ at its beginning, $ at its end."""
-    text = line.lower().replace("’", "'").replace("'ve", "").replace("：", ":")
-    words = re.findall(r"\w[\w']*|[,.;:]", text)
-    return f"^ {' '.join(word for word in words if word not in FILLERS)} $ "
-
-
-def concluding(kind: str, lines: Sequence[str]) -> list[str]:
-    """The lines that tell something of that kind, rather than ask or deny it."""
-    told = [in_words(line) for line in lines]
-    whole = "\n".join(told)
-    telling = [words for words in TELLING[kind] if words in whole]
-
-    def is_told(line: str) -> bool:
-        for words in telling:
-            before, found, _ = line.partition(words)
-            near = re.split(r"[,.;:]", before)[-1].split()[-3:]
-            if found and not any(word in DENIED or word.endswith("n't") for word in near):
-                return True
-        return False
-
-    return [line for line, words in zip(lines, told)
-            if telling and not line.endswith(("?", "？", "か", "か。")) and is_told(words)]
 
 
 def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
@@ -19091,17 +19267,11 @@ def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
         yield who, how, at_s, words.strip()
 
 
-def own_lines(words: str) -> list[str]:
-    """The lines of an answer that are neither calls nor code."""
-    lines = text_lines(words, Needles(""))
-    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
-
-
 def open_lines(lines: Sequence[str]) -> list[str]:
     """What a list of next steps names, or the lines that say what is missing."""
     from itertools import takewhile
 
-    found = concluding("open", lines)
+    found = concluding("open", Sentences(lines))
     if not found:
         return []
     below = lines[lines.index(found[0]) + 1 :]
@@ -19123,18 +19293,18 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
             if who not in ("User", "Claude", ""):
                 continue
             lines = own_lines(words)
-            sentences = [each for line in lines for each in re.split(SENTENCE_END, line)]
-            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", sentences))
+            told = Sentences([each for line in lines for each in sentences(line)])
+            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", told))
             if who == "User":
                 continue
             if lines:
                 last.pop("waiting", None)
             yield from (("done", at_s, doc.id, f"commit {match[1]}: {match[2]}")
                         for match in re.finditer("(?m)^" + COMMITTED, words))
-            yield from [("done", at_s, doc.id, each) for each in concluding("done", sentences)[:1]]
+            yield from [("done", at_s, doc.id, each) for each in concluding("done", told)[:1]]
             for match in re.finditer("(?m)^" + CHECKED, words):
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
-            if steps := open_lines(lines):
+            if told.phrases("open") and (steps := open_lines(lines)):
                 last["steps"] = [("open", at_s, doc.id, step) for step in steps]
         files.update((shown_path(path, root), None) for path in strings_in(record.get("changed")))
         if files:
@@ -19148,10 +19318,12 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
     told: list[Told] = []
     chunks: dict[str, list[Doc]] = {}
     for doc in map(sessions.view.doc, ordinals_in(sessions.allowed)):
+        if doc.at_s < since_s - DAY_S:  # a chunk may go on for long
+            continue
         if doc.kind == "insight":
-            kind = {"decision": "decided", "todo": "open"}.get(doc.label)
-            told += [(kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text"))] if kind else []
-        elif doc.at_s >= since_s - DAY_S:  # a chunk may go on for long
+            kind = INSIGHT_TELLS.get(doc.label, "decided")
+            told.append((kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text")))
+        else:
             chunks.setdefault(doc.session, []).append(doc)
     for name, docs in chunks.items():
         ordinals = [doc.ordinal for doc in sorted(docs, key=lambda doc: (doc.at_s, doc.ordinal))]

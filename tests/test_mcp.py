@@ -321,7 +321,7 @@ class RegistryTest(McpTest):
         "rlm_recall": "query category importance limit project tags kind",
         "rlm_chunk": "content summary tags project ticket domain chunk_type", "rlm_peek": "chunk_id start end",
         "rlm_grep": "pattern limit project domain fuzzy fuzzy_threshold date_from date_to entity context",
-        "rlm_search": "query limit project domain date_from date_to entity include_insights explain kind",
+        "rlm_search": "query limit project domain date_from date_to entity include_insights explain context kind",
         "rlm_list_chunks": "limit", "rlm_sessions": "project domain limit", "rlm_domains": "",
         "rlm_retention_preview": "", "rlm_retention_run": "archive purge", "rlm_restore": "chunk_id",
         "rlm_load": "path content name glob memory", "rlm_inspect": "name preview_chars",
