@@ -88,6 +88,12 @@ class StaleTest(StaleCase):
                          {"gone": ["src/db.py"], "changed": ["src/api.py", "README.md"]})
         self.assertIn("src/db.py gone", self.cli("stale").stdout.decode())
 
+    def test_an_episode_says_it_of_its_files_too(self) -> None:
+        self.call("rlm_capture", summary="Raised the limit of connections", task_type="bugfix", outcome="success",
+                  files="src/db.py, src/api.py")
+        os.remove(os.path.join(self.top, "src/db.py"))
+        self.assertIn("src/db.py is gone", self.call("rlm_search", query="limit of connections").text)
+
     def test_what_was_written_back_as_it_was_is_fresh(self) -> None:
         self.remembered()
         self.write("src/db.py", "# other\n")
