@@ -639,6 +639,24 @@ def repository(folder: str) -> tuple[str, str]:
     return (os.path.dirname(main) if os.path.basename(main).startswith(".") else main), main
 
 
+def checkout(folder: str) -> tuple[str, str]:
+    """The top of the working tree around the folder, outside of repositories the folder; the commit, "" if unknown."""
+    top = folder
+    while not os.path.lexists(git := os.path.join(top, ".git")):
+        if os.path.dirname(top) == top:
+            return folder, ""
+        top = os.path.dirname(top)
+    if not os.path.isdir(git):
+        git = os.path.join(top, small_text(git).partition("gitdir:")[2].strip())
+    head = small_text(os.path.join(git, "HEAD"), 4096).strip()
+    name = head.partition("ref: ")[2]
+    if name:  # a worktree's branches are in the main repository
+        main = os.path.join(git, small_text(os.path.join(git, "commondir"), 4096).strip())
+        packed = f"\n{small_text(os.path.join(main, 'packed-refs'))}".partition(f" {name}\n")[0]
+        head = small_text(os.path.join(main, name), 4096).strip() or packed.rpartition("\n")[2]
+    return top, head if len(head) >= 40 and not head.strip("0123456789abcdef") else ""
+
+
 def origin_url(git: str) -> str:
     section = ""
     for line in map(str.strip, small_text(os.path.join(git, "config")).split("\n")):
@@ -766,7 +784,13 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
 #   insight  id at project identity category importance tags sha text
+#   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
+#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
+#   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
+#            all but links may have "code": {"root": folder, "commit": checked out, "files": {path: file_print}}
 #   use      at id n                 the memory was read n times
+#   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
+#   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
@@ -784,10 +808,16 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 RECORD_VERSION = 1
 CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
-MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source")
+MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
+               "code")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
+OUTCOMES = ("success", "partial", "failure")
+TASK_TYPES = ("bugfix", "feature", "refactor", "test", "docs", "research", "debug", "setup")
+LINK_LABELS = ("relates", "decides", "considers", "chooses", "rejects", "implements", "supports", "contradicts",
+               "supersedes", "causes", "summarizes", "cites")
 IMPORTANCES = ("low", "medium", "high", "critical")
+RATINGS = {"not": 0, "mixed": 1, "helpful": 2}  # in halves of a helpful one
 TIERS = ("task", "session", "longterm", "archived", "purged")
 ARCHIVED, GONE = 3, 4  # tiers
 
@@ -805,14 +835,21 @@ IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 
 # A new kind of memory is a row here: the field that holds its label, the labels, the one meant by default, the tier it
 # starts in. Files hold the names, so the order does not matter.
-KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2)}
+KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2),
+         "episode": ("outcome", OUTCOMES, "partial", 2), "link": ("label", LINK_LABELS, "relates", 2)}
+# What records of the newer kinds have besides.
+KIND_FIELDS = {"episode": ("task_type", "files", "resolved", "revisions"), "link": ("members", "weight")}
 # What takes the place of a memory that is gone for good: its id is never given out again.
 TOMBSTONES = {"purge": PURGED, "erase": PURGED}
 DOC_KINDS = (*KINDS, *TOMBSTONES)
 
 # What happened to a memory so far, as numbers: name -> array type code. A new number is a row here and in Life. "place"
-# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten.
-STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B"}
+# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten;
+# "rated" is in how many sessions it was rated, "helped" the sum of RATINGS.
+STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
+         "helped": "H", "spread": "h", "credit": "h"}
+KEPT_STATE = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
 # 1..255 for whose turn of a dialogue it is; "label" is a chunk's type or an insight's category.
@@ -912,9 +949,10 @@ class Life:
     __slots__ = tuple(STATE)
 
     def __init__(self, place: int = 0, uses: int = 0, last_use_s: int = 0, moved_s: int = 0, flags: int = 0,
-                 tier: int = 0) -> None:
+                 tier: int = 0, rated: int = 0, helped: int = 0, spread: int = 0, credit: int = 0) -> None:
         self.place, self.uses, self.last_use_s = place, uses, last_use_s
         self.moved_s, self.flags, self.tier = moved_s, flags, tier
+        self.rated, self.helped, self.spread, self.credit = rated, helped, spread, credit
 
 
 class Doc:
@@ -969,7 +1007,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     return doc
 
 
-EVENTS = ("use", "forget", "archive", "restore")
+EVENTS = ("use", "rate", "learn", "forget", "archive", "restore")
 
 
 def fold_event(life: Life, record: Record, birth_tier: int) -> None:
@@ -978,6 +1016,16 @@ def fold_event(life: Life, record: Record, birth_tier: int) -> None:
     if event == "use":
         life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
         life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "rate":
+        new, old = (RATINGS.get(choice(record.get(key), tuple(RATINGS), "")) for key in ("rating", "was"))
+        if new is not None:
+            life.rated = min(life.rated + (old is None or not life.rated), MAX_RATED)
+            life.helped = max(0, min(life.helped + new - (old or 0), 2 * life.rated))
+            life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "learn":
+        life.spread, life.credit = (
+            max(-MAX_LEARNT, min(n, MAX_LEARNT)) if type(n := record.get(key)) is int else 0
+            for key in ("spread", "credit"))
     elif event == "forget" and record.get("undo") is True:
         life.flags &= ~FORGOTTEN
     elif event == "forget":
@@ -2064,7 +2112,7 @@ def speaker(text: str) -> list[str]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
 # index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 SEGMENT_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
@@ -2075,7 +2123,7 @@ TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
 INDEX_LEAVES_BYTES = 1 << 20
 SINGLES_READ = 500
-FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "B": 1}
+FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "H": 2, "h": 2, "B": 1}
 # How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
 READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
@@ -2087,6 +2135,7 @@ TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; th
 # Vocabularies other than words, each under its own first characters. BY_PROJECT: identity, tab, folded name.
 BY_ID, BY_DIGEST, BY_PROJECT, BY_DOMAIN = "\x01i", "\x01h", "\x01p", "\x01d"
 BY_TAG, BY_SESSION, BY_KIND = "\x01t", "\x01s", "\x01k"
+BY_ERROR, BY_MEMBER = "\x01e", "\x01m"  # the digest of its signature; the id of what is linked
 FIRST_WORD = b" "  # every term from here on is a word as it stands in a text
 
 
@@ -2117,6 +2166,19 @@ def crc_of(data: bytes, crc: int = 0) -> int:
 # -- documents to terms -----------------------------------------------------
 
 
+def error_signature(error: str) -> str:
+    """An error's message without what differs from one time to the next: paths, addresses, numbers."""
+    text = re.sub(r"(?<![\w.~-])(?:[A-Za-z]:)?[\w.~-]*[/\\][\w./\\~-]*|\b0x[0-9a-fA-F]+\b|\b[0-9a-f]{8,}\b", "*", error)
+    return " ".join(re.sub(r"\d+", "*", text).casefold().split())
+
+
+def pairs_of(record: Record, key: str) -> list[tuple[str, str]]:
+    """The errors ("resolved") of an episode, each with what fixed it, or the "members" of a link with their roles."""
+    rows = record.get(key)
+    return [(row[0], row[1]) for row in (rows if isinstance(rows, list) else ()) if isinstance(row, list)
+            and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], str)]
+
+
 def meta_terms(doc: Doc, record: Record) -> list[str]:
     """The terms under which the document is found by anything but its words."""
     terms = [BY_ID + doc.id, BY_KIND + doc.kind]
@@ -2125,6 +2187,8 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
+    terms += {BY_ERROR + digest(error_signature(error)) for error, _ in pairs_of(record, "resolved")}
+    terms += {BY_MEMBER + member for member, _ in pairs_of(record, "members")}
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
@@ -2703,7 +2767,7 @@ class View:
     """
 
     __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "numbers", "n_damaged",
-                 "members", "identity", "check", "erased")
+                 "members", "identity", "check", "erased", "learnt")
 
     def __init__(self, places: Places, patience_bytes: int = 1 << 60) -> None:
         self.log, self.patience_bytes = Log(places), patience_bytes
@@ -2712,6 +2776,7 @@ class View:
         self.check = 0  # of the log's last bytes that were seen
         self.members: dict[int, list[bytes]] = {}
         self.erased: Any = None  # see erasures
+        self.learnt: Any = None  # see learnt_factors
         self.reset(Snapshot())
 
     def reset(self, index: Snapshot) -> None:
@@ -2787,7 +2852,8 @@ class View:
             return
         if before >= 0:
             old = self.changing(before)
-            doc.life.uses, doc.life.last_use_s = old.uses, old.last_use_s
+            for name in KEPT_STATE:
+                setattr(doc.life, name, getattr(old, name))
             old.flags |= REPLACED
         tail.docs.append(doc)
         tail.ordinals[doc.id] = doc.ordinal
@@ -2894,6 +2960,11 @@ class View:
     def keys(self, term: str) -> list[int]:
         """Every document with the term, dead ones included, in ascending order."""
         return [part.first + row for part in self.parts() for row in part.postings(term).all_rows()]
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether there may be a memory of that kind, dead ones included; costs nothing."""
+        return any(kind in segment.header["kind"] for segment in self.index.segments) or any(
+            doc.kind == kind for doc in self.tail.docs)
 
     def terms_from(self, prefix: str) -> set[str]:
         """The terms under that prefix, without it."""
@@ -3875,9 +3946,61 @@ class Hit:
 LENDERS = 200
 RERANKED = 20
 MOST_CANDIDATES = 1000
-# Never enough to lift an irrelevant memory over a relevant one.
+# The one factor of all that is known of a memory but its words: never enough to lift an irrelevant one over a relevant.
 IMPORTANCE_FACTOR = {"low": 0.95, "medium": 1.0, "high": 1.05, "critical": 1.1}
-LEAST_FACTOR, MOST_FACTOR = 0.95, 1.1
+LEAST_UNLEARNT, MOST_UNLEARNT = 0.95, 1.1  # of a store without ratings, which looks at fewer candidates
+LEAST_FACTOR, MOST_FACTOR = 0.8, 1.25
+PRIOR_RATINGS = 4  # an unrated memory is worth as much as one that was rated so often, half of it helpful
+UTILITY_WEIGHT = 0.7
+UTILITY_KEPT = 0.99  # a day
+
+
+def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
+    """How useful a memory was, from 0 to 1: 0.5 where nobody said. What was learnt from others moves where it starts.
+
+    Only rated uses count. Wilson's lower bound, which memrl ranks by, would put 3 of 3 below what was never rated.
+    """
+    prior = max(0.0, min(0.5 + learnt, 1.0))
+    return (n_helpful + PRIOR_RATINGS * prior) / (n_rated + PRIOR_RATINGS)
+
+
+def memory_factor(importance: str, worth: float, days: float) -> float:
+    """By what the score of a memory of that importance and utility is multiplied; 1 for a medium one of 0.5.
+
+    What ratings said fades with the days since the last use; nothing is overwritten. memrl lets utility itself fade,
+    so that a good old memory falls below one of which nothing is known.
+    """
+    useful = 1 + UTILITY_WEIGHT * (worth - 0.5) * math.pow(UTILITY_KEPT, max(0.0, days))
+    return max(LEAST_FACTOR, min(IMPORTANCE_FACTOR[importance] * useful, MOST_FACTOR))
+
+
+def utility_of(life: Life) -> float:
+    return utility(life.helped / 2, life.rated, (life.spread + life.credit) / 10_000)
+
+
+def learnt_lives(view: View) -> dict[int, Life]:
+    """The memories, by ordinal, of which ratings tell something; most stores have none, and none are looked for."""
+    found = dict(view.changed)
+    found.update((doc.ordinal, doc.life) for doc in view.tail.docs)
+    for name in ("rated", "spread", "credit"):
+        column = bytes(view.index.state[name])
+        if column.strip(b"\0"):
+            width = FORM_BYTES[STATE[name]]
+            touched = {at // width for at in ordinals_in(column)} - found.keys()
+            found.update((ordinal, view.index.life(ordinal)) for ordinal in touched)
+    return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
+
+
+def learnt_factors(view: View) -> dict[int, float]:
+    """Their factors, by ordinal; the same object as before within the hour when the store is the same."""
+    seen = view.identity, view.seen, view.index.covers, now() // 3600
+    if view.learnt is None or view.learnt[0] != seen:
+        factors = {}
+        for ordinal, life in learnt_lives(view).items():
+            days = (now() - max(life.last_use_s, view.value(ordinal, "at_s"))) / DAY_S
+            factors[ordinal] = memory_factor(view.value(ordinal, "importance"), utility_of(life), days)
+        view.learnt = seen, factors
+    return view.learnt[1]  # type: ignore[no-any-return]
 
 
 # What a score gains where a memory is of a day that the query names, of the days after it (what was done is told then),
@@ -3959,13 +4082,15 @@ class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
     __slots__ = ("view", "text", "terms", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups",
-                 "is_guess", "unit", "spans", "most_factor", "full", "needles")
+                 "is_guess", "unit", "spans", "most_factor", "full", "needles", "learnt", "least_factor")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
         self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
         self.spans = spans_of(text)
-        self.most_factor = MOST_FACTOR * (1 + OF_THE_DAY if self.spans else 1)
+        self.learnt = learnt_factors(view)
+        self.least_factor = LEAST_FACTOR if self.learnt else LEAST_UNLEARNT
+        self.most_factor = (MOST_FACTOR if self.learnt else MOST_UNLEARNT) * (1 + OF_THE_DAY if self.spans else 1)
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
         self.lists: list[Wanted] = []
         self.idfs: dict[str, float] = {}
@@ -4053,8 +4178,8 @@ def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int, 
     return total.to_bytes(2 * n_docs, "little")
 
 
-def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: float) -> list[int]:
-    """The rows of the mask with the highest sums: *n_wanted*, and those so near that a factor may lift them.
+def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, lift: float) -> list[int]:
+    """The rows of the mask with the highest sums: *n_wanted*, and those that a factor of *lift* lifts as high.
 
     None whose sum is below 256 * *least*.
     """
@@ -4067,7 +4192,7 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: fl
     while low < level:  # the highest level that enough rows reach
         middle = (low + level + 1) // 2
         low, level = (middle, level) if n_from(middle) >= n_wanted else (low, middle - 1)
-    near = int(level * LEAST_FACTOR / most_factor)
+    near = int(level / lift)
     level = near if n_from(near) <= max(MOST_CANDIDATES, 4 * n_wanted) else level
     level = max(level, least)
     if not level:
@@ -4125,26 +4250,28 @@ def scores_of_many(query: Query, number: int, mask: bytes, n_wanted: int, floor:
         values = memoryview(sums).cast("H")
         if deciding:
             nth_best = nlargest(n_wanted, scores.values())[-1] if len(scores) >= n_wanted else 0.0
-            least = max(floor, nth_best * LEAST_FACTOR) / query.most_factor
+            least = max(floor, nth_best * query.least_factor) / query.most_factor
             if sum(wanted.most for wanted, _ in wide) >= least:
                 found_here = common(mask, deciding.to_bytes(n_docs, "little"))
-                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), query.most_factor):
+                lift = query.most_factor / query.least_factor
+                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), lift):
                     scores.setdefault(row, 0.0)
         scores = {row: score + values[row] * unit for row, score in scores.items()}
     return scores
 
 
 def factors(query: Query, part: Any) -> Callable[[int], float]:
-    """By what a row's score is multiplied before the best are chosen, from LEAST_FACTOR to the query's most_factor."""
+    """By what a row's score is multiplied before the best are chosen: the query's least_factor to its most_factor."""
     if isinstance(part, Batch):
         column: Sequence[Any] = [doc.importance for doc in part.docs]
         worth: Any = IMPORTANCE_FACTOR
     else:
         column, worth = part.column("importance", "B"), [IMPORTANCE_FACTOR[name] for name in part.header["importance"]]
-    if not query.spans:
+    learnt, first = query.learnt, part.first
+    if not query.spans and not learnt:
         return lambda row: worth[column[row]]
     times = part.column("at_s", "d")
-    return lambda row: worth[column[row]] * (1 + gain(times[row], query.spans))
+    return lambda row: (learnt.get(first + row) or worth[column[row]]) * (1 + gain(times[row], query.spans))
 
 
 def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
@@ -4272,6 +4399,33 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
+SUPERSEDED = 0.8  # what the score of what a newer memory replaced is multiplied by
+
+
+def links_of(view: View, doc_id: str) -> list[tuple[Doc, Record]]:
+    """The links that the memory is a member of, the oldest first."""
+    ordinals = view.keys(BY_MEMBER + doc_id)
+    return list(readable_records(view, (n for n in ordinals if not view.life(n).flags), lambda: None))
+
+
+def successors(view: View, doc_id: str) -> list[str]:
+    """The ids of what replaced the memory."""
+    found: list[str] = []
+    for doc, record in links_of(view, doc_id):
+        roles = dict(pairs_of(record, "members"))
+        if doc.label == "supersedes" and roles.pop(doc_id) != "new":
+            found += [each for each, role in roles.items() if role == "new"]
+    return [each for each in found if (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
+
+
+def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
+    """Sees to it that what was replaced ranks below what replaced it."""
+    scores = {hit.doc.id: hit.score for hit in hits}
+    for hit in hits if view.has_kind("link") else ():
+        if newer := successors(view, hit.doc.id):
+            hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
+
+
 def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     """The *limit* best of the allowed memories, without lines."""
     best = ranked(query, allowed, max(limit, RERANKED))
@@ -4282,6 +4436,7 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
+    demote_replaced(query.view, hits)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
 
@@ -4479,6 +4634,56 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
             hits.append(Hit(doc, score, record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)
     return hits[:limit], len(hits) > limit
+
+
+# -- likeness ---------------------------------------------------------------
+
+
+LIKE_CHARS = 2000  # of a text are compared with another
+
+
+class Likeness:
+    """How alike texts are: what the stems that they share tell in this store, of what all their stems tell."""
+
+    __slots__ = ("view", "parts", "n_docs", "tells")
+
+    def __init__(self, view: View) -> None:
+        view.tail.enter()
+        self.view, self.parts, self.n_docs = view, view.parts(), view.n_docs()
+        self.tells: dict[str, float] = {}  # a stem -> the square of its idf
+
+    def stems(self, text: str) -> set[str]:
+        found = {stem(word) for word in count_terms(text[:LIKE_CHARS]) if word > FIRST_WORD.decode()} - STOP_WORDS
+        for each in found - self.tells.keys():
+            n = sum(part.postings(term).n_docs() for part in self.parts for term in (each, STEM + each))
+            self.tells[each] = math.log(1 + self.n_docs / max(1, n)) ** 2  # in a small store, too
+        return found
+
+    def cosine(self, one: set[str], other: set[str]) -> float:
+        """Of the texts with these stems, from 0 to 1."""
+        both, norm, other_norm = (sum(map(self.tells.__getitem__, sorted(each))) for each in (one & other, one, other))
+        return both / math.sqrt(norm * other_norm) if both else 0.0
+
+
+SOURCE_CHARS = 400  # of a text, by which others like it are looked for
+DIVERSITY = 0.3  # of what a hit is worth, by likeness to those before it (memrl's MMR, lambda 0.7)
+
+
+def diversified(view: View, hits: Sequence[Hit], limit: int) -> list[Hit]:
+    """The *limit* best of the hits, of which those that say the same as one before it come later."""
+    likeness, left = Likeness(view), list(hits)
+    taken: list[Hit] = []
+    stems = {hit.doc.ordinal: likeness.stems(hit.record["text"]) for hit in hits}
+    nearest = dict.fromkeys(stems, 0.0)
+    most = max((hit.score for hit in hits), default=1.0) or 1.0
+    while left and len(taken) < limit:
+        best = max(left, key=lambda hit: (1 - DIVERSITY) * hit.score / most - DIVERSITY * nearest[hit.doc.ordinal])
+        left.remove(best)
+        taken.append(best)
+        for hit in left:
+            like = likeness.cosine(stems[best.doc.ordinal], stems[hit.doc.ordinal])
+            nearest[hit.doc.ordinal] = max(nearest[hit.doc.ordinal], like)
+    return taken
 
 
 # ============================================================================
@@ -5567,8 +5772,9 @@ def extract_entities(text: str) -> dict[str, list[str]]:
     return {kind: list(names) for kind, names in kinds.items() if names}
 
 
-MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
+MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10, "episode": 64 << 10, "link": 64 << 10}
 MAX_FIELD_CHARS = 200
+MAX_RATING_NOTE = 2000
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
 MAX_TAGS = 32
 
@@ -5656,7 +5862,7 @@ class Writer:
 
     def add(self, kind: str, **fields: Any) -> None:
         """Queues a record of that kind, without its empty fields; "text" is given last."""
-        told = {key: value for key, value in fields.items() if value not in ("", [])}
+        told = {key: value for key, value in fields.items() if value not in ("", [], {})}
         self.records.append({"v": RECORD_VERSION, "k": kind, **told})
 
     def is_free(self, new_id: str) -> bool:
@@ -5667,7 +5873,7 @@ class Writer:
         new_id = ""
         if kind != "chunk":
             while not self.is_free(new_id):
-                new_id = "i-" + os.urandom(4).hex()
+                new_id = f"{kind[0]}-{os.urandom(4).hex()}"
             return new_id
         stem = f"{local_day(at_s)}_{slug(fields['project']) or 'project'}"
         taken = self.view.numbers_of(stem)
@@ -5692,7 +5898,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm import FILE` does"
+            instead = "split it, as `rlm import FILE` does" if kind == "chunk" else "save it with `rlm_chunk`"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5735,10 +5941,85 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
+        new.update({"code": fields["code"]} if fields.get("code") else {})  # it is true of the code as it is now
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
             writer.records.append(new)
     return known, is_new
+
+
+# -- the code that a memory is about ----------------------------------------
+
+MAX_CODE_FILES, MAX_CODE_NAMES = 12, 300  # of a memory: files that are looked at, names that may be files
+PRINTED_BYTES = 64 << 10  # of a file at its begin and at its end: what is between them may change unnoticed
+AROUND_NAMES = str.maketrans(dict.fromkeys("`'\"()[]{}<>,;*|=", " "))
+PRINTS: dict[str, tuple[tuple[int, int, int], str]] = {}  # by path: the signature of what was read, and its print
+
+
+def file_print(root: str, path: str) -> str | None:
+    """Size and CRC-32 of a file below the root; "" when there is none, None when it cannot be read. What a link out of
+    the root points to is not looked at."""
+    from zlib import crc32
+
+    full = os.path.join(root, path)
+    try:
+        signature = file_signature(full)  # also of what a link points to: one that was turned is looked at anew
+        known = PRINTS.get(full)
+        if known and known[0] == signature:
+            return known[1]
+        inside = os.path.join(os.path.realpath(root), "")
+        if not os.path.isfile(full) or not os.path.realpath(full).startswith(inside):  # a pipe would block us
+            return ""
+        with open(full, "rb", buffering=0) as file:
+            crc, n_bytes = crc32(file.read(PRINTED_BYTES)), signature[2]
+            if n_bytes > PRINTED_BYTES:
+                file.seek(max(PRINTED_BYTES, n_bytes - PRINTED_BYTES))
+                crc = crc32(file.read(PRINTED_BYTES), crc)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError):
+        return None
+    if len(PRINTS) >= CACHE_SIZE:
+        PRINTS.clear()
+    PRINTS[full] = signature, f"{n_bytes}-{crc:08x}"
+    return PRINTS[full][1]
+
+
+def code_now(folder: str, names: Iterable[str]) -> Record:
+    """What a memory keeps of the first files that it names, as seen from the folder; {} when there are none."""
+    if not os.path.isabs(folder) or not os.path.isdir(folder):
+        return {}
+    root, commit = checkout(folder)
+    files: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if len(files) == MAX_CODE_FILES:
+            break
+        path = os.path.relpath(os.path.join(folder, name), root)
+        if made := file_print(root, path):
+            files[path] = made
+    is_clean = redact(shown := "\n".join([root, *files])) == shown  # with a secret taken out, they name other files
+    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files and is_clean else {}
+
+
+def code_named(folder: str, text: str) -> Record:
+    """What a memory keeps of the files that are named in its text: "src/db.py:42"."""
+    words = text[:MAX_BYTES["insight"]].translate(AROUND_NAMES).split()
+    names = [word.partition(":")[0].rstrip(".!?") for word in words if "." in word[:-1] or "/" in word[:-1]]
+    return code_now(folder, names[:MAX_CODE_NAMES]) if names else {}
+
+
+def code_changes(record: Record) -> dict[str, list[str]]:
+    """The files of a memory that "changed" since it was saved, or are "gone"; {} where its folder is not there."""
+    code = record.get("code")
+    root, files = (code.get("root"), code.get("files")) if isinstance(code, dict) else (None, None)
+    if not isinstance(root, str) or not isinstance(files, dict) or not os.path.isabs(root) or not os.path.isdir(root):
+        return {}
+    found: dict[str, list[str]] = {}
+    for path, was in [*files.items()][:MAX_CODE_FILES]:
+        made = file_print(root, path)
+        if made is not None and made != was:
+            found.setdefault("changed" if made else "gone", []).append(path)
+    return found
 
 
 # -- what was erased: it is never stored anew, whatever brings it ------------
@@ -5822,7 +6103,8 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
+               "category", "importance", "created_at", "uses", "last_used", "archived", "ratings", *MORE_FIELDS,
+               "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
 def clean_text(value: object) -> str:
@@ -5898,10 +6180,14 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     fields: dict[str, Any] = {
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
-        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source")}
+        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
+        "code": item.get("code", "")}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
+    if item["kind"] in KIND_FIELDS:
+        del fields["importance"]
+        fields.update((key, item[key]) for key in KIND_FIELDS[item["kind"]] if item.get(key))
     return writer.save(item["kind"], item["text"], at_s=at_s, project=project, identity=identity, is_clean=True,
                        wanted_id=item["id"], accepted_flags=FORGOTTEN, **fields)
 
@@ -5936,6 +6222,12 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
             if is_new and type(uses) is int and uses > 0:
                 last_s = at_of({"at": item.get("last_used") or item.get("created_at") or 0})
                 writer.add("use", at=int(last_s), id=new_id, n=uses)
+            ratings = item.get("ratings")
+            for rating in ratings if is_new and isinstance(ratings, list) else ():
+                if isinstance(rating, dict):
+                    told = {key: text_field(rating, key, MAX_RATING_NOTE)
+                            for key in ("session", "rating", "was", "note")}
+                    writer.add("rate", id=new_id, at=stamp(at_of(rating)), **told)
             if is_new and item.get("archived") is True:
                 archived.append(new_id)
     return archived
@@ -5968,12 +6260,13 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
+        an = "an" if doc.kind[0] in "aei" else "a"
+        raise UsageError(f"{doc.id} is {an} {doc.kind}" + "; `rlm_recall` shows it" * (doc.kind != "chunk"))
     return doc
 
 
 def forget(writer: Writer, wanted: str, *, undo: bool) -> tuple[Doc, bool]:
-    """Queues a tombstone for an insight or chunk, or takes it back; the document, and whether anything changes."""
+    """Queues a tombstone for a memory, or takes it back; the document, and whether anything changes."""
     doc = find_id(writer.view, wanted, dead=True)
     changes = bool(doc.life.flags & FORGOTTEN) == undo
     if changes:
@@ -5986,6 +6279,124 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
     with Writer(view, durable=False, wait_s=wait_s) as writer:
         for doc_id, n in uses.items():
             writer.add("use", at=int(now()), id=doc_id, n=n if n > 1 else "")
+
+
+# -- links ------------------------------------------------------------------
+
+
+def link(writer: Writer, members: str, *, label: str, weight: float, **owner: Any) -> tuple[str, bool]:
+    """Queues a link of "id role, id role"; its id, and whether it is new. Without a role, the first is the subject and
+    the others are objects; of "supersedes" the first is the new one, and the others are old."""
+    roles = ("new", "old") if label == "supersedes" else ("subject", "object")
+    pairs: dict[str, str] = {}
+    for each in filter(str.strip, members.split(",")):
+        wanted, _, role = each.strip().partition(" ")
+        doc = find_id(writer.view, wanted)
+        pairs.setdefault(doc.id, name_field("a role", role.strip().lower()) or roles[bool(pairs)])
+    if len(pairs) < 2:
+        raise UsageError('a link needs two `members` or more: "i-3f9a1c20 new, i-77aa0b1c old"')
+    # No word of theirs: what is erased must not stay in a link.
+    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in pairs.items())
+    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
+                       members=list(map(list, pairs.items())), **owner)
+
+
+# -- feedback ---------------------------------------------------------------
+
+
+def happenings(view: View, event: str) -> Iterator[Record]:
+    """What happened of that kind to any memory, the oldest first. All of the log is read, of it only these lines."""
+    mark = f'"k":"{event}"'.encode("ascii")
+    for _, line in view.log.lines(0):
+        if mark in line[:64]:
+            record = decode_line(line)
+            if record and record["k"] == event and "c" not in record:
+                yield record
+
+
+def rate(writer: Writer, docs: Sequence[Doc], rating: str, note: str, session: str) -> list[str]:
+    """Queues a rating of each memory by that session; what each was rated there before, "" for nothing."""
+    clean: Any = redact(plain(note))
+    before: dict[tuple[str, str], str] = {}
+    if any(doc.life.rated for doc in docs):
+        for record in happenings(writer.view, "rate"):
+            before[text_field(record, "id"), text_field(record, "session")] = text_field(record, "rating")
+    found = [before.get((doc.id, session), "") for doc in docs]
+    for doc, was in zip(docs, found):
+        if was != rating or clean:
+            writer.add("rate", id=doc.id, at=stamp(now()), session=session, rating=rating, was=was, note=clean)
+    return found
+
+
+# -- episodes ---------------------------------------------------------------
+
+ALIKE, NEAR = 0.85, 0.6  # from here on two episodes may be one, and one insight may replace another
+ARROWS = (" => ", " -> ", " → ")
+
+
+def resolved_field(errors: str) -> list[list[str]]:
+    """Lines of "error => what fixed it" as pairs; a semicolon ends one, too, where each part has an arrow."""
+    rows = []
+    for line in filter(str.strip, errors.split("\n")):
+        parts = line.split("; ")
+        for part in parts if all(any(arrow in part for arrow in ARROWS) for part in parts) else [line]:
+            arrow = max(ARROWS, key=part.rfind)
+            error, _, fix = part.rpartition(arrow) if arrow in part else (part, "", "")
+            rows.append([plain(error).strip(), plain(fix).strip()])
+    return rows
+
+
+def episode_text(summary: str, files: Sequence[str], resolved: Iterable[Sequence[str]]) -> str:
+    """What an episode says: all of it is found by words."""
+    return "\n".join([summary.strip(), *["Files: " + ", ".join(files)] * bool(files),
+                      *(f"Error: {error}" + f" → {fix}" * bool(fix) for error, fix in resolved)])
+
+
+def like_it(view: View, doc: Doc, least: float) -> list[tuple[float, Doc, Record]]:
+    """The project's memories of that kind that may say the same as this one, the likest first: (likeness, which)."""
+    def said(record: Record) -> str:  # not what differs from one error to the next
+        return text_field(record, "text").partition(" Error: ")[0]
+
+    likeness, text = Likeness(view), said(view.record(doc))
+    query, own = Query(view, text[:SOURCE_CHARS]), likeness.stems(text)
+    known = view.mask([f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"])
+    allowed = common(in_scope(view, Scope(kind=doc.kind)), known)
+    ordinals = [ordinal for _, ordinal in ranked(query, allowed, 6) if ordinal != doc.ordinal]
+    found = [(likeness.cosine(own, likeness.stems(said(record))), other, record)
+             for other, record in readable_records(view, ordinals, lambda: None)]
+    return sorted((row for row in found if row[0] >= least), key=lambda row: -row[0])
+
+
+def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Sequence[Sequence[str]],
+            tags: Sequence[str], merge: str = "", **fields: Any) -> tuple[str, bool]:
+    """Queues an episode; its id, and whether it is new. With the id of one to *merge* with, that one says what this
+    one does, and keeps its files, errors and tags; what it said before is kept as a revision."""
+    clean: Any = redact_value({"summary": summary, "files": list(files), "resolved": list(map(list, resolved)),
+                               "tags": list(tags), **fields})
+    if not clean["summary"].strip():
+        raise UsageError("the `summary` is empty; there is nothing to save")
+    text = episode_text(clean.pop("summary"), clean["files"], clean["resolved"])
+    if not merge:
+        return writer.save("episode", text, is_clean=True, **clean)
+    view, doc = writer.view, find_id(writer.view, merge, kinds=("episode",))
+    for same in map(view.doc, view.same_text(digest(text))):  # it was captured before somebody said that it is the same
+        if same.id != doc.id and same.kind == "episode" and not same.life.flags and same.identity == doc.identity:
+            forget(writer, same.id, undo=False)
+    record = view.record(doc)
+    kept = [list(pair) for pair in pairs_of(record, "resolved")]
+    clean["resolved"] = [*clean["resolved"], *(pair for pair in kept if pair not in clean["resolved"])]
+    for key, old in (("files", clean_tags(record.get("files"))), ("tags", tags_of(record))):
+        clean[key] = list(dict.fromkeys([*clean[key], *old]))
+    text = episode_text(text.partition("\nFiles: ")[0].partition("\nError: ")[0], clean["files"], clean["resolved"])
+    data, before = text.encode("utf-8", "surrogatepass"), record.get("revisions")
+    if len(data) > MAX_BYTES["episode"]:
+        raise UsageError(f"both episodes have {len(data):,} bytes; at most {MAX_BYTES['episode']:,} are accepted")
+    at_s = clean.pop("at_s")
+    revisions = [*(before if isinstance(before, list) else ()), [record.get("at", ""), record["text"]]]
+    owner: Record = {key: record[key] for key in ("project", "identity") if key in record}
+    writer.records.append({**without_keys(record, "text", "c"), **clean, **owner, "at": stamp(at_s),
+                           "revisions": revisions, "sha": digest(text), "n_bytes": len(data), "text": text})
+    return doc.id, False
 
 
 # ============================================================================
@@ -6068,6 +6479,108 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
         return len(writer.records)
 
 
+# -- what is learnt from ratings --------------------------------------------
+# Each number is worked out from scratch, out of ratings and texts: twice gives the same as once. It is stored apart
+# from the ratings, and only moves where a memory's utility starts (`utility`).
+
+SPREAD, LEAST_SIMILARITY, MOST_NEIGHBOURS = 0.5, 0.1, 10
+CREDITS = (0.072, 0.054, 0.036, 0.018)  # memrl's: to the one before a success, the one before that …
+CREDITED_WITHIN_S = 3600.0
+MOST_CREDIT = 0.25
+MOST_SOURCES, MOST_LIKE = 100, 20  # rated memories that spread, those last used first; candidates of each
+TOUCHED_WITHIN_S = 6 * 3600.0  # what is read so long after it was given was read because of that
+CONFIDENCE_KEPT = 0.95  # a day, of a memory that nobody reads
+
+
+def wilson(n_helpful: float, n_rated: int) -> float:
+    """The cautious bound of how often a memory helps, by ratings alone (Wilson, 95 %); 0.0 without any."""
+    if n_rated <= 0:
+        return 0.0
+    z, share = 1.96, min(1.0, n_helpful / n_rated)
+    spread = z * math.sqrt((share * (1 - share) + z * z / (4 * n_rated)) / n_rated)
+    return max(0.0, (share + z * z / (2 * n_rated) - spread) / (1 + z * z / n_rated))
+
+
+def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
+    """By id, in how many sessions a memory was read soon after a hook had given it, and in how many it was given; of
+    each time it was given, when, in which session and its id. Weaker than a rating, so it is told and moves nothing."""
+    sessions: dict[tuple[str, str], bool] = {}
+    for at_s, session, doc_id in given:
+        is_read = any(-1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
+        sessions[doc_id, session] = sessions.get((doc_id, session), False) or is_read
+    found: dict[str, tuple[int, int]] = {}
+    for (doc_id, _), is_read in sessions.items():
+        n_read, n_given = found.get(doc_id, (0, 0))
+        found[doc_id] = n_read + is_read, n_given + 1
+    return found
+
+
+def confidence_kept(days: float, n_uses: int) -> float:
+    """What is left of the confidence in a memory that was not used for so long. It orders what a review looks at, and
+    nothing else: an old decision is still one."""
+    n = max(1, n_uses)
+    return math.pow(CONFIDENCE_KEPT, max(0.0, days) * (1 + math.log(n)) / n)
+
+
+def spread_of(neighbours: Iterable[tuple[float, float]]) -> float:
+    """What the rated neighbours, each (similarity, utility), tell of a memory; from -0.25 to 0.25.
+
+    memrl's formula moves nothing at the similarities that memories have, and lowers good neighbours.
+    """
+    near = sorted((pair for pair in neighbours if pair[0] >= LEAST_SIMILARITY), reverse=True)[:MOST_NEIGHBOURS]
+    return SPREAD * sum(like * (worth - 0.5) for like, worth in near) / (1 + sum(like for like, _ in near))
+
+
+def credits_of(episodes: Iterable[tuple[float, str, str, str]]) -> dict[str, float]:
+    """By id, what an episode gets for the successes that followed it; of each the time, id, project and outcome are
+    given. The chain ends where an hour passes between two of one project."""
+    got: dict[str, float] = {}
+    chains: dict[str, list[tuple[float, str]]] = {}
+    for at_s, doc_id, project, outcome in sorted(episodes):
+        chain = chains.setdefault(project, [])
+        if chain and at_s - chain[-1][0] > CREDITED_WITHIN_S:
+            chain.clear()
+        if outcome == "success":
+            for (_, earlier), credit in zip(reversed(chain), CREDITS):
+                got[earlier] = min(MOST_CREDIT, got.get(earlier, 0.0) + credit)
+        chain.append((at_s, doc_id))
+    return got
+
+
+def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
+    """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
+    alive, likeness = view.alive_mask(), Likeness(view)
+    rated = [(life.last_use_s, ordinal) for ordinal, life in learnt_lives(view).items() if life.rated]
+    sources = sorted((pair for pair in rated if alive[pair[1]]), reverse=True)[:MOST_SOURCES]
+    near: dict[int, list[tuple[float, float]]] = {}
+    for doc, record in readable_records(view, (source for _, source in sources), check):
+        query, own = Query(view, record["text"][:SOURCE_CHARS]), likeness.stems(record["text"])
+        query.learnt = {}  # what was learnt before does not count
+        worth = utility(doc.life.helped / 2, doc.life.rated)
+        like_it = (ordinal for _, ordinal in ranked(query, alive, MOST_LIKE) if ordinal != doc.ordinal)
+        for other, text in readable_records(view, like_it, check):
+            like = likeness.cosine(own, likeness.stems(text["text"]))
+            near.setdefault(other.ordinal, []).append((like, worth))
+    episodes = [view.doc(n) for n in ordinals_in(common(alive, view.mask([BY_KIND + "episode"])))]
+    got = credits_of((doc.at_s, doc.id, doc.identity or doc.project, doc.label) for doc in episodes)
+    credits = {doc.ordinal: got[doc.id] for doc in episodes if doc.id in got}
+    return {ordinal: (round(10_000 * spread_of(near.get(ordinal, ()))), round(10_000 * credits.get(ordinal, 0.0)))
+            for ordinal in near.keys() | credits.keys()}
+
+
+def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
+    """Stores what `learnt` gives; of how many memories it is another than before."""
+    found = {view.doc(ordinal).id: pair for ordinal, pair in learnt(view.refresh(), check).items()}
+    with Writer(view) as writer:
+        known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
+        wanted = {view.ordinal_of(doc_id): pair for doc_id, pair in found.items()}
+        for ordinal in sorted(known.keys() | wanted.keys()):
+            pair = wanted.get(ordinal, (0, 0))
+            if pair != known.get(ordinal, (0, 0)) and not view.life(ordinal).flags:
+                writer.add("learn", id=view.doc(ordinal).id, spread=pair[0], credit=pair[1])
+        return len(writer.records)
+
+
 # -- the next generation ----------------------------------------------------
 
 OF_STUB = ("place", "archived_at")  # what a stub has instead of its text
@@ -6101,6 +6614,7 @@ class Rewrite:
         self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
         self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
         self.written: set[int] = set()  # the documents that the new log has, by ordinal
+        self.ratings: dict[str, list[Record]] = {}  # who rated what is kept, by id
         self.aside: list[bytes] = []  # damaged bytes, as lines
         self.set_aside = ""  # the file that got them
         self.lost: list[str] = []  # the memories whose text was in them
@@ -6226,6 +6740,10 @@ class Rewrite:
             yield whole or purge_record(doc, record, now())
         if life.uses:
             yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
+        if doc.kind in KINDS:
+            yield from self.ratings.get(doc.id, ())
+        if life.spread or life.credit:
+            yield {"v": RECORD_VERSION, "k": "learn", "id": doc.id, "spread": life.spread, "credit": life.credit}
         if life.flags & FORGOTTEN:
             yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
 
@@ -6245,6 +6763,8 @@ class Rewrite:
 
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
+        for rating in happenings(self.view, "rate"):
+            self.ratings.setdefault(text_field(rating, "id"), []).append(rating)
         for stub in self.orphans:  # first: what the log says of them is to come behind them
             place = self.places[text_field(stub, "id")]
             yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
@@ -10219,7 +10739,7 @@ class Store:
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
     __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses", "repls",
-                 "models", "runs")
+                 "models", "runs", "shown", "has_news")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
@@ -10227,6 +10747,8 @@ class Store:
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
         self.uses: list[str] = []  # ids, once for each access
+        self.shown: list[str] = []  # the ids that the last search or recall of this process gave
+        self.has_news = False  # whether there is something to learn from: ratings, outcomes
         self.repls: dict[str, Session] = {}
         self.models: Models | None = None  # once one was asked for
         self.runs: dict[str, Run] = {}  # that go on in threads of this process, or ended in it
@@ -10251,6 +10773,15 @@ class Store:
                 for doc_id, n in uses.items():
                     self.uses += [doc_id] * n
             except RlmError:
+                pass
+
+    def learn(self, pause: Callable[[], None] = lambda: None) -> None:
+        """Learns from the ratings and outcomes since the last time, for when there is time."""
+        if self.has_news:
+            self.has_news = False
+            try:
+                learn(View(self.places), pause)  # of its own: nobody waits for it
+            except RlmError:  # the next rating has it done
                 pass
 
 
@@ -10292,7 +10823,8 @@ class Param:
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.many = name in ("chunk_id", "insight_id", "tags", "refs")  # takes several, as a list or in one string
+        # Whether it takes several, as a list or in one string.
+        self.many = name in ("chunk_id", "insight_id", "tags", "refs", "ids", "files", "members")
 
 
 class Tool:
@@ -10421,7 +10953,7 @@ def in_shell(message: str) -> str:
 UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
 TAG_END = "[>＞﹥]"
 TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
-LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
+LIKE_OURS = r"(?i)\b[ei]-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
 BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 
 
@@ -10445,13 +10977,38 @@ def foreign(text: str, limit: int = 300) -> str:
     return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
 
 
+# How a memory says that files it names are not as they were: of one, and of several.
+STALE = {
+    "en": {"gone": ("{path} is gone", "{n} files are gone"),
+           "changed": ("{path} changed since", "{n} files changed since")},
+    "fr": {"gone": ("{path} n'existe plus", "{n} fichiers n'existent plus"),
+           "changed": ("{path} modifié depuis", "{n} fichiers modifiés depuis")},
+    "ja": {"gone": ("{path} はもうありません", "{n} 件のファイルがもうありません"),
+           "changed": ("{path} はその後変更", "その後 {n} 件のファイルが変更")},
+}
+
+
+def stale_text(record: Record, language: str = "en") -> str:
+    """What became of the files that a memory names: "src/db.py is gone, 4 files changed since"; "" for nothing."""
+    found = code_changes(record)
+    return ", ".join(forms[len(found[what]) > 1].format(path=foreign(found[what][0], 80), n=len(found[what]))
+                     for what, forms in STALE.get(language, STALE["en"]).items() if what in found)
+
+
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
+    if doc.kind == "link":
+        label = f"link, {doc.label}"
+    elif doc.kind == "episode":
+        label = ", ".join(filter(None, ["episode", text_field(record or {}, "task_type", 20), doc.label]))
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
-    return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
+    useful = f"useful {utility_of(doc.life):.2f}, {counted(doc.life.rated, 'rating')}" if doc.life.rated else \
+        "unrated" if doc.kind == "episode" else ""
+    return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago", useful,
                                     "archived" if doc.life.tier == 3 else "",
-                                    "altered on disk" if record and "c" in record else ""]))
+                                    "altered on disk" if record and "c" in record else "",
+                                    stale_text(record) if record else ""]))
 
 
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
@@ -10459,8 +11016,17 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
     data = {"id": doc.id, "kind": doc.kind, "created_at": stamp(doc.at_s), "project": doc.project,
             "identity": doc.identity, "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses,
             "importance": doc.importance}
+    if changes := code_changes(record):
+        data["stale"] = changes
+    if doc.life.rated or doc.kind == "episode":
+        n_helpful = doc.life.helped / 2
+        data.update({"utility": round(utility_of(doc.life), 3), "n_rated": doc.life.rated, "n_helpful": n_helpful,
+                     "wilson": round(wilson(n_helpful, doc.life.rated), 3)})
     if doc.kind == "insight":
         return {**data, "category": doc.label}
+    if doc.kind in KIND_FIELDS:
+        told = {key: record[key] for key in KIND_FIELDS[doc.kind] if key in record}
+        return {**data, KINDS[doc.kind][0]: doc.label, **told}
     return {**data, "domain": doc.domain, "ticket": doc.ticket, "session": doc.session, "type": doc.label,
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
@@ -10470,14 +11036,34 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
     made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
-    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": IMPORTANCE_FACTOR[hit.doc.importance]}
-    return made + "".join(f", {name} x{factor:g}" for name, factor in factors.items() if factor != 1)
+    importance = IMPORTANCE_FACTOR[hit.doc.importance]
+    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
+               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
+    return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
+
+
+def linked_text(view: View, doc: Doc, record: Record) -> str:
+    """What a memory is linked with, a line each; the members of a link with what they say."""
+    if doc.kind == "link":
+        members = dict(pairs_of(record, "members"))
+        alive = (n for n in map(view.ordinal_of, members) if n >= 0 and not view.life(n).flags)
+        said = {other.id: text_field(told, "text") for other, told in readable_records(view, alive, lambda: None)}
+        return "\n".join(f"   {role} [{each}] {foreign(said.get(each, '(gone)'), LINE_CHARS)}"
+                         for each, role in members.items())
+    rows = []
+    for made, told in links_of(view, doc.id):
+        roles = dict(pairs_of(told, "members"))
+        own = roles.pop(doc.id, "")
+        others = ", ".join(f"{each} ({role})" for each, role in roles.items())
+        rows.append(f"   superseded by {others}" if (made.label, own) == ("supersedes", "old") else
+                    f"   {made.label} [{made.id}]: as {own}, with {others}")
+    return "\n".join(rows)
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, what it is worth, the lines that answer; of the first the summary, too."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · {worth}"
-    if hit.doc.kind == "insight":
+    if hit.doc.kind != "chunk":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = one_line(text_field(hit.record, "summary"), LINE_CHARS)
     is_said = not summary or (hit.lines and (i > 1 or any(summary[:60] in line for _, line in hit.lines)))
@@ -10488,7 +11074,7 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     """A hit as data."""
     data = {**doc_data(hit.doc, hit.record), "score": round(hit.score, 3),
             "lines": [{"line": number, "text": text} for number, text in hit.lines]}
-    if hit.doc.kind == "insight":
+    if hit.doc.kind != "chunk":
         data["text"] = hit.record["text"]
     return data
 
@@ -10534,7 +11120,7 @@ def add_returned(call: Call, view: View, answer: Answer, scope: Scope, limit: in
 
     *is_likely* tells of a folded line of a transcript whether it is worth reading, *matching* the lines of a text.
     """
-    if scope.domain or scope.tags or scope.entity or scope.kind == "insight":
+    if scope.domain or scope.tags or scope.entity or scope.kind not in ("", "chunk"):
         return answer
     found, is_all = FROM_TRANSCRIPTS["results"](view, scope, limit, is_likely, matching, call.check)
     if found:
@@ -10557,8 +11143,9 @@ def noted(note: str, answer: Answer) -> Answer:
     return answer
 
 
-def owner_fields(view: View, wanted: str) -> dict[str, str]:
-    """The fields of a new memory that say whose it is. UsageError when nothing of that project is to be saved."""
+def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
+    """The fields of a new memory that say whose it is, and of which code. UsageError when nothing of that project is
+    to be saved."""
     places = view.log.places
     owner, here = project_to_write(view, wanted), current_project(places)
     project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
@@ -10566,7 +11153,8 @@ def owner_fields(view: View, wanted: str) -> dict[str, str]:
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm config exclude`)")
-    return {"project": owner.name, "identity": owner.identity}
+    return {"project": owner.name, "identity": owner.identity,
+            "code": code_named(current_folder(), text) if is_here else {}}
 
 
 # -- insights ---------------------------------------------------------------
@@ -10582,48 +11170,75 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
             new_id, is_new = remember(writer, content, at_s=now(), **fields)
             told = writer.records[-1] if writer.records else {}
+        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR)[:1] if is_new else []
     text = f"{new_id} says exactly that already; nothing was added."
     if told:
         is_now = f"{told['category']}, {told['importance']}"
         text = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
-    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told)})
+    for _, doc, record in near:
+        text += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
+                           f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
+    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told), "near": [doc.id for _, doc, _ in near]})
 
 
-@tool("Look up remembered insights by words, category, importance, project or tags; without a query the newest.",
-      reads_only=True, always_loaded=True)
+def seen_before(view: View, text: str) -> str:
+    """What episodes tell of an error that is a line of the text: "that error was seen 3 times; …", else ""."""
+    alive = view.alive_mask() if view.has_kind("episode") else b""
+    for signature in map(error_signature, text.splitlines()[:MOST_HINTED_WORDS] if alive else ()):
+        found = [ordinal for ordinal in view.keys(BY_ERROR + digest(signature)) if alive[ordinal]]
+        fixes = [f"{foreign(fix)} [{doc.id}]" for doc, record in readable_records(view, found, lambda: None)
+                 for error, fix in pairs_of(record, "resolved") if fix and error_signature(error) == signature]
+        if found:
+            fixed = f", fixed by: {fixes[-1]}" if fixes else ""
+            return f"that error was seen {counted(len(found), 'time')}{fixed}"
+    return ""
+
+
+@tool("Remembered insights (kind=episode: past tasks) by words, else the newest.", reads_only=True, always_loaded=True)
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
-               project: str = "", tags: str = "") -> Answer:
-    """Insights, best or newest first."""
-    scope = Scope(kind="insight", project=project, tags=tags,
-                  category=category and one_of("category", category, CATEGORIES),
+               project: str = "", tags: str = "", kind: str = "insight") -> Answer:
+    """Insights or episodes, best or newest first."""
+    kind = one_of("kind", kind, ("insight", *KIND_FIELDS))
+    scope = Scope(kind=kind, project=project, tags=tags,
+                  category=category and one_of("category", category, KINDS[kind][1]),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
+    worth: dict[str, str] = {}
     with call.store.reading() as view:
         allowed = in_scope(view, scope)
         n_all = allowed.count(255)
-        if query.strip():
-            asked = Query(view, query)
-            found = [] if asked.is_guess else [(hit.doc, hit.record) for hit in best_hits(asked, allowed, limit)]
-            hint = "" if found else nothing_found(asked, project)
+        if (ordinal := view.ordinal_of(query.strip())) >= 0 and allowed[ordinal]:
+            found, hint, note = list(readable_records(view, [ordinal], call.check)), "", ""
+        elif query.strip():
+            asked, is_episode = Query(view, query), kind == "episode"
+            hits = [] if asked.is_guess else best_hits(asked, allowed, limit * (1 + 2 * is_episode))
+            if is_episode:
+                hits = diversified(view, hits, limit)
+                worth = {hit.doc.id: f" · {worth_text(asked, hit, False)}" for hit in hits}
+            found = [(hit.doc, hit.record) for hit in hits]
+            hint, note = "" if found else nothing_found(asked, project), seen_before(view, query)
         else:
             docs = newest(view, ordinals_in(allowed), limit)
             found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
-            hint = "" if found else "No insights there."
+            hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
+        labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
+        linked = [linked_text(view, doc, record) if view.has_kind("link") else "" for doc, record in found]
+    call.store.shown = [doc.id for doc, _ in found]
     parts = []
-    for doc, record in found:
+    for (doc, record), more in zip(found, linked):
+        facts = facts_line(doc, now(), labels, record) + worth.get(doc.id, "")
         tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-        parts.append(f"[{doc.id}] {facts_line(doc, now(), labels, record)}{tags_shown}\n{record['text']}")
+        parts.append(f"[{doc.id}] {facts}{tags_shown}\n{record['text']}" + f"\n{more}" * bool(more))
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
-        "insights": data, "total": n_all, **({"hint": hint} if hint else {})})
+        f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
     answer.marks = Needles(query_terms(query)).marks
     return noted(note, answer)
 
@@ -10793,7 +11408,7 @@ def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", proje
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
         "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
             new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
@@ -10845,7 +11460,11 @@ def readable(view: View, wanted: str) -> Readable:
     doc = find_id(view, wanted)
     record = view.record(doc)
     facts = facts_line(doc, now(), Projects(view).labels(), record)
-    return Readable(doc.id, facts, doc_data(doc, record), [(doc.id, record["text"])])
+    parts, revisions = [(doc.id, record["text"])], record.get("revisions") if doc.kind == "episode" else ()
+    if isinstance(revisions, (list, tuple)) and revisions:
+        parts = [(doc.id, record["text"] + "\n"),
+                 *(("", f"Before ({row[0]}): {row[1]}\n") for row in revisions if isinstance(row, list) and row[1:])]
+    return Readable(doc.id, facts, doc_data(doc, record), parts)
 
 
 def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: int) -> Answer:
@@ -11181,29 +11800,32 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language.",
-      reads_only=True, always_loaded=True,
+@tool("Search all memories by words, best first. Any language.", reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
-               context: str = "") -> Answer:
+               context: str = "", kind: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
     if context:
-        if project or domain or date_from or date_to or entity:
+        if project or domain or date_from or date_to or entity or kind:
             raise UsageError("in a `context` only `query` and `limit` count")
         return context_search(call, query, limit, context)
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
-                  kind="" if include_insights else "chunk")
+                  kind=one_of("kind", kind, tuple(KINDS)) if kind else "" if include_insights else "chunk")
     is_counted = "limit" in call.given
     with call.store.reading() as view:
         asked = Query(view, query)
         hits, n_weaker = search(asked, in_scope(view, scope), limit, 0.0 if is_counted else FAR_BELOW)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
-    lines = [hit_text(i, hit, worth_text(asked, hit, explain), now(), labels) for i, hit in enumerate(hits, 1)]
+        labels = projects.labels()
+        note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
+        linked = [linked_text(view, hit.doc, hit.record) if view.has_kind("link") else "" for hit in hits]
+    call.store.shown = [hit.doc.id for hit in hits]
+    lines = ["\n".join(filter(None, (hit_text(i, hit, worth_text(asked, hit, explain), now(), labels), more)))
+             for i, (hit, more) in enumerate(zip(hits, linked), 1)]
     if n_weaker and not is_counted:
         lines.append(call.words(f"({n_weaker} more, weaker: `limit={len(hits) + n_weaker}`)"))
     if asked.is_guess and lines:
@@ -11225,7 +11847,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     return noted(note, answer)
 
 
-@tool("List the newest stored chunks with id, summary and size.", reads_only=True)
+@tool("List the newest chunks: id, summary, size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
     with call.store.reading() as view:
@@ -11393,6 +12015,17 @@ def injected_tokens(places: Places) -> dict[str, Any]:
     return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
+def given_memories(view: View) -> dict[str, int]:
+    """What became of what hooks handed to Claude: how often a memory was given to a session, and read there then."""
+    uses: dict[str, list[float]] = {}
+    for event in happenings(view, "use"):
+        uses.setdefault(text_field(event, "id"), []).append(at_of(event))
+    given = ((at_of(record), text_field(record, "session"), doc_id) for record in injected(view.log.places)
+             for doc_id in record["ids"] if isinstance(doc_id, str))
+    found = touched(given, uses).values()
+    return {"read": sum(n_read for n_read, _ in found), "given": sum(n_given for _, n_given in found)}
+
+
 def used_models(places: Places) -> dict[str, dict[str, float]]:
     """How often each model was called, with how many tokens and dollars."""
     found: dict[str, dict[str, float]] = {}
@@ -11417,11 +12050,13 @@ def rlm_status(call: Call) -> Answer:
         labels, places = Projects(view).labels(), view.log.places
         rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
                 for doc in view.alive()]
-        chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
+        chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
+            "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
             "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
@@ -11431,7 +12066,8 @@ def rlm_status(call: Call) -> Answer:
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
             "damaged_transcript_lines": n_damaged_lines(places),
-            "injected_tokens": injected_tokens(places), "models": used_models(places), "semantic": None,
+            "injected_tokens": injected_tokens(places), "injected": given_memories(view),
+            "models": used_models(places), "semantic": None,
         }
     told = data["injected_tokens"]
     lines = [
@@ -11439,6 +12075,8 @@ def rlm_status(call: Call) -> Answer:
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
         f"{counted(data['n_insights'], 'insight')}: {tally_text(data['categories'])}; "
         f"importance: {tally_text(data['importance'])}",
+        f"{counted(data['n_episodes'], 'episode')}: {tally_text(data['outcomes'])}; "
+        f"rated memories: {data['n_rated']:,}",
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
@@ -11448,12 +12086,134 @@ def rlm_status(call: Call) -> Answer:
         (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
-        + f" ({tally_text(told['projects'])})" * bool(told["projects"]),
+        + f" ({tally_text(told['projects'])})" * bool(told["projects"])
+        + "; {read:,} of {given:,} memories were read then".format(**data["injected"]),
         "semantic provider: none (ranking is by words)",
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
               + f", ${used['dollars']:,.2f}" * bool(used["dollars"]) for name, used in data["models"].items()]
     return Answer("\n".join(lines), data)
+
+
+# -- learning -----------------------------------------------------------------
+
+
+@tool("After a task, unasked: note what was done and how it came out, for the next one like it.",
+      task_type="|".join(TASK_TYPES), outcome="|".join(OUTCOMES), files="comma-separated", tags="comma-separated",
+      errors_resolved="lines of: error => what fixed it", merge="id of the episode to renew")
+def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project: str = "", files: str = "",
+                tags: str = "", errors_resolved: str = "", merge: str = "") -> Answer:
+    """Stores an episode."""
+    fields: dict[str, Any] = {
+        "task_type": one_of("task_type", task_type, TASK_TYPES), "outcome": one_of("outcome", outcome, OUTCOMES),
+        "tags": tags_field(tags), "resolved": resolved_field(errors_resolved),
+        "files": list(dict.fromkeys(filter(None, (plain(file).strip() for file in re.split(r"[,\n]", files)))))}
+    with call.store.writing() as view:
+        fields.update(owner_fields(view, project, "\n".join([*fields["files"], summary])))
+        seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
+        with Writer(view) as writer:
+            new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
+        alike = like_it(view, view.doc(view.ordinal_of(new_id)), ALIKE) if is_new else []
+    call.store.has_news = True
+    told = f"{new_id} captured ({fields['task_type']}, {fields['outcome']})." if is_new else \
+        f"{new_id} says this now; what it said before is kept." if merge else f"{new_id} says exactly that already."
+    if alike:
+        told += call.words(f" It is {100 * alike[0][0]:.0f}% like {alike[0][1].id}: the same call with "
+                           f"`merge={alike[0][1].id}` makes them one.")
+    return noted(seen, Answer(told, {"id": new_id, "new": is_new,
+                                     "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc, _ in alike]}))
+
+
+def shown_last(store: Store) -> list[str]:
+    """What this process showed last, else what a hook did, in this session if it is known. UsageError for nothing."""
+    session = environment(Client.session_variable)
+    given = store.shown or next((record["ids"] for record in reversed(list(injected(store.places)))
+                                 if session in ("", text_field(record, "session"))), [])
+    ids = [each for each in given if isinstance(each, str)]
+    if not ids:
+        raise UsageError("nothing was shown yet that could be rated; give the `ids`")
+    return ids
+
+
+@tool("Link memories: why, instead of what, against what. supersedes: the old one ranks below the new.",
+      members="i-1 new, i-2 old: ids with their roles", label="|".join(LINK_LABELS))
+def rlm_link(call: Call, members: str, label: str, weight: float = 1.0) -> Answer:
+    """Stores a link."""
+    label = one_of("label", label, LINK_LABELS)
+    if not 0 < weight <= 100:
+        raise UsageError(f"`weight` must be above 0 and at most 100, not {weight:g}")
+    with call.store.writing() as view:
+        owner = owner_fields(view, "", "")
+        with Writer(view) as writer:
+            new_id, is_new = link(writer, members, label=label, weight=weight, **owner)
+        doc = view.doc(view.ordinal_of(new_id))
+        record = view.record(doc)
+        shown = linked_text(view, doc, record)
+    told = f"{new_id} {'linked' if is_new else 'is there already'} ({label}):\n{shown}"
+    return Answer(told, {**doc_data(doc, record), "new": is_new})
+
+
+@tool("Say whether memories that you used helped: those that do rank higher.", ids="or last: what was shown last",
+      rating="|".join(reversed(RATINGS)))
+def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
+    """Rates memories, once a session."""
+    rating = one_of("rating", rating, tuple(reversed(RATINGS)))
+    if len(note) > MAX_RATING_NOTE:
+        raise UsageError(f"`note` has {len(note):,} characters; at most {MAX_RATING_NOTE:,} are accepted")
+    wanted = shown_last(call.store) if ids.strip().lower() == "last" else ids_in(ids)
+    rows = []
+    with call.store.writing() as view:
+        session = redact(plain(environment(Client.session_variable))) or \
+            made_up_session(local_day(now()), project_here(view.log.places).name, "")
+        with Writer(view) as writer:
+            docs = list({doc.id: doc for doc in (find_id(view, each) for each in wanted)}.values())
+            before = rate(writer, docs, rating, note, session)
+        for doc, was in zip((view.doc(view.ordinal_of(doc.id)) for doc in docs), before):
+            life, n_helpful = doc.life, doc.life.helped / 2
+            again = f", {was} before" if was and was != rating else ", as before" if was else ""
+            rows.append((f"{doc.id} is rated {rating}{again}: useful {utility_of(life):.2f}, {n_helpful:g} of "
+                         f"{counted(life.rated, 'rating')} (surely {wilson(n_helpful, life.rated):.2f}).",
+                         {**doc_data(doc, {}), "rating": rating, "before": was}))
+    call.store.has_news = True
+    return answer_for_each(rows)
+
+
+REVIEWED, USELESS, FADED_DAYS = 100, 0.4, 90  # by a review: memories for doubles; utility; days unread
+
+
+@tool("What in the memory wants a hand: doubles, contradictions, what did not help, open questions; changes nothing.",
+      reads_only=True)
+def rlm_review(call: Call, project: str = "", limit: int = 5) -> Answer:
+    """What to do for the memory, with the one next step each."""
+    with call.store.reading() as view:
+        allowed = in_scope(view, Scope(project=project))
+        docs = [doc for doc in newest(view, ordinals_in(allowed)) if doc.kind != "chunk"]
+        rows: dict[str, tuple[str, list[str]]] = {}
+        doubles: dict[tuple[str, ...], str] = {}
+        for doc in [doc for doc in docs if doc.kind != "link"][:REVIEWED]:
+            call.check()
+            for like, other, _ in like_it(view, doc, ALIKE):
+                pair = sorted((doc, other), key=lambda each: each.at_s, reverse=True)
+                doubles[tuple(each.id for each in pair)] = f"{pair[0].id}, {pair[1].id} ({100 * like:.0f}% alike)"
+        rows["doubles"] = "`rlm_forget` one, or `rlm_link` them: supersedes", list(doubles.values())
+        against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+        rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
+            ", ".join(member for member, _ in pairs_of(record, "members"))
+            for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
+        bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
+        rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
+            f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
+        rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
+            doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
+        unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
+                  if doc.kind != "link" and not doc.life.rated]
+        faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id)
+                       for days, doc in unread if days >= FADED_DAYS)
+        rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
+            f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
+    lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}"
+                        f"{', …' * (len(found) > limit)}: {step}.") for what, (step, found) in rows.items() if found]
+    return Answer("\n".join(lines) or "Nothing wants a hand.", {what: found for what, (_, found) in rows.items()})
 
 
 # -- contexts: making them -----------------------------------------------------
@@ -12677,6 +13437,7 @@ class Server:
                 continue
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
+                self.store.learn(self.give_way)
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
@@ -13801,10 +14562,13 @@ MESSAGES = {
 }
 
 
+def language() -> str:
+    return environment("RLM_LANG")[:2].lower()
+
+
 def message(key: str, **values: object) -> str:
     """A message in the language that RLM_LANG names, else in English."""
-    language = environment("RLM_LANG")[:2].lower()
-    return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
+    return MESSAGES.get(language(), MESSAGES["en"])[key].format(**values)
 
 
 HANDOFF_BYTES = 4096
@@ -14203,6 +14967,7 @@ class Keeper:
             items, after = items_of(True)
         for item in items:  # they name the working folder
             project = self.project(item["project"])
+            item["code"] = code_now(item["project"], item["files"][::-1])
             item.update(project=project.name, identity=project.identity)
         n_read, at = 0, state["offset"]
         while at < after["offset"]:
@@ -15200,13 +15965,15 @@ def shown_id(doc: Doc) -> str:
     return foreign(doc.id).translate(BRACKETS)
 
 
-def id_and_age(doc: Doc) -> str:
-    return f"{shown_id(doc)}, {message('ago', age=age_text(now() - doc.at_s))}"
+def memory_facts(doc: Doc, record: Record) -> str:
+    """Its id, its age, and what became of the files it names."""
+    stale = stale_text(record, language()).translate(BRACKETS)
+    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), stale]))
 
 
-def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id and its age."""
-    return f"- {quoted(text)} [{id_and_age(doc)}]"
+def memory_line(doc: Doc, record: Record, text: str) -> str:
+    """A memory on a line, as something quoted, with its facts."""
+    return f"- {quoted(text)} [{memory_facts(doc, record)}]"
 
 
 MAX_TOLD = 400  # ids and lines that a session was told
@@ -15232,11 +15999,11 @@ def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line."""
+    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
     docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [memory_line(doc, cut_bytes(one_line(record["text"], 300), 300))
-            for doc, record in readable_records(view, found, lambda: None)]
+    fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
+    return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
 
 
 # -- hooks: what was concluded -------------------------------------------------
@@ -15363,7 +16130,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(memory_line(doc, conclusion(record)) for doc, record in found)]
+    return [head, *(memory_line(doc, record, conclusion(record)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -15453,6 +16220,7 @@ MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 PASSAGES_TRIED = 12  # of the memories that are about the prompt as a whole
 SHOWN_LINES, SHOWN_LINE_CHARS = 9, 120
 INSIGHT_CHARS = 300
+STALE_FACTOR = 0.8  # on the score of a memory whose files changed: one of that score, or nearly, is shown before it
 WEAK_LINE = 0.2  # of the best line's score: less is not shown
 KNOWN_BYTES = 100_000  # of each of Claude's own files that are looked at
 SIGNS = bytes(byte for byte in range(128) if not chr(byte).isalnum() and byte != 10)
@@ -15495,7 +16263,7 @@ def is_news(text: str, told: Collection[str], known: bytes) -> bool:
 class Remembered:
     """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
 
-    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells")
+    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells", "worth")
 
     def __init__(self, hit: Hit, needles: Needles) -> None:
         text = hit.record["text"]
@@ -15504,6 +16272,7 @@ class Remembered:
         self.near = TextLines(one_line(text, INSIGHT_CHARS) if is_short else text, needles, PASSAGE_LINES - 1)
         self.lines = self.near.lines
         self.n_words = self.tells = 0.0
+        self.worth = hit.score  # less when the code changed since
 
     def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
         """Looks for the passage that tells most, of those with enough words; what it tells. Of code only names count:
@@ -15544,16 +16313,19 @@ def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
     compacted_s, told = state.get("compacted_at", 0.0), set(state.get("told", []))
     least = LEAST_WORDS if n_words >= FEW_WORDS else LEAST_OF_FEW
     shown: list[Remembered] = []
+    n_fresh = 0
     for hit in best_hits(query, enough, PASSAGES_TRIED + sum(not each.startswith("=") for each in told)):
         # What was said in this session since the last compaction is in front of Claude.
-        if len(shown) < SHOWN_CHUNKS and hit.doc.id not in told \
+        if n_fresh < SHOWN_CHUNKS and hit.doc.id not in told \
                 and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s):
             one = Remembered(hit, needles)
             if one.look(needles, weights, least) >= floor:
                 one.lines = [line for line in one.lines if is_news(line.text, told, known)]
                 if one.look(needles, weights, least) >= floor:
                     shown.append(one)
-    return shown
+                    one.worth = hit.score * (STALE_FACTOR if code_changes(hit.record) else 1)
+                    n_fresh += one.worth == hit.score
+    return sorted(shown, key=lambda one: -one.worth)[:SHOWN_CHUNKS]
 
 
 def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[TextLine]]:
@@ -15571,7 +16343,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
-        head = id_and_age(one.hit.doc)
+        head = memory_facts(one.hit.doc, one.hit.record)
         row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
         n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
         if n_bytes <= n_left and row not in rows.values():
@@ -16423,7 +17195,8 @@ def item_of_row(row: object) -> Item:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return {"kind": "damaged", "why": 'no "text"; a line must be one object, {"text": "…"}'}
     item = {key: row[key] for key in ITEM_FIELDS if key in row}
-    item["kind"] = "insight" if "insight" in (row.get("k"), row.get("kind")) or "category" in row else "chunk"
+    kind = choice(row.get("k"), tuple(KINDS), "") or choice(row.get("kind"), tuple(KINDS), "chunk")
+    item["kind"] = "insight" if "category" in row else kind
     item.setdefault("created_at", row.get("at", ""))
     return item
 
@@ -16709,10 +17482,16 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
+    ratings: dict[str, list[Record]] = {}
+    for event in happenings(view, "rate"):
+        kept: Record = {key: event[key] for key in ("at", "session", "rating", "was", "note") if key in event}
+        ratings.setdefault(text_field(event, "id"), []).append(kept)
     for doc, record in readable_records(view, ordinals_in(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
+        if doc.id in ratings:
+            more["ratings"] = ratings[doc.id]
         small = without_keys(record, "text", "place", "archived_at")
         yield encode_record({**small, **more, "text": record["text"]})
 
@@ -17689,6 +18468,10 @@ TOOL_EXAMPLES = {
     "inspect": "rlm inspect\nrlm inspect app.log",
     "split": "rlm split app.log --strategy lines --size 500\nrlm peek app.log#3",
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
+    "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
+    "link": "rlm link 'i-3f9a1c20 new, i-77aa0b1c old' supersedes",
+    "review": "rlm review --project shop",
+    "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",
     "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
@@ -19121,9 +19904,39 @@ def why_command(call: Call, options: Any) -> Answer:
     return Answer("\n".join(lines) or nothing, {"injected": rows}, failed=not rows)
 
 
+@command("list the memories whose files changed or vanished since they were saved",
+         "rlm stale\nrlm stale --project shop --json",
+         argument("--project", default="", metavar="NAME", help="only this one"),
+         argument("--limit", type=int, default=20, metavar="N", help="how many (default 20)"))
+def stale_command(call: Call, options: Any) -> Answer:
+    """What the code has left behind, newest first."""
+    if not 1 <= options.limit <= MAX_LIMIT:
+        raise UsageError(f"--limit takes a number from 1 to {MAX_LIMIT:,}, not {options.limit}")
+    with call.store.reading() as view:
+        docs = newest(view, ordinals_in(in_scope(view, Scope(project=options.project))))
+        found = [pair for pair in readable_records(view, (doc.ordinal for doc in docs), call.check)
+                 if code_changes(pair[1])]
+        labels = Projects(view).labels()
+    lines, rows = [], []
+    for doc, record in found[: options.limit]:
+        row, text = doc_data(doc, record), text_field(record, "summary") or record["text"]
+        rows.append({**row, "root": record["code"]["root"], "commit": text_field(record["code"], "commit")})
+        commit = f" · at commit {rows[-1]['commit'][:10]}" if rows[-1]["commit"] else ""
+        paths = [f"{foreign(path, 80)} {what}" for what, paths in row.get("stale", {}).items() for path in paths]
+        lines += [f"[{doc.id}] {facts_line(doc, now(), labels)}{commit}", f"   {foreign(text, LINE_CHARS)}",
+                  f"   {', '.join(paths)}"]
+    if len(found) > len(rows):
+        lines.append(f"{len(rows)} of {len(found):,} shown; raise --limit.")
+    if rows:
+        lines.append("`rlm remember` a statement again if it is still true; `rlm forget ID` if it is not.")
+    return Answer("\n".join(lines) or "No memory names files that changed since.",
+                  {"stale": rows, "total": len(found)}, failed=not rows)
+
+
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
     store.flush_uses(1.0)  # the answer is out already
+    store.learn()
     for view in (store.write_view, store.read_view):
         if tail_is_long(view):
             catch_up(view)
