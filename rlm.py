@@ -752,7 +752,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
-#   insight  id at project identity category importance tags sha text
+#   insight  id at project identity category importance tags said? sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
@@ -771,7 +771,8 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 RECORD_VERSION = 1
 CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
-MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source")
+MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
+               "standing")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 IMPORTANCES = ("low", "medium", "high", "critical")
@@ -2112,6 +2113,7 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
+    terms += [BY_KIND + "standing"] if record.get("standing") else []
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
@@ -5669,6 +5671,7 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
+        new.update({"said": "user"} if fields.get("said") else {})
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
             writer.records.append(new)
@@ -5756,7 +5759,7 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
+               "category", "importance", "said", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
 
 
 def clean_text(value: object) -> str:
@@ -5832,7 +5835,8 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     fields: dict[str, Any] = {
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
-        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source")}
+        "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
+        "said": text_field(item, "said", MAX_FIELD_CHARS)}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -10331,10 +10335,12 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
+    # A shell outside of a session is the user's own.
+    said = "user" if call.words is in_shell and not environment(Client.session_variable) else ""
     with call.store.writing() as view:
         fields.update(owner_fields(view, project))
         with Writer(view) as writer:
-            new_id, is_new = remember(writer, content, at_s=now(), **fields)
+            new_id, is_new = remember(writer, content, at_s=now(), said=said, **fields)
             told = writer.records[-1] if writer.records else {}
     text = f"{new_id} says exactly that already; nothing was added."
     if told:
@@ -12797,6 +12803,180 @@ def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, 
         yield from reading.close(is_end=True)
 
 
+# -- what the user wants from now on ------------------------------------------
+
+# What is pasted is not the user's own: what begins like a line of a log, a quotation, a table, a diff or a listing. A
+# long prompt is mostly a document: only its ends are looked at.
+PASTED = (r"\t|    \S|\s*(?:[>|$%+@{}]|\[?\d+[-:/.]\d|\d+\s*[:|]|[-\w.]+@[-\w.]+[:~ ]|at \S+\(|\S+:\d+|diff |traceback"
+          r"|(?:\w+ )?\[?(?:error|warn(?:ing)?|info|debug|fatal|trace)\b)")
+OWN_LINES = 4  # at each end of a prompt of more than twice as many
+QUOTED = r"""`[^`]*`|"[^"]*"|(?<!\w)'[^']*'(?!\w)|“[^”]*”|«[^»]*»|「[^」]*」|『[^』]*』|<[^>]*>"""
+LONGEST_WISH = 240  # characters
+
+# Patterns are of folded text.
+PROJECT = r"(?:project|repo(?:sitory)?|code ?base|monorepo|team)"
+TONGUE = r"(?:english|french|german|spanish|italian|japanese|anglais|francais|allemand|espagnol|italien|japonais)"
+WORK = (r"(?:commits?|commit messages?|messages? de commit|branch(?:es|e)?|prs?|pull requests?|tests?|comments?"
+        r"|functions?|files?(?: ?names?)?|endpoints?|migrations?|answers?|repl(?:y|ies)|responses?|reponses?|docs?"
+        r"|docstrings?|names?"
+        r"|variables?|class(?:es)?|modules?|imports?|dates?|commentaires?|fonctions?|fichiers?|code|changes?"
+        r"|releases?)")
+# Where a wish begins, after what only leads to it.
+AT = (r"(?:^|[,;:] ?|\b(?:and|but|so|then|et|mais|donc) )(?:(?:please|ok(?:ay)?|also|and|so|but|then|actually|btw"
+      r"|claude|no|yes|let's|just|oh|alors|bon|stp|et|mais|donc|non|oui)\b,? ?)*")
+# What begins a sentence that tells something instead.
+VERB = (r"(?!(?:the|this|that|these|it|its|an?|he|she|they|there|what|why|how|where|if|is|are|les?|la|une?|ce|cet|cette"
+        r"|ces|ca|ils?|elles?|mon|ma|mes|pourquoi|qui|tests?|errors?|users?)\b|[lcj]')\w")
+OTHERS = r"(?:the|this|that|it|its|an?|le|la|les|cet|cette|ce)\b"
+TASK = (
+    rf"\bthis (?!{PROJECT}|point|way\b)\w+|\b(?:for now|yet|until|today|tonight|right now|this time"
+    rf"|for the moment|go ahead"
+    r"|only here|just once|pour l'instant|pour le moment|encore$|pas encore|aujourd'hui|vas-y)\b|\w\(\)"
+    r"|\b(?:option|step|version) \w\b|\b(?:premiere|deuxieme|seconde|derniere|troisieme|first|second"
+    r"|third) (?:one|option|\w+)\b"
+    r"|\b(?:ce|cet|cette|ces) (?!projets?\b|depot|repo|code\b|equipe)\w+ "
+    r"|この(?!プロジェクト|リポジトリ|リポ|コードベース|チーム|先)|その"
+    r"|それ|これ(?!から)"
+    r"|今回|今は|まだ|とりあえず|今日|一旦|いったん|番目|案が|進めて"
+    r"|ように.*(?:追加|修正|直|変更|実装)|いつもの|絶対パス")
+# As a row: what a sentence must hold, and how a wish that lasts reads then.
+WISHES: tuple[tuple[str, str], ...] = (
+    ("always|never", rf"{AT}(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want"
+     rf"|like|need|expect) you to"
+     r"|(?:make|be) sure (?:you|to)|try to|remember to|(?:can|could|would) you|we)? ?(?:please )?(?:always|never),? "
+     rf"(?!mind\b|return|redirect|render|display|show (?!me)|(?:the|my|our|your|been|said)\b|\w+ed\b){VERB}"),
+    ("always|never", rf"{AT}i (?:always|never) (?:want|prefer|like|need)\b|\b{WORK} (?:should|must|are"
+     rf"|have to) (?:always|never)\b"),
+    ("always|never|ever", rf"\b(?:don't|do not|never) ever\b|{AT}(?:don't|do not|no|never"
+     rf"|always)\b.*\bever(?: again)?[.!]*$"
+     r"|\bi only (?:ever )?want\b|\bme (?:\w+ )?(?:always|every time)[.!]*$"),
+    ("from|forward|henceforth|future", rf"\b(?:from now on|from here on|going forward|henceforth"
+     rf"|from this point on|in (?:the )?future),? "
+     rf"(?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}|^{AT}{VERB}.*\b(?:from (?:now|here) on"
+     rf"|going forward|in (?:the )?future)[.!]*$"
+     r"|^for (?:all|any|every) future\b"),
+    ("remember|mind|note", rf"{AT}(?:remember|keep in mind|bear in mind|note)(?: ?:| that) "
+     r"(?!(?:the|it|he|she|they|there|this)\b.*\b(?:fail|null|empty|return|bug|broken|line)|yesterday|last)\w"),
+    ("default|rule|general|habit|otherwise", rf"^(?:by default|as a (?:general )?rule(?: of thumb)?|in general"
+     rf"|generally|unless i \w+ otherwise),? {VERB}"
+     rf"|{AT}(?:avoid|prefer|use|don't|do not|answer|write|keep)\b.*\b(?:by default|in general|as a rule"
+     rf"|unless i \w+ otherwise)\b|make it a (?:habit|rule)"),
+    ("you |ing ", r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are|have)\b)\w+"
+     r"|^when(?: you)? (?:writ|add|edit|creat|mak"
+     r"|us|committ?|answer|reply|explain|generat|nam|refactor|review|chang)(?:e|ing|y)?\b"),
+    ("before|after", rf"^{AT}(?:before|after) (?:each|every|any|all) [\w-]+(?: (?!the|it|we"
+     rf"|i\b)[\w-]+)?,? (?:please )?(?!\w+s\b){VERB}"
+     rf"|^{AT}(?:run|format|lint|build|ask|show|test|update|check|use)\b.* (?:before|after) (?:each|every"
+     rf"|any) [\w-]+[.!]*$"),
+    ("ask|doubt|allowed|off limits|confirm|check with", r"\b(?:ask|check with|confirm with|tell"
+     r"|warn)(?: me)?(?: for \w+)?(?: first)? before (?!i\b)\w+"
+     r"|\bwithout (?:asking|my)\b|\bin doubt, ?ask|\bnot allowed to\b|\boff[- ]limits\b"),
+    ("stop|no |don't|do not|avoid|prefer|use|follow|put|stick|keep", rf"{AT}(?:stop (?!\w+ (?:the|at|on)\b"
+     rf"|using the)\w+ing\b(?!.*\.\w)"
+     r"|no (?!more than|need|problem)(?:more )?[\w-]+(?: [\w-]+)?,? (?:please|in (?:your|the) \w+)[.!]*$"
+     rf"|(?:don't|do not|avoid|no|use|prefer|never|put|follow|keep)\b.* in (?:(?:our|your|all|any|every)\b"
+     rf"|{WORK}\b|this {PROJECT})"
+     r"|(?:use|put|follow|stick)\b.*\b(?:everywhere|throughout)|prefer (?!the|my|this)[\w ]+ (?:over|instead of"
+     r"|rather than|to) \w+"
+     r"|keep (?:your|all|the) (?:answers|replies|responses|explanations|commits|messages|functions|prs)\b)"),
+    ("be |stay ", rf"^{AT}(?:be|stay) (?:more |very )?(?:concise|brief|short|terse|direct|honest|blunt|formal"
+     rf"|polite|critical)\b"),
+    ("i |i'd |my ", r"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b"
+     r"|this|that|it\b)|\bi(?:'d| would) rather you"
+     rf"|\bi (?:like|love|hate|dislike|don't like) (?:(?:it )?when you|(?!{OTHERS}|how|your)\w+)"
+     rf"|\bi (?:don't want (?:you to|any)|want all)\b"
+     r"|\bmy (?:preference|name) is\b|\bi(?:'m| am| work) on (?:windows|mac|linux)"),
+    ("project|repo|code|team", rf"\b(?:in|for|on) (?:this|our|my) {PROJECT},? (?!(?:there|where|what|i|find"
+     rf"|delete|remove|fix|add|{OTHERS})\b)\w"
+     r"|\bour team (?:uses|always|never)\b"),
+    ("we ", rf"{AT}(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep"
+     rf"|name|support|commit|target)\b"
+     rf" (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|{AT}we (?:only|always|never) (?!the)\w+"),
+    ("convention|rule|policy|style|standard|must|should|need", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention"
+     r"|rule|policy|style|standard)s? (?:for [\w ]+ )?(?:is|are)\b"
+     r"|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to|that)\b|^(?:rule|convention|policy) ?:"
+     rf"|^{AT}(?:all|every|each|any) (?:\w+ )?{WORK} (?:must|should|needs?|has to|have to)\b(?! pass)"
+     rf"|^{AT}{WORK} (?:must|are to|should) (?!pass)"),
+    (" in ", rf"{AT}(?:(?:answer|reply|respond|speak|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your "
+     rf"|my )?{WORK}) (?:only )?in {TONGUE}\b"
+     rf"|\b(?:want|need) all (?:\w+ )?{WORK} in"),
+    ("call me", rf"{AT}call me (?!when|if|back|later|at\b|once|as\b|an?\b|the\b)\w+[.!]*$"),
+    ("british|american", r"\b(?:use|prefer|write) (?:british|american) (?:english|spelling)"),
+    ("you ", r"\byou (?:can|may|never have to|don't (?:need|have) to|do not (?:need|have) to)\b.*\b(?:each time"
+     r"|every time|any ?more|asking|ask)\b"),
+    ("more|longer|what i said", rf"{AT}(?:don't|do not|we no longer|we don't|i no longer)\b.*\b(?:any ?more"
+     rf"|no longer)\b|we no longer use"
+     r"|forget what i said about"),
+    ("toujours|jamais", rf"{AT}(?:tu (?:ne )?(?:dois|peux)|il (?:ne )?faut|je veux que tu|pense a"
+     rf"|merci de)\b.{{0,20}}\b(?:toujours|jamais)\b"
+     rf"|{AT}n(?:e |')(?:(?:me|te|les?|la) |l')?(?!ai\b)\w+ (?:plus )?jamais\b|{AT}(?:toujours"
+     rf"|ne jamais) \w+(?:er|ir|re)\b"
+     rf"|{AT}(?!(?:je|tu|on|nous|est|ca)\b|n'|\w+ toujours pas\b){VERB}\w*(?:-\w+)* (?:toujours|jamais)\b"
+     rf"|{AT}(?:on|nous) (?:ne |n')?\w+ (?:toujours|jamais)\b|plus jamais|\bme \w+ toujours"),
+    ("dorenavant|desormais|maintenant|avenir", rf"\b(?:dorenavant|desormais|a partir de maintenant"
+     rf"|a l'avenir),? (?!{OTHERS}|l')\w"
+     rf"|^{AT}{VERB}.*(?:dorenavant|desormais|a partir de maintenant|a l'avenir)[.!]*$"),
+    ("prefer|aime|deteste|veux plus", rf"\b(?:je|on) prefere(?:rais)? (?!{OTHERS}|celle|celui|\w+(?:er|ir|re)\b)"
+     rf"|\bj'aime (?:pas |mieux )?(?:quand tu|que tu|des )"
+     r"|\bje n'aime pas (?!ca)|\bje deteste (?!ca)|\bje ne veux plus (?:de|d'|que)"),
+    ("projet|depot|repo", r"\bdans (?:ce|notre|mon) (?:projet|depot|repo),? (?!il y a|ou\b|supprime|corrige"
+     r"|ajoute|trouve|l[ea]s?\b)\w"),
+    ("que tu|quand tu|chaque", r"\bchaque fois que tu\b|^quand tu (?:modifies|ajoutes|ecris|crees|commites"
+     r"|reponds|changes|utilises)"
+     rf"|^(?:avant|apres) chaque [\w-]+,? (?!{OTHERS}|l'|il\b|on\b)\w|\b(?:toutes?|tous) les? (?:\w+ )?{WORK} doi"),
+    ("souviens|rappelle|oublie|retiens|garde|note", rf"{AT}(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)"
+     rf"|retiens|garde en tete|note)(?: bien)? ?(?:que|qu'|:)"),
+    ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", rf"{AT}(?:tutoie|vouvoie"
+     rf"|appelle-moi (?!quand|si|des|apres)\w+[.!]*$"
+     r"|sois (?:plus )?(?:bref|concis|direct|poli)|arrete d(?:e |')(?!.*\.\w)\w+(?! l[ea]\b)"
+     r"|evite .*(?:en general|par principe)|sauf (?:indication|avis) contraire"
+     r"|demande(?:-moi)?(?: \w+)? avant d(?:e |'))|sans me demander"),
+    ("defaut|general|pas d|plus d|reponses|pas ", rf"^(?:par defaut|en general|en regle generale),? {VERB}"
+     rf"|{AT}n'utilise (?:pas|plus) (?:de|d')"
+     rf"|{AT}(?:ne \w+ )?(?:pas|plus) (?:de |d'|des )[\w' ]+?,? (?:s'il te plait|stp|svp|dans (?:t[ae]s?|les) )"
+     rf"|dans tes (?:reponses|commits|messages)"),
+    ("convention|regle|preference|habitude", r"\b(?:notre|nos|la|ma) (?:convention|regle|preference"
+     r"|habitude)s? (?:est|sont|ici|:|c'est)"),
+    (" en ", rf"{AT}(?:reponds|parle|ecris|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
+    ("常に|いつも|必ず|毎回|絶対|二度と|決して|基本|原則|たびに|都度|デフォルトでは|これから|今後|以降|次から"
+     "|プロジェクトでは|リポジトリでは|うちでは|チームでは",
+     r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい|願います|願いします|使う|使います"
+     r"|書く|書きます|します|ません|ない|厳禁|禁止|、絶対に)(?:ね|よ)?[。！!. ]*$"
+     r"|(?:これから|今後|以降)は.*で$"),
+    ("語で", r"[日本英仏独中国韓敬フランス]語で(?:答え|返事|返答|回答|話し|コメント|お願い|書くのが)"),
+    ("好み|好き|嫌い|ルール|方針|規約|なくていい|覚えてお|忘れないで|ないで|やめて|不要|禁止",
+     r"好み|(?:ほう|方|の)が(?:好き|嫌い)|(?:ルール|方針|規約|決まり)(?:です|だ)|なくて(?:も)?いい"
+     r"|(?:使わ|書か|触ら|編集し)ないで|の?は(?:やめて|不要|禁止)|覚えてお(?:いて|く)|(?:こと|の)(?:を|は)忘れないで"),
+)
+
+
+def own_sentences(text: str) -> Iterator[str]:
+    """The sentences that the user wrote in a prompt, without what is pasted, code, or a command."""
+    lines, is_code = [], text.startswith("/")
+    for line in text.split("\n"):
+        if line.lstrip().startswith(("```", "~~~")):
+            is_code = not is_code
+        elif line.strip() and not is_code:
+            lines.append(line)
+    for line in lines if len(lines) <= 2 * OWN_LINES else lines[:OWN_LINES] + lines[-OWN_LINES:]:
+        if not re.match(PASTED, line, re.IGNORECASE):
+            yield from (each.strip(" #*-•\t") for each in re.split(r"(?<=[.!?])\s+|(?<=[。！？])", line))
+
+
+def standing_wishes(text: str) -> list[str]:
+    """The sentences of a prompt that say what the user wants from now on, not just for the task at hand."""
+    found = []
+    for sentence in own_sentences(text):
+        said = re.sub(QUOTED, "x", fold(sentence).replace("’", "'"))
+        is_asked = said.endswith(("?", "か", "か。")) and not re.match("(?:can|could|would) you (?:always|never)", said)
+        is_whole = len(sentence) <= LONGEST_WISH and PRIVATE not in sentence and MARK not in sentence
+        # Compiling a form takes a fifth of a millisecond, looking for its marks nothing.
+        forms = [form for marks, form in WISHES if any(mark in said for mark in marks.split("|"))]
+        if forms and is_whole and not is_asked and not re.search(TASK, said):
+            found += [sentence] * any(re.search(form, said) for form in forms)
+    return list(dict.fromkeys(found))
+
+
 # -- chunks ----------------------------------------------------------------------------------
 
 
@@ -12893,7 +13073,7 @@ def valid_time(at: str) -> str:
 def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall]) -> Item:
     """The item of one chunk."""
     first, files, until = group[0], files_of(calls), max(turn.until for turn in group)
-    item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
+    item: Item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
             "summary": summary, "project": first.cwd, "session": first.session, "created_at": valid_time(first.since),
             "until": valid_time(until), "branch": first.branch, "sidechain": bool(first.agent),
             "uuids": [first.first_uuid, group[-1].last_uuid]}
@@ -12903,6 +13083,18 @@ def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence
     return {**item, **more}
 
 
+def with_standing(items: list[Item], group: Sequence[Turn]) -> list[Item]:
+    """The items of a group, the first one with what the user said there that holds from now on."""
+    texts: list[str] = []
+    for turn in group:
+        if turn.kind == "turn" and not turn.agent:
+            texts += [] if turn.is_continued else [turn.prompt]
+            texts += [part[1] for part in turn.parts if not isinstance(part, ToolCall) and part[0] == "user"]
+    found = [wish for text in texts for wish in standing_wishes(text)]
+    items[0].update({"standing": found} if found else {})
+    return items
+
+
 def group_items(group: Sequence[Turn]) -> list[Item]:
     """The items of one group of turns: one, or several for one huge turn. Their project is the working folder."""
     if all(turn.is_only_command() for turn in group):
@@ -12910,7 +13102,8 @@ def group_items(group: Sequence[Turn]) -> list[Item]:
     summary = " | ".join(filter(None, map(turn_summary, group)))
     if len(group) > 1 or group[0].n_bytes <= CHUNK_MAX_BYTES:
         text = "\n\n".join(map(turn_text, group))
-        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+        items = [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+        return with_standing(items, group)
     parts, items = parts_of(turn_pieces(group[0]), CHUNK_MAX_BYTES - 400), []  # 400: for the line that says which
     for n, pieces in enumerate(parts, 1):
         which = f"(part {n} of {len(parts)})" if len(parts) > 1 else ""
@@ -12919,7 +13112,7 @@ def group_items(group: Sequence[Turn]) -> list[Item]:
         # A call whose line was cut counts for both of its parts.
         calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
         items.append(session_item(group, text, f"{which} {summary}".strip(), calls))
-    return items
+    return with_standing(items, group)
 
 
 def transcript_items(lines: Iterable[bytes], state: State | None = None, *, known: Collection[bytes] = (),
@@ -13006,6 +13199,8 @@ MESSAGES = {
                    "rlm_grep, rlm_sessions (session {session}).",
         "thread": "rlm's memory of project {project}: {n} {noun} (rlm_search finds, rlm_peek ID reads).",
         "memory": "memory", "memories": "memories",
+        "standing": "Standing instructions:", "said": "The user said on {date} [{id}]: {text}",
+        "noted": "Claude noted on {date} [{id}]: {text}",
         "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
@@ -13027,6 +13222,8 @@ MESSAGES = {
                    "rlm_search, rlm_grep, rlm_sessions (session {session}).",
         "thread": "Mémoire rlm du projet {project} : {n} {noun} (rlm_search trouve, rlm_peek ID lit).",
         "memory": "souvenir", "memories": "souvenirs",
+        "standing": "Consignes permanentes :", "said": "L'utilisateur a dit le {date} [{id}] : {text}",
+        "noted": "Claude a noté le {date} [{id}] : {text}",
         "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
@@ -13046,6 +13243,8 @@ MESSAGES = {
                    "rlm_sessions（セッション {session}）。",
         "thread": "プロジェクト {project} の rlm メモリ：{n} {noun}（rlm_search で検索、rlm_peek ID で全文）。",
         "memory": "件", "memories": "件",
+        "standing": "常に守ること：", "said": "ユーザーの発言（{date}）[{id}]：{text}",
+        "noted": "Claude の記録（{date}）[{id}]：{text}",
         "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
@@ -14478,7 +14677,8 @@ def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *,
 
 def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
     """Writes down what was told at the start of a session; of chunks that was only the summary."""
-    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:]) if f"[{shown_id(doc)}, " in text]
+    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:])
+            if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
     note_told(hook, text, [doc.id for doc in docs], [doc.id for doc in docs if doc.kind == "insight"],
               reason=f"start of a session: {foreign(string_in(hook.payload, 'source'), 40)}")
 
@@ -14519,22 +14719,124 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
     return "\n".join(kept)
 
 
+# Words that take each other's place: of wishes about one of these the last one holds. Others that tell no subject.
+RIVALS = {
+    "language": rf"\b{TONGUE}\b|[日本英仏独中国韓]語|フランス語",
+    "manager": r"\b(?:p?npm|yarn|bun|pip|uv|poetry|conda)\b",
+    "indent": r"\b(?:tabs?|spaces?|indent\w*|tabulations?|espaces?)\b|タブ|スペース",
+    "answer": r"\b(?:answer\w*|repl(?:y|ies)|respon\w+|repon\w+|speak|talk|parle\w*)\b|答え|返事|回答|返答",
+    "runner": r"\b(?:jest|vitest|mocha|pytest|unittest)\b", "quotes": r"\b(?:single|double) quotes?\b",
+    "history": r"\b(?:merge|rebase|squash)\b"}
+DULL = STOP_WORDS | frozenset("""always never please use using used uses remember keep mind instead rather user wants
+prefer prefers want forward actually don't toujours jamais utilise utiliser prefere dorenavant desormais maintenant
+partir plutot lieu faut dois stp plait 常に 必ず 毎回 今後 使用 絶対""".split())
+REPLACES = ("instead of", "rather than", "no longer", "any more", "anymore", "what i said", "don't have to",
+            "don't need to", "plutot que", "au lieu", "ではなく", "なくていい")
+STANDING_KINDS = ("preference", "correction", "procedure")
+SHOWN_WISHES, WISH_BYTES = 6, 200
+CHUNKS_AROUND = 3  # a note of Claude's, in which the user may have said it
+
+
+class Wish:
+    """What the user wants from now on, or what Claude noted of it."""
+
+    __slots__ = ("doc", "text", "is_users", "words", "subject", "replaces")
+
+    def __init__(self, doc: Doc, text: str, is_users: bool) -> None:
+        self.doc, self.text, self.is_users, said = doc, text, is_users, fold(text)
+        self.replaces = any(map(said.replace("’", "'").__contains__, REPLACES))
+        self.words = self.telling(said)
+        for name, members in RIVALS.items():
+            said = re.sub(members, f" {name} ", said)
+        self.subject = self.telling(said)
+
+    @staticmethod
+    def telling(said: str) -> set[str]:
+        """The words of a folded text that tell what it is about; none of hiragana, which is grammar."""
+        return {stem(word) for word in count_terms(said) if word not in DULL and len(word) > 1
+                and not any("\u3041" <= char <= "\u3096" for char in word)}
+
+    def outdates(self, older: Wish) -> bool:
+        """Whether a wish that is older is about the same. The user's words yield only to the user's."""
+        if older.is_users and not self.is_users:
+            return False
+        n_shared = len(self.subject & older.subject)
+        n_all = 2 * len(older.subject) if self.replaces else len(self.subject) + len(older.subject)
+        return n_shared > 0 and 2 * n_shared >= 0.6 * n_all
+
+    def line(self) -> str:
+        text = quoted(cut_bytes(one_line(self.text, WISH_BYTES), WISH_BYTES))
+        return "- " + message("said" if self.is_users else "noted", date=local_day(self.doc.at_s),
+                              id=shown_id(self.doc), text=text)
+
+
+def said_before(view: View, keys: Sequence[int], note: Wish) -> Wish:
+    """What the user said in the conversation in which Claude noted it, when it has most of its words; else the note."""
+    from bisect import bisect
+
+    after = map(view.doc, keys[bisect(keys, note.doc.ordinal) :][:LOOKED_AT])  # a conversation is saved afterwards
+    chunks = [doc.ordinal for doc in after if doc.kind == "chunk" and doc.label == "session"
+              and doc.at_s <= note.doc.at_s][:CHUNKS_AROUND]
+    for doc, record in readable_records(view, chunks, lambda: None):
+        for part in ("\n" + record["text"]).split("\n## ") if record.get("uuids") else ():
+            if re.match(r"User(?:, meanwhile\n| · \d{4}-)", part):
+                for sentence in own_sentences(part.partition("\n")[2]):
+                    said = Wish(doc, sentence, True)
+                    is_said = len(said.words & note.words) >= 0.6 * len(note.words) > 0
+                    if is_said and not sentence.endswith(("?", "？")) and len(sentence) <= LONGEST_WISH:
+                        return said
+    return note
+
+
+def standing(view: View, keys: Sequence[int]) -> list[Wish]:
+    """What holds of what the user said or Claude noted, newest first."""
+    labelled = b"".join(
+        bytes(255 * (doc.label in STANDING_KINDS) for doc in part.docs) if isinstance(part, Batch) else
+        bytes(part.column("label", "B")).translate(bytes(255 * (n in STANDING_KINDS) for n in part.header["label"])
+                                                   .ljust(256, b"\0")) for part in view.parts())
+    wanted = common(either(view.mask([BY_KIND + "standing"]), labelled), mask_of(keys, view.n_docs()))
+    kept: list[Wish] = []
+    docs = sorted(map(view.doc, ordinals_in(wanted)[-LOOKED_AT:]), key=lambda doc: -doc.at_s)
+    for doc, record in readable_records(view, (doc.ordinal for doc in docs), lambda: None):
+        texts = record.get("standing") if doc.kind == "chunk" else [record["text"]]
+        is_users = doc.kind == "chunk" or record.get("said") == "user"
+        for text in reversed(texts) if isinstance(texts, list) else ():
+            wish = Wish(doc, text, is_users) if isinstance(text, str) else None
+            if wish is not None and not any(newer.outdates(wish) for newer in kept):
+                wish = wish if is_users else said_before(view, keys, wish)
+                kept = [each for each in kept if each.is_users or not wish.is_users
+                        or len(each.words & wish.words) < 0.6 * len(each.words)] + [wish]
+        if len(kept) >= SHOWN_WISHES:
+            break
+    return kept
+
+
 def where_it_stands(hook: Hook) -> str:
-    """At the start of a session: critical insights and this project's thread; "" when there is nothing."""
+    """At the start of a session: critical insights, what the user wants, the project's thread; "" for nothing."""
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
     keys = ordinals_in(project_mask(view, hook.project))
     critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    wishes = [wish for wish in hook.attempt([], standing, view, keys)
+              if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
     thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
-    if not critical and not thread:
+    if not critical and not wishes and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
     head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
                    noun=message("memory" if len(keys) == 1 else "memories"))
-    text = fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
-    hook.attempt(None, note_start, hook, text, keys)
+    lines = [message("standing"), *(wish.line() for wish in wishes)] if wishes else []
+    n_bytes = BRIEF_BYTES - len(head.encode("utf-8"))
+    # Each part gets its share, and what the others leave of theirs, the first one first.
+    parts = [([message("critical"), *critical] if critical else [], 0.4), (lines, 0.3), (thread, 0.3)]
+    texts = [fitting(part, int(share * n_bytes)) for part, share in parts]
+    for n, (part, _) in enumerate(parts):
+        others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
+        texts[n] = fitting(part, n_bytes - 1 - others)
+    text = "\n".join(filter(None, [head, *texts]))
+    hook.attempt(None, note_start, hook, text, [*keys[-LOOKED_AT:], *(wish.doc.ordinal for wish in wishes)])
     return text
 
 
