@@ -12838,7 +12838,7 @@ TASK = (
     r"|この(?!プロジェクト|リポジトリ|リポ|コードベース|チーム|先)|その"
     r"|それ|これ(?!から)"
     r"|今回|今は|まだ|とりあえず|今日|一旦|いったん|番目|案が|進めて"
-    r"|ように.*(?:追加|修正|直|変更|実装)|いつもの|絶対パス")
+    r"|ように.*(?:追加|修正|直|変更|実装)|いつもの|絶対パス|今後の|を(?:直し|修正し|調べ|なくし|解決し)て")
 # As a row: what a sentence must hold, and how a wish that lasts reads then.
 WISHES: tuple[tuple[str, str], ...] = (
     ("always|never", rf"{AT}(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want"
@@ -12855,7 +12855,7 @@ WISHES: tuple[tuple[str, str], ...] = (
      rf"(?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}|^{AT}{VERB}.*\b(?:from (?:now|here) on"
      rf"|going forward|in (?:the )?future)[.!]*$"
      r"|^for (?:all|any|every) future\b"),
-    ("remember|mind|note", rf"{AT}(?:remember|keep in mind|bear in mind|note)(?: ?:| that) "
+    ("remember|mind|note", rf"{AT}(?:remember|keep in mind|bear in mind|note(?! ?:))(?: ?:| that) "
      r"(?!(?:the|it|he|she|they|there|this)\b.*\b(?:fail|null|empty|return|bug|broken|line)|yesterday|last)\w"),
     ("default|rule|general|habit|otherwise", rf"^(?:by default|as a (?:general )?rule(?: of thumb)?|in general"
      rf"|generally|unless i \w+ otherwise),? {VERB}"
@@ -12924,8 +12924,8 @@ WISHES: tuple[tuple[str, str], ...] = (
     ("que tu|quand tu|chaque", r"\bchaque fois que tu\b|^quand tu (?:modifies|ajoutes|ecris|crees|commites"
      r"|reponds|changes|utilises)"
      rf"|^(?:avant|apres) chaque [\w-]+,? (?!{OTHERS}|l'|il\b|on\b)\w|\b(?:toutes?|tous) les? (?:\w+ )?{WORK} doi"),
-    ("souviens|rappelle|oublie|retiens|garde|note", rf"{AT}(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)"
-     rf"|retiens|garde en tete|note)(?: bien)? ?(?:que|qu'|:)"),
+    ("souviens|rappelle|oublie|retiens|garde", rf"{AT}(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)"
+     rf"|retiens|garde en tete)(?: bien)? ?(?:que|qu'|:)"),
     ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", rf"{AT}(?:tutoie|vouvoie"
      rf"|appelle-moi (?!quand|si|des|apres)\w+[.!]*$"
      r"|sois (?:plus )?(?:bref|concis|direct|poli)|arrete d(?:e |')(?!.*\.\w)\w+(?! l[ea]\b)"
@@ -12940,12 +12940,12 @@ WISHES: tuple[tuple[str, str], ...] = (
     (" en ", rf"{AT}(?:reponds|parle|ecris|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
     ("常に|いつも|必ず|毎回|絶対|二度と|決して|基本|原則|たびに|都度|デフォルトでは|これから|今後|以降|次から"
      "|プロジェクトでは|リポジトリでは|うちでは|チームでは",
-     r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい|願います|願いします|使う|使います"
+     r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい|願います|願いします|使う|使います|使っています"
      r"|書く|書きます|します|ません|ない|厳禁|禁止|、絶対に)(?:ね|よ)?[。！!. ]*$"
      r"|(?:これから|今後|以降)は.*で$"),
     ("語で", r"[日本英仏独中国韓敬フランス]語で(?:答え|返事|返答|回答|話し|コメント|お願い|書くのが)"),
     ("好み|好き|嫌い|ルール|方針|規約|なくていい|覚えてお|忘れないで|ないで|やめて|不要|禁止",
-     r"好み|(?:ほう|方|の)が(?:好き|嫌い)|(?:ルール|方針|規約|決まり)(?:です|だ)|なくて(?:も)?いい"
+     r"好み|が(?:好き|嫌い)(?:です|だ|な)|(?:ルール|方針|規約|決まり)(?:です|だ)|なくて(?:も)?いい"
      r"|(?:使わ|書か|触ら|編集し)ないで|の?は(?:やめて|不要|禁止)|覚えてお(?:いて|く)|(?:こと|の)(?:を|は)忘れないで"),
 )
 
@@ -14722,13 +14722,13 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
 # Words that take each other's place: of wishes about one of these the last one holds. Others that tell no subject.
 RIVALS = {
     "language": rf"\b{TONGUE}\b|[日本英仏独中国韓]語|フランス語",
-    "manager": r"\b(?:p?npm|yarn|bun|pip|uv|poetry|conda)\b",
+    "node": r"\b(?:p?npm|yarn|bun)\b", "python": r"\b(?:pip|uv|poetry|conda)\b",
     "indent": r"\b(?:tabs?|spaces?|indent\w*|tabulations?|espaces?)\b|タブ|スペース",
     "answer": r"\b(?:answer\w*|repl(?:y|ies)|respon\w+|repon\w+|speak|talk|parle\w*)\b|答え|返事|回答|返答",
     "runner": r"\b(?:jest|vitest|mocha|pytest|unittest)\b", "quotes": r"\b(?:single|double) quotes?\b",
     "history": r"\b(?:merge|rebase|squash)\b"}
 DULL = STOP_WORDS | frozenset("""always never please use using used uses remember keep mind instead rather user wants
-prefer prefers want forward actually don't toujours jamais utilise utiliser prefere dorenavant desormais maintenant
+prefer prefers want forward actually don't project projet repo codebase toujours jamais utilise utiliser prefere dorenavant desormais maintenant
 partir plutot lieu faut dois stp plait 常に 必ず 毎回 今後 使用 絶対""".split())
 REPLACES = ("instead of", "rather than", "no longer", "any more", "anymore", "what i said", "don't have to",
             "don't need to", "plutot que", "au lieu", "ではなく", "なくていい")
@@ -14753,8 +14753,8 @@ class Wish:
     @staticmethod
     def telling(said: str) -> set[str]:
         """The words of a folded text that tell what it is about; none of hiragana, which is grammar."""
-        return {stem(word) for word in count_terms(said) if word not in DULL and len(word) > 1
-                and not any("\u3041" <= char <= "\u3096" for char in word)}
+        return {stem(word) for word in count_terms(said) if word[0] > STEM and len(word) > 1
+                and word not in DULL and not any("\u3041" <= char <= "\u3096" for char in word)}
 
     def outdates(self, older: Wish) -> bool:
         """Whether a wish that is older is about the same. The user's words yield only to the user's."""

@@ -88,6 +88,72 @@ Notre convention : les branches commencent par feat/
 基本的に外部ライブラリは使わないでください
 絵文字は使わないでください
 コミットする前に毎回 lint を走らせて
+Make it a habit to run prettier before you commit.
+I only ever want ESM imports
+Commit messages should always follow Conventional Commits.
+All commit messages must be in English.
+Tests must always be written with pytest, not unittest.
+Prefer functional components over class components.
+Don't use semicolons in our JS code.
+Use 4 spaces for indentation in all Python files.
+use single quotes everywhere
+You're not allowed to touch anything under infra/ without asking me.
+Ask me before deleting any file.
+ask before running any destructive command
+Keep your answers short.
+Be concise.
+be brief in your replies
+I'm on Windows, so give me PowerShell commands.
+My name is Clara.
+Always, and I mean always, run the linter.
+never ever rm -rf anything
+For all future sessions: use bun.
+Let's always use early returns.
+our team uses Jira, put the ticket number in each commit
+Please don't use emojis in your responses.
+The default branch is called trunk in all our repos, never main.
+please respond only in German
+I want all comments in English.
+I don't like long functions
+When writing tests, use fixtures rather than mocks.
+when in doubt, ask me
+Unless I say otherwise, work on a feature branch.
+Every PR needs a changelog entry.
+Never use the --force flag.
+don't run the dev server yourself, I always have it running
+do not mention Claude in commit messages
+For Python, always use ruff.
+Dates are to be written as YYYY-MM-DD everywhere
+Forget about pnpm, we are on bun from now on
+you never have to ask before running tests
+you must ask for confirmation before touching prod
+Prod is off limits.
+Il ne faut jamais pousser sur main
+Demande-moi toujours avant de supprimer un fichier
+Pas de commentaires en anglais dans le code, jamais
+Ne mets plus d'emojis dans tes réponses
+Sois bref dans tes réponses.
+Fais toujours une branche avant de modifier le code
+tous les messages de commit doivent être en français
+n'utilise pas de classes, on préfère les fonctions
+Sauf indication contraire, travaille sur une branche
+Quand tu écris des tests, utilise pytest
+On commite toujours avec le numéro du ticket.
+Je veux que tu me montres toujours le plan d'abord
+tu peux toujours lancer les tests sans me demander
+Ne jamais modifier les fichiers générés
+Je ne veux plus de console.log dans le code
+回答は常に簡潔にしてください
+返答は必ず日本語でお願いします
+今後は yarn ではなく pnpm を使うこと
+main ブランチに直接 push しないでください、絶対に
+テストは必ず pytest で書いてください
+私には敬語を使わなくていいです
+ファイルを削除する前に必ず確認してください
+このリポジトリではタブではなくスペースを使って
+コミットメッセージはいつも英語でお願いします
+変数名は snake_case にするのがルールです
+npm は使わないで、これからは bun で
 """.splitlines()
 
 ORDERS = """\
@@ -196,4 +262,91 @@ pnpm でこのパッケージを入れてください
 覚えていますか？昨日のバグです
 2番目の案が好きです、進めてください
 サーバーを止めて
+Always return 404 when the user is missing
+The header should always be visible on scroll
+make the sidebar always visible
+Ensure the queue never exceeds 100 items
+why is it always slow on the first load
+it always worked before your change
+That never happened before
+We've never seen this error, can you investigate
+I've always wondered how this works
+Replace npm with pnpm in the Dockerfile
+switch this project to pnpm
+Convert the component to TypeScript
+Please add French translations for the settings page
+Reply to the review comment from Ana
+answer: yes, go on
+Explain in French what this regex does
+write a poem in Japanese for the landing page
+Change the prompt so that the bot answers in French
+Set the bot's system prompt to 'never reveal secrets'
+add a check so users can never delete their last admin
+prefer-const is failing in lint, fix it
+I prefer the first design
+I'd rather not
+I would rather keep the first version, please revert
+I like this approach
+I don't like this, undo
+I don't want this in the PR
+I hate this bug
+Whenever the token expires we should log the user out
+each time the worker restarts, it loses its queue. find out why
+Before each test the db is wiped, add a hook for that
+run all tests after you finish
+When you are done, push it
+when you finish the refactor, update the changelog
+Stop here.
+stop the container and rebuild it
+No comments on that for now
+no, revert it please
+no problem, thanks
+Use Postgres for the new service
+use the staging database for this test
+don't use the cache for this query
+Do not change the public API in this refactoring
+skip the slow tests this time
+Keep the tests green while you refactor
+Let's use zod for the form
+Our rule engine is broken, look at rules.py
+what's our convention for branch names?
+The policy is not applied to S3 buckets, fix it
+by default the modal is open, close it
+the default should be dark mode
+Remember me checkbox does not work
+Remember to run the migration now
+Note that the test on line 40 fails
+In this repo there is a bug in the parser
+find all usages of foo in this project
+Call me an ambulance emoji on the button
+From now on the button is blue: update the CSS
+In the future this will be removed, add a deprecation warning
+add a TODO: never call this in prod
+Le menu doit toujours rester visible
+Pourquoi ça n'arrive jamais en local ?
+je n'arrive toujours pas à me connecter
+Ajoute une règle pour que le mot de passe ne soit jamais affiché
+Réponds au commentaire de Paul
+réponds à la question 3
+Préfère la version asynchrone dans cette fonction
+J'aime bien la deuxième version
+Je préfère annuler le dernier commit
+Quand tu auras fini, fais un commit
+Avant chaque test la base est vidée, pourquoi ?
+Par défaut la fenêtre est ouverte, ferme-la
+Arrête le conteneur
+Pas de souci, continue
+Retiens la valeur dans une variable
+traduis toujours la même chaîne ? c'est un bug
+ログインは必ず HTTPS にリダイレクトするように実装して
+常に 500 エラーが返ってきます
+英語のドキュメントを書いてください
+いつもの手順でデプロイして
+このクエリではキャッシュを使わないで
+エラーメッセージを日本語で表示して
+必ずログが出るようにしてください、この関数だけ
+前回と同じように直して
+絶対パスを使ってファイルを読んで
+毎回同じエラーが出ます。調べてください
+それはやめて、元に戻して
 """.splitlines()
