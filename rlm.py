@@ -14728,13 +14728,13 @@ RIVALS = {
     "runner": r"\b(?:jest|vitest|mocha|pytest|unittest)\b", "quotes": r"\b(?:single|double) quotes?\b",
     "history": r"\b(?:merge|rebase|squash)\b"}
 DULL = STOP_WORDS | frozenset("""always never please use using used uses remember keep mind instead rather user wants
-prefer prefers want forward actually don't project projet repo codebase toujours jamais utilise utiliser prefere dorenavant desormais maintenant
-partir plutot lieu faut dois stp plait 常に 必ず 毎回 今後 使用 絶対""".split())
+prefer prefers want forward actually don't project projet repo codebase toujours jamais
+utilise utiliser prefere dorenavant desormais maintenant partir plutot lieu faut dois stp plait 常に 必ず 毎回 今後 使用 絶対""".split())
 REPLACES = ("instead of", "rather than", "no longer", "any more", "anymore", "what i said", "don't have to",
             "don't need to", "plutot que", "au lieu", "ではなく", "なくていい")
 STANDING_KINDS = ("preference", "correction", "procedure")
-SHOWN_WISHES, WISH_BYTES = 6, 200
-CHUNKS_AROUND = 3  # a note of Claude's, in which the user may have said it
+SHOWN_WISHES, WISHES_READ, WISH_BYTES = 6, 30, 200
+AFTER, CHUNKS_AFTER = 50, 3  # of the memories after a note of Claude's, the chunks in which the user may have said it
 
 
 class Wish:
@@ -14774,9 +14774,10 @@ def said_before(view: View, keys: Sequence[int], note: Wish) -> Wish:
     """What the user said in the conversation in which Claude noted it, when it has most of its words; else the note."""
     from bisect import bisect
 
-    after = map(view.doc, keys[bisect(keys, note.doc.ordinal) :][:LOOKED_AT])  # a conversation is saved afterwards
+    start = bisect(keys, note.doc.ordinal)
+    after = map(view.doc, keys[start : start + AFTER])  # a conversation is saved afterwards
     chunks = [doc.ordinal for doc in after if doc.kind == "chunk" and doc.label == "session"
-              and doc.at_s <= note.doc.at_s][:CHUNKS_AROUND]
+              and doc.at_s <= note.doc.at_s][:CHUNKS_AFTER]
     for doc, record in readable_records(view, chunks, lambda: None):
         for part in ("\n" + record["text"]).split("\n## ") if record.get("uuids") else ():
             if re.match(r"User(?:, meanwhile\n| · \d{4}-)", part):
@@ -14788,27 +14789,34 @@ def said_before(view: View, keys: Sequence[int], note: Wish) -> Wish:
     return note
 
 
-def standing(view: View, keys: Sequence[int]) -> list[Wish]:
-    """What holds of what the user said or Claude noted, newest first."""
-    labelled = b"".join(
-        bytes(255 * (doc.label in STANDING_KINDS) for doc in part.docs) if isinstance(part, Batch) else
-        bytes(part.column("label", "B")).translate(bytes(255 * (n in STANDING_KINDS) for n in part.header["label"])
-                                                   .ljust(256, b"\0")) for part in view.parts())
-    wanted = common(either(view.mask([BY_KIND + "standing"]), labelled), mask_of(keys, view.n_docs()))
+def standing(view: View, mask: bytes, keys: Sequence[int]) -> list[Wish]:
+    """What holds of what the user said and, after that, of what Claude noted, newest first, in a project's memories."""
+    labelled = b"".join(bytes(
+        [255 * (doc.label in STANDING_KINDS) for doc in part.docs] if isinstance(part, Batch) else
+        part.column("label", "B").tobytes().translate(bytes(
+            255 * (name in STANDING_KINDS) for name in part.header["label"]).ljust(256, b"\0")))
+        for part in view.parts())
+    found: list[int] = []
+    for each in (view.mask([BY_KIND + "standing"]), labelled):
+        both, most = common(mask, each), len(found) + WISHES_READ
+        ordinal = both.rfind(255)
+        while ordinal >= 0 and len(found) < most:
+            found.append(ordinal)
+            ordinal = both.rfind(255, 0, ordinal)
     kept: list[Wish] = []
-    docs = sorted(map(view.doc, ordinals_in(wanted)[-LOOKED_AT:]), key=lambda doc: -doc.at_s)
+    docs = sorted(map(view.doc, found), key=lambda doc: doc.at_s, reverse=True)
     for doc, record in readable_records(view, (doc.ordinal for doc in docs), lambda: None):
         texts = record.get("standing") if doc.kind == "chunk" else [record["text"]]
-        is_users = doc.kind == "chunk" or record.get("said") == "user"
         for text in reversed(texts) if isinstance(texts, list) else ():
-            wish = Wish(doc, text, is_users) if isinstance(text, str) else None
-            if wish is not None and not any(newer.outdates(wish) for newer in kept):
-                wish = wish if is_users else said_before(view, keys, wish)
-                kept = [each for each in kept if each.is_users or not wish.is_users
-                        or len(each.words & wish.words) < 0.6 * len(each.words)] + [wish]
-        if len(kept) >= SHOWN_WISHES:
-            break
-    return kept
+            wish = Wish(doc, clean_text(text), doc.kind == "chunk" or record.get("said") == "user")
+            n_notes = sum(not each.is_users for each in kept)
+            if any(newer.outdates(wish) for newer in kept) or (not wish.is_users and n_notes == SHOWN_WISHES):
+                continue
+            wish = wish if wish.is_users else said_before(view, keys, wish)
+            # Claude's note of what the user said as well gives way to it.
+            kept = [each for each in kept if each.is_users or not wish.is_users
+                    or len(each.words & wish.words) < 0.6 * len(each.words)] + [wish]
+    return sorted(kept, key=lambda wish: not wish.is_users)[:SHOWN_WISHES]
 
 
 def where_it_stands(hook: Hook) -> str:
@@ -14816,9 +14824,10 @@ def where_it_stands(hook: Hook) -> str:
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    keys = ordinals_in(project_mask(view, hook.project))
+    mask = project_mask(view, hook.project)
+    keys = ordinals_in(mask)
     critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
-    wishes = [wish for wish in hook.attempt([], standing, view, keys)
+    wishes = [wish for wish in hook.attempt([], standing, view, mask, keys)
               if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
     thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
