@@ -12861,7 +12861,7 @@ WISHES: tuple[tuple[str, str], ...] = (
      rf"|generally|unless i \w+ otherwise),? {VERB}"
      rf"|{AT}(?:avoid|prefer|use|don't|do not|answer|write|keep)\b.*\b(?:by default|in general|as a rule"
      rf"|unless i \w+ otherwise)\b|make it a (?:habit|rule)"),
-    ("you |ing ", r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are|have)\b)\w+"
+    ("whenever|time you|when you|when ", r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are|have)\b)\w+"
      r"|^when(?: you)? (?:writ|add|edit|creat|mak"
      r"|us|committ?|answer|reply|explain|generat|nam|refactor|review|chang)(?:e|ing|y)?\b"),
     ("before|after", rf"^{AT}(?:before|after) (?:each|every|any|all) [\w-]+(?: (?!the|it|we"
@@ -12881,8 +12881,8 @@ WISHES: tuple[tuple[str, str], ...] = (
      r"|keep (?:your|all|the) (?:answers|replies|responses|explanations|commits|messages|functions|prs)\b)"),
     ("be |stay ", rf"^{AT}(?:be|stay) (?:more |very )?(?:concise|brief|short|terse|direct|honest|blunt|formal"
      rf"|polite|critical)\b"),
-    ("i |i'd |my ", r"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b"
-     r"|this|that|it\b)|\bi(?:'d| would) rather you"
+    ("prefer|rather you|i like|i love|hate|dislike|i don't|want all|my |i'm on|i am on|work on",
+     r"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b|this|that|it\b)|\bi(?:'d| would) rather you"
      rf"|\bi (?:like|love|hate|dislike|don't like) (?:(?:it )?when you|(?!{OTHERS}|how|your)\w+)"
      rf"|\bi (?:don't want (?:you to|any)|want all)\b"
      r"|\bmy (?:preference|name) is\b|\bi(?:'m| am| work) on (?:windows|mac|linux)"),
@@ -12892,12 +12892,12 @@ WISHES: tuple[tuple[str, str], ...] = (
     ("we ", rf"{AT}(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep"
      rf"|name|support|commit|target)\b"
      rf" (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|{AT}we (?:only|always|never) (?!the)\w+"),
-    ("convention|rule|policy|style|standard|must|should|need", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention"
+    ("convention|rule|policy|style|standard", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention"
      r"|rule|policy|style|standard)s? (?:for [\w ]+ )?(?:is|are)\b"
-     r"|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to|that)\b|^(?:rule|convention|policy) ?:"
-     rf"|^{AT}(?:all|every|each|any) (?:\w+ )?{WORK} (?:must|should|needs?|has to|have to)\b(?! pass)"
+     r"|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to|that)\b|^(?:rule|convention|policy) ?:"),
+    ("must|should|every|all ", rf"^{AT}(?:all|every|each|any) (?:\w+ )?{WORK} (?:must|should|needs?|has to|have to)\b(?! pass)"
      rf"|^{AT}{WORK} (?:must|are to|should) (?!pass)"),
-    (" in ", rf"{AT}(?:(?:answer|reply|respond|speak|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your "
+    ("answer|repl|respon|speak|talk|write|want", rf"{AT}(?:(?:answer|reply|respond|speak|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your "
      rf"|my )?{WORK}) (?:only )?in {TONGUE}\b"
      rf"|\b(?:want|need) all (?:\w+ )?{WORK} in"),
     ("call me", rf"{AT}call me (?!when|if|back|later|at\b|once|as\b|an?\b|the\b)\w+[.!]*$"),
@@ -12967,13 +12967,14 @@ def standing_wishes(text: str) -> list[str]:
     """The sentences of a prompt that say what the user wants from now on, not just for the task at hand."""
     found = []
     for sentence in own_sentences(text):
+        if len(sentence) > LONGEST_WISH or PRIVATE in sentence or MARK in sentence:
+            continue
         said = re.sub(QUOTED, "x", fold(sentence).replace("’", "'"))
         is_asked = said.endswith(("?", "か", "か。")) and not re.match("(?:can|could|would) you (?:always|never)", said)
-        is_whole = len(sentence) <= LONGEST_WISH and PRIVATE not in sentence and MARK not in sentence
-        # Compiling a form takes a fifth of a millisecond, looking for its marks nothing.
-        forms = [form for marks, form in WISHES if any(mark in said for mark in marks.split("|"))]
-        if forms and is_whole and not is_asked and not re.search(TASK, said):
-            found += [sentence] * any(re.search(form, said) for form in forms)
+        # To compile a form takes a millisecond, to look for its marks nothing.
+        forms = (form for marks, form in WISHES if any(mark in said for mark in marks.split("|")))
+        if not is_asked and any(re.search(form, said) for form in forms) and not re.search(TASK, said):
+            found.append(sentence)
     return list(dict.fromkeys(found))
 
 
@@ -14729,7 +14730,8 @@ RIVALS = {
     "history": r"\b(?:merge|rebase|squash)\b"}
 DULL = STOP_WORDS | frozenset("""always never please use using used uses remember keep mind instead rather user wants
 prefer prefers want forward actually don't project projet repo codebase toujours jamais
-utilise utiliser prefere dorenavant desormais maintenant partir plutot lieu faut dois stp plait 常に 必ず 毎回 今後 使用 絶対""".split())
+utilise utiliser prefere dorenavant desormais maintenant partir plutot lieu faut dois stp plait
+常に 必ず 毎回 今後 使用 絶対""".split())
 REPLACES = ("instead of", "rather than", "no longer", "any more", "anymore", "what i said", "don't have to",
             "don't need to", "plutot que", "au lieu", "ではなく", "なくていい")
 STANDING_KINDS = ("preference", "correction", "procedure")
