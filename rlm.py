@@ -12823,7 +12823,7 @@ WORK = (r"(?:commits?|commit messages?|messages? de commit|branch(?:es|e)?|prs?|
         r"|releases?)")
 # Where a wish begins, after what only leads to it.
 AT = (r"(?:^|[,;:] ?|\b(?:and|but|so|then|et|mais|donc) )(?:(?:please|ok(?:ay)?|also|and|so|but|then|actually|btw"
-      r"|claude|no|yes|let's|just|oh|alors|bon|stp|et|mais|donc|non|oui)\b,? ?)*")
+      r"|claude|let's|just|oh|alors|bon|stp|et|mais|donc)\b,? ?|(?:no|yes|non|oui), ?)*")
 # What begins a sentence that tells something instead.
 VERB = (r"(?!(?:the|this|that|these|it|its|an?|he|she|they|there|what|why|how|where|if|is|are|les?|la|une?|ce|cet|cette"
         r"|ces|ca|ils?|elles?|mon|ma|mes|pourquoi|qui|tests?|errors?|users?)\b|[lcj]')\w")
@@ -12839,83 +12839,85 @@ TASK = (
     r"|それ|これ(?!から)"
     r"|今回|今は|まだ|とりあえず|今日|一旦|いったん|番目|案が|進めて"
     r"|ように.*(?:追加|修正|直|変更|実装)|いつもの|絶対パス|今後の|を(?:直し|修正し|調べ|なくし|解決し)て")
-# As a row: what a sentence must hold, and how a wish that lasts reads then.
+# As a row: what a sentence must hold, and how a wish that lasts reads then; ~ is where one may begin (AT).
 WISHES: tuple[tuple[str, str], ...] = (
-    ("always|never", rf"{AT}(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want"
+    ("always|never", rf"~(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want"
      rf"|like|need|expect) you to"
      r"|(?:make|be) sure (?:you|to)|try to|remember to|(?:can|could|would) you|we)? ?(?:please )?(?:always|never),? "
      rf"(?!mind\b|return|redirect|render|display|show (?!me)|(?:the|my|our|your|been|said)\b|\w+ed\b){VERB}"),
-    ("always|never", rf"{AT}i (?:always|never) (?:want|prefer|like|need)\b|\b{WORK} (?:should|must|are"
+    ("always|never", rf"~i (?:always|never) (?:want|prefer|like|need)\b|\b{WORK} (?:should|must|are"
      rf"|have to) (?:always|never)\b"),
-    ("always|never|ever", rf"\b(?:don't|do not|never) ever\b|{AT}(?:don't|do not|no|never"
-     rf"|always)\b.*\bever(?: again)?[.!]*$"
+    ("always|never|ever", r"\b(?:don't|do not|never) ever\b|~(?:don't|do not|no|never"
+     r"|always)\b.*\bever(?: again)?[.!]*$"
      r"|\bi only (?:ever )?want\b|\bme (?:\w+ )?(?:always|every time)[.!]*$"),
     ("from|forward|henceforth|future", rf"\b(?:from now on|from here on|going forward|henceforth"
      rf"|from this point on|in (?:the )?future),? "
-     rf"(?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}|^{AT}{VERB}.*\b(?:from (?:now|here) on"
+     rf"(?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}|^[^~]*~{VERB}.*\b(?:from (?:now|here) on"
      rf"|going forward|in (?:the )?future)[.!]*$"
      r"|^for (?:all|any|every) future\b"),
-    ("remember|mind|note", rf"{AT}(?:remember|keep in mind|bear in mind|note(?! ?:))(?: ?:| that) "
+    ("remember|mind|note", r"~(?:remember|keep in mind|bear in mind|note(?! ?:))(?: ?:| that) "
      r"(?!(?:the|it|he|she|they|there|this)\b.*\b(?:fail|null|empty|return|bug|broken|line)|yesterday|last)\w"),
     ("default|rule|general|habit|otherwise", rf"^(?:by default|as a (?:general )?rule(?: of thumb)?|in general"
      rf"|generally|unless i \w+ otherwise),? {VERB}"
-     rf"|{AT}(?:avoid|prefer|use|don't|do not|answer|write|keep)\b.*\b(?:by default|in general|as a rule"
+     rf"|~(?:avoid|prefer|use|don't|do not|answer|write|keep)\b.*\b(?:by default|in general|as a rule"
      rf"|unless i \w+ otherwise)\b|make it a (?:habit|rule)"),
-    ("whenever|time you|when you|when ", r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are|have)\b)\w+"
+    ("whenever|time you|when you|when ",
+     r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are|have)\b)\w+"
      r"|^when(?: you)? (?:writ|add|edit|creat|mak"
      r"|us|committ?|answer|reply|explain|generat|nam|refactor|review|chang)(?:e|ing|y)?\b"),
-    ("before|after", rf"^{AT}(?:before|after) (?:each|every|any|all) [\w-]+(?: (?!the|it|we"
-     rf"|i\b)[\w-]+)?,? (?:please )?(?!\w+s\b){VERB}"
-     rf"|^{AT}(?:run|format|lint|build|ask|show|test|update|check|use)\b.* (?:before|after) (?:each|every"
+    ("before e|before a|after e|after a", rf"^[^~]*~(?:before|after) (?:each|every|any|all) [\w-]+(?: (?!the|it|we"
+     rf"|i\b)[\w-]+)?,? ~?(?:please )?(?!\w+s\b){VERB}"
+     rf"|^[^~]*~(?:run|format|lint|build|ask|show|test|update|check|use)\b.* (?:before|after) (?:each|every"
      rf"|any) [\w-]+[.!]*$"),
     ("ask|doubt|allowed|off limits|confirm|check with", r"\b(?:ask|check with|confirm with|tell"
      r"|warn)(?: me)?(?: for \w+)?(?: first)? before (?!i\b)\w+"
      r"|\bwithout (?:asking|my)\b|\bin doubt, ?ask|\bnot allowed to\b|\boff[- ]limits\b"),
-    ("stop|no |don't|do not|avoid|prefer|use|follow|put|stick|keep", rf"{AT}(?:stop (?!\w+ (?:the|at|on)\b"
-     rf"|using the)\w+ing\b(?!.*\.\w)"
+    ("stop|no |in our|in your|in all|in any|in every|in com|in test|in code|in doc|in this|everywhere|throughout|keep",
+     r"~(?:stop (?!\w+ (?:the|at|on)\b|using the)\w+ing\b(?!.*\.\w)"
      r"|no (?!more than|need|problem)(?:more )?[\w-]+(?: [\w-]+)?,? (?:please|in (?:your|the) \w+)[.!]*$"
-     rf"|(?:don't|do not|avoid|no|use|prefer|never|put|follow|keep)\b.* in (?:(?:our|your|all|any|every)\b"
-     rf"|{WORK}\b|this {PROJECT})"
-     r"|(?:use|put|follow|stick)\b.*\b(?:everywhere|throughout)|prefer (?!the|my|this)[\w ]+ (?:over|instead of"
-     r"|rather than|to) \w+"
+     r"|(?:don't|do not|avoid|no|use|prefer|never|put|follow|keep)\b.* in (?:(?:our|your|all|any|every)\b"
+     rf"|{WORK}\b|this {PROJECT})|(?:use|put|follow|stick)\b.*\b(?:everywhere|throughout)"
      r"|keep (?:your|all|the) (?:answers|replies|responses|explanations|commits|messages|functions|prs)\b)"),
-    ("be |stay ", rf"^{AT}(?:be|stay) (?:more |very )?(?:concise|brief|short|terse|direct|honest|blunt|formal"
-     rf"|polite|critical)\b"),
+    ("prefer", r"~prefer (?!the|my|this)[\w ]+ (?:over|instead of|rather than|to) \w+"),
+    ("be |stay ", r"^[^~]*~(?:be|stay) (?:more |very )?(?:concise|brief|short|terse|direct|honest|blunt|formal"
+     r"|polite|critical)\b"),
     ("prefer|rather you|i like|i love|hate|dislike|i don't|want all|my |i'm on|i am on|work on",
-     r"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b|this|that|it\b)|\bi(?:'d| would) rather you"
+     r"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b|this|that|it\b)"
+     r"|\bi(?:'d| would) rather you"
      rf"|\bi (?:like|love|hate|dislike|don't like) (?:(?:it )?when you|(?!{OTHERS}|how|your)\w+)"
      rf"|\bi (?:don't want (?:you to|any)|want all)\b"
      r"|\bmy (?:preference|name) is\b|\bi(?:'m| am| work) on (?:windows|mac|linux)"),
     ("project|repo|code|team", rf"\b(?:in|for|on) (?:this|our|my) {PROJECT},? (?!(?:there|where|what|i|find"
      rf"|delete|remove|fix|add|{OTHERS})\b)\w"
      r"|\bour team (?:uses|always|never)\b"),
-    ("we ", rf"{AT}(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep"
+    ("we ", rf"~(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep"
      rf"|name|support|commit|target)\b"
-     rf" (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|{AT}we (?:only|always|never) (?!the)\w+"),
+     rf" (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|~we (?:only|always|never) (?!the)\w+"),
     ("convention|rule|policy|style|standard", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention"
      r"|rule|policy|style|standard)s? (?:for [\w ]+ )?(?:is|are)\b"
      r"|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to|that)\b|^(?:rule|convention|policy) ?:"),
-    ("must|should|every|all ", rf"^{AT}(?:all|every|each|any) (?:\w+ )?{WORK} (?:must|should|needs?|has to|have to)\b(?! pass)"
-     rf"|^{AT}{WORK} (?:must|are to|should) (?!pass)"),
-    ("answer|repl|respon|speak|talk|write|want", rf"{AT}(?:(?:answer|reply|respond|speak|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your "
+    ("must|every|each|all |s should", rf"^[^~]*~(?:(?:all|every|each|any) (?:\w+ )?{WORK}"
+     rf" (?:must|should|needs?|has to|have to)\b(?! pass)|{WORK} (?:must|are to|should) (?!pass))"),
+    ("english|french|german|spanish|italian|japanese",
+     rf"~(?:(?:answer|reply|respond|speak|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your "
      rf"|my )?{WORK}) (?:only )?in {TONGUE}\b"
      rf"|\b(?:want|need) all (?:\w+ )?{WORK} in"),
-    ("call me", rf"{AT}call me (?!when|if|back|later|at\b|once|as\b|an?\b|the\b)\w+[.!]*$"),
+    ("call me", r"~call me (?!when|if|back|later|at\b|once|as\b|an?\b|the\b)\w+[.!]*$"),
     ("british|american", r"\b(?:use|prefer|write) (?:british|american) (?:english|spelling)"),
     ("you ", r"\byou (?:can|may|never have to|don't (?:need|have) to|do not (?:need|have) to)\b.*\b(?:each time"
      r"|every time|any ?more|asking|ask)\b"),
-    ("more|longer|what i said", rf"{AT}(?:don't|do not|we no longer|we don't|i no longer)\b.*\b(?:any ?more"
-     rf"|no longer)\b|we no longer use"
+    ("more|longer|what i said", r"~(?:don't|do not|we no longer|we don't|i no longer)\b.*\b(?:any ?more"
+     r"|no longer)\b|we no longer use"
      r"|forget what i said about"),
-    ("toujours|jamais", rf"{AT}(?:tu (?:ne )?(?:dois|peux)|il (?:ne )?faut|je veux que tu|pense a"
+    ("toujours|jamais", rf"~(?:tu (?:ne )?(?:dois|peux)|il (?:ne )?faut|je veux que tu|pense a"
      rf"|merci de)\b.{{0,20}}\b(?:toujours|jamais)\b"
-     rf"|{AT}n(?:e |')(?:(?:me|te|les?|la) |l')?(?!ai\b)\w+ (?:plus )?jamais\b|{AT}(?:toujours"
+     rf"|~n(?:e |')(?:(?:me|te|les?|la) |l')?(?!ai\b)\w+ (?:plus )?jamais\b|~(?:toujours"
      rf"|ne jamais) \w+(?:er|ir|re)\b"
-     rf"|{AT}(?!(?:je|tu|on|nous|est|ca)\b|n'|\w+ toujours pas\b){VERB}\w*(?:-\w+)* (?:toujours|jamais)\b"
-     rf"|{AT}(?:on|nous) (?:ne |n')?\w+ (?:toujours|jamais)\b|plus jamais|\bme \w+ toujours"),
+     rf"|~(?!(?:je|tu|on|nous|est|ca)\b|n'|\w+ toujours pas\b){VERB}\w*(?:-\w+)* (?:toujours|jamais)\b"
+     rf"|~(?:on|nous) (?:ne |n')?\w+ (?:toujours|jamais)\b|plus jamais|\bme \w+ toujours"),
     ("dorenavant|desormais|maintenant|avenir", rf"\b(?:dorenavant|desormais|a partir de maintenant"
      rf"|a l'avenir),? (?!{OTHERS}|l')\w"
-     rf"|^{AT}{VERB}.*(?:dorenavant|desormais|a partir de maintenant|a l'avenir)[.!]*$"),
+     rf"|^[^~]*~{VERB}.*(?:dorenavant|desormais|a partir de maintenant|a l'avenir)[.!]*$"),
     ("prefer|aime|deteste|veux plus", rf"\b(?:je|on) prefere(?:rais)? (?!{OTHERS}|celle|celui|\w+(?:er|ir|re)\b)"
      rf"|\bj'aime (?:pas |mieux )?(?:quand tu|que tu|des )"
      r"|\bje n'aime pas (?!ca)|\bje deteste (?!ca)|\bje ne veux plus (?:de|d'|que)"),
@@ -12924,20 +12926,21 @@ WISHES: tuple[tuple[str, str], ...] = (
     ("que tu|quand tu|chaque", r"\bchaque fois que tu\b|^quand tu (?:modifies|ajoutes|ecris|crees|commites"
      r"|reponds|changes|utilises)"
      rf"|^(?:avant|apres) chaque [\w-]+,? (?!{OTHERS}|l'|il\b|on\b)\w|\b(?:toutes?|tous) les? (?:\w+ )?{WORK} doi"),
-    ("souviens|rappelle|oublie|retiens|garde", rf"{AT}(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)"
-     rf"|retiens|garde en tete)(?: bien)? ?(?:que|qu'|:)"),
-    ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", rf"{AT}(?:tutoie|vouvoie"
-     rf"|appelle-moi (?!quand|si|des|apres)\w+[.!]*$"
+    ("souviens|rappelle|oublie|retiens|garde", r"~(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)"
+     r"|retiens|garde en tete)(?: bien)? ?(?:que|qu'|:)"),
+    ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", r"~(?:tutoie|vouvoie"
+     r"|appelle-moi (?!quand|si|des|apres)\w+[.!]*$"
      r"|sois (?:plus )?(?:bref|concis|direct|poli)|arrete d(?:e |')(?!.*\.\w)\w+(?! l[ea]\b)"
      r"|evite .*(?:en general|par principe)|sauf (?:indication|avis) contraire"
      r"|demande(?:-moi)?(?: \w+)? avant d(?:e |'))|sans me demander"),
     ("defaut|general|pas d|plus d|reponses|pas ", rf"^(?:par defaut|en general|en regle generale),? {VERB}"
-     rf"|{AT}n'utilise (?:pas|plus) (?:de|d')"
-     rf"|{AT}(?:ne \w+ )?(?:pas|plus) (?:de |d'|des )[\w' ]+?,? (?:s'il te plait|stp|svp|dans (?:t[ae]s?|les) )"
+     rf"|~n'utilise (?:pas|plus) (?:de|d')"
+     rf"|~(?:ne \w+ )?(?:pas|plus) (?:de |d'|des )[\w' ]+?,? (?:s'il te plait|stp|svp|dans (?:t[ae]s?|les) )"
      rf"|dans tes (?:reponses|commits|messages)"),
     ("convention|regle|preference|habitude", r"\b(?:notre|nos|la|ma) (?:convention|regle|preference"
      r"|habitude)s? (?:est|sont|ici|:|c'est)"),
-    (" en ", rf"{AT}(?:reponds|parle|ecris|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
+    ("anglais|francais|allemand|espagnol|italien|japonais",
+     rf"~(?:reponds|parle|ecris|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
     ("常に|いつも|必ず|毎回|絶対|二度と|決して|基本|原則|たびに|都度|デフォルトでは|これから|今後|以降|次から"
      "|プロジェクトでは|リポジトリでは|うちでは|チームでは",
      r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい|願います|願いします|使う|使います|使っています"
@@ -12970,10 +12973,13 @@ def standing_wishes(text: str) -> list[str]:
         if len(sentence) > LONGEST_WISH or PRIVATE in sentence or MARK in sentence:
             continue
         said = re.sub(QUOTED, "x", fold(sentence).replace("’", "'"))
-        is_asked = said.endswith(("?", "か", "か。")) and not re.match("(?:can|could|would) you (?:always|never)", said)
+        if said.endswith(("?", "か", "か。")) and not re.match("(?:can|could|would) you (?:always|never)", said):
+            continue
+        marked = re.sub(AT, r"\g<0>~", said.replace("~", " "))
         # To compile a form takes a millisecond, to look for its marks nothing.
         forms = (form for marks, form in WISHES if any(mark in said for mark in marks.split("|")))
-        if not is_asked and any(re.search(form, said) for form in forms) and not re.search(TASK, said):
+        is_wish = any(re.search(form, said) or re.search(form, marked) for form in forms)
+        if is_wish and not re.search(TASK, said):
             found.append(sentence)
     return list(dict.fromkeys(found))
 
