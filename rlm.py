@@ -3,7 +3,8 @@
 
 It keeps what a conversation loses: insights (short statements) and chunks (verbatim text), finds them again
 by words, by regex and by date, and retires what nobody uses. A text larger than the window becomes a context, which
-is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS.
+is read in parts and computed on by locked-up code. Nothing but Python 3.9+ on Linux or macOS; a model only if you
+choose one.
 
     python3 rlm.py install                        set up Claude Code: it then saves every conversation by itself
     python3 rlm.py chunk notes.md                 store a text; prints its id
@@ -54,6 +55,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/runs/                    what happened in runs
     memory/answers/                 what models answered, by what they were asked; a cache
     memory/usage.jsonl              calls of models: when, which model, how many tokens
+    memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
     memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
     memory/lock                     locked by whoever writes; never replaced
@@ -61,7 +63,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
 
 Promises: an acknowledged write survives kill -9 and power loss; a damaged line costs that line and is
 counted; readers never lock and never wait; a hook never stops a session; no secret that a rule knows is
-stored; without a provider nothing opens a socket.
+stored; without a provider no model, account or network, with one only its address; never a port or a daemon.
 """
 from __future__ import annotations
 
@@ -344,11 +346,15 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "prices": ([], "dollars for a million tokens read/written, e.g. haiku=1/5,openai/gpt-4o=2.5/10"),
     "ollama.url": ("", "where Ollama listens; empty: OLLAMA_HOST, or http://127.0.0.1:11434"),
     "openai.url": ("", "any address that speaks as OpenAI does; empty: OPENAI_BASE_URL, or https://api.openai.com/v1"),
-    "openai.key": ("OPENAI_API_KEY", "the environment variable that holds the key for that address"),
     "anthropic.url": ("", "empty: ANTHROPIC_BASE_URL, or https://api.anthropic.com"),
+    "ollama.key": ("OLLAMA_API_KEY", "the environment variable whose key goes there, if it is set"),
+    "openai.key": ("OPENAI_API_KEY", "the same for that address"),
+    "anthropic.key": ("ANTHROPIC_API_KEY", "the same for that address"),
     "command": ("", "a program that reads a prompt and prints the answer; {model} in it becomes the model's name"),
     "mode": ("balanced", "what runs may spend: micro, fast, balanced or thorough"),
     "max_escalation": (0, "so many stronger models are asked where one has no answer"),
+    "claude.program": ("", "the program of Claude Code; empty: claude, wherever PATH has it"),
+    "claude.workers": (True, "its processes answer many questions; off: one each (`rlm doctor --provider claude`)"),
     "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
@@ -399,6 +405,7 @@ class Client:
         self.settings = os.path.join(self.folder, "settings.local.json") if project else self.team_settings
         self.servers = os.path.join(project or moved or user_home(), ".mcp.json" if project else ".claude.json")
         self.skills = os.path.join(self.folder, "skills")
+        self.agents = os.path.join(self.folder, "agents")
         self.projects = os.path.join(self.folder, "projects")  # transcripts, and Claude's own memory, of each project
 
 
@@ -438,6 +445,7 @@ PATHS = {
     "answers": ("memory", "answers"),
     "answer": ("memory", "answers/{}.json"),  # of a model, by what it was asked
     "usage": ("memory", "usage.jsonl"),  # the calls of models: when, which, how many tokens
+    "workers": ("memory", "workers"),  # empty: where Claude Code works when it is a provider
     "repls": ("memory", "repls"),
     "repl": ("memory", "repls/{}.jsonl"),  # the cells of that REPL
     "repl_lock": ("memory", "repls/{}.lock"),  # held by whoever runs one
@@ -483,9 +491,9 @@ class Places:
         return [int(digits) for digits, path in numbers if digits.isdecimal() and path == path_of(int(digits))]
 
 
-STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts")  # in memory/, whole
+STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt"
+    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl"
 
 
 def managed_settings() -> list[str]:
@@ -528,9 +536,11 @@ def checked_setting(key: str, value: object) -> object:
         if isinstance(names, list) and all(isinstance(n, str) for n in names):
             return [plain(n) for n in names if plain(n)]
     elif isinstance(default, str):
-        wanted = "one line of text"
-        if isinstance(value, str) and value.strip().isprintable():
-            return value.strip()
+        is_name = key.endswith(".key")
+        wanted = "the name of an environment variable, never a key itself" if is_name else "one line of text"
+        text = value.strip() if isinstance(value, str) else "\n"
+        if text.isprintable() and (text.isidentifier() or not (text and is_name)):
+            return text
     elif isinstance(default, bool):
         wanted = "on or off"
         if word in SWITCH:
@@ -3637,16 +3647,30 @@ def window(line: str, needles: Iterable[str], n_chars: int = SNIPPET_CHARS) -> s
 
 # -- lines that answer ------------------------------------------------------
 
+# Folded word -> its stem; a stop word as it is.
+STEM_OF = Memo(lambda word: word if word in STOP_WORDS else stem(word))
+
 LONG_LINE_CHARS = 240  # a longer one is taken apart at the ends of its sentences
-SENTENCE_END = r"(?<=[.!?;])\s+|(?<=[。！？])"
+SENTENCE_ENDS = (". ", "! ", "? ", "; ", "。", "！", "？")
 SHORT_LINE_BYTES = 40
+TELLING_PASSAGES = 16  # of a text are taken apart: 64 KB
+ROWS_TRIED = 16  # those with the most telling words
+MOST_PLACES = 1000  # of a word that are looked at: one that stands in more tells little
+FENCES = ("```", "~~~")
 FORM_LETTERS = 5  # what is shorter begins too many other words: "act" is in "actual"
 # What rlm writes above a part of a conversation -> who says what follows.
 SAID_BY = {"## User": "user", "## Claude": "Claude", "## Subagent": "subagent", "## Summary that": "summary"}
 # What a line gets of its neighbours' score, and of a question above it; what the user says counts more, what asks less.
 NEIGHBOUR, BELOW_QUESTION, USER_FACTOR, QUESTION_FACTOR = 0.2, 0.5, 1.3, 0.6
-# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words.
-PAIR_COUNTS = 0.75
+# How many words a pair of characters counts for, where words have no blanks: there are more pairs than words. Most
+# words in katakana have three or four.
+PAIR_COUNTS, KATAKANA_COUNTS = 0.75, 0.5
+
+
+def sentences(line: str) -> list[str]:
+    for end in SENTENCE_ENDS:
+        line = line.replace(end, end.rstrip() + "\n")
+    return [each.strip() for each in line.split("\n")]
 
 
 class TextLine:
@@ -3663,31 +3687,28 @@ class TextLine:
         self.score = 0.0
 
 
-def holds_form(folded: str, start: str, base: str) -> bool:
-    """Whether a word of the line begins so and has that stem."""
+def places_of(folded: str, start: str, base: str) -> Iterator[int]:
+    """Where a word begins so in a folded text, and has that stem; without a stem, where that stands."""
     at = folded.find(start)
-    while at >= 0:
+    for _ in range(MOST_PLACES):
+        if at < 0:
+            break
         end = at + len(start)
-        while end < len(folded) and folded[end].isalpha():
-            end += 1
-        word = folded[at:end]
-        if not folded[at - 1 : at].isalpha() and base in (word, stem(word)):
-            return True
+        if base:
+            while end < at + CACHED_LENGTH and folded[end : end + 1].isalpha():
+                end += 1
+        if not base or (not folded[at - 1 : at].isalpha() and base in (folded[at:end], STEM_OF[folded[at:end]])):
+            yield at
         at = folded.find(start, end)
-    return False
-
-
-def with_joined(folded: str) -> str:
-    """The text, and the same with what a hyphen or an underscore parts in one: re-run is rerun, too."""
-    joined = folded.replace("-", "").replace("_", "")
-    return folded if len(joined) == len(folded) else f"{folded} {joined}"
 
 
 def counts_for(word: str) -> float:
     """How many words a piece of a query counts for: single characters and hiragana, which is grammar, for none."""
     if not PIECE_LENGTHS[word[0]]:
         return 1.0
-    return 0.0 if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word) else PAIR_COUNTS
+    if len(word) == 1 or any("\u3041" <= char <= "\u3096" for char in word):
+        return 0.0
+    return KATAKANA_COUNTS if all("\u30a1" <= char <= "\u30fc" for char in word) else PAIR_COUNTS
 
 
 class Needles:
@@ -3695,22 +3716,25 @@ class Needles:
 
     __slots__ = ("words", "counts", "names", "starts")
 
-    def __init__(self, query: str) -> None:
-        terms = query_terms(query)
+    def __init__(self, terms: Sequence[QueryWord]) -> None:
         asked = [each for each in terms if each.word not in STOP_WORDS] or terms
         self.words = [each.word for each in asked]
         self.counts = [counts_for(each.word) for each in asked]
         self.names = sum(1 << n for n, each in enumerate(asked) if each.is_fixed)  # identifiers and numbers, as bits
         # What a form of the word begins with, the stem when all of that form must be there, the word's bit.
-        self.starts: list[tuple[str, str, int]] = []
+        starts: dict[tuple[str, str, int], None] = {}
         for n, each in enumerate(asked):
             forms = {each.word, *(kin.lstrip(STEM + "=") for kin in each.kin)}
-            forms |= {form for form, base in IRREGULAR.items() if base == each.base}
-            for form in forms:
-                base = stem(form) if each.base else form
+            if each.base in IRREGULAR.values():
+                forms |= {form for form, base in IRREGULAR.items() if base == each.base}
+            for form in forms if self.counts[n] or not any(self.counts) else ():
+                base = STEM_OF[form] if each.base else form
                 shared = os.path.commonprefix([form, base])
                 start = shared if len(shared) > 2 else form  # "ate" and "eat" share nothing
-                self.starts.append((start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n))
+                starts[start, base if len(start) < FORM_LETTERS and each.base else "", 1 << n] = None
+        self.starts = [each for each in starts if not any(  # of which no shorter one finds the same
+            each != (start, base, bit) and bit == each[2] and not base and start in each[0]
+            for start, base, bit in starts)]
 
     def marks(self, line: str) -> Iterator[tuple[int, int]]:
         """Where the words and their forms stand in the line: from, to."""
@@ -3721,46 +3745,89 @@ class Needles:
                 if not base or base in (found[0], stem(found[0])):
                     yield found.span()
 
-    def those_in(self, folded: str) -> list[tuple[str, str, int]]:
-        """What of self.starts is in the folded text at all."""
-        whole = with_joined(folded)
-        return [each for each in self.starts if each[0] in whole]
 
-
-def found_in(folded: str, starts: Sequence[tuple[str, str, int]]) -> int:
-    """Which words a folded line holds, as bits, by what their forms begin with."""
-    found, folded = 0, with_joined(folded)
-    for start, base, bit in starts:
-        if not found & bit and start in folded and (not base or holds_form(folded, start, base)):
-            found |= bit
+def found_by_row(folded: str, starts: Sequence[tuple[str, str, int]]) -> dict[int, int]:
+    """The rows of a folded text that hold words, with these as bits. What it only has with a hyphen or an underscore
+    in it is looked for without them, unless that would take long."""
+    found: dict[int, int] = {}
+    for is_joined in (False, True):
+        seen = 0
+        for bits in found.values():
+            seen |= bits
+        if seen and len(folded) > PASSAGE_CHARS:
+            break
+        text = folded.replace("-", "").replace("_", "") if is_joined else folded
+        for start, base, bit in starts:
+            row = last = 0
+            for at in places_of(text, start, base) if not seen & bit else ():
+                row, last = row + text.count("\n", last, at), at
+                found[row] = found.get(row, 0) | bit
     return found
 
 
-def text_lines(text: str, needles: Needles) -> list[TextLine]:
-    """The text's lines that say something: none of the headings that rlm writes, no fences, nothing blank."""
-    lines, who, is_code = [], "", False
-    starts = needles.those_in(fold(text))
-    text = text if "\n" in text else text.replace("\r", "\n")
-    for number, line in enumerate(text.split("\n"), 1):
-        speaker = next(filter(line.startswith, SAID_BY), "") if line.startswith("## ") else ""
-        line = line.strip()
-        if speaker:
-            who, is_code = SAID_BY[speaker], False
-        elif line.startswith(("```", "~~~")):
-            is_code = not is_code or len(line) > 3  # of a part, the beginning may be missing
-        elif line:
-            is_call = bool(who) and line.startswith("- ") and " → " in line
-            sentences = [line] if len(line) <= LONG_LINE_CHARS else re.split(SENTENCE_END, line)
-            for each in filter(None, sentences):
-                lines.append(TextLine(number, who, is_code or is_call, each, found_in(fold(each), starts)))
-    return lines
-
-
-def local_weights(lines: Sequence[TextLine], needles: Needles) -> list[float]:
-    """What each of the words tells among these lines."""
-    found = [line.words for line in lines if line.words]
+def weights_of(found: Collection[int], n_texts: int, needles: Needles) -> list[float]:
+    """What each of the words tells among so many texts, of which these hold words."""
     counts = (sum(words >> n & 1 for words in found) for n in range(len(needles.words)))
-    return [inverse_frequency(len(lines), n) * counts for n, counts in zip(counts, needles.counts)]
+    return [inverse_frequency(n_texts, n) * counts for n, counts in zip(counts, needles.counts)]
+
+
+def worth_of(words: int, weights: Sequence[float]) -> float:
+    return sum(weight for n, weight in enumerate(weights) if words >> n & 1) if words else 0.0
+
+
+def telling_passages(text: str, needles: Needles) -> list[tuple[int, str]]:
+    """The passages of a text, of a long one those with the most telling words."""
+    parts = list(passages(text if "\n" in text else text.replace("\r", "\n")))
+    if len(parts) <= TELLING_PASSAGES or not needles.words:
+        return parts
+    found = [sum({bit for start, _, bit in needles.starts if start in folded})
+             for folded in (fold(part) for _, part in parts)]
+    weights = weights_of(found, len(parts), needles)
+    best = sorted(range(len(parts)), key=lambda n: -worth_of(found[n], weights))[:TELLING_PASSAGES]
+    return [parts[n] for n in sorted(best)]
+
+
+class TextLines:
+    """The lines of a text near those with the most telling words of a query, or all without a query; how many there
+    are, which words are in which, and what these tell."""
+
+    __slots__ = ("lines", "n_lines", "found", "weights")
+
+    def __init__(self, text: str, needles: Needles, n_near: int = 1) -> None:
+        """Without headings that rlm writes, fences and blank lines."""
+        from itertools import compress
+
+        rows: list[str] = []
+        numbers: list[int] = []
+        for first, part in telling_passages(text, needles):
+            rows += part.split("\n")
+            numbers += range(first, first + len(rows) - len(numbers))
+        if max(map(len, rows)) > LONG_LINE_CHARS:
+            pairs = [(number, each) for number, row in zip(numbers, rows)
+                     for each in (sentences(row) if len(row) > LONG_LINE_CHARS else [row])]
+            numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
+        numbers, rows = list(compress(numbers, rows)), list(filter(None, rows))  # a blank line parts no neighbours
+        signs = [(sign, "", 0) for sign in ("## ", *FENCES) if sign[0] in text]  # a single one is fast
+        self.found = found_by_row(fold("\n".join(rows)), [*needles.starts, *signs])
+        ends = [n for n, words in self.found.items() if not words]  # there others begin to speak, or code
+        self.n_lines = len(rows) - len(ends)
+        self.weights = weights_of(self.found.values(), self.n_lines, needles)
+        worth = {words: worth_of(words, self.weights) for words in set(self.found.values())}
+        best = sorted(self.found, key=lambda n: -worth[self.found[n]])[:ROWS_TRIED]
+        near = {len(rows) - 1, *ends, *(n - 1 for n in ends),
+                *(n + step for n in best for step in range(-n_near, n_near + 1))}
+        self.lines, who, is_code = [], "", False
+        for n in sorted(near) if needles.words else range(len(rows)):
+            row = rows[n] if 0 <= n < len(rows) else ""
+            speaker = next(filter(row.startswith, SAID_BY), "") if row.startswith("## ") else ""
+            row = row.strip()
+            if speaker:
+                who, is_code = SAID_BY[speaker], False
+            elif row.startswith(FENCES):
+                is_code = not is_code or len(row) > 3  # of a part, the beginning may be missing
+            elif row:
+                is_call = bool(who) and row.startswith("- ") and " → " in row
+                self.lines.append(TextLine(numbers[n], who, is_code or is_call, row, self.found.get(n, 0)))
 
 
 def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: int) -> list[TextLine]:
@@ -3769,7 +3836,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
     A line gets some of what its neighbours tell, most below a question and where Claude ends: there the answer stands.
     """
     for line in lines:
-        line.score = sum(weight for n, weight in enumerate(weights) if line.words >> n & 1) if line.words else 0.0
+        line.score = worth_of(line.words, weights)
     prose = [line for line in lines if not line.is_code]
     own, asks = [*(line.score for line in prose), 0.0], [line.text.endswith(("?", "？")) for line in prose]
     turn = len(prose)  # the last line that the user said before
@@ -3890,8 +3957,8 @@ class Wanted:
 class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
-    __slots__ = ("view", "text", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups", "is_guess", "unit",
-                 "spans", "most_factor", "full")
+    __slots__ = ("view", "text", "terms", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups",
+                 "is_guess", "unit", "spans", "most_factor", "full", "needles")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
@@ -3903,7 +3970,8 @@ class Query:
         self.idfs: dict[str, float] = {}
         self.missing: dict[str, list[str]] = {}  # words that no memory has, each with the nearest that some have
         self.groups: list[tuple[str, list[Postings]]] = []  # the words that tell, with all their forms
-        terms = query_terms(text)
+        self.terms = terms = query_terms(text)
+        self.needles = Needles([])  # of the words that `search` shows
         pieces = [asked.word for asked in terms if PIECE_LENGTHS[asked.word[0]]]
         singles = {piece for piece in pieces if len(piece) == 1} if max(map(len, pieces), default=0) > 1 else set()
         tells = {asked.word for asked in terms} - STOP_WORDS - singles  # a single character tells little beside pairs
@@ -4160,26 +4228,20 @@ LABEL_WEIGHT = 0.15
 LOOK = 6_000
 
 
-class Stems(dict[str, str]):
-    """Folded word -> its stem, worked out once per query; a stop word as it is."""
-
-    def __missing__(self, word: str) -> str:
-        self[word] = found = word if word in STOP_WORDS else stem(word)
-        return found
-
-
-def adjacent(text: str, stems: Stems, idfs: dict[tuple[str, str], float], norm: float) -> float:
-    """What the pairs of the query that stand next to each other in the folded text are worth."""
-    words = raw_tokens(text.replace("_", " "))
+def adjacent(text: str, known: dict[str, str], idfs: dict[tuple[str, str], float], norm: float) -> float:
+    """What the pairs of the query that stand next to each other in the folded text are worth. *known*: the stems of
+    the words met before, "" for what is none of the query's."""
+    words = raw_tokens(text.replace("_", " ").replace("-", " "))
     if not text.isascii():
-        words = [word for raw in words for word in words_of(raw)]
+        words = [word for raw in words for word in ([raw] if raw.isascii() else words_of(raw))]
     # `stem` leaves the first two letters alone, so most words need none.
     heads = {one[:2] for pair in idfs for one in pair}
-    known = {word: stems[word] for word in set(words) if word[:2] in heads}
+    known.update({word: STEM_OF[word] if word[:2] in heads else "" for word in set(words).difference(known)})
     counts: dict[tuple[str, str], int] = {}
-    stemmed = list(map(known.get, words))
-    for pair in zip(stemmed, stemmed[1:]):
-        if pair in idfs:
+    places = [n for n, word in enumerate(words) if known[word]]
+    for one, other in zip(places, places[1:]):
+        pair = known[words[one]], known[words[other]]
+        if other == one + 1 and pair in idfs:
             counts[pair] = counts.get(pair, 0) + 1
     return sum(idfs[pair] * n / (n + norm) for pair, n in counts.items())
 
@@ -4198,10 +4260,11 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
     pairs = {(a, b): idfs[a] + idfs[b] for a, b in zip(asked, asked[1:]) if a != b}
     if not pairs:
         return scores
-    stems, looks = Stems(), [fold(text[:LOOK]) for _, text in found]
+    known: dict[str, str] = {}
+    looks = [fold(text[:LOOK]) for _, text in found]
     mean = sum(map(len, looks)) / len(looks) or 1.0
     for n, look in enumerate(looks):
-        scores[n] += ADJACENT * adjacent(look, stems, pairs, K1 * (1 - B + B * len(look) / mean))
+        scores[n] += ADJACENT * adjacent(look, known, pairs, K1 * (1 - B + B * len(look) / mean))
     return scores
 
 
@@ -4223,10 +4286,10 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
 
 def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[int, str]]:
     """The best lines of a text in its order, as (number, what fits of it): so many, fewer when others hardly matter."""
-    lines, starts = text_lines(text, needles), [start for start, _, _ in needles.starts]
-    best = best_lines(lines, local_weights(lines, needles), n_wanted)
+    near, starts = TextLines(text, needles), [start for start, _, _ in needles.starts]
+    best = best_lines(near.lines, near.weights, n_wanted)
     telling = [line for line in best if line.score > BARELY_RELATED * best[0].score]
-    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=lines.index)]
+    return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=near.lines.index)]
 
 
 def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
@@ -4234,7 +4297,7 @@ def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -
     that share of the first, there are at least."""
     found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
-    needles = Needles(" ".join(near) if query.is_guess else query.text)
+    query.needles = needles = Needles(query_terms(" ".join(near)) if query.is_guess else query.terms)
     for hit in hits:
         n_lines = max(1, round(MOST_LINES * (hit.score / hits[0].score) ** 3))
         hit.lines = lines_that_answer(hit.record["text"], needles, n_lines)
@@ -6548,7 +6611,7 @@ class Text:
     WINDOW = 1 << 20  # bytes read at once when all of the text is walked through
     REACH = 1 << 16  # a match of that many bytes is found wherever it lies
     LIMIT = 1 << 26  # characters that become one str at most
-    LONG_LINE = 1 << 24
+    LONG_LINE = 1 << 24  # bytes of a line that is seen as one
 
     length: int
     n_newlines: int
@@ -6606,18 +6669,21 @@ class Text:
         return data[: self.whole(data)] if start + len(data) < self.size else data
 
     def walk(self, reach: int = 0) -> Iterator[tuple[str, str]]:
-        """The text in pieces that end with a line where lines are short enough, and what follows each within *reach*
-        bytes. An empty text is one empty piece."""
+        """The text in pieces that end with a line, unless it is longer than LONG_LINE, and what follows each within
+        *reach* bytes. An empty text is one empty piece."""
         at = 0
         while at < self.size or at == 0:
-            data = self.cut(at, self.WINDOW + reach)
-            n_piece = len(data)
-            if at + n_piece < self.size:
-                n_piece = data.rfind(b"\n", 0, self.WINDOW) + 1 or len(self.cut(at, self.WINDOW))
-            yield self.decoded(data[:n_piece]), self.decoded(data[n_piece:])
-            if not n_piece:
+            data = self.cut(at, self.WINDOW)
+            if at + len(data) < self.size:
+                n_piece = data.rfind(b"\n") + 1
+                if not n_piece:
+                    data = self.cut(at, self.LONG_LINE)
+                    n_piece = data.find(b"\n") + 1 or len(data)
+                data = data[:n_piece]
+            yield self.decoded(data), self.decoded(self.cut(at + len(data), reach))
+            if not data:
                 return  # the file shrank
-            at += n_piece
+            at += len(data)
 
     def byte_of(self, i: int) -> int:
         """The byte at which that character begins."""
@@ -6669,20 +6735,11 @@ class Text:
         wanted = range(*key.indices(self.length))
         if not wanted:
             return ""
-        if len(wanted) > self.LIMIT:
-            raise MemoryError(f"{len(wanted):,} characters are too many for one str; walk through {self.name} with "
+        i, j = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        if j - i > self.LIMIT:
+            raise MemoryError(f"{j - i:,} characters are too many for one str; walk through {self.name} with "
                               ".lines(), .parts(n) or .finditer(pattern)")
-        i, j, step = wanted[0], wanted[-1] + 1, wanted.step
-        if step < 0:
-            return self[j - 1 : i + 1 : -step][::-1]
-        n_once = max(1, self.WINDOW // step) * step
-        if step > 1:
-            return "".join(self.between(a, min(a + n_once - step + 1, j))[::step] for a in range(i, j, n_once))
-        return self.between(i, j)
-
-    def between(self, i: int, j: int) -> str:
-        """The characters from i to j, both within the text."""
-        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))
+        return self.decoded(self.raw(self.byte_of(i), self.byte_of(j)))[:: wanted.step]
 
     def __repr__(self) -> str:
         return f"<Text {self.name}: {self.length:,} characters; slice it, or use .lines() .parts(n) .finditer()>"
@@ -6708,16 +6765,9 @@ class Text:
 
     def lines(self) -> Iterator[str]:
         """The lines without their "\\n"; one that is longer than LONG_LINE bytes comes in pieces."""
-        kept: list[str] = []  # the beginning of a line
         for piece, _ in self.walk():
-            first, *others = piece.split("\n")
-            kept.append(first)
-            if others or len(kept) * self.WINDOW > self.LONG_LINE:
-                yield "".join(kept)
-                yield from others[:-1]
-                kept = others[-1:]
-        if any(kept):
-            yield "".join(kept)
+            if piece:
+                yield from (piece[:-1] if piece[-1] == "\n" else piece).split("\n")
 
     def finditer(self, pattern: str | re.Pattern[str], flags: int = 0) -> Iterator[Match]:
         """As re.finditer on the whole text, for matches (with what they look ahead to) of up to REACH bytes."""
@@ -6757,25 +6807,6 @@ class Text:
             at += self.WINDOW
         return -1
 
-    def rfind(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        i, j, raw = self.asked(what, start, end)
-        if not raw:
-            return max(self.places_of(what, i, j), default=-1)
-        first, stop = self.byte_of(i), self.byte_of(j)
-        while stop - first >= len(raw):
-            at = max(first, stop - self.WINDOW - len(raw) + 1)
-            found = self.raw(at, stop).rfind(raw)
-            if found >= 0:
-                return self.char_of(at + found)
-            stop = at + len(raw) - 1
-        return -1
-
-    def index(self, what: str, start: int | None = None, end: int | None = None) -> int:
-        found = self.find(what, start, end)
-        if found < 0:
-            raise ValueError("substring not found")
-        return found
-
     def __contains__(self, what: str) -> bool:
         return self.find(what) >= 0
 
@@ -6798,15 +6829,11 @@ class Text:
                 total, at = total + len(pieces) - 1, at + len(data) - min(len(pieces[-1]), len(raw) - 1)
         return total
 
-    def startswith(self, prefix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (prefix,) if isinstance(prefix, str) else prefix
-        return any(self[i : min(j, i + len(one))] == one for one in each if i + len(one) <= j)
+    def startswith(self, prefix: str | tuple[str, ...]) -> bool:
+        return self[: self.WINDOW].startswith(prefix)
 
-    def endswith(self, suffix: str | tuple[str, ...], start: int | None = None, end: int | None = None) -> bool:
-        i, j, _ = slice(start, end).indices(self.length)
-        each = (suffix,) if isinstance(suffix, str) else suffix
-        return any(self[j - len(one) : j] == one for one in each if i + len(one) <= j)
+    def endswith(self, suffix: str | tuple[str, ...]) -> bool:
+        return self[-self.WINDOW :].endswith(suffix)
 
 
 # -- what is in a folder -----------------------------------------------------
@@ -6815,25 +6842,52 @@ MADE_FOLDERS = ("node_modules", "__pycache__")  # what tools put there is nobody
 WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
 
 
+def glob_pattern(folder: str, glob: str, behind: str, flags: int = 0) -> re.Pattern[str]:
+    """A regex for the paths that a glob means in a folder, as in its .gitignore. *behind*: what may follow."""
+    tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
+    pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
+        token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
+        for token in tokens if token)
+    anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    try:
+        return re.compile(f"{re.escape(folder.rstrip('/'))}/{anywhere}{pattern}{behind}", re.DOTALL | flags)
+    except re.error:
+        raise UsageError(f"{one_line(glob, 80)!r} is no pattern for paths") from None
+
+
 def ignore_rules(folder: str) -> list[tuple[re.Pattern[str], bool]]:
     """What a .gitignore says: patterns for paths, those of folders with a "/" behind, and whether each leaves out."""
-    rules = []
     path = os.path.join(folder, ".gitignore")
-    for line in small_text(path).splitlines() if os.path.isfile(path) else ():  # opening a pipe would wait for ever
-        glob = line.rstrip().lstrip("!")
-        if not glob or glob[0] == "#":
-            continue
-        tokens = re.split(r"(\*\*/|/\*\*$|\*+|\?|\[!?[^]]+\]|\\.)", glob.rstrip("/").lstrip("/"))
-        pattern = "".join(WILDCARDS.get("*" if set(token) == {"*"} else token) or (
-            token.replace("[!", "[^") if token[:1] == "[" else re.escape(token[-1:] if token[:1] == "\\" else token))
-            for token in tokens if token)
-        anywhere = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    lines = small_text(path).splitlines() if os.path.isfile(path) else []  # opening a pipe would wait for ever
+    rules = []
+    for line in map(str.rstrip, lines):
+        glob = line.lstrip("!")
         try:
-            whole = f"{re.escape(folder)}/{anywhere}{pattern}{'/' if glob[-1] == '/' else '/?'}"
-            rules.append((re.compile(whole), line[0] != "!"))
-        except re.error:
+            if glob and glob[0] != "#":
+                rules.append((glob_pattern(folder, glob, "/" if glob[-1] == "/" else "/?"), line[0] != "!"))
+        except UsageError:
             continue
     return rules
+
+
+def denied_paths() -> list[re.Pattern[str]]:
+    """What the settings of Claude Code forbid it to read: the user's, the machine's, those of the project we are in."""
+    here, found = current_folder(), []
+    settings = [(path, "/") for path in managed_settings()] + [(Client().settings, user_home())]
+    for folder in {here, repository(here)[0]} - {""}:
+        settings += [(path, folder) for path in (Client(folder).team_settings, Client(folder).settings)]
+    for path, folder in settings:
+        try:
+            rules = from_json(read_file(path).decode("utf-8-sig"))["permissions"]["deny"]
+            said = [re.fullmatch(r"(?s)Read(?:\((.*)\))?", str(rule)) for rule in rules]
+        except (ValueError, LookupError, TypeError):
+            continue
+        for glob in (each[1] or "//**" for each in said if each):  # all is denied where no path is named
+            mark = next(each for each in ("//", "~/", "/", "./", "") if glob.startswith(each))
+            top = {"//": "/", "~/": user_home(), "/": folder}.get(mark, here)
+            glob = "/" * bool(mark) + glob[len(mark) :]  # without a mark, a name is meant in all folders below
+            found += [glob_pattern(form, glob, "(?:/.*)?", re.IGNORECASE) for form in {top, os.path.realpath(top)}]
+    return found
 
 
 def why_left_out(path: str, rules: Sequence[tuple[re.Pattern[str], bool]], own_folder: str) -> str:
@@ -6909,6 +6963,9 @@ def context_name(wanted: str) -> str:
 
 def context_record(places: Places, wanted: str) -> Record:
     """The record of the context with that name. NotFound names those there are."""
+    if "#" in wanted or "/" in wanted:  # or log#2 would be the context log-2
+        raise UsageError(f"{one_line(wanted, 60)!r} is within a context, and this takes whole ones; `rlm_filter` makes "
+                         "one of some lines, `rlm_load` of one file")
     name = context_name(wanted)
     data = read_file(places.context(name))
     try:
@@ -6951,6 +7008,15 @@ def kept_texts(places: Places) -> list[str]:
     """The files in which contexts keep text that is in no file of the user's."""
     return [path for name in stems(places.contexts(), ".json")
             for path in (places.context_text(name), places.context_results(name)) if os.path.exists(path)]
+
+
+def drop_strays(places: Places, age_s: float = 0) -> None:
+    """Removes what no context has and that is as old: a load that was killed left it, or another still writes it."""
+    known = {path for name in stems(places.contexts(), ".json") for path in (
+        places.context(name), places.context_text(name), places.context_spans(name), places.context_results(name))}
+    for path in (os.path.join(places.contexts(), name) for name in listing(places.contexts())):
+        if path not in known and now() - tried(now(), os.path.getmtime, path) >= age_s:
+            remove_file(path)
 
 
 def file_facts(shown: str, path: str) -> list[Any]:
@@ -7044,10 +7110,6 @@ class Opened:
             n_bytes, offset, number = n_bytes - len(data), offset + len(data), number + 1
         return b"".join(found)
 
-    def read(self, offset: int, n_bytes: int) -> bytes:
-        """Bytes of .text, for a process that has no descriptor of its own."""
-        return self.text.raw(offset, offset + n_bytes) if self.text is not None else b""
-
     def origin(self, file: int, at: int, line: int) -> tuple[int, int, int, int]:
         """The file, byte and line that what stands there comes from, and how many bytes follow it there."""
         if not self.begins:
@@ -7084,9 +7146,14 @@ class Opened:
         return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
 
 
+def context_of(wanted: str) -> str:
+    """The name of the context that has that part (name#3) or file (name/src/a.py)."""
+    return wanted.partition("#")[0].partition("/")[0]
+
+
 def open_context(places: Places, wanted: str) -> Opened:
-    """The context of that name, or that holds that part (name#3) or file (name/a.py); to be read in a `with` block."""
-    record = context_record(places, wanted.partition("#")[0].partition("/")[0])
+    """The context of that name, to be read in a `with` block."""
+    record = context_record(places, wanted)
     for name in filter(None, (record["name"], text_field(record, "of"))):  # they are in use
         tried(None, os.utime, places.context(name))
     return Opened(places, record)
@@ -7102,19 +7169,18 @@ def why_no_text(path: str, head: bytes) -> str:
     return "binary" if b"\0" in head and not head.startswith(UTF16_MARKS) else ""
 
 
-def check_readable(places: Places, path: str) -> bytes:
+def check_readable(places: Places, path: str, denied: Sequence[re.Pattern[str]]) -> bytes:
     """The first bytes of a plain file that may be loaded. RlmError otherwise."""
+    if any(pattern.fullmatch(form) for form in (path, os.path.realpath(path)) for pattern in denied):
+        raise UsageError(f"{path} may not be read: a rule of Claude Code's settings denies it (permissions.deny, Read)")
     folder, excluded = os.path.dirname(os.path.realpath(path)), setting(places, "exclude")
     if excluded and is_excluded(excluded, project_at(places, folder), folder):
         raise UsageError(f"{path} belongs to a project that the setting \"exclude\" names (`rlm config exclude`)")
     try:
-        fd = open_plain(path)
+        with open(open_plain(path), "rb") as file:
+            return file.read(8192)
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        return os.pread(fd, 8192, 0)
-    finally:
-        os.close(fd)
 
 
 def redacted_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -7177,61 +7243,54 @@ def tally_of(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {why}" for why, n in sorted(counts.items()))
 
 
-def load_files(places: Places, source: str, paths: Iterable[str], top: str, left_out: dict[str, int]) -> Record:
-    """A context of many files, by their paths below *top*; counts what cannot be read in *left_out*."""
-    files = []
-    for path in paths:
-        try:
-            head = check_readable(places, path)
-            why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
-        except RlmError:
-            why = "unreadable or excluded"
-        if why:
-            left_out[why] = left_out.get(why, 0) + 1
-            continue
-        files.append(file_facts(os.path.relpath(path, top), path))
-        if len(files) > MOST_FILES:
-            raise UsageError(f"{source} holds over {MOST_FILES:,} text files; load a folder below it, or use a `glob`")
+def load_files(places: Places, full: str, glob: bool) -> Record:
+    """A context of the text files in a folder, or of those that a pattern like src/**/*.py names."""
+    top = os.path.dirname(re.split(r"[*?[]", full)[0] + "-") if glob else full
+    wanted = glob_pattern("/", full, "") if glob else None
+    left_out: dict[str, int] = {}
+    files, unread, denied = [], [], denied_paths()  # type: list[Any], list[OSError], list[re.Pattern[str]]
+
+    def leave_out(why: str) -> None:
+        left_out[why] = left_out.get(why, 0) + 1
+
+    for folder, _, names, whys in folders_at(top, places.memory, unread):
+        for why in filter(None, whys.values()):
+            leave_out(why)
+        for path in (os.path.join(folder, name) for name in sorted(names) if not whys[name]):
+            if wanted and not wanted.fullmatch(path):
+                continue
+            try:
+                head = check_readable(places, path, denied)
+                why = "packed" if head.startswith((GZIP_MAGIC, *UTF16_MARKS)) else why_no_text(path, head)
+            except RlmError:
+                why = "unreadable, denied or excluded"
+            if why:
+                leave_out(why)
+                continue
+            files.append(file_facts(os.path.relpath(path, top), path))
+            if len(files) > MOST_FILES:
+                raise UsageError(f"{full} holds over {MOST_FILES:,} text files; load a folder below, or use a `glob`")
+    left_out.update({"unreadable folders": len(unread)} if unread else {})
     if not files:
-        raise NotFound(f"{source}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
-    return {"kind": "folder", "source": source, "files": files, "left_out": left_out}
+        raise NotFound(f"{full}: no text files there" + (f" (left out: {tally_of(left_out)})" if left_out else ""))
+    return {"kind": "folder", "source": full, "files": files, "left_out": left_out}
 
 
-def load_path(places: Places, name: str, path: str) -> Record:
-    """A context of the file or folder at a path."""
+def load_path(places: Places, name: str, path: str, glob: bool) -> Record:
+    """A context of the file or folder at a path, or of the files that a pattern names."""
     full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
-    if os.path.isdir(full):
-        left_out: dict[str, int] = {}
-        unread: list[OSError] = []
-
-        def paths() -> Iterator[str]:
-            for folder, _, names, whys in folders_at(full, places.memory, unread):
-                for why in filter(None, whys.values()):
-                    left_out[why] = left_out.get(why, 0) + 1
-                yield from (os.path.join(folder, each) for each in sorted(names) if not whys[each])
-
-        record = load_files(places, full, paths(), full, left_out)
-        left_out.update({"unreadable": len(unread)} if unread else {})
-        return record
-    head = check_readable(places, full)
+    if glob or os.path.isdir(full):
+        return load_files(places, full, glob)
+    head = check_readable(places, full, denied_paths())
     if head.startswith((GZIP_MAGIC, *UTF16_MARKS)):
         return load_copy(places, name, full, unpacked(full, head.startswith(GZIP_MAGIC)))
     if why := why_no_text(full, head):
         raise UsageError(f"{full} is {why}, and only text can be loaded: convert it (pdftotext, unzip -p, strings) and "
                          "pipe that into `rlm load -`")
-    if not head:
-        raise UsageError(f"{full} is empty; nothing was loaded")
+    if not file_size(full):
+        why = "has no size; pipe what is in it into `rlm load -`" if head else "is empty; nothing was loaded"
+        raise UsageError(f"{full} {why}")
     return {"kind": "file", "source": full, "files": [file_facts(os.path.basename(full), full)]}
-
-
-def load_glob(places: Places, pattern: str) -> Record:
-    """A context of the files that a pattern like src/**/*.py names."""
-    import glob
-
-    full = os.path.abspath(os.path.expanduser(pattern.replace("\0", "?")))
-    paths = [path for path in sorted(glob.iglob(full, recursive=True)) if os.path.isfile(path)][: MOST_FILES + 1]
-    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else full
-    return load_files(places, full, paths, top, {})
 
 
 def docs_in_history(view: View, kind: str, value: str) -> list[Doc]:
@@ -7382,6 +7441,20 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
             if len(found) > MOST_PARTS:
                 raise UsageError(f"that makes over {MOST_PARTS:,} parts; give a larger `size`")
     return found
+
+
+def passages_in(text: Text, n_chars: int, at: int = 0) -> Iterator[tuple[int, int, str]]:
+    """The text from a byte on in passages that end with a line where they can: the number of the first line there,
+    its first byte, its text."""
+    number = 1
+    rest = Text(lambda n, offset: text.raw(at + offset, at + offset + n), text.name, text.size - at) if at else text
+    for piece, _ in rest.walk():
+        start = 0
+        while start < len(piece):
+            end = piece.rfind("\n", start, start + n_chars) + 1 or start + n_chars
+            yield number, at, piece[start:end]
+            number, at = number + piece.count("\n", start, end), at + n_bytes_of(piece[start:end])
+            start = end
 
 
 # -- lines that match ---------------------------------------------------------
@@ -7554,6 +7627,7 @@ CHECK_S = 0.2  # how long a cancelled call may still wait
 CONNECT_S = 20.0
 SILENCE_S = 600.0  # after which a connection that brings nothing is dead
 MAX_TRIES = 5
+FIRST_PAUSE_S = 1.0  # before the second try; each one after it is twice as long
 MAX_PAUSE_S = 60.0  # who asks for a longer one before the next try gets none
 MAX_REPLY_BYTES = 16 << 20
 
@@ -7643,21 +7717,20 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
     connection, target = connection_to(address)
     outcome: list[Any] = []
     sockets: list[Any] = []
-    is_wanted = threading.Event()
-    is_wanted.set()
+    given_up = threading.Event()
 
     def request() -> None:
         try:
             connection.connect()
             sockets.append(connection.sock)
-            if is_wanted.is_set():
+            if not given_up.is_set():
                 connection.sock.settimeout(SILENCE_S)
                 connection.request("POST", target, body, headers)
-                response = connection.getresponse()
-                data = response.read(MAX_REPLY_BYTES + 1)
-                if response.length and len(data) <= MAX_REPLY_BYTES:
-                    raise ConnectionError("the connection broke off")
-                outcome.append((response.status, response.headers, data))
+                with connection.getresponse() as response:
+                    data = response.read(MAX_REPLY_BYTES + 1)
+                    if response.length and len(data) <= MAX_REPLY_BYTES:
+                        raise ConnectionError("the connection broke off")
+                    outcome.append((response.status, response.headers, data))
         except Exception as error:
             outcome.append(error)
         finally:
@@ -7671,7 +7744,7 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
             thread.join(CHECK_S)
             check()
     except BaseException:
-        is_wanted.clear()
+        given_up.set()
         for sock in sockets:
             tried(None, sock.shutdown, 2)
         raise
@@ -7679,17 +7752,6 @@ def posted(address: Any, headers: Mapping[str, str], body: bytes, check: Callabl
         raise outcome[0]
     status, told, data = outcome[0]
     return status, told, data
-
-
-def told_trouble(data: bytes) -> str:
-    """What a provider says is wrong, on one line."""
-    text = data[:10_000].decode("utf-8", "replace")
-    try:
-        error = json.loads(text)["error"]
-        text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        pass
-    return one_line(redact(text), 300) or "no reason given"
 
 
 def events_of(data: bytes) -> list[Record]:
@@ -7709,34 +7771,32 @@ class HttpProvider(Provider):
     """A model behind an address. A subclass says how it is asked, and reads what comes back."""
 
     url, url_variable, path = "", "", ""
+    key_header = ("Authorization", "Bearer {}")
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": f"rlm/{__version__}"}
     if_silent = "check the address and the network"
 
     def __init__(self, places: Places, model: str) -> None:
         from urllib.parse import urlsplit
 
         super().__init__(places, model)
-        url = (setting(places, f"{self.name}.url") or environment(self.url_variable) or self.url).rstrip("/")
-        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity",
-                        "User-Agent": f"rlm/{__version__}"}
-        self.key = ""
+        url = setting(places, f"{self.name}.url") or environment(self.url_variable) or self.url
         try:
-            self.address = urlsplit(self.whole_url(url))
-            if self.address.scheme in ("http", "https") and self.address.hostname and self.address.port != 0:
-                return
+            self.address = urlsplit(self.whole_url(url.rstrip("/")))
+            is_http = self.address.scheme in ("http", "https") and self.address.hostname and self.address.port != 0
         except ValueError:
-            pass
-        raise UsageError(f"{one_line(url)!r} is no http address; set it with `rlm config {self.name}.url URL`")
-
-    def whole_url(self, url: str) -> str:
-        return url + self.path
-
-    def use_key(self, variable: str, header: str, form: str = "{}") -> None:
-        """Sends the key with each request, to this address only."""
+            is_http = False
+        if not is_http:
+            raise UsageError(f"{one_line(url)!r} is no http address; set it with `rlm config {self.name}.url URL`")
+        self.at = f"{self.name} ({model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
+        variable = setting(places, f"{self.name}.key")
         self.key = environment(variable).strip()
         if not (self.key.isascii() and self.key.isprintable()):
             raise ProviderRefused(f"{variable} holds no key: it has characters that a header cannot have")
         if self.key:
-            self.headers[header] = form.format(self.key)
+            self.headers = {**self.headers, self.key_header[0]: self.key_header[1].format(self.key)}
+
+    def whole_url(self, url: str) -> str:
+        return url + self.path
 
     def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
         """What is asked; model and messages as most want them."""
@@ -7755,24 +7815,28 @@ class HttpProvider(Provider):
         try:
             for event in events_of(data):
                 if event.get("error"):  # in the midst of a stream, or with a status that says all is well
-                    raise ProviderError(f"{self.where()}: {self.cleaned(json.dumps(event).encode())}")
+                    raise ProviderError(f"{self.at}: {self.trouble(json.dumps(event).encode())}")
                 self.take(event, reply)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise ProviderError(f"{self.where()} answered with something else than {self.name} does: "
+            raise ProviderError(f"{self.at} answered with something else than {self.name} does: "
                                 f"{one_line(data[:1000].decode('utf-8', 'replace')) or 'nothing'!r}; "
                                 f"`rlm config {self.name}.url` has the address") from None
         if not reply.stop:
-            raise ProviderError(f"{self.where()}: the answer broke off")
+            raise ProviderError(f"{self.at}: the answer broke off")
         reply.stop = STOPS.get(reply.stop, "end")
         reply.n_in = reply.n_in or estimated_tokens(bytes_of(messages))
         reply.n_out = reply.n_out or estimated_tokens(len(reply.text.encode("utf-8", "replace")))
         return reply
 
-    def where(self) -> str:
-        return f"{self.name} ({self.model} at {self.address.scheme}://{self.address.netloc.rpartition('@')[2]})"
-
-    def cleaned(self, data: bytes) -> str:
-        return told_trouble(data.replace(self.key.encode(), b"[key]") if self.key else data)
+    def trouble(self, data: bytes) -> str:
+        """What a body says is wrong, without the key, which some repeat."""
+        text = data[:10_000].decode("utf-8", "replace").replace(self.key or "\0", "[key]")
+        try:
+            error = json.loads(text)["error"]
+            text = str(error["message"] if isinstance(error, dict) else error)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        return one_line(redact(text), 300) or "no reason given"
 
     def response(self, body: bytes, check: Callable[[], None]) -> bytes:
         """The body of a response that succeeds; tries again where that may help."""
@@ -7780,7 +7844,7 @@ class HttpProvider(Provider):
         from random import random
 
         for n_tries in range(1, MAX_TRIES + 1):
-            pause_s = 2.0 ** (n_tries - 1)
+            pause_s = FIRST_PAUSE_S * 2 ** (n_tries - 1)
             try:
                 status, told, data = posted(self.address, self.headers, body, check)
                 if status == 200 and len(data) <= MAX_REPLY_BYTES:
@@ -7791,14 +7855,12 @@ class HttpProvider(Provider):
                 except ValueError:  # none, or a date
                     pass
             except ConnectionRefusedError:
-                raise ProviderRefused(f"{self.where()}: nothing listens there; {self.if_silent}") from None
-            except TimeoutError:
-                raise ProviderError(f"{self.where()}: no answer in time; {self.if_silent}") from None
+                raise ProviderRefused(f"{self.at}: nothing listens there; {self.if_silent}") from None
             except (OSError, HTTPException) as error:
                 why = f"{one_line(str(error)) or type(error).__name__}; {self.if_silent}"
-            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S:
+            if n_tries == MAX_TRIES or pause_s > MAX_PAUSE_S or "timed out" in why:
                 asked_for = f" (it wants a pause of {pause_s:g} s)" if pause_s > MAX_PAUSE_S else ""
-                raise ProviderError(f"{self.where()}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
+                raise ProviderError(f"{self.at}: {why}; tried {counted(n_tries, 'time')}{asked_for}")
             until_s = time.monotonic() + pause_s * (1 + random() / 4)  # not all at the same moment
             while time.monotonic() < until_s:
                 check()
@@ -7807,20 +7869,20 @@ class HttpProvider(Provider):
 
     def failure(self, status: int, told: Any, data: bytes) -> str:
         """Why it may succeed later; raises when it cannot."""
-        why = f"{status}, {self.cleaned(data)}"
+        why = f"{status}, {self.trouble(data)}"
         if status == 200:
-            raise ProviderError(f"{self.where()}: the answer has over {size_text(MAX_REPLY_BYTES)}")
+            raise ProviderError(f"{self.at}: the answer has over {size_text(MAX_REPLY_BYTES)}")
         if 300 <= status < 400:
             to = one_line(told.get("location", "elsewhere"), 200)
-            raise ProviderRefused(f"{self.where()} redirects to {to}; rlm follows no redirect, since key and text "
+            raise ProviderRefused(f"{self.at} redirects to {to}; rlm follows no redirect, since key and text "
                                   f"would go along: if that is right, `rlm config {self.name}.url` sets it")
         if status in (401, 403):
-            raise ProviderRefused(f"{self.where()} does not let us in: {why}; check the key")
+            raise ProviderRefused(f"{self.at} does not let us in: {why}; check the key")
         if status in (402, 404) or b"insufficient_quota" in data or b"credit balance" in data:
-            raise ProviderRefused(f"{self.where()}: {why}; check account, model (`rlm config model`) and address")
+            raise ProviderRefused(f"{self.at}: {why}; check account, model (`rlm config model`) and address")
         if status in (408, 409, 425, 429) or status >= 500:
             return why
-        raise ProviderError(f"{self.where()}: {why}")
+        raise ProviderError(f"{self.at}: {why}")
 
 
 class OllamaProvider(HttpProvider):
@@ -7851,11 +7913,11 @@ class OllamaProvider(HttpProvider):
         n_bytes = bytes_of(messages)
         how = "`rlm config window_tokens N` sets what the model gets to read"
         if estimated_tokens(n_bytes) > self.window_tokens:
-            raise ProviderError(f"{self.where()}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
+            raise ProviderError(f"{self.at}: the prompt has about {estimated_tokens(n_bytes):,} tokens, the "
                                 f"window {self.window_tokens:,}; {how}")
         reply = super().ask(messages, max_tokens, check)
         if reply.n_in >= self.window_tokens or n_bytes > 12 * reply.n_in:  # no text has so long words
-            raise ProviderError(f"{self.where()}: the prompt was cut to {reply.n_in:,} tokens of a window of "
+            raise ProviderError(f"{self.at}: the prompt was cut to {reply.n_in:,} tokens of a window of "
                                 f"{self.window_tokens:,}, so the answer is of no use; {how}")
         return reply
 
@@ -7864,10 +7926,6 @@ class OpenAiProvider(HttpProvider):
     """Whatever speaks as OpenAI does: its own service, LM Studio, llama.cpp, vLLM, OpenRouter…"""
 
     name, url, url_variable, path = "openai", "https://api.openai.com/v1", "OPENAI_BASE_URL", "/chat/completions"
-
-    def __init__(self, places: Places, model: str) -> None:
-        super().__init__(places, model)
-        self.use_key(setting(places, "openai.key"), "Authorization", "Bearer {}")
 
     def whole_url(self, url: str) -> str:
         return url + ("" if "/" in url.partition("://")[2] else "/v1") + self.path
@@ -7893,18 +7951,15 @@ class AnthropicProvider(HttpProvider):
     name, url, url_variable, path = "anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", "/v1/messages"
     default_models = {"fast": "claude-haiku-5-5", "balanced": "claude-sonnet-5-5", "powerful": "claude-opus-5-5"}
     window = 200_000
-
-    def __init__(self, places: Places, model: str) -> None:
-        super().__init__(places, model)
-        self.use_key("ANTHROPIC_API_KEY", "x-api-key")
-        self.headers["anthropic-version"] = "2023-06-01"
-
-    def whole_url(self, url: str) -> str:
-        return url[: -len("/v1")] + self.path if url.endswith("/v1") else url + self.path
+    key_header = ("x-api-key", "{}")
+    headers = {**HttpProvider.headers, "anthropic-version": "2023-06-01"}
 
     def body(self, messages: Sequence[Message], max_tokens: int) -> Record:
         system = [text for role, text in messages if role == "system"]
         asked = super().body([message for message in messages if message[0] != "system"], max_tokens)
+        if len(asked["messages"]) > 1:  # the next turn reads all this again, for a tenth of the price
+            last = asked["messages"][-1]
+            last["content"] = [{"type": "text", "text": last["content"], "cache_control": {"type": "ephemeral"}}]
         return {**asked, "max_tokens": max_tokens, **({"system": "\n\n".join(system)} if system else {})}
 
     def take(self, event: Record, reply: Reply) -> None:
@@ -7922,22 +7977,23 @@ class AnthropicProvider(HttpProvider):
 # -- programs -----------------------------------------------------------------
 
 # Kills the program when the other end of a pipe closes, which this process holds: however it ends, nothing goes on.
-WATCHED = '{{ read -r _; kill -9 -$$; }} </dev/fd/{} >/dev/null 2>&1 & "$@"'
+WATCHED = '{{ read -r _; sleep 0.3; kill -9 -$$; }} </dev/fd/{} >/dev/null 2>&1 & "$@"'
 
 
 class Program:
     """A program that works for us, and its pipes."""
 
-    def __init__(self, words: Sequence[str], **environ: str) -> None:
+    def __init__(self, words: Sequence[str], folder: str = "", **environ: str) -> None:
         import subprocess
 
         life, self.life = os.pipe()
+        self.part = b""  # of a line of which the rest has not come yet
         self.errors = b""  # the end of what it said is wrong
         try:
             process: Any = subprocess.Popen(
                 ["sh", "-c", WATCHED.format(life), "sh", *words], bufsize=0, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[life], start_new_session=True,
-                env={**os.environ, "RLM_CHILD": "1", **environ})  # our hooks leave such sessions alone
+                cwd=folder or None, env={**os.environ, "RLM_CHILD": "1", **environ})  # which our hooks leave alone
         except BaseException:
             os.close(self.life)
             raise
@@ -7950,7 +8006,7 @@ class Program:
         """Hands the text over, and yields the lines that come back, until the program ends."""
         import select
 
-        left, n_bytes, part = memoryview(text.encode("utf-8", "replace")), 0, b""
+        left, n_bytes = memoryview(text.encode("utf-8", "replace")), 0
         into, out, errors = self.process.stdin, self.process.stdout, self.process.stderr
         streams = [out, errors]
         while streams:
@@ -7975,21 +8031,28 @@ class Program:
                     n_bytes += len(data)
                     if n_bytes > MAX_REPLY_BYTES:
                         raise ProviderError(f"the program printed over {size_text(MAX_REPLY_BYTES)}")
-                    *lines, part = (part + data).split(b"\n")
+                    *lines, self.part = (self.part + data).split(b"\n")
                     yield from (line + b"\n" for line in lines)
-        yield part
+        yield self.part
         while self.process.poll() is None:  # its last output is not yet its end
             check()
             time.sleep(0.01)
 
-    def end(self) -> int:
-        """Ends it with whatever it started; its exit code."""
-        tried(None, os.killpg, self.process.pid, signal.SIGKILL)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            stream.close()
+    def end(self, grace_s: float = 0.0) -> int:
+        """Ends it with whatever it started; its exit code. In *grace_s* it may end by itself, having no more input."""
+        import subprocess
+
         if self.life >= 0:
+            self.process.stdin.close()
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                pass
+            tried(None, os.killpg, self.process.pid, signal.SIGKILL)
+            self.process.stdout.close()
+            self.process.stderr.close()
             os.close(self.life)
-        self.life = -1
+            self.life = -1
         return int(self.process.wait())
 
     def trouble(self, code: int) -> str:
@@ -8032,10 +8095,144 @@ class CommandProvider(Provider):
         return Reply(text, estimated_tokens(bytes_of(messages)), estimated_tokens(len(text.encode())))
 
 
+# No tools, no settings, no hooks, no servers; in a session that is not kept.
+CLAUDE_WORDS = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose",
+                "--no-session-persistence", "--safe-mode", "--strict-mcp-config", "--tools", ""]
+# Without the first two, a text with @/some/path in it makes the client read that file and send it along.
+CLAUDE_ENVIRON = {"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1", "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
+                  "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_MAX_RETRIES": "4"}
+LASTING = ("/login", "credit balance", "hit your", "usage limit", "not exist")  # words of errors that stay
+IDLE_S = 300.0  # then a worker ends
+
+
+class Worker(Program):
+    """A process of Claude Code that answers one question after another."""
+
+    def __init__(self, words: Sequence[str], folder: str, key: tuple[str, int]) -> None:
+        super().__init__(words, folder, CLAUDE_CODE_MAX_OUTPUT_TOKENS=str(key[1]), **CLAUDE_ENVIRON)
+        self.key = key  # what it was started with: system prompt and bound of an answer
+        self.seen: list[Message] = []
+        self.timer: Any = None
+
+    def turn(self, text: str, check: Callable[[], None]) -> Record:
+        """What the client tells at the end of a turn, with all that was said in it."""
+        content = [{"type": "text", "text": text.encode("utf-8", "replace").decode("utf-8")}]
+        said, is_new = "", False
+        line = to_json({"type": "user", "message": {"role": "user", "content": content}}) + "\n"
+        for told in self.lines(line, check):
+            try:
+                event = {**json.loads(told)}
+                if event["type"] == "result":
+                    return {**event, "said": said, "is_new": is_new}
+                if event["type"] == "assistant" and event["message"].get("model") != "<synthetic>":
+                    said += "".join(block.get("text", "") for block in event["message"]["content"])
+                is_new = is_new or event["type"] == "conversation_reset"
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                continue
+            if event.get("error_status") in (401, 403):  # it would try again for minutes
+                raise ProviderRefused("claude is not let in; run `claude` and log in")
+        raise ProviderError(f"claude ended: {self.trouble(self.end())}")
+
+
+class ClaudeProvider(Provider):
+    """The user's own login, through Claude Code. Its processes are kept, each for one conversation at a time."""
+
+    name = "claude"
+    default_models = {"fast": "haiku", "balanced": "sonnet", "powerful": "opus"}
+    n_parallel = 4  # 200 MB each
+    window = 200_000
+
+    def __init__(self, places: Places, model: str) -> None:
+        import threading
+        from shutil import which
+
+        super().__init__(places, model)
+        self.program = which(setting(places, "claude.program") or "claude") or ""
+        if not self.program:
+            raise ProviderRefused("there is no program claude; `rlm config claude.program PATH` says where it is")
+        self.lock = threading.Lock()
+        self.free: list[Worker] = []
+
+    def taken(self, key: tuple[str, int], seen: Sequence[Message]) -> Worker | None:
+        """A free worker that was started so; best one that saw just this."""
+        with self.lock:
+            fitting = [each for each in self.free if each.key == key and each.process.poll() is None]
+            worker = min(fitting, key=lambda each: (each.seen != seen, len(each.seen)), default=None)
+            if worker:
+                self.free.remove(worker)
+                worker.timer.cancel()
+            return worker
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, check: Callable[[], None]) -> Reply:
+        """See Provider. A worker that saw the conversation goes on with it; another forgets what it saw."""
+        import threading
+
+        # Without white space at the ends, which callers drop: a conversation would not be known again.
+        said = [(role, text.rstrip()) for role, text in messages if role != "system"]
+        system = "\n\n".join(text for role, text in messages if role == "system")
+        is_kept, seen = setting(self.places, "claude.workers"), said[:-1]
+        worker = self.taken((system, max_tokens), seen)
+        try:
+            if worker and worker.seen not in ([], seen):
+                worker.seen = []
+                if not worker.turn("/clear", check)["is_new"]:  # this client forgets in another way, or not at all
+                    worker.end()
+                    worker = None
+            if worker is None:
+                folder = self.places.workers()
+                ensure_folder(folder)
+                words = [self.program, *CLAUDE_WORDS, "--model", self.model, "--system-prompt", system or "Be exact."]
+                words += ["--effort", "low"] if self.model == self.default_models["fast"] else []
+                worker = Worker(words, folder, (system, max_tokens))
+            text = said[-1][1] if worker.seen == seen else as_one_text(said)
+            # With a line end before it, nothing is a command of the client.
+            reply = self.reply(worker.turn("\n" * text.startswith("/") + text, check), messages)
+            worker.seen = [*said, ("assistant", reply.text.rstrip())]
+        except BaseException:
+            if worker:
+                worker.end()
+            raise
+        worker.timer = threading.Timer(IDLE_S, self.drop, [worker])
+        worker.timer.daemon = True
+        worker.timer.start()
+        with self.lock:
+            self.free.append(worker)
+            surplus = self.free[: -self.n_parallel] if is_kept else [worker]
+        for each in surplus:
+            self.drop(each)
+        return reply
+
+    def reply(self, told: Record, messages: Sequence[Message]) -> Reply:
+        """The reply that the end of a turn tells; ProviderError when it tells of an error."""
+        usage, text = told.get("usage") or {}, told["said"]
+        trouble = one_line(redact(str(told.get("result") or told.get("errors") or told.get("subtype"))), 300)
+        is_long = bool(text) and "output token maximum" in trouble  # after it went on by itself three times
+        if told.get("is_error") and not is_long:
+            stays = told.get("api_error_status") in (401, 402, 403, 404) or any(word in trouble for word in LASTING)
+            raise (ProviderRefused if stays else ProviderError)(f"claude ({self.model}): {trouble}")
+        n_in = sum(int(n or 0) for key, n in usage.items() if key.endswith("input_tokens"))
+        return Reply(text, n_in or estimated_tokens(bytes_of(messages)),
+                     int(usage.get("output_tokens") or estimated_tokens(len(text.encode("utf-8", "replace")))),
+                     "length" if is_long else STOPS.get(str(told.get("stop_reason")), "end"))
+
+    def drop(self, worker: Worker) -> None:
+        """Ends a worker that is free."""
+        with self.lock:
+            if worker not in self.free:
+                return
+            self.free.remove(worker)
+            worker.timer.cancel()
+        worker.end(1.0)  # killed, it leaves its files about
+
+    def close(self) -> None:
+        for worker in [*self.free]:
+            self.drop(worker)
+
+
 # -- the choice ---------------------------------------------------------------
 
-PROVIDERS: dict[str, type[Provider]] = {
-    each.name: each for each in (AnthropicProvider, OpenAiProvider, OllamaProvider, CommandProvider)}
+PROVIDERS: dict[str, type[Provider]] = {each.name: each for each in (
+    ClaudeProvider, AnthropicProvider, OpenAiProvider, OllamaProvider, CommandProvider)}
 MODEL_TIERS = ("fast", "balanced", "powerful")
 NO_PROVIDER = """no provider is chosen, and rlm asks no model unasked. The user chooses one in the shell:
   rlm config provider claude       their own login of Claude Code (or anthropic, with ANTHROPIC_API_KEY)
@@ -8050,6 +8247,8 @@ def provider_for(places: Places, tier: str = "", provider: str = "", model: str 
 
     NotFound when none is configured, with what to do then.
     """
+    if environment("RLM_CHILD"):
+        raise ProviderRefused("this was started by rlm to answer as a model, and asks no other: that would not end")
     tier, model = (model, "") if model in MODEL_TIERS else (tier or MODEL_TIERS[0], model)
     if tier not in MODEL_TIERS:
         raise UsageError(f"no tier {one_line(tier, 60)!r}; there are: {', '.join(MODEL_TIERS)}")
@@ -8468,19 +8667,20 @@ class Regex:
             return found
         return lambda *given, **named: found(*(each[:] if isinstance(each, Text) else each for each in given), **named)
 
-    def finditer(self, text: Any, *bounds: int) -> Iterator[Any]:
-        return text.finditer(self.real) if isinstance(text, Text) else self.real.finditer(text, *bounds)
+    def finditer(self, string: Any, *bounds: int) -> Iterator[Any]:
+        return string.finditer(self.real) if isinstance(string, Text) else self.real.finditer(string, *bounds)
 
-    def findall(self, text: Any, *bounds: int) -> list[Any]:
-        if not isinstance(text, Text):
-            return self.real.findall(text, *bounds)
-        return [found[self.real.groups] if self.real.groups < 2 else found.groups("") for found in self.finditer(text)]
+    def findall(self, string: Any, *bounds: int) -> list[Any]:
+        if not isinstance(string, Text):
+            return self.real.findall(string, *bounds)
+        n = self.real.groups
+        return [found[n] if n < 2 else found.groups("") for found in self.finditer(string)]
 
-    def match(self, text: Any, *bounds: int) -> Any:
-        return self.real.match(text[: Text.REACH] if isinstance(text, Text) else text, *bounds)
+    def match(self, string: Any, *bounds: int) -> Any:
+        return self.real.match(string[: Text.REACH] if isinstance(string, Text) else string, *bounds)
 
-    def search(self, text: Any, *bounds: int) -> Any:
-        return next(self.finditer(text), None) if isinstance(text, Text) else self.real.search(text, *bounds)
+    def search(self, string: Any, *bounds: int) -> Any:
+        return next(self.finditer(string), None) if isinstance(string, Text) else self.real.search(string, *bounds)
 
 
 class RegexModule:
@@ -8492,12 +8692,11 @@ class RegexModule:
         found = getattr(re, name)
         if name not in ("finditer", "findall", "search", "match", "fullmatch", "split", "sub", "subn"):
             return found
+        n_given = {"sub": 3, "subn": 3, "split": 2}.get(name, 1)  # without the flags
 
         def function(pattern: Any, *given: Any, **named: Any) -> Any:
-            pattern = getattr(pattern, "real", pattern)
-            if given and isinstance(given[0], Text) and name in vars(Regex):
-                return getattr(Regex(pattern, *given[1:], **named), name)(given[0])
-            return found(pattern, *(each[:] if isinstance(each, Text) else each for each in given), **named)
+            flags = named.pop("flags", 0)
+            return getattr(Regex(pattern, *given[n_given:] or [flags]), name)(*given[:n_given], **named)
 
         return function
 
@@ -9034,7 +9233,7 @@ class OutOfBudget(RlmError):
 class Models:
     """The providers of this process, each made once and asked by so many at a time as it allows."""
 
-    __slots__ = ("places", "made", "slots", "mutex")
+    __slots__ = ("places", "made", "slots", "mutex", "asked")
 
     def __init__(self, places: Places) -> None:
         import threading
@@ -9042,14 +9241,14 @@ class Models:
         self.places, self.mutex = places, threading.Lock()
         self.made: dict[tuple[str, ...], Provider] = {}
         self.slots: dict[Provider, Any] = {}
+        self.asked: set[tuple[Any, ...]] = set()  # what is being asked now
 
     def get(self, wanted: str = "") -> Provider:
-        """The provider of a tier, or of "provider/model"."""
+        """The provider of a tier, or of "provider/model", or that has the model of that name."""
         import threading
 
-        tier, provider, model = (wanted, "", "") if wanted in MODEL_TIERS else ("", *wanted.partition("/")[::2])
         with self.mutex:
-            found = provider_for(self.places, tier, provider, model)
+            found = provider_for(self.places, model=wanted)
             found = self.made.setdefault((found.name, found.model), found)
             self.slots.setdefault(found, threading.BoundedSemaphore(found.n_parallel))
         return found
@@ -9069,6 +9268,26 @@ class Models:
 
         return taken()
 
+    def once(self, key: tuple[Any, ...], check: Callable[[], None]) -> Any:
+        """A `with` block in which one thread asks: who asks the same waits, and finds the answer kept."""
+        from contextlib import contextmanager
+
+        @contextmanager
+        def alone() -> Iterator[None]:
+            while True:
+                with self.mutex:
+                    if key not in self.asked:
+                        self.asked.add(key)
+                        break
+                check()
+                time.sleep(CHECK_S / 4)
+            try:
+                yield
+            finally:
+                self.asked.discard(key)
+
+        return alone()
+
     def close(self) -> None:
         for provider in self.made.values():
             provider.close()
@@ -9083,7 +9302,7 @@ class Budget:
         import threading
 
         self.limits = dict(limits)
-        self.spent = {**dict.fromkeys(LIMITS, 0), **(spent or {})}
+        self.spent = {**dict.fromkeys(LIMITS[1:], 0), **(spent or {})}
         self.began_s = time.monotonic() - self.spent["seconds"]
         self.n_failed = 0  # calls in a row
         self.n_open = 0  # reserved and not settled yet
@@ -9268,6 +9487,7 @@ class Calls:
     def leaf(self, prompt: str, tier: str = "", votes: int = 1, max_tokens: int = MAX_REPLY_TOKENS) -> str:
         """A leaf's answer to a prompt. With *votes*, what most of so many answers say. An event of the trace."""
         began_s, tier = time.monotonic(), tier or self.leaf_tier
+        prompt = prompt.encode("utf-8", "replace").decode("utf-8")  # no halves of characters
         higher = MODEL_TIERS[MODEL_TIERS.index(tier) + 1 :] if tier in MODEL_TIERS else ()
         tiers = [tier, *higher[: self.most_escalations]]
         facts: Record = {"prompt": head_and_tail(prompt, 600), "n_chars": len(prompt), "models": []}
@@ -9278,8 +9498,9 @@ class Calls:
                 provider = self.models.get(each)
                 facts["models"].append(provider.model or provider.name)
                 try:
-                    replies = [self.ask(provider, [("system", LEAF_TEXT), ("user", prompt)], max_tokens, vote)
-                               for vote in range(votes)]
+                    with self.models.once((provider, prompt, max_tokens), self.check):
+                        replies = [self.ask(provider, [("system", LEAF_TEXT), ("user", prompt)], max_tokens, vote)
+                                   for vote in range(votes)]
                 except ProviderError as error:
                     if each == tiers[-1] or isinstance(error, ProviderRefused):
                         raise
@@ -9513,7 +9734,11 @@ class Session:
                 notes = self.restore(check)
                 self.pending = list(names or self.pending)
                 notes += filter(None, (opened.changes() for opened in self.opened.values()))
-                told = self.run_cell(code, self.pending, timeout_s, check)
+                try:
+                    told = self.run_cell(code, self.pending, timeout_s, check)
+                except ReplEnded:  # perhaps by another's hand, and before the cell began
+                    notes = self.restore(check)
+                    told = self.run_cell(code, self.pending, timeout_s, check)
                 if not told["trouble"]:
                     notes.append(self.keep(code))
         except NotFound:
@@ -9615,8 +9840,8 @@ def doubts(places: Places, names: Sequence[str], answer: str, is_known: Callable
     finally:
         for each in opened:
             each.__exit__()
-    return found + [f"there is no memory {each}" for each in dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b", answer))
-                    if not is_known(each)]
+    ids = dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b|\b\d{4}-\d\d-\d\d_\w[\w.-]*_\d{3}\b", answer))
+    return found + [f"there is no memory {each}" for each in ids if not is_known(each)]
 
 
 class Run:
@@ -9691,16 +9916,10 @@ class Run:
     def cell(self, turn: int, code: str) -> Record:
         """Runs a cell; its event."""
         self.calls.up = turn
-        told: Record = {}
-        for _ in range(2):  # again when another has killed the process: answers are kept, so that costs nothing
-            try:
-                told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(),
-                                        self.calls)
-                break
-            except ReplDied as error:
-                told = {"trouble": str(error)}
-                if not isinstance(error, ReplEnded):
-                    break
+        try:
+            told = self.session.run(code, self.names + self.history, CELL_S, lambda _: self.calls.check(), self.calls)
+        except ReplDied as error:
+            told = {"trouble": str(error)}
         facts = {key: told.get(key, "") for key in ("out", "value", "trouble", "stopped", "answer")}
         return self.calls.trace.events[self.calls.trace.add(turn, "cell", code=code, **facts) - 1]
 
@@ -10046,7 +10265,7 @@ class Param:
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.many = name in ("chunk_id", "insight_id", "tags")  # takes several, as a list or in one string
+        self.many = name in ("chunk_id", "insight_id", "tags", "refs")  # takes several, as a list or in one string
 
 
 class Tool:
@@ -10380,7 +10599,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         "insights": data, "total": n_all, **({"hint": hint} if hint else {})})
-    answer.marks = Needles(query).marks
+    answer.marks = Needles(query_terms(query)).marks
     return noted(note, answer)
 
 
@@ -10690,13 +10909,29 @@ class Deadline:
 # -- contexts ---------------------------------------------------------------
 
 CONTEXT_TIMEOUT_S = 60.0  # of a regex on a whole context
+SEARCHED_CHARS = 2_000  # of each passage that a search in a context finds
 MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
 
 
 def is_context(places: Places, wanted: str) -> bool:
-    """Whether an id is that of a context, of a part of one (name#3), or of a file in one (name/src/a.py)."""
-    name = wanted.partition("#")[0].partition("/")[0]
+    """Whether an id is that of a context, of a part of one, or of a file in one."""
+    name = context_of(wanted)
     return name == slug(name, 60) != "" and os.path.exists(places.context(name))
+
+
+def is_file_in(places: Places, wanted: str) -> bool:
+    """Whether an id is that of a file in a context: blanks, commas and colons in it do not end it."""
+    name, slash, path = wanted.partition("/")
+    files = context_record(places, name)["files"] if slash and is_context(places, name) else ()
+    return any(path in (facts[0], plain(facts[0])) for facts in files)
+
+
+def ranges_in(places: Places, wanted: str, start: int, end: int) -> list[tuple[str, int, int]]:
+    """The ids of a parameter that takes several, each with its lines."""
+    if is_file_in(places, wanted):
+        return [(wanted, start, end)]
+    each = [wanted] if is_file_in(places, wanted.rpartition(":")[0]) else ids_in(wanted)
+    return [line_range(one, start, end) for one in each]
 
 
 def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, tuple[int, int]]]:
@@ -10707,11 +10942,11 @@ def texts_meant(opened: Opened, wanted: str) -> Iterator[tuple[str, Text, int, t
             raise UsageError(f"{one_line(wanted, 60)!r} is no part; parts are {name}#1, {name}#2 …")
         file, text, (_, start, _, line) = opened.part(int(rest))
         yield (opened.record["files"][file][0] if opened.files else text.name), text, line, (file, start)
-    elif sign and rest not in opened.files:
-        raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
     else:
-        numbers = [list(opened.files).index(rest)] if sign else range(len(opened.files) or 1)
-        for number in numbers:
+        numbers = [i for i, file in enumerate(opened.files) if not sign or rest in (file, plain(file))]
+        if sign and not numbers:
+            raise NotFound(f"{name} has no file {one_line(rest, 80)!r}; `rlm_inspect` lists its files")
+        for number in numbers or [0]:
             text = opened.text or opened.text_at(number)
             yield text.name, text, 1, (number, 0)
 
@@ -10739,7 +10974,7 @@ def origins(opened: Opened, file: int, at: int, shown: Sequence[str]) -> list[st
 def context_answer(call: Call, wanted: str, start: int, end: int, max_chars: int) -> Answer:
     """Some lines of a context's text, or a folder's files."""
     max_chars = min(max_chars, MOST_SHOWN_CHARS)
-    with open_context(call.store.places, wanted) as opened:
+    with open_context(call.store.places, context_of(wanted)) as opened:
         record, stale = opened.record, opened.changes()
         if opened.files and wanted == opened.name:
             names = list(opened.files)[start : end if end >= 0 else None]
@@ -10775,10 +11010,13 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     from itertools import islice
 
     regex, literal = compiled(pattern)
-    with open_context(call.store.places, wanted) as opened:
-        found = ((name, first + number - 1, line, origins(opened, file, base + start, [line]))
+    ranges = ranges_in(call.store.places, wanted, 0, -1)
+    wanted, start, end = ranges[0] if len(ranges) == 1 else (wanted, 0, -1)
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        found = ((name, first + number - 1, line, origins(opened, file, base + at, [line]))
                  for name, text, first, (file, base) in texts_meant(opened, wanted)
-                 for number, start, _, line in lines_matching(text, regex, call.check))
+                 for number, at, _, line in lines_matching(text, regex, call.check)
+                 if start < number and (end < 0 or number <= end))
         hits: list[dict[str, Any]] = [{"file": name, "line": number, "text": cutout(line, regex.search(line).start()),
                  **({"from": came[0]} if came else {})} for name, number, line, came in islice(found, limit + 1)]
         stale = opened.changes()
@@ -10791,21 +11029,62 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
     return noted("; ".join(notes), Answer(told, {"hits": hits[:limit], "more": more}, failed=not hits))
 
 
-@tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
-      always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
-def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """Texts byte for byte."""
-    asked = [line_range(each, start, end) for each in ids_in(chunk_id)]
-    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
-    if max_chars < MAX_NOTE_CHARS:
-        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
-                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
+def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
+    """The passages of a context with most of the query's words, rare words first. It reads all of the text."""
+    from array import array
+    from heapq import nlargest
+
+    terms = query_terms(query)
+    words = list(dict.fromkeys(asked.base or asked.word for asked in terms if asked.word not in STOP_WORDS))[:60] or [
+        asked.word for asked in terms[:60]]
+    with open_context(call.store.places, context_of(wanted)) as opened:
+        texts, found, n_all = list(texts_meant(opened, wanted)), array("Q"), 0
+        for k, (_, text, _, _) in enumerate(texts):
+            for number, at, passage in passages_in(text, SEARCHED_CHARS):
+                n_all += 1
+                low = fold(passage)
+                if has := sum(1 << i for i, word in enumerate(words) if word in low):
+                    found.extend((has, k, number, at))
+                    call.check()
+        worth = dict.fromkeys(found[::4], 0.0)
+        for i in range(len(words)):
+            df = sum(has >> i & 1 for has in found[::4])
+            for has in worth:
+                worth[has] += (has >> i & 1) * inverse_frequency(n_all, df)
+        lines, hits = [], []  # type: list[str], list[dict[str, Any]]
+        for place in nlargest(limit, range(0, len(found), 4), key=lambda place: (worth[found[place]], -place)):
+            _, k, number, at = found[place : place + 4]
+            name, text, _, _ = texts[k]
+            _, _, passage = next(passages_in(text, SEARCHED_CHARS, at))
+            told = max(passage.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
+            name = f"{opened.name}/{name}" if opened.files and "#" not in wanted else wanted
+            hits.append({"id": f"{name}:{number}-{number + passage.rstrip(chr(10)).count(chr(10))}", "text": passage})
+            lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
+        stale = opened.changes()
+    told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
+    return noted(stale, Answer(told, {"hits": hits}, failed=not hits))
+
+
+def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int) -> list[Answer]:
+    """The lines asked for of memories and contexts: id, first, end."""
     found: dict[str, Readable] = {}
     if memories := [wanted for wanted, _, _ in asked if not is_context(call.store.places, wanted)]:
         with call.store.reading() as view:
             found = {wanted: readable(view, wanted.strip()) for wanted in memories}
-    answers = [text_answer(call, found[wanted], (first, stop), max_chars) if wanted in found
+    return [text_answer(call, found[wanted], (first, stop), max_chars) if wanted in found
                else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
+
+
+@tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
+      always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
+def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
+    """Texts byte for byte."""
+    asked = ranges_in(call.store.places, chunk_id, start, end)
+    max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
+    if max_chars < MAX_NOTE_CHARS:
+        raise UsageError(f"{len(asked)} texts do not fit into one answer; ask for "
+                         f"{call.max_chars // (2 * MAX_NOTE_CHARS)} at most")
+    answers = texts_read(call, asked, max_chars)
     if len(answers) == 1:
         return answers[0]
     return Answer("\n\n".join(f"{each.text}\n{each.verbatim}" for each in answers),
@@ -10877,14 +11156,19 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language;"
-      " a missing word does no harm.", reads_only=True, always_loaded=True,
+@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language.",
+      reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
-               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False) -> Answer:
+               date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
+               context: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
+    if context:
+        if project or domain or date_from or date_to or entity:
+            raise UsageError("in a `context` only `query` and `limit` count")
+        return context_search(call, query, limit, context)
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
                   kind="" if include_insights else "chunk")
     is_counted = "limit" in call.given
@@ -10904,13 +11188,14 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.append(f"({hint})" if lines else hint)
     data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
-    answer, needles = Answer("\n".join(lines), data, failed=asked.is_guess or not hits), Needles(query)
-    answer.marks = needles.marks
+    answer = Answer("\n".join(lines), data, failed=asked.is_guess or not hits)
+    answer.marks = asked.needles.marks
     if answer.failed:
+        needles = Needles(asked.terms)
         all_of_it = (1 << len(needles.words)) - 1
         with call.store.reading() as view:
             answer = add_returned(call, view, answer, scope, limit,
-                                  lambda line: found_in(line, needles.starts) == all_of_it,
+                                  lambda line: found_by_row(line, needles.starts).get(0) == all_of_it,
                                   lambda text: lines_that_answer(text, needles, GREP_LINES_PER_CHUNK))
     return noted(note, answer)
 
@@ -11174,6 +11459,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
+    drop_strays(places, DAY_S)
     if path == "-":
         if call.stdin is None:
             raise UsageError("`path` - is what a shell pipes in; give a file's path")
@@ -11185,7 +11471,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     elif content:
         record = load_copy(places, chosen, "content", [content.encode("utf-8", "surrogatepass")])
     else:
-        record = load_path(places, chosen, path) if path else load_glob(places, glob)
+        record = load_path(places, chosen, path or glob, bool(glob))
     record = new_context(places, chosen, record)
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
@@ -11271,7 +11557,7 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
             form = format_of(text.decoded(text.cut(0, 1 << 16)), str(opened.record["source"]))
             strategy = AUTO[form] if opened.text else "tokens"
         default, unit, known = STRATEGIES[strategy]
-        size = size or default
+        size = min(size or default, 1 << 40)
         if size < 0 or overlap < 0 or (overlap and overlap >= size):
             raise UsageError("`size` and `overlap` are 0 or more, and `overlap` less than `size`")
         regex = compiled(pattern)[0] if pattern else None
@@ -11349,9 +11635,14 @@ def rlm_results(call: Call, name: str, action: str = "list", value: str = "", ke
     if action == "list":
         text = "\n".join(f"{each}: {one_line(found, 200)}" for each, found in rows.items()) or "No results yet."
         return Answer(text + gaps, {"results": rows, "missing": missing})
-    counts = tally(rows.values())
-    return Answer("\n".join(f"{n:,} × {one_line(found, 200)}" for found, n in counts.items()) + gaps,
-                  {"counts": counts, "missing": missing})
+    groups: dict[str, list[str]] = {}
+    for each, found in rows.items():
+        groups.setdefault(found.strip(), []).append(each)
+    groups = dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+    text = "\n".join(f"{len(keys):,} × {found} [{', '.join(keys[:20])}{', …' * (len(keys) > 20)}]"
+                     for found, keys in groups.items())
+    return Answer(text + gaps, {"counts": {found: len(keys) for found, keys in groups.items()}, "groups": groups,
+                                "missing": missing})
 
 
 # -- models -----------------------------------------------------------------
@@ -11367,7 +11658,7 @@ def chosen_mode(places: Places, mode: str) -> str:
 def limits_for(places: Places, mode: str, max_calls: int, max_dollars: float, providers: Sequence[Provider]) -> Record:
     """What a run may spend. UsageError when dollars are to be bounded and a model has no price."""
     limits = dict(zip(LIMITS, MODES[chosen_mode(places, mode)]))
-    if max_calls < 0 or max_dollars < 0:
+    if max_calls < 0 or not max_dollars >= 0:  # nor "not a number"
         raise UsageError("`max_calls` and `max_dollars` must not be negative")
     if max_calls:
         limits.update(calls=max_calls, tokens=max(limits["tokens"], max_calls * 2 * PART_TOKENS))
@@ -11379,6 +11670,22 @@ def limits_for(places: Places, mode: str, max_calls: int, max_dollars: float, pr
     elif max_dollars:
         limits["dollars"] = max_dollars
     return limits
+
+
+def check_estimate(call: Call, n_tokens: int, leaf: Provider, limits: Mapping[str, float], n_calls: int = 0,
+                   allow: str = "") -> None:
+    """OutOfBudget, before anything is spent, when reading all of a text once would spend more than the limits."""
+    n_once, n_read, dollars = estimate(n_tokens, leaf, call.store.places)
+    n_calls = max(n_calls, n_once)
+    if n_calls <= limits["calls"] and n_read <= limits["tokens"] and (dollars or 0) <= limits.get("dollars", 1e9):
+        return
+    price = f", ${dollars:,.2f}" if dollars is not None else ""
+    if not allow:
+        allow = f"`max_calls={n_calls + n_calls // 10 + 10}`"
+        allow += f" with `max_dollars={dollars * 1.2:.2f}`" if dollars and dollars > limits.get("dollars", 1e9) else ""
+    bounds = ", ".join(f"{limits[name]:,.6g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
+    raise OutOfBudget(f"nothing was begun: to read all of it once takes about {n_calls:,} calls and {n_read:,} tokens"
+                      f"{price}; the limits are {bounds}. {allow} allows it")
 
 
 # -- the REPL ---------------------------------------------------------------
@@ -11441,21 +11748,370 @@ def rlm_exec(call: Call, code: str, contexts: str = "", repl: str = "", timeout_
     return Answer("\n".join(lines) or "[no output]", data, failed=bool(told["trouble"]))
 
 
-# -- runs -------------------------------------------------------------------
+# -- questions ----------------------------------------------------------------
+
+QUERY_WAIT_S = 50.0  # then a client gets what there is: some give a call up after 60
+JSON_TYPES: dict[str, type] = {"null": type(None), "boolean": bool, "integer": int, "number": float, "string": str,
+                               "array": list, "object": dict}
+# Of JSON Schema, what is checked; a schema with more is refused, since its user would rely on it.
+OF_SCHEMAS: Record = {"type": "object", "additionalProperties": False, "properties": {
+    "type": {"enum": [*JSON_TYPES, *([each, "null"] for each in JSON_TYPES), *(["null", each] for each in JSON_TYPES)]},
+    "required": {"type": "array", "items": {"type": "string"}}, "enum": {"type": "array"},
+    **dict.fromkeys(("title", "description", "$schema"), {"type": "string"})}}
+OF_SCHEMAS["properties"].update(items=OF_SCHEMAS, additionalProperties={"type": "boolean"},
+                                properties={"type": "object", "additionalProperties": OF_SCHEMAS})
+LIST_ITEM = r"\s*(?:[-*•]|\d+[.)])\s"
+QUOTE = "\"([^\"\n]{8,400})\"|[“«「]([^”»」\n]{8,400})[”»」]"
+AROUND_CHARS = 2_000  # of a quote: what a claim is checked against
+ANSWER_TEXT = "Answer from the text alone, in the form that the question asks for; if it asks for none, in a few " \
+    "sentences that quote what they rest on. If the text does not tell, say so."
+EXCLUDED = "is of a project that is excluded (`rlm config exclude`); nothing of it is sent"
+ALLOW_MORE = "`rlm_run`, fewer `refs`, or a larger mode (`rlm config mode thorough`)"
+CLAIM_TEXT = "Does the text support all of the claim? Answer with one word: supported or unsupported."
 
 
-def check_estimate(call: Call, n_tokens: int, leaf: Provider, limits: Mapping[str, float]) -> None:
-    """OutOfBudget, before anything is spent, when reading all of a text once would spend more than the limits."""
-    n_calls, n_read, dollars = estimate(n_tokens, leaf, call.store.places)
-    if n_calls <= limits["calls"] and n_read <= limits["tokens"] and (dollars or 0) <= limits.get("dollars", 1e9):
+class Slot:
+    """A call that a question takes, and its outcome. .id is how the text is cited, .refs are what is read for it."""
+
+    __slots__ = ("id", "refs", "n_bytes", "context", "error", "answer", "value", "claims")
+
+    def __init__(self, slot_id: str, n_bytes: int = 0, context: str = "", refs: Sequence[str] = (), error: str = "",
+                 ) -> None:
+        self.id, self.n_bytes, self.refs = slot_id, n_bytes, refs or [slot_id]
+        self.context = context  # whose result the answer is
+        self.error, self.answer, self.value = error, "", None  # the value: of JSON that fits the schema
+        self.claims: list[Record] = []  # of the answer, with whether the text supports each
+
+
+def check_sendable(call: Call, ids: Iterable[str], files: Sequence[str] = ()) -> None:
+    """UsageError when memories, or the files of a context, are of an excluded project: nothing of it is sent."""
+    places = call.store.places
+    excluded = setting(places, "exclude")
+    if not excluded:
         return
-    price = f", ${dollars:,.2f}" if dollars is not None else ""
-    allow = f"`max_calls={n_calls + n_calls // 10 + 10}`"
-    if dollars and dollars > limits.get("dollars", 1e9):
-        allow += f" with `max_dollars={dollars * 1.2:.2f}`"
-    bounds = ", ".join(f"{limits[name]:,.6g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
-    raise OutOfBudget(f"nothing was begun: to read all of it once takes about {n_calls:,} calls and {n_read:,} tokens"
-                      f"{price}; the limits are {bounds}. {allow} allows it")
+    for folder in {os.path.dirname(os.path.realpath(path)) for path in files} - {os.path.realpath(places.contexts())}:
+        if is_excluded(excluded, project_at(places, folder), folder):
+            raise UsageError(f"{folder} {EXCLUDED}")
+    held = [record.get("ids", ()) for record in contexts(places)  # a view has the file of the history it was made of
+            if any(facts[1] in files for facts in record["files"])]
+    with call.store.reading() as view:
+        allowed = Sessions(view, Scope()).allowed
+        for each in [*ids, *(each for some in held for each in some)]:
+            if (ordinal := view.ordinal_of(each)) >= 0 and not allowed[ordinal]:
+                raise UsageError(f"{each} {EXCLUDED}")
+
+
+def text_of_ref(call: Call, ref: str) -> str:
+    """All of the text that rlm_peek gives for a ref. UsageError when it is larger than that."""
+    wanted, start, stop = line_range(ref, 0, -1)
+    answer = texts_read(Call(call.store, wants_data=False), [(wanted, start, stop)], 1 << 40)[0]
+    if not is_context(call.store.places, wanted):
+        check_sendable(call, answer.data.get("chunks") or [answer.data["id"]])
+    if answer.data.get("more") or "text" not in answer.data:
+        raise UsageError(f"{ref} is no text that can be read at once; `rlm_load` its path and `rlm_split` that")
+    return str(answer.data["text"]).encode("utf-8", "replace").decode("utf-8")  # no halves of characters
+
+
+def slots_of(call: Call, ref: str, most_bytes: int, part_bytes: int) -> Iterator[Slot]:
+    """The calls that a ref takes: one where its text has at most *most_bytes*, else one for each part, else one for
+    as many of its lines as have *part_bytes*."""
+    places, name, parts = call.store.places, "", [(ref, -1)]
+    wanted, first, _ = line_range(ref, 0, -1)
+    if is_context(places, wanted):
+        with open_context(places, context_of(wanted)) as opened:
+            record, name, stale = opened.record, opened.name, opened.changes()
+            files = [f"{name}/{facts[0]}" for facts in record["files"] if facts[2]] if opened.files else []
+        check_sendable(call, (), [facts[1] for facts in record["files"]])
+        if ref == name and record["n_bytes"] <= most_bytes:
+            yield Slot(ref, record["n_bytes"], name, files)
+            return
+        if stale:
+            raise UsageError(f"{ref} is {stale}")
+        if ref == name:
+            if not record.get("parts"):
+                size = estimated_tokens(part_bytes)
+                run_tool(call, "rlm_split", {"name": name, "strategy": "tokens", "size": size})
+                record = context_record(places, name)
+            parts = [(f"{name}#{n}", end - start) for n, (_, start, end, _) in enumerate(record["parts"], 1)]
+    for each, n_bytes in parts:
+        text = "" if 0 <= n_bytes <= most_bytes else text_of_ref(call, each)
+        n_bytes = n_bytes_of(text) if text else n_bytes
+        if n_bytes <= most_bytes:
+            yield Slot(each, n_bytes, name)
+            continue
+        where, number, begin, n_bytes = wanted if each == ref else each, first, first, 0
+        for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+            if n_bytes and n_bytes + n_bytes_of(line) > part_bytes:
+                yield Slot(f"{where}:{begin + 1}-{number}", n_bytes, name)
+                begin, n_bytes = number, 0
+            number, n_bytes = number + 1, n_bytes + n_bytes_of(line)
+        yield Slot(f"{where}:{begin + 1}-{number}", n_bytes, name)
+
+
+def misfit(value: Any, schema: Record, where: str = "it") -> str:
+    """What a schema does not allow of a value, "" when it fits."""
+    kind = next(name for name, known in JSON_TYPES.items() if isinstance(value, known))
+    kinds = {kind, "number"} if kind == "integer" else {kind}
+    kinds |= {"integer"} if kind == "number" and value.is_integer() else set()
+    types = schema.get("type", list(JSON_TYPES))
+    types = [types] if isinstance(types, str) else types
+    if kinds.isdisjoint(types):
+        return f"{where} is {kind}, not {' or '.join(types)}"
+    if "enum" in schema and to_json(value) not in map(to_json, schema["enum"]):
+        return f"{where} is none of {one_line(to_json(schema['enum']), 200)}"
+    below: list[tuple[Any, Any, str]] = []
+    if kind == "object":
+        known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        for name in schema.get("required", ()):
+            if name not in value:
+                return f"{where} has no {name!r}"
+        for name, item in value.items():
+            if name not in known and others is False:
+                return f"{where} has {one_line(name, 60)!r}, which is not allowed"
+            below.append((item, known.get(name, others if isinstance(others, dict) else {}), f"{where}.{name}"))
+    elif kind == "array":
+        below = [(item, schema.get("items", {}), f"{where}[{n}]") for n, item in enumerate(value)]
+    return next(filter(None, (misfit(*each) for each in below)), "")
+
+
+def checked_schema(text: str) -> Record | None:
+    """The schema that is wanted, if any. UsageError for one that is not all checked."""
+    if not text.strip():
+        return None
+    try:
+        schema = json.loads(text)
+        why = misfit(schema, OF_SCHEMAS, "`schema`")
+    except (ValueError, RecursionError) as error:
+        why = f"`schema` is no JSON ({error})"
+    if why:
+        raise UsageError(f"{why}; it may have {', '.join(OF_SCHEMAS['properties'])}")
+    return {**schema}
+
+
+def json_answer(calls: Calls, prompt: str, schema: Record, votes: int, max_tokens: int) -> tuple[str, Any]:
+    """A leaf's answer that fits a schema, as JSON and as a value. One that does not is asked for once more."""
+    asked = prompt
+    for _ in range(2):
+        answer = calls.leaf(asked, votes=votes, max_tokens=max_tokens)
+        block = re.search(r"(?s)```(?:json)?[^\S\n]*\n(.*?)```", answer)
+        try:
+            value = json.loads(block[1] if block else answer)
+            text, why = json.dumps(value, ensure_ascii=False, allow_nan=False), misfit(value, schema)
+            if not why:
+                return text, value
+        except (ValueError, RecursionError) as error:
+            why = f"it is no JSON ({error})"
+        asked = f"{prompt}\n\nYour answer was:\n{fenced(answer, 'your answer')}\nThat does not fit: {why}. Mend it."
+    raise ProviderError(f"no answer that fits the schema, asked twice: {why}; it was {one_line(answer, 200)!r}")
+
+
+def is_supported(calls: Calls, claim: str, text: str) -> bool:
+    """Whether a model finds a claim in the text that it cites: what is around its quotes, all of it without any.
+    A quote that is not there needs no model."""
+    text = text if calls.is_raw else redact(text)
+    around = []
+    for quote in map("".join, re.findall(QUOTE, claim)):
+        for piece in re.split(r"…|\.\.\.", quote):
+            found = re.search(r"\s+".join(map(re.escape, piece.strip(" .,;:").split())), text)
+            if not found:
+                return False
+            around.append(text[max(0, found.start() - AROUND_CHARS) : found.end() + AROUND_CHARS])
+    passages = "\n[…]\n".join(around) or text
+    said = calls.leaf(f"{fenced(claim, 'claim')}\n\n{fenced(passages, 'text')}\n\n{CLAIM_TEXT}", max_tokens=256)
+    return re.match(r"(?i)\W*supported\b", said) is not None
+
+
+def in_parallel(call: Call, jobs: Sequence[Callable[[], Callable[[], Any]]], n_at_once: int, until_s: float,
+                what: str) -> list[Any]:
+    """The outcomes of jobs: what each gave, an RlmError, or None where there was no time for it.
+
+    A job is prepared in this thread, as the store wants it, and done in another. What has begun when the time is over
+    goes on, so that its answer is there when the same is asked again. Ctrl-C ends the call and leaves what there is.
+    """
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+    begun: list[Future[Any]] = []
+    threads = ThreadPoolExecutor(n_at_once, "query")
+    try:
+        while time.monotonic() < until_s:
+            waiting = [each for each in begun if not each.done()]
+            call.check()
+            call.progress(len(begun) - len(waiting), len(jobs), what)
+            if len(begun) == len(jobs) and not waiting:
+                break
+            if len(begun) == len(jobs) or len(waiting) == n_at_once:
+                wait(waiting, CHECK_S, FIRST_COMPLETED)
+                continue
+            try:
+                begun.append(threads.submit(jobs[len(begun)]()))
+            except RlmError as error:
+                begun.append(Future())
+                begun[-1].set_exception(error)
+    except KeyboardInterrupt:
+        call.is_cancelled = True
+        wait(begun, GRACE_S)
+    finally:
+        threads.shutdown(wait=False)
+    outcomes: list[Any] = [None] * len(jobs)
+    for number, each in enumerate(begun):
+        if each.done():
+            failure = each.exception()
+            if failure and not isinstance(failure, RlmError):
+                raise failure
+            outcomes[number] = failure or each.result() if not (failure and call.is_cancelled) else None
+    return outcomes
+
+
+def planned(call: Call, refs: str, provider: Provider, limits: Record, votes: int) -> list[Slot]:
+    """The calls that refs take, in order. OutOfBudget when they are more than the limits allow."""
+    places, window, wanted = call.store.places, provider.window_tokens, ids_in(refs)
+    slots: list[Slot] = []
+    whole = set(wanted) & set(stems(places.contexts(), ".json"))
+    check_estimate(call, votes * n_tokens_of(places, whole), provider, limits, 0, ALLOW_MORE)
+    for ref in wanted:
+        call.check()
+        try:
+            slots += slots_of(call, ref, 4 * (window // 2), 4 * min(PART_TOKENS, window // 3))
+        except RlmError as error:
+            slots.append(Slot(ref, error=call.words(str(error))))
+    sizes = [estimated_tokens(slot.n_bytes) for slot in slots if not slot.error]
+    check_estimate(call, votes * sum(sizes), provider, limits, votes * len(sizes), ALLOW_MORE)
+    return slots
+
+
+def ask_each(call: Call, calls: Calls, slots: Sequence[Slot], question: str, schema: Record | None, votes: int,
+             until_s: float) -> None:
+    """Asks the question about each text, as long as there is time."""
+    provider = calls.models.get(calls.leaf_tier)
+    max_tokens = min(MAX_REPLY_TOKENS, provider.window_tokens // 4)
+    form = ANSWER_TEXT if schema is None else \
+        f"Answer with JSON alone, on one line, that fits this JSON Schema: {json.dumps(schema, ensure_ascii=False)}"
+
+    def prepared(slot: Slot) -> Callable[[], tuple[str, Any]]:
+        passages = [fenced(text_of_ref(call, ref), ref) for ref in slot.refs]
+        prompt = "\n\n".join([f"Question: {question}", *passages, form])
+        if schema is not None:
+            return lambda: json_answer(calls, prompt, schema, votes, max_tokens)
+        return lambda: (calls.leaf(prompt, votes=votes, max_tokens=max_tokens), None)
+
+    left = [slot for slot in slots if not slot.error]
+    jobs = [lambda slot=slot: prepared(slot) for slot in left]
+    for slot, outcome in zip(left, in_parallel(call, jobs, provider.n_parallel, until_s, "answered")):
+        if isinstance(outcome, RlmError):
+            slot.error = call.words(str(outcome))
+        elif outcome:
+            slot.answer, slot.value = outcome
+
+
+def verify_each(call: Call, calls: Calls, slots: Sequence[Slot], until_s: float) -> None:
+    """Marks what the texts do not support in the answers: of the sentences and list items with a quote or an id."""
+    by_id = {slot.id: slot for slot in slots}
+    cites = rf"(?<![\w-])({'|'.join(map(re.escape, sorted(by_id, key=len, reverse=True)))})(?![\w#-])"
+    for slot in slots:
+        for line in slot.answer.split("\n"):
+            has_ends = any(len(sentences("".join(quote))) > 1 for quote in re.findall(QUOTE, line))
+            for piece in [line] if has_ends or re.match(LIST_ITEM, line) else sentences(line):
+                cited = re.search(cites, piece)
+                if cited or re.search(QUOTE, piece):
+                    slot.claims.append({"claim": piece.strip(), "cites": cited[0] if cited else slot.id})
+    claims = [(slot, claim) for slot in slots for claim in slot.claims]
+
+    def prepared(claim: Record) -> Callable[[], bool]:
+        text = "\n".join(text_of_ref(call, ref) for ref in by_id[claim["cites"]].refs)
+        return lambda: is_supported(calls, claim["claim"], text)
+
+    jobs = [lambda claim=claim: prepared(claim) for _, claim in claims]
+    n_parallel = calls.models.get(calls.leaf_tier).n_parallel
+    for (slot, claim), outcome in zip(claims, in_parallel(call, jobs, n_parallel, until_s, "checked")):
+        claim["supported"] = outcome if isinstance(outcome, bool) else None
+        if outcome is not True:
+            mark = "not supported" if outcome is False else "not checked"
+            slot.answer = slot.answer.replace(claim["claim"], f"{claim['claim']} [{mark}]", 1)
+
+
+def keep_answers(call: Call, slots: Sequence[Slot]) -> list[str]:
+    """Stores answers as results of the contexts that they are about; the names of these."""
+    names = list(dict.fromkeys(slot.context for slot in slots if slot.context and slot.answer))
+    for name in names:
+        known = run_tool(call, "rlm_results", {"name": name}).data["results"]
+        for slot in slots:
+            if slot.context == name and slot.answer and known.get(slot.id) != slot.answer:
+                run_tool(call, "rlm_results", {"name": name, "action": "store", "key": slot.id, "value": slot.answer})
+    return names
+
+
+def query_answer(slots: Sequence[Slot], spent: Mapping[str, float], kept: Sequence[str], max_chars: int) -> Answer:
+    """The answers in order, those that failed in their places, and how to get what is missing."""
+    lengths, share, left = sorted(len(slot.answer) for slot in slots), max_chars, max_chars
+    for n_more, length in zip(range(len(lengths), 0, -1), lengths):  # short answers leave room for long ones
+        share, left = max(100, left // n_more), left - length
+        if length > share:
+            break
+    lines, rows, errors, undone = [], [], set(), []  # type: list[str], list[Record], set[str], list[str]
+    for slot in slots:
+        if slot.answer:
+            lines.append(f"[{slot.id}] {head_and_tail(slot.answer, share)}")
+            rows.append({"id": slot.id, "answer": slot.answer, "value": slot.value, "claims": slot.claims})
+        elif slot.error:
+            why = "failed, as above" if slot.error in errors else f"failed: {slot.error}"
+            lines.append(f"[{slot.id}] {why}")
+            rows.append({"id": slot.id, "error": slot.error})
+            errors.add(slot.error)
+        else:
+            undone.append(slot.id)
+    n_answered = sum(bool(slot.answer) for slot in slots)
+    facts = [f"{n_answered:,} of {counted(len(slots), 'text')} answered"]
+    facts += [f"{value:,g} {name}" for name in ("calls", "tokens", "dollars") if (value := spent[name])]
+    facts += [f"kept as results of {', '.join(kept)}"] if kept else []
+    lines.append(f"[{'; '.join(facts)}]")
+    if undone:
+        lines.append(f"[not done yet: {', '.join(first_of(undone, 20, '{:,} more'))}. The same call again goes on; "
+                     "what is answered costs nothing then]")
+    data = {"answers": rows, "not_done": undone, "spent": spent}
+    return Answer("\n\n".join(lines), data, failed=n_answered < len(slots), exit_code=3 if n_answered else 1)
+
+
+def query(call: Call, asked: Record, is_raw: bool = False, wait_s: float = 1e9) -> Answer:
+    """The answers to what rlm_query was asked."""
+    question, votes, provider, model = (asked[name] for name in ("question", "votes", "provider", "model"))
+    if not question.strip() or not asked["refs"].strip(", \t\n"):
+        raise UsageError("`rlm_query` needs a `question` and `refs`: what it is asked about")
+    if not 1 <= votes <= MOST_VOTES or asked["max_chars"] < 1:
+        raise UsageError(f"`votes` must be from 1 to {MOST_VOTES}, and `max_chars` 1 or more")
+    schema, until_s, places = checked_schema(asked["schema"]), time.monotonic() + wait_s, call.store.places
+    if schema is not None and asked["verify"]:
+        raise UsageError("`verify` checks sentences, which an answer with a `schema` does not have")
+    chosen = provider_for(places, provider=provider, model=model) if provider else None
+    leaf = f"{chosen.name}/{chosen.model}" if chosen else model or "fast"
+    models = models_of(call.store)
+    limits = limits_for(places, "", 0, 0.0, [models.get(leaf)])
+    slots = planned(call, asked["refs"], models.get(leaf), limits, votes)
+    is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
+    calls = Calls(models, Budget(limits), Trace(""), call.check, leaf=leaf, is_raw=is_raw, is_kept=is_kept)
+    ask_each(call, calls, slots, question, schema, votes, until_s)
+    if asked["verify"]:
+        verify_each(call, calls, slots, until_s)
+    kept = keep_answers(call, slots) if is_kept else []
+    answer = query_answer(slots, calls.budget.now(), kept, asked["max_chars"])
+    if call.is_cancelled:
+        answer.failed, answer.exit_code = True, 130
+    return answer
+
+
+@tool("Ask a model one question about each of several texts, in parallel; answers in order, the texts stay out of the "
+      "window. For what needs code or several steps: rlm_run. Needs a configured provider.", is_slow=True,
+      refs="ids of chunks, insights, sessions; contexts, parts (name#3), lines (name:10-40)",
+      model="fast, balanced, powerful, or a name", votes="ask so often, the majority counts",
+      schema="JSON Schema for the answers", verify="check claims against what they cite",
+      max_chars="of all answers together")
+def rlm_query(call: Call, question: str, refs: str, provider: str = "", model: str = "", votes: int = 1,
+              schema: str = "", verify: bool = False, max_chars: int = 8192) -> Answer:
+    """An answer for each text."""
+    return query(call, {"question": question, "refs": refs, "provider": provider, "model": model, "votes": votes,
+                        "schema": schema, "verify": verify, "max_chars": max_chars}, wait_s=QUERY_WAIT_S)
+
+
+# -- runs -------------------------------------------------------------------
 
 
 def loaded_names(call: Call, refs: str) -> list[str]:
@@ -11478,6 +12134,8 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     events = run_events(places, run_id) if run_id else []
     first = events[0] if events else {}
     names = list(first.get("names", ())) if events else loaded_names(call, refs)
+    for name in names:
+        check_sendable(call, (), [facts[1] for facts in context_record(places, name)["files"]])
     root, leaf = root or first.get("root", "balanced"), leaf or first.get("leaf", "fast")
     providers = [models.get(root), models.get(leaf)]
     limits = limits_for(places, mode or first.get("mode", ""), max_calls, max_dollars, providers)
@@ -11502,7 +12160,12 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     session = Session(places, run_id, memory_asks(call.store), is_kept)
     calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf)
-    run = Run(run_id, question or first.get("question", ""), names, calls, session, number)
+
+    def is_known(memory_id: str) -> bool:
+        with call.store.reading() as view:
+            return view.ordinal_of(memory_id) >= 0
+
+    run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
     if events:
         run.resume(events)
         if question:
@@ -11914,7 +12577,7 @@ class Server:
         made = TOOLS.get(name) if isinstance(name, str) else None
         if made and not (made.reads_only or made.is_slow):
             self.writes.put(job)
-        elif threading.active_count() < MAX_THREADS:
+        elif len(self.calls) < MAX_THREADS:  # not the threads, of which a call that asks models has many
             threading.Thread(target=job, daemon=True).start()
         else:  # the client has to wait
             job()
@@ -12022,8 +12685,9 @@ class Server:
                 self.take(part or b"\n", unfinished)
                 if not part:
                     break
-        until_s = time.monotonic() + DRAIN_S
-        while self.calls and time.monotonic() < until_s:  # what was asked is answered
+        until_s, gone = time.monotonic() + DRAIN_S, select.poll()
+        gone.register(self.wire, 0)  # tells when nobody reads any more
+        while self.calls and time.monotonic() < until_s and not gone.poll(0):  # what was asked is answered
             time.sleep(0.002)
         return self.end()
 
@@ -14345,6 +15009,7 @@ def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> lis
 def erase_from_contexts(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """Drops the contexts made of it; and from the texts that others keep, the lines that quote it."""
     places = view.log.places
+    drop_strays(places)
     for record in contexts(places):
         told = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if not erased.sessions.keys().isdisjoint(record.get("sessions", ())) or \
@@ -14698,6 +15363,118 @@ def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool]
             for doc, record in readable_records(view, found, lambda: None)]
 
 
+# -- hooks: what was concluded -------------------------------------------------
+
+CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
+# What sentences hold that tell something, as `Sentences` writes them, in English, French and Japanese.
+TELLING = {
+    "decided": [
+        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
+        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
+          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
+        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
+        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
+        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
+        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
+          for what in "décidé choisi retenu tranché convenu".split()),
+        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
+        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
+        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
+        "採用します", "採用しました", "採用する", "統一します", "統一する",
+        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
+    "done": [
+        *(f" {who} {what} " for who in ("i", "we") for what in (
+            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
+            "replaced moved committed pushed changed migrated refactored solved").split()),
+        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
+          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
+        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
+        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
+        " everything works ", " all green ", "^ released ", " au vert ",
+        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
+            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
+        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
+          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
+        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
+        "済みです",
+        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
+          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
+    "open": [
+        *(f"^ {what} " for what in (
+            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
+            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
+            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
+            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
+            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
+        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
+        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
+        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
+        "決めていません", "決まっていません"]}
+FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
+DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
+
+
+def phrases_by_word(kind: str) -> dict[str, list[str]]:
+    """TELLING's phrases of a kind by their longest word; those of a script without blanks under ""."""
+    found: dict[str, list[str]] = {}
+    for phrase in TELLING[kind]:
+        word = max(phrase.split(), key=len) if phrase[-1] in " $:" else ""
+        found.setdefault(word, []).append(phrase)
+    return found
+
+
+PHRASES = Memo(phrases_by_word)
+
+
+class Sentences:
+    """Sentences as TELLING knows them: words without those that only stand between, ^ at the beginning, $ at the end.
+    """
+
+    __slots__ = ("texts", "told", "words")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        whole = "\n".join(texts).lower().replace("’", "'").replace("'ve", "").replace("：", ":")
+        words = [word for word in re.findall(r"\w[\w']*|[,.;:\n]", whole) if word not in FILLERS]
+        self.texts, self.words = texts, {"^", "$", *words, *[""] * (not whole.isascii())}
+        self.told = f"^ {' '.join(words)} $ ".replace("\n", "$ \n^").split("\n")
+
+    def phrases(self, kind: str) -> list[str]:
+        """Those of a kind that are in them; looked for by their words, because there are hundreds."""
+        by_word = PHRASES[kind]
+        whole = "\n".join(self.told)
+        return [phrase for word in self.words.intersection(by_word) for phrase in by_word[word] if phrase in whole]
+
+
+def concluding(kind: str, sentences: Sentences) -> list[str]:
+    """Those that tell something of that kind, rather than ask or deny it."""
+    telling = sentences.phrases(kind)
+
+    def is_told(words: str) -> bool:
+        for phrase in telling:
+            before, found, _ = words.partition(phrase)
+            near = re.split(r"[,.;:]", before)[-1].split()[-3:] if found else []
+            if found and not any(word in DENIED or word.endswith("n't") for word in near):
+                return True
+        return False
+
+    return [text for text, words in zip(sentences.texts, sentences.told) if telling and is_told(words)
+            and not text.endswith(("?", "？", "か", "か。"))]
+
+
+def own_lines(words: str) -> list[str]:
+    """The lines of what was said that are neither calls nor code."""
+    lines = TextLines(words, Needles([])).lines
+    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
+
+
+def conclusion(record: Record) -> str:
+    """What a chunk is about, and what its text says last that was decided, done and left open."""
+    told = Sentences([each for line in own_lines(string_in(record, "text")) for each in sentences(line)])
+    found = [each.lstrip("#*- ") for kind in TELLING for each in concluding(kind, told)[-1:]]
+    about = one_line(text_field(record, "summary"), 70 if found else 140)
+    return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
+
+
 def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
     docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
@@ -14710,7 +15487,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(memory_line(doc, one_line(text_field(record, "summary"), 140)) for doc, record in found)]
+    return [head, *(memory_line(doc, conclusion(record)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -14954,13 +15731,14 @@ def is_news(text: str, told: Collection[str], known: bytes) -> bool:
 class Remembered:
     """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
 
-    __slots__ = ("hit", "lines", "n_chars", "n_words", "tells")
+    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells")
 
     def __init__(self, hit: Hit, needles: Needles) -> None:
         text = hit.record["text"]
         is_short = hit.doc.kind == "insight" and len(text) <= INSIGHT_CHARS  # then it is shown whole
         self.hit, self.n_chars = hit, INSIGHT_CHARS if is_short else SHOWN_LINE_CHARS
-        self.lines = text_lines(one_line(text, INSIGHT_CHARS) if is_short else text, needles)
+        self.near = TextLines(one_line(text, INSIGHT_CHARS) if is_short else text, needles, PASSAGE_LINES - 1)
+        self.lines = self.near.lines
         self.n_words = self.tells = 0.0
 
     def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
@@ -15019,7 +15797,8 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
 
     Each that is shown has its best line, and stands where it was found, its lines in the order of its text.
     """
-    weights = local_weights([line for one in shown for line in one.lines], needles)
+    found = [words for one in shown for words in one.near.found.values()]
+    weights = weights_of(found, sum(one.near.n_lines for one in shown), needles)
     best = [(one, best_lines(one.lines, weights, SHOWN_LINES)) for one in shown]
     weak = WEAK_LINE * max((lines[0].score for _, lines in best if lines), default=0.0)
     rest = [(one, line) for one, lines in best for line in lines[1:] if line.score > weak]
@@ -15040,13 +15819,17 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     return "\n".join(texts) if heads else "", [one.hit.doc.id for one in heads], list(rows)
 
 
+IN_FRONT = r"(?i)\b(?:this|these|ce|cet|cette|ces)\s+\w+"  # what the user points at is in front of Claude
+
+
 @hook("UserPromptSubmit", "shows memories that the prompt is about", timeout_s=10, deadline_s=2, form="context")
 def on_user_prompt_submit(hook: Hook) -> str:
     """The lines of memories that the prompt is about."""
     prompt = string_in(hook.payload, "prompt")[:MAX_PROMPT_CHARS]
     if prompt.lstrip().startswith(("/", "!", "#", "<")):  # a command, or something the client says
         return ""
-    needles = Needles(prompt)
+    prompt = re.sub(IN_FRONT, " ", prompt)
+    needles = Needles(query_terms(prompt))
     shown = relevant(hook, needles, prompt)
     text, ids, lines = remembered_text(shown, needles)
     if text:
@@ -16451,14 +17234,17 @@ def skill_step(places: Places, path: str, data: bytes, record: Record, again: bo
 
 
 def skill_steps(places: Places, record: Record, project: str, name: str, again: bool = False) -> list[Step]:
-    """Installs the skills, which are in a folder beside the program; they name the tools of the server *name*."""
-    folder, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), []
+    """Installs the skills, which are in a folder beside the program, with the agents that they start.
+
+    They name the tools of the server *name*.
+    """
+    folder, client, steps = os.path.join(os.path.dirname(PROGRAM), "skills"), Client(project), []
     for skill in listing(folder):
-        source = os.path.join(folder, skill, "SKILL.md")
-        if os.path.isfile(source):
-            data = read_file(source).replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
-            path = os.path.join(Client(project).skills, skill, "SKILL.md")
-            steps.append(skill_step(places, path, data, record, again))
+        for file in stems(os.path.join(folder, skill), ".md"):
+            data = read_file(os.path.join(folder, skill, file + ".md"))
+            data = data.replace(f"mcp__{SERVER_NAME}__".encode(), f"mcp__{name}__".encode())
+            target = os.path.join(client.skills, skill) if file == "SKILL" else client.agents
+            steps.append(skill_step(places, os.path.join(target, file + ".md"), data, record, again))
     if steps or (PROGRAM == places.program() and not again):  # the installed copy has none beside it, and needs none
         return steps
     return [Step("skip", folder, "not there: skills come with the whole folder of rlm; get that (\"Start\" in "
@@ -16631,7 +17417,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]
     for path in filter(os.path.lexists, dict.fromkeys(own)):
-        if path.endswith(("/SKILL.md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
+        if path.endswith((".md", ".md.new")) and record["files"][path] not in ("", bytes_digest(read_file(path))):
             steps.append(Step("skip", path, "you changed it; it stays"))
         elif path != launcher_file() or is_our_launcher(path, places):
             steps.append(removal(path))
@@ -16857,6 +17643,43 @@ def repl_check(places: Places) -> Check:
     return "REPL", "ok", f"no attempt to get out succeeded: {by_layer} refused; its lock: {held}", ""
 
 
+DOCTOR_WAIT_S = 120.0
+
+
+def provider_check(places: Places, name: str, spend: bool) -> Check:
+    """Asks a provider; of claude, whether a question sees anything of an earlier one."""
+    began_s = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() > began_s + DOCTOR_WAIT_S:
+            raise ProviderError(f"no answer within {DOCTOR_WAIT_S:g} s")
+
+    # The first is long, and the second names a long file: the tokens of the second show what else went out with it.
+    questions = ["Answer with the word yes. " + "This is only here to be long. " * 700,
+                 f"Answer with the word yes. This is not to be read: @{PROGRAM}"]
+    try:
+        provider = provider_for(places, provider=name)
+        questions = questions if provider.name == ClaudeProvider.name else ["Answer with the word yes."]
+        calls = f"{counted(len(questions), 'call')} to {provider.name}/{provider.model}"
+        if not spend:
+            return "provider", "ok", f"nothing was asked; with --spend: {calls}", ""
+        try:
+            replies = [provider.ask([("user", text)], 200, check) for text in questions]
+        finally:
+            provider.close()
+    except RlmError as error:
+        return "provider", "fail", str(error), ""
+    n_tokens = [reply.n_in for reply in replies]
+    told = f"{calls} in {time.monotonic() - began_s:.1f} s, {' and '.join(f'{n:,}' for n in n_tokens)} tokens read, " \
+        f"{sum(reply.n_out for reply in replies):,} written"
+    if not all(reply.text.strip() for reply in replies):
+        return "provider", "fail", f"{told}: an answer is empty", "choose another model"
+    if n_tokens[-1] * 2 > n_tokens[0] and len(n_tokens) > 1:
+        return "provider", "fail", f"{told}: the second question saw more than itself", \
+            "`rlm config claude.workers off`; if it is off, update Claude Code"
+    return "provider", "ok", told + "; nothing of the first question was in the second" * (len(n_tokens) > 1), ""
+
+
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
     checks: list[Check] = []
@@ -16883,6 +17706,10 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
     checks += [*switch_checks(), *hook_trips(hooks)]
     checks += [server_trip(*server) for server in servers] or \
         [("server", "warn", "not registered: no tools for the model", "run `install`")]
+    try:
+        checks += [provider_check(places, "", False)] if setting(places, "provider") else []
+    except UsageError:  # another check tells what is wrong with the settings
+        pass
     checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
@@ -17085,7 +17912,7 @@ def give_up_output() -> None:
 
 def print_note(text: str) -> None:
     """Prints a message for the person at the terminal."""
-    print(as_shown(text), file=sys.stderr)
+    sys.stderr.write(as_shown(text) + "\n")  # at once: threads of a run may write at the same time
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
@@ -17402,6 +18229,11 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
             names.append(word)
         else:
             question.append(word)
+    paths = [word for word in question if " " not in word and re.search(r"/|\.\w{1,5}$", word)]
+    if paths and not names:
+        raise NotFound(f"{one_line(paths[0], 200)} does not exist, and nothing else is data")
+    if paths:
+        print_note(f"taken as words of the question, since no such file exists: {one_line(' '.join(paths), 200)}")
     return question, names
 
 
@@ -17420,6 +18252,9 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
 def run_command(call: Call, options: Any) -> Answer:
     """The tool, watched."""
     call.stdin = sys.stdin.buffer
+    if not options.run:  # what is wrong there is said before anything is loaded
+        models = [models_of(call.store).get(each) for each in (options.root or "balanced", options.leaf or "fast")]
+        limits_for(call.store.places, options.mode, options.max_calls, options.max_dollars, models)
     question, names = loaded_in_shell(call, options.words)
     if options.memory:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
@@ -17438,6 +18273,31 @@ def run_command(call: Call, options: Any) -> Answer:
         answer.failed, answer.exit_code = True, 130
         return answer
     return run_answer(run.id, run.calls.trace.events)
+
+
+HELPS_OF_QUERY = {param.name: param.help for param in TOOLS["rlm_query"].params}
+
+
+@command(TOOLS["rlm_query"].help,
+         'rlm query "what failed, and why?" app.log\nrlm query "who decided what?" 3c57c232 2026-11-21_shop_001:1-80\n'
+         'rlm query "is it a bug?" tickets#1 tickets#2 --schema \'{"type": "object", "properties": {"bug": '
+         '{"type": "boolean"}}, "required": ["bug"]}\' --json',
+         argument("question"), argument("refs", nargs="+", metavar="REF",
+                                        help=HELPS_OF_QUERY["refs"] + "; files, folders and - are loaded"),
+         argument("--provider", default="", metavar="NAME", help="claude, anthropic, openai, ollama or command"),
+         argument("--model", default="", metavar="MODEL", help=HELPS_OF_QUERY["model"]),
+         argument("--votes", default=1, type=int, metavar="N", help=HELPS_OF_QUERY["votes"]),
+         argument("--schema", default="", metavar="JSON", help=HELPS_OF_QUERY["schema"]),
+         argument("--verify", action="store_true", help=HELPS_OF_QUERY["verify"]),
+         argument("--max-chars", default=8192, type=int, metavar="N", help=HELPS_OF_QUERY["max_chars"]),
+         argument("--raw", action="store_true", help="send secrets as they are"))
+def query_command(call: Call, options: Any) -> Answer:
+    """The tool, without its limit of time, and of files too."""
+    call.stdin, refs, known = sys.stdin.buffer, [], stems(call.store.places.contexts(), ".json")
+    for ref in options.refs:
+        is_path = ref not in known and (ref == "-" or os.path.exists(os.path.expanduser(ref)))
+        refs.append(run_tool(call, "rlm_load", {"path": ref}).data["name"] if is_path else ref)
+    return query(call, {**vars(options), "refs": " ".join(refs)}, options.raw)
 
 
 @command(TOOLS["rlm_trace"].help, "rlm trace\nrlm trace r-1a2b3c4d\nrlm trace r-1a2b3c4d --why",
@@ -17773,6 +18633,7 @@ def scrub_command(call: Call, options: Any) -> Answer:
     files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
     files += [*kept_texts(places), *map(places.repl, journals(places))]
     if not dry_run:
+        drop_strays(places)
         drain_spool(Keeper(view))
         if memories:
             rewrite(view, wait_s=LOCK_WAIT_S, change=scrubbed_line)
@@ -18003,10 +18864,14 @@ def uninstall_command(call: Call, options: Any) -> Answer:
 
 
 @command("try everything that was installed; say what is wrong and what to do",
-         "rlm doctor\nrlm doctor --fix\nrlm doctor --json",
-         argument("--fix", action="store_true", help="put right what can be"))
+         "rlm doctor\nrlm doctor --fix\nrlm doctor --json\nrlm doctor --provider claude --spend",
+         argument("--fix", action="store_true", help="put right what can be"),
+         argument("--provider", metavar="NAME", default="", help="try only that way to a model"),
+         argument("--spend", action="store_true", help="with --provider: ask it, which may cost something"))
 def doctor_command(call: Call, options: Any) -> Answer:
     """Tries what was installed; 1 when something is wrong."""
+    if options.provider or options.spend:
+        return checks_answer([provider_check(call.store.places, options.provider, options.spend)])
     places = installed_places(call.store.places, install_record(call.store.places))
     failed: list[Check] = []
     fixed: list[Step] = []
@@ -18048,83 +18913,12 @@ def serve_command(call: Call, options: Any) -> Answer:
 # The headings that turn_pieces writes: who, how, when.
 TURN_HEADING = r"(?m)^## (User|Claude|Subagent|Summary that Claude Code made when it compacted the conversation)" \
     r"((?:'s task)?(?:, continued|, meanwhile)?)(?: · (\d{4}-\d\d-\d\d) (\d\d:\d\d)(.*))?$"
-CALL_LINE = r"- [^`]{1,90}(?: `.*| .*)?→ "
 COMMITTED = r"- \w[\w ]* `.*git commit.*→ (?!error|refused).*?\[\S+ (?:\([^)]*\) )?([0-9a-f]{7,40})\] (.*?)(?: … |$)"
 CHECKED = r"- \w[\w ]* `([^`]*\b(?:tests?|pytest|unittest|build|deploy|lint|mypy)\b[^`]*)` → (?!no result)(.*)"
-# What sentences hold that tell something, as `in_words` writes them, in English, French and Japanese.
-TELLING = {
-    "decided": [
-        *(f" {who} {what} " for who in ("we", "i") for what in "decided agreed settled chose picked opted".split()),
-        *(f" {who} {what} " for who in ("we'll", "we will", "let's", "we are", "we're")
-          for what in ("go with", "going with", "use", "using", "stick", "stay", "keep", "switch", "drop")),
-        " decision :", " decided :", "^ agreed :", " conclusion :", " decision is ", " decided to ", " decided on ",
-        " decided against ", " settled on ", " agreed to ", " agreed on ", " it's decided ", " we won't use ",
-        " décision :", " décidé :", " décision est ", " décidé de ", " nous retenons ", " nous utiliserons ",
-        *(f" {who} {what} " for who in ("on a", "nous avons", "j'ai", "a été", "il est")
-          for what in "décidé choisi retenu tranché convenu".split()),
-        *(f" on {what} " for what in ("part sur", "part avec", "reste sur", "passe à")),
-        " on garde ", " on va utiliser ", " on utilise ", " c'est décidé ", "^ 決定 :", "^ 決定事項 :", "^ 結論",
-        "^ 方針 :", "で行きましょう", "でいきましょう", "に決定し", "を決定し", "決めました", "決まりました",
-        "採用します", "採用しました", "採用する", "統一します", "統一する",
-        *(f"ことに{end}" for end in ("した", "しました", "します", "しましょう", "なりました"))],
-    "done": [
-        *(f" {who} {what} " for who in ("i", "we") for what in (
-            "fixed added implemented wrote written updated removed created finished completed deployed merged renamed "
-            "replaced moved committed pushed changed migrated refactored solved").split()),
-        *(f" {be} {what} " for be in ("is", "are", "been", "was", "were")
-          for what in "fixed done complete completed implemented deployed merged resolved solved".split()),
-        *(f"^ {what} " for what in "done fixed finished completed implemented deployed merged fait corrigé".split()),
-        " tests pass ", " tests passed ", " tests are passing ", " tests are green ", " build succeeded ",
-        " everything works ", " all green ", "^ released ", " au vert ",
-        *(f" {who} {what} " for who in ("j'ai", "nous avons", "on a") for what in (
-            "corrigé ajouté créé mis écrit supprimé terminé déployé remplacé renommé modifié fusionné migré").split()),
-        *(f" {be} {what} " for be in ("c'est", "est", "sont", "été")
-          for what in "fait corrigé corrigée corrigés terminé terminée déployé déployée résolu réglé".split()),
-        " tests passent ", "完了です", "直しました", "直りました", "通りました", "成功しました", "を行いました",
-        "済みです",
-        *(f"{what}{end}" for end in ("しました", "した", "をしました", "が完了し")
-          for what in "修正 追加 完了 実装 更新 削除 作成 変更 対応 デプロイ 移行 解決 反映 マージ 設定".split())],
-    "open": [
-        *(f"^ {what} " for what in (
-            "next step", "next steps", "the next step", "todo :", "to do :", "todo $", "to do $", "remaining :",
-            "remaining $", "remaining work", "still open", "still missing", "left to do", "follow up", "follow ups",
-            "open question", "open questions", "open points", "not done", "prochaine étape", "prochaines étapes",
-            "reste à", "il reste", "à faire :", "à faire $", "points ouverts", "questions ouvertes", "still to do",
-            "what's left", "remaining tasks", "not yet done")), " il faudra ", "^ 次は", "が必要です",
-        " still need to ", " still needs to ", " still have to ", " still has to ", " remains to be ",
-        " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
-        "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
-        "決めていません", "決まっていません"]}
-FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
-DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 BRIEF_DAYS, BRIEF_LINES, BRIEF_LINES_OF_ONE, BRIEF_CHARS = 7, 6, 40, 120
 RESUME_BYTES = 2_400  # 600 tokens
+INSIGHT_TELLS = {"todo": "open", "question": "open", "goal": "open", "finding": "done"}  # by category, else decided
 Told = tuple[str, float, str, str]  # its kind, when, the memory's id, the words
-
-
-def in_words(line: str) -> str:
-    """The line as TELLING knows it: words without those that only stand between, ^ at its beginning, $ at its end."""
-    text = line.lower().replace("’", "'").replace("'ve", "").replace("：", ":")
-    words = re.findall(r"\w[\w']*|[,.;:]", text)
-    return f"^ {' '.join(word for word in words if word not in FILLERS)} $ "
-
-
-def concluding(kind: str, lines: Sequence[str]) -> list[str]:
-    """The lines that tell something of that kind, rather than ask or deny it."""
-    told = [in_words(line) for line in lines]
-    whole = "\n".join(told)
-    telling = [words for words in TELLING[kind] if words in whole]
-
-    def is_told(line: str) -> bool:
-        for words in telling:
-            before, found, _ = line.partition(words)
-            near = re.split(r"[,.;:]", before)[-1].split()[-3:]
-            if found and not any(word in DENIED or word.endswith("n't") for word in near):
-                return True
-        return False
-
-    return [line for line, words in zip(lines, told)
-            if telling and not line.endswith(("?", "？", "か", "か。")) and is_told(words)]
 
 
 def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
@@ -18139,17 +18933,11 @@ def spoken(doc: Doc, text: str) -> Iterator[tuple[str, str, float, str]]:
         yield who, how, at_s, words.strip()
 
 
-def own_lines(words: str) -> list[str]:
-    """The lines of an answer that are neither calls nor code."""
-    lines = text_lines(words, Needles(""))
-    return [line.text for line in lines if not line.is_code and not re.match(CALL_LINE, line.text)]
-
-
 def open_lines(lines: Sequence[str]) -> list[str]:
     """What a list of next steps names, or the lines that say what is missing."""
     from itertools import takewhile
 
-    found = concluding("open", lines)
+    found = concluding("open", Sentences(lines))
     if not found:
         return []
     below = lines[lines.index(found[0]) + 1 :]
@@ -18171,18 +18959,18 @@ def told_in_session(found: Iterable[tuple[Doc, Record]], root: str) -> Iterator[
             if who not in ("User", "Claude", ""):
                 continue
             lines = own_lines(words)
-            sentences = [each for line in lines for each in re.split(SENTENCE_END, line)]
-            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", sentences))
+            told = Sentences([each for line in lines for each in sentences(line)])
+            yield from (("decided", at_s, doc.id, each) for each in concluding("decided", told))
             if who == "User":
                 continue
             if lines:
                 last.pop("waiting", None)
             yield from (("done", at_s, doc.id, f"commit {match[1]}: {match[2]}")
                         for match in re.finditer("(?m)^" + COMMITTED, words))
-            yield from [("done", at_s, doc.id, each) for each in concluding("done", sentences)[:1]]
+            yield from [("done", at_s, doc.id, each) for each in concluding("done", told)[:1]]
             for match in re.finditer("(?m)^" + CHECKED, words):
                 last["checked"] = [("done", at_s, doc.id, f"{match[1]} → {match[2]}")]
-            if steps := open_lines(lines):
+            if told.phrases("open") and (steps := open_lines(lines)):
                 last["steps"] = [("open", at_s, doc.id, step) for step in steps]
         files.update((shown_path(path, root), None) for path in strings_in(record.get("changed")))
         if files:
@@ -18196,10 +18984,12 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
     told: list[Told] = []
     chunks: dict[str, list[Doc]] = {}
     for doc in map(sessions.view.doc, ordinals_in(sessions.allowed)):
+        if doc.at_s < since_s - DAY_S:  # a chunk may go on for long
+            continue
         if doc.kind == "insight":
-            kind = {"decision": "decided", "todo": "open"}.get(doc.label)
-            told += [(kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text"))] if kind else []
-        elif doc.at_s >= since_s - DAY_S:  # a chunk may go on for long
+            kind = INSIGHT_TELLS.get(doc.label, "decided")
+            told.append((kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text")))
+        else:
             chunks.setdefault(doc.session, []).append(doc)
     for name, docs in chunks.items():
         ordinals = [doc.ordinal for doc in sorted(docs, key=lambda doc: (doc.at_s, doc.ordinal))]

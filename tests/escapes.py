@@ -154,6 +154,29 @@ ATTEMPTS = {
     "context of another REPL":
         "m=[x for x in GC.get_objects() if type(x).__name__=='Link'][0]\n"
         "hit=m.ask('read',context='private',file=0,offset=0,n=99)",
+    "a descriptor that was not given":
+        "hit=[n for n in range(3, 4096) if L.lseek(n,0,1)>=0 or C.get_errno()!=9]\n"
+        "hit=[n for n in hit if n not in (FD,SRC,LIFE,SRC+1,SRC-1) and n!=[x for x in GC.get_objects() "
+        "if type(x).__name__=='Link'][0].sink]",
+    "make a mapping of the context writable":
+        "L.mmap.restype=C.c_void_p; a=L.mmap(None,C.c_size_t(4096),1,1,FD,C.c_long(0))\n"
+        "hit=[n for n in (L.mprotect(C.c_void_p(a),C.c_size_t(4096),3),L.madvise(C.c_void_p(a),"
+        "C.c_size_t(4096),9)) if n==0]",
+    "a key in what was inherited":
+        "k=bytes([115,107,45,115,101,99]); e=C.POINTER(C.c_char_p).in_dll(L,'environ'); n=0; hit=[]\n"
+        "while e and e[n]: hit+=[e[n]]*(k in e[n]); n+=1\n"
+        "hit+=[type(o) for o in GC.get_objects() if isinstance(o,dict) and any(isinstance(v,str) and "
+        "v.encode('utf-8','replace').startswith(k) for v in list(o.values()))]",
+    "spawn a program": "hit=os.posix_spawn('/bin/true',['true'],{})",
+    "run an open descriptor": "sysc(322,FD,C.c_char_p(b''),0,0,0x1000); hit=1",
+    "a thread of another process": "hit=sysc(234,P,P,0)+1",
+    "queue a signal": "b=C.create_string_buffer(128); sysc(129,V,10,b); hit=1",
+    "compare with another process": "hit=sysc(312,os.getpid(),P,2,0,0)+1",
+    "take a descriptor of the parent": "hit=sysc(438,P,0,0)",
+    "memory of another by process_madvise": "hit=sysc(440,P,0,0,4,0)+1",
+    "how the machine is": "b=C.create_string_buffer(128); sysc(99,b); hit=b.raw[:8]",
+    "who we are": "hit=(os.getuid(), os.getgroups()) if L.getuid() < 2**31 and L.getuid() >= 0 else None",
+    "raise the limit of memory": "import resource; resource.setrlimit(9,(-1,-1)); x=[0]*(300<<20); hit=len(x)",
     "host name and kernel": "hit=os.uname()",
     "hostname by sysctl files": "hit=os.listdir('/proc/sys')",
 }

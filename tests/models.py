@@ -2,12 +2,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Conversation = Sequence[tuple[str, str]]  # role and text, as rlm has it
+
+
+def text_of(content: Any) -> str:
+    """The text of a message, which Claude Code sends in blocks."""
+    return content if isinstance(content, str) else "\n".join(b["text"] for b in content if "text" in b)
 
 
 def tokens(text: str) -> int:
@@ -38,11 +48,11 @@ def openai(text: str, n_in: int, stream: bool) -> Iterator[dict[str, Any]]:
 
 def anthropic(text: str, n_in: int, stream: bool) -> Iterator[dict[str, Any]]:
     """The objects of an answer as Anthropic gives it."""
-    message = {"type": "message", "content": [], "stop_reason": None,
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
                "usage": {"input_tokens": n_in - 1, "cache_read_input_tokens": 1, "output_tokens": 1}}
     n_out = {"output_tokens": tokens(text)}
     if not stream:
-        blocks = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": text}]
+        blocks = [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": text}]
         yield {**message, "content": blocks, "stop_reason": "end_turn", "usage": {**message["usage"], **n_out}}
         return
     yield {"type": "message_start", "message": message}
@@ -87,20 +97,27 @@ class ModelServer:
                     with server.lock:
                         server.n_now -= 1
 
-            do_GET = do_POST
+            do_GET = do_HEAD = do_POST
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
+        self.http.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that was killed sends half
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Answers one request."""
+        path = handler.path.partition("?")[0]
         body = json.loads(handler.rfile.read(int(handler.headers.get("content-length") or 0)) or b"{}")
         headers = {name.lower(): value for name, value in handler.headers.items()}
         with self.lock:
-            self.requests.append({"path": handler.path, "headers": headers, "body": body})
+            self.requests.append({"path": path, "headers": headers, "body": body})
             step = self.next.pop(0) if self.next else None
+        if not (body or step):  # given up before it was sent
+            return
+        if path not in SHAPES and not step:
+            self.send(handler, 404, {}, b"{}")
+            return
         if callable(step):
             step(handler)
             return
@@ -108,14 +125,15 @@ class ModelServer:
             status, headers, data = step
             self.send(handler, status, headers, data)
             return
-        said = [(m["role"], m["content"]) for m in body["messages"]]
-        said = [("system", body["system"]), *said] if "system" in body else said
+        said = [(m["role"], text_of(m["content"])) for m in body["messages"]]
+        said = [("system", text_of(body["system"])), *said] if "system" in body else said
         text, stream = self.model(said), bool(body.get("stream"))
-        events = list(SHAPES[handler.path](text, tokens("".join(part for _, part in said)), stream))
-        prefix = "data: " if stream and handler.path != "/api/chat" else ""
-        data = "".join(f"{prefix}{json.dumps(event)}\n{prefix and chr(10)}" for event in events)
-        data += "data: [DONE]\n\n" * (prefix != "" and "completions" in handler.path)
-        self.send(handler, 200, {"content-type": "text/event-stream" if prefix else "application/json"}, data.encode())
+        events = list(SHAPES[path](text, tokens("".join(part for _, part in said)), stream))
+        is_sse = stream and path != "/api/chat"
+        form = "{1}\n" if not is_sse else "event: {0}\ndata: {1}\n\n" if "messages" in path else "data: {1}\n\n"
+        data = "".join(form.format(event.get("type"), json.dumps(event)) for event in events)
+        data += "data: [DONE]\n\n" * (is_sse and "completions" in path)
+        self.send(handler, 200, {"content-type": "text/event-stream" if is_sse else "application/json"}, data.encode())
 
     @staticmethod
     def send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes) -> None:
@@ -137,3 +155,60 @@ class ModelServer:
         """Ends the server."""
         self.http.shutdown()
         self.http.server_close()
+
+
+def stand_in(folder: str) -> str:
+    """Makes a program that speaks as Claude Code does and asks the model at ANTHROPIC_BASE_URL; its path."""
+    path = os.path.join(folder, "stand in claude")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nexec "{sys.executable}" -S "{os.path.abspath(__file__)}" "$@"\n')
+    os.chmod(path, 0o700)
+    return path
+
+
+def speak_as_claude(words: Sequence[str]) -> None:
+    """What that program does: lines of JSON in and out, a conversation that /clear ends, mentions that read files."""
+    options = dict(zip(words, words[1:]))
+
+    def tell(**event: Any) -> None:
+        print(json.dumps(event), flush=True)
+
+    said: list[dict[str, str]] = []
+    for line in sys.stdin:
+        text = text_of(json.loads(line)["message"]["content"])
+        tell(type="system", subtype="init", pid=os.getpid())
+        if text == "/clear":
+            said = said if os.environ.get("STAND_IN_REMEMBERS") else []
+            tell(type=os.environ.get("STAND_IN_CLEARED", "conversation_reset"))
+            tell(type="result", subtype="success", is_error=False, result="", usage={"input_tokens": 0})
+            continue
+        if text.startswith("/"):
+            tell(type="result", subtype="success", is_error=False, result="a command", usage={})
+            continue
+        if os.environ.get("STAND_IN_READS") or not os.environ.get("CLAUDE_CODE_DISABLE_FILE_MENTIONS"):
+            for path in filter(os.path.isfile, re.findall(r"(?:^|\s)@(.+)$", text)):
+                with open(path, encoding="utf-8") as file:
+                    text += file.read()
+        said.append({"role": "user", "content": text})
+        body = {"model": options["--model"], "messages": said, "system": options["--system-prompt"],
+                "max_tokens": int(os.environ["CLAUDE_CODE_MAX_OUTPUT_TOKENS"])}
+        request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages", json.dumps(body).encode(),
+                                         {"x-words": json.dumps(words), "x-child": os.environ.get("RLM_CHILD", ""),
+                                          "x-pid": str(os.getpid()), "x-folder": os.getcwd()})
+        try:
+            with urllib.request.urlopen(request) as response:
+                message = json.load(response)
+        except urllib.error.HTTPError as error:
+            tell(type="system", subtype="api_retry", error_status=error.code)
+            tell(type="result", subtype="success", is_error=True, api_error_status=error.code,
+                 result="API Error: " + error.read().decode(), usage={})
+            continue
+        answer = text_of(message["content"])
+        said.append({"role": "assistant", "content": answer})
+        tell(type="assistant", message={"model": "m", "content": message["content"]})
+        tell(type="result", subtype="success", is_error=False, result=answer, usage=message["usage"],
+             stop_reason=message["stop_reason"])
+
+
+if __name__ == "__main__":
+    speak_as_claude(sys.argv[1:])

@@ -208,6 +208,8 @@ class ChildTest(unittest.TestCase):
                 "import xml.etree.ElementTree as E, html.parser; E.fromstring('<a b=\"c\"/>').attrib, html.parser.HTMLParser()",
                 "'é'.encode('utf-16'), b'x'.decode('cp1252'), 'x'.encode('utf-8-sig'), b'x'.decode('latin-1')",
                 "import re; re.sub(r'(a)', lambda m: m[1] * 2, 'ab'), re.compile('a', re.I).split('bAb'), re.subn('a', 'b', 'a')",
+                "assert (re.search('A', string='ba', flags=2).start(), re.sub('A', 'b', 'aA', 1, re.I), re.split('B', 'aba', 0, 2)) == "
+                "(1, 'bA', ['a', 'a']), re.split",
                 "from urllib.parse import urlparse; from pathlib import Path; urlparse('http://a/b').path, Path('a/b').name",
                 "import itertools, functools, collections, heapq, bisect, math, textwrap, pprint, unicodedata, zlib, uuid; uuid.uuid4()",
                 "import traceback, logging, warnings, difflib, ipaddress; warnings.warn('x'), ipaddress.ip_address('::1')",
@@ -268,6 +270,19 @@ class ChildTest(unittest.TestCase):
             self.assertIn("can't start new thread", self.cell(bomb)["trouble"])
         except rlm.ReplDied as error:
             self.assertIn("threads", str(error))
+
+    @unittest.skipUnless(sys.platform == "linux", "system calls are refused on Linux")
+    def test_every_system_call_that_is_not_listed_is_refused(self) -> None:
+        # 335 and 336 are for the kernel's own code, which it puts into programs; newer kernels never filter them.
+        told = self.cell(f"COLUMN = {1 if os.uname().machine == 'x86_64' else 2}\n"
+                         "import sys\nR, C = sys.modules['rlm'], sys.modules['ctypes']\nL, found = C.CDLL(None, use_errno=True), []\n"
+                         "words, column = R.CALLS.split(), COLUMN\n"
+                         "listed = {335, 336, *(int(n) for n in words[column::3] if n != '-')}\n"
+                         "for n in {*range(600), 1 << 30, 2**31 - 1} - listed:\n"
+                         "    if L.syscall(C.c_long(n), *[C.c_long(0)] * 6) != -1 or C.get_errno() not in (1, 38):\n"
+                         "        found.append(n)\n"
+                         "found")
+        self.assertEqual((told["trouble"], told["value"]), ("", "[]"))
 
     def test_nothing_of_a_cell_goes_on_when_it_is_over(self) -> None:
         self.cell("n = 0\ndef count():\n  global n\n  while True: n += 1\n"
@@ -408,6 +423,13 @@ class SessionTest(InProcess):
         self.assertEqual(told["value"], "(42, True, 2, False)")
         self.assertIn("1 earlier cell ran again", told["notes"][0])
         self.assertEqual(os.stat(self.places.repl("work")).st_mode & 0o777, 0o600)
+
+    def test_a_cell_whose_process_is_killed_as_it_begins_runs_in_another(self) -> None:
+        self.run_code("a = 20")
+        with mock.patch.object(self.process(), "poll", lambda: None):  # as if its end were not yet seen
+            self.process().send_signal(9)
+            told = self.run_code("a + 1")
+        self.assertEqual((told["value"], told["notes"][0][:24]), ("21", "1 earlier cell ran again"))
 
     def test_two_processes_with_one_repl_see_the_same_variables(self) -> None:
         other = self.new_store()
@@ -588,6 +610,18 @@ len(t), t[3:9], t.count('GET'), t.find('user0003'), 'user0004' in t, len(findall
         rlm.write_config(self.places, {"exec.unsafe": True})
         with broken:
             self.assertEqual(self.run_code("1")["value"], "1")
+
+    def test_odd_words_from_a_cell_are_refused_or_answered(self) -> None:
+        told = self.run_code("""
+def tried(function, word):
+    try:
+        return type(function(word)).__name__
+    except RuntimeError:
+        return "refused"
+words = ("", "../x", "a#1", "/etc/passwd", "\\0", "\\ud800", "a" * 16000, "'; --", "\\n", "../../memory/log-000001")
+[{tried(results, word) for word in words}, *({tried(ask, word) for word in words} <= {"list", "refused"} for ask in (recall, memory))]
+""")
+        self.assertEqual(told["value"], "[{'refused'}, True, True]", told)
 
     def test_what_cannot_be_run_is_refused(self) -> None:
         for arguments, what in (({"timeout_s": 0}, "timeout_s"), ({"timeout_s": 10**6}, "timeout_s"), ({"repl": "//"}, "name"),

@@ -467,13 +467,31 @@ class LinesTest(unittest.TestCase):
     @staticmethod
     def best(text: str, query: str, n_wanted: int = 1) -> list[str]:
         """The lines that are shown for a query."""
-        needles = rlm.Needles(query)
-        lines = rlm.text_lines(text, needles)
-        return [line.text for line in rlm.best_lines(lines, rlm.local_weights(lines, needles), n_wanted)]
+        needles = rlm.Needles(rlm.query_terms(query))
+        near = rlm.TextLines(text, needles)
+        return [line.text for line in rlm.best_lines(near.lines, near.weights, n_wanted)]
 
     def test_a_rare_word_at_the_end_of_a_huge_text_is_shown_before_common_ones(self) -> None:
         text = "\n".join(f"the pool {n} is full" for n in range(30_000)) + "\nthe deadlock é of a pool\ndeadlock"
         self.assertEqual(self.best(text, "pool deadlock"), ["the deadlock é of a pool"])
+
+    def test_of_a_huge_text_few_lines_are_taken_apart_and_each_has_its_number(self) -> None:
+        text = "\n".join(f"pool {n}, é" if n % 9 else "" for n in range(60_000)) + "\nthe dead-lock of\n\n\na pool ended it"
+        near = rlm.TextLines(text, rlm.Needles(rlm.query_terms("deadlock pool dead lock")))
+        self.assertLess(len(near.lines), 99)
+        self.assertEqual([(line.number, line.text) for line in near.lines[-2:]],
+                         [(60_001, "the dead-lock of"), (60_004, "a pool ended it")])
+
+    def test_a_megabyte_without_line_ends_is_looked_at_in_few_places(self) -> None:
+        for text, query in (("pool full é " * 90_000, "pool full"), ("x" * 1_000_000, "x pool"), ("プール" * 300_000, "プールはどこ")):
+            for start, base, _ in rlm.Needles(rlm.query_terms(query)).starts:
+                self.assertLessEqual(len(list(rlm.places_of(text, start, base))), 1000)
+
+    def test_what_a_text_has_only_with_a_hyphen_is_found_without_and_forms_of_a_word_are_looked_for_once(self) -> None:
+        self.assertEqual(self.best("one\nplease re-run é it\ntwo", "rerun"), ["please re-run é it"])
+        starts = [start for start, _, _ in rlm.Needles(rlm.query_terms("what did we decide about backup deployments")).starts]
+        self.assertEqual(sorted(starts), sorted(set(starts)))
+        self.assertFalse([start for start in starts for other in starts if start != other and other in start])
 
     def test_the_line_that_answers_is_shown_rather_than_the_one_that_asks(self) -> None:
         for ask, answer in (("Which backup host did we pick?", "The backups go to host nine é."),
@@ -487,7 +505,7 @@ class LinesTest(unittest.TestCase):
         self.assertEqual(self.best(text, "user claude"), [])
 
     def test_forms_of_a_word_are_found_and_short_words_only_whole(self) -> None:
-        self.assertEqual(rlm.found_in("an actual portal bought", rlm.Needles("act port buy").starts), 0b100)
+        self.assertEqual(rlm.found_by_row("an actual\nportal bought", rlm.Needles(rlm.query_terms("act port buy")).starts), {1: 0b100})
         self.assertEqual(self.best("nothing\nauthorization was denied\nmore", "auth"), ["authorization was denied"])
 
     def test_of_a_long_line_the_sentence_is_shown(self) -> None:

@@ -1150,6 +1150,16 @@ class SessionStartTest(HookCase):
             for unwanted in ("another project", "The logo is blue", "An older session"):
                 self.assertNotIn(unwanted, text)
 
+    def test_a_new_session_is_told_what_the_last_one_concluded_and_of_one_that_did_not_what_was_asked(self) -> None:
+        last = self.other_talk()
+        last.turn("Paint the basket é", "It was bare.\nI've fixed the handle. Decision: the lid stays 日本 blue.\nIt dries.")
+        self.fire("SessionEnd", session_id=last.session, transcript_path=last.path)
+        self.assertIn('"Paint the basket é → Decision: the lid stays 日本 blue. · I\'ve fixed the handle."',
+                      self.context("SessionStart"))
+        last.turn("Count the baskets", "There are nine. " * 40)
+        self.fire("SessionEnd", session_id=last.session, transcript_path=last.path)
+        self.assertIn('"Count the baskets"', self.context("SessionStart"))
+
     def test_a_lot_of_critical_insights_stays_within_the_limit(self) -> None:
         for n in range(12):
             self.remember(f"Critical {n} é日本 " + "so long " * 60, importance="critical")
@@ -1410,6 +1420,14 @@ class UserPromptTest(HookCase):
         for prompt in ("GO", "", " ", "yes", "What is the weather like in Paris today?", "è", "フランス料理について説明してください",
                        "please write a function that sorts a list of numbers", "deploy"):
             self.assertEqual(self.asked(prompt), "", prompt)
+
+    def test_one_word_in_katakana_and_what_the_prompt_points_at_bring_up_nothing(self) -> None:
+        self.remember("貿易ではフランスが最大の相手国である")
+        self.remember("Le projet é propose des trains plus longs")
+        for prompt in ("フランス料理について説明してください", "propose un nom pour ce projet"):
+            self.assertEqual(self.asked(prompt), "", prompt)
+        for prompt in ("フランスとの貿易はどうですか", "que propose le projet des trains"):
+            self.assertNotEqual(self.asked(prompt), "", prompt)
 
     def test_commands_and_what_the_client_says_bring_up_nothing(self) -> None:
         for start in ("/deploy ", "  /deploy ", "<task-notification>\n", "!", "#", "<command-name>x</command-name> "):

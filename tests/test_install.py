@@ -685,6 +685,23 @@ class UninstallTest(InstallCase):
         self.assertEqual(self.files(), before)
         self.assertFalse(os.path.exists(os.path.join(self.claude, "rlm")))
 
+    def test_an_agent_of_a_skill_goes_to_the_agents_and_away_again_unless_the_user_changed_it(self) -> None:
+        self.put(os.path.join(self.source, "skills", "rlm", "rlm-leaf.md"), "tools: mcp__rlm__rlm_peek\n")
+        agents = os.path.join(self.claude, "agents")
+        for has_own in (False, True):
+            if has_own:
+                self.put(os.path.join(agents, "mine.md"), "mine")
+            before = self.files()
+            self.install("--name", "memory")
+            self.assertEqual(self.text(os.path.join(agents, "rlm-leaf.md")), "tools: mcp__memory__rlm_peek\n")
+            self.uninstall("--all")
+            self.assertEqual(self.files(), before)
+            self.assertEqual(os.path.exists(agents), has_own)
+        self.install()
+        self.put(os.path.join(agents, "rlm-leaf.md"), "changed\n")
+        self.assertIn("you changed it; it stays", self.uninstall("--all"))
+        self.assertEqual(sorted(os.listdir(agents)), ["mine.md", "rlm-leaf.md"])
+
     def test_odd_but_valid_files_come_back_too(self) -> None:
         texts = ["", "{}", "{ }", "{\n}\n", '{"hooks":{}}', '{"hooks": {"PreCompact": []}}\n', '{"a":1,"a":2}',
                  '{"permissions":{"allow":[]}}', '\t{"x" : [ ] }  \n\n', '{\n\n  "a": 1\n\n}']
@@ -754,6 +771,14 @@ class UninstallTest(InstallCase):
         self.assertEqual(sorted(os.listdir(self.places.home)), ["config.json", "memory"])
         self.assertEqual(rlm.View(rlm.Places()).refresh().n_docs(), 1)
         self.install()
+        self.uninstall("--all")
+        self.assertFalse(os.path.exists(self.places.home))
+
+    def test_everything_in_the_memory_that_rlm_has_a_path_for_is_deleted_with_it(self) -> None:
+        self.install()
+        for folder, pattern in rlm.PATHS.values():
+            if folder != "home" and "." in pattern:
+                self.put(os.path.join(getattr(self.places, folder), pattern.format(1, 1, 1)), "")
         self.uninstall("--all")
         self.assertFalse(os.path.exists(self.places.home))
 
@@ -1070,6 +1095,15 @@ class DoctorTest(InstallCase):
         self.assertRegex(found["hooks"][0][1], r"^5 hooks ran, in \d+ ms at most: rlm ")
         self.assertRegex(found["server"][0][1], rf"answers in \d+ ms: rlm {rlm.__version__}")
         self.assertEqual(self.files(), before)  # it only reads
+
+    def test_a_chosen_provider_that_cannot_be_used_is_found_without_asking_it(self) -> None:
+        self.install()
+        rlm.write_config(self.places, {"provider": "claude", "claude.program": "/no/such/claude"})
+        code, found, text = self.doctor(hooks=False, server=False)
+        self.assertEqual((code, found["provider"][0][0]), (1, "fail"), text)
+        self.assertIn("claude.program", found["provider"][0][1])
+        rlm.write_config(self.places, {"provider": "ollama", "model": "m"})
+        self.assertIn("nothing was asked", self.doctor(hooks=False, server=False)[1]["provider"][0][1])
 
     def test_where_nothing_is_installed_it_says_how_to_install(self) -> None:
         code, found, _ = self.doctor("--fix")

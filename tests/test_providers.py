@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from tests.models import Conversation, ModelServer
-from tests.support import HARD, InProcess, forked, rlm
+from tests.models import Conversation, ModelServer, stand_in
+from tests.support import HARD, RLM, InProcess, bytecode, rlm
 
 KEY = "sk-test-0123456789abcdefghij"
 SHAPES = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
@@ -45,13 +47,10 @@ def echo(said: Conversation) -> str:
 class ProviderTest(InProcess):
     def setUp(self) -> None:
         super().setUp()
-        names = ("RLM_PROVIDER", "RLM_MODEL", "OLLAMA_HOST", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL",
-                 "ANTHROPIC_API_KEY", "http_proxy", "HTTP_PROXY")
-        patch = mock.patch.dict(os.environ)
-        patch.start()
-        self.addCleanup(patch.stop)
-        for name in names:
-            os.environ.pop(name, None)
+        for patch in (mock.patch.dict(os.environ), mock.patch.object(rlm, "FIRST_PAUSE_S", 0.05)):
+            patch.start()
+            self.addCleanup(patch.stop)
+        os.environ.pop("http_proxy", None)
 
     def server(self, model: Callable[[Conversation], str] = echo) -> ModelServer:
         server = ModelServer(model)
@@ -128,27 +127,20 @@ class HttpTest(ProviderTest):
             with self.subTest(name):
                 server = self.server()
                 provider = self.provider(name, server)
-                server.next += [(429, {"retry-after": "1.2"}, b'{"error": {"message": "slow down"}}')]
+                server.next += [(429, {"retry-after": "0.5"}, b'{"error": {"message": "slow down"}}')]
                 began_s, checks = time.monotonic(), [0]
                 self.assertEqual(self.ask(provider, check=lambda c=checks: c.append(1)).text, "you said: hello")
-                self.assertGreater(time.monotonic() - began_s, 1.2)
-                self.assertGreater(len(checks), 5)
+                self.assertGreater(time.monotonic() - began_s, 0.5)
+                self.assertGreater(len(checks), 4)
                 self.assertEqual(len(server.requests), 2)
 
     def test_a_server_that_fails_again_and_again_is_an_error_that_says_how_often(self) -> None:
         server = self.server()
         provider = self.provider("anthropic", server)
         server.next += [(529, {"retry-after": "0"}, b'{"error": {"message": "Overloaded"}}')] * 9
-        with mock.patch.object(rlm.time, "sleep"), mock.patch.object(rlm.time, "monotonic", self.hasty()):
-            said = self.refused(provider)
+        said = self.refused(provider)
         self.assertEqual(len(server.requests), rlm.MAX_TRIES)
         self.assertIn("529, Overloaded; tried 5 times", said)
-
-    @staticmethod
-    def hasty() -> Callable[[], float]:
-        """A clock on which each look takes five seconds."""
-        ticks = iter(range(0, 10 ** 9, 5))
-        return lambda: float(next(ticks))
 
     def test_a_pause_beyond_all_patience_is_an_error_at_once(self) -> None:
         server = self.server()
@@ -218,6 +210,14 @@ class HttpTest(ProviderTest):
                         (200, {"content-length": "5000"}, b'{"message"')]
         self.assertEqual(self.ask(provider).text, "you said: hello")
         self.assertEqual(len(server.requests), 3)
+
+    def test_a_silent_connection_is_given_up_after_a_time_and_not_asked_again(self) -> None:
+        server = self.server()
+        provider = self.provider("openai", server)
+        server.next += [lambda handler: time.sleep(2)]
+        with mock.patch.object(rlm, "SILENCE_S", 0.3):
+            self.assertIn("timed out; check", self.refused(provider))
+        self.assertEqual(len(server.requests), 1)
 
     def test_an_address_at_which_nobody_listens_is_told_with_what_to_do(self) -> None:
         server = ModelServer(echo)
@@ -300,7 +300,7 @@ class HttpTest(ProviderTest):
             "openai": {"": "https://api.openai.com/v1/chat/completions",
                        "http://127.0.0.1:1234": "http://127.0.0.1:1234/v1/chat/completions",
                        "https://openrouter.ai/api/v1/": "https://openrouter.ai/api/v1/chat/completions"},
-            "anthropic": {"https://api.anthropic.com/v1": "https://api.anthropic.com/v1/messages"}}
+            "anthropic": {"": "https://api.anthropic.com/v1/messages"}}
         for name, rows in whole.items():
             for written, url in rows.items():
                 self.config(**{f"{name}.url": written})
@@ -312,11 +312,40 @@ class HttpTest(ProviderTest):
                 rlm.provider_for(self.places, provider="openai", model="m")
 
 
-class CommandTest(ProviderTest):
-    def command(self, *words: str) -> rlm.Provider:
-        from shlex import join
+class ProgramTest(ProviderTest):
+    def wait_for(self, is_so: Callable[[], bool], limit_s: float = 10) -> None:
+        until = time.monotonic() + limit_s
+        while not is_so():
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.02)
 
-        self.config(command=join(words))
+    def killed(self, name: str, is_ready: Callable[[], bool]) -> None:
+        """Kills a process that asked the provider, when it is so far."""
+        code = f"import rlm, time; p = rlm.provider_for(rlm.Places(), provider='{name}'); " \
+            "p.ask([('user', 'x')], 9, lambda: None); time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-S", "-c", code], env={**os.environ, **bytecode()})
+        try:
+            self.wait_for(is_ready)
+        finally:
+            process.kill()
+            process.wait()
+
+    def assert_ended(self, mark: str) -> None:
+        """The processes with the ids in the file end within moments."""
+        for pid in rlm.read_file(mark).split():
+            def has_ended(pid: int = int(pid)) -> bool:
+                try:
+                    os.kill(pid, 0)
+                except ProcessLookupError:
+                    return True
+                return ") Z" in rlm.small_text(f"/proc/{pid}/stat")
+
+            self.wait_for(has_ended, 3)
+
+
+class CommandTest(ProgramTest):
+    def command(self, *words: str) -> rlm.Provider:
+        self.config(command=shlex.join(words))
         return rlm.provider_for(self.places, provider="command")
 
     def python(self, code: str) -> rlm.Provider:
@@ -358,30 +387,154 @@ class CommandTest(ProviderTest):
 
     def test_a_program_ends_when_we_are_killed(self) -> None:
         mark = os.path.join(self.home, "pids")
-        provider = self.command("sh", "-c", f"trap '' TERM HUP INT; sleep 60 & echo $! $$ > '{mark}'; wait")
-        child = forked(lambda: self.ask(provider))
-        self.wait_for(lambda: bool(rlm.tried(b"", rlm.read_file, mark)))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        self.command("sh", "-c", f"trap '' TERM HUP INT; sleep 60 & echo $! $$ > '{mark}'; wait")
+        self.killed("command", lambda: rlm.read_file(mark).endswith(b"\n"))
         self.assert_ended(mark)
 
-    def wait_for(self, is_so: Callable[[], bool], limit_s: float = 10) -> None:
-        until = time.monotonic() + limit_s
-        while not is_so():
-            self.assertLess(time.monotonic(), until)
-            time.sleep(0.02)
 
-    def assert_ended(self, mark: str) -> None:
-        """The processes with the ids in the file end within moments."""
-        for pid in rlm.read_file(mark).split():
-            def has_ended(pid: int = int(pid)) -> bool:
-                try:
-                    os.kill(pid, 0)
-                except ProcessLookupError:
-                    return True
-                return ") Z" in rlm.small_text(f"/proc/{pid}/stat")
+class ClaudeTest(ProgramTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.models = self.server()
+        os.environ["ANTHROPIC_BASE_URL"] = self.models.url
+        self.config(**{"claude.program": stand_in(self.home)})
 
-            self.wait_for(has_ended, 3)
+    def claude(self) -> rlm.Provider:
+        provider = rlm.provider_for(self.places, "fast", "claude")
+        self.addCleanup(provider.close)
+        return provider
+
+    def pids(self) -> list[str]:
+        """The worker that each request came from."""
+        return [request["headers"]["x-pid"] for request in self.models.requests]
+
+    def test_a_worker_answers_one_question_after_another_and_each_sees_only_its_own(self) -> None:
+        provider = self.claude()
+        for n in range(4):
+            reply = self.ask(provider, f"question {n} {HARD}")
+            self.assertEqual(reply.text, f"you said: question {n} {HARD}")
+            self.assertGreater(reply.n_in, 3)
+            self.assertEqual([m["content"] for m in self.models.last()["messages"]], [f"question {n} {HARD}"])
+        self.assertEqual(len(set(self.pids())), 1)
+
+    def test_a_worker_has_no_tools_no_settings_a_bounded_answer_and_an_empty_folder(self) -> None:
+        self.claude().ask([("system", "Be short."), ("user", "x")], 77, never)
+        request = self.models.requests[-1]
+        words = " ".join(rlm.json.loads(request["headers"]["x-words"]))
+        for option in ("--tools  ", "--safe-mode", "--strict-mcp-config", "--no-session-persistence", "--model haiku",
+                       "--system-prompt Be short."):
+            self.assertIn(option, words)
+        self.assertEqual((request["body"]["max_tokens"], request["headers"]["x-child"]), (77, "1"))
+        self.assertEqual(os.listdir(request["headers"]["x-folder"]), [])
+
+    def test_a_conversation_goes_on_in_its_worker_with_the_new_message_only(self) -> None:
+        self.models.model = lambda said: echo(said) + "\n"
+        provider = self.claude()
+        said = [("system", "s"), ("user", "one")]
+        for text in ("two", "three"):
+            said += [("assistant", provider.ask(said, 9, never).text.rstrip()), ("user", text)]
+        self.assertEqual(provider.ask(said, 9, never).text, "you said: three\n")
+        self.assertEqual([m["content"].strip() for m in self.models.last()["messages"]], [text for _, text in said[1:]])
+        self.assertEqual(len(set(self.pids())), 1)
+        changed = [*said[:2], ("assistant", "what nobody said"), ("user", "four")]
+        provider.ask(changed, 9, never)  # what was dropped from it must be gone
+        self.assertEqual([m["content"] for m in self.models.last()["messages"]],
+                         ["[user]\none\n\n[assistant]\nwhat nobody said\n\n[user]\nfour\n\n[assistant]\n"])
+
+    def test_many_threads_have_a_worker_each(self) -> None:
+        provider, answers = self.claude(), {}
+        threads = [threading.Thread(target=lambda n=n: answers.update({n: self.ask(provider, f"q{n}").text}))
+                   for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(answers, {n: f"you said: q{n}" for n in range(3)})
+
+    def test_of_idle_workers_those_used_last_are_kept(self) -> None:
+        provider = self.claude()
+        provider.n_parallel = 2
+        for system in "abcbc":
+            provider.ask([("system", system), ("user", "x")], 9, never)
+        pids = self.pids()
+        self.assertEqual((len(set(pids)), pids[1:3]), (3, pids[3:]))
+        self.assertEqual(len(provider.free), 2)  # type: ignore[attr-defined]
+
+    def test_nothing_in_a_text_is_a_command_or_a_mention_of_the_client(self) -> None:
+        provider = self.claude()
+        for text in ("/clear", "/compact all", "/etc/hosts", "see @/etc/passwd and @/etc/hosts"):
+            self.assertEqual(self.ask(provider, text).text.replace("\n", ""), "you said: " + text)
+
+    def test_where_clearing_is_not_proven_or_workers_are_off_each_question_has_a_process(self) -> None:
+        for case in ("another event", "off"):
+            provider = self.claude()
+            os.environ["STAND_IN_CLEARED"] = "something" if case == "another event" else "conversation_reset"
+            self.config(**{"claude.workers": case != "off"})
+            self.models.requests.clear()
+            for n in range(2):
+                self.assertEqual(self.ask(provider, f"q{n}").text, f"you said: q{n}")
+            self.assertEqual(len(set(self.pids())), 2, case)
+
+    def test_a_worker_that_died_while_nobody_asked_is_replaced(self) -> None:
+        provider = self.claude()
+        self.ask(provider)
+        os.kill(int(self.pids()[0]), signal.SIGKILL)
+        self.wait_for(lambda: provider.free[0].process.poll() is not None)  # type: ignore[attr-defined]
+        self.assertEqual(self.ask(provider, "again").text, "you said: again")
+
+    def test_errors_of_the_client_are_told_and_a_missing_login_ends_at_once(self) -> None:
+        provider = self.claude()
+        for status, kind, words in ((500, rlm.ProviderError, "API Error: oh"), (401, rlm.ProviderRefused, "log in"),
+                                    (404, rlm.ProviderRefused, "API Error")):
+            self.models.next += [(status, {}, b"oh")]
+            self.assertIn(words, self.refused(provider, kind))
+        self.assertEqual(self.ask(provider, "after").text, "you said: after")
+        self.config(**{"claude.program": "/no/such"})
+        with self.assertRaisesRegex(rlm.ProviderRefused, "claude.program"):
+            self.claude()
+        self.config(**{"claude.program": "/bin/echo"})
+        self.assertIn("claude ended: exit code 0", self.refused(self.claude()))
+
+    def test_doctor_proves_that_a_question_sees_nothing_of_another_and_asks_only_when_told(self) -> None:
+        code, said = self.main("doctor", "--provider", "claude")
+        self.assertEqual((code, self.models.requests), (0, []))
+        self.assertIn("with --spend: 2 calls to claude/haiku", said)
+        code, said = self.main("doctor", "--provider", "claude", "--spend")
+        self.assertEqual((code, len(self.models.requests)), (0, 2), said)
+        self.assertIn("nothing of the first question was in the second", said)
+        for fault in ("STAND_IN_REMEMBERS", "STAND_IN_READS"):
+            with mock.patch.dict(os.environ, {fault: "1"}):
+                code, said = self.main("doctor", "--provider", "claude", "--spend")
+            self.assertEqual(code, 1, said)
+            self.assertIn("saw more than itself", said)
+            self.assertIn("rlm config claude.workers off", said)
+        self.config(**{"claude.workers": False})
+        self.assertEqual(self.main("doctor", "--provider", "claude", "--spend")[0], 0)
+        self.models.model = lambda said: ""
+        self.assertIn("an answer is empty", self.main("doctor", "--provider", "claude", "--spend")[1])
+
+    def test_idle_workers_end(self) -> None:
+        with mock.patch.object(rlm, "IDLE_S", 0.1):
+            self.ask(self.claude())
+        mark = os.path.join(self.home, "pids")
+        rlm.replace_file(mark, self.pids()[0].encode())
+        self.assert_ended(mark)
+
+    def test_workers_idle_and_at_work_end_when_we_are_killed_or_give_up(self) -> None:
+        mark = os.path.join(self.home, "pids")
+        slow = lambda handler: time.sleep(20)  # noqa: E731
+        for at_work in (False, True):
+            self.models.requests.clear()
+            self.models.next += [slow] * at_work
+            self.killed("claude", lambda: bool(self.models.requests))
+            rlm.replace_file(mark, self.pids()[0].encode())
+            self.assert_ended(mark)
+        self.models.requests.clear()
+        self.models.next += [slow]
+        with self.assertRaises(GivenUp):
+            self.ask(self.claude(), check=after(1))
+        rlm.replace_file(mark, self.pids()[0].encode())
+        self.assert_ended(mark)
 
 
 class ChoiceTest(ProviderTest):
@@ -427,6 +580,15 @@ class ChoiceTest(ProviderTest):
         with self.assertRaisesRegex(rlm.ProviderRefused, "OPENAI_API_KEY"):
             self.choice(provider="openai", model="m")
 
+    def test_a_program_that_answers_as_a_model_cannot_ask_models_through_us(self) -> None:
+        words = [sys.executable, "-S", RLM, "doctor", "--provider", "command", "--spend"]
+        self.config(provider="command", command=shlex.join(words))
+        code, said = self.main("doctor", "--spend")
+        self.assertEqual(code, 1)
+        self.assertIn("exit code 1", said)
+        with mock.patch.dict(os.environ, RLM_CHILD="1"), self.assertRaisesRegex(rlm.ProviderRefused, "as a model"):
+            self.choice(provider="ollama", model="m")
+
     def test_a_model_without_a_price_has_none_and_one_with_a_price_costs(self) -> None:
         provider = rlm.provider_for(self.places, provider="ollama", model="m=1:8b")
         self.assertIsNone(rlm.price_of(self.places, provider, 1, 1))
@@ -436,10 +598,27 @@ class ChoiceTest(ProviderTest):
         with self.assertRaisesRegex(rlm.UsageError, "rlm config prices"):
             rlm.price_of(self.places, provider, 1, 1)
 
+    def test_doctor_makes_one_small_call_and_tells_what_is_wrong(self) -> None:
+        server = self.server(lambda said: "yes")
+        self.provider("openai", server, model="m1")
+        code, said = self.main("doctor", "--provider", "openai", "--spend")
+        self.assertEqual((code, len(server.requests)), (0, 1))
+        self.assertRegex(said, r"ok +provider: 1 call to openai/m1 in .* tokens read, 1 written")
+        server.next += [(401, {}, b"")]
+        self.assertEqual(self.main("doctor", "--provider", "openai", "--spend")[0], 1)
+        self.assertIn("no provider is chosen", self.main("doctor", "--spend")[1])
+        self.assertIn("anthropic, openai", self.main("doctor", "--provider", "gemini")[1])
+
     def test_settings_of_text_are_kept_as_written(self) -> None:
         self.assertEqual(self.main("config", "command", " llm -m '{model}' ")[0], 0)
         self.assertEqual(rlm.setting(self.places, "command"), "llm -m '{model}'")
         self.assertEqual(self.main("config", "provider", "two\nlines")[0], 2)
+        self.assertEqual(self.main("config", "openai.key", "GROQ_API_KEY")[0], 0)
+        for wrong in (KEY, "a b"):
+            code, said = self.main("config", "openai.key", wrong)
+            self.assertEqual(code, 2)
+            self.assertIn("name of an environment variable", said)
+        self.assertNotIn(KEY, rlm.read_file(self.places.config()).decode())
 
 
 if __name__ == "__main__":

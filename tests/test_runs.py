@@ -155,7 +155,7 @@ class LoopTest(RunCase):
         self.assertEqual(self.asked("leaf"), [])
         events = rlm.run_events(self.places, answer.data["run"])
         self.assertEqual(sum(event["kind"] == "run" for event in events), 3)
-        self.assertEqual([name for name in rlm.stems(self.places.contexts(), ".json")], ["big.log"])
+        self.assertEqual(rlm.stems(self.places.contexts(), ".json"), ["big.log"])
 
     def test_a_failed_call_stays_in_its_slot_and_an_empty_answer_is_asked_for_twice(self) -> None:
         def reader(said: Conversation) -> str:
@@ -240,9 +240,22 @@ class LoopTest(RunCase):
         self.assertIn("[proposed: rlm_remember errors come at night]", answer.text)
         self.assertEqual(self.call("rlm_recall").data["insights"], [])
 
+    def test_nothing_of_an_excluded_project_is_sent(self) -> None:
+        name = rlm.run_tool(rlm.Call(rlm.Store(self.places)), "rlm_load", {"path": self.path}).data["name"]
+        rlm.write_config(self.places, {**rlm.read_config(self.places), "exclude": [self.home]})
+        with self.assertRaisesRegex(rlm.UsageError, "excluded"):
+            self.run_it(refs=name)
+        self.assertEqual(self.server.requests, [])
+
     def test_quotes_that_no_text_has_are_named(self) -> None:
         self.replies = [LOOK, '```repl\nFINAL("""It says \\"line 0 fine and dandy, said nobody\\" there.""")\n```']
         self.assertIn("no text has the quote", self.run_it().text)
+
+    def test_ids_that_are_not_there_are_named(self) -> None:
+        known = self.call("rlm_remember", content="errors come at night").data["id"]
+        self.replies = [LOOK, f"```repl\nFINAL('see {known}, i-00000000 and 2026-01-02_shop_007')\n```"]
+        notes = self.run_it().data["notes"]
+        self.assertEqual(notes[:2], ["there is no memory i-00000000", "there is no memory 2026-01-02_shop_007"])
 
 
 class BudgetTest(RunCase):
@@ -348,6 +361,20 @@ class ServerTest(RunCase):
         self.until(lambda: any(event["kind"] == "end" for event in rlm.run_events(self.places, run)))
         self.assertIn("cancelled", client.text("rlm_trace", run=run))
 
+    def test_when_the_client_is_gone_nothing_more_is_asked_and_no_process_stays(self) -> None:
+        self.leaf = lambda said: time.sleep(20) or "late"  # type: ignore[func-returns-value]
+        client = self.client()
+        client.initialize()
+        client.call("rlm_load", path=self.path)
+        client.send({"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": {
+            "name": "rlm_run", "arguments": {"question": "How many errors?", "refs": "big.log"}}})
+        self.until(lambda: len(self.asked("leaf")) >= 4)
+        pids = [client.process.pid, *children(client.process.pid)]
+        for stream in (client.process.stdin, client.process.stdout, client.process.stderr):
+            assert stream
+            stream.close()
+        self.assertTrue(all(gone(pid, 2) for pid in pids))
+
     def test_a_run_whose_server_was_killed_is_readable_and_goes_on_and_nothing_is_paid_twice(self) -> None:
         rng = random.Random(4)
         for n_calls in (1, rng.randrange(3, 12), 18):
@@ -394,6 +421,7 @@ class ServerTest(RunCase):
         piped = self.cli("run", "How many, of the pipe?", "-", "--json", stdin=rlm.read_file(self.path))
         self.assertEqual(json.loads(piped.stdout)["answer"], str(self.n_errors))
         self.assertEqual(self.cli("run", self.path).returncode, 2)
+        self.assertEqual(self.cli("run", "How many?", "no/such.log").returncode, 1)
         self.leaf = lambda said: time.sleep(20) or "late"  # type: ignore[func-returns-value]
         self.replies = [LOOK, COUNT.replace("Label", "Slowly label"), FINAL]
         process = subprocess.Popen([*PROGRAM, "run", "How many?", self.path], stdout=subprocess.PIPE,

@@ -230,6 +230,16 @@ class BriefTest(SessionCase):
         self.assertEqual(self.told("open")[:2], ["Write the test of the idle timeout", "not answered: Now add the rollback section"])
         self.assertIn("- prévenir l'équipe", self.told("open"))
 
+    def test_every_insight_of_these_days_is_listed_by_its_category_and_no_older_one(self) -> None:
+        for kind, categories in (("open", "todo question goal"), ("done", "finding"), ("decided", "decision general fact")):
+            for category in categories.split():
+                shown = self.remember(f"Insight é {category}", category=category)
+                with days_ago(8):
+                    self.remember(f"Older {category}", category=category)
+                rows = {row["text"]: row["id"] for row in self.data("brief", "--kind", kind)[kind]}
+                self.assertEqual(rows[f"Insight é {category}"], shown)
+                self.assertNotIn(f"Older {category}", rows)
+
     def test_every_line_is_dated_by_its_message_and_has_an_id_that_peek_takes(self) -> None:
         with days_ago(1):
             self.remember("We deploy on Tuesdays", category="decision")
@@ -263,14 +273,14 @@ class BriefTest(SessionCase):
         for line in ("Should we go with Redis?", "We have not decided to move.", "Once the tests pass, merge.",
                      "on n'a pas décidé de partir", "The tests don't pass", "This is not fixed", "what we decided on", "To do this, run:",
                      "it depends on part 2", "進んでいきます", "Remaining memory is 3 GB", "修正しましたか"):
-            self.assertEqual([kind for kind in rlm.TELLING if rlm.concluding(kind, [line])], [], line)
+            self.assertEqual([kind for kind in rlm.TELLING if rlm.concluding(kind, rlm.Sentences([line]))], [], line)
         for kind, line in (("decided", "No problem, we decided to wait"), ("decided", "**Decision:** Redis"),
                            ("decided", "So let’s go with A."), ("decided", "Nous avons finalement choisi Redis"),
                            ("decided", "Redis を採用します"), ("done", "All 12 tests pass"), ("done", "C'est corrigé."),
                            ("done", "バグを直しました"), ("done", "I've now also fixed it"), ("open", "## Next steps"),
                            ("open", "まだ決めていません。"), ("open", "Il reste à tester"), ("open", "残りのタスク：確認"),
                            ("open", "To do: docs"), ("open", "### À faire")):
-            self.assertEqual(rlm.concluding(kind, ["x", line, ""]), [line])
+            self.assertEqual(rlm.concluding(kind, rlm.Sentences(["x", line, ""])), [line])
 
 
 class WhyTest(SessionCase):

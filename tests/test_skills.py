@@ -74,7 +74,8 @@ class Files(unittest.TestCase):
         folder = os.path.join(ROOT, "skills")
         self.assertEqual(sorted(os.listdir(folder)), sorted(NAMES))
         for name in NAMES:
-            self.assertEqual(os.listdir(os.path.join(folder, name)), ["SKILL.md"])
+            agents = ["rlm-leaf.md"] if name == "rlm-parallel" else []
+            self.assertEqual(sorted(os.listdir(os.path.join(folder, name))), ["SKILL.md", *agents])
 
     def test_the_frontmatter_is_complete_and_plain_yaml(self) -> None:
         for name in NAMES:

@@ -22,7 +22,7 @@ SIGNATURES = {
     "rlm_grep": 'pattern, limit=10, project="", domain="", fuzzy=false, fuzzy_threshold=80, date_from="", date_to="", '
                 'entity="", context=""',
     "rlm_search": 'query, limit=5, project="", domain="", date_from="", date_to="", entity="", include_insights=true, '
-                  "explain=false",
+                  'explain=false, context=""',
     "rlm_list_chunks": "limit=20",
     "rlm_sessions": 'project="", domain="", limit=10',
     "rlm_domains": "",

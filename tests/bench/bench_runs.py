@@ -105,7 +105,8 @@ def measured(path: str, task: str, error_rate: float, votes: int) -> dict[str, A
 
         def run() -> None:
             places = rlm.Places()
-            rlm.write_config(places, {"provider": "openai", "openai.url": server.url + "/v1", "model": "scripted", "window_tokens": 200_000})
+            rlm.write_config(places, {"provider": "openai", "openai.url": server.url + "/v1", "model": "scripted",
+                                      "window_tokens": 200_000})
             store = rlm.Store(places)
             call = rlm.Call(store)
             name = rlm.run_tool(call, "rlm_load", {"path": path}).data["name"]
