@@ -761,7 +761,8 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #
 #   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
-#            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
+#            of a transcript also: until branch files changed commands errors sidechain uuids standing;
+#            of a file: source
 #   insight  id at project identity category importance tags said? sha text
 #   use      at id n                 the memory was read n times
 #   forget   at id undo?             hides it, or brings it back
@@ -15550,7 +15551,7 @@ class Wish:
         return n_shared > 0 and 2 * n_shared >= 0.6 * n_all
 
     def line(self) -> str:
-        text = quoted(cut_bytes(one_line(self.text, WISH_BYTES), WISH_BYTES))
+        text = quoted(cut_bytes(self.text, WISH_BYTES))
         return "- " + message("said" if self.is_users else "noted", date=local_day(self.doc.at_s),
                               id=shown_id(self.doc), text=text)
 
@@ -15592,8 +15593,8 @@ def standing(view: View, mask: bytes, keys: Sequence[int]) -> list[Wish]:
     docs = sorted(map(view.doc, found), key=lambda doc: doc.at_s, reverse=True)
     for doc, record in readable_records(view, (doc.ordinal for doc in docs), lambda: None):
         texts = record.get("standing") if doc.kind == "chunk" else [record["text"]]
-        for text in reversed(texts) if isinstance(texts, list) else ():
-            wish = Wish(doc, clean_text(text), doc.kind == "chunk" or record.get("said") == "user")
+        for text in filter(None, map(clean_text, reversed(texts))) if isinstance(texts, list) else ():
+            wish = Wish(doc, one_line(text, LONGEST_WISH), doc.kind == "chunk" or record.get("said") == "user")
             n_notes = sum(not each.is_users for each in kept)
             if any(newer.outdates(wish) for newer in kept) or (not wish.is_users and n_notes == SHOWN_WISHES):
                 continue
@@ -15663,9 +15664,13 @@ def on_session_start(hook: Hook) -> str:
         return where_it_stands(hook)
     turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
     hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
-    keys = hook.attempt([], lambda: ordinals_in(project_mask(hook.view(), hook.project)))
+    mask = hook.attempt(b"", lambda: project_mask(hook.view(), hook.project))
+    keys = ordinals_in(mask)
+    wishes = hook.attempt([], lambda: standing(hook.view(), mask, keys)) if keys else []
+    wanted = fitting([message("standing"), *(wish.line() for wish in wishes)], HANDOFF_BYTES // 8)
     decided = hook.attempt([], lambda: insight_lines(hook.view(), keys, lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
+    text = "\n\n".join(filter(None, [wanted, text]))
     state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     answer = "\n\n".join(filter(None, [rest, text]))

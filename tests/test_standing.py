@@ -79,6 +79,14 @@ class StandingTest(HookCase):
         self.assertIn(f'- The user said on {day} [{first}]: "Never touch prod é!"', self.context("SessionStart"))
         self.assertEqual(self.cli("peek", first).returncode, 0)
 
+    def test_a_compaction_does_not_lose_it(self) -> None:
+        self.talk.turn("Never touch prod é!", "I will not.")
+        self.talk.turn("Fix the basket", "Fixed.")
+        self.fire("PreCompact")
+        text = self.context("SessionStart", source="compact")
+        self.assertIn(f'[{self.ids()[0]}]: "Never touch prod é!"', text)
+        self.assertLessEqual(len(text.encode()), 4096)
+
     def test_headings_and_lines_come_in_the_users_language(self) -> None:
         self.said("日本語で答えてください。")
         for language, wanted in (("fr", r"L'utilisateur a dit le \S+ \[\S+\] : "), ("ja", r"ユーザーの発言（\S+）\[\S+\]：")):
@@ -111,6 +119,28 @@ class StandingTest(HookCase):
         self.assertEqual(self.cli("forget", chunk, noted).returncode, 0)
         self.assertNotIn("pnpm", self.context("SessionStart"))
         self.assertEqual(self.told(NOTED), [])
+
+    def test_it_outlives_archiving_and_another_store_and_is_gone_when_erased(self) -> None:
+        chunk = self.said("always use pnpm")
+        with rlm.Writer(rlm.View(self.places)) as writer:
+            writer.add("archive", at=rlm.stamp(rlm.now()), id=chunk)
+        self.assertEqual(self.cli("compact").returncode, 0)
+        self.assertEqual(self.told(), [(chunk, "always use pnpm")])
+        exported = os.path.join(self.home, "all.jsonl")
+        with open(exported, "wb") as file:
+            file.write(self.cli("export").stdout)
+        self.assertEqual(self.cli("forget", "--erase", chunk, "--yes").returncode, 0)
+        self.assertEqual(self.told(), [])
+        other = {"RLM_CONTEXT_DIR": os.path.join(self.home, "other")}
+        self.assertEqual(self.cli("import", exported, env=other).returncode, 0)
+        self.assertEqual(self.told(env=other), [(chunk, "always use pnpm")])
+
+    def test_damaged_fields_tell_nothing_and_stop_nothing(self) -> None:
+        with rlm.Writer(rlm.View(self.places)) as writer:
+            for n, value in enumerate(("text", 7, {"a": 1}, [None, 7, "", ["x"]], [["never touch prod"]])):
+                writer.add("chunk", id=f"2026-11-21_shop_{n:03d}", at=rlm.stamp(rlm.now()), project=os.path.basename(self.folder),
+                           type="session", text=f"Some text {n}", standing=value)
+        self.assertEqual(self.told(), [])
 
     def test_only_the_users_own_words_count(self) -> None:
         talk = self.other_talk()
@@ -167,7 +197,7 @@ class StandingTest(HookCase):
         self.assertIn(b'"said":"user"', out.replace(b" ", b""))
 
     def test_each_part_has_its_share_of_a_kilobyte_and_what_the_others_leave(self) -> None:
-        for n, what in enumerate(("basket", "fruit", "apple", "lemon", "cherry", "peach", "melon", "grape", "plum")):
+        for what in ("basket", "fruit", "apple", "lemon", "cherry", "peach", "melon", "grape", "plum"):
             self.said(f"never touch the {what} of {what}s {f'{what}y ' * 12}")
         alone = self.told()
         for n in range(9):
