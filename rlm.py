@@ -13506,115 +13506,102 @@ TASK = (
     r"|ように.*(?:追加|修正|直|変更|実装)|いつもの|絶対パス|今後の|を(?:直し|修正し|調べ|なくし|解決し)て")
 # As a row: what a sentence must hold, and how a wish that lasts reads then; ~ is where one may begin (AT).
 WISHES: tuple[tuple[str, str], ...] = (
-    ("always|never", rf"~(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want"
-     rf"|like|need|expect) you to"
-     r"|(?:make|be) sure (?:you|to)|try to|remember to|(?:can|could|would) you|we)? ?(?:please )?(?:always|never),? "
-     rf"(?!mind\b|return|redirect|render|display|show (?!me)|(?:the|my|our|your|been|said)\b|\w+ed\b){VERB}"),
+    ("always|never", rf"~(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want|like"
+     rf"|need|expect) you to|(?:make|be) sure (?:you|to)|try to|remember to|(?:can|could|would) you"
+     rf"|we)? ?(?:please )?(?:always|never),? (?!mind\b|return|redirect|render|display|show (?!me)|(?:the|my|our"
+     rf"|your|been|said)\b|\w+ed\b){VERB}"),
     ("always|never", rf"~i (?:always|never) (?:want|prefer|like|need)\b|\b{WORK} (?:should|must|are"
      rf"|have to) (?:always|never)\b"),
     ("always|never|ever", r"\b(?:don't|do not|never) ever\b|~(?:don't|do not|no|never"
-     r"|always)\b.*\bever(?: again)?[.!]*$"
-     r"|\bi only (?:ever )?want\b|\bme (?:\w+ )?(?:always|every time)[.!]*$"),
-    ("from|forward|henceforth|future", rf"\b(?:from now on|from here on|going forward|henceforth"
-     rf"|from this point on|in (?:the )?future),? "
-     rf"(?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}|^[^~]*~{VERB}.*\b(?:from (?:now|here) on"
-     rf"|going forward|in (?:the )?future)[.!]*$"
-     r"|^for (?:all|any|every) future\b"),
-    ("remember|mind|note", r"~(?:remember|keep in mind|bear in mind|note(?! ?:))(?: ?:| that) "
-     r"(?!(?:the|it|he|she|they|there|this)\b.*\b(?:fail|null|empty|return|bug|broken|line)|yesterday|last)\w"),
+     r"|always)\b.*\bever(?: again)?[.!]*$|\bi only (?:ever )?want\b|\bme (?:\w+ )?(?:always|every time)[.!]*$"),
+    ("from|forward|henceforth|future", rf"\b(?:from now on|from here on|going forward|henceforth|from this point on"
+     rf"|in (?:the )?future),? (?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}"
+     rf"|^[^~]*~{VERB}.*\b(?:from (?:now|here) on|going forward|in (?:the )?future)[.!]*$|^for (?:all|any"
+     rf"|every) future\b"),
+    ("remember|mind|note", r"~(?:remember|keep in mind|bear in mind|note(?! ?:))(?: ?:| that) (?!(?:the|it|he|she"
+     r"|they|there|this)\b.*\b(?:fail|null|empty|return|bug|broken|line)|yesterday|last)\w"),
     ("default|rule|general|habit|otherwise", rf"^(?:by default|as a (?:general )?rule(?: of thumb)?|in general"
-     rf"|generally|unless i \w+ otherwise),? {VERB}"
-     rf"|~(?:avoid|prefer|use|don't|do not|answer|write|keep)\b.*\b(?:by default|in general|as a rule"
-     rf"|unless i \w+ otherwise)\b|make it a (?:habit|rule)"),
-    ("whenever|time you|when you|when ",
-     r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are|have)\b)\w+"
-     r"|^when(?: you)? (?:writ|add|edit|creat|mak"
-     r"|us|committ?|answer|reply|explain|generat|nam|refactor|review|chang)(?:e|ing|y)?\b"),
+     rf"|generally|unless i \w+ otherwise),? {VERB}|~(?:avoid|prefer|use|don't|do not|answer|write"
+     rf"|keep)\b.*\b(?:by default|in general|as a rule|unless i \w+ otherwise)\b|make it a (?:habit|rule)"),
+    ("whenever|time you|when you|when ", r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are"
+     r"|have)\b)\w+|^when(?: you)? (?:writ|add|edit|creat|mak|us|committ?|answer|reply|explain|generat|nam|refactor"
+     r"|review|chang)(?:e|ing|y)?\b"),
     ("before e|before a|after e|after a", rf"^[^~]*~(?:before|after) (?:each|every|any|all) [\w-]+(?: (?!the|it|we"
-     rf"|i\b)[\w-]+)?,? ~?(?:please )?(?!\w+s\b){VERB}"
-     rf"|^[^~]*~(?:run|format|lint|build|ask|show|test|update|check|use)\b.* (?:before|after) (?:each|every"
-     rf"|any) [\w-]+[.!]*$"),
+     rf"|i\b)[\w-]+)?,? ~?(?:please )?(?!\w+s\b){VERB}|^[^~]*~(?:run|format|lint|build|ask|show|test|update|check"
+     rf"|use)\b.* (?:before|after) (?:each|every|any) [\w-]+[.!]*$"),
     ("ask|doubt|allowed|off limits|confirm|check with", r"\b(?:ask|check with|confirm with|tell"
-     r"|warn)(?: me)?(?: for \w+)?(?: first)? before (?!i\b)\w+"
-     r"|\bwithout (?:asking|my)\b|\bin doubt, ?ask|\bnot allowed to\b|\boff[- ]limits\b"),
-    ("stop|no |in our|in your|in all|in any|in every|in com|in test|in code|in doc|in this|everywhere|throughout|keep",
-     r"~(?:stop (?!\w+ (?:the|at|on)\b|using the)\w+ing\b(?!.*\.\w)"
-     r"|no (?!more than|need|problem)(?:more )?[\w-]+(?: [\w-]+)?,? (?:please|in (?:your|the) \w+)[.!]*$"
-     r"|(?:don't|do not|avoid|no|use|prefer|never|put|follow|keep)\b.* in (?:(?:our|your|all|any|every)\b"
-     rf"|{WORK}\b|this {PROJECT})|(?:use|put|follow|stick)\b.*\b(?:everywhere|throughout)"
-     r"|keep (?:your|all|the) (?:answers|replies|responses|explanations|commits|messages|functions|prs)\b)"),
+     r"|warn)(?: me)?(?: for \w+)?(?: first)? before (?!i\b)\w+|\bwithout (?:asking|my)\b|\bin doubt, ?ask"
+     r"|\bnot allowed to\b|\boff[- ]limits\b"),
+    ("stop|no |in our|in your|in all|in any|in every|in com|in test|in code|in doc|in this|everywhere|throughout"
+     "|keep", rf"~(?:stop (?!\w+ (?:the|at|on)\b|using the)\w+ing\b(?!.*\.\w)|no (?!more than|need"
+     rf"|problem)(?:more )?[\w-]+(?: [\w-]+)?,? (?:please|in (?:your|the) \w+)[.!]*$|(?:don't|do not|avoid|no|use"
+     rf"|prefer|never|put|follow|keep)\b.* in (?:(?:our|your|all|any|every)\b|{WORK}\b|this {PROJECT})|(?:use|put"
+     rf"|follow|stick)\b.*\b(?:everywhere|throughout)|keep (?:your|all|the) (?:answers|replies|responses"
+     rf"|explanations|commits|messages|functions|prs)\b)"),
     ("prefer", r"~prefer (?!the|my|this)[\w ]+ (?:over|instead of|rather than|to) \w+"),
     ("be |stay ", r"^[^~]*~(?:be|stay) (?:more |very )?(?:concise|brief|short|terse|direct|honest|blunt|formal"
      r"|polite|critical)\b"),
     ("prefer|rather you|i like|i love|hate|dislike|i don't|want all|my |i'm on|i am on|work on",
-     r"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b|this|that|it\b)"
-     r"|\bi(?:'d| would) rather you"
-     rf"|\bi (?:like|love|hate|dislike|don't like) (?:(?:it )?when you|(?!{OTHERS}|how|your)\w+)"
-     rf"|\bi (?:don't want (?:you to|any)|want all)\b"
-     r"|\bmy (?:preference|name) is\b|\bi(?:'m| am| work) on (?:windows|mac|linux)"),
-    ("project|repo|code|team", rf"\b(?:in|for|on) (?:this|our|my) {PROJECT},? (?!(?:there|where|what|i|find"
-     rf"|delete|remove|fix|add|{OTHERS})\b)\w"
-     r"|\bour team (?:uses|always|never)\b"),
-    ("we ", rf"~(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep"
-     rf"|name|support|commit|target)\b"
-     rf" (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|~we (?:only|always|never) (?!the)\w+"),
-    ("convention|rule|policy|style|standard", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention"
-     r"|rule|policy|style|standard)s? (?:for [\w ]+ )?(?:is|are)\b"
-     r"|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to|that)\b|^(?:rule|convention|policy) ?:"),
-    ("must|every|each|all |s should", rf"^[^~]*~(?:(?:all|every|each|any) (?:\w+ )?{WORK}"
-     rf" (?:must|should|needs?|has to|have to)\b(?! pass)|{WORK} (?:must|are to|should) (?!pass))"),
-    ("english|french|german|spanish|italian|japanese",
-     rf"~(?:(?:answer|reply|respond|speak|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your "
-     rf"|my )?{WORK}) (?:only )?in {TONGUE}\b"
-     rf"|\b(?:want|need) all (?:\w+ )?{WORK} in"),
+     rf"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b|this|that|it\b)"
+     rf"|\bi(?:'d| would) rather you|\bi (?:like|love|hate|dislike|don't like) (?:(?:it )?when you|(?!{OTHERS}|how"
+     rf"|your)\w+)|\bi (?:don't want (?:you to|any)|want all)\b|\bmy (?:preference|name) is\b|\bi(?:'m| am"
+     rf"| work) on (?:windows|mac|linux)"),
+    ("project|repo|code|team", rf"\b(?:in|for|on) (?:this|our|my) {PROJECT},? (?!(?:there|where|what|i|find|delete"
+     rf"|remove|fix|add|{OTHERS})\b)\w|\bour team (?:uses|always|never)\b"),
+    ("we ", rf"~(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep|name"
+     rf"|support|commit|target)\b (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|~we (?:only"
+     rf"|always|never) (?!the)\w+"),
+    ("convention|rule|policy|style|standard", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention|rule|policy|style"
+     r"|standard)s? (?:for [\w ]+ )?(?:is|are)\b|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to"
+     r"|that)\b|^(?:rule|convention|policy) ?:"),
+    ("must|every|each|all |s should", rf"^[^~]*~(?:(?:all|every|each|any) (?:\w+ )?{WORK} (?:must|should|needs?"
+     rf"|has to|have to)\b(?! pass)|{WORK} (?:must|are to|should) (?!pass))"),
+    ("english|french|german|spanish|italian|japanese", rf"~(?:(?:answer|reply|respond|speak"
+     rf"|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your |my )?{WORK}) (?:only )?in {TONGUE}\b|\b(?:want"
+     rf"|need) all (?:\w+ )?{WORK} in"),
     ("call me", r"~call me (?!when|if|back|later|at\b|once|as\b|an?\b|the\b)\w+[.!]*$"),
     ("british|american", r"\b(?:use|prefer|write) (?:british|american) (?:english|spelling)"),
     ("you ", r"\byou (?:can|may|never have to|don't (?:need|have) to|do not (?:need|have) to)\b.*\b(?:each time"
      r"|every time|any ?more|asking|ask)\b"),
-    ("more|longer|what i said", r"~(?:don't|do not|we no longer|we don't|i no longer)\b.*\b(?:any ?more"
-     r"|no longer)\b|we no longer use"
-     r"|forget what i said about"),
+    ("more|longer|what i said", r"~(?:don't|do not|we no longer|we don't|i no longer)\b.*\b(?:any ?more|no longer)\b"
+     r"|we no longer use|forget what i said about"),
     ("toujours|jamais", rf"~(?:tu (?:ne )?(?:dois|peux)|il (?:ne )?faut|je veux que tu|pense a"
-     rf"|merci de)\b.{{0,20}}\b(?:toujours|jamais)\b"
-     rf"|~n(?:e |')(?:(?:me|te|les?|la) |l')?(?!ai\b)\w+ (?:plus )?jamais\b|~(?:toujours"
-     rf"|ne jamais) \w+(?:er|ir|re)\b"
-     rf"|~(?!(?:je|tu|on|nous|est|ca)\b|n'|\w+ toujours pas\b){VERB}\w*(?:-\w+)* (?:toujours|jamais)\b"
-     rf"|~(?:on|nous) (?:ne |n')?\w+ (?:toujours|jamais)\b|plus jamais|\bme \w+ toujours"),
+     rf"|merci de)\b.{{0,20}}\b(?:toujours|jamais)\b|~n(?:e |')(?:(?:me|te|les?|la) "
+     rf"|l')?(?!ai\b)\w+ (?:plus )?jamais\b|~(?:toujours|ne jamais) \w+(?:er|ir|re)\b|~(?!(?:je|tu|on|nous|est|ca)\b"
+     rf"|n'|\w+ toujours pas\b){VERB}\w*(?:-\w+)* (?:toujours|jamais)\b|~(?:on|nous) (?:ne |n')?\w+ (?:toujours"
+     rf"|jamais)\b|plus jamais|\bme \w+ toujours"),
     ("dorenavant|desormais|maintenant|avenir", rf"\b(?:dorenavant|desormais|a partir de maintenant"
-     rf"|a l'avenir),? (?!{OTHERS}|l')\w"
-     rf"|^[^~]*~{VERB}.*(?:dorenavant|desormais|a partir de maintenant|a l'avenir)[.!]*$"),
+     rf"|a l'avenir),? (?!{OTHERS}|l')\w|^[^~]*~{VERB}.*(?:dorenavant|desormais|a partir de maintenant"
+     rf"|a l'avenir)[.!]*$"),
     ("prefer|aime|deteste|veux plus", rf"\b(?:je|on) prefere(?:rais)? (?!{OTHERS}|celle|celui|\w+(?:er|ir|re)\b)"
-     rf"|\bj'aime (?:pas |mieux )?(?:quand tu|que tu|des )"
-     r"|\bje n'aime pas (?!ca)|\bje deteste (?!ca)|\bje ne veux plus (?:de|d'|que)"),
-    ("projet|depot|repo", r"\bdans (?:ce|notre|mon) (?:projet|depot|repo),? (?!il y a|ou\b|supprime|corrige"
-     r"|ajoute|trouve|l[ea]s?\b)\w"),
-    ("que tu|quand tu|chaque", r"\bchaque fois que tu\b|^quand tu (?:modifies|ajoutes|ecris|crees|commites"
-     r"|reponds|changes|utilises)"
-     rf"|^(?:avant|apres) chaque [\w-]+,? (?!{OTHERS}|l'|il\b|on\b)\w|\b(?:toutes?|tous) les? (?:\w+ )?{WORK} doi"),
-    ("souviens|rappelle|oublie|retiens|garde", r"~(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)"
-     r"|retiens|garde en tete)(?: bien)? ?(?:que|qu'|:)"),
-    ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", r"~(?:tutoie|vouvoie"
-     r"|appelle-moi (?!quand|si|des|apres)\w+[.!]*$"
-     r"|sois (?:plus )?(?:bref|concis|direct|poli)|arrete d(?:e |')(?!.*\.\w)\w+(?! l[ea]\b)"
+     rf"|\bj'aime (?:pas |mieux )?(?:quand tu|que tu|des )|\bje n'aime pas (?!ca)|\bje deteste (?!ca)"
+     rf"|\bje ne veux plus (?:de|d'|que)"),
+    ("projet|depot|repo", r"\bdans (?:ce|notre|mon) (?:projet|depot|repo),? (?!il y a|ou\b|supprime|corrige|ajoute"
+     r"|trouve|l[ea]s?\b)\w"),
+    ("que tu|quand tu|chaque", rf"\bchaque fois que tu\b|^quand tu (?:modifies|ajoutes|ecris|crees|commites|reponds"
+     rf"|changes|utilises)|^(?:avant|apres) chaque [\w-]+,? (?!{OTHERS}|l'|il\b|on\b)\w|\b(?:toutes?"
+     rf"|tous) les? (?:\w+ )?{WORK} doi"),
+    ("souviens|rappelle|oublie|retiens|garde", r"~(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)|retiens"
+     r"|garde en tete)(?: bien)? ?(?:que|qu'|:)"),
+    ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", r"~(?:tutoie|vouvoie|appelle-moi (?!quand|si"
+     r"|des|apres)\w+[.!]*$|sois (?:plus )?(?:bref|concis|direct|poli)|arrete d(?:e |')(?!.*\.\w)\w+(?! l[ea]\b)"
      r"|evite .*(?:en general|par principe)|sauf (?:indication|avis) contraire"
      r"|demande(?:-moi)?(?: \w+)? avant d(?:e |'))|sans me demander"),
     ("defaut|general|pas d|plus d|reponses|pas ", rf"^(?:par defaut|en general|en regle generale),? {VERB}"
-     rf"|~n'utilise (?:pas|plus) (?:de|d')"
-     rf"|~(?:ne \w+ )?(?:pas|plus) (?:de |d'|des )[\w' ]+?,? (?:s'il te plait|stp|svp|dans (?:t[ae]s?|les) )"
-     rf"|dans tes (?:reponses|commits|messages)"),
+     rf"|~n'utilise (?:pas|plus) (?:de|d')|~(?:ne \w+ )?(?:pas|plus) (?:de |d'|des )[\w' ]+?,? (?:s'il te plait|stp"
+     rf"|svp|dans (?:t[ae]s?|les) )|dans tes (?:reponses|commits|messages)"),
     ("convention|regle|preference|habitude", r"\b(?:notre|nos|la|ma) (?:convention|regle|preference"
      r"|habitude)s? (?:est|sont|ici|:|c'est)"),
-    ("anglais|francais|allemand|espagnol|italien|japonais",
-     rf"~(?:reponds|parle|ecris|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
+    ("anglais|francais|allemand|espagnol|italien|japonais", rf"~(?:reponds|parle|ecris"
+     rf"|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
     ("常に|いつも|必ず|毎回|絶対|二度と|決して|基本|原則|たびに|都度|デフォルトでは|これから|今後|以降|次から"
-     "|プロジェクトでは|リポジトリでは|うちでは|チームでは",
-     r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい|願います|願いします|使う|使います|使っています"
-     r"|書く|書きます|します|ません|ない|厳禁|禁止|、絶対に)(?:ね|よ)?[。！!. ]*$"
-     r"|(?:これから|今後|以降)は.*で$"),
+     "|プロジェクトでは|リポジトリでは|うちでは|チームでは", r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい"
+     r"|願います|願いします|使う|使います|使っています|書く|書きます|します|ません|ない|厳禁|禁止|、絶対に)(?:ね"
+     r"|よ)?[。！!. ]*$|(?:これから|今後|以降)は.*で$"),
     ("語で", r"[日本英仏独中国韓敬フランス]語で(?:答え|返事|返答|回答|話し|コメント|お願い|書くのが)"),
     ("好み|好き|嫌い|ルール|方針|規約|なくていい|覚えてお|忘れないで|ないで|やめて|不要|禁止",
-     r"好み|が(?:好き|嫌い)(?:です|だ|な)|(?:ルール|方針|規約|決まり)(?:です|だ)|なくて(?:も)?いい"
-     r"|(?:使わ|書か|触ら|編集し)ないで|の?は(?:やめて|不要|禁止)|覚えてお(?:いて|く)|(?:こと|の)(?:を|は)忘れないで"),
+     r"好み|が(?:好き|嫌い)(?:です|だ|な)|(?:ルール|方針|規約|決まり)(?:です|だ)|なくて(?:も)?いい|(?:使わ|書か|触ら"
+     r"|編集し)ないで|の?は(?:やめて|不要|禁止)|覚えてお(?:いて|く)|(?:こと|の)(?:を|は)忘れないで"),
 )
 
 

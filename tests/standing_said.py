@@ -1,5 +1,5 @@
-"""What users say to Claude Code, labelled by hand before the program was written: wishes that hold from now on, and
-orders for the task at hand that look like them. Further sentences are kept aside by whoever reviews."""
+"""What users say to Claude Code, labelled by hand: wishes that hold from now on, and orders for the task at hand that
+look like them. The first 86 and 105 were written before the program, the others after it, before it was run on them."""
 
 WISHES = """\
 always use pnpm
@@ -154,6 +154,49 @@ main ブランチに直接 push しないでください、絶対に
 コミットメッセージはいつも英語でお願いします
 変数名は snake_case にするのがルールです
 npm は使わないで、これからは bun で
+I always use zsh, so write shell snippets for zsh.
+Going forward please squash commits before merging
+always add a test when you fix a bug
+Never install packages globally.
+You should never edit files in vendor/
+from now on, call the staging server "blue"
+Please always use absolute imports in this project.
+Every function needs a docstring.
+don't ever commit directly on main again
+I prefer tabs.
+I prefer async/await over callbacks
+We always squash merge.
+We don't use ORMs here, write plain SQL
+Do not use lodash in this codebase.
+No trailing whitespace, ever.
+Always reply to me in Spanish
+Explain things briefly, I'm an experienced developer
+I don't want you to touch the CI config
+make sure to always run cargo fmt
+Never log personal data
+Don't apologize in your answers.
+Remember that we deploy from the release branch
+whenever you rename something, update the docs as well
+each time you finish a task, summarise what changed
+Our naming convention is kebab-case for files.
+please keep your explanations short from now on
+toujours écrire les tests avant le code
+Utilise toujours des guillemets simples
+Ne supprime jamais de fichiers sans me demander
+Je préfère TypeScript à JavaScript
+Désormais, réponds en anglais
+À l'avenir, évite les abréviations
+N'oublie pas que la prod tourne sous PHP 7.4
+On n'utilise jamais de variables globales
+Dans ce dépôt, les noms de branches sont en anglais
+Appelle-moi Léa
+今後は必ずブランチを切って作業してください
+コメントは英語で書いてください。今後ずっと
+いつも敬語で話してください
+.env ファイルは絶対にコミットしないで
+このプロジェクトではテストに vitest を使っています
+変更したら毎回テストを走らせてください
+短い回答が好きです
 """.splitlines()
 
 ORDERS = """\
@@ -349,4 +392,54 @@ traduis toujours la même chaîne ? c'est un bug
 絶対パスを使ってファイルを読んで
 毎回同じエラーが出ます。調べてください
 それはやめて、元に戻して
+always-on mode is broken, fix it
+Why is the list never empty after a reset?
+The worker never stops, kill it
+Add a test that never touches the network
+never mind the warning, continue
+make the footer always stick to the bottom
+it always shows the same user
+You never committed the last change, do it now
+Do we use tabs or spaces?
+write the release notes in English
+Use yarn for this one
+we should remove the flag in the next PR
+Before you commit, run the tests once more
+After every merge the build breaks. Look into it.
+I like the idea, implement it
+I'd prefer to see the diff first before you apply it
+I want to see the logs
+Don't run the migration yet
+don't change anything, just explain
+do not delete the old table, rename it
+no tests needed
+no need to update the docs
+Stop printing the debug output in the loop
+Keep the old name as an alias
+Please use the new logger in the auth module
+In this project I get an error on install, help
+remember to remove the print statements
+Note: the file is in the archive folder
+Every test fails with the same error
+All tests should pass now
+the rule in line 12 is wrong
+our policy page has a typo
+From now on we need to return ISO dates in the API, change the serializer
+Utilise la nouvelle API pour cette page
+Le test passe toujours en local
+Tu n'as jamais répondu à ma question
+Je préfère attendre
+ne change rien d'autre
+n'utilise pas le cache pour cette requête
+Réponds à ce commentaire en anglais
+Avant de commiter, lance les tests
+par défaut, le champ est vide : corrige
+N'oublie pas le fichier de config
+常に true を返すバグを直して
+いつも落ちるテストを調べてください
+このファイルは触らないで
+必ずテストを通してから終わって
+日本語のラベルを追加してください
+毎回ログインし直す必要があるのを直して
+今後の予定を README に書いて
 """.splitlines()
