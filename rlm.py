@@ -442,6 +442,7 @@ PATHS = {
     "runs": ("memory", "runs"),
     "run": ("memory", "runs/{}.jsonl"),  # what happened in that run
     "run_lock": ("memory", "runs/{}.lock"),  # held by the process in which it goes on
+    "run_stop": ("memory", "runs/{}.stop"),  # there when another process wants it to end
     "answers": ("memory", "answers"),
     "answer": ("memory", "answers/{}.json"),  # of a model, by what it was asked
     "usage": ("memory", "usage.jsonl"),  # the calls of models: when, which, how many tokens
@@ -764,7 +765,12 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            of a transcript also: until branch files changed commands errors sidechain uuids standing;
 #            of a file: source
 #   insight  id at project identity category importance tags said? sha text
+#   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
+#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
+#   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
 #   use      at id n                 the memory was read n times
+#   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
+#   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
@@ -786,7 +792,12 @@ MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sid
                "standing")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
+OUTCOMES = ("success", "partial", "failure")
+TASK_TYPES = ("bugfix", "feature", "refactor", "test", "docs", "research", "debug", "setup")
+LINK_LABELS = ("relates", "decides", "considers", "chooses", "rejects", "implements", "supports", "contradicts",
+               "supersedes", "causes", "summarizes", "cites")
 IMPORTANCES = ("low", "medium", "high", "critical")
+RATINGS = {"not": 0, "mixed": 1, "helpful": 2}  # in halves of a helpful one
 TIERS = ("task", "session", "longterm", "archived", "purged")
 ARCHIVED, GONE = 3, 4  # tiers
 
@@ -804,14 +815,21 @@ IMMUNE_TAGS = frozenset(("critical", "decision", "keep", "important"))
 
 # A new kind of memory is a row here: the field that holds its label, the labels, the one meant by default, the tier it
 # starts in. Files hold the names, so the order does not matter.
-KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2)}
+KINDS = {"chunk": ("type", CHUNK_TYPES, "session", 1), "insight": ("category", CATEGORIES, "general", 2),
+         "episode": ("outcome", OUTCOMES, "partial", 2), "link": ("label", LINK_LABELS, "relates", 2)}
+# What records of the newer kinds have besides.
+KIND_FIELDS = {"episode": ("task_type", "files", "resolved", "revisions"), "link": ("members", "weight")}
 # What takes the place of a memory that is gone for good: its id is never given out again.
 TOMBSTONES = {"purge": PURGED, "erase": PURGED}
 DOC_KINDS = (*KINDS, *TOMBSTONES)
 
 # What happened to a memory so far, as numbers: name -> array type code. A new number is a row here and in Life. "place"
-# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten.
-STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B"}
+# (see place_of) is 0 as long as the text is in the log; "moved_s" tells when it came to its tier or was forgotten;
+# "rated" is in how many sessions it was rated, "helped" the sum of RATINGS.
+STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
+         "helped": "H", "spread": "h", "credit": "h"}
+KEPT_STATE = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
 # 1..255 for whose turn of a dialogue it is; "label" is a chunk's type or an insight's category.
@@ -911,9 +929,10 @@ class Life:
     __slots__ = tuple(STATE)
 
     def __init__(self, place: int = 0, uses: int = 0, last_use_s: int = 0, moved_s: int = 0, flags: int = 0,
-                 tier: int = 0) -> None:
+                 tier: int = 0, rated: int = 0, helped: int = 0, spread: int = 0, credit: int = 0) -> None:
         self.place, self.uses, self.last_use_s = place, uses, last_use_s
         self.moved_s, self.flags, self.tier = moved_s, flags, tier
+        self.rated, self.helped, self.spread, self.credit = rated, helped, spread, credit
 
 
 class Doc:
@@ -968,7 +987,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     return doc
 
 
-EVENTS = ("use", "forget", "archive", "restore")
+EVENTS = ("use", "rate", "learn", "forget", "archive", "restore")
 
 
 def fold_event(life: Life, record: Record, birth_tier: int) -> None:
@@ -977,6 +996,16 @@ def fold_event(life: Life, record: Record, birth_tier: int) -> None:
     if event == "use":
         life.uses = min(life.uses + (n if type(n) is int and n > 0 else 1), 0xFFFFFFFF)
         life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "rate":
+        new, old = (RATINGS.get(choice(record.get(key), tuple(RATINGS), "")) for key in ("rating", "was"))
+        if new is not None:
+            life.rated = min(life.rated + (old is None or not life.rated), MAX_RATED)
+            life.helped = max(0, min(life.helped + new - (old or 0), 2 * life.rated))
+            life.last_use_s = max(life.last_use_s, at_s)
+    elif event == "learn":
+        life.spread, life.credit = (
+            max(-MAX_LEARNT, min(n, MAX_LEARNT)) if type(n := record.get(key)) is int else 0
+            for key in ("spread", "credit"))
     elif event == "forget" and record.get("undo") is True:
         life.flags &= ~FORGOTTEN
     elif event == "forget":
@@ -2063,7 +2092,7 @@ def speaker(text: str) -> list[str]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
 # index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 SEGMENT_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
@@ -2074,7 +2103,7 @@ TAIL_MAX_DOCS = 64  # tokenizing that many for one cold search costs about 6 ms
 TAIL_MAX_BYTES = 256 << 10
 INDEX_LEAVES_BYTES = 1 << 20
 SINGLES_READ = 500
-FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "B": 1}
+FORM_BYTES = {"d": 8, "Q": 8, "I": 4, "H": 2, "h": 2, "B": 1}
 # How much that is not indexed is read at once: more is indexed first, which needs less memory; a hook does without.
 READ_MAX_BYTES, HOOK_MAX_BYTES = 4 << 20, 1 << 20
 COLUMN_SHARE = 8
@@ -2086,6 +2115,7 @@ TERM_MAX_CHARS = 128  # longer words (base64) are left out of the vocabulary; th
 # Vocabularies other than words, each under its own first characters. BY_PROJECT: identity, tab, folded name.
 BY_ID, BY_DIGEST, BY_PROJECT, BY_DOMAIN = "\x01i", "\x01h", "\x01p", "\x01d"
 BY_TAG, BY_SESSION, BY_KIND = "\x01t", "\x01s", "\x01k"
+BY_ERROR, BY_MEMBER = "\x01e", "\x01m"  # the digest of its signature; the id of what is linked
 FIRST_WORD = b" "  # every term from here on is a word as it stands in a text
 
 
@@ -2116,6 +2146,19 @@ def crc_of(data: bytes, crc: int = 0) -> int:
 # -- documents to terms -----------------------------------------------------
 
 
+def error_signature(error: str) -> str:
+    """An error's message without what differs from one time to the next: paths, addresses, numbers."""
+    text = re.sub(r"(?<![\w.~-])(?:[A-Za-z]:)?[\w.~-]*[/\\][\w./\\~-]*|\b0x[0-9a-fA-F]+\b|\b[0-9a-f]{8,}\b", "*", error)
+    return " ".join(re.sub(r"\d+", "*", text).casefold().split())
+
+
+def pairs_of(record: Record, key: str) -> list[tuple[str, str]]:
+    """The errors ("resolved") of an episode, each with what fixed it, or the "members" of a link with their roles."""
+    rows = record.get(key)
+    return [(row[0], row[1]) for row in (rows if isinstance(rows, list) else ()) if isinstance(row, list)
+            and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], str)]
+
+
 def meta_terms(doc: Doc, record: Record) -> list[str]:
     """The terms under which the document is found by anything but its words."""
     terms = [BY_ID + doc.id, BY_KIND + doc.kind]
@@ -2125,6 +2168,8 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
     terms += [BY_KIND + "standing"] if record.get("standing") else []
+    terms += {BY_ERROR + digest(error_signature(error)) for error, _ in pairs_of(record, "resolved")}
+    terms += {BY_MEMBER + member for member, _ in pairs_of(record, "members")}
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
@@ -2703,7 +2748,7 @@ class View:
     """
 
     __slots__ = ("log", "patience_bytes", "index", "index_signature", "seen", "tail", "changed", "numbers", "n_damaged",
-                 "members", "identity", "check", "erased")
+                 "members", "identity", "check", "erased", "learnt")
 
     def __init__(self, places: Places, patience_bytes: int = 1 << 60) -> None:
         self.log, self.patience_bytes = Log(places), patience_bytes
@@ -2712,6 +2757,7 @@ class View:
         self.check = 0  # of the log's last bytes that were seen
         self.members: dict[int, list[bytes]] = {}
         self.erased: Any = None  # see erasures
+        self.learnt: Any = None  # see learnt_factors
         self.reset(Snapshot())
 
     def reset(self, index: Snapshot) -> None:
@@ -2787,7 +2833,8 @@ class View:
             return
         if before >= 0:
             old = self.changing(before)
-            doc.life.uses, doc.life.last_use_s = old.uses, old.last_use_s
+            for name in KEPT_STATE:
+                setattr(doc.life, name, getattr(old, name))
             old.flags |= REPLACED
         tail.docs.append(doc)
         tail.ordinals[doc.id] = doc.ordinal
@@ -2894,6 +2941,11 @@ class View:
     def keys(self, term: str) -> list[int]:
         """Every document with the term, dead ones included, in ascending order."""
         return [part.first + row for part in self.parts() for row in part.postings(term).all_rows()]
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether there may be a memory of that kind, dead ones included; costs nothing."""
+        return any(kind in segment.header["kind"] for segment in self.index.segments) or any(
+            doc.kind == kind for doc in self.tail.docs)
 
     def terms_from(self, prefix: str) -> set[str]:
         """The terms under that prefix, without it."""
@@ -3875,9 +3927,61 @@ class Hit:
 LENDERS = 200
 RERANKED = 20
 MOST_CANDIDATES = 1000
-# Never enough to lift an irrelevant memory over a relevant one.
+# The one factor of all that is known of a memory but its words: never enough to lift an irrelevant one over a relevant.
 IMPORTANCE_FACTOR = {"low": 0.95, "medium": 1.0, "high": 1.05, "critical": 1.1}
-LEAST_FACTOR, MOST_FACTOR = 0.95, 1.1
+LEAST_UNLEARNT, MOST_UNLEARNT = 0.95, 1.1  # of a store without ratings, which looks at fewer candidates
+LEAST_FACTOR, MOST_FACTOR = 0.8, 1.25
+PRIOR_RATINGS = 4  # an unrated memory is worth as much as one that was rated so often, half of it helpful
+UTILITY_WEIGHT = 0.7
+UTILITY_KEPT = 0.99  # a day
+
+
+def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
+    """How useful a memory was, from 0 to 1: 0.5 where nobody said. What was learnt from others moves where it starts.
+
+    Only rated uses count. Wilson's lower bound, which memrl ranks by, would put 3 of 3 below what was never rated.
+    """
+    prior = max(0.0, min(0.5 + learnt, 1.0))
+    return (n_helpful + PRIOR_RATINGS * prior) / (n_rated + PRIOR_RATINGS)
+
+
+def memory_factor(importance: str, worth: float, days: float) -> float:
+    """By what the score of a memory of that importance and utility is multiplied; 1 for a medium one of 0.5.
+
+    What ratings said fades with the days since the last use; nothing is overwritten. memrl lets utility itself fade,
+    so that a good old memory falls below one of which nothing is known.
+    """
+    useful = 1 + UTILITY_WEIGHT * (worth - 0.5) * math.pow(UTILITY_KEPT, max(0.0, days))
+    return max(LEAST_FACTOR, min(IMPORTANCE_FACTOR[importance] * useful, MOST_FACTOR))
+
+
+def utility_of(life: Life) -> float:
+    return utility(life.helped / 2, life.rated, (life.spread + life.credit) / 10_000)
+
+
+def learnt_lives(view: View) -> dict[int, Life]:
+    """The memories, by ordinal, of which ratings tell something; most stores have none, and none are looked for."""
+    found = dict(view.changed)
+    found.update((doc.ordinal, doc.life) for doc in view.tail.docs)
+    for name in ("rated", "spread", "credit"):
+        column = bytes(view.index.state[name])
+        if column.strip(b"\0"):
+            width = FORM_BYTES[STATE[name]]
+            touched = {at // width for at in ordinals_in(column)} - found.keys()
+            found.update((ordinal, view.index.life(ordinal)) for ordinal in touched)
+    return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
+
+
+def learnt_factors(view: View) -> dict[int, float]:
+    """Their factors, by ordinal; the same object as before within the hour when the store is the same."""
+    seen = view.identity, view.seen, view.index.covers, now() // 3600
+    if view.learnt is None or view.learnt[0] != seen:
+        factors = {}
+        for ordinal, life in learnt_lives(view).items():
+            days = (now() - max(life.last_use_s, view.value(ordinal, "at_s"))) / DAY_S
+            factors[ordinal] = memory_factor(view.value(ordinal, "importance"), utility_of(life), days)
+        view.learnt = seen, factors
+    return view.learnt[1]  # type: ignore[no-any-return]
 
 
 # What a score gains where a memory is of a day that the query names, of the days after it (what was done is told then),
@@ -3959,13 +4063,15 @@ class Query:
     """A query, looked up: the lists it reads, what each of its stems tells (for `rerank`), words that are nowhere."""
 
     __slots__ = ("view", "text", "terms", "n_docs", "parts", "weights", "lists", "idfs", "missing", "groups",
-                 "is_guess", "unit", "spans", "most_factor", "full", "needles")
+                 "is_guess", "unit", "spans", "most_factor", "full", "needles", "learnt", "least_factor")
 
     def __init__(self, view: View, text: str) -> None:
         view.tail.enter()  # its words count for the average
         self.view, self.text, self.parts, self.n_docs = view, text, view.parts(), view.n_docs()
         self.spans = spans_of(text)
-        self.most_factor = MOST_FACTOR * (1 + OF_THE_DAY if self.spans else 1)
+        self.learnt = learnt_factors(view)
+        self.least_factor = LEAST_FACTOR if self.learnt else LEAST_UNLEARNT
+        self.most_factor = (MOST_FACTOR if self.learnt else MOST_UNLEARNT) * (1 + OF_THE_DAY if self.spans else 1)
         self.weights = code_weights(sum(part.n_tokens for part in self.parts) / max(1, self.n_docs))
         self.lists: list[Wanted] = []
         self.idfs: dict[str, float] = {}
@@ -4053,8 +4159,8 @@ def wide_sums(columns: Sequence[tuple[Wanted, bytes | bytearray]], n_docs: int, 
     return total.to_bytes(2 * n_docs, "little")
 
 
-def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: float) -> list[int]:
-    """The rows of the mask with the highest sums: *n_wanted*, and those so near that a factor may lift them.
+def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, lift: float) -> list[int]:
+    """The rows of the mask with the highest sums: *n_wanted*, and those that a factor of *lift* lifts as high.
 
     None whose sum is below 256 * *least*.
     """
@@ -4067,7 +4173,7 @@ def highest(sums: bytes, mask: bytes, n_wanted: int, least: int, most_factor: fl
     while low < level:  # the highest level that enough rows reach
         middle = (low + level + 1) // 2
         low, level = (middle, level) if n_from(middle) >= n_wanted else (low, middle - 1)
-    near = int(level * LEAST_FACTOR / most_factor)
+    near = int(level / lift)
     level = near if n_from(near) <= max(MOST_CANDIDATES, 4 * n_wanted) else level
     level = max(level, least)
     if not level:
@@ -4125,26 +4231,28 @@ def scores_of_many(query: Query, number: int, mask: bytes, n_wanted: int, floor:
         values = memoryview(sums).cast("H")
         if deciding:
             nth_best = nlargest(n_wanted, scores.values())[-1] if len(scores) >= n_wanted else 0.0
-            least = max(floor, nth_best * LEAST_FACTOR) / query.most_factor
+            least = max(floor, nth_best * query.least_factor) / query.most_factor
             if sum(wanted.most for wanted, _ in wide) >= least:
                 found_here = common(mask, deciding.to_bytes(n_docs, "little"))
-                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), query.most_factor):
+                lift = query.most_factor / query.least_factor
+                for row in highest(sums, found_here, n_wanted, min(255, int(least / unit) >> 8), lift):
                     scores.setdefault(row, 0.0)
         scores = {row: score + values[row] * unit for row, score in scores.items()}
     return scores
 
 
 def factors(query: Query, part: Any) -> Callable[[int], float]:
-    """By what a row's score is multiplied before the best are chosen, from LEAST_FACTOR to the query's most_factor."""
+    """By what a row's score is multiplied before the best are chosen: the query's least_factor to its most_factor."""
     if isinstance(part, Batch):
         column: Sequence[Any] = [doc.importance for doc in part.docs]
         worth: Any = IMPORTANCE_FACTOR
     else:
         column, worth = part.column("importance", "B"), [IMPORTANCE_FACTOR[name] for name in part.header["importance"]]
-    if not query.spans:
+    learnt, first = query.learnt, part.first
+    if not query.spans and not learnt:
         return lambda row: worth[column[row]]
     times = part.column("at_s", "d")
-    return lambda row: worth[column[row]] * (1 + gain(times[row], query.spans))
+    return lambda row: (learnt.get(first + row) or worth[column[row]]) * (1 + gain(times[row], query.spans))
 
 
 def part_scores(query: Query, number: int, allowed: bytes, n_wanted: int, floor: float) -> list[tuple[float, int]]:
@@ -4272,6 +4380,33 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
+SUPERSEDED = 0.8  # what the score of what a newer memory replaced is multiplied by
+
+
+def links_of(view: View, doc_id: str) -> list[tuple[Doc, Record]]:
+    """The links that the memory is a member of, the oldest first."""
+    ordinals = view.keys(BY_MEMBER + doc_id)
+    return list(readable_records(view, (n for n in ordinals if not view.life(n).flags), lambda: None))
+
+
+def successors(view: View, doc_id: str) -> list[str]:
+    """The ids of what replaced the memory."""
+    found: list[str] = []
+    for doc, record in links_of(view, doc_id):
+        roles = dict(pairs_of(record, "members"))
+        if doc.label == "supersedes" and roles.pop(doc_id) != "new":
+            found += [each for each, role in roles.items() if role == "new"]
+    return [each for each in found if (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
+
+
+def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
+    """Sees to it that what was replaced ranks below what replaced it."""
+    scores = {hit.doc.id: hit.score for hit in hits}
+    for hit in hits if view.has_kind("link") else ():
+        if newer := successors(view, hit.doc.id):
+            hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
+
+
 def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     """The *limit* best of the allowed memories, without lines."""
     best = ranked(query, allowed, max(limit, RERANKED))
@@ -4282,6 +4417,7 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
+    demote_replaced(query.view, hits)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
 
@@ -4479,6 +4615,56 @@ def fuzzy_grep(view: View, pattern: str, scope: Scope, limit: int, threshold: in
             hits.append(Hit(doc, score, record, shown, len(found)))
     hits.sort(key=lambda hit: -hit.score)
     return hits[:limit], len(hits) > limit
+
+
+# -- likeness ---------------------------------------------------------------
+
+
+LIKE_CHARS = 2000  # of a text are compared with another
+
+
+class Likeness:
+    """How alike texts are: what the stems that they share tell in this store, of what all their stems tell."""
+
+    __slots__ = ("view", "parts", "n_docs", "tells")
+
+    def __init__(self, view: View) -> None:
+        view.tail.enter()
+        self.view, self.parts, self.n_docs = view, view.parts(), view.n_docs()
+        self.tells: dict[str, float] = {}  # a stem -> the square of its idf
+
+    def stems(self, text: str) -> set[str]:
+        found = {stem(word) for word in count_terms(text[:LIKE_CHARS]) if word > FIRST_WORD.decode()} - STOP_WORDS
+        for each in found - self.tells.keys():
+            n = sum(part.postings(term).n_docs() for part in self.parts for term in (each, STEM + each))
+            self.tells[each] = math.log(1 + self.n_docs / max(1, n)) ** 2  # in a small store, too
+        return found
+
+    def cosine(self, one: set[str], other: set[str]) -> float:
+        """Of the texts with these stems, from 0 to 1."""
+        both, norm, other_norm = (sum(map(self.tells.__getitem__, sorted(each))) for each in (one & other, one, other))
+        return both / math.sqrt(norm * other_norm) if both else 0.0
+
+
+SOURCE_CHARS = 400  # of a text, by which others like it are looked for
+DIVERSITY = 0.3  # of what a hit is worth, by likeness to those before it (memrl's MMR, lambda 0.7)
+
+
+def diversified(view: View, hits: Sequence[Hit], limit: int) -> list[Hit]:
+    """The *limit* best of the hits, of which those that say the same as one before it come later."""
+    likeness, left = Likeness(view), list(hits)
+    taken: list[Hit] = []
+    stems = {hit.doc.ordinal: likeness.stems(hit.record["text"]) for hit in hits}
+    nearest = dict.fromkeys(stems, 0.0)
+    most = max((hit.score for hit in hits), default=1.0) or 1.0
+    while left and len(taken) < limit:
+        best = max(left, key=lambda hit: (1 - DIVERSITY) * hit.score / most - DIVERSITY * nearest[hit.doc.ordinal])
+        left.remove(best)
+        taken.append(best)
+        for hit in left:
+            like = likeness.cosine(stems[best.doc.ordinal], stems[hit.doc.ordinal])
+            nearest[hit.doc.ordinal] = max(nearest[hit.doc.ordinal], like)
+    return taken
 
 
 # ============================================================================
@@ -5567,8 +5753,9 @@ def extract_entities(text: str) -> dict[str, list[str]]:
     return {kind: list(names) for kind, names in kinds.items() if names}
 
 
-MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10}
+MAX_BYTES = {"chunk": 2 << 20, "insight": 64 << 10, "episode": 64 << 10, "link": 64 << 10}
 MAX_FIELD_CHARS = 200
+MAX_RATING_NOTE = 2000
 MAX_IDENTITY_CHARS = 4096  # of a project: a path may be that long
 MAX_TAGS = 32
 
@@ -5667,7 +5854,7 @@ class Writer:
         new_id = ""
         if kind != "chunk":
             while not self.is_free(new_id):
-                new_id = "i-" + os.urandom(4).hex()
+                new_id = f"{kind[0]}-{os.urandom(4).hex()}"
             return new_id
         stem = f"{local_day(at_s)}_{slug(fields['project']) or 'project'}"
         taken = self.view.numbers_of(stem)
@@ -5692,7 +5879,7 @@ class Writer:
             raise UsageError(f"the content is {'all private' if text.strip() else 'empty'}; there is nothing to save")
         n_bytes, sha = len(text.encode("utf-8", "surrogatepass")), digest(text)
         if n_bytes > MAX_BYTES[kind]:
-            instead = "save it with `rlm_chunk`" if kind == "insight" else "split it, as `rlm import FILE` does"
+            instead = "split it, as `rlm import FILE` does" if kind == "chunk" else "save it with `rlm_chunk`"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
         key = kind, identity or project, sha
         known = self.fresh.get(key) or next(
@@ -5823,7 +6010,8 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "said", "created_at", "uses", "last_used", "archived", *MORE_FIELDS)
+               "category", "importance", "said", "created_at", "uses", "last_used", "archived", "ratings",
+               *MORE_FIELDS, "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
 def clean_text(value: object) -> str:
@@ -5904,6 +6092,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
+    if item["kind"] in KIND_FIELDS:
+        del fields["importance"]
+        fields.update((key, item[key]) for key in KIND_FIELDS[item["kind"]] if item.get(key))
     return writer.save(item["kind"], item["text"], at_s=at_s, project=project, identity=identity, is_clean=True,
                        wanted_id=item["id"], accepted_flags=FORGOTTEN, **fields)
 
@@ -5938,6 +6129,12 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
             if is_new and type(uses) is int and uses > 0:
                 last_s = at_of({"at": item.get("last_used") or item.get("created_at") or 0})
                 writer.add("use", at=int(last_s), id=new_id, n=uses)
+            ratings = item.get("ratings")
+            for rating in ratings if is_new and isinstance(ratings, list) else ():
+                if isinstance(rating, dict):
+                    told = {key: text_field(rating, key, MAX_RATING_NOTE)
+                            for key in ("session", "rating", "was", "note")}
+                    writer.add("rate", id=new_id, at=stamp(at_of(rating)), **told)
             if is_new and item.get("archived") is True:
                 archived.append(new_id)
     return archived
@@ -5970,12 +6167,13 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
     if doc.life.flags & FORGOTTEN and not dead:
         raise NotFound(f"{doc.id} was forgotten; `rlm forget --undo {doc.id}` brings it back")
     if doc.kind not in kinds:
-        raise UsageError(f"{doc.id} is {'an insight; `rlm_recall` shows it' if doc.kind == 'insight' else 'a chunk'}")
+        an = "an" if doc.kind[0] in "aei" else "a"
+        raise UsageError(f"{doc.id} is {an} {doc.kind}" + "; `rlm_recall` shows it" * (doc.kind != "chunk"))
     return doc
 
 
 def forget(writer: Writer, wanted: str, *, undo: bool) -> tuple[Doc, bool]:
-    """Queues a tombstone for an insight or chunk, or takes it back; the document, and whether anything changes."""
+    """Queues a tombstone for a memory, or takes it back; the document, and whether anything changes."""
     doc = find_id(writer.view, wanted, dead=True)
     changes = bool(doc.life.flags & FORGOTTEN) == undo
     if changes:
@@ -5988,6 +6186,124 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
     with Writer(view, durable=False, wait_s=wait_s) as writer:
         for doc_id, n in uses.items():
             writer.add("use", at=int(now()), id=doc_id, n=n if n > 1 else "")
+
+
+# -- links ------------------------------------------------------------------
+
+
+def link(writer: Writer, members: str, *, label: str, weight: float, **owner: Any) -> tuple[str, bool]:
+    """Queues a link of "id role, id role"; its id, and whether it is new. Without a role, the first is the subject and
+    the others are objects; of "supersedes" the first is the new one, and the others are old."""
+    roles = ("new", "old") if label == "supersedes" else ("subject", "object")
+    pairs: dict[str, str] = {}
+    for each in filter(str.strip, members.split(",")):
+        wanted, _, role = each.strip().partition(" ")
+        doc = find_id(writer.view, wanted)
+        pairs.setdefault(doc.id, name_field("a role", role.strip().lower()) or roles[bool(pairs)])
+    if len(pairs) < 2:
+        raise UsageError('a link needs two `members` or more: "i-3f9a1c20 new, i-77aa0b1c old"')
+    # No word of theirs: what is erased must not stay in a link.
+    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in pairs.items())
+    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
+                       members=list(map(list, pairs.items())), **owner)
+
+
+# -- feedback ---------------------------------------------------------------
+
+
+def happenings(view: View, event: str) -> Iterator[Record]:
+    """What happened of that kind to any memory, the oldest first. All of the log is read, of it only these lines."""
+    mark = f'"k":"{event}"'.encode("ascii")
+    for _, line in view.log.lines(0):
+        if mark in line[:64]:
+            record = decode_line(line)
+            if record and record["k"] == event and "c" not in record:
+                yield record
+
+
+def rate(writer: Writer, docs: Sequence[Doc], rating: str, note: str, session: str) -> list[str]:
+    """Queues a rating of each memory by that session; what each was rated there before, "" for nothing."""
+    clean: Any = redact(plain(note))
+    before: dict[tuple[str, str], str] = {}
+    if any(doc.life.rated for doc in docs):
+        for record in happenings(writer.view, "rate"):
+            before[text_field(record, "id"), text_field(record, "session")] = text_field(record, "rating")
+    found = [before.get((doc.id, session), "") for doc in docs]
+    for doc, was in zip(docs, found):
+        if was != rating or clean:
+            writer.add("rate", id=doc.id, at=stamp(now()), session=session, rating=rating, was=was, note=clean)
+    return found
+
+
+# -- episodes ---------------------------------------------------------------
+
+ALIKE, NEAR = 0.85, 0.6  # from here on two episodes may be one, and one insight may replace another
+ARROWS = (" => ", " -> ", " → ")
+
+
+def resolved_field(errors: str) -> list[list[str]]:
+    """Lines of "error => what fixed it" as pairs; a semicolon ends one, too, where each part has an arrow."""
+    rows = []
+    for line in filter(str.strip, errors.split("\n")):
+        parts = line.split("; ")
+        for part in parts if all(any(arrow in part for arrow in ARROWS) for part in parts) else [line]:
+            arrow = max(ARROWS, key=part.rfind)
+            error, _, fix = part.rpartition(arrow) if arrow in part else (part, "", "")
+            rows.append([plain(error).strip(), plain(fix).strip()])
+    return rows
+
+
+def episode_text(summary: str, files: Sequence[str], resolved: Iterable[Sequence[str]]) -> str:
+    """What an episode says: all of it is found by words."""
+    return "\n".join([summary.strip(), *["Files: " + ", ".join(files)] * bool(files),
+                      *(f"Error: {error}" + f" → {fix}" * bool(fix) for error, fix in resolved)])
+
+
+def like_it(view: View, doc: Doc, least: float) -> list[tuple[float, Doc, Record]]:
+    """The project's memories of that kind that may say the same as this one, the likest first: (likeness, which)."""
+    def said(record: Record) -> str:  # not what differs from one error to the next
+        return text_field(record, "text").partition(" Error: ")[0]
+
+    likeness, text = Likeness(view), said(view.record(doc))
+    query, own = Query(view, text[:SOURCE_CHARS]), likeness.stems(text)
+    known = view.mask([f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"])
+    allowed = common(in_scope(view, Scope(kind=doc.kind)), known)
+    ordinals = [ordinal for _, ordinal in ranked(query, allowed, 6) if ordinal != doc.ordinal]
+    found = [(likeness.cosine(own, likeness.stems(said(record))), other, record)
+             for other, record in readable_records(view, ordinals, lambda: None)]
+    return sorted((row for row in found if row[0] >= least), key=lambda row: -row[0])
+
+
+def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Sequence[Sequence[str]],
+            tags: Sequence[str], merge: str = "", **fields: Any) -> tuple[str, bool]:
+    """Queues an episode; its id, and whether it is new. With the id of one to *merge* with, that one says what this
+    one does, and keeps its files, errors and tags; what it said before is kept as a revision."""
+    clean: Any = redact_value({"summary": summary, "files": list(files), "resolved": list(map(list, resolved)),
+                               "tags": list(tags), **fields})
+    if not clean["summary"].strip():
+        raise UsageError("the `summary` is empty; there is nothing to save")
+    text = episode_text(clean.pop("summary"), clean["files"], clean["resolved"])
+    if not merge:
+        return writer.save("episode", text, is_clean=True, **clean)
+    view, doc = writer.view, find_id(writer.view, merge, kinds=("episode",))
+    for same in map(view.doc, view.same_text(digest(text))):  # it was captured before somebody said that it is the same
+        if same.id != doc.id and same.kind == "episode" and not same.life.flags and same.identity == doc.identity:
+            forget(writer, same.id, undo=False)
+    record = view.record(doc)
+    kept = [list(pair) for pair in pairs_of(record, "resolved")]
+    clean["resolved"] = [*clean["resolved"], *(pair for pair in kept if pair not in clean["resolved"])]
+    for key, old in (("files", clean_tags(record.get("files"))), ("tags", tags_of(record))):
+        clean[key] = list(dict.fromkeys([*clean[key], *old]))
+    text = episode_text(text.partition("\nFiles: ")[0].partition("\nError: ")[0], clean["files"], clean["resolved"])
+    data, before = text.encode("utf-8", "surrogatepass"), record.get("revisions")
+    if len(data) > MAX_BYTES["episode"]:
+        raise UsageError(f"both episodes have {len(data):,} bytes; at most {MAX_BYTES['episode']:,} are accepted")
+    at_s = clean.pop("at_s")
+    revisions = [*(before if isinstance(before, list) else ()), [record.get("at", ""), record["text"]]]
+    owner: Record = {key: record[key] for key in ("project", "identity") if key in record}
+    writer.records.append({**without_keys(record, "text", "c"), **clean, **owner, "at": stamp(at_s),
+                           "revisions": revisions, "sha": digest(text), "n_bytes": len(data), "text": text})
+    return doc.id, False
 
 
 # ============================================================================
@@ -6070,6 +6386,108 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
         return len(writer.records)
 
 
+# -- what is learnt from ratings --------------------------------------------
+# Each number is worked out from scratch, out of ratings and texts: twice gives the same as once. It is stored apart
+# from the ratings, and only moves where a memory's utility starts (`utility`).
+
+SPREAD, LEAST_SIMILARITY, MOST_NEIGHBOURS = 0.5, 0.1, 10
+CREDITS = (0.072, 0.054, 0.036, 0.018)  # memrl's: to the one before a success, the one before that …
+CREDITED_WITHIN_S = 3600.0
+MOST_CREDIT = 0.25
+MOST_SOURCES, MOST_LIKE = 100, 20  # rated memories that spread, those last used first; candidates of each
+TOUCHED_WITHIN_S = 6 * 3600.0  # what is read so long after it was given was read because of that
+CONFIDENCE_KEPT = 0.95  # a day, of a memory that nobody reads
+
+
+def wilson(n_helpful: float, n_rated: int) -> float:
+    """The cautious bound of how often a memory helps, by ratings alone (Wilson, 95 %); 0.0 without any."""
+    if n_rated <= 0:
+        return 0.0
+    z, share = 1.96, min(1.0, n_helpful / n_rated)
+    spread = z * math.sqrt((share * (1 - share) + z * z / (4 * n_rated)) / n_rated)
+    return max(0.0, (share + z * z / (2 * n_rated) - spread) / (1 + z * z / n_rated))
+
+
+def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
+    """By id, in how many sessions a memory was read soon after a hook had given it, and in how many it was given; of
+    each time it was given, when, in which session and its id. Weaker than a rating, so it is told and moves nothing."""
+    sessions: dict[tuple[str, str], bool] = {}
+    for at_s, session, doc_id in given:
+        is_read = any(-1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
+        sessions[doc_id, session] = sessions.get((doc_id, session), False) or is_read
+    found: dict[str, tuple[int, int]] = {}
+    for (doc_id, _), is_read in sessions.items():
+        n_read, n_given = found.get(doc_id, (0, 0))
+        found[doc_id] = n_read + is_read, n_given + 1
+    return found
+
+
+def confidence_kept(days: float, n_uses: int) -> float:
+    """What is left of the confidence in a memory that was not used for so long. It orders what a review looks at, and
+    nothing else: an old decision is still one."""
+    n = max(1, n_uses)
+    return math.pow(CONFIDENCE_KEPT, max(0.0, days) * (1 + math.log(n)) / n)
+
+
+def spread_of(neighbours: Iterable[tuple[float, float]]) -> float:
+    """What the rated neighbours, each (similarity, utility), tell of a memory; from -0.25 to 0.25.
+
+    memrl's formula moves nothing at the similarities that memories have, and lowers good neighbours.
+    """
+    near = sorted((pair for pair in neighbours if pair[0] >= LEAST_SIMILARITY), reverse=True)[:MOST_NEIGHBOURS]
+    return SPREAD * sum(like * (worth - 0.5) for like, worth in near) / (1 + sum(like for like, _ in near))
+
+
+def credits_of(episodes: Iterable[tuple[float, str, str, str]]) -> dict[str, float]:
+    """By id, what an episode gets for the successes that followed it; of each the time, id, project and outcome are
+    given. The chain ends where an hour passes between two of one project."""
+    got: dict[str, float] = {}
+    chains: dict[str, list[tuple[float, str]]] = {}
+    for at_s, doc_id, project, outcome in sorted(episodes):
+        chain = chains.setdefault(project, [])
+        if chain and at_s - chain[-1][0] > CREDITED_WITHIN_S:
+            chain.clear()
+        if outcome == "success":
+            for (_, earlier), credit in zip(reversed(chain), CREDITS):
+                got[earlier] = min(MOST_CREDIT, got.get(earlier, 0.0) + credit)
+        chain.append((at_s, doc_id))
+    return got
+
+
+def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
+    """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
+    alive, likeness = view.alive_mask(), Likeness(view)
+    rated = [(life.last_use_s, ordinal) for ordinal, life in learnt_lives(view).items() if life.rated]
+    sources = sorted((pair for pair in rated if alive[pair[1]]), reverse=True)[:MOST_SOURCES]
+    near: dict[int, list[tuple[float, float]]] = {}
+    for doc, record in readable_records(view, (source for _, source in sources), check):
+        query, own = Query(view, record["text"][:SOURCE_CHARS]), likeness.stems(record["text"])
+        query.learnt = {}  # what was learnt before does not count
+        worth = utility(doc.life.helped / 2, doc.life.rated)
+        like_it = (ordinal for _, ordinal in ranked(query, alive, MOST_LIKE) if ordinal != doc.ordinal)
+        for other, text in readable_records(view, like_it, check):
+            like = likeness.cosine(own, likeness.stems(text["text"]))
+            near.setdefault(other.ordinal, []).append((like, worth))
+    episodes = [view.doc(n) for n in ordinals_in(common(alive, view.mask([BY_KIND + "episode"])))]
+    got = credits_of((doc.at_s, doc.id, doc.identity or doc.project, doc.label) for doc in episodes)
+    credits = {doc.ordinal: got[doc.id] for doc in episodes if doc.id in got}
+    return {ordinal: (round(10_000 * spread_of(near.get(ordinal, ()))), round(10_000 * credits.get(ordinal, 0.0)))
+            for ordinal in near.keys() | credits.keys()}
+
+
+def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
+    """Stores what `learnt` gives; of how many memories it is another than before."""
+    found = {view.doc(ordinal).id: pair for ordinal, pair in learnt(view.refresh(), check).items()}
+    with Writer(view) as writer:
+        known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
+        wanted = {view.ordinal_of(doc_id): pair for doc_id, pair in found.items()}
+        for ordinal in sorted(known.keys() | wanted.keys()):
+            pair = wanted.get(ordinal, (0, 0))
+            if pair != known.get(ordinal, (0, 0)) and not view.life(ordinal).flags:
+                writer.add("learn", id=view.doc(ordinal).id, spread=pair[0], credit=pair[1])
+        return len(writer.records)
+
+
 # -- the next generation ----------------------------------------------------
 
 OF_STUB = ("place", "archived_at")  # what a stub has instead of its text
@@ -6103,6 +6521,7 @@ class Rewrite:
         self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
         self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
         self.written: set[int] = set()  # the documents that the new log has, by ordinal
+        self.ratings: dict[str, list[Record]] = {}  # who rated what is kept, by id
         self.aside: list[bytes] = []  # damaged bytes, as lines
         self.set_aside = ""  # the file that got them
         self.lost: list[str] = []  # the memories whose text was in them
@@ -6228,6 +6647,10 @@ class Rewrite:
             yield whole or purge_record(doc, record, now())
         if life.uses:
             yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
+        if doc.kind in KINDS:
+            yield from self.ratings.get(doc.id, ())
+        if life.spread or life.credit:
+            yield {"v": RECORD_VERSION, "k": "learn", "id": doc.id, "spread": life.spread, "credit": life.credit}
         if life.flags & FORGOTTEN:
             yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
 
@@ -6247,6 +6670,8 @@ class Rewrite:
 
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
+        for rating in happenings(self.view, "rate"):
+            self.ratings.setdefault(text_field(rating, "id"), []).append(rating)
         for stub in self.orphans:  # first: what the log says of them is to come behind them
             place = self.places[text_field(stub, "id")]
             yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
@@ -9471,9 +9896,11 @@ class Calls:
         try:
             with self.models.slot(provider, self.check):
                 reply = provider.ask(messages, max_tokens, self.check)
-        except BaseException as error:
-            self.budget.settle(error if isinstance(error, RlmError) else None, tokens=-n_in - max_tokens,
-                               dollars=-guessed)
+        except ProviderError as error:
+            self.budget.settle(error, calls=-1, tokens=-n_in - max_tokens, dollars=-guessed)
+            raise
+        except BaseException:  # given up: what was sent may have to be paid
+            self.budget.settle(tokens=-max_tokens)
             raise
         reply.text = redact(reply.text) if reply.text.strip() else ""
         dollars = price_of(places, provider, reply.n_in, reply.n_out) or 0.0
@@ -9767,11 +10194,12 @@ def journals(places: Places) -> list[str]:
 
 MAX_TURN_CHARS = 12_000  # of a reply that is kept in the conversation
 CANCELLED = "cancelled"
+MOST_LATE = 2  # cells that run out of time
 MOST_ALIKE = 3  # the same code, the same error, replies without code
 MOST_QUOTES = 20
 ASKS_FOR_ALL = r"(?i)\b(all|every|each|how (many|much)|count|number of|combien|tou(s|tes)|chaque)\b" \
     "|すべて|全て|全部|いくつ|何[個件回人]"
-CELL_S = 120.0  # without what models take
+CELL_S = 60.0  # without what models take
 CODE_BLOCK = r"(?ms)^ {0,3}```(?:repl|python|py)[^\n]*\n(.*?)^ {0,3}```[^\n]*$"
 FINAL_LINE = r"(?ms)^FINAL(_VAR)?\((.*)\)\s*$"
 READS = r"\b(context(_\d+)?|peek|grep|split|search|results|recall|memory|[lr]lm_query\w*)\b"
@@ -9852,7 +10280,8 @@ class Run:
     """
 
     __slots__ = ("id", "question", "names", "calls", "root", "session", "event", "messages", "has_seen", "alike",
-                 "last", "n_turns", "is_known", "n_samples", "done", "stop", "history")
+                 "last", "n_turns", "is_known", "n_samples", "done", "stop", "history", "lock",
+                 "n_late")
 
     def __init__(self, run_id: str, question: str, names: Sequence[str], calls: Calls, session: Session, event: int,
                  is_known: Callable[[str], bool] = lambda memory_id: True) -> None:
@@ -9867,6 +10296,8 @@ class Run:
         if not calls.depth:  # those below share it
             calls.samples = samples_of(calls.models.places, self.names)
         self.n_samples = 0 if calls.depth else len(calls.samples)
+        self.n_late = 0  # cells that ran out of time
+        self.lock = Lock(calls.models.places.run_lock(run_id), 0)  # held from before it is read until it ends
         self.done: Any = None  # an event: a thread that was waited for when Ctrl-C came seems to have ended
         self.stop = ""  # why it is to end
 
@@ -9959,6 +10390,9 @@ class Run:
                 words = [TURN_TEXTS["again"]]
             words = [self.told(cell), *words]
             self.last = answer or cell["value"] or cell["out"] or self.last
+            self.n_late += bool(cell["stopped"])
+            if self.n_late == MOST_LATE:
+                self.stop = f"the model's code takes too long: {counted(MOST_LATE, 'cell')} {cell['stopped']}"
         if is_ready and answer and self.has_seen:
             return answer
         if is_ready:
@@ -10052,17 +10486,17 @@ class Run:
         self.messages.append(("user", f"Next question: {question}\n\n{self.outlook()}"))
 
     def start(self) -> None:
-        """Goes on in a thread, which holds the run's lock."""
+        """Goes on in a thread, which has the run's lock."""
         import threading
 
-        lock, self.done = Lock(self.calls.models.places.run_lock(self.id), 0), threading.Event()
-        lock.__enter__()
+        self.done = threading.Event()
 
         def work() -> None:
             try:
                 self.go()
             finally:
-                lock.__exit__()
+                remove_file(self.lock.path)
+                self.lock.__exit__()
                 self.done.set()
 
         threading.Thread(target=work, daemon=True).start()
@@ -10119,14 +10553,33 @@ def estimate(n_tokens: int, provider: Provider, places: Places) -> tuple[int, in
     return n_calls, n_tokens + 1_000 * n_calls, price_of(places, provider, n_tokens, 500 * n_calls)
 
 
+def run_named(places: Places, wanted: str) -> str:
+    """The id of the run that has that id, or alone begins so. NotFound names the newest."""
+    names = stems(places.runs(), ".jsonl")
+    found = [name for name in names if name == wanted] or [name for name in names if wanted and name.startswith(wanted)]
+    if len(found) != 1:
+        names.sort(key=lambda name: -float(tried(0.0, os.path.getmtime, places.run(name))))
+        there = ", ".join(found or names[:10]) or "none yet"
+        what = "several runs begin with" if found else "no run"
+        raise NotFound(f"{what} {one_line(wanted, 60)!r}; there are: {there}")
+    return found[0]
+
+
 def run_events(places: Places, run_id: str) -> list[Record]:
-    """What happened in a run, from its file. NotFound when there is none."""
-    name = slug(run_id, 40)
-    events = [event for event in kept_lines(places.run(name)) if {"n", "up", "kind"} <= event.keys()] if name else []
-    if not events or events[0]["kind"] != "run":
-        there = ", ".join(stems(places.runs(), ".jsonl")[-10:]) or "none yet"
-        raise NotFound(f"no run {one_line(run_id, 60)!r}; there are: {there}")
-    return events
+    """What happened in a run, from its file; [] when that has no beginning."""
+    events = [event for event in kept_lines(places.run(run_id)) if {"n", "up", "kind"} <= event.keys()]
+    return events if events and events[0]["kind"] == "run" else []
+
+
+def is_going(places: Places, run_id: str) -> bool:
+    """Whether a process works on the run."""
+    if not os.path.exists(places.run_lock(run_id)):
+        return False
+    try:
+        with Lock(places.run_lock(run_id), 0):
+            return False
+    except StoreBusy:
+        return True
 
 
 # ============================================================================
@@ -10193,7 +10646,7 @@ class Store:
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
     __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses", "repls",
-                 "models", "runs")
+                 "models", "runs", "shown", "has_news")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
@@ -10201,6 +10654,8 @@ class Store:
         self.read_view, self.write_view = View(places, READ_MAX_BYTES), View(places, READ_MAX_BYTES)
         self.read_mutex, self.write_mutex = new_mutex(), new_mutex()
         self.uses: list[str] = []  # ids, once for each access
+        self.shown: list[str] = []  # the ids that the last search or recall of this process gave
+        self.has_news = False  # whether there is something to learn from: ratings, outcomes
         self.repls: dict[str, Session] = {}
         self.models: Models | None = None  # once one was asked for
         self.runs: dict[str, Run] = {}  # that go on in threads of this process, or ended in it
@@ -10225,6 +10680,15 @@ class Store:
                 for doc_id, n in uses.items():
                     self.uses += [doc_id] * n
             except RlmError:
+                pass
+
+    def learn(self, pause: Callable[[], None] = lambda: None) -> None:
+        """Learns from the ratings and outcomes since the last time, for when there is time."""
+        if self.has_news:
+            self.has_news = False
+            try:
+                learn(View(self.places), pause)  # of its own: nobody waits for it
+            except RlmError:  # the next rating has it done
                 pass
 
 
@@ -10266,7 +10730,8 @@ class Param:
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        self.many = name in ("chunk_id", "insight_id", "tags", "refs")  # takes several, as a list or in one string
+        # Whether it takes several, as a list or in one string.
+        self.many = name in ("chunk_id", "insight_id", "tags", "refs", "ids", "files", "members")
 
 
 class Tool:
@@ -10395,7 +10860,7 @@ def in_shell(message: str) -> str:
 UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159")
 TAG_END = "[>＞﹥]"
 TAG = rf"[<＜﹤](?=\s*[/!?|／！？｜]|[^\W\d]|\s+[\w:.-]+\s*{TAG_END})"
-LIKE_OURS = r"(?i)\bi-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
+LIKE_OURS = r"(?i)\b[ei]-[0-9a-f]|\d-\d\d_|\d\W*[a-z]{0,3}\W*(?:ago|前)|il y a \d"  # an id, or an age
 BRACKETS = str.maketrans("[]［］【】〔〕", "()" * 4)
 
 
@@ -10422,8 +10887,14 @@ def foreign(text: str, limit: int = 300) -> str:
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
+    if doc.kind == "link":
+        label = f"link, {doc.label}"
+    elif doc.kind == "episode":
+        label = ", ".join(filter(None, ["episode", text_field(record or {}, "task_type", 20), doc.label]))
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
-    return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago",
+    useful = f"useful {utility_of(doc.life):.2f}, {counted(doc.life.rated, 'rating')}" if doc.life.rated else \
+        "unrated" if doc.kind == "episode" else ""
+    return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago", useful,
                                     "archived" if doc.life.tier == 3 else "",
                                     "altered on disk" if record and "c" in record else ""]))
 
@@ -10433,8 +10904,15 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
     data = {"id": doc.id, "kind": doc.kind, "created_at": stamp(doc.at_s), "project": doc.project,
             "identity": doc.identity, "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses,
             "importance": doc.importance}
+    if doc.life.rated or doc.kind == "episode":
+        n_helpful = doc.life.helped / 2
+        data.update({"utility": round(utility_of(doc.life), 3), "n_rated": doc.life.rated, "n_helpful": n_helpful,
+                     "wilson": round(wilson(n_helpful, doc.life.rated), 3)})
     if doc.kind == "insight":
         return {**data, "category": doc.label}
+    if doc.kind in KIND_FIELDS:
+        told = {key: record[key] for key in KIND_FIELDS[doc.kind] if key in record}
+        return {**data, KINDS[doc.kind][0]: doc.label, **told}
     return {**data, "domain": doc.domain, "ticket": doc.ticket, "session": doc.session, "type": doc.label,
             "summary": text_field(record, "summary"), "n_bytes": doc.n_bytes, "tokens": estimated_tokens(doc.n_bytes)}
 
@@ -10444,14 +10922,34 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
     made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
-    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": IMPORTANCE_FACTOR[hit.doc.importance]}
-    return made + "".join(f", {name} x{factor:g}" for name, factor in factors.items() if factor != 1)
+    importance = IMPORTANCE_FACTOR[hit.doc.importance]
+    factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
+               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
+    return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
+
+
+def linked_text(view: View, doc: Doc, record: Record) -> str:
+    """What a memory is linked with, a line each; the members of a link with what they say."""
+    if doc.kind == "link":
+        members = dict(pairs_of(record, "members"))
+        alive = (n for n in map(view.ordinal_of, members) if n >= 0 and not view.life(n).flags)
+        said = {other.id: text_field(told, "text") for other, told in readable_records(view, alive, lambda: None)}
+        return "\n".join(f"   {role} [{each}] {foreign(said.get(each, '(gone)'), LINE_CHARS)}"
+                         for each, role in members.items())
+    rows = []
+    for made, told in links_of(view, doc.id):
+        roles = dict(pairs_of(told, "members"))
+        own = roles.pop(doc.id, "")
+        others = ", ".join(f"{each} ({role})" for each, role in roles.items())
+        rows.append(f"   superseded by {others}" if (made.label, own) == ("supersedes", "old") else
+                    f"   {made.label} [{made.id}]: as {own}, with {others}")
+    return "\n".join(rows)
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, what it is worth, the lines that answer; of the first the summary, too."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · {worth}"
-    if hit.doc.kind == "insight":
+    if hit.doc.kind != "chunk":
         return f"{head}\n   {one_line(hit.record['text'], 600)}"
     summary = one_line(text_field(hit.record, "summary"), LINE_CHARS)
     is_said = not summary or (hit.lines and (i > 1 or any(summary[:60] in line for _, line in hit.lines)))
@@ -10462,7 +10960,7 @@ def hit_data(hit: Hit) -> dict[str, Any]:
     """A hit as data."""
     data = {**doc_data(hit.doc, hit.record), "score": round(hit.score, 3),
             "lines": [{"line": number, "text": text} for number, text in hit.lines]}
-    if hit.doc.kind == "insight":
+    if hit.doc.kind != "chunk":
         data["text"] = hit.record["text"]
     return data
 
@@ -10508,7 +11006,7 @@ def add_returned(call: Call, view: View, answer: Answer, scope: Scope, limit: in
 
     *is_likely* tells of a folded line of a transcript whether it is worth reading, *matching* the lines of a text.
     """
-    if scope.domain or scope.tags or scope.entity or scope.kind == "insight":
+    if scope.domain or scope.tags or scope.entity or scope.kind not in ("", "chunk"):
         return answer
     found, is_all = FROM_TRANSCRIPTS["results"](view, scope, limit, is_likely, matching, call.check)
     if found:
@@ -10562,44 +11060,71 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
         with Writer(view) as writer:
             new_id, is_new = remember(writer, content, at_s=now(), said=said, **fields)
             told = writer.records[-1] if writer.records else {}
+        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR)[:1] if is_new else []
     text = f"{new_id} says exactly that already; nothing was added."
     if told:
         is_now = f"{told['category']}, {told['importance']}"
         text = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
-    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told)})
+    for _, doc, record in near:
+        text += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
+                           f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
+    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told), "near": [doc.id for _, doc, _ in near]})
 
 
-@tool("Look up remembered insights by words, category, importance, project or tags; without a query the newest.",
-      reads_only=True, always_loaded=True)
+def seen_before(view: View, text: str) -> str:
+    """What episodes tell of an error that is a line of the text: "that error was seen 3 times; …", else ""."""
+    alive = view.alive_mask() if view.has_kind("episode") else b""
+    for signature in map(error_signature, text.splitlines()[:MOST_HINTED_WORDS] if alive else ()):
+        found = [ordinal for ordinal in view.keys(BY_ERROR + digest(signature)) if alive[ordinal]]
+        fixes = [f"{foreign(fix)} [{doc.id}]" for doc, record in readable_records(view, found, lambda: None)
+                 for error, fix in pairs_of(record, "resolved") if fix and error_signature(error) == signature]
+        if found:
+            fixed = f", fixed by: {fixes[-1]}" if fixes else ""
+            return f"that error was seen {counted(len(found), 'time')}{fixed}"
+    return ""
+
+
+@tool("Remembered insights (kind=episode: past tasks) by words, else the newest.", reads_only=True, always_loaded=True)
 def rlm_recall(call: Call, query: str = "", category: str = "", importance: str = "", limit: int = 10,
-               project: str = "", tags: str = "") -> Answer:
-    """Insights, best or newest first."""
-    scope = Scope(kind="insight", project=project, tags=tags,
-                  category=category and one_of("category", category, CATEGORIES),
+               project: str = "", tags: str = "", kind: str = "insight") -> Answer:
+    """Insights or episodes, best or newest first."""
+    kind = one_of("kind", kind, ("insight", *KIND_FIELDS))
+    scope = Scope(kind=kind, project=project, tags=tags,
+                  category=category and one_of("category", category, KINDS[kind][1]),
                   importance=importance and one_of("importance", importance, IMPORTANCES))
+    worth: dict[str, str] = {}
     with call.store.reading() as view:
         allowed = in_scope(view, scope)
         n_all = allowed.count(255)
-        if query.strip():
-            asked = Query(view, query)
-            found = [] if asked.is_guess else [(hit.doc, hit.record) for hit in best_hits(asked, allowed, limit)]
-            hint = "" if found else nothing_found(asked, project)
+        if (ordinal := view.ordinal_of(query.strip())) >= 0 and allowed[ordinal]:
+            found, hint, note = list(readable_records(view, [ordinal], call.check)), "", ""
+        elif query.strip():
+            asked, is_episode = Query(view, query), kind == "episode"
+            hits = [] if asked.is_guess else best_hits(asked, allowed, limit * (1 + 2 * is_episode))
+            if is_episode:
+                hits = diversified(view, hits, limit)
+                worth = {hit.doc.id: f" · {worth_text(asked, hit, False)}" for hit in hits}
+            found = [(hit.doc, hit.record) for hit in hits]
+            hint, note = "" if found else nothing_found(asked, project), seen_before(view, query)
         else:
             docs = newest(view, ordinals_in(allowed), limit)
             found = list(readable_records(view, (doc.ordinal for doc in docs), call.check))
-            hint = "" if found else "No insights there."
+            hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
+        labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
+        linked = [linked_text(view, doc, record) if view.has_kind("link") else "" for doc, record in found]
+    call.store.shown = [doc.id for doc, _ in found]
     parts = []
-    for doc, record in found:
+    for (doc, record), more in zip(found, linked):
+        facts = facts_line(doc, now(), labels, record) + worth.get(doc.id, "")
         tags_shown = f" · tags {', '.join(tags_of(record))}" if tags_of(record) else ""
-        parts.append(f"[{doc.id}] {facts_line(doc, now(), labels, record)}{tags_shown}\n{record['text']}")
+        parts.append(f"[{doc.id}] {facts}{tags_shown}\n{record['text']}" + f"\n{more}" * bool(more))
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
     data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
-        "insights": data, "total": n_all, **({"hint": hint} if hint else {})})
+        f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
     answer.marks = Needles(query_terms(query)).marks
     return noted(note, answer)
 
@@ -10821,7 +11346,11 @@ def readable(view: View, wanted: str) -> Readable:
     doc = find_id(view, wanted)
     record = view.record(doc)
     facts = facts_line(doc, now(), Projects(view).labels(), record)
-    return Readable(doc.id, facts, doc_data(doc, record), [(doc.id, record["text"])])
+    parts, revisions = [(doc.id, record["text"])], record.get("revisions") if doc.kind == "episode" else ()
+    if isinstance(revisions, (list, tuple)) and revisions:
+        parts = [(doc.id, record["text"] + "\n"),
+                 *(("", f"Before ({row[0]}): {row[1]}\n") for row in revisions if isinstance(row, list) and row[1:])]
+    return Readable(doc.id, facts, doc_data(doc, record), parts)
 
 
 def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: int) -> Answer:
@@ -11157,29 +11686,32 @@ def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domai
             lambda text: matching_lines(passages(text), regex, GREP_LINES_PER_CHUNK)[0])
 
 
-@tool("Search all memories by words, best first: for \"what did we do about…\", names. Any language.",
-      reads_only=True, always_loaded=True,
+@tool("Search all memories by words, best first. Any language.", reads_only=True, always_loaded=True,
       date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
 def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain: str = "", date_from: str = "",
                date_to: str = "", entity: str = "", include_insights: bool = True, explain: bool = False,
-               context: str = "") -> Answer:
+               context: str = "", kind: str = "") -> Answer:
     """Memories by relevance."""
     if not query.strip():
         raise UsageError("`query` is empty; `rlm_list_chunks` and `rlm_recall` list what is there")
     if context:
-        if project or domain or date_from or date_to or entity:
+        if project or domain or date_from or date_to or entity or kind:
             raise UsageError("in a `context` only `query` and `limit` count")
         return context_search(call, query, limit, context)
     scope = Scope(project=project, domain=domain, date_from=date_from, date_to=date_to, entity=entity,
-                  kind="" if include_insights else "chunk")
+                  kind=one_of("kind", kind, tuple(KINDS)) if kind else "" if include_insights else "chunk")
     is_counted = "limit" in call.given
     with call.store.reading() as view:
         asked = Query(view, query)
         hits, n_weaker = search(asked, in_scope(view, scope), limit, 0.0 if is_counted else FAR_BELOW)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
-        labels, note = projects.labels(), projects.shared_note(project)
-    lines = [hit_text(i, hit, worth_text(asked, hit, explain), now(), labels) for i, hit in enumerate(hits, 1)]
+        labels = projects.labels()
+        note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
+        linked = [linked_text(view, hit.doc, hit.record) if view.has_kind("link") else "" for hit in hits]
+    call.store.shown = [hit.doc.id for hit in hits]
+    lines = ["\n".join(filter(None, (hit_text(i, hit, worth_text(asked, hit, explain), now(), labels), more)))
+             for i, (hit, more) in enumerate(zip(hits, linked), 1)]
     if n_weaker and not is_counted:
         lines.append(call.words(f"({n_weaker} more, weaker: `limit={len(hits) + n_weaker}`)"))
     if asked.is_guess and lines:
@@ -11201,7 +11733,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     return noted(note, answer)
 
 
-@tool("List the newest stored chunks with id, summary and size.", reads_only=True)
+@tool("List the newest chunks: id, summary, size.", reads_only=True)
 def rlm_list_chunks(call: Call, limit: int = 20) -> Answer:
     """Chunks, newest first."""
     with call.store.reading() as view:
@@ -11369,6 +11901,17 @@ def injected_tokens(places: Places) -> dict[str, Any]:
     return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
+def given_memories(view: View) -> dict[str, int]:
+    """What became of what hooks handed to Claude: how often a memory was given to a session, and read there then."""
+    uses: dict[str, list[float]] = {}
+    for event in happenings(view, "use"):
+        uses.setdefault(text_field(event, "id"), []).append(at_of(event))
+    given = ((at_of(record), text_field(record, "session"), doc_id) for record in injected(view.log.places)
+             for doc_id in record["ids"] if isinstance(doc_id, str))
+    found = touched(given, uses).values()
+    return {"read": sum(n_read for n_read, _ in found), "given": sum(n_given for _, n_given in found)}
+
+
 def used_models(places: Places) -> dict[str, dict[str, float]]:
     """How often each model was called, with how many tokens and dollars."""
     found: dict[str, dict[str, float]] = {}
@@ -11393,11 +11936,13 @@ def rlm_status(call: Call) -> Answer:
         labels, places = Projects(view).labels(), view.log.places
         rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
                 for doc in view.alive()]
-        chunks, insights = [r for r in rows if r[0] == "chunk"], [r for r in rows if r[0] == "insight"]
+        chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
+            "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
             "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
@@ -11407,7 +11952,8 @@ def rlm_status(call: Call) -> Answer:
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
             "damaged_transcript_lines": n_damaged_lines(places),
-            "injected_tokens": injected_tokens(places), "models": used_models(places), "semantic": None,
+            "injected_tokens": injected_tokens(places), "injected": given_memories(view),
+            "models": used_models(places), "semantic": None,
         }
     told = data["injected_tokens"]
     lines = [
@@ -11415,6 +11961,8 @@ def rlm_status(call: Call) -> Answer:
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
         f"{counted(data['n_insights'], 'insight')}: {tally_text(data['categories'])}; "
         f"importance: {tally_text(data['importance'])}",
+        f"{counted(data['n_episodes'], 'episode')}: {tally_text(data['outcomes'])}; "
+        f"rated memories: {data['n_rated']:,}",
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
@@ -11424,12 +11972,134 @@ def rlm_status(call: Call) -> Answer:
         (call.words(" (`rlm verify` shows where)") if data["damaged_lines"] or data["lost_bytes"] else "") +
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
-        + f" ({tally_text(told['projects'])})" * bool(told["projects"]),
+        + f" ({tally_text(told['projects'])})" * bool(told["projects"])
+        + "; {read:,} of {given:,} memories were read then".format(**data["injected"]),
         "semantic provider: none (ranking is by words)",
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
               + f", ${used['dollars']:,.2f}" * bool(used["dollars"]) for name, used in data["models"].items()]
     return Answer("\n".join(lines), data)
+
+
+# -- learning -----------------------------------------------------------------
+
+
+@tool("After a task, unasked: note what was done and how it came out, for the next one like it.",
+      task_type="|".join(TASK_TYPES), outcome="|".join(OUTCOMES), files="comma-separated", tags="comma-separated",
+      errors_resolved="lines of: error => what fixed it", merge="id of the episode to renew")
+def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project: str = "", files: str = "",
+                tags: str = "", errors_resolved: str = "", merge: str = "") -> Answer:
+    """Stores an episode."""
+    fields: dict[str, Any] = {
+        "task_type": one_of("task_type", task_type, TASK_TYPES), "outcome": one_of("outcome", outcome, OUTCOMES),
+        "tags": tags_field(tags), "resolved": resolved_field(errors_resolved),
+        "files": list(dict.fromkeys(filter(None, (plain(file).strip() for file in re.split(r"[,\n]", files)))))}
+    with call.store.writing() as view:
+        fields.update(owner_fields(view, project))
+        seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
+        with Writer(view) as writer:
+            new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
+        alike = like_it(view, view.doc(view.ordinal_of(new_id)), ALIKE) if is_new else []
+    call.store.has_news = True
+    told = f"{new_id} captured ({fields['task_type']}, {fields['outcome']})." if is_new else \
+        f"{new_id} says this now; what it said before is kept." if merge else f"{new_id} says exactly that already."
+    if alike:
+        told += call.words(f" It is {100 * alike[0][0]:.0f}% like {alike[0][1].id}: the same call with "
+                           f"`merge={alike[0][1].id}` makes them one.")
+    return noted(seen, Answer(told, {"id": new_id, "new": is_new,
+                                     "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc, _ in alike]}))
+
+
+def shown_last(store: Store) -> list[str]:
+    """What this process showed last, else what a hook did, in this session if it is known. UsageError for nothing."""
+    session = environment(Client.session_variable)
+    given = store.shown or next((record["ids"] for record in reversed(list(injected(store.places)))
+                                 if session in ("", text_field(record, "session"))), [])
+    ids = [each for each in given if isinstance(each, str)]
+    if not ids:
+        raise UsageError("nothing was shown yet that could be rated; give the `ids`")
+    return ids
+
+
+@tool("Link memories: why, instead of what, against what. supersedes: the old one ranks below the new.",
+      members="i-1 new, i-2 old: ids with their roles", label="|".join(LINK_LABELS))
+def rlm_link(call: Call, members: str, label: str, weight: float = 1.0) -> Answer:
+    """Stores a link."""
+    label = one_of("label", label, LINK_LABELS)
+    if not 0 < weight <= 100:
+        raise UsageError(f"`weight` must be above 0 and at most 100, not {weight:g}")
+    with call.store.writing() as view:
+        owner = owner_fields(view, "")
+        with Writer(view) as writer:
+            new_id, is_new = link(writer, members, label=label, weight=weight, **owner)
+        doc = view.doc(view.ordinal_of(new_id))
+        record = view.record(doc)
+        shown = linked_text(view, doc, record)
+    told = f"{new_id} {'linked' if is_new else 'is there already'} ({label}):\n{shown}"
+    return Answer(told, {**doc_data(doc, record), "new": is_new})
+
+
+@tool("Say whether memories that you used helped: those that do rank higher.", ids="or last: what was shown last",
+      rating="|".join(reversed(RATINGS)))
+def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
+    """Rates memories, once a session."""
+    rating = one_of("rating", rating, tuple(reversed(RATINGS)))
+    if len(note) > MAX_RATING_NOTE:
+        raise UsageError(f"`note` has {len(note):,} characters; at most {MAX_RATING_NOTE:,} are accepted")
+    wanted = shown_last(call.store) if ids.strip().lower() == "last" else ids_in(ids)
+    rows = []
+    with call.store.writing() as view:
+        session = redact(plain(environment(Client.session_variable))) or \
+            made_up_session(local_day(now()), project_here(view.log.places).name, "")
+        with Writer(view) as writer:
+            docs = list({doc.id: doc for doc in (find_id(view, each) for each in wanted)}.values())
+            before = rate(writer, docs, rating, note, session)
+        for doc, was in zip((view.doc(view.ordinal_of(doc.id)) for doc in docs), before):
+            life, n_helpful = doc.life, doc.life.helped / 2
+            again = f", {was} before" if was and was != rating else ", as before" if was else ""
+            rows.append((f"{doc.id} is rated {rating}{again}: useful {utility_of(life):.2f}, {n_helpful:g} of "
+                         f"{counted(life.rated, 'rating')} (surely {wilson(n_helpful, life.rated):.2f}).",
+                         {**doc_data(doc, {}), "rating": rating, "before": was}))
+    call.store.has_news = True
+    return answer_for_each(rows)
+
+
+REVIEWED, USELESS, FADED_DAYS = 100, 0.4, 90  # by a review: memories for doubles; utility; days unread
+
+
+@tool("What in the memory wants a hand: doubles, contradictions, what did not help, open questions; changes nothing.",
+      reads_only=True)
+def rlm_review(call: Call, project: str = "", limit: int = 5) -> Answer:
+    """What to do for the memory, with the one next step each."""
+    with call.store.reading() as view:
+        allowed = in_scope(view, Scope(project=project))
+        docs = [doc for doc in newest(view, ordinals_in(allowed)) if doc.kind != "chunk"]
+        rows: dict[str, tuple[str, list[str]]] = {}
+        doubles: dict[tuple[str, ...], str] = {}
+        for doc in [doc for doc in docs if doc.kind != "link"][:REVIEWED]:
+            call.check()
+            for like, other, _ in like_it(view, doc, ALIKE):
+                pair = sorted((doc, other), key=lambda each: each.at_s, reverse=True)
+                doubles[tuple(each.id for each in pair)] = f"{pair[0].id}, {pair[1].id} ({100 * like:.0f}% alike)"
+        rows["doubles"] = "`rlm_forget` one, or `rlm_link` them: supersedes", list(doubles.values())
+        against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+        rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
+            ", ".join(member for member, _ in pairs_of(record, "members"))
+            for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
+        bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
+        rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
+            f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
+        rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
+            doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
+        unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
+                  if doc.kind != "link" and not doc.life.rated]
+        faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id)
+                       for days, doc in unread if days >= FADED_DAYS)
+        rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
+            f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
+    lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}"
+                        f"{', …' * (len(found) > limit)}: {step}.") for what, (step, found) in rows.items() if found]
+    return Answer("\n".join(lines) or "Nothing wants a hand.", {what: found for what, (_, found) in rows.items()})
 
 
 # -- contexts: making them -----------------------------------------------------
@@ -12128,11 +12798,13 @@ def loaded_names(call: Call, refs: str) -> list[str]:
     return names
 
 
-def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
-            max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
-    """A run that can start: a new one, or one that goes on."""
+def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
+                 max_dollars: float, is_raw: bool, watch: Callable[[Record], None]) -> Run:
+    """The run with that id, new or as far as it came."""
     places, models = call.store.places, models_of(call.store)
-    events = run_events(places, run_id) if run_id else []
+    events = run_events(places, run_id)
+    if events and refs:
+        raise UsageError("a run goes on with its own texts; ask about others in a new one")
     first = events[0] if events else {}
     names = list(first.get("names", ())) if events else loaded_names(call, refs)
     for name in names:
@@ -12147,14 +12819,13 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
         for path in (os.path.join(each, name) for each in (places.runs(), places.answers()) for name in listing(each)):
             if tried(now(), os.path.getmtime, path) < now() - most_s:
                 remove_file(path)
-    run_id = slug(run_id, 40) or "r-" + os.urandom(4).hex()
     is_kept = not is_excluded(setting(places, "exclude"), current_project(places), current_folder())
     ensure_folder(places.runs())
     trace = Trace(places.run(run_id) if is_kept else "", events, watch)
 
     def check() -> None:
-        if run.stop == CANCELLED:
-            raise RlmError(run.stop)
+        if run.stop == CANCELLED or os.path.exists(places.run_stop(run_id)):
+            raise RlmError(CANCELLED)
         calls.budget.check()
 
     calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept)
@@ -12173,33 +12844,62 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
             trace.add(number, "question", text=question)
             run.ask_more(question)
         run.stop = ""
+    return run
+
+
+def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
+            max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
+    """A run that can start, with its lock: a new one, or one that goes on."""
+    places = call.store.places
+    run_id = run_named(places, run_id) if run_id else "r-" + os.urandom(4).hex()
+    lock = Lock(places.run_lock(run_id), 0)
+    try:
+        lock.__enter__()
+    except StoreBusy:
+        raise StoreBusy(f"the run {run_id} still goes on; `rlm_trace` shows it") from None
+    try:
+        run = prepared_run(call, question, refs, mode, run_id, root, leaf, max_calls, max_dollars, is_raw, watch)
+    except BaseException:
+        remove_file(lock.path)
+        lock.__exit__()
+        raise
+    run.lock = lock
+    remove_file(places.run_stop(run_id))
     call.store.runs[run_id] = run
     return run
 
 
-def run_answer(run_id: str, events: Sequence[Record]) -> Answer:
+def run_answer(call: Call, run_id: str, events: Sequence[Record]) -> Answer:
     """How a run ended, or how far it is."""
     top = [event for event in events if event["up"] <= 1]
     last = top[-1]
     n_calls = sum(event["kind"] == "call" for event in events)
     n_turns = sum(event["kind"] == "turn" for event in top)
     facts = f"{counted(n_turns, 'turn')}, {counted(n_calls, 'sub-call')}"
+    is_shell = call.words is not str
+    go_on = f"`rlm run --run {run_id}`" if is_shell else f'`rlm_run` with run="{run_id}"'
     data: Record = {"run": run_id, "status": "running", "turns": n_turns, "calls": n_calls}
+    if last["kind"] != "end" and is_going(call.store.places, run_id):
+        how = f"`rlm trace {run_id}` shows it, with --stop ends it" if is_shell else \
+            f'`rlm_trace` with run="{run_id}" and wait_s=50 waits for its answer; {go_on} and mode="stop" ends it'
+        return Answer(f"The run {run_id} goes on ({facts}). {how}.", data)
     if last["kind"] != "end":
-        return Answer(f"The run {run_id} goes on ({facts}). `rlm_trace` with run=\"{run_id}\" and wait_s=50 waits for "
-                      "its answer.", data)
+        return Answer(f"The run {run_id} broke off ({facts}): its process ended. {go_on} goes on; what was answered "
+                      "is not paid again.", {**data, "status": "broken off"}, failed=True,
+                      exit_code=OutOfBudget.exit_code)
     data.update({key: last[key] for key in ("status", "answer", "reason", "notes", "spent") if key in last})
-    proposals = [event for event in events if event["kind"] == "proposal"]
-    spent = ", ".join(f"{value:,.12g} {name}" for name, value in last["spent"].items() if value and name != "turns")
-    lines = [f"[{run_id}: {facts}; paid {spent}]", *(f"[note: {note}]" for note in last.get("notes", ()))]
+    spent = last["spent"]
+    paid = [counted(int(spent["calls"]), "call"), f"{spent['tokens']:,} tokens", f"{spent['seconds']:,.12g} s"]
+    paid += [f"${spent['dollars']:,.4g}"] if spent["dollars"] else []
+    lines = [f"[{run_id}: {facts}; models: {', '.join(paid)}]", *(f"[note: {note}]" for note in last.get("notes", ()))]
     lines += [f"[proposed: {each['tool']} {one_line(str(each.get('content') or each.get('source_id')), 200)}]"
-              for each in proposals]
+              for each in events if each["kind"] == "proposal"]
     if last["answer"]:
         return Answer("\n".join([str(last["answer"]), "", *lines]), data)
     partial = last.get("partial", "")
     found = f"What was found, which nothing confirms:\n{partial}" if partial else "Nothing was found before."
     return Answer("\n".join([f"No confirmed answer: {last['reason']}", found, "", *lines,
-                             f"[rlm_run with run=\"{run_id}\" goes on; nothing is paid twice]"]),
+                             f"[{go_on} goes on; what was answered is not paid again]"]),
                   {**data, "partial": partial}, failed=True, exit_code=OutOfBudget.exit_code)
 
 
@@ -12208,11 +12908,24 @@ def wait_for(call: Call, run: Run, wait_s: float) -> Answer:
     until_s = time.monotonic() + wait_s
     while time.monotonic() < until_s and not run.done.wait(CHECK_S):
         spent = run.calls.budget.spent
-        call.progress(spent["calls"], run.calls.budget.limits["calls"], f"{run.n_turns} turns")
+        call.progress(spent["calls"], run.calls.budget.limits["calls"], counted(run.n_turns, "turn"))
         if call.is_cancelled:
             run.stop = CANCELLED
             run.done.wait(GRACE_S)
-    return run_answer(run.id, run.calls.trace.events)
+    return run_answer(call, run.id, run.calls.trace.events)
+
+
+def stop_run(call: Call, wanted: str) -> Answer:
+    """Ends a run, whatever process it goes on in; how far it came."""
+    places = call.store.places
+    run_id = run_named(places, wanted)
+    if is_going(places, run_id):
+        replace_file(places.run_stop(run_id), b"", durable=False)
+    until_s = time.monotonic() + 5 * GRACE_S
+    while is_going(places, run_id) and time.monotonic() < until_s:
+        time.sleep(CHECK_S)
+    remove_file(places.run_stop(run_id))
+    return run_answer(call, run_id, run_events(places, run_id))
 
 
 MAX_WAIT_S = 600
@@ -12220,7 +12933,8 @@ MAX_WAIT_S = 600
 
 @tool("Answer a question that takes reading all of large contexts: a model writes code that searches, splits and asks "
       "other models. Needs a configured provider. For one fact use rlm_grep, to count by a pattern rlm_exec.",
-      is_slow=True, refs="contexts from rlm_load, or memory like project:NAME", mode="micro, fast, balanced, thorough",
+      is_slow=True, refs="contexts from rlm_load, or memory like project:NAME",
+      mode="micro, fast, balanced, thorough; stop ends a run",
       run="a run to go on with, or to ask more", wait_s="then answers with the run's id and goes on")
 def rlm_run(call: Call, question: str = "", refs: str = "", mode: str = "", run: str = "", root: str = "",
             leaf: str = "", wait_s: int = 50, max_calls: int = 0, max_dollars: float = 0.0) -> Answer:
@@ -12229,9 +12943,8 @@ def rlm_run(call: Call, question: str = "", refs: str = "", mode: str = "", run:
         raise UsageError("`rlm_run` needs a `question`, or a `run` to go on with")
     if not 0 <= wait_s <= MAX_WAIT_S:
         raise UsageError(f"`wait_s` must be from 0 to {MAX_WAIT_S}, not {wait_s}")
-    if mode == "stop" and run in call.store.runs:
-        call.store.runs[run].stop = CANCELLED
-        return wait_for(call, call.store.runs[run], GRACE_S)
+    if mode == "stop":
+        return stop_run(call, run)
     begun = run_for(call, question, refs, mode, run, root, leaf, max_calls, max_dollars)
     begun.start()
     return wait_for(call, begun, wait_s)
@@ -12271,20 +12984,26 @@ def rlm_trace(call: Call, run: str = "", wait_s: int = 0, format: str = "tree") 
         raise UsageError(f"`format` must be tree or json, not {one_line(format, 60)!r}")
     if not run:
         rows = []
-        for name in reversed(stems(places.runs(), ".jsonl")):
-            events = run_events(places, name)
-            rows.append({**run_answer(name, events).data, "question": events[0].get("question", ""),
-                         "at": events[0]["at"]})
+        for name in stems(places.runs(), ".jsonl"):
+            if events := run_events(places, name):
+                rows.append({**run_answer(call, name, events).data, "question": events[0].get("question", ""),
+                             "at": events[0]["at"]})
         rows.sort(key=lambda row: str(row["at"]), reverse=True)
         text = "\n".join(f"{row['run']}: {row['status']} · {row['at'][:16]} · {one_line(row['question'], 100)}"
                          for row in rows)
         return Answer(text or "No runs yet.", {"runs": rows})
-    if run in call.store.runs and wait_s:
-        wait_for(call, call.store.runs[run], min(wait_s, MAX_WAIT_S))
+    run = run_named(places, run)
+    until_s = time.monotonic() + min(wait_s, MAX_WAIT_S)
+    while time.monotonic() < until_s and is_going(places, run):
+        call.check()
+        time.sleep(CHECK_S)
     events = run_events(places, run)
+    if not events:
+        raise Damaged(f"{places.run(run)} has no beginning; `rlm trace {run} --delete` removes it")
     if format == "json":
         return Answer(json.dumps(events, ensure_ascii=False), {"events": events})
-    answer = run_answer(run, events)
+    answer = run_answer(call, run, events)
+    answer.failed = False
     answer.text = "\n".join([*trace_lines(events, 0, 0, lambda event: True), "", answer.text])
     return answer
 
@@ -12604,6 +13323,7 @@ class Server:
                 continue
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
+                self.store.learn(self.give_way)
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
@@ -16485,7 +17205,8 @@ def item_of_row(row: object) -> Item:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         return {"kind": "damaged", "why": 'no "text"; a line must be one object, {"text": "…"}'}
     item = {key: row[key] for key in ITEM_FIELDS if key in row}
-    item["kind"] = "insight" if "insight" in (row.get("k"), row.get("kind")) or "category" in row else "chunk"
+    kind = choice(row.get("k"), tuple(KINDS), "") or choice(row.get("kind"), tuple(KINDS), "chunk")
+    item["kind"] = "insight" if "category" in row else kind
     item.setdefault("created_at", row.get("at", ""))
     return item
 
@@ -16771,10 +17492,16 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
+    ratings: dict[str, list[Record]] = {}
+    for event in happenings(view, "rate"):
+        kept: Record = {key: event[key] for key in ("at", "session", "rating", "was", "note") if key in event}
+        ratings.setdefault(text_field(event, "id"), []).append(kept)
     for doc, record in readable_records(view, ordinals_in(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
+        if doc.id in ratings:
+            more["ratings"] = ratings[doc.id]
         small = without_keys(record, "text", "place", "archived_at")
         yield encode_record({**small, **more, "text": record["text"]})
 
@@ -17751,6 +18478,10 @@ TOOL_EXAMPLES = {
     "inspect": "rlm inspect\nrlm inspect app.log",
     "split": "rlm split app.log --strategy lines --size 500\nrlm peek app.log#3",
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
+    "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
+    "link": "rlm link 'i-3f9a1c20 new, i-77aa0b1c old' supersedes",
+    "review": "rlm review --project shop",
+    "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",
     "retention-run": "rlm retention-run --dry-run\nrlm retention-run --purge",
@@ -18194,7 +18925,9 @@ def exec_command(call: Call, options: Any) -> Answer:
 
 def foreign_lines(text: str, most: int) -> str:
     """The beginning of a text, safe for a terminal."""
-    return "\n".join(first_of([one_line(line, 200) for line in text.strip().split("\n")], most))
+    lines = text.strip("\n").split("\n")
+    indented = [" " * min(40, len(line) - len(line.lstrip())) + one_line(line, 200) for line in lines]
+    return "\n".join(first_of(indented, most))
 
 
 def watched(event: Record) -> None:
@@ -18203,7 +18936,7 @@ def watched(event: Record) -> None:
     if kind == "turn":
         print_note(f"── turn {event['spent']['turns']:.0f}\n{foreign_lines(event['text'], WATCHED_LINES)}")
     elif kind == "cell":
-        said = "\n".join(filter(None, (event["out"], event["value"], event["trouble"])))
+        said = "\n".join(filter(None, (event["out"], event["value"], event["trouble"], event["stopped"])))
         print_note(f"── printed\n{foreign_lines(said, WATCHED_LINES)}" if said.strip() else "── printed nothing")
     elif kind != "end" and event["up"]:
         print_note(f"   {event['n']}. {kind}: {event_line(event)}")
@@ -18212,13 +18945,16 @@ def watched(event: Record) -> None:
 def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of a question, and the contexts of those that are data: files, folders, contexts, "-"."""
     question, names = [], []  # type: list[str], list[str]
+    known = stems(call.store.places.contexts(), ".json")
     for word in words:
         if word == "-" or (word and os.path.exists(os.path.expanduser(word))):
             answer = run_tool(call, "rlm_load", {"path": word})
             print_note(answer.text.split("\n")[0])
             names.append(answer.data["name"])
-        elif " " not in word and word in stems(call.store.places.contexts(), ".json"):
+        elif word in known:
             names.append(word)
+        elif (name := re.split("[#:/]", word)[0]) in known and " " not in word:
+            raise UsageError(f"{one_line(word, 200)} is part of the context {name}; `rlm query` asks about parts")
         else:
             question.append(word)
     paths = [word for word in question if " " not in word and re.search(r"/|\.\w{1,5}$", word)]
@@ -18243,6 +18979,11 @@ def loaded_in_shell(call: Call, words: Sequence[str]) -> tuple[list[str], list[s
          argument("--raw", action="store_true", help="send secrets as they are"))
 def run_command(call: Call, options: Any) -> Answer:
     """The tool, watched."""
+    import stat
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
     call.stdin = sys.stdin.buffer
     if not options.run:  # what is wrong there is said before anything is loaded
         models = [models_of(call.store).get(each) for each in (options.root or "balanced", options.leaf or "fast")]
@@ -18252,19 +18993,22 @@ def run_command(call: Call, options: Any) -> Answer:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
     if not question and not options.run:
         raise UsageError("there is no question: what exists as a file was taken as data")
+    if not names and not options.run and stat.S_ISFIFO(os.fstat(0).st_mode):
+        raise UsageError("what is piped in is read where `-` stands: rlm run \"QUESTION\" -")
     run = run_for(call, " ".join(question), ",".join(names), options.mode, options.run, options.root, options.leaf,
                   options.max_calls, options.max_dollars, options.raw, watched)
     run.start()
+    signal.signal(15, end)  # as Ctrl-C
     try:
         while not run.done.wait(CHECK_S):
             pass
     except KeyboardInterrupt:
         run.stop = CANCELLED
         run.done.wait(10.0)
-        answer = run_answer(run.id, run.calls.trace.events)
+        answer = run_answer(call, run.id, run.calls.trace.events)
         answer.failed, answer.exit_code = True, 130
         return answer
-    return run_answer(run.id, run.calls.trace.events)
+    return run_answer(call, run.id, run.calls.trace.events)
 
 
 HELPS_OF_QUERY = {param.name: param.help for param in TOOLS["rlm_query"].params}
@@ -18295,17 +19039,25 @@ def query_command(call: Call, options: Any) -> Answer:
 @command(TOOLS["rlm_trace"].help, "rlm trace\nrlm trace r-1a2b3c4d\nrlm trace r-1a2b3c4d --why",
          argument("run", nargs="?", default="", metavar="RUN"),
          argument("--why", action="store_true", help="only what went wrong, and where"),
+         argument("--stop", action="store_true", help="end it"),
          argument("--delete", action="store_true", help="remove that run"), DRY_RUN)
 def trace_command(call: Call, options: Any) -> Answer:
     """The tool, and what only a shell does."""
+    places = call.store.places
+    if not options.run and (options.why or options.stop or options.delete):
+        raise UsageError("say which run; `rlm trace` lists them")
+    if options.stop:
+        return stop_run(call, options.run)
+    if options.delete:
+        name = run_named(places, options.run)
+        if is_going(places, name):
+            raise StoreBusy(f"the run {name} still goes on; `rlm trace {name} --stop` ends it")
+        if not call.dry_run and not (remove_file(places.run(name)) and remove_file(places.run_lock(name))):
+            raise StoreUnwritable(f"{places.run(name)} cannot be removed")
+        return Answer(f"{name} {'would be' if call.dry_run else 'was'} removed.", {"run": name})
     answer = run_tool(call, "rlm_trace", {"run": options.run})
-    if options.delete and options.run:
-        path = call.store.places.run(slug(options.run, 40))
-        if not call.dry_run and not remove_file(path):
-            raise StoreUnwritable(f"{path} cannot be removed")
-        return Answer(f"{options.run} {'would be' if call.dry_run else 'was'} removed.", {"run": options.run})
-    if options.why and options.run:
-        events = run_events(call.store.places, options.run)
+    if options.why:
+        events = run_events(places, run_named(places, options.run))
         lines = list(trace_lines(events, 0, 0, lambda event: bool(
             event.get("error") or event.get("trouble") or event.get("status", "answered") != "answered")))
         answer.text = "\n".join(lines) or "Nothing went wrong."
@@ -19165,6 +19917,7 @@ def why_command(call: Call, options: Any) -> Answer:
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
     store.flush_uses(1.0)  # the answer is out already
+    store.learn()
     for view in (store.write_view, store.read_view):
         if tail_is_long(view):
             catch_up(view)

@@ -318,20 +318,23 @@ class StatelessTest(McpTest):
 class RegistryTest(McpTest):
     SIGNATURES = {
         "rlm_remember": "content category importance tags project", "rlm_forget": "insight_id", "rlm_status": "",
-        "rlm_recall": "query category importance limit project tags",
+        "rlm_recall": "query category importance limit project tags kind",
         "rlm_chunk": "content summary tags project ticket domain chunk_type", "rlm_peek": "chunk_id start end",
         "rlm_grep": "pattern limit project domain fuzzy fuzzy_threshold date_from date_to entity context",
-        "rlm_search": "query limit project domain date_from date_to entity include_insights explain context",
+        "rlm_search": "query limit project domain date_from date_to entity include_insights explain context kind",
         "rlm_list_chunks": "limit", "rlm_sessions": "project domain limit", "rlm_domains": "",
         "rlm_retention_preview": "", "rlm_retention_run": "archive purge", "rlm_restore": "chunk_id",
         "rlm_load": "path content name glob memory", "rlm_inspect": "name preview_chars",
         "rlm_split": "name strategy size overlap pattern", "rlm_filter": "name pattern output mode",
         "rlm_results": "name action value key", "rlm_exec": "code contexts repl timeout_s",
         "rlm_run": "question refs mode run root leaf wait_s max_calls max_dollars", "rlm_trace": "run wait_s format",
+        "rlm_capture": "summary task_type outcome project files tags errors_resolved merge",
+        "rlm_feedback": "ids rating note", "rlm_link": "members label weight",
+        "rlm_review": "project limit",
         "rlm_query": "question refs provider model votes schema verify max_chars",
     }
     READ_ONLY = {"rlm_recall", "rlm_status", "rlm_peek", "rlm_grep", "rlm_search", "rlm_list_chunks", "rlm_sessions",
-                 "rlm_domains", "rlm_retention_preview", "rlm_inspect", "rlm_trace"}
+                 "rlm_domains", "rlm_retention_preview", "rlm_inspect", "rlm_trace", "rlm_review"}
 
     def test_the_listing_is_complete_small_and_valid(self) -> None:
         client = self.session()

@@ -14,6 +14,7 @@ import time
 import unittest
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 from tests.models import Conversation, ModelServer
 from tests.support import PROGRAM, TempHome, bytecode, rlm
@@ -432,6 +433,53 @@ class ServerTest(RunCase):
         out, _ = process.communicate(timeout=20)
         self.assertEqual(process.returncode, 130)
         self.assertIn("What was found, which nothing confirms", out.decode())
+
+    def test_a_run_that_goes_on_is_neither_deleted_nor_asked_more_but_ended_from_anywhere(self) -> None:
+        self.leaf = lambda said: time.sleep(20) or "late"  # type: ignore[func-returns-value]
+        client = self.client()
+        client.initialize()
+        client.call("rlm_load", path=self.path)
+        told = client.text("rlm_run", question="How many errors?", refs="big.log", wait_s=0)
+        run = re.search(r"r-[0-9a-f]{8}", told)
+        assert run
+        before = len(rlm.run_events(self.places, run[0]))
+        self.assertIn("still goes on", client.text("rlm_run", run=run[0], question="more?"))
+        for words in (["trace", run[0], "--delete"], ["run", "--run", run[0], "more?"]):
+            done = self.cli(*words)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("still goes on", done.stderr.decode())
+        kinds = [event["kind"] for event in rlm.run_events(self.places, run[0])[before:]]
+        self.assertNotIn("question", kinds)
+        ended = self.cli("trace", run[0][:6], "--stop")
+        self.assertIn("cancelled", ended.stdout.decode())
+        self.assertFalse(rlm.is_going(self.places, run[0]))
+
+    def test_a_run_whose_process_ended_is_called_broken_off_and_a_torn_one_hides_no_other(self) -> None:
+        self.leaf = lambda said: time.sleep(20) or "late"  # type: ignore[func-returns-value]
+        process = subprocess.Popen([*PROGRAM, "run", "How many?", self.path], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, cwd=self.home, env={**os.environ, **bytecode()})
+        self.until(lambda: len(self.asked("leaf")) >= 4)
+        process.kill()
+        process.wait()
+        with open(self.places.run("r-torn"), "w", encoding="ascii") as file:
+            file.write('{"n": 2, "up": 1, "kind": "cell"')
+        run = self.call("rlm_trace").data["runs"][0]
+        self.assertEqual(run["status"], "broken off")
+        self.assertIn(f"rlm run --run {run['run']}", self.cli("trace", run["run"]).stdout.decode())
+        self.assertEqual(self.cli("trace", "r-torn").returncode, 1)
+        self.assertEqual(self.cli("trace", "r-torn", "--delete").returncode, 0)
+
+    def test_code_that_runs_out_of_time_twice_ends_the_run(self) -> None:
+        with mock.patch.object(rlm, "CELL_S", 0.2):
+            self.replies = [LOOK, "```repl\nwhile True: x = 1\n```", "```repl\nwhile True: x = 2\n```"]
+            self.assertIn("takes too long", self.run_it().data["reason"])
+
+    def test_a_question_without_data_asks_nothing_when_data_was_meant(self) -> None:
+        self.cli("load", self.path)
+        for words in (["How many?"], ["How many?", "big.log#1"], ["How many?", "big.log:1-20"]):
+            done = self.cli("run", *words, stdin=b"line 1 error")
+            self.assertEqual(done.returncode, 2, words)
+        self.assertEqual(self.server.requests, [])
 
     def test_without_a_provider_nothing_is_asked_and_the_answer_says_how_to_do_it(self) -> None:
         rlm.write_config(self.places, {})

@@ -14,7 +14,7 @@ from tests.support import HARD, TempHome, days_ago, rlm
 # Fixed: prompts and scripts written for the first such server pass these names and rely on these defaults.
 SIGNATURES = {
     "rlm_remember": 'content, category="general", importance="medium", tags="", project=""',
-    "rlm_recall": 'query="", category="", importance="", limit=10, project="", tags=""',
+    "rlm_recall": 'query="", category="", importance="", limit=10, project="", tags="", kind="insight"',
     "rlm_forget": "insight_id",
     "rlm_status": "",
     "rlm_chunk": 'content, summary="", tags="", project="", ticket="", domain="", chunk_type="session"',
@@ -22,7 +22,7 @@ SIGNATURES = {
     "rlm_grep": 'pattern, limit=10, project="", domain="", fuzzy=false, fuzzy_threshold=80, date_from="", date_to="", '
                 'entity="", context=""',
     "rlm_search": 'query, limit=5, project="", domain="", date_from="", date_to="", entity="", include_insights=true, '
-                  'explain=false, context=""',
+                   'explain=false, context="", kind=""',
     "rlm_list_chunks": "limit=20",
     "rlm_sessions": 'project="", domain="", limit=10',
     "rlm_domains": "",
