@@ -637,6 +637,24 @@ def repository(folder: str) -> tuple[str, str]:
     return (os.path.dirname(main) if os.path.basename(main).startswith(".") else main), main
 
 
+def checkout(folder: str) -> tuple[str, str]:
+    """The top of the working tree around the folder, outside of repositories the folder; the commit, "" if unknown."""
+    top = folder
+    while not os.path.lexists(git := os.path.join(top, ".git")):
+        if os.path.dirname(top) == top:
+            return folder, ""
+        top = os.path.dirname(top)
+    if not os.path.isdir(git):
+        git = os.path.join(top, small_text(git).partition("gitdir:")[2].strip())
+    head = small_text(os.path.join(git, "HEAD"), 4096).strip()
+    name = head.partition("ref: ")[2]
+    if name:  # a worktree's branches are in the main repository
+        main = os.path.join(git, small_text(os.path.join(git, "commondir"), 4096).strip())
+        packed = f"\n{small_text(os.path.join(main, 'packed-refs'))}".partition(f" {name}\n")[0]
+        head = small_text(os.path.join(main, name), 4096).strip() or packed.rpartition("\n")[2]
+    return top, head if len(head) >= 40 and not head.strip("0123456789abcdef") else ""
+
+
 def origin_url(git: str) -> str:
     section = ""
     for line in map(str.strip, small_text(os.path.join(git, "config")).split("\n")):
@@ -768,6 +786,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
 #            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
 #   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
+#            all but links may have "code": {"root": folder, "commit": checked out, "files": {path: file_print}}
 #   use      at id n                 the memory was read n times
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
 #   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
@@ -789,7 +808,7 @@ RECORD_VERSION = 1
 CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
-               "standing")
+               "standing", "code")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 OUTCOMES = ("success", "partial", "failure")
@@ -5843,7 +5862,7 @@ class Writer:
 
     def add(self, kind: str, **fields: Any) -> None:
         """Queues a record of that kind, without its empty fields; "text" is given last."""
-        told = {key: value for key, value in fields.items() if value not in ("", [])}
+        told = {key: value for key, value in fields.items() if value not in ("", [], {})}
         self.records.append({"v": RECORD_VERSION, "k": kind, **told})
 
     def is_free(self, new_id: str) -> bool:
@@ -5923,10 +5942,85 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
         new.update({"said": "user"} if fields.get("said") else {})
+        new.update({"code": fields["code"]} if fields.get("code") else {})  # it is true of the code as it is now
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
             writer.records.append(new)
     return known, is_new
+
+
+# -- the code that a memory is about ----------------------------------------
+
+MAX_CODE_FILES, MAX_CODE_NAMES = 12, 300  # of a memory: files that are looked at, names that may be files
+PRINTED_BYTES = 64 << 10  # of a file at its begin and at its end: what is between them may change unnoticed
+AROUND_NAMES = str.maketrans(dict.fromkeys("`'\"()[]{}<>,;*|=", " "))
+PRINTS: dict[str, tuple[tuple[int, int, int], str]] = {}  # by path: the signature of what was read, and its print
+
+
+def file_print(root: str, path: str) -> str | None:
+    """Size and CRC-32 of a file below the root; "" when there is none, None when it cannot be read. What a link out of
+    the root points to is not looked at."""
+    from zlib import crc32
+
+    full = os.path.join(root, path)
+    try:
+        signature = file_signature(full)  # also of what a link points to: one that was turned is looked at anew
+        known = PRINTS.get(full)
+        if known and known[0] == signature:
+            return known[1]
+        inside = os.path.join(os.path.realpath(root), "")
+        if not os.path.isfile(full) or not os.path.realpath(full).startswith(inside):  # a pipe would block us
+            return ""
+        with open(full, "rb", buffering=0) as file:
+            crc, n_bytes = crc32(file.read(PRINTED_BYTES)), signature[2]
+            if n_bytes > PRINTED_BYTES:
+                file.seek(max(PRINTED_BYTES, n_bytes - PRINTED_BYTES))
+                crc = crc32(file.read(PRINTED_BYTES), crc)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError):
+        return None
+    if len(PRINTS) >= CACHE_SIZE:
+        PRINTS.clear()
+    PRINTS[full] = signature, f"{n_bytes}-{crc:08x}"
+    return PRINTS[full][1]
+
+
+def code_now(folder: str, names: Iterable[str]) -> Record:
+    """What a memory keeps of the first files that it names, as seen from the folder; {} when there are none."""
+    if not os.path.isabs(folder) or not os.path.isdir(folder):
+        return {}
+    root, commit = checkout(folder)
+    files: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if len(files) == MAX_CODE_FILES:
+            break
+        path = os.path.relpath(os.path.join(folder, name), root)
+        if made := file_print(root, path):
+            files[path] = made
+    is_clean = redact(shown := "\n".join([root, *files])) == shown  # with a secret taken out, they name other files
+    return {"root": root, **({"commit": commit} if commit else {}), "files": files} if files and is_clean else {}
+
+
+def code_named(folder: str, text: str) -> Record:
+    """What a memory keeps of the files that are named in its text: "src/db.py:42"."""
+    words = text[:MAX_BYTES["insight"]].translate(AROUND_NAMES).split()
+    names = [word.partition(":")[0].rstrip(".!?") for word in words if "." in word[:-1] or "/" in word[:-1]]
+    return code_now(folder, names[:MAX_CODE_NAMES]) if names else {}
+
+
+def code_changes(record: Record) -> dict[str, list[str]]:
+    """The files of a memory that "changed" since it was saved, or are "gone"; {} where its folder is not there."""
+    code = record.get("code")
+    root, files = (code.get("root"), code.get("files")) if isinstance(code, dict) else (None, None)
+    if not isinstance(root, str) or not isinstance(files, dict) or not os.path.isabs(root) or not os.path.isdir(root):
+        return {}
+    found: dict[str, list[str]] = {}
+    for path, was in [*files.items()][:MAX_CODE_FILES]:
+        made = file_print(root, path)
+        if made is not None and made != was:
+            found.setdefault("changed" if made else "gone", []).append(path)
+    return found
 
 
 # -- what was erased: it is never stored anew, whatever brings it ------------
@@ -6088,7 +6182,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
-        "said": text_field(item, "said", MAX_FIELD_CHARS)}
+        "said": text_field(item, "said", MAX_FIELD_CHARS), "code": item.get("code", "")}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -10884,6 +10978,24 @@ def foreign(text: str, limit: int = 300) -> str:
     return one_line(plainer if plainer != text and re.search(LIKE_OURS, text) else text, limit)
 
 
+# How a memory says that files it names are not as they were: of one, and of several.
+STALE = {
+    "en": {"gone": ("{path} is gone", "{n} files are gone"),
+           "changed": ("{path} changed since", "{n} files changed since")},
+    "fr": {"gone": ("{path} n'existe plus", "{n} fichiers n'existent plus"),
+           "changed": ("{path} modifié depuis", "{n} fichiers modifiés depuis")},
+    "ja": {"gone": ("{path} はもうありません", "{n} 件のファイルがもうありません"),
+           "changed": ("{path} はその後変更", "その後 {n} 件のファイルが変更")},
+}
+
+
+def stale_text(record: Record, language: str = "en") -> str:
+    """What became of the files that a memory names: "src/db.py is gone, 4 files changed since"; "" for nothing."""
+    found = code_changes(record)
+    return ", ".join(forms[len(found[what]) > 1].format(path=foreign(found[what][0], 80), n=len(found[what]))
+                     for what, forms in STALE.get(language, STALE["en"]).items() if what in found)
+
+
 def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record | None = None) -> str:
     """What kind of memory it is, whose, how old: "decision, high · shop · 3d ago". *labels*: see Projects.labels."""
     label = f"{doc.label}, {doc.importance}" if doc.kind == "insight" else doc.label
@@ -10896,7 +11008,8 @@ def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record
         "unrated" if doc.kind == "episode" else ""
     return " · ".join(filter(None, [label, where, f"{age_text(now_s - doc.at_s)} ago", useful,
                                     "archived" if doc.life.tier == 3 else "",
-                                    "altered on disk" if record and "c" in record else ""]))
+                                    "altered on disk" if record and "c" in record else "",
+                                    stale_text(record) if record else ""]))
 
 
 def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
@@ -10904,6 +11017,8 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
     data = {"id": doc.id, "kind": doc.kind, "created_at": stamp(doc.at_s), "project": doc.project,
             "identity": doc.identity, "tags": tags_of(record), "tier": doc.tier(), "uses": doc.life.uses,
             "importance": doc.importance}
+    if changes := code_changes(record):
+        data["stale"] = changes
     if doc.life.rated or doc.kind == "episode":
         n_helpful = doc.life.helped / 2
         data.update({"utility": round(utility_of(doc.life), 3), "n_rated": doc.life.rated, "n_helpful": n_helpful,
@@ -11029,8 +11144,9 @@ def noted(note: str, answer: Answer) -> Answer:
     return answer
 
 
-def owner_fields(view: View, wanted: str) -> dict[str, str]:
-    """The fields of a new memory that say whose it is. UsageError when nothing of that project is to be saved."""
+def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
+    """The fields of a new memory that say whose it is, and of which code. UsageError when nothing of that project is
+    to be saved."""
     places = view.log.places
     owner, here = project_to_write(view, wanted), current_project(places)
     project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
@@ -11038,7 +11154,8 @@ def owner_fields(view: View, wanted: str) -> dict[str, str]:
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm config exclude`)")
-    return {"project": owner.name, "identity": owner.identity}
+    return {"project": owner.name, "identity": owner.identity,
+            "code": code_named(current_folder(), text) if is_here else {}}
 
 
 # -- insights ---------------------------------------------------------------
@@ -11056,7 +11173,7 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
     # A shell outside of a session is the user's own.
     said = "user" if call.words is in_shell and not environment(Client.session_variable) else ""
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
             new_id, is_new = remember(writer, content, at_s=now(), said=said, **fields)
             told = writer.records[-1] if writer.records else {}
@@ -11294,7 +11411,7 @@ def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", proje
         "chunk_type": one_of("chunk_type", chunk_type, CHUNK_TYPES), "tags": tags_field(tags), "summary": summary,
         "ticket": name_field("`ticket`", ticket), "domain": name_field("`domain`", domain)}
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
             new_id, is_new = save_chunk(writer, content, at_s=now(), **fields)
     n_bytes = len(content.encode("utf-8", "surrogatepass"))
@@ -11995,7 +12112,7 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
         "tags": tags_field(tags), "resolved": resolved_field(errors_resolved),
         "files": list(dict.fromkeys(filter(None, (plain(file).strip() for file in re.split(r"[,\n]", files)))))}
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project))
+        fields.update(owner_fields(view, project, "\n".join([*fields["files"], summary])))
         seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
         with Writer(view) as writer:
             new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
@@ -12029,7 +12146,7 @@ def rlm_link(call: Call, members: str, label: str, weight: float = 1.0) -> Answe
     if not 0 < weight <= 100:
         raise UsageError(f"`weight` must be above 0 and at most 100, not {weight:g}")
     with call.store.writing() as view:
-        owner = owner_fields(view, "")
+        owner = owner_fields(view, "", "")
         with Writer(view) as writer:
             new_id, is_new = link(writer, members, label=label, weight=weight, **owner)
         doc = view.doc(view.ordinal_of(new_id))
@@ -14632,10 +14749,13 @@ MESSAGES = {
 }
 
 
+def language() -> str:
+    return environment("RLM_LANG")[:2].lower()
+
+
 def message(key: str, **values: object) -> str:
     """A message in the language that RLM_LANG names, else in English."""
-    language = environment("RLM_LANG")[:2].lower()
-    return MESSAGES.get(language, MESSAGES["en"])[key].format(**values)
+    return MESSAGES.get(language(), MESSAGES["en"])[key].format(**values)
 
 
 HANDOFF_BYTES = 4096
@@ -15034,6 +15154,7 @@ class Keeper:
             items, after = items_of(True)
         for item in items:  # they name the working folder
             project = self.project(item["project"])
+            item["code"] = code_now(item["project"], item["files"][::-1])
             item.update(project=project.name, identity=project.identity)
         n_read, at = 0, state["offset"]
         while at < after["offset"]:
@@ -16031,13 +16152,15 @@ def shown_id(doc: Doc) -> str:
     return foreign(doc.id).translate(BRACKETS)
 
 
-def id_and_age(doc: Doc) -> str:
-    return f"{shown_id(doc)}, {message('ago', age=age_text(now() - doc.at_s))}"
+def memory_facts(doc: Doc, record: Record) -> str:
+    """Its id, its age, and what became of the files it names."""
+    stale = stale_text(record, language()).translate(BRACKETS)
+    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), stale]))
 
 
-def memory_line(doc: Doc, text: str) -> str:
-    """A memory on a line, as something quoted, with its id and its age."""
-    return f"- {quoted(text)} [{id_and_age(doc)}]"
+def memory_line(doc: Doc, record: Record, text: str) -> str:
+    """A memory on a line, as something quoted, with its facts."""
+    return f"- {quoted(text)} [{memory_facts(doc, record)}]"
 
 
 MAX_TOLD = 400  # ids and lines that a session was told
@@ -16064,11 +16187,11 @@ def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
 
 
 def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line."""
+    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
     docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
-    return [memory_line(doc, cut_bytes(one_line(record["text"], 300), 300))
-            for doc, record in readable_records(view, found, lambda: None)]
+    fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
+    return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
 
 
 # -- hooks: what was concluded -------------------------------------------------
@@ -16195,7 +16318,7 @@ def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]
     branches = [string_in(record, "branch") for _, record in found if record.get("branch") != "HEAD"]
     branch = next(filter(None, reversed(branches)), "")
     head = message("last", age=age_text(now() - last.at_s), branch=f", {quoted(branch, 100)}" if branch else "")
-    return [head, *(memory_line(doc, conclusion(record)) for doc, record in found)]
+    return [head, *(memory_line(doc, record, conclusion(record)) for doc, record in found)]
 
 
 def fitting(lines: Sequence[str], n_bytes: int) -> str:
@@ -16401,6 +16524,7 @@ MAX_PROMPT_CHARS, MAX_PROMPT_WORDS = 2_000, 24
 PASSAGES_TRIED = 12  # of the memories that are about the prompt as a whole
 SHOWN_LINES, SHOWN_LINE_CHARS = 9, 120
 INSIGHT_CHARS = 300
+STALE_FACTOR = 0.8  # on the score of a memory whose files changed: one of that score, or nearly, is shown before it
 WEAK_LINE = 0.2  # of the best line's score: less is not shown
 KNOWN_BYTES = 100_000  # of each of Claude's own files that are looked at
 SIGNS = bytes(byte for byte in range(128) if not chr(byte).isalnum() and byte != 10)
@@ -16443,7 +16567,7 @@ def is_news(text: str, told: Collection[str], known: bytes) -> bool:
 class Remembered:
     """A memory that a prompt is about: its lines, and what its best passage has of the prompt."""
 
-    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells")
+    __slots__ = ("hit", "near", "lines", "n_chars", "n_words", "tells", "worth")
 
     def __init__(self, hit: Hit, needles: Needles) -> None:
         text = hit.record["text"]
@@ -16452,6 +16576,7 @@ class Remembered:
         self.near = TextLines(one_line(text, INSIGHT_CHARS) if is_short else text, needles, PASSAGE_LINES - 1)
         self.lines = self.near.lines
         self.n_words = self.tells = 0.0
+        self.worth = hit.score  # less when the code changed since
 
     def look(self, needles: Needles, weights: Sequence[float], least: float) -> float:
         """Looks for the passage that tells most, of those with enough words; what it tells. Of code only names count:
@@ -16492,16 +16617,19 @@ def relevant(hook: Hook, needles: Needles, prompt: str) -> list[Remembered]:
     compacted_s, told = state.get("compacted_at", 0.0), set(state.get("told", []))
     least = LEAST_WORDS if n_words >= FEW_WORDS else LEAST_OF_FEW
     shown: list[Remembered] = []
+    n_fresh = 0
     for hit in best_hits(query, enough, PASSAGES_TRIED + sum(not each.startswith("=") for each in told)):
         # What was said in this session since the last compaction is in front of Claude.
-        if len(shown) < SHOWN_CHUNKS and hit.doc.id not in told \
+        if n_fresh < SHOWN_CHUNKS and hit.doc.id not in told \
                 and (hit.doc.session != hook.session or hit.doc.at_s < compacted_s):
             one = Remembered(hit, needles)
             if one.look(needles, weights, least) >= floor:
                 one.lines = [line for line in one.lines if is_news(line.text, told, known)]
                 if one.look(needles, weights, least) >= floor:
                     shown.append(one)
-    return shown
+                    one.worth = hit.score * (STALE_FACTOR if code_changes(hit.record) else 1)
+                    n_fresh += one.worth == hit.score
+    return sorted(shown, key=lambda one: -one.worth)[:SHOWN_CHUNKS]
 
 
 def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str, list[str], list[TextLine]]:
@@ -16519,7 +16647,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
-        head = id_and_age(one.hit.doc)
+        head = memory_facts(one.hit.doc, one.hit.record)
         row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
         n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
         if n_bytes <= n_left and row not in rows.values():
@@ -19912,6 +20040,35 @@ def why_command(call: Call, options: Any) -> Answer:
             lines.append(f"{' · '.join(facts)}\n   {told or 'memories that are gone'}")
     nothing = "Hooks handed nothing to Claude yet, or rlm is not installed (`rlm doctor`)."
     return Answer("\n".join(lines) or nothing, {"injected": rows}, failed=not rows)
+
+
+@command("list the memories whose files changed or vanished since they were saved",
+         "rlm stale\nrlm stale --project shop --json",
+         argument("--project", default="", metavar="NAME", help="only this one"),
+         argument("--limit", type=int, default=20, metavar="N", help="how many (default 20)"))
+def stale_command(call: Call, options: Any) -> Answer:
+    """What the code has left behind, newest first."""
+    if not 1 <= options.limit <= MAX_LIMIT:
+        raise UsageError(f"--limit takes a number from 1 to {MAX_LIMIT:,}, not {options.limit}")
+    with call.store.reading() as view:
+        docs = newest(view, ordinals_in(in_scope(view, Scope(project=options.project))))
+        found = [pair for pair in readable_records(view, (doc.ordinal for doc in docs), call.check)
+                 if code_changes(pair[1])]
+        labels = Projects(view).labels()
+    lines, rows = [], []
+    for doc, record in found[: options.limit]:
+        row, text = doc_data(doc, record), text_field(record, "summary") or record["text"]
+        rows.append({**row, "root": record["code"]["root"], "commit": text_field(record["code"], "commit")})
+        commit = f" · at commit {rows[-1]['commit'][:10]}" if rows[-1]["commit"] else ""
+        paths = [f"{foreign(path, 80)} {what}" for what, paths in row.get("stale", {}).items() for path in paths]
+        lines += [f"[{doc.id}] {facts_line(doc, now(), labels)}{commit}", f"   {foreign(text, LINE_CHARS)}",
+                  f"   {', '.join(paths)}"]
+    if len(found) > len(rows):
+        lines.append(f"{len(rows)} of {len(found):,} shown; raise --limit.")
+    if rows:
+        lines.append("`rlm remember` a statement again if it is still true; `rlm forget ID` if it is not.")
+    return Answer("\n".join(lines) or "No memory names files that changed since.",
+                  {"stale": rows, "total": len(found)}, failed=not rows)
 
 
 def keep_up(store: Store) -> None:
