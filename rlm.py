@@ -782,8 +782,9 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #
 #   chunk    id at project identity domain ticket session type tags summary importance sha n_bytes text
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
-#            of a transcript also: until branch files changed commands errors sidechain uuids; of a file: source
-#   insight  id at project identity category importance tags sha text
+#            of a transcript also: until branch files changed commands errors sidechain uuids standing;
+#            of a file: source
+#   insight  id at project identity category importance tags said? sha text
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
 #            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
 #   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
@@ -809,7 +810,7 @@ RECORD_VERSION = 1
 CRC_OF_BRACE = 0x15D54739  # crc32(b"{"), with which every line without its checksum begins
 CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
-               "code")
+               "standing", "code")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
               "correction")
 OUTCOMES = ("success", "partial", "failure")
@@ -2187,6 +2188,7 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     terms += [BY_DIGEST + text_field(record, "sha"), f"{BY_PROJECT}{doc.identity}\t{folded(doc.project)}"]
     terms += [BY_SESSION + doc.session] if doc.session else []
     terms += [BY_DOMAIN + folded(doc.domain)] if doc.domain else []
+    terms += [BY_KIND + "standing"] if record.get("standing") else []
     terms += {BY_ERROR + digest(error_signature(error)) for error, _ in pairs_of(record, "resolved")}
     terms += {BY_MEMBER + member for member, _ in pairs_of(record, "members")}
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
@@ -5941,6 +5943,7 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new = {**record, "tags": list(dict.fromkeys([*tags_of(record), *clean]))}
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
+        new.update({"said": "user"} if fields.get("said") else {})
         new.update({"code": fields["code"]} if fields.get("code") else {})  # it is true of the code as it is now
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
@@ -6103,8 +6106,8 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "created_at", "uses", "last_used", "archived", "ratings", *MORE_FIELDS,
-               "outcome", "label", *sum(KIND_FIELDS.values(), ()))
+               "category", "importance", "said", "created_at", "uses", "last_used", "archived", "ratings",
+               *MORE_FIELDS, "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
 def clean_text(value: object) -> str:
@@ -6181,7 +6184,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
-        "code": item.get("code", "")}
+        "said": text_field(item, "said", MAX_FIELD_CHARS), "code": item.get("code", "")}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -11169,10 +11172,12 @@ def rlm_remember(call: Call, content: str, category: str = "general", importance
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
+    # A shell outside of a session is the user's own.
+    said = "user" if call.words is in_shell and not environment(Client.session_variable) else ""
     with call.store.writing() as view:
         fields.update(owner_fields(view, project, content))
         with Writer(view) as writer:
-            new_id, is_new = remember(writer, content, at_s=now(), **fields)
+            new_id, is_new = remember(writer, content, at_s=now(), said=said, **fields)
             told = writer.records[-1] if writer.records else {}
         near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR)[:1] if is_new else []
     text = f"{new_id} says exactly that already; nothing was added."
@@ -14302,6 +14307,174 @@ def transcript_turns(lines: Iterable[bytes], reading: Transcript | None = None, 
         yield from reading.close(is_end=True)
 
 
+# -- what the user wants from now on ------------------------------------------
+
+# What is pasted is not the user's own: what begins like a line of a log, a quotation, a table, a diff or a listing. A
+# long prompt is mostly a document: only its ends are looked at.
+PASTED = (r"\t|    \S|\s*(?:[>|$%+@{}]|\[?\d+[-:/.]\d|\d+\s*[:|]|[-\w.]+@[-\w.]+[:~ ]|at \S+\(|\S+:\d+|diff |traceback"
+          r"|(?:\w+ )?\[?(?:error|warn(?:ing)?|info|debug|fatal|trace)\b)")
+OWN_LINES = 4  # at each end of a prompt of more than twice as many
+QUOTED = r"""`[^`]*`|"[^"]*"|(?<!\w)'[^']*'(?!\w)|“[^”]*”|«[^»]*»|「[^」]*」|『[^』]*』|<[^>]*>"""
+LONGEST_WISH = 240  # characters
+
+# Patterns are of folded text.
+PROJECT = r"(?:project|repo(?:sitory)?|code ?base|monorepo|team)"
+TONGUE = r"(?:english|french|german|spanish|italian|japanese|anglais|francais|allemand|espagnol|italien|japonais)"
+WORK = (r"(?:commits?|commit messages?|messages? de commit|branch(?:es|e)?|prs?|pull requests?|tests?|comments?"
+        r"|functions?|files?(?: ?names?)?|endpoints?|migrations?|answers?|repl(?:y|ies)|responses?|reponses?|docs?"
+        r"|docstrings?|names?"
+        r"|variables?|class(?:es)?|modules?|imports?|dates?|commentaires?|fonctions?|fichiers?|code|changes?"
+        r"|releases?)")
+# Where a wish begins, after what only leads to it.
+AT = (r"(?:^|[,;:] ?|\b(?:and|but|so|then|et|mais|donc) )(?:(?:please|ok(?:ay)?|also|and|so|but|then|actually|btw"
+      r"|claude|let's|just|oh|alors|bon|stp|et|mais|donc)\b,? ?|(?:no|yes|non|oui), ?)*")
+# What begins a sentence that tells something instead.
+VERB = (r"(?!(?:the|this|that|these|it|its|an?|he|she|they|there|what|why|how|where|if|is|are|les?|la|une?|ce|cet|cette"
+        r"|ces|ca|ils?|elles?|mon|ma|mes|pourquoi|qui|tests?|errors?|users?)\b|[lcj]')\w")
+OTHERS = r"(?:the|this|that|it|its|an?|le|la|les|cet|cette|ce)\b"
+TASK = (
+    rf"\bthis (?!{PROJECT}|point|way\b)\w+|\b(?:for now|yet|until|today|tonight|right now|this time"
+    rf"|for the moment|go ahead"
+    r"|only here|just once|pour l'instant|pour le moment|encore$|pas encore|aujourd'hui|vas-y)\b|\w\(\)"
+    r"|\b(?:option|step|version) \w\b|\b(?:premiere|deuxieme|seconde|derniere|troisieme|first|second"
+    r"|third) (?:one|option|\w+)\b"
+    r"|\b(?:ce|cet|cette|ces) (?!projets?\b|depot|repo|code\b|equipe)\w+ "
+    r"|この(?!プロジェクト|リポジトリ|リポ|コードベース|チーム|先)|その"
+    r"|それ|これ(?!から)"
+    r"|今回|今は|まだ|とりあえず|今日|一旦|いったん|番目|案が|進めて"
+    r"|ように.*(?:追加|修正|直|変更|実装)|いつもの|絶対パス|今後の|を(?:直し|修正し|調べ|なくし|解決し)て")
+# As a row: what a sentence must hold, and how a wish that lasts reads then; ~ is where one may begin (AT).
+WISHES: tuple[tuple[str, str], ...] = (
+    ("always|never", rf"~(?:you (?:should|must|have to|need to|can|may|are to|will)|i(?:'d| would)? (?:want|like"
+     rf"|need|expect) you to|(?:make|be) sure (?:you|to)|try to|remember to|(?:can|could|would) you"
+     rf"|we)? ?(?:please )?(?:always|never),? (?!mind\b|return|redirect|render|display|show (?!me)|(?:the|my|our"
+     rf"|your|been|said)\b|\w+ed\b){VERB}"),
+    ("always|never", rf"~i (?:always|never) (?:want|prefer|like|need)\b|\b{WORK} (?:should|must|are"
+     rf"|have to) (?:always|never)\b"),
+    ("always|never|ever", r"\b(?:don't|do not|never) ever\b|~(?:don't|do not|no|never"
+     r"|always)\b.*\bever(?: again)?[.!]*$|\bi only (?:ever )?want\b|\bme (?:\w+ )?(?:always|every time)[.!]*$"),
+    ("from|forward|henceforth|future", rf"\b(?:from now on|from here on|going forward|henceforth|from this point on"
+     rf"|in (?:the )?future),? (?!(?:we|it|i) (?:may|might|will|could|can|need)\b){VERB}"
+     rf"|^[^~]*~{VERB}.*\b(?:from (?:now|here) on|going forward|in (?:the )?future)[.!]*$|^for (?:all|any"
+     rf"|every) future\b"),
+    ("remember|mind|note", r"~(?:remember|keep in mind|bear in mind|note(?! ?:))(?: ?:| that) (?!(?:the|it|he|she"
+     r"|they|there|this)\b.*\b(?:fail|null|empty|return|bug|broken|line)|yesterday|last)\w"),
+    ("default|rule|general|habit|otherwise", rf"^(?:by default|as a (?:general )?rule(?: of thumb)?|in general"
+     rf"|generally|unless i \w+ otherwise),? {VERB}|~(?:avoid|prefer|use|don't|do not|answer|write"
+     rf"|keep)\b.*\b(?:by default|in general|as a rule|unless i \w+ otherwise)\b|make it a (?:habit|rule)"),
+    ("whenever|time you|when you|when ", r"\b(?:whenever|every time|each time|any ?time) you (?!(?:get|see|are"
+     r"|have)\b)\w+|^when(?: you)? (?:writ|add|edit|creat|mak|us|committ?|answer|reply|explain|generat|nam|refactor"
+     r"|review|chang)(?:e|ing|y)?\b"),
+    ("before e|before a|after e|after a", rf"^[^~]*~(?:before|after) (?:each|every|any|all) [\w-]+(?: (?!the|it|we"
+     rf"|i\b)[\w-]+)?,? ~?(?:please )?(?!\w+s\b){VERB}|^[^~]*~(?:run|format|lint|build|ask|show|test|update|check"
+     rf"|use)\b.* (?:before|after) (?:each|every|any) [\w-]+[.!]*$"),
+    ("ask|doubt|allowed|off limits|confirm|check with", r"\b(?:ask|check with|confirm with|tell"
+     r"|warn)(?: me)?(?: for \w+)?(?: first)? before (?!i\b)\w+|\bwithout (?:asking|my)\b|\bin doubt, ?ask"
+     r"|\bnot allowed to\b|\boff[- ]limits\b"),
+    ("stop|no |in our|in your|in all|in any|in every|in com|in test|in code|in doc|in this|everywhere|throughout"
+     "|keep", rf"~(?:stop (?!\w+ (?:the|at|on)\b|using the)\w+ing\b(?!.*\.\w)|no (?!more than|need"
+     rf"|problem)(?:more )?[\w-]+(?: [\w-]+)?,? (?:please|in (?:your|the) \w+)[.!]*$|(?:don't|do not|avoid|no|use"
+     rf"|prefer|never|put|follow|keep)\b.* in (?:(?:our|your|all|any|every)\b|{WORK}\b|this {PROJECT})|(?:use|put"
+     rf"|follow|stick)\b.*\b(?:everywhere|throughout)|keep (?:your|all|the) (?:answers|replies|responses"
+     rf"|explanations|commits|messages|functions|prs)\b)"),
+    ("prefer", r"~prefer (?!the|my|this)[\w ]+ (?:over|instead of|rather than|to) \w+"),
+    ("be |stay ", r"^[^~]*~(?:be|stay) (?:more |very )?(?:concise|brief|short|terse|direct|honest|blunt|formal"
+     r"|polite|critical)\b"),
+    ("prefer|rather you|i like|i love|hate|dislike|i don't|want all|my |i'm on|i am on|work on",
+     rf"\bi(?:'d| would)? (?:generally |usually |really |strongly )?prefer (?!option|the\b|to\b|this|that|it\b)"
+     rf"|\bi(?:'d| would) rather you|\bi (?:like|love|hate|dislike|don't like) (?:(?:it )?when you|(?!{OTHERS}|how"
+     rf"|your)\w+)|\bi (?:don't want (?:you to|any)|want all)\b|\bmy (?:preference|name) is\b|\bi(?:'m| am"
+     rf"| work) on (?:windows|mac|linux)"),
+    ("project|repo|code|team", rf"\b(?:in|for|on) (?:this|our|my) {PROJECT},? (?!(?:there|where|what|i|find|delete"
+     rf"|remove|fix|add|{OTHERS})\b)\w|\bour team (?:uses|always|never)\b"),
+    ("we ", rf"~(?:here )?we (?:(?:only|always|never|don't|do not) )?(?:use|write|follow|deploy|prefer|keep|name"
+     rf"|support|commit|target)\b (?!{OTHERS}).*(?:\bnot\b|instead|\bhere\b|\bonly\b|everywhere|, no )|~we (?:only"
+     rf"|always|never) (?!the)\w+"),
+    ("convention|rule|policy|style|standard", r"\b(?:our|my|house|team) (?:\w+ )?(?:convention|rule|policy|style"
+     r"|standard)s? (?:for [\w ]+ )?(?:is|are)\b|\bthe (?:\w+ )?(?:convention|rule|policy)(?: here)? is (?:to"
+     r"|that)\b|^(?:rule|convention|policy) ?:"),
+    ("must|every|each|all |s should", rf"^[^~]*~(?:(?:all|every|each|any) (?:\w+ )?{WORK} (?:must|should|needs?"
+     rf"|has to|have to)\b(?! pass)|{WORK} (?:must|are to|should) (?!pass))"),
+    ("english|french|german|spanish|italian|japanese", rf"~(?:(?:answer|reply|respond|speak"
+     rf"|talk)(?: to)?(?: me)?(?: only)?|write (?:all |your |my )?{WORK}) (?:only )?in {TONGUE}\b|\b(?:want"
+     rf"|need) all (?:\w+ )?{WORK} in"),
+    ("call me", r"~call me (?!when|if|back|later|at\b|once|as\b|an?\b|the\b)\w+[.!]*$"),
+    ("british|american", r"\b(?:use|prefer|write) (?:british|american) (?:english|spelling)"),
+    ("you ", r"\byou (?:can|may|never have to|don't (?:need|have) to|do not (?:need|have) to)\b.*\b(?:each time"
+     r"|every time|any ?more|asking|ask)\b"),
+    ("more|longer|what i said", r"~(?:don't|do not|we no longer|we don't|i no longer)\b.*\b(?:any ?more|no longer)\b"
+     r"|we no longer use|forget what i said about"),
+    ("toujours|jamais", rf"~(?:tu (?:ne )?(?:dois|peux)|il (?:ne )?faut|je veux que tu|pense a"
+     rf"|merci de)\b.{{0,20}}\b(?:toujours|jamais)\b|~n(?:e |')(?:(?:me|te|les?|la) "
+     rf"|l')?(?!ai\b)\w+ (?:plus )?jamais\b|~(?:toujours|ne jamais) \w+(?:er|ir|re)\b|~(?!(?:je|tu|on|nous|est|ca)\b"
+     rf"|n'|\w+ toujours pas\b){VERB}\w*(?:-\w+)* (?:toujours|jamais)\b|~(?:on|nous) (?:ne |n')?\w+ (?:toujours"
+     rf"|jamais)\b|plus jamais|\bme \w+ toujours"),
+    ("dorenavant|desormais|maintenant|avenir", rf"\b(?:dorenavant|desormais|a partir de maintenant"
+     rf"|a l'avenir),? (?!{OTHERS}|l')\w|^[^~]*~{VERB}.*(?:dorenavant|desormais|a partir de maintenant"
+     rf"|a l'avenir)[.!]*$"),
+    ("prefer|aime|deteste|veux plus", rf"\b(?:je|on) prefere(?:rais)? (?!{OTHERS}|celle|celui|\w+(?:er|ir|re)\b)"
+     rf"|\bj'aime (?:pas |mieux )?(?:quand tu|que tu|des )|\bje n'aime pas (?!ca)|\bje deteste (?!ca)"
+     rf"|\bje ne veux plus (?:de|d'|que)"),
+    ("projet|depot|repo", r"\bdans (?:ce|notre|mon) (?:projet|depot|repo),? (?!il y a|ou\b|supprime|corrige|ajoute"
+     r"|trouve|l[ea]s?\b)\w"),
+    ("que tu|quand tu|chaque", rf"\bchaque fois que tu\b|^quand tu (?:modifies|ajoutes|ecris|crees|commites|reponds"
+     rf"|changes|utilises)|^(?:avant|apres) chaque [\w-]+,? (?!{OTHERS}|l'|il\b|on\b)\w|\b(?:toutes?"
+     rf"|tous) les? (?:\w+ )?{WORK} doi"),
+    ("souviens|rappelle|oublie|retiens|garde", r"~(?:souviens-toi|rappelle-toi|n'oublie (?:pas|jamais)|retiens"
+     r"|garde en tete)(?: bien)? ?(?:que|qu'|:)"),
+    ("tutoie|vouvoie|appelle-moi|sois |arrete|evite|contraire|demand", r"~(?:tutoie|vouvoie|appelle-moi (?!quand|si"
+     r"|des|apres)\w+[.!]*$|sois (?:plus )?(?:bref|concis|direct|poli)|arrete d(?:e |')(?!.*\.\w)\w+(?! l[ea]\b)"
+     r"|evite .*(?:en general|par principe)|sauf (?:indication|avis) contraire"
+     r"|demande(?:-moi)?(?: \w+)? avant d(?:e |'))|sans me demander"),
+    ("defaut|general|pas d|plus d|reponses|pas ", rf"^(?:par defaut|en general|en regle generale),? {VERB}"
+     rf"|~n'utilise (?:pas|plus) (?:de|d')|~(?:ne \w+ )?(?:pas|plus) (?:de |d'|des )[\w' ]+?,? (?:s'il te plait|stp"
+     rf"|svp|dans (?:t[ae]s?|les) )|dans tes (?:reponses|commits|messages)"),
+    ("convention|regle|preference|habitude", r"\b(?:notre|nos|la|ma) (?:convention|regle|preference"
+     r"|habitude)s? (?:est|sont|ici|:|c'est)"),
+    ("anglais|francais|allemand|espagnol|italien|japonais", rf"~(?:reponds|parle|ecris"
+     rf"|explique)(?:-moi)?(?: uniquement)?(?: (?:les|tes) {WORK})? en {TONGUE}\b"),
+    ("常に|いつも|必ず|毎回|絶対|二度と|決して|基本|原則|たびに|都度|デフォルトでは|これから|今後|以降|次から"
+     "|プロジェクトでは|リポジトリでは|うちでは|チームでは", r"(?:くだ?さい|下さい|て|ないで|こと|よう|ほしい|欲しい"
+     r"|願います|願いします|使う|使います|使っています|書く|書きます|します|ません|ない|厳禁|禁止|、絶対に)(?:ね"
+     r"|よ)?[。！!. ]*$|(?:これから|今後|以降)は.*で$"),
+    ("語で", r"[日本英仏独中国韓敬フランス]語で(?:答え|返事|返答|回答|話し|コメント|お願い|書くのが)"),
+    ("好み|好き|嫌い|ルール|方針|規約|なくていい|覚えてお|忘れないで|ないで|やめて|不要|禁止",
+     r"好み|が(?:好き|嫌い)(?:です|だ|な)|(?:ルール|方針|規約|決まり)(?:です|だ)|なくて(?:も)?いい|(?:使わ|書か|触ら"
+     r"|編集し)ないで|の?は(?:やめて|不要|禁止)|覚えてお(?:いて|く)|(?:こと|の)(?:を|は)忘れないで"),
+)
+
+
+def own_sentences(text: str) -> Iterator[str]:
+    """The sentences that the user wrote in a prompt, without what is pasted, code, or a command."""
+    lines, is_code = [], text.startswith("/")
+    for line in text.split("\n"):
+        if line.lstrip().startswith(("```", "~~~")):
+            is_code = not is_code
+        elif line.strip() and not is_code:
+            lines.append(line)
+    for line in lines if len(lines) <= 2 * OWN_LINES else lines[:OWN_LINES] + lines[-OWN_LINES:]:
+        if not re.match(PASTED, line, re.IGNORECASE):
+            yield from (each.strip(" #*-•\t") for each in re.split(r"(?<=[.!?])\s+|(?<=[。！？])", line))
+
+
+def standing_wishes(text: str) -> list[str]:
+    """The sentences of a prompt that say what the user wants from now on, not just for the task at hand."""
+    found = []
+    for sentence in own_sentences(text):
+        if len(sentence) > LONGEST_WISH or PRIVATE in sentence or MARK in sentence:
+            continue
+        said = re.sub(QUOTED, "x", fold(sentence).replace("’", "'"))
+        if said.endswith(("?", "か", "か。")) and not re.match("(?:can|could|would) you (?:always|never)", said):
+            continue
+        marked = re.sub(AT, r"\g<0>~", said.replace("~", " "))
+        # To compile a form takes a millisecond, to look for its marks nothing.
+        forms = (form for marks, form in WISHES if any(mark in said for mark in marks.split("|")))
+        is_wish = any(re.search(form, said) or re.search(form, marked) for form in forms)
+        if is_wish and not re.search(TASK, said):
+            found.append(sentence)
+    return list(dict.fromkeys(found))
+
+
 # -- chunks ----------------------------------------------------------------------------------
 
 
@@ -14398,7 +14571,7 @@ def valid_time(at: str) -> str:
 def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence[ToolCall]) -> Item:
     """The item of one chunk."""
     first, files, until = group[0], files_of(calls), max(turn.until for turn in group)
-    item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
+    item: Item = {"kind": "chunk", "type": "snapshot" if first.kind == "summary" else "session", "text": text,
             "summary": summary, "project": first.cwd, "session": first.session, "created_at": valid_time(first.since),
             "until": valid_time(until), "branch": first.branch, "sidechain": bool(first.agent),
             "uuids": [first.first_uuid, group[-1].last_uuid]}
@@ -14408,6 +14581,18 @@ def session_item(group: Sequence[Turn], text: str, summary: str, calls: Sequence
     return {**item, **more}
 
 
+def with_standing(items: list[Item], group: Sequence[Turn]) -> list[Item]:
+    """The items of a group, the first one with what the user said there that holds from now on."""
+    texts: list[str] = []
+    for turn in group:
+        if turn.kind == "turn" and not turn.agent:
+            texts += [] if turn.is_continued else [turn.prompt]
+            texts += [part[1] for part in turn.parts if not isinstance(part, ToolCall) and part[0] == "user"]
+    found = [wish for text in texts for wish in standing_wishes(text)]
+    items[0].update({"standing": found} if found else {})
+    return items
+
+
 def group_items(group: Sequence[Turn]) -> list[Item]:
     """The items of one group of turns: one, or several for one huge turn. Their project is the working folder."""
     if all(turn.is_only_command() for turn in group):
@@ -14415,7 +14600,8 @@ def group_items(group: Sequence[Turn]) -> list[Item]:
     summary = " | ".join(filter(None, map(turn_summary, group)))
     if len(group) > 1 or group[0].n_bytes <= CHUNK_MAX_BYTES:
         text = "\n\n".join(map(turn_text, group))
-        return [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+        items = [session_item(group, text, summary, [call for turn in group for call in turn.calls()])]
+        return with_standing(items, group)
     parts, items = parts_of(turn_pieces(group[0]), CHUNK_MAX_BYTES - 400), []  # 400: for the line that says which
     for n, pieces in enumerate(parts, 1):
         which = f"(part {n} of {len(parts)})" if len(parts) > 1 else ""
@@ -14424,7 +14610,7 @@ def group_items(group: Sequence[Turn]) -> list[Item]:
         # A call whose line was cut counts for both of its parts.
         calls = list(dict.fromkeys(call for _, call in pieces if call is not None))
         items.append(session_item(group, text, f"{which} {summary}".strip(), calls))
-    return items
+    return with_standing(items, group)
 
 
 def transcript_items(lines: Iterable[bytes], state: State | None = None, *, known: Collection[bytes] = (),
@@ -14511,6 +14697,8 @@ MESSAGES = {
                    "rlm_grep, rlm_sessions (session {session}).",
         "thread": "rlm's memory of project {project}: {n} {noun} (rlm_search finds, rlm_peek ID reads).",
         "memory": "memory", "memories": "memories",
+        "standing": "Standing instructions:", "said": "The user said on {date} [{id}]: {text}",
+        "noted": "Claude noted on {date} [{id}]: {text}",
         "critical": "Critical:", "last": "Last session, {age} ago{branch}:", "decisions": "Decisions:",
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
@@ -14533,6 +14721,8 @@ MESSAGES = {
                    "rlm_search, rlm_grep, rlm_sessions (session {session}).",
         "thread": "Mémoire rlm du projet {project} : {n} {noun} (rlm_search trouve, rlm_peek ID lit).",
         "memory": "souvenir", "memories": "souvenirs",
+        "standing": "Consignes permanentes :", "said": "L'utilisateur a dit le {date} [{id}] : {text}",
+        "noted": "Claude a noté le {date} [{id}] : {text}",
         "critical": "Essentiel :", "last": "Dernière session, il y a {age}{branch} :", "decisions": "Décisions :",
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
@@ -14553,6 +14743,8 @@ MESSAGES = {
                    "rlm_sessions（セッション {session}）。",
         "thread": "プロジェクト {project} の rlm メモリ：{n} {noun}（rlm_search で検索、rlm_peek ID で全文）。",
         "memory": "件", "memories": "件",
+        "standing": "常に守ること：", "said": "ユーザーの発言（{date}）[{id}]：{text}",
+        "noted": "Claude の記録（{date}）[{id}]：{text}",
         "critical": "重要事項：", "last": "前回のセッション（{age}前{branch}）：", "decisions": "決定事項：",
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
@@ -15993,7 +16185,8 @@ def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *,
 
 def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
     """Writes down what was told at the start of a session; of chunks that was only the summary."""
-    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:]) if f"[{shown_id(doc)}, " in text]
+    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:])
+            if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
     note_told(hook, text, [doc.id for doc in docs], [doc.id for doc in docs if doc.kind == "insight"],
               reason=f"start of a session: {foreign(string_in(hook.payload, 'source'), 40)}")
 
@@ -16146,22 +16339,134 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
     return "\n".join(kept)
 
 
+# Words that take each other's place: of wishes about one of these the last one holds. Others that tell no subject.
+RIVALS = {
+    "language": rf"\b{TONGUE}\b|[日本英仏独中国韓]語|フランス語",
+    "node": r"\b(?:p?npm|yarn|bun)\b", "python": r"\b(?:pip|uv|poetry|conda)\b",
+    "indent": r"\b(?:tabs?|spaces?|indent\w*|tabulations?|espaces?)\b|タブ|スペース",
+    "answer": r"\b(?:answer\w*|repl(?:y|ies)|respon\w+|repon\w+|speak|talk|parle\w*)\b|答え|返事|回答|返答",
+    "runner": r"\b(?:jest|vitest|mocha|pytest|unittest)\b", "quotes": r"\b(?:single|double) quotes?\b",
+    "history": r"\b(?:merge|rebase|squash)\b"}
+DULL = STOP_WORDS | frozenset("""always never please use using used uses remember keep mind instead rather user wants
+prefer prefers want forward actually don't project projet repo codebase toujours jamais
+utilise utiliser prefere dorenavant desormais maintenant partir plutot lieu faut dois stp plait
+常に 必ず 毎回 今後 使用 絶対""".split())
+REPLACES = ("instead of", "rather than", "no longer", "any more", "anymore", "what i said", "don't have to",
+            "don't need to", "plutot que", "au lieu", "ではなく", "なくていい")
+STANDING_KINDS = ("preference", "correction", "procedure")
+SHOWN_WISHES, WISHES_READ, WISH_BYTES = 6, 30, 200
+AFTER, CHUNKS_AFTER = 50, 3  # of the memories after a note of Claude's, the chunks in which the user may have said it
+
+
+class Wish:
+    """What the user wants from now on, or what Claude noted of it."""
+
+    __slots__ = ("doc", "text", "is_users", "words", "subject", "replaces")
+
+    def __init__(self, doc: Doc, text: str, is_users: bool) -> None:
+        self.doc, self.text, self.is_users, said = doc, text, is_users, fold(text)
+        self.replaces = any(map(said.replace("’", "'").__contains__, REPLACES))
+        self.words = self.telling(said)
+        for name, members in RIVALS.items():
+            said = re.sub(members, f" {name} ", said)
+        self.subject = self.telling(said)
+
+    @staticmethod
+    def telling(said: str) -> set[str]:
+        """The words of a folded text that tell what it is about; none of hiragana, which is grammar."""
+        return {stem(word) for word in count_terms(said) if word[0] > STEM and len(word) > 1
+                and word not in DULL and not any("\u3041" <= char <= "\u3096" for char in word)}
+
+    def outdates(self, older: Wish) -> bool:
+        """Whether a wish that is older is about the same. The user's words yield only to the user's."""
+        if older.is_users and not self.is_users:
+            return False
+        n_shared = len(self.subject & older.subject)
+        n_all = 2 * len(older.subject) if self.replaces else len(self.subject) + len(older.subject)
+        return n_shared > 0 and 2 * n_shared >= 0.6 * n_all
+
+    def line(self) -> str:
+        text = quoted(cut_bytes(self.text, WISH_BYTES))
+        return "- " + message("said" if self.is_users else "noted", date=local_day(self.doc.at_s),
+                              id=shown_id(self.doc), text=text)
+
+
+def said_before(view: View, keys: Sequence[int], note: Wish) -> Wish:
+    """What the user said in the conversation in which Claude noted it, when it has most of its words; else the note."""
+    from bisect import bisect
+
+    start = bisect(keys, note.doc.ordinal)
+    after = map(view.doc, keys[start : start + AFTER])  # a conversation is saved afterwards
+    chunks = [doc.ordinal for doc in after if doc.kind == "chunk" and doc.label == "session"
+              and doc.at_s <= note.doc.at_s][:CHUNKS_AFTER]
+    for doc, record in readable_records(view, chunks, lambda: None):
+        for part in ("\n" + record["text"]).split("\n## ") if record.get("uuids") else ():
+            if re.match(r"User(?:, meanwhile\n| · \d{4}-)", part):
+                for sentence in own_sentences(part.partition("\n")[2]):
+                    said = Wish(doc, sentence, True)
+                    is_said = len(said.words & note.words) >= 0.6 * len(note.words) > 0
+                    if is_said and not sentence.endswith(("?", "？")) and len(sentence) <= LONGEST_WISH:
+                        return said
+    return note
+
+
+def standing(view: View, mask: bytes, keys: Sequence[int]) -> list[Wish]:
+    """What holds of what the user said and, after that, of what Claude noted, newest first, in a project's memories."""
+    labelled = b"".join(bytes(
+        [255 * (doc.label in STANDING_KINDS) for doc in part.docs] if isinstance(part, Batch) else
+        part.column("label", "B").tobytes().translate(bytes(
+            255 * (name in STANDING_KINDS) for name in part.header["label"]).ljust(256, b"\0")))
+        for part in view.parts())
+    found: list[int] = []
+    for each in (view.mask([BY_KIND + "standing"]), labelled):
+        both, most = common(mask, each), len(found) + WISHES_READ
+        ordinal = both.rfind(255)
+        while ordinal >= 0 and len(found) < most:
+            found.append(ordinal)
+            ordinal = both.rfind(255, 0, ordinal)
+    kept: list[Wish] = []
+    docs = sorted(map(view.doc, found), key=lambda doc: doc.at_s, reverse=True)
+    for doc, record in readable_records(view, (doc.ordinal for doc in docs), lambda: None):
+        texts = record.get("standing") if doc.kind == "chunk" else [record["text"]]
+        for text in filter(None, map(clean_text, reversed(texts))) if isinstance(texts, list) else ():
+            wish = Wish(doc, one_line(text, LONGEST_WISH), doc.kind == "chunk" or record.get("said") == "user")
+            n_notes = sum(not each.is_users for each in kept)
+            if any(newer.outdates(wish) for newer in kept) or (not wish.is_users and n_notes == SHOWN_WISHES):
+                continue
+            wish = wish if wish.is_users else said_before(view, keys, wish)
+            # Claude's note of what the user said as well gives way to it.
+            kept = [each for each in kept if each.is_users or not wish.is_users
+                    or len(each.words & wish.words) < 0.6 * len(each.words)] + [wish]
+    return sorted(kept, key=lambda wish: not wish.is_users)[:SHOWN_WISHES]
+
+
 def where_it_stands(hook: Hook) -> str:
-    """At the start of a session: critical insights and this project's thread; "" when there is nothing."""
+    """At the start of a session: critical insights, what the user wants, the project's thread; "" for nothing."""
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    keys = ordinals_in(project_mask(view, hook.project))
+    mask = project_mask(view, hook.project)
+    keys = ordinals_in(mask)
     critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    wishes = [wish for wish in hook.attempt([], standing, view, mask, keys)
+              if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
     thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
-    if not critical and not thread:
+    if not critical and not wishes and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
     head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
                    noun=message("memory" if len(keys) == 1 else "memories"))
-    text = fitting([head, *([message("critical"), *critical] if critical else []), *thread], BRIEF_BYTES)
-    hook.attempt(None, note_start, hook, text, keys)
+    lines = [message("standing"), *(wish.line() for wish in wishes)] if wishes else []
+    n_bytes = BRIEF_BYTES - len(head.encode("utf-8"))
+    # Each part gets its share, and what the others leave of theirs, the first one first.
+    parts = [([message("critical"), *critical] if critical else [], 0.4), (lines, 0.3), (thread, 0.3)]
+    texts = [fitting(part, int(share * n_bytes)) for part, share in parts]
+    for n, (part, _) in enumerate(parts):
+        others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
+        texts[n] = fitting(part, n_bytes - 1 - others)
+    text = "\n".join(filter(None, [head, *texts]))
+    hook.attempt(None, note_start, hook, text, [*keys[-LOOKED_AT:], *(wish.doc.ordinal for wish in wishes)])
     return text
 
 
@@ -16194,9 +16499,13 @@ def on_session_start(hook: Hook) -> str:
         return where_it_stands(hook)
     turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
     hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
-    keys = hook.attempt([], lambda: ordinals_in(project_mask(hook.view(), hook.project)))
+    mask = hook.attempt(b"", lambda: project_mask(hook.view(), hook.project))
+    keys = ordinals_in(mask)
+    wishes = hook.attempt([], lambda: standing(hook.view(), mask, keys)) if keys else []
+    wanted = fitting([message("standing"), *(wish.line() for wish in wishes)], HANDOFF_BYTES // 8)
     decided = hook.attempt([], lambda: insight_lines(hook.view(), keys, lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
+    text = "\n\n".join(filter(None, [wanted, text]))
     state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     answer = "\n\n".join(filter(None, [rest, text]))
