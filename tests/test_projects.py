@@ -14,7 +14,7 @@ from unittest import mock
 from tests.support import TempHome, rlm
 
 WORDS = "the zebrafish layoff export in payroll.py é"
-QUESTION = "how does the zebrafish layoff export work in payroll"
+QUESTION = "fix the zebrafish layoff export in payroll"
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 
 
