@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
-from tests.models import Conversation, ModelServer
+from tests.models import Conversation, ModelServer, stand_in
 from tests.support import PROGRAM, TempHome, bytecode, rlm
 from tests.test_exec import gone, setUpModule  # noqa: F401 - processes that the tests start use compiled bytecode
 
@@ -96,6 +96,26 @@ class LoopTest(RunCase):
         self.assertNotIn("line 9000 ", seen)
         self.assertGreater(len(self.asked("leaf")), 15)
         self.assertLessEqual(self.server.most_at_once, 8)
+
+    def test_each_provider_leads_and_reads(self) -> None:
+        asking = os.path.join(self.home, "ask")
+        with open(asking, "w", encoding="utf-8") as file:  # the root of a command is a program too
+            file.write(f"#!/bin/sh\nexec {sys.executable} -S -c 'import json, sys, urllib.request\n"
+                       "text = sys.stdin.read()\nparts = text.split(\"\\n\\n[assistant]\\n\")\n"
+                       "said = [{\"role\": \"system\", \"content\": text}, {\"role\": \"user\", \"content\": text}]\n"
+                       "said += [{\"role\": \"assistant\", \"content\": \"\"}] * (len(parts) - 2)\n"
+                       f"request = urllib.request.Request(\"{self.server.url}/v1/chat/completions\", json.dumps(\n"
+                       "    {\"model\": \"m\", \"messages\": said}).encode())\n"
+                       "print(json.load(urllib.request.urlopen(request))[\"choices\"][0][\"message\"][\"content\"])' \n")
+        os.chmod(asking, 0o700)
+        settings = {"ollama": {"ollama.url": self.server.url}, "anthropic": {"anthropic.url": self.server.url},
+                    "claude": {"claude.program": stand_in(self.home)}, "command": {"command": f"'{asking}'"}}
+        keys = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": self.server.url}
+        for provider, config in settings.items():
+            with self.subTest(provider=provider), mock.patch.dict(os.environ, keys):
+                rlm.write_config(self.places, {"provider": provider, "model": "m", "window_tokens": 20_000, **config})
+                answer = self.run_it(f"How many errors does {provider} find?")
+                self.assertEqual(answer.data.get("answer"), str(self.n_errors), answer.text)
 
     def test_the_same_question_again_costs_no_call(self) -> None:
         self.run_it()
