@@ -13034,6 +13034,13 @@ def wait_for(call: Call, run: Run, wait_s: float) -> Answer:
     return run_answer(call, run.id, run.calls.trace.events)
 
 
+def answer_there(call: Call, wanted: str) -> Answer | None:
+    """The answer of a run that has one, and is not asked more."""
+    run_id = run_named(call.store.places, wanted)
+    answer = run_answer(call, run_id, run_events(call.store.places, run_id) or [{"up": 0, "kind": ""}])
+    return answer if answer.data["status"] == "answered" else None
+
+
 def stop_run(call: Call, wanted: str) -> Answer:
     """Ends a run, whatever process it goes on in; how far it came."""
     places = call.store.places
@@ -13064,6 +13071,8 @@ def rlm_run(call: Call, question: str = "", refs: str = "", mode: str = "", run:
         raise UsageError(f"`wait_s` must be from 0 to {MAX_WAIT_S}, not {wait_s}")
     if mode == "stop":
         return stop_run(call, run)
+    if not question.strip() and (answer := answer_there(call, run)):
+        return answer
     begun = run_for(call, question, refs, mode, run, root, leaf, max_calls, max_dollars)
     begun.start()
     return wait_for(call, begun, wait_s)
@@ -19292,6 +19301,8 @@ def run_command(call: Call, options: Any) -> Answer:
         names.append(run_tool(call, "rlm_load", {"memory": options.memory}).data["name"])
     if not question and not options.run:
         raise UsageError("there is no question: what exists as a file was taken as data")
+    if not question and (answer := answer_there(call, options.run)):
+        return answer
     if not names and not options.run and stat.S_ISFIFO(os.fstat(0).st_mode):
         raise UsageError("what is piped in is read where `-` stands: rlm run \"QUESTION\" -")
     run = run_for(call, " ".join(question), ",".join(names), options.mode, options.run, options.root, options.leaf,

@@ -324,6 +324,9 @@ class BudgetTest(RunCase):
     def test_a_follow_up_question_goes_on_with_the_variables(self) -> None:
         first = self.run_it()
         self.replies = [LOOK, COUNT, FINAL, "```repl\nFINAL(n * 2)\n```"]
+        n_asked = len(self.server.requests)
+        self.assertEqual(self.run_it("", run=first.data["run"]).data["answer"], first.data["answer"])
+        self.assertEqual(len(self.server.requests), n_asked)
         again = self.run_it("And twice that?", run=first.data["run"])
         self.assertEqual(again.data["answer"], str(2 * self.n_errors), again.text)
 
