@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,10 @@ CALLS: Sequence[tuple[str, dict[str, Any], str]] = (
     ("rlm_retention_preview", {}, "Would archive 0 chunks"),
     ("rlm_retention_run", {"archive": True}, "Archived 0 chunks"),
     ("rlm_restore", {"chunk_id": "ID"}, "active already"),
+    ("rlm_capture", {"summary": "mended the deploy é", "task_type": "bugfix", "outcome": "success"}, "captured"),
+    ("rlm_feedback", {"ids": "ID", "rating": "helpful"}, "helpful"),
+    ("rlm_link", {"members": "ID, INSIGHT", "label": "supports", "weight": 0.5}, "supports"),
+    ("rlm_review", {}, ""),
     ("rlm_forget", {"insight_id": "INSIGHT"}, "forgotten"),
     ("rlm_status", {}, "1 chunk"),
     ("rlm_load", {"content": "one é\ntwo\n", "name": "numbers"}, "numbers loaded"),
@@ -43,6 +48,9 @@ CALLS: Sequence[tuple[str, dict[str, Any], str]] = (
     ("rlm_filter", {"name": "numbers", "pattern": "two", "output": "twos"}, "1 line"),
     ("rlm_results", {"name": "numbers", "action": "store", "key": "#1", "value": "seen"}, "#1"),
     ("rlm_exec", {"code": "len(context)", "contexts": "numbers"}, "= 10"),
+    ("rlm_query", {"question": "what is two?", "refs": "numbers"}, "one é"),
+    ("rlm_run", {"question": "what is three?", "refs": "numbers", "max_calls": 5}, "what is three?"),
+    ("rlm_trace", {}, "what is three?"),
 )
 
 
@@ -55,6 +63,12 @@ class InteropTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.home = tempfile.mkdtemp(prefix="rlm interop é ")
         self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
+
+    def configure(self) -> None:
+        """Chooses a model that says what it is told."""
+        os.makedirs(os.path.join(self.home, "rlm"))
+        with open(os.path.join(self.home, "rlm", "config.json"), "w", encoding="utf-8") as file:
+            file.write('{"provider": "command", "command": "cat"}')
 
     def client(self, mode: str = "auto", **options: Any) -> Client:
         """A client that starts a server on the test's own store."""
@@ -79,13 +93,14 @@ class InteropTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(mode=mode):
                 self.home = tempfile.mkdtemp(prefix="rlm interop é ")
                 self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
+                self.configure()
                 async with self.client(mode) as client:
                     listed = {tool.name for tool in (await client.list_tools()).tools}
                     self.assertEqual({name for name, _, _ in CALLS}, listed)
                     ids = {"ID": "", "INSIGHT": ""}
                     for name, arguments, wanted in CALLS:
-                        sent = {key: ids.get(value, value) if isinstance(value, str) else value
-                                for key, value in arguments.items()}
+                        sent = {key: re.sub("ID|INSIGHT", lambda found: ids[found[0]], value) if isinstance(value, str)
+                                else value for key, value in arguments.items()}
                         result = await client.call_tool(name, sent)
                         self.assertFalse(result.is_error, text_of(result))
                         self.assertIn(wanted, text_of(result), name)
