@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,7 @@ CALLS: Sequence[tuple[str, dict[str, Any], str]] = (
     ("rlm_restore", {"chunk_id": "ID"}, "active already"),
     ("rlm_capture", {"summary": "mended the deploy é", "task_type": "bugfix", "outcome": "success"}, "captured"),
     ("rlm_feedback", {"ids": "ID", "rating": "helpful"}, "helpful"),
-    ("rlm_link", {"members": "ID, INSIGHT", "label": "supports", "weight": 0.5}, "supports"),
+    ("rlm_link", {"members": "ID a , INSIGHT b", "label": "supports", "weight": 0.5}, "supports"),
     ("rlm_review", {}, ""),
     ("rlm_forget", {"insight_id": "INSIGHT"}, "forgotten"),
     ("rlm_status", {}, "1 chunk"),
@@ -99,8 +98,8 @@ class InteropTest(unittest.IsolatedAsyncioTestCase):
                     self.assertEqual({name for name, _, _ in CALLS}, listed)
                     ids = {"ID": "", "INSIGHT": ""}
                     for name, arguments, wanted in CALLS:
-                        sent = {key: re.sub("ID|INSIGHT", lambda found: ids[found[0]], value) if isinstance(value, str)
-                                else value for key, value in arguments.items()}
+                        sent = {key: " ".join(ids.get(word, word) for word in value.split(" "))
+                                if isinstance(value, str) else value for key, value in arguments.items()}
                         result = await client.call_tool(name, sent)
                         self.assertFalse(result.is_error, text_of(result))
                         self.assertIn(wanted, text_of(result), name)
