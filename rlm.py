@@ -7547,6 +7547,12 @@ def file_facts(shown: str, path: str) -> list[Any]:
     return [shown, path, size, mtime_ns, inode]
 
 
+def file_changes(record: Record) -> list[str]:
+    """The files of a context that are no longer as they were when it was loaded."""
+    return [facts[0] for facts in record["files"]
+            if tried((0, 0, 0), file_signature, facts[1]) != (facts[4], facts[3], facts[2])]
+
+
 def open_plain(path: str) -> int:
     """A descriptor of a plain file. OSError for anything else: opening a pipe would wait for ever."""
     import stat
@@ -7660,12 +7666,16 @@ class Opened:
 
     def changes(self) -> str:
         """What is different from when it was loaded, "" when nothing is."""
-        changed = [facts[0] for facts in self.record["files"]
-                   if tried((0, 0, 0), file_signature, facts[1]) != (facts[4], facts[3], facts[2])]
+        changed = file_changes(self.record)
         if not changed:
             return ""
         names = plain(", ".join(changed[:3])) + f" and {len(changed) - 3} more" * (len(changed) > 3)
         return f"stale: {names} changed since {self.name} was loaded; its parts and lines are the old ones; load it"
+
+    def check_lines(self) -> None:
+        """UsageError for a view whose files changed: its spans are other bytes now."""
+        if self.begins and (stale := self.changes()):
+            raise UsageError(f"{self.name} is {stale} again with `rlm_load`, and filter it anew")
 
 
 def context_of(wanted: str) -> str:
@@ -10177,6 +10187,7 @@ class Session:
         told = []
         for wanted in names:
             opened = open_context(self.places, wanted)
+            opened.check_lines()
             self.opened[opened.name] = opened
             is_plain = is_start and opened.record["kind"] not in ("folder", "view")
             told.append({"name": opened.name, "fd": opened.fd(0) if is_plain else -1,
@@ -10213,7 +10224,7 @@ class Session:
             self.known = cell["answers"]
             try:
                 trouble = self.run_cell(cell["code"], cell["contexts"], REPLAY_S, check)["trouble"]
-            except NotFound as error:
+            except (NotFound, UsageError) as error:
                 trouble = str(error)
             except ReplDied as error:
                 raise ReplDied(f"{error}, while cell {self.n_run + 1} ran again; a new `repl` begins anew") from None
@@ -10257,15 +10268,15 @@ class Session:
                 self.calls = calls
                 notes = self.restore(check)
                 self.pending = list(names or self.pending)
-                notes += filter(None, (opened.changes() for opened in self.opened.values()))
                 try:
                     told = self.run_cell(code, self.pending, timeout_s, check)
                 except ReplEnded:  # perhaps by another's hand, and before the cell began
                     notes = self.restore(check)
                     told = self.run_cell(code, self.pending, timeout_s, check)
+                notes += filter(None, (opened.changes() for opened in self.opened.values()))
                 if not told["trouble"]:
                     notes.append(self.keep(code))
-        except NotFound:
+        except (NotFound, UsageError):
             self.pending = []
             raise
         except StoreBusy:
@@ -12289,9 +12300,10 @@ def rlm_inspect(call: Call, name: str = "", preview_chars: int = 500) -> Answer:
     """A context, or all."""
     if not name:
         records = contexts(call.store.places)
-        lines = [" · ".join([r["name"], r["kind"], size_of(r), one_line(str(r.get("source")), 80)]) for r in records]
-        return Answer("\n".join(lines) or call.words("No contexts yet; `rlm_load` makes one."),
-                      {"contexts": list(map(without_files, records))})
+        rows = [{**without_files(r), "stale": bool(file_changes(r))} for r in records]
+        lines = [" · ".join([r["name"], r["kind"], size_of(r), one_line(str(r.get("source")), 80),
+                             *["stale"] * row["stale"]]) for r, row in zip(records, rows)]
+        return Answer("\n".join(lines) or call.words("No contexts yet; `rlm_load` makes one."), {"contexts": rows})
     preview_chars = max(0, min(preview_chars, MAX_ANSWER_CHARS // 4))
     with open_context(call.store.places, name) as opened:
         record, stale = opened.record, opened.changes()
@@ -12342,6 +12354,7 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
         raise UsageError("strategy regex needs a `pattern`, and others take none")
     places = call.store.places
     with open_context(places, name) as opened:
+        opened.check_lines()
         if strategy == "auto":
             text = opened.text or opened.text_at(0)
             form = format_of(text.decoded(text.cut(0, 1 << 16)), str(opened.record["source"]))
@@ -12379,6 +12392,7 @@ def rlm_filter(call: Call, name: str, pattern: str, output: str = "", mode: str 
         return call.elsewhere("rlm_filter", {"name": name, "pattern": pattern, "output": output, "mode": mode},
                               CONTEXT_TIMEOUT_S)
     with open_context(places, name) as opened, Deadline(CONTEXT_TIMEOUT_S, "the filter"):
+        opened.check_lines()
         source = f"{opened.name}, {mode} {redact(pattern)}"
         files = opened.facts()
         new_name = context_name(output) if output else free_name(places, f"{opened.name}-{slug(pattern, 20)}", source)
@@ -18956,6 +18970,8 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         print_out(answer.verbatim, end="")
         if sys.stdout.isatty():
             print_note("\n" * (not answer.verbatim.endswith("\n")) + answer.text)
+        elif incomplete := re.search(r"(?s)\[(cut|stale)[:;].*", answer.text):  # in a file or pipe nothing else tells
+            print_note(incomplete[0])
     elif (width := terminal_width()) and answer.text:
         print(on_terminal(answer, width))
     elif answer.text:

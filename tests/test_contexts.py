@@ -356,7 +356,10 @@ class LoadTest(ContextCase):
             self.assertIn("stale", answer.text)
             self.assertIn("stale", answer.data)
         self.refused(rlm.UsageError, "no line 1.*stale", "rlm_peek", chunk_id="sevens")
-        self.call("rlm_filter", name="sevens", pattern="line", mode="remove", output="none")
+        for tool, more in (("rlm_filter", {"pattern": "l"}), ("rlm_split", {})):  # it would be of other bytes
+            self.refused(rlm.UsageError, "sevens is stale: t.txt changed", tool, name="sevens", **more)
+        rows = self.call("rlm_inspect").data["contexts"]
+        self.assertEqual([(row["name"], row["stale"]) for row in rows], [("sevens", True), ("t", True)])
         self.assertEqual(self.peek("t"), "line 0\nline 7\n")
         with self.assertRaises(rlm.UsageError):
             self.peek("t#9")
@@ -367,6 +370,15 @@ class LoadTest(ContextCase):
         os.unlink(path)
         with self.assertRaisesRegex(rlm.NotFound, "load it again"):
             self.peek("t")
+
+    def test_in_a_pipe_a_text_that_is_cut_or_stale_says_so_on_stderr(self) -> None:
+        path = self.load("word\n" * 1_000_000)
+        done = self.cli("peek", "t")
+        self.assertRegex(done.stderr.decode(), r"\A\[cut; go on with t:\d+-\]\n\Z")
+        self.assertLess(len(done.stdout), 5_000_000)
+        self.assertEqual(self.cli("peek", "t:1-2").stderr, b"")
+        self.file(os.path.basename(path), "word\n")
+        self.assertRegex(self.cli("peek", "t").stderr.decode(), r"\A\[stale: t.txt changed .*\]\n\Z")
 
     def test_what_is_damaged_in_the_folder_of_contexts_is_an_error_that_says_so(self) -> None:
         self.load("one\ntwo\n")

@@ -569,6 +569,13 @@ len(t), t[3:9], t.count('GET'), t.find('user0003'), 'user0004' in t, len(findall
         told = self.run_code("context", self.new_store())
         self.assertEqual(told["value"], repr("2\n"))
         self.assertIn("stale", " ".join(told["notes"]))
+        self.assertIn("stale", " ".join(self.run_code("1", self.new_store(), contexts="log", repl="b")["notes"]))
+        self.call("rlm_filter", name="log", pattern="2", output="twos")
+        self.call("rlm_load", path=path, name="log")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("3\n2\n")
+        with self.assertRaisesRegex(rlm.UsageError, "twos is stale"):  # other bytes stand there now
+            self.run_code("context", self.new_store(), contexts="twos", repl="b")
         os.unlink(path)
         told = self.run_code("n", self.new_store())
         self.assertIn("log", " ".join(told["notes"]))
