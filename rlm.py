@@ -15735,6 +15735,14 @@ def session_named(view: View, wanted: str) -> str:
     return found[0]
 
 
+def words_to_erase(query: str) -> list[str]:
+    """The words, and passages in quotes, of a query, folded."""
+    words = [folded("".join(pair)) for pair in re.findall(r'"([^"]+)"|([^\s"]+)', query)]
+    if query.strip() and not all(words or [""]):  # it would match everything
+        raise UsageError(f"--query {one_line(query, 60)!r} has no word")
+    return words
+
+
 def memories_to_erase(view: View, ids: Collection[str], session: str, project: str,
                       query: str) -> list[tuple[Doc, Record]]:
     """The memories, forgotten ones too, that all of this names, and what was made of them.
@@ -15742,9 +15750,7 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
     That is: other parts of the same turn, and later summaries of the same conversation. *query* is words, or passages
     in quotes, all of which stand in the memory.
     """
-    import re
-
-    words = [folded("".join(pair)) for pair in re.findall(r'"([^"]+)"|([^\s"]+)', query)]
+    words = words_to_erase(query)
     docs = [doc for doc in map(view.doc, range(view.n_docs()))
             if doc.kind in KINDS and not doc.life.flags & ~FORGOTTEN]
     of_project = Projects(view).mask(project) if project else b""
@@ -15901,6 +15907,45 @@ def erase_from_runs(view: View, erased: Erased, wanted: Sequence[bytes]) -> list
             if any(each in read_file(path) for each in wanted):
                 remove_file(path)
     return []
+
+
+def erase_words(places: Places, words: Sequence[str], *, dry_run: bool) -> dict[str, int]:
+    """Takes what holds all the words in one line or record from contexts, REPLs, runs and answers; how much of each."""
+
+    def holds(data: bytes, is_record: bool = True) -> bool:
+        told = fold(data.decode("utf-8", "surrogateescape"))
+        if is_record:  # the names of its fields are in all of them
+            told = re.sub(r'"\w+":', " ", told).replace("\\n", " ").replace('\\"', '"')
+        told = " ".join(told.split())
+        return all(word in told for word in words)
+
+    def take_lines(path: str, are_records: bool = True) -> int:
+        with open(path, "rb") as file:
+            n_lines = sum(holds(line, are_records) for line in file)
+        if n_lines and not dry_run:
+            rewrite_file(path, lambda line: b"" if holds(line, are_records) else line)
+        return n_lines
+
+    found = dict.fromkeys(("context", "context line", "REPL cell", "run", "answer"), 0)
+    for record in contexts(places):
+        name, split = record["name"], dict_in(record, "split")
+        if holds(f"{name} {record.get('source')} {split.get('pattern')}".encode("utf-8", "surrogateescape")):
+            found["context"] += 1
+            if not dry_run:
+                drop_context(places, name)
+            continue
+        for path in filter(os.path.exists, (places.context_text(name), places.context_results(name))):
+            found["context line"] += take_lines(path, path != places.context_text(name))
+    for name in journals(places):
+        with Lock(places.repl_lock(name)):
+            found["REPL cell"] += take_lines(places.repl(name))
+    for kind, folder in (("run", places.runs()), ("answer", places.answers())):
+        for path in (os.path.join(folder, name) for name in listing(folder)):
+            if any(map(holds, read_file(path).split(b"\n"))):
+                found[kind] += 1
+                if not dry_run:
+                    remove_file(path)
+    return {kind: n for kind, n in found.items() if n}
 
 
 def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
@@ -19119,11 +19164,12 @@ def confirm(text: str) -> None:
 
 
 def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Sequence[str], quoting: Sequence[str],
-                verb: str) -> str:
+                derived: Mapping[str, int], verb: str) -> str:
     """What is or would be erased, and what else holds it."""
     told = [one_line(str(record.get("summary") or record.get("text", ""))) for _, record in chosen]
     lines = first_of([f"{doc.id} · {local_day(doc.at_s)} · {text}" for (doc, _), text in zip(chosen, told)], 100)
     also = f", and all else of session {session}" if session else ""
+    also += "".join(f", {counted(n, kind)}" for kind, n in derived.items())
     lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
     if quoting:
         named = ", ".join(first_of(quoting, 10))
@@ -19150,21 +19196,27 @@ def erase_memories(call: Call, options: Any) -> Answer:
         if ids or not wanted_ids else []
     whole = session if session and not (wanted_ids or options.project or options.query) else ""
     files, quoting = still_holding(view, chosen, whole)
-    if (chosen or whole) and not (options.dry_run or options.yes):
-        confirm(erased_text(chosen, whole, files, quoting, "To be erased"))
+    # Together with other conditions, words name memories only.
+    words = [] if wanted_ids or options.session or options.project else words_to_erase(options.query)
+    derived = erase_words(places, words, dry_run=True) if words else {}
+    matches = bool(chosen or whole or derived)
+    if matches and not (options.dry_run or options.yes):
+        confirm(erased_text(chosen, whole, files, quoting, derived, "To be erased"))
     failed: list[str] = []
     if not options.dry_run:
         if chosen or whole:
             erase(view, chosen, whole, files)
+        if derived:
+            erase_words(places, words, dry_run=False)
         failed = finish_erasing(view)
     verb = "Would be erased" if options.dry_run else "Not yet erased" if failed else "Erased"
-    text = erased_text(chosen, whole, files, quoting, verb) if chosen or whole else \
+    text = erased_text(chosen, whole, files, quoting, derived, verb) if matches else \
         "Nothing matches; nothing was erased." if not known else f"{verb} for good." if failed else "Erased already."
     data = {"erased": [doc.id for doc, _ in chosen], "session": whole, "client_files": files, "quoted_in": quoting,
-            "failed": failed, "done": not options.dry_run}
+            "derived": derived, "failed": failed, "done": not options.dry_run}
     notes = [f"rlm: could not be cleaned: {problem}" for problem in failed]
     notes += ["rlm: mend that, then run the same command again"] * bool(failed)
-    return Answer(text, data, failed=bool(failed), notes=notes)
+    return Answer(text, data, failed=bool(failed) or not (matches or known), notes=notes)
 
 
 @command(TOOLS["rlm_forget"].help,
@@ -19176,7 +19228,8 @@ def erase_memories(call: Call, options: Any) -> Answer:
                   help="delete for good, from every place it was put, what these name (together):"),
          argument("--session", default="", help="with --erase: all of a conversation"),
          argument("--project", default="", help="with --erase: all of a project"),
-         argument("--query", default="", help="with --erase: all that holds these words (or 'a \"passage\"')"),
+         argument("--query", default="",
+                  help="with --erase: what holds these words (or 'a \"passage\"'), also in contexts, REPLs, runs"),
          argument("--yes", action="store_true", help="with --erase: ask nothing"))
 def forget_command(call: Call, options: Any) -> Answer:
     """The tool, its undo, and deleting for good."""

@@ -305,7 +305,7 @@ class EverywhereTest(EraseCase):
             with open(draft, "wb") as file:
                 file.write(b"half a transcript")
             with mock.patch.object(rlm, "now", mock.Mock(return_value=rlm.now() + seconds)):
-                self.assertEqual(self.run_here("forget", "--erase", "--yes", "--query", "nothing at all"), 0)
+                self.assertEqual(self.run_here("forget", "--erase", "--yes", "--query", "nothing at all"), 1)
             self.assertEqual(os.path.exists(draft), is_left)
 
     def test_summaries_made_of_it_go_too_and_later_ones_are_not_kept(self) -> None:
@@ -436,9 +436,28 @@ class WhatIsNamedTest(EraseCase):
         for text in ("bread with butter é", "Butter on Bread É", "bread alone"):
             self.ok("chunk", "-", stdin=text.encode())
         for query, n in (("BUTTER bread", 2), ('"butter on bread"', 1), ("butter jam", 0), ('"with butter" É', 1)):
-            data = json.loads(self.ok("forget", "--erase", "--dry-run", "--json", "--query", query))
-            self.assertEqual((len(data["erased"]), data["done"]), (n, False), query)
+            done = self.cli("forget", "--erase", "--dry-run", "--json", "--query", query)
+            data = json.loads(done.stdout)
+            self.assertEqual((len(data["erased"]), data["done"], done.returncode), (n, False, not n), query)
+        self.assertEqual(self.cli("forget", "--erase", "--yes", "--query", '" " ""').returncode, 2)
         self.assertEqual(len(self.ids("bread")), 3)
+
+    def test_words_go_from_contexts_repls_runs_and_answers_also_where_no_memory_has_them(self) -> None:
+        self.ok("load", "-", "--name", "notes", stdin=b"Marmalade on toast\nmarmalade alone\ntoast alone\n")
+        self.ok("load", "-", "--name", "marmalade-toast", stdin=b"x\n")
+        row = {"code": 'print("toast\nmarmalade")', "contexts": [], "answers": {}}
+        kept = {self.places.repl("r"): row, self.places.answer("a"): {"text": "Toast, marmalade"},
+                os.path.join(self.places.runs(), "r-1.jsonl"): {"question": "marmalade or toast?"}}
+        for path in kept:
+            rlm.ensure_folder(os.path.dirname(path))
+            rlm.replace_file(path, b"".join(map(rlm.kept_line, (kept[path],))))
+        counts = {"context": 1, "context line": 1, "REPL cell": 1, "run": 1, "answer": 1}
+        for options in (["--dry-run"], ["--yes"]):
+            data = json.loads(self.ok("forget", "--erase", "--json", *options, "--query", "toast marmalade"))
+            self.assertEqual((data["derived"], data["erased"]), (counts, []))
+        self.assertEqual(self.cli("peek", "notes").stdout.decode(), "marmalade alone\ntoast alone\n")
+        self.assertEqual(self.cli("forget", "--erase", "--yes", "--query", "toast marmalade").returncode, 1)
+        self.assertEqual(self.cli("forget", "--erase", "--yes", "--query", "text question code").returncode, 1)
 
     def test_nothing_is_erased_unless_that_is_said(self) -> None:
         (doc_id,) = self.ids()
