@@ -7454,7 +7454,8 @@ def folders_at(top: str, own_folder: str, unread: list[OSError]) -> Iterator[
 #   folder   many plain files, referenced; "left_out" counts what is no text or is ignored
 #   view     lines of another context's files, as spans in a file beside the record
 #
-# "files" are lists of a name, a path, and size, mtime and inode when it was loaded. "parts" are spans too.
+# "files" are lists of a name, a path, and size, mtime and inode when it was loaded. A text that lies beside the record
+# has no folder and no inode there, so that the memory may be moved. "parts" are spans too.
 # A span is a file's number, its first byte, the byte after its last, and the number of its first line.
 
 NO_FILE = 1 << 32  # the "file" of a span that is a line end between two files
@@ -7493,6 +7494,9 @@ def context_record(places: Places, wanted: str) -> Record:
     try:
         record = from_json(data.decode("ascii"))
         if record["name"] == name and record["files"] and all(len(facts) == 5 for facts in record["files"]):
+            for facts in record["files"]:
+                if record["kind"] == "copy" or not os.path.isabs(facts[1]):  # older records have a path for copies
+                    facts[1] = os.path.join(places.contexts(), os.path.basename(facts[1]))
             return {**record}
     except (ValueError, LookupError, TypeError):
         pass
@@ -7515,7 +7519,10 @@ def contexts(places: Places) -> list[Record]:
 
 def save_context(places: Places, record: Record) -> None:
     ensure_folder(places.contexts())
-    replace_file(places.context(record["name"]), to_json(record).encode("ascii") + b"\n", durable=False)
+    files = [[name, os.path.basename(path), *facts[:2], 0] if os.path.dirname(path) == places.contexts() else
+             [name, path, *facts] for name, path, *facts in record["files"]]
+    data = to_json({**record, "files": files}).encode("ascii") + b"\n"
+    replace_file(places.context(record["name"]), data, durable=False)
 
 
 def drop_context(places: Places, name: str) -> None:
@@ -7549,8 +7556,12 @@ def file_facts(shown: str, path: str) -> list[Any]:
 
 def file_changes(record: Record) -> list[str]:
     """The files of a context that are no longer as they were when it was loaded."""
-    return [facts[0] for facts in record["files"]
-            if tried((0, 0, 0), file_signature, facts[1]) != (facts[4], facts[3], facts[2])]
+    found = []
+    for name, path, *facts in record["files"]:
+        inode, mtime_ns, size = tried((0, 0, 0), file_signature, path)
+        if facts != [size, mtime_ns, inode if facts[2] else 0]:
+            found.append(name)
+    return found
 
 
 def open_plain(path: str) -> int:
@@ -12248,9 +12259,11 @@ def without_files(record: Record) -> Record:
       memory="project:NAME, sessions:90d, search:WORDS or conversation")
 def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob: str = "", memory: str = "") -> Answer:
     """Makes a context."""
+    if path and glob:
+        path, glob = "", os.path.join(path, glob)
     places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
     if len(given) != 1:
-        raise UsageError("give one of path, content, glob and memory")
+        raise UsageError("give one of path, content, glob and memory; a glob may be within a path")
     if len(content) > MAX_CONTENT_CHARS:
         raise UsageError(f"`content` has {len(content):,} characters, and all of them passed through the window; write "
                          f"what is over {MAX_CONTENT_CHARS:,} to a file and give its `path`")

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -225,7 +226,7 @@ class LoadTest(ContextCase):
         self.assertEqual(self.peek("docs"), "b/c é.md\n")
         self.file("f/.gitignore", "")
         os.symlink(".", os.path.join(self.home, "f/loop"))
-        self.call("rlm_load", glob=os.path.join(self.home, "f/**/[!b].py"), name="code")
+        self.call("rlm_load", path=os.path.join(self.home, "f"), glob="**/[!b].py", name="code")
         self.assertEqual(self.peek("code"), "a.py\nbuild/y.py\n")
 
     def test_what_claudes_settings_deny_is_not_loaded(self) -> None:
@@ -250,7 +251,7 @@ class LoadTest(ContextCase):
         self.file("bin.dat", b"\0\1")
         self.file("cut.gz", gzip.compress(os.urandom(5000).hex().encode())[:-20])
         for arguments, error, words in (
-                ({}, rlm.UsageError, "one of"), ({"path": "a", "glob": "b"}, rlm.UsageError, "one of"),
+                ({}, rlm.UsageError, "one of"), ({"path": "a", "content": "b"}, rlm.UsageError, "one of"),
                 ({"path": "pipe"}, rlm.NotFound, "no plain file"), ({"path": "gone"}, rlm.NotFound, "No such file"),
                 ({"path": "empty.txt"}, rlm.UsageError, "empty"), ({"path": "bin.dat"}, rlm.UsageError, "binary.*pdftotext"),
                 ({"path": "/proc/cpuinfo"}, rlm.UsageError, "no size.*rlm load -"), ({"path": "/proc/self/mem"}, rlm.NotFound, "read"),
@@ -379,6 +380,22 @@ class LoadTest(ContextCase):
         self.assertEqual(self.cli("peek", "t:1-2").stderr, b"")
         self.file(os.path.basename(path), "word\n")
         self.assertRegex(self.cli("peek", "t").stderr.decode(), r"\A\[stale: t.txt changed .*\]\n\Z")
+
+    def test_a_memory_that_was_copied_elsewhere_has_its_contexts(self) -> None:
+        self.call("rlm_load", content="one\ntwo\n", name="t")
+        self.call("rlm_filter", name="t", pattern="o", output="v")
+        self.assertNotIn(self.home.encode(), b"".join(self.stored().values()))
+        old = json.loads(self.stored()["t.json"])
+        old["files"][0][1] = "/elsewhere/contexts/t.txt"  # as it was written before
+        moved = os.path.join(self.home, "moved")
+        shutil.copytree(self.places.memory, moved)
+        shutil.rmtree(self.places.memory)
+        for record in (None, old):
+            if record:
+                rlm.replace_file(os.path.join(moved, "contexts", "t.json"), json.dumps(record).encode())
+            for name in ("t", "v"):
+                done = self.cli("peek", name, env={"RLM_CONTEXT_DIR": moved})
+                self.assertEqual((done.stdout, done.stderr), (b"one\ntwo\n", b""))
 
     def test_what_is_damaged_in_the_folder_of_contexts_is_an_error_that_says_so(self) -> None:
         self.load("one\ntwo\n")
