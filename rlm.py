@@ -358,6 +358,14 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "exec.unsafe": (False, "rlm_exec runs code even where the system cannot lock it up"),
     "keep_transcripts": (True, "keep transcripts as they are too, gzipped: Claude Code deletes its own after 30 days"),
 }
+# key: (its values or a pattern for them, for each where there are several; what that is), where not all will do.
+SETTING_FORMS: dict[str, tuple[str | Sequence[str], str]] = {
+    "provider": (("", "claude", "anthropic", "openai", "ollama", "command"),
+                 "claude, anthropic, openai, ollama, command or nothing"),
+    "mode": (("micro", "fast", "balanced", "thorough", "off"), "micro, fast, balanced, thorough or off"),
+    "window_tokens": (r"0|[4-9]\d{3}|\d{5,}", "0, or at least 4000"),
+    "prices": (r".*[^=\s]\s*=\s*\d*\.?\d+\s*/\s*\d*\.?\d+", "MODEL=IN/OUT, in dollars for a million tokens"),
+}
 SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -527,10 +535,8 @@ def read_config(places: Places) -> dict[str, Any]:
         raise UsageError(f"{places.config()} cannot be read as a JSON object ({error}); mend it or remove it") from None
 
 
-def checked_setting(key: str, value: object) -> object:
-    """The value in the setting's own type. UsageError for an unknown key or a value that does not fit."""
-    if key not in SETTINGS:
-        raise UsageError(f"no setting {one_line(key, 60)!r}; there are: {', '.join(SETTINGS)}")
+def typed_setting(key: str, value: object) -> Any:
+    """The value in the setting's own type. UsageError when it has another."""
     default, word = SETTINGS[key][0], str(value).strip().lower()
     if isinstance(default, list):
         names, wanted = value.split(",") if isinstance(value, str) else value, "names separated by commas"
@@ -540,8 +546,6 @@ def checked_setting(key: str, value: object) -> object:
         is_name = key.endswith(".key")
         wanted = "the name of an environment variable, never a key itself" if is_name else "one line of text"
         text = value.strip() if isinstance(value, str) else "\n"
-        if key == "mode" and text not in ("micro", "fast", "balanced", "thorough", "off"):
-            raise UsageError(f"mode is micro, fast, balanced, thorough or off, not {one_line(repr(value), 60)}")
         if text.isprintable() and (text.isidentifier() or not (text and is_name)):
             return text
     elif isinstance(default, bool):
@@ -557,6 +561,18 @@ def checked_setting(key: str, value: object) -> object:
         except (ValueError, OverflowError):
             pass
     raise UsageError(f"{key} takes {wanted}, not {one_line(repr(value), 60)}")
+
+
+def checked_setting(key: str, value: object) -> object:
+    """The value in the setting's own type. UsageError for an unknown key or a value that does not fit."""
+    if key not in SETTINGS:
+        raise UsageError(f"no setting {one_line(key, 60)!r}; there are: {', '.join(SETTINGS)}")
+    found = typed_setting(key, value)
+    form, wanted = SETTING_FORMS.get(key, ("", ""))
+    for each in (found if isinstance(found, list) else [found]) if wanted else ():
+        if not (re.fullmatch(form, str(each)) if isinstance(form, str) else each in form):  # hooks read choices: no re
+            raise UsageError(f"{key} takes {wanted}, not {one_line(repr(each), 60)}")
+    return found
 
 
 def setting(places: Places, key: str) -> Any:
@@ -8816,12 +8832,8 @@ def price_of(places: Places, provider: Provider, n_in: int, n_out: int) -> float
     for row in setting(places, "prices"):
         name, _, prices = row.rpartition("=")
         if name.strip() in (provider.model, f"{provider.name}/{provider.model}"):
-            try:
-                read, written = map(float, prices.split("/"))
-                return (n_in * read + n_out * written) / 1e6
-            except ValueError:
-                raise UsageError(f"{row!r} is no price; `rlm config prices` takes MODEL=IN/OUT, in dollars for a "
-                                 "million tokens") from None
+            read, written = map(float, prices.split("/"))
+            return (n_in * read + n_out * written) / 1e6
     return None
 
 
@@ -19740,6 +19752,9 @@ def config_command(call: Call, options: Any) -> Answer:
     if options.unset or value is not None:
         write_config(places, changed)
     notes = []
+    if key and value and key.startswith("tier.") and "/" in value and value.partition("/")[0] not in PROVIDERS:
+        notes = [f"{plain(value.partition('/')[0])} is no provider ({', '.join(PROVIDERS)}): this is taken for a model "
+                 f"of {setting(places, 'provider') or 'the one that `rlm config provider` chooses'}"]
     if key == "exclude" and value is not None:
         from collections import Counter
         from shlex import quote

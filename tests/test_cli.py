@@ -619,6 +619,18 @@ class ConfigTest(CliCase):
         self.assertIn("(default)", self.ok("config", "--unset", "archive_after_days"))
         self.assertEqual(json.loads(rlm.read_file(self.places.config())), {"grep_timeout_s": 2.5})
 
+    def test_a_value_that_a_setting_cannot_have_is_refused_with_those_it_takes(self) -> None:
+        for key, value, wanted in (("provider", "bogus", "claude, anthropic"), ("mode", "silly", "micro, fast"),
+                                   ("prices", "x", "MODEL=IN/OUT"), ("window_tokens", "10", "at least 4000")):
+            code, _, err = self.in_process("config", key, value)
+            self.assertEqual((code, wanted in err), (2, True), err)
+        self.assertEqual([set(rlm.SETTING_FORMS[key][0]) for key in ("provider", "mode")],
+                         [{"", *rlm.PROVIDERS}, {*rlm.MODES, "off"}])
+        for key, value in (("provider", ""), ("mode", "fast"), ("prices", "a = 1/.5,m=1:8b=0/10"), ("window_tokens", "0")):
+            self.ok("config", key, value)
+        self.assertIn("bogus is no provider (claude,", self.in_process("config", "tier.fast", "bogus/leaf")[2])
+        self.assertEqual(self.in_process("config", "tier.fast", "claude/haiku")[2], "")
+
     def test_domains_are_a_list(self) -> None:
         self.assertEqual(self.config("domains", " api, Été,,日本 "), {"domains": ["api", "Été", "日本"]})
         self.assertIn('["api", "Été", "日本"]', self.in_process("config", "domains")[1])

@@ -1597,7 +1597,7 @@ class AdviceTest(HookCase):
         self.assertEqual(rlm.chosen_mode(self.places, ""), "balanced")
         refused = self.cli("config", "mode", "turbo")
         self.assertEqual(refused.returncode, 2)
-        self.assertIn(b"mode is micro, fast, balanced, thorough or off", refused.stderr)
+        self.assertIn(b"mode takes micro, fast, balanced, thorough or off", refused.stderr)
 
     def test_a_tool_that_is_not_there_is_not_named(self) -> None:
         tools = {name: tool for name, tool in rlm.TOOLS.items() if name != "rlm_run"}

@@ -265,17 +265,17 @@ class HttpTest(ProviderTest):
 
     def test_ollama_gets_its_window_and_a_prompt_that_was_cut_is_an_error(self) -> None:
         server = self.server()
-        provider = self.provider("ollama", server, window_tokens=1000)
+        provider = self.provider("ollama", server, window_tokens=4000)
         self.ask(provider)
-        self.assertEqual(server.last()["options"]["num_ctx"], 1000)
+        self.assertEqual(server.last()["options"]["num_ctx"], 4000)
         self.assertIs(server.last()["truncate"], False)
-        for n_read in (1000, 20):
+        for n_read in (4000, 20):
             server.next += [(200, {}, b'{"message": {"content": "x"}, "done": true, "prompt_eval_count": %d}' % n_read)]
-            said = self.refused(provider, text="word " * 700)
+            said = self.refused(provider, text="word " * 2800)
             self.assertIn(f"cut to {n_read:,} tokens", said)
             self.assertIn("rlm config window_tokens", said)
         sent = len(server.requests)
-        self.assertIn("window 1,000", self.refused(provider, text="word " * 1000))
+        self.assertIn("window 4,000", self.refused(provider, text="word " * 4000))
         self.assertEqual(len(server.requests), sent)
 
     def test_lone_surrogates_and_control_characters_go_out_as_valid_text(self) -> None:
@@ -595,7 +595,7 @@ class ChoiceTest(ProviderTest):
         self.assertEqual(self.main("config", "prices", "other=9/9, ollama/m=1:8b=1/5")[0], 0)
         self.assertEqual(rlm.price_of(self.places, provider, 1_000_000, 200_000), 2.0)
         self.config(prices=["m=1:8b=cheap"])
-        with self.assertRaisesRegex(rlm.UsageError, "rlm config prices"):
+        with self.assertRaisesRegex(rlm.UsageError, "MODEL=IN/OUT"):
             rlm.price_of(self.places, provider, 1, 1)
 
     def test_doctor_makes_one_small_call_and_tells_what_is_wrong(self) -> None:
