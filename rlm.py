@@ -8998,6 +8998,16 @@ READ_ONCE_BYTES = 1 << 19
 PIPE_BYTES = 1 << 20
 ASKED_AT_ONCE = 32  # questions of one cell that wait for a model
 FAILED = "ERROR: "  # what an answer begins with that is none
+REPL_HELP = """\
+context, context_0, context_1 …: the texts, each like a str, with .lines() and .parts(n); a folder maps path to text
+peek(n=1000, start=0, text=None): characters of the text (None: context)
+grep(pattern, text=None, limit=20): lines that match, as "12: line"
+search(query, text=None, limit=5, size=2000): pieces with its words, as (position, piece)
+split(size=50000, overlap=0, text=None): pieces of so many characters
+results(name), recall(query), memory(query, kind=""): what is kept of a context; insights; all memories
+llm_query(prompt, model="", votes=1), llm_query_batched(prompts, model="", votes=1): answers of a model
+rlm_query(question, text=""), rlm_query_batched(asked): answers of runs of their own
+budget(), SHOW_VARS(), FINAL(value), re and most of the standard library"""
 PRIVATE_MODULES = ("builtins", "ctypes", "fcntl", "resource", "select")
 
 
@@ -9263,7 +9273,7 @@ class Cells:
         import builtins
 
         self.parent, self.wholes = link, []  # type: tuple[Link, list[Any]]
-        helpers = (self.peek, self.grep, self.split, self.search, self.results, self.recall, self.memory,
+        helpers = (self.help, self.peek, self.grep, self.split, self.search, self.results, self.recall, self.memory,
                    self.llm_query, self.llm_query_batched, self.rlm_query, self.rlm_query_batched, self.budget,
                    self.remember, self.link, self.SHOW_VARS, self.FINAL, self.FINAL_VAR)
         self.names: dict[str, Any] = {
@@ -9287,8 +9297,19 @@ class Cells:
         text = self.names.get("context", "") if text is None else text
         return text if isinstance(text, (Whole, Text, dict)) else Whole(text)
 
+    def help(self, *_: Any) -> None:
+        """Prints what there is to call."""
+        self.names["__builtins__"]["print"](REPL_HELP)  # as a cell would: stdout is the pipe to the parent
+
+    def check_amount(self, name: str, n: Any) -> None:
+        """TypeError with how it is called, when a text or its name stands where a number is expected."""
+        if not isinstance(n, int):
+            usage = next(line for line in REPL_HELP.split("\n") if line.startswith(name))
+            raise TypeError(f"{usage}; the first is a number, not {type(n).__name__}")
+
     def peek(self, n: int = 1000, start: int = 0, text: Any = None) -> Any:
         """Some characters of the text; of a folder, some paths."""
+        self.check_amount("peek", n)
         text = self.meant(text)
         return list(text)[start : start + n] if isinstance(text, dict) else text[start : start + n]
 
@@ -9305,6 +9326,7 @@ class Cells:
 
     def split(self, size: int = 50_000, overlap: int = 0, text: Any = None) -> list[str]:
         """The text in pieces of at most so many characters; without overlap they end with a line where they can."""
+        self.check_amount("split", size)
         text = self.meant(text)
         if overlap:
             return list(text.parts(size, overlap))
@@ -19302,7 +19324,8 @@ def repl_prompt(call: Call, arguments: dict[str, Any]) -> Answer:
 
 
 @command(TOOLS["rlm_exec"].help,
-         "rlm exec count.py --contexts log\necho 'len(context)' | rlm exec --contexts log --repl work\nrlm exec",
+         "rlm exec count.py --contexts log\necho 'len(context)' | rlm exec --contexts log --repl work\nrlm exec"
+         "\n\nwhat the code can call (help() tells it, too):\n" + REPL_HELP,
          argument("code", metavar="FILE", nargs="?", default="-",
                   help="Python to run, or - for standard input; without it, on a terminal, a prompt"),
          argument("--contexts", default="", help="names from `rlm load`: a,b"),

@@ -561,6 +561,21 @@ len(t), t[3:9], t.count('GET'), t.find('user0003'), 'user0004' in t, len(findall
         self.assertIn("needle", piece)
         self.assertGreater(at, 10_000)
 
+    def test_help_tells_how_each_function_is_called_and_a_wrong_call_does_too(self) -> None:
+        import inspect
+
+        self.load("log", "one\n")
+        told = self.run_code("help()", contexts="log")["output"]
+        self.assertEqual(told, rlm.REPL_HELP + "\n")
+        for name, given in re.findall(r"\b(\w+)\(([^)]*)\)", told):
+            if name not in ("lines", "parts"):
+                known = [f"{each.name}" if each.default is each.empty else f'{each.name}={each.default!r}'.replace("'", '"')
+                         for each in list(inspect.signature(getattr(rlm.Cells, name)).parameters.values())[1:]]
+                self.assertEqual(given, ", ".join(known), name)
+        for code in ('peek("log")', "split(context)"):
+            self.assertIn(f"TypeError: {code[:5].rstrip('(')}", self.run_code(code)["trouble"])
+        self.assertIn("peek(n=1000, start=0", self.cli("exec", "--help").stdout.decode())
+
     def test_a_file_that_changed_is_said_to_be_stale(self) -> None:
         path = self.load("log", "one\n" * 100)
         self.run_code("n = len(context)", contexts="log")
