@@ -12304,6 +12304,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     source = os.path.abspath(os.path.expanduser(path or glob)) if glob or path not in ("", "-") else ""
     base = memory or os.path.basename(source.rstrip("/")) or ("stdin" if path == "-" else "content")
     chosen = context_name(name) if name else free_name(places, base, f"memory:{memory}" if memory else source)
+    old = next((record.get("source") for record in contexts(places) if record["name"] == chosen), None)
     expired = [each for each in expired_contexts(places, now()) if each != chosen]
     for each in expired:
         drop_context(places, each)
@@ -12322,6 +12323,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
         record = load_path(places, chosen, path or glob, bool(glob))
     record = new_context(places, chosen, record)
     text = f"{chosen} loaded: {size_of(record)}."
+    text += f" It replaces that of {one_line(str(old), 200)}." if old not in (None, record["source"]) else ""
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
     text += f" Gone, unused for {setting(places, 'context_days')} days: {', '.join(expired)}." if expired else ""
     hint = call.words("`rlm_inspect` shows what it is, `rlm_grep` and `rlm_peek` read it, `rlm_split` cuts it.")
@@ -12434,7 +12436,8 @@ def rlm_split(call: Call, name: str, strategy: str = "auto", size: int = 0, over
       pattern="Python regex", output="name of the new context", mode="keep|remove")
 def rlm_filter(call: Call, name: str, pattern: str, output: str = "", mode: str = "keep") -> Answer:
     """Filters a context."""
-    mode, regex, places = one_of("mode", mode, ("keep", "remove")), compiled(pattern)[0], call.store.places
+    mode, places = one_of("mode", mode, ("keep", "remove")), call.store.places
+    regex, literal = compiled(pattern)
     if call.elsewhere and not is_quick(regex):
         return call.elsewhere("rlm_filter", {"name": name, "pattern": pattern, "output": output, "mode": mode},
                               CONTEXT_TIMEOUT_S)
@@ -12452,7 +12455,8 @@ def rlm_filter(call: Call, name: str, pattern: str, output: str = "", mode: str 
     ensure_folder(places.contexts())
     replace_file(places.context_spans(new_name), spans.tobytes(), durable=False)
     record = new_context(places, new_name, record)
-    return Answer(f"{new_name}: {size_of(record)}.", without_files(record))
+    note = "the pattern is no regex and was taken as it stands" * literal
+    return noted(note, Answer(f"{new_name}: {size_of(record)}.", without_files(record)))
 
 
 @tool("Keep what was found in a context's parts, by key: actions store, get, list, aggregate.",
@@ -12534,7 +12538,7 @@ def check_estimate(call: Call, n_tokens: int, leaf: Provider, limits: Mapping[st
     if not allow:
         allow = f"`max_calls={n_calls + n_calls // 10 + 10}`"
         allow += f" with `max_dollars={dollars * 1.2:.2f}`" if dollars and dollars > limits.get("dollars", 1e9) else ""
-    bounds = ", ".join(f"{limits[name]:,.6g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
+    bounds = ", ".join(f"{limits[name]:,.12g} {name}" for name in ("calls", "tokens", "dollars") if name in limits)
     raise OutOfBudget(f"nothing was begun: to read all of it once takes about {n_calls:,} calls and {n_read:,} tokens"
                       f"{price}; the limits are {bounds}. {allow} allows it")
 
@@ -19169,6 +19173,8 @@ def build_parser(only: str = "") -> Any:
             typed = re.search(r"(?:arguments: |choice: ')([\w-]+)", message)
             known = [option for sub in subparsers.choices.values() for option in sub._option_string_actions]
             near = get_close_matches(typed[1], [*names, *known], 1) if typed else []
+            near = [f"{action.option_strings[0]} {typed[1]}" for sub in subparsers.choices.values() if only and typed
+                    for action in sub._actions if typed[1] in str(action.help).split("|")] or near
             super().error(f"{message.partition(' (choose from')[0]}; did you mean {near[0]}?" if near else message)
 
     as_written = argparse.RawDescriptionHelpFormatter  # each example on its line
@@ -19341,6 +19347,9 @@ def exec_command(call: Call, options: Any) -> Answer:
     try:
         if options.code == "-" and sys.stdin.isatty():
             return repl_prompt(call, arguments)
+        if not os.path.lexists(options.code) and options.code != "-":
+            raise NotFound(f"no file {one_line(options.code, 60)!r}; code itself comes from standard input: "
+                           "echo 'len(context)' | `rlm exec`")
         return run_tool(call, "rlm_exec", {**arguments, "code": content_of(options.code)})
     finally:
         if "" in call.store.repls:  # it has no name by which another command could go on with it

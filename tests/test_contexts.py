@@ -346,6 +346,14 @@ class LoadTest(ContextCase):
         names = [self.call("rlm_load", path=path).data["name"] for path in (one, two, one)]
         self.assertEqual(names, ["x-1.log", "x-1.log-2", "x-1.log"])
         self.assertEqual((self.peek("x-1.log"), self.peek("x-1.log-2")), ("1\n", "2\n"))
+        self.assertNotIn("replaces", self.call("rlm_load", path=one).text)
+        self.assertIn(f"It replaces that of {one}.", self.call("rlm_load", path=two, name="x-1.log").text)
+
+    def test_who_types_a_filter_or_action_wrongly_is_told(self) -> None:
+        self.load("a (b\nc\n")
+        self.assertIn("is no regex and was taken as it stands", self.call("rlm_filter", name="t", pattern="(").text)
+        self.assertIn("did you mean --action get?", self.cli("results", "t", "get").stderr.decode())
+        self.assertRegex(self.cli("exec", "1+1").stderr.decode(), "no file '1\\+1'.*standard input")
 
     def test_a_file_that_changes_or_shrinks_makes_old_parts_stale_and_nothing_fails(self) -> None:
         path = self.load("".join(f"line {n}\n" for n in range(1000)))
