@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import unittest
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -85,8 +88,17 @@ class Parallel(unittest.TestSuite):
         if n_cores == 1 or debug:
             return super().run(result, debug)
         bytecode()  # one for all, and removed by this process
-        with multiprocessing.get_context("fork").Pool(n_cores) as pool:
-            for told in pool.imap_unordered(run_module, range(len(MODULES))):
+        try:
+            pool = ProcessPoolExecutor(n_cores, multiprocessing.get_context("fork"))
+        except (ImportError, NotImplementedError, OSError):  # a system without semaphores
+            return super().run(result, debug)
+        with pool:
+            for module in as_completed([pool.submit(run_module, number) for number in range(len(MODULES))]):
+                try:
+                    told = module.result()
+                except BrokenProcessPool:
+                    result.addError(Elsewhere("a process of the tests ended"), sys.exc_info())
+                    break
                 for method, name, text in told:
                     test = Elsewhere(name)
                     if method in ("addFailure", "addError"):
@@ -96,6 +108,7 @@ class Parallel(unittest.TestSuite):
                     else:
                         getattr(result, method)(test)
                 if result.shouldStop:
+                    pool.shutdown(cancel_futures=True)
                     break
         return result
 
