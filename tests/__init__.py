@@ -1,6 +1,6 @@
 """The tests of rlm: `python3 -m unittest` from the project's root runs them all, offline, with nothing installed.
 
-Each module runs as a whole, in one of as many processes as there are cores.
+Each module runs as a whole, in one of a few processes.
 """
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Parallel(unittest.TestSuite):
             return super().run(result, debug)
         bytecode()  # one for all, and removed by this process
         try:
-            pool = ProcessPoolExecutor(n_cores, multiprocessing.get_context("fork"))
+            pool = ProcessPoolExecutor(n_cores + 1, multiprocessing.get_context("fork"))  # some wait
         except (ImportError, NotImplementedError, OSError):  # a system without semaphores
             return super().run(result, debug)
         with pool:
