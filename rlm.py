@@ -363,6 +363,7 @@ SETTING_FORMS: dict[str, tuple[str | Sequence[str], str]] = {
     "provider": (("", "claude", "anthropic", "openai", "ollama", "command"),
                  "claude, anthropic, openai, ollama, command or nothing"),
     "mode": (("micro", "fast", "balanced", "thorough", "off"), "micro, fast, balanced, thorough or off"),
+    "max_escalation": (r"[0-2]", "0, 1 or 2"),
     "window_tokens": (r"0|[4-9]\d{3}|\d{5,}", "0, or at least 4000"),
     "prices": (r".*[^=\s]\s*=\s*\d*\.?\d+\s*/\s*\d*\.?\d+", "MODEL=IN/OUT, in dollars for a million tokens"),
 }
@@ -8181,7 +8182,6 @@ def outline_of(text: Text, form: str, head: str) -> list[str]:
 # Claude asked for a model.
 
 MAX_REPLY_TOKENS = 8_192
-CHARS_PER_TOKEN = 4  # of English; what a provider does not count is estimated with it
 CHECK_S = 0.2  # how long a cancelled call may still wait
 CONNECT_S = 20.0
 SILENCE_S = 600.0  # after which a connection that brings nothing is dead
@@ -10491,7 +10491,7 @@ class Run:
     # turns
 
     def count(self, what: str, key: str) -> bool:
-        """Whether the same came before; OutOfBudget when it came too often."""
+        """Whether the same came before; too often, it ends the run."""
         n = self.alike[f"{what} {key}"] = self.alike.get(f"{what} {key}", 0) + 1
         if n >= MOST_ALIKE:
             self.stop = f"the model repeats itself: {what}"
@@ -13099,24 +13099,33 @@ def wait_for(call: Call, run: Run, wait_s: float) -> Answer:
     return run_answer(call, run.id, run.calls.trace.events)
 
 
+def known_run(call: Call, wanted: str) -> tuple[str, list[Record]]:
+    """The id of a run and what happened in it so far. One of an excluded project is known to its own process only."""
+    if wanted in call.store.runs and not os.path.exists(call.store.places.run(wanted)):
+        return wanted, list(call.store.runs[wanted].calls.trace.events)
+    run_id = run_named(call.store.places, wanted)
+    events = run_events(call.store.places, run_id)
+    if not events:
+        raise Damaged(f"{call.store.places.run(run_id)} has no beginning; `rlm trace {run_id} --delete` removes it")
+    return run_id, events
+
+
 def answer_there(call: Call, wanted: str) -> Answer | None:
     """The answer of a run that has one, and is not asked more."""
-    run_id = run_named(call.store.places, wanted)
-    answer = run_answer(call, run_id, run_events(call.store.places, run_id) or [{"up": 0, "kind": ""}])
+    answer = run_answer(call, *known_run(call, wanted))
     return answer if answer.data["status"] == "answered" else None
 
 
 def stop_run(call: Call, wanted: str) -> Answer:
     """Ends a run, whatever process it goes on in; how far it came."""
-    places = call.store.places
-    run_id = run_named(places, wanted)
+    places, run_id = call.store.places, known_run(call, wanted)[0]
     if is_going(places, run_id):
         replace_file(places.run_stop(run_id), b"", durable=False)
     until_s = time.monotonic() + 5 * GRACE_S
     while is_going(places, run_id) and time.monotonic() < until_s:
         time.sleep(CHECK_S)
     remove_file(places.run_stop(run_id))
-    return run_answer(call, run_id, run_events(places, run_id))
+    return run_answer(call, *known_run(call, run_id))
 
 
 MAX_WAIT_S = 600
@@ -13185,14 +13194,12 @@ def rlm_trace(call: Call, run: str = "", wait_s: int = 0, format: str = "tree") 
         text = "\n".join(f"{row['run']}: {row['status']} · {row['at'][:16]} · {one_line(row['question'], 100)}"
                          for row in rows)
         return Answer(text or "No runs yet.", {"runs": rows})
-    run = run_named(places, run)
+    run = known_run(call, run)[0]
     until_s = time.monotonic() + min(wait_s, MAX_WAIT_S)
     while time.monotonic() < until_s and is_going(places, run):
         call.check()
         time.sleep(CHECK_S)
-    events = run_events(places, run)
-    if not events:
-        raise Damaged(f"{places.run(run)} has no beginning; `rlm trace {run} --delete` removes it")
+    events = known_run(call, run)[1]
     if format == "json":
         return Answer(json.dumps(events, ensure_ascii=False), {"events": events})
     answer = run_answer(call, run, events)
@@ -19493,7 +19500,7 @@ def trace_command(call: Call, options: Any) -> Answer:
         return Answer(f"{name} {'would be' if call.dry_run else 'was'} removed.", {"run": name})
     answer = run_tool(call, "rlm_trace", {"run": options.run})
     if options.why:
-        events = run_events(places, run_named(places, options.run))
+        events = known_run(call, options.run)[1]
         lines = list(trace_lines(events, 0, 0, lambda event: bool(
             event.get("error") or event.get("trouble") or event.get("status", "answered") != "answered")))
         answer.text = "\n".join(lines) or "Nothing went wrong."
@@ -19814,7 +19821,8 @@ def scrub_command(call: Call, options: Any) -> Answer:
     view = View(places).refresh()
     memories = lines_to_scrub(view, call.progress) if places.numbered("log") else {}
     files = [path for path in (*places.found("damaged-", ".txt"), places.hooks_log()) if os.path.exists(path)]
-    files += [*kept_texts(places), *map(places.repl, journals(places))]
+    files += [*kept_texts(places), *map(places.repl, journals(places)),
+              *map(places.run, stems(places.runs(), ".jsonl")), *map(places.answer, stems(places.answers(), ".json"))]
     if not dry_run:
         drop_strays(places)
         drain_spool(Keeper(view))

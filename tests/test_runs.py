@@ -261,6 +261,30 @@ class LoopTest(RunCase):
         self.assertIn("[proposed: rlm_remember errors come at night]", answer.text)
         self.assertEqual(self.call("rlm_recall").data["insights"], [])
 
+    def test_a_run_in_an_excluded_project_keeps_nothing_and_is_traced_while_its_process_lives(self) -> None:
+        rlm.write_config(self.places, {**rlm.read_config(self.places), "exclude": ["test"]})
+        with mock.patch.object(rlm, "check_sendable", lambda *_: None):
+            store = rlm.Store(self.places)
+            call = rlm.Call(store)
+            name = rlm.run_tool(call, "rlm_load", {"path": self.path}).data["name"]
+            answer = rlm.run_tool(call, "rlm_run", {"question": "How many?", "refs": name, "wait_s": 60})
+            self.assertEqual(answer.data["answer"], str(self.n_errors))
+            self.assertIn("2. turn", rlm.run_tool(call, "rlm_trace", {"run": answer.data["run"]}).text)
+        self.assertEqual(rlm.stems(self.places.runs(), ".jsonl") + rlm.listing(self.places.answers()), [])
+
+    def test_scrubbing_reaches_runs_and_answers(self) -> None:
+        run = self.run_it().data["run"]
+        key = b"AKIA" + b"Q3EGRIZXCVBNMASD"
+        path = self.places.answer(rlm.stems(self.places.answers(), ".json")[0])
+        for each in (path, self.places.run(run)):
+            with open(each, "rb") as file:
+                data = file.read()
+            with open(each, "wb") as file:
+                file.write(data.replace(b"line", key, 1).replace(b"ERR", key, 1))
+        self.cli("scrub")
+        for each in (path, self.places.run(run)):
+            self.assertNotIn(key, rlm.read_file(each))
+
     def test_nothing_of_an_excluded_project_is_sent(self) -> None:
         name = rlm.run_tool(rlm.Call(rlm.Store(self.places)), "rlm_load", {"path": self.path}).data["name"]
         rlm.write_config(self.places, {**rlm.read_config(self.places), "exclude": [self.home]})
