@@ -58,6 +58,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
     memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
+    memory/view.html                the page that view made last
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
@@ -454,6 +455,7 @@ PATHS = {
     "run_stop": ("memory", "runs/{}.stop"),  # there when another process wants it to end
     "answers": ("memory", "answers"),
     "answer": ("memory", "answers/{}.json"),  # of a model, by what it was asked
+    "view": ("memory", "view.html"),  # the page that `rlm view` made last
     "usage": ("memory", "usage.jsonl"),  # the calls of models: when, which, how many tokens
     "workers": ("memory", "workers"),  # empty: where Claude Code works when it is a provider
     "repls": ("memory", "repls"),
@@ -503,7 +505,7 @@ class Places:
 
 STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
 STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl"
+    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
 
 
 def managed_settings() -> list[str]:
@@ -6864,7 +6866,7 @@ def sweep(log: Log) -> None:
         log.refresh()
         left = sweep_index(log, lambda name, n: n < log.generation() and not name.endswith(".tmp"))
         # Last: as long as they are there, a purge that was stopped here shows.
-        left += [path for path in rubbish(log) if not remove_file(path)]
+        left += [path for path in [log.places.view(), *rubbish(log)] if not remove_file(path)]
     if left:
         raise StoreUnwritable(f"{left[0]} cannot be removed, and may hold what was purged or scrubbed: make it and its "
                               "folder writable, and run this again")
@@ -20388,6 +20390,980 @@ def stale_command(call: Call, options: Any) -> Answer:
         lines.append("`rlm remember` a statement again if it is still true; `rlm forget ID` if it is not.")
     return Answer("\n".join(lines) or "No memory names files that changed since.",
                   {"stale": rows, "total": len(found)}, failed=not rows)
+
+
+# -- something to look at -----------------------------------------------------
+
+
+TIMELINE_BARS = "·▁▂▃▄▅▆▇█"
+TIMELINE_MARKS = {"decisions": "◆", "failures": "✗"}
+TIMELINE_NOTES, PLAIN_WIDTH = 8, 80
+
+
+def n_columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    return sum(0 if unicodedata.combining(char) else 1 + is_wide(char) for char in text)
+
+
+def in_columns(text: str, width: int) -> str:
+    """The text cut or filled up to that many columns."""
+    while n_columns_of(text) > width:
+        text = text[:-2] + "…"
+    return text + " " * (width - n_columns_of(text))
+
+
+def days_between(from_s: float, until_s: float) -> list[str]:
+    """The days from one moment to another, in local time."""
+    from datetime import date, timedelta
+
+    first, last = date.fromisoformat(local_day(from_s)), date.fromisoformat(local_day(until_s))
+    return [str(first + timedelta(days=n)) for n in range((last - first).days + 1)]
+
+
+def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping[str, int]]], width: int) -> list[str]:
+    """Days and projects as a picture; where there are more days than columns, several share one."""
+    n_label = min(width // 4, max(map(n_columns_of, counts)))
+    room = max(7, width - n_label - len("  1,000,000 "))
+    step = -(-len(days) // room)
+    spans = [days[at : at + step] for at in range(0, len(days), step)]
+    sums = {name: [{what: sum(of_day.get(day, {}).get(what, 0) for day in span)
+                    for what in ("memories", *TIMELINE_MARKS)} for span in spans] for name, of_day in counts.items()}
+    most = max(cell["memories"] for row in sums.values() for cell in row)
+    lines = [" " * (n_label + 2) + "".join(f"{span[0][5:]:7}" for span in spans[::7]).rstrip()]
+    for name, row in sums.items():
+        cells = "".join(TIMELINE_BARS[-(-8 * cell["memories"] // most)] for cell in row)
+        signs = [[sign for what, sign in TIMELINE_MARKS.items() if cell[what]] for cell in row]
+        marks = "".join(each[-1] if each else " " for each in signs).rstrip()
+        lines.append(f"{in_columns(name, n_label)}  {cells} {sum(cell['memories'] for cell in row):,}")
+        lines += [" " * (n_label + 2) + marks] if marks else []
+    return [*lines, "", f"{days[0]} to {days[-1]}, {counted(step, 'day')} a column; "
+            f"{TIMELINE_BARS[-1]} {counted(most, 'memory', 'memories')}, ◆ decision, ✗ failure"]
+
+
+@command("draw days and projects as a picture in characters, with decisions and failures marked",
+         "rlm timeline\nrlm timeline --since 90d --project shop\nrlm timeline --json",
+         argument("--since", default="30d", metavar="DATE", help="2026-11, 90d, last week… (default 30d)"),
+         argument("--project", default="", metavar="NAME", help="only this one"))
+def timeline_command(call: Call, options: Any) -> Answer:
+    """How much there is of each day, by project."""
+    since_s, until_s = day_bound("--since", options.since, 0), now()
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    marked: list[tuple[str, Doc, str]] = []
+    with call.store.reading() as view:
+        sessions = Sessions(view, Scope(project=options.project))
+        docs = [doc for doc in newest(view, ordinals_in(sessions.allowed))
+                if since_s <= doc.at_s <= until_s and doc.kind != "link"]
+        for doc in docs:
+            name = sessions.labels.get(doc.identity, doc.project) or "(none)"
+            of_day = counts.setdefault(name, {}).setdefault(local_day(doc.at_s), {})
+            what = {"decision": "decisions", "failure": "failures"}.get(doc.label, "")
+            for key in filter(None, ("memories", what)):
+                of_day[key] = of_day.get(key, 0) + 1
+            if what:
+                marked.append((what, doc, text_field(view.logged_record(doc), "text")))
+    data = {"projects": [{"project": name, "days": of_day} for name, of_day in counts.items()],
+            "marked": [{"id": doc.id, "at": stamp(doc.at_s), "what": what, "project": doc.project, "text": text}
+                       for what, doc, text in marked]}
+    if not docs:
+        of_project = " of that project" if options.project else ""
+        return Answer(f"No memory{of_project} since {local_day(since_s)}.", data, failed=True)
+    counts = {foreign(name, 60): row for name, row in sorted(
+        counts.items(), key=lambda each: -sum(of_day["memories"] for of_day in each[1].values()))}
+    width = tried(PLAIN_WIDTH, lambda: os.get_terminal_size(sys.stdout.fileno()).columns)
+    notes = [f"{TIMELINE_MARKS[what]} {local_day(doc.at_s)} {foreign(text, 90)} [{doc.id}]"
+             for what, doc, text in marked]
+    lines = timeline_text(days_between(docs[-1].at_s, until_s), counts, width)
+    answer = Answer("\n".join([*lines, *first_of(notes, TIMELINE_NOTES, "… and {:,} more: --json")]), data)
+    answer.marks = lambda line: (found.span() for found in re.finditer("[◆✗]", line))
+    return answer
+
+
+# What a page takes: memories, unless --limit says more; characters of a text; bytes, for which chunks lose their text.
+PAGE_MEMORIES, PAGE_TEXT_CHARS, PAGE_BYTES = 10_000, 4_000, 14_000_000
+PAGE_EVENTS, PAGE_RUNS, PAGE_GIVEN = 400, 200, 500
+
+
+def page_json(value: Any) -> str:
+    """The value as JSON that can stand in a page: nothing in it ends or begins a tag."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # a number that a page's JSON does not know
+        return page_json(json.loads(json.dumps(value), parse_constant=lambda _: None))
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def memory_rows(view: View, sessions: Sessions, docs: Sequence[Doc]) -> Iterator[dict[str, Any]]:
+    """The memories as data, with their texts: where they stand, what they are linked with, what replaced them."""
+    plan, has_links = retention_plan(view, now()), view.has_kind("link")
+    zones = {doc.id: ("immune", why) for doc, why in plan.immune}
+    zones.update((doc.id, (zone, "")) for zone, found in (("archive next", plan.archive), ("purge next", plan.purge))
+                 for doc in found)
+
+    def is_shown(doc_id: str) -> bool:
+        return (n := view.ordinal_of(doc_id)) >= 0 and bool(sessions.allowed[n])
+
+    for doc, record in readable_records(view, sorted(doc.ordinal for doc in docs), lambda: None):
+        if not all(is_shown(each) for each, _ in pairs_of(record, "members")):  # a link would name what is hidden
+            continue
+        row, text = doc_data(doc, record), record["text"]
+        del row["identity"]
+        row["project"] = sessions.labels.get(doc.identity, doc.project)
+        tier = "active" if doc.life.tier < ARCHIVED else doc.tier()
+        zone, why = zones.get(doc.id, (tier if doc.kind == "chunk" else row["tier"], ""))
+        row.update(zone=zone, **({"zone_why": why} if why else {}))
+        if has_links and doc.kind != "link":
+            row["superseded_by"] = [*filter(is_shown, successors(view, doc.id))]
+            row["links"] = [{"id": made.id, "label": made.label, "members": members}
+                            for made, told in links_of(view, doc.id) if (members := pairs_of(told, "members"))
+                            and all(is_shown(each) for each, _ in members)]
+        row["text"] = clip(text, PAGE_TEXT_CHARS, f"`rlm peek {doc.id}` shows all")
+        yield row
+
+
+def run_rows(call: Call) -> Iterator[dict[str, Any]]:
+    """The runs with what happened in them, an event a line."""
+    places = call.store.places
+    for name in stems(places.runs(), ".jsonl"):
+        if events := run_events(places, name):
+            told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
+                     "line": event_line(event)} for event in events[:PAGE_EVENTS]]
+            yield {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
+                   "at": events[0]["at"], "events": told, "n_left_out": len(events) - len(told)}
+
+
+def page_data(call: Call, options: Any) -> dict[str, Any]:
+    """What a page shows. Of one project or time only what belongs to it: the page may be handed on."""
+    import argparse
+
+    since_s, is_whole = day_bound("--since", options.since, 0), not options.project and not options.since
+    status = rlm_status(call).data
+    given = why_command(call, argparse.Namespace(limit=PAGE_GIVEN)).data["injected"]
+    with call.store.reading() as view:
+        sessions = Sessions(view, Scope(project=options.project, date_from=options.since))
+        docs = list(newest(view, ordinals_in(sessions.allowed), options.limit))
+        n_all = sessions.allowed.count(255)
+        rows = sorted(memory_rows(view, sessions, docs), key=lambda row: str(row["created_at"]), reverse=True)
+        sessions.allowed = common(sessions.allowed, view.mask([BY_KIND + "chunk"]))
+        names = dict.fromkeys(row["session"] for row in rows if row["kind"] == "chunk")
+        told = [without_keys(sessions.row(name), "chunks") for name in names]
+    shown = {row["id"] for row in rows}
+    if not is_whole:
+        given = [{**row, "uses": {each: n for each, n in row["uses"].items() if each in shown}} for row in given
+                 if shown.intersection(row["uses"])]
+        status = without_keys(status, "projects", "most_used", "injected_tokens", "injected", "models")
+    runs = [] if options.project else [row for row in run_rows(call) if at_of(row) >= since_s]
+    runs.sort(key=lambda row: str(row["at"]), reverse=True)
+    data = {"version": __version__, "made_at": stamp(now()), "project": options.project, "since": options.since,
+            "notes": [], "total": n_all, "status": status, "injected": given, "runs": runs[:PAGE_RUNS],
+            "sessions": told}
+    room = PAGE_BYTES - sum(len(page_json(value).encode("utf-8", "backslashreplace")) for value in
+                            (data, [{**row, "text": ""} for row in rows]))
+    n_without = 0
+    for row in sorted(rows, key=lambda row: row["kind"] == "chunk"):  # else the newest first
+        n_bytes = len(page_json(row["text"]).encode("utf-8", "backslashreplace"))
+        row["text"], n_without = (row["text"], n_without) if n_bytes <= room else ("", n_without + 1)
+        room -= n_bytes if row["text"] else 0
+    if n_all > len(rows):
+        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page; --limit N takes more.")
+    if n_without:
+        data["notes"].append(f"The texts of {n_without:,} older chunks are not in this page; rlm peek ID reads them.")
+    return {**data, "memories": rows}
+
+
+# What `rlm view` fills in. All that is stored stands in the JSON, and reaches the page as text only.
+PAGE = r"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="rlm view">
+<meta http-equiv="Content-Security-Policy" content="{{policy}}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>rlm memory</title>
+<style>
+:root {
+  color-scheme: light dark;
+  --paper: light-dark(#fcfbf9, #16181b);
+  --raised: light-dark(#ffffff, #1d2024);
+  --ink: light-dark(#20242a, #e3e5e8);
+  --dim: light-dark(#5b636e, #9ba4b0);
+  --line: light-dark(#e2dfd9, #30353b);
+  --accent: light-dark(#0b57a4, #8ab8ff);
+  --chosen: light-dark(#e8f0fa, #243247);
+  --found: light-dark(#ffe9a8, #6b5500);
+  --good: light-dark(#1a6b3a, #7fd29b);
+  --warn: light-dark(#8a4b00, #f0b35e);
+  --bad: light-dark(#b3261e, #ff9a8f);
+  --run: light-dark(#6b3fa0, #c9a8f5);
+  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Hiragino Sans", "Yu Gothic UI",
+    "Noto Sans CJK JP", sans-serif;
+  --mono: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Noto Sans Mono CJK JP", monospace;
+}
+:root[data-theme=light] { color-scheme: light }
+:root[data-theme=dark] { color-scheme: dark }
+* { box-sizing: border-box }
+[hidden] { display: none !important }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 var(--sans); overflow-wrap: anywhere }
+a { color: var(--accent); text-decoration: none }
+a:hover { text-decoration: underline }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; border-radius: 3px }
+button, select, input { font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
+  border-radius: 6px; padding: .3rem .6rem; min-height: 2.2rem }
+button { cursor: pointer }
+code, pre, .mono { font-family: var(--mono); font-size: .87em }
+h1, h2, h3, p, dl, pre { margin: 0 }
+.dim { color: var(--dim) }
+.aside { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
+
+.top { position: sticky; top: 0; z-index: 2; background: var(--paper); border-bottom: 1px solid var(--line) }
+.top > * { max-width: 104rem; margin: 0 auto; padding: .5rem 1.25rem }
+.bar { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center }
+.bar h1 { font-size: 1.05rem; letter-spacing: .01em }
+.bar form { flex: 1 1 16rem }
+.bar input { width: 100% }
+.bar select { max-width: 14rem }
+#views { display: flex; gap: 1.25rem; overflow-x: auto; padding-top: 0; padding-bottom: 0 }
+#views a { color: var(--dim); padding: .3rem 0 .5rem; border-bottom: 2px solid transparent; white-space: nowrap }
+#views a[aria-current] { color: var(--ink); border-color: var(--accent); font-weight: 600 }
+#views small { font-weight: 400; color: var(--dim); font-variant-numeric: tabular-nums }
+
+main { max-width: 104rem; margin: 0 auto; padding: 0 1.25rem 4rem; display: grid; gap: 2rem;
+  grid-template-columns: minmax(0, 1fr) }
+.note { color: var(--dim); padding: .75rem 0 0; max-width: 70ch }
+h2 { font-size: 1rem; font-weight: 650; padding: 1.5rem 0 .35rem; border-bottom: 1px solid var(--line) }
+h2 small, h3 small { font-weight: 400; color: var(--dim) }
+h3 { font-size: .87rem; font-weight: 600; color: var(--dim); padding: .7rem 0 .15rem }
+.row { display: grid; grid-template-columns: 3.4rem 5.8rem minmax(0, 1fr) auto; gap: 0 .8rem; align-items: baseline;
+  padding: .32rem .5rem; margin: 0 -.5rem; border-radius: 5px; color: inherit }
+.row:hover { background: var(--chosen); text-decoration: none }
+.row[aria-current] { background: var(--chosen); box-shadow: inset 3px 0 var(--accent) }
+.row time { color: var(--dim); font-variant-numeric: tabular-nums; font-size: .87rem }
+.row .kind { font-size: .87rem }
+.row .title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
+.row.replaced .title { color: var(--dim); text-decoration: line-through; text-decoration-thickness: 1px }
+.marks { display: flex; flex-wrap: wrap; gap: .1rem .7rem; justify-content: flex-end; font-size: .82rem;
+  color: var(--dim); text-align: right }
+.decision, .correction { color: var(--warn) }
+.fact, .preference, .finding, .todo, .general, .goal, .procedure, .question { color: var(--accent) }
+.session, .link, .chunk { color: var(--dim) }
+.success, .answered { color: var(--good) }
+.partial, .stale, .critical, .high { color: var(--warn) }
+.failure, .failed, .damage { color: var(--bad) }
+.run { color: var(--run) }
+mark { background: var(--found); color: inherit; border-radius: 2px }
+.unseen { font: .72em var(--mono); color: var(--bad); border: 1px solid; border-radius: 3px; padding: 0 .25em;
+  unicode-bidi: isolate; direction: ltr }
+
+.days { margin: 1.25rem 0 0; overflow-x: auto }
+.days table { border-spacing: 1px; font-size: .8rem; font-variant-numeric: tabular-nums }
+.days th { font-weight: 400; color: var(--dim); text-align: left; padding-right: .8rem; white-space: nowrap;
+  max-width: 12rem; overflow: hidden; text-overflow: ellipsis }
+.days td { width: .7rem; min-width: .7rem; height: 1rem; padding: 0; border-radius: 2px;
+  background: color-mix(in srgb, var(--accent) calc(var(--share) * 1%), light-dark(#efedea, #23272c)) }
+.days td { font-size: .55rem; line-height: 1; text-align: center }
+.days td.total { background: none; padding-left: .5rem; color: var(--dim); font-size: .8rem; white-space: nowrap }
+.days .months th { padding: 0; overflow: visible; max-width: 0 }
+.days p, .days tr > :first-child { font-size: .8rem; position: sticky; left: 0; background: var(--paper) }
+
+#detail { background: var(--raised); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.25rem 1.5rem;
+  margin-top: 1.25rem; min-width: 0; align-self: start }
+#detail h2 { border: 0; padding: .2rem 0 .5rem; font-size: 1.15rem; line-height: 1.4; font-weight: 600;
+  white-space: pre-wrap }
+#detail h3 { color: var(--ink); padding-top: 1.2rem }
+.lead { display: flex; gap: .8rem; align-items: baseline; font-size: .87rem }
+.lead button { margin-left: auto }
+dl, .plain { margin-top: .5rem }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; font-size: .9rem }
+dt { color: var(--dim) }
+dd { margin: 0 }
+.text { white-space: pre-wrap; unicode-bidi: plaintext; max-width: 80ch }
+.turn { display: grid; grid-template-columns: 5rem minmax(0, 1fr); gap: 0 .9rem; padding: .55rem 0 }
+.turn > b { font-size: .82rem; font-weight: 600; color: var(--dim); padding-top: .1rem }
+.turn.user { background: var(--chosen); margin: 0 -.6rem; padding: .55rem .6rem; border-radius: 5px }
+.turn time { display: block; font-weight: 400; font-variant-numeric: tabular-nums }
+.part { display: flex; flex-wrap: wrap; gap: 0 .8rem; border-top: 1px solid var(--line); margin-top: .8rem;
+  padding-top: .4rem; font-size: .82rem; color: var(--dim) }
+.part + * { margin-top: 0 }
+.calls { font: .8rem/1.45 var(--mono); color: var(--dim); white-space: pre-wrap; margin: .25rem 0 }
+.fence { font: .8rem/1.45 var(--mono); white-space: pre-wrap; background: var(--paper); border-radius: 5px;
+  padding: .4rem .6rem; margin: .3rem 0 }
+.tree { list-style: none; margin: 0; padding: 0 0 0 1rem; border-left: 1px solid var(--line); font-size: .87rem }
+.tree li { padding: .15rem 0 }
+table.plain { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+.plain th, .plain td { text-align: left; vertical-align: top; padding: .25rem 1.2rem .25rem 0;
+  border-bottom: 1px solid var(--line) }
+.plain th { font-weight: 400; color: var(--dim) }
+.plain .n { text-align: right }
+dialog { background: var(--raised); color: inherit; border: 1px solid var(--line); border-radius: 8px }
+kbd { font: .82em var(--mono); border: 1px solid var(--line); border-radius: 4px; padding: .05em .4em }
+
+@media (min-width: 70rem) {
+  main.two { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr) }
+  .two #detail { position: sticky; top: 7.5rem; max-height: calc(100vh - 8.5rem); overflow-y: auto }
+  .two .row { grid-template-columns: 3.4rem 5.8rem minmax(0, 1fr) }
+  .two .row .marks { grid-column: 3; justify-content: flex-start; text-align: left }
+  .two .days { display: none }
+}
+@media (max-width: 69.99rem) { main.two #list { display: none } }
+@media (max-width: 40rem) {
+  .top > *, main { padding-left: .9rem; padding-right: .9rem }
+  .bar h1 { display: none }
+  .bar form { flex-basis: 100% }
+  .bar select { flex: 1 1 6rem; min-width: 0 }
+  .row { grid-template-columns: auto minmax(0, 1fr) }
+  .row .title { grid-column: 1 / -1; grid-row: 2 }
+  .row .marks { grid-column: 1 / -1; grid-row: 3; justify-content: flex-start; text-align: left }
+  .turn { grid-template-columns: minmax(0, 1fr) }
+  .turn time { display: inline; margin-left: .5rem }
+  #detail { border: 0; background: none; padding: .5rem 0 }
+}
+@media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth } }
+@media print {
+  :root, :root[data-theme] { color-scheme: light }
+  body { font-size: 10pt; background: none }
+  .top, button, .days { display: none }
+  main, main.two { display: block; max-width: none; padding: 0 }
+  main.two #list { display: none }
+  #detail, .two #detail { position: static; max-height: none; overflow: visible; border: 0; padding: 0; margin: 0 }
+  h2, h3 { break-after: avoid }
+  .row, .turn { break-inside: avoid }
+}
+</style>
+</head>
+<body>
+<header class="top">
+  <div class="bar">
+    <h1>rlm</h1>
+    <form role="search" id="search">
+      <label class="aside" for="q">Search titles, insights and summaries</label>
+      <input id="q" type="search" placeholder="Search titles, insights, summaries" autocomplete="off">
+    </form>
+    <label class="aside" for="project">Project</label><select id="project"></select>
+    <label class="aside" for="only">Only</label><select id="only"></select>
+    <button id="theme" type="button"></button>
+    <button id="keys" type="button" aria-label="Keys">?</button>
+  </div>
+  <nav id="views" aria-label="Views"></nav>
+</header>
+<main id="main">
+  <section id="list" aria-label="Memories"></section>
+  <article id="detail" aria-label="What was chosen" tabindex="-1" hidden></article>
+</main>
+<p id="said" class="aside" role="status"></p>
+<dialog id="help" aria-label="Keys"></dialog>
+<noscript><p class="note">This page is drawn by its own script, which this browser does not run. What it would show
+stands in its source, as JSON; <code>rlm view --json</code> prints the same.</p></noscript>
+<script type="application/json" id="data">{{data}}</script>
+<script>
+"use strict";
+const $ = id => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const BATCH = 120, TITLE_CHARS = 240, MAX_DAYS = 84, MAX_ROWS_OF_DAYS = 10;
+
+// -- text ---------------------------------------------------------------------
+// Whatever is stored reaches the page through put(), as text. What nobody sees is shown as its code point: control
+// characters, marks of direction, blanks without width, tags, half characters.
+
+const UNSEEN = new RegExp("(?:[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5" +
+  "\\u180b-\\u180f\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb" +
+  "\\u{e0000}-\\u{e0fff}]|\\p{Co}|\\p{Cs})+", "gu");
+
+const string = value => value == null ? "" : typeof value == "object" ? JSON.stringify(value) : String(value);
+const list = value => Array.isArray(value) ? value : [];
+const fold = text => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+const flat = text => string(text).slice(0, 4 * TITLE_CHARS).replace(/\s+/g, " ").trim().slice(0, TITLE_CHARS);
+
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {}))
+    if (value !== undefined && value !== false) element.setAttribute(name, value);
+  for (const child of children.flat())
+    if (child instanceof Node) element.append(child); else if (child !== false) put(element, child);
+  return element;
+}
+
+function put(element, value, words) {
+  const text = string(value).replace(/\r\n/g, "\n");
+  let at = 0;
+  for (const found of text.matchAll(UNSEEN)) {
+    addMarked(element, text.slice(at, found.index), words);
+    const points = [...found[0]], code = points[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    const mark = document.createElement("span");
+    mark.className = "unseen";
+    mark.title = "characters that nobody sees";
+    mark.textContent = "U+" + code + (points.length > 1 ? " and " + (points.length - 1) + " more" : "");
+    element.append(mark);
+    at = found.index + found[0].length;
+  }
+  addMarked(element, text.slice(at), words);
+  return element;
+}
+
+function addMarked(element, text, words) { // the text, with the words that were looked for marked
+  const points = words && words.length ? [...text] : [];
+  const starts = [], folded = points.map((char, i) => { // fold() may make one character several, or none
+    const made = fold(char);
+    for (let n = made.length; n; n--) starts.push(i);
+    return made;
+  }).join("");
+  const isFound = new Uint8Array(points.length);
+  for (const word of points.length ? words : [])
+    for (let at = folded.indexOf(word); at >= 0; at = folded.indexOf(word, at + word.length))
+      isFound.fill(1, starts[at], starts[at + word.length - 1] + 1);
+  if (!isFound.includes(1)) return element.append(text);
+  for (let from = 0, to = 0; from < points.length; from = to) {
+    while (to < points.length && isFound[to] === isFound[from]) to++;
+    const part = points.slice(from, to).join("");
+    if (isFound[from]) element.append(Object.assign(document.createElement("mark"), {textContent: part}));
+    else element.append(part);
+  }
+}
+
+// -- numbers and times ----------------------------------------------------------
+
+const two = n => String(n).padStart(2, "0");
+const dayOf = date => date.getFullYear() + "-" + two(date.getMonth() + 1) + "-" + two(date.getDate());
+const clockOf = date => two(date.getHours()) + ":" + two(date.getMinutes());
+const minuteOf = at => isNaN(new Date(at)) ? string(at) : dayOf(new Date(at)) + " " + clockOf(new Date(at));
+const longDay = new Intl.DateTimeFormat("en-GB", {weekday: "long", day: "numeric", month: "long", year: "numeric"});
+const count = (n, noun) => Number(n || 0).toLocaleString("en-US") + " " + noun + (n === 1 ? "" : "s");
+const size = n => n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : n >= 1e3 ? Math.round(n / 1e3) + " KB" : (n || 0) + " B";
+
+// -- what there is ----------------------------------------------------------------
+// An item is a line of the list: a session with its chunks, an insight, an episode, a run.
+
+const memories = new Map(data.memories.map(each => [each.id, each]));
+const sessions = new Map(data.sessions.map(each => [each.session, {...each, parts: []}]));
+const runs = new Map(data.runs.map(each => [each.run, each]));
+const given = new Map(); // the id of a memory -> when hooks handed it to Claude
+for (const row of data.injected)
+  for (const id of Object.keys(row.uses || {})) given.set(id, [...(given.get(id) || []), row]);
+for (const each of data.memories)
+  if (each.kind === "chunk") sessions.get(each.session || "(none)")?.parts.push(each);
+
+const ZONES = {active: "active", "archive next": "to be archived", archived: "archived", "purge next": "may be purged",
+               immune: "immune"};
+const STATES = {
+  "": ["anything", () => true],
+  important: ["important", each => /high|critical/.test(each.importance)],
+  replaced: ["superseded", each => list(each.superseded_by).length > 0],
+  stale: ["stale: files changed", each => !!each.stale],
+  rated: ["rated", each => each.n_rated > 0],
+  given: ["given to Claude", each => given.has(each.id)],
+  ...Object.fromEntries(Object.entries(ZONES).map(([zone, name]) => [zone, [name, each => each.zone === zone]])),
+};
+
+function marksOf(each) { // what is worth knowing of a memory, each with its class
+  const marks = [];
+  if (/high|critical/.test(each.importance) && each.kind !== "chunk") marks.push([each.importance, each.importance]);
+  if (list(each.superseded_by).length) marks.push(["superseded", ""]);
+  if (each.stale) marks.push([Object.keys(each.stale).join(", "), "stale"]);
+  if (each.n_rated) marks.push(["helpful " + each.n_helpful + "/" + each.n_rated, ""]);
+  if (each.kind === "chunk" && each.zone !== "active")
+    marks.push([(ZONES[each.zone] || each.zone) + (each.zone_why ? ": " + each.zone_why : ""), ""]);
+  return marks;
+}
+
+function itemOf(each) {
+  return {id: each.id, source: each, project: each.project, at: new Date(each.created_at), type: each.kind,
+          kind: each.category || each.outcome || each.label, title: flat(each.text), parts: [each],
+          marks: marksOf(each), more: list(each.tags).join(" ") + " " + (each.task_type || "")};
+}
+
+function sessionItem(each) {
+  const stale = each.parts.some(part => part.stale), zones = new Set(each.parts.map(part => part.zone));
+  const marks = [[count(each.n_chunks, "chunk") + ", " + size(each.n_bytes), ""]];
+  if (each.branch && !/^(main|master)$/.test(each.branch)) marks.push([each.branch, ""]);
+  if (stale) marks.push(["files changed", "stale"]);
+  if (zones.has("archived")) marks.push([zones.size > 1 ? "partly archived" : "archived", ""]);
+  return {id: each.session, type: "session", kind: "session", source: each, project: each.project,
+          title: flat(each.title), at: new Date(each.last_at), parts: each.parts, marks,
+          more: each.parts.map(part => part.summary + " " + list(part.tags).join(" ")).join(" ")};
+}
+
+function runItem(each) {
+  const spent = each.spent || {}, marks = [[each.status, each.status === "answered" ? "answered" : "failure"]];
+  if (spent.tokens) marks.push([count(spent.tokens, "token"), ""]);
+  if (spent.dollars) marks.push(["$" + Number(spent.dollars).toFixed(2), ""]);
+  return {id: each.run, type: "run", kind: "run", source: each, project: "", title: flat(each.question),
+          at: new Date(each.at), parts: [each], marks, more: flat(each.answer)};
+}
+
+const items = [...data.memories.filter(each => each.kind !== "chunk").map(itemOf),
+  ...[...sessions.values()].filter(each => each.parts.length).map(sessionItem), ...data.runs.map(runItem)];
+for (const item of items) {
+  if (isNaN(item.at)) item.at = new Date(0);
+  item.words = fold([item.title, item.more, item.id, item.kind, item.project].join(" "));
+  item.day = dayOf(item.at);
+}
+items.sort((a, b) => b.at - a.at);
+
+// -- where the reader is: all of it stands in the address -----------------------------
+
+const VIEWS = {
+  timeline: ["Timeline", item => item.type !== "link"],
+  decisions: ["Decisions", item => item.kind === "decision"],
+  insights: ["Insights", item => item.type === "insight"],
+  episodes: ["Episodes", item => item.type === "episode"],
+  sessions: ["Sessions", item => item.type === "session"],
+  links: ["Links", item => item.type === "link"],
+  runs: ["Runs", item => item.type === "run"],
+  given: ["Given to Claude", null],
+  store: ["Store", null],
+};
+let state = {};
+
+function readState() {
+  const found = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  return {q: "", project: "", id: "", ...found, only: STATES.hasOwnProperty(found.only) ? found.only : "",
+          view: VIEWS.hasOwnProperty(found.view) ? found.view : "timeline"};
+}
+
+function address(changes) {
+  const wanted = Object.entries({...state, ...changes}).filter(([name, value]) => value && value !== "timeline");
+  return "#" + new URLSearchParams(wanted);
+}
+
+const go = changes => location.replace(address(changes)); // without an entry in the history for each letter typed
+
+function chosen(isWanted) {
+  const words = fold(state.q).split(/\s+/).filter(Boolean), isInState = STATES[state.only][1];
+  return items.filter(item => isWanted(item) && (!state.project || item.project === state.project) &&
+    item.parts.some(isInState) && words.every(word => item.words.includes(word)));
+}
+
+// -- the list ---------------------------------------------------------------------------
+
+const rows = () => [...document.querySelectorAll(".row")];
+const watcher = new IntersectionObserver(seen => {
+  for (const each of seen) if (each.isIntersecting) each.target.click();
+}, {rootMargin: "600px"});
+
+function lazily(box, all, draw) { // the first of all, and the next when the reader comes near
+  const rest = make("button", {type: "button", class: "rest"}, "Show more");
+  let at = 0;
+  const next = () => {
+    rest.remove();
+    watcher.unobserve(rest);
+    for (const end = Math.min(at + BATCH, all.length); at < end; at++) box.append(draw(all[at]));
+    if (at < all.length) { box.append(rest); watcher.observe(rest); }
+  };
+  rest.addEventListener("click", next);
+  next();
+}
+
+function row(item) {
+  const words = fold(state.q).split(/\s+/).filter(Boolean);
+  const title = put(make("span", {class: "title", dir: "auto"}), item.title || "(empty)", words);
+  return make("a", {class: "row" + (list(item.source.superseded_by).length ? " replaced" : ""), "data-id": item.id,
+                    href: address({id: item.id}), "aria-current": item.id === state.id},
+    make("time", {datetime: item.at.toISOString()}, clockOf(item.at)),
+    make("span", {class: "kind " + item.kind}, item.type === "episode" ? "task: " + item.kind : item.kind), title,
+    make("span", {class: "marks"}, item.marks.map(([text, kind]) => make("span", {class: kind}, text))));
+}
+
+function grouped(found) { // by day, then by project, the newest first
+  const days = new Map();
+  for (const item of found) {
+    if (!days.has(item.day)) days.set(item.day, new Map());
+    const projects = days.get(item.day);
+    if (!projects.has(item.project)) projects.set(item.project, []);
+    projects.get(item.project).push(item);
+  }
+  const drawn = [];
+  for (const projects of days.values()) {
+    const first = projects.values().next().value[0];
+    drawn.push(() => make("h2", {}, make("time", {datetime: first.day}, longDay.format(first.at))));
+    for (const [project, those] of projects) {
+      drawn.push(() => make("h3", {dir: "auto"}, project || (those[0].type === "run" ? "runs" : "no project")));
+      for (const item of those) drawn.push(() => row(item));
+    }
+  }
+  return drawn;
+}
+
+function daysPicture(found) { // days and projects: how much was there, and where a decision or a failure was
+  const last = found[0].at, days = [], counts = new Map();
+  const first = Math.min(...found.map(item => item.at).filter(at => last - at < MAX_DAYS * 864e5));
+  for (const day = new Date(last); dayOf(day) >= dayOf(new Date(first)); day.setDate(day.getDate() - 1))
+    days.unshift(dayOf(day));
+  for (const item of found) {
+    const name = item.project || "runs";
+    if (!counts.has(name)) counts.set(name, {total: 0});
+    const row = counts.get(name), cell = row[item.day] = row[item.day] || {n: 0, sign: ""};
+    const n = item.type === "session" ? item.parts.length : 1;
+    if (days.includes(item.day)) row.total += n;
+    cell.n += n;
+    if (item.kind === "failure") cell.sign = "✗"; else if (item.kind === "decision") cell.sign = cell.sign || "◆";
+  }
+  const known = [...counts].filter(([, row]) => row.total).sort((a, b) => b[1].total - a[1].total);
+  const shown = known.slice(0, MAX_ROWS_OF_DAYS);
+  const most = Math.max(...shown.flatMap(([, row]) => days.map(day => row[day]?.n || 0)));
+  const months = days.map((day, i) => make("th", {}, (!i || day.endsWith("-01")) &&
+    new Date(day).toLocaleDateString("en-GB", {month: "short"})));
+  return make("div", {class: "days", "aria-hidden": "true"}, make("table", {},
+    make("tr", {class: "months"}, make("th"), months, make("th")),
+    shown.map(([name, row]) => make("tr", {}, make("th", {title: name}, make("bdi", {}, name)), days.map(day => {
+      const {n, sign} = row[day] || {n: 0, sign: ""}, cell = make("td", {title: day + ": " + n}, sign);
+      cell.style.setProperty("--share", n ? 15 + 60 * Math.sqrt(n / most) : 0);
+      return cell;
+    }), make("td", {class: "total"}, row.total.toLocaleString("en-US"))))),
+    make("p", {class: "dim"}, "memories a day; ◆ decision, ✗ failure"));
+}
+
+function listView(box, isWanted) {
+  const found = chosen(isWanted);
+  $("said").textContent = found.length + " found";
+  if (!found.length)
+    return box.append(make("p", {class: "note"}, items.length ? "Nothing here. Esc clears the search; `rlm search` " +
+      "in a shell looks at every word of every memory." : "Nothing is stored yet. rlm saves conversations by itself " +
+      "once `rlm install` has run; `rlm remember` and `rlm chunk` save by hand."));
+  if (state.view === "timeline" && !state.q) {
+    const picture = daysPicture(found);
+    box.append(picture);
+    picture.scrollLeft = picture.scrollWidth;
+  }
+  if (state.q) box.append(make("p", {class: "note"}, found.length.toLocaleString("en-US") + " found"));
+  lazily(box, grouped(found), draw => draw());
+}
+
+// -- what hooks gave, and the store ----------------------------------------------------
+
+const cells = (row, tag, first) => make("tr", {}, row.map((value, i) =>
+  make(tag, {class: typeof value === "number" || i >= first ? "n" : undefined}, typeof value === "number" ?
+    value.toLocaleString("en-US") : value)));
+
+function table(head, rows, first = 99) {
+  return make("table", {class: "plain"}, make("thead", {}, cells(head, "th", first)),
+              make("tbody", {}, rows.map(row => cells(row, "td"))));
+}
+
+function reference(id) { // the id as a link, with what it is about
+  const each = memories.get(id), item = each && itemOf(each);
+  const name = make("code", {}, id);
+  if (!each && !sessions.has(id)) return make("span", {}, name, " (not in this page)");
+  const text = each ? flat(each.kind === "chunk" ? each.summary : item.title).slice(0, 90) : "";
+  return make("a", {href: address({id, view: "", q: "", only: ""})}, name, text && " ", make("bdi", {}, text));
+}
+
+function givenView(box) {
+  const told = data.status.injected_tokens || {}, read = data.status.injected || {};
+  const found = data.injected.filter(row => !state.project || row.project === state.project);
+  box.append(make("h2", {}, "What hooks handed to Claude"));
+  box.append(make("p", {class: "note"}, "About " + count(told.today, "token") + " today, " + count(told.week, "token") +
+    " this week; " + count(read.read, "memory").replace("memorys", "memories") + " of " + (read.given || 0) +
+    " were read then. The newest " + found.length + " times:"));
+  lazily(box, found, each => make("div", {class: "turn"},
+    make("b", {}, each.project, make("time", {}, minuteOf(each.at))),
+    make("div", {}, make("span", {}, each.reason), make("span", {class: "dim"}, " · " + count(each.tokens, "token") +
+      (each.score ? " · score " + each.score.toFixed(2) : "")),
+      Object.entries(each.uses || {}).map(([id, n]) => make("div", {}, reference(id),
+        make("span", {class: "dim"}, n ? " · read " + count(n, "time") + " since" : ""))))));
+}
+
+function storeView(box) {
+  const status = data.status, damage = (status.damaged_lines || 0) + (status.damaged_transcript_lines || 0);
+  const by = key => Object.entries(data.memories.reduce((sums, each) => {
+    const sum = sums[key(each)] = sums[key(each)] || [0, 0];
+    sum[0]++;
+    sum[1] += each.n_bytes || string(each.text).length;
+    return sums;
+  }, Object.create(null))).sort((a, b) => b[1][0] - a[1][0]).map(([name, [n, bytes]]) => [name, n, size(bytes)]);
+  const zoneLink = ([zone, ...rest]) => [zone in ZONES && zone !== "active" ?
+    make("a", {href: address({view: "", only: zone})}, ZONES[zone]) : ZONES[zone] || zone, ...rest];
+  box.append(make("h2", {}, "Health"), facts([
+    ["Damage", damage || status.lost_bytes ? make("span", {class: "damage"}, count(damage, "damaged line") + ", " +
+      size(status.lost_bytes) + " lost: `rlm verify` shows where") : make("span", {class: "success"}, "none")],
+    ["Store", size(status.store_bytes) + ", index " + size(status.index_bytes) + ", transcripts " +
+      size(status.transcript_bytes) + (status.n_not_indexed ? "; " + count(status.n_not_indexed, "record") +
+      " not indexed yet" : "")],
+    ["Folder", status.memory], ["Version", "rlm " + status.version],
+    ["Ranking", status.semantic ? string(status.semantic) : "by words"],
+    ["Models", lines(Object.entries(status.models || {}).map(([name, used]) => name + ": " + count(used.calls, "call") +
+      ", " + count(used.tokens, "token") + (used.dollars ? ", $" + used.dollars.toFixed(2) : "")))],
+    ["This page", "made " + minuteOf(data.made_at) + (data.project ? ", of project " + data.project : "") +
+      (data.since ? ", since " + data.since : "") + ". It holds private memories: it is as secret as they are."],
+  ]));
+  const columns = ["", "memories", "size"];
+  box.append(make("h2", {}, "Retention zones"), make("p", {class: "note"}, "What rlm retention-run would do now. " +
+    "Immune chunks stay because of a tag, an importance, a word or their use; only chunks are ever archived."),
+    table(columns, by(each => each.kind === "chunk" ? each.zone : each.kind + "s").map(zoneLink), 1),
+    make("h2", {}, "Projects"), table(columns, by(each => each.project || "(none)"), 1),
+    make("h2", {}, "Kinds"), table(columns, by(each => [each.kind, each.category || each.outcome || each.label ||
+      each.type].join(": ")), 1));
+}
+
+// -- what was chosen -----------------------------------------------------------------------
+
+function facts(pairs) { // those that are told
+  const told = pairs.filter(([, value]) => Array.isArray(value) ? value.length : value);
+  return make("dl", {}, told.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {dir: "auto"}, value)]));
+}
+
+function lines(nodes) { // one below the other
+  return nodes.map(node => make("div", {}, node));
+}
+
+function memoryFacts(each) {
+  const others = link => list(link.members).filter(([id]) => id !== each.id);
+  const links = list(each.links || each.members && [each]).map(link =>
+    [link.label + ": ", ...others(link).map(([id, role]) => make("span", {}, role + " ", reference(id), " "))]);
+  return facts([
+    ["Superseded by", lines(list(each.superseded_by).map(reference))],
+    ["Stale", Object.entries(each.stale || {}).map(([what, paths]) => make("div", {class: "stale"}, what + ": " +
+      list(paths).join(", ")))],
+    ["Rated", each.n_rated ? "helpful in " + each.n_helpful + " of " + count(each.n_rated, "session") + ", useful " +
+      each.utility : ""],
+    ["Links", lines(links)],
+    ["Files", list(each.files).join(", ")],
+    ["Solved", lines(list(each.resolved).map(pair => list(pair).join(" → ")))],
+    ["Tags", list(each.tags).join(", ")],
+    ["Read", each.uses ? count(each.uses, "time") : ""],
+    ["Given to Claude", lines((given.get(each.id) || []).slice(0, 5).map(row => minuteOf(row.at) + ", " + row.reason))],
+    ["Project", each.project], ["When", minuteOf(each.created_at)],
+    ["In a shell", make("code", {}, "rlm peek " + each.id)],
+  ]);
+}
+
+function drawText(text) { // calls of tools, fenced code and words, each in their own way
+  const box = make("div", {class: "text"});
+  text.split(/^(```[^]*?^```[^\n]*$|(?:- [\w ]+ `.*(?:\n|$)(?: {2,}.*(?:\n|$))*)+)/m).forEach((part, i) => {
+    if (i % 2) box.append(make("pre", {class: part.startsWith("```") ? "fence" : "calls"}, part.replace(/\n$/, "")));
+    else if (part.trim()) put(box, part.replace(/^\n+|\n+$/g, ""));
+  });
+  return box;
+}
+
+const TURN = new RegExp("^## (User|Claude|Subagent|Summary)(?:(?! ·)[^\\n])*(?: · ([^\\n]*))?$", "m");
+
+function drawPart(each) { // a chunk: who said what
+  const box = make("div", {}, make("div", {class: "part"}, make("code", {}, each.id),
+    each.type !== "session" && make("span", {}, each.type),
+    marksOf(each).map(([text, kind]) => make("span", {class: kind}, text)),
+    each.uses > 0 && make("span", {}, "read " + count(each.uses, "time")),
+    make("span", {}, count(each.tokens, "token"))));
+  const [before, ...rest] = string(each.text).split(TURN);
+  if (!each.text) box.append(make("p", {dir: "auto"}, each.summary),
+                             make("p", {class: "note"}, "Its text is not in this page: rlm peek " + each.id));
+  if (before.trim()) box.append(drawText(before));
+  for (let i = 0; i < rest.length; i += 3)
+    box.append(make("div", {class: "turn " + rest[i].toLowerCase()},
+      make("b", {}, rest[i], make("time", {}, string(rest[i + 1]).slice(11, 16))), drawText(rest[i + 2])));
+  return box;
+}
+
+function drawSession(box, each, at) {
+  const missing = each.n_chunks - each.parts.length, parts = [...each.parts].reverse();
+  box.append(make("h2", {dir: "auto"}, flat(each.title) || "(empty)"), facts([
+    ["Project", each.project + (each.branch ? ", branch " + each.branch : "")],
+    ["When", minuteOf(each.first_at) + " to " + minuteOf(each.last_at)],
+    ["Size", count(each.n_chunks, "chunk") + ", " + count(each.tokens, "token") +
+      (missing > 0 ? "; " + missing + " are not in this page: rlm peek " + each.session : "")],
+    ["Comes from", lines(list(each.comes_from).map(reference))],
+    ["Went on in", lines(list(each.went_on_in).map(reference))],
+    ["In a shell", make("code", {}, "rlm resume " + each.session)],
+  ]));
+  const from = Math.max(0, parts.findIndex(part => part.id === at));
+  if (from) box.append(make("p", {class: "note"}, make("a", {href: address({id: each.session})}, "From its start")));
+  lazily(box, parts.slice(from), drawPart);
+}
+
+function drawRun(box, each) {
+  const spent = each.spent || {}, events = list(each.events);
+  const branch = up => make("ul", {class: "tree"}, events.filter(event => event.up === up).map(event => {
+    const below = event.n !== up && events.some(other => other.up === event.n);
+    return make("li", {}, make("b", {class: event.kind === "run" ? "run" : "dim"}, event.kind), " ",
+      make("bdi", {}, event.line), event.seconds ? make("span", {class: "dim"}, " · " + event.seconds + " s") : "",
+      below ? branch(event.n) : []);
+  }));
+  box.append(make("h2", {dir: "auto"}, each.question), facts([
+    ["Status", make("span", {class: each.status}, each.status)], ["Reason", each.reason],
+    ["Cost", Object.entries(spent).map(([name, n]) => name === "dollars" ? "$" + n :
+      Number(n).toLocaleString("en-US") + " " + name).join(", ")],
+    ["Notes", lines(list(each.notes))], ["When", minuteOf(each.at)],
+    ["In a shell", make("code", {}, "rlm trace " + each.run)],
+  ]));
+  if (each.answer) box.append(make("h3", {}, "Answer"), drawText(string(each.answer)));
+  box.append(make("h3", {}, "What it did"), branch(0));
+  if (each.n_left_out) box.append(make("p", {class: "note"}, each.n_left_out + " more events: rlm trace " + each.run));
+}
+
+function drawDetail() {
+  const box = $("detail"), each = memories.get(state.id), session = sessions.get(each?.kind === "chunk" ?
+    each.session || "(none)" : state.id), run = runs.get(state.id);
+  box.replaceChildren();
+  box.hidden = !(each || session || run);
+  $("main").className = box.hidden ? "" : "two";
+  if (box.hidden) return;
+  const kind = session ? "session" : run ? "run" : itemOf(each).kind;
+  const close = make("button", {type: "button"}, "Close");
+  close.addEventListener("click", () => go({id: ""}));
+  box.append(make("div", {class: "lead"}, make("span", {class: kind}, kind),
+                  session || run ? "" : make("span", {class: each.importance}, each.importance), close));
+  if (session) drawSession(box, session, state.id);
+  else if (run) drawRun(box, run);
+  else box.append(make("h2", {dir: "auto"}, flat(each.text) || "(empty)"), memoryFacts(each),
+                  flat(each.text) === string(each.text) ? "" : drawText(string(each.text)));
+  box.scrollTop = 0;
+  if (matchMedia("(max-width: 69.99rem)").matches) scrollTo(0, 0);
+}
+
+// -- all of it -----------------------------------------------------------------------------------
+
+function drawViews() {
+  $("views").replaceChildren(...Object.entries(VIEWS).map(([view, [name, isWanted]]) => {
+    const n = isWanted ? chosen(isWanted).length : 0;
+    return make("a", {href: address({view, id: ""}), "aria-current": view === state.view && "page"}, name,
+      isWanted ? make("small", {}, " " + n.toLocaleString("en-US")) : "");
+  }));
+}
+
+function drawList() {
+  const box = $("list"), [, isWanted] = VIEWS[state.view];
+  watcher.disconnect();
+  box.replaceChildren();
+  for (const note of state.view === "timeline" ? data.notes : []) box.append(make("p", {class: "note"}, note));
+  if (isWanted) listView(box, isWanted);
+  else if (state.view === "given") givenView(box);
+  else storeView(box);
+}
+
+function draw() {
+  const before = state, {id: _, ...wanted} = state = readState();
+  const isNew = JSON.stringify(wanted) !== JSON.stringify((({id, ...rest}) => rest)(before));
+  if ($("q").value !== state.q) $("q").value = state.q;
+  $("project").value = state.project;
+  $("only").value = state.only;
+  drawViews();
+  if (isNew) drawList();
+  for (const each of rows()) {
+    each.href = address({id: each.dataset.id});
+    each.removeAttribute("aria-current");
+    if (each.dataset.id === state.id) each.setAttribute("aria-current", "true");
+  }
+  if (isNew || before.id !== state.id) drawDetail();
+  if (before.id && !state.id) rows().find(each => each.dataset.id === before.id)?.focus();
+}
+
+const THEMES = ["auto", "light", "dark"];
+
+function setTheme(theme) {
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  $("theme").textContent = theme[0].toUpperCase() + theme.slice(1);
+  $("theme").setAttribute("aria-label", "Colours: " + theme);
+  try { localStorage.setItem("rlm-theme", theme); } catch { /* a browser that keeps nothing for files */ }
+}
+
+function nextTheme() {
+  setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "auto") + 1) % THEMES.length]);
+}
+
+function move(step) { // to the next line of the list, or the one before
+  const here = rows().findIndex(each => each.matches(":focus"));
+  const at = here < 0 ? rows().findIndex(each => each.dataset.id === state.id) : here;
+  if (at + step >= rows().length) $("list").querySelector(".rest")?.click();
+  const next = rows()[Math.max(0, Math.min(rows().length - 1, at + step))];
+  if (!next) return;
+  next.focus();
+  next.scrollIntoView({block: "nearest"});
+  if (state.id && $("list").offsetParent) go({id: next.dataset.id});
+}
+
+const KEYS = [
+  ["/", "search", () => $("q").focus()],
+  ["j", "next line", () => move(1)], ["k", "line before", () => move(-1)],
+  ["ArrowDown", "", () => move(1)], ["ArrowUp", "", () => move(-1)],
+  ["Enter", "open", null],
+  ["Escape", "close, then clear the search", () => state.id ? go({id: ""}) : go({q: "", only: "", project: ""})],
+  ["t", "light or dark", nextTheme], ["?", "these keys", () => $("help").showModal()],
+  ...Object.keys(VIEWS).map((view, i) => [String(i + 1), VIEWS[view][0], () => go({view, id: ""})]),
+];
+
+document.addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  const isTyping = event.target.matches("input, select"), key = event.key;
+  if (isTyping && key === "Escape") event.target.blur();
+  if (isTyping && event.target.matches("input") && (key === "ArrowDown" || key === "Enter")) event.target.blur();
+  else if (isTyping && key !== "Escape") return;
+  if ($("detail").contains(document.activeElement) && key.startsWith("Arrow")) return; // scrolls what is open
+  const found = KEYS.find(([name, , act]) => name === key && act);
+  if (found) { event.preventDefault(); found[2](); }
+});
+
+$("search").addEventListener("submit", event => event.preventDefault());
+$("q").addEventListener("input", event => go({q: event.target.value, id: ""}));
+$("project").addEventListener("change", event => go({project: event.target.value, id: ""}));
+$("only").addEventListener("change", event => go({only: event.target.value, id: ""}));
+$("theme").addEventListener("click", nextTheme);
+$("keys").addEventListener("click", () => $("help").showModal());
+addEventListener("hashchange", draw);
+addEventListener("beforeprint", () => { // some thousand lines, not the first only
+  for (let n = 0; n < 20; n++) document.querySelector("#detail .rest, main:not(.two) .rest")?.click();
+});
+
+$("help").append(make("h2", {}, "Keys"), facts(KEYS.filter(([, what]) => what).map(([key, what]) =>
+  [make("kbd", {}, key), what])), make("form", {method: "dialog"}, make("button", {}, "Close")));
+$("project").append(...["", ...new Set(items.map(item => item.project).filter(Boolean))].map(name =>
+  make("option", {value: name}, name || "all projects")));
+$("only").append(...Object.entries(STATES).map(([value, [name]]) => make("option", {value}, name)));
+let theme = "auto";
+try { theme = localStorage.getItem("rlm-theme") || theme; } catch { /* likewise */ }
+setTheme(THEMES.includes(theme) ? theme : "auto");
+draw();
+document.documentElement.dataset.ready = Math.round(performance.now()); // milliseconds
+</script>
+</body>
+</html>
+"""
+
+
+@command("write the memory as one page for a browser, which needs no server and no network",
+         "rlm view\nrlm view shop.html --project shop --since 90d\nrlm view - | gzip > page.html.gz",
+         argument("path", nargs="?", default="", metavar="FILE.html", help="default: view.html in the memory's folder; "
+                  "- is stdout. It holds what is private: only you can read it"),
+         argument("--project", default="", metavar="NAME", help="only this one"),
+         argument("--since", default="", metavar="DATE", help="only what is newer: 2026-11, 90d, last week…"),
+         argument("--limit", type=int, default=PAGE_MEMORIES, metavar="N", help="how many memories (default 10,000)"),
+         argument("--force", action="store_true", help="overwrite a file that is no page of rlm"))
+def view_command(call: Call, options: Any) -> Answer:
+    """A page of the memory."""
+    from base64 import b64encode
+    from hashlib import sha256
+    from urllib.parse import quote
+
+    if options.limit < 1:
+        raise UsageError(f"--limit takes a number from 1 on, not {options.limit}")
+    places = call.store.places
+    path = options.path if options.path == "-" else os.path.abspath(os.path.expanduser(options.path or places.view()))
+    if os.path.lexists(path) and path != "-":
+        if not os.path.isfile(path):
+            raise UsageError(f"{path} is no plain file; name another one")
+        if not options.force and b'content="rlm view"' not in file_start(path):
+            raise UsageError(f"{path} exists and is no page of rlm; name another file, or --force replaces it")
+    data = page_data(call, options)
+    if options.json or not (data["memories"] or data["runs"]) and (options.project or options.since):
+        return Answer("No memory is of that project and time.", data, failed=not data["memories"])
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'"
+    for tag, kind in (("style", "style-src"), ("script", "script-src")):
+        source = PAGE.rpartition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        policy += f"; {kind} 'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'"
+    before, _, after = PAGE.replace("{{policy}}", policy).partition("{{data}}")
+    page = (before + page_json(data) + after).encode("utf-8", "backslashreplace")
+    if path == "-":
+        if sys.stdout.isatty():
+            raise UsageError("this would print a page into the terminal; `rlm view - > page.html` keeps it")
+        write_out([page])
+        return Answer("", None)
+    if not options.path:
+        ensure_folder(places.memory)
+    replace_file(path, page, durable=False)
+    n_kinds = tally(row["kind"] for row in data["memories"])
+    return Answer(f"{path}: {tally_text(n_kinds) or 'no memories yet'}, {counted(len(data['runs']), 'run')}, "
+                  f"{size_text(len(page))}. It holds private memories; only you can read it.\n"
+                  f"To look at it: file://{quote(path)}", {"path": path, "n_bytes": len(page), **n_kinds})
 
 
 def keep_up(store: Store) -> None:
