@@ -20566,9 +20566,9 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
         row["text"], n_without = (row["text"], n_without) if n_bytes <= room else ("", n_without + 1)
         room -= n_bytes if row["text"] else 0
     if n_all > len(rows):
-        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page; --limit N takes more.")
+        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page; `--limit N` takes more.")
     if n_without:
-        data["notes"].append(f"The texts of {n_without:,} older chunks are not in this page; rlm peek ID reads them.")
+        data["notes"].append(f"The texts of {n_without:,} older chunks are not in this page; `rlm peek ID` reads them.")
     return {**data, "memories": rows}
 
 
@@ -20641,7 +20641,9 @@ h3 { font-size: .87rem; font-weight: 600; color: var(--dim); padding: .7rem 0 .1
 .row[aria-current] { background: var(--chosen); box-shadow: inset 3px 0 var(--accent) }
 .row time { color: var(--dim); font-variant-numeric: tabular-nums; font-size: .87rem }
 .row .kind { font-size: .87rem }
-.row .title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
+.row .title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
+  text-align: left }
+.other { display: block; color: var(--dim); font-size: .87rem }
 .row.replaced .title { color: var(--dim); text-decoration: line-through; text-decoration-thickness: 1px }
 .marks { display: flex; flex-wrap: wrap; gap: .1rem .7rem; justify-content: flex-end; font-size: .82rem;
   color: var(--dim); text-align: right }
@@ -20780,8 +20782,12 @@ function make(tag, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes || {}))
     if (value !== undefined && value !== false) element.setAttribute(name, value);
   for (const child of children.flat())
-    if (child instanceof Node) element.append(child); else if (child !== false) put(element, child);
+    if (child instanceof Node) element.append(child); else if (child !== false && child !== "") put(element, child);
   return element;
+}
+
+function note(text) { // a sentence of this page, with what is typed in a shell between backquotes
+  return make("p", {class: "note"}, text.split("`").map((part, i) => i % 2 ? make("code", {}, part) : part));
 }
 
 function put(element, value, words) {
@@ -20828,6 +20834,8 @@ const dayOf = date => date.getFullYear() + "-" + two(date.getMonth() + 1) + "-" 
 const clockOf = date => two(date.getHours()) + ":" + two(date.getMinutes());
 const minuteOf = at => isNaN(new Date(at)) ? string(at) : dayOf(new Date(at)) + " " + clockOf(new Date(at));
 const longDay = new Intl.DateTimeFormat("en-GB", {weekday: "long", day: "numeric", month: "long", year: "numeric"});
+const longMonth = new Intl.DateTimeFormat("en-GB", {month: "long", year: "numeric"});
+const shortDay = new Intl.DateTimeFormat("en-GB", {day: "numeric", month: "short"});
 const count = (n, noun) => Number(n || 0).toLocaleString("en-US") + " " + noun + (n === 1 ? "" : "s");
 const size = n => n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : n >= 1e3 ? Math.round(n / 1e3) + " KB" : (n || 0) + " B";
 
@@ -20922,14 +20930,15 @@ function readState() {
 }
 
 function address(changes) {
-  const wanted = Object.entries({...state, ...changes}).filter(([name, value]) => value && value !== "timeline");
-  return "#" + new URLSearchParams(wanted);
+  return "#" + new URLSearchParams(Object.entries({...state, ...changes}).filter(([, value]) => value));
 }
 
 const go = changes => location.replace(address(changes)); // without an entry in the history for each letter typed
 
+const wanted = () => fold(state.q).split(/\s+/).filter(Boolean);
+
 function chosen(isWanted) {
-  const words = fold(state.q).split(/\s+/).filter(Boolean), isInState = STATES[state.only][1];
+  const words = wanted(), isInState = STATES[state.only][1];
   return items.filter(item => isWanted(item) && (!state.project || item.project === state.project) &&
     item.parts.some(isInState) && words.every(word => item.words.includes(word)));
 }
@@ -20954,31 +20963,35 @@ function lazily(box, all, draw) { // the first of all, and the next when the rea
   next();
 }
 
-function row(item) {
-  const words = fold(state.q).split(/\s+/).filter(Boolean);
+function row(item, isRare) {
+  const words = wanted(), isHit = text => words.some(word => fold(text).includes(word));
   const title = put(make("span", {class: "title", dir: "auto"}), item.title || "(empty)", words);
+  const other = words.length && !isHit(item.title) && item.more.split(/ \| |(?<=[.!?。]) ?/).find(isHit);
+  if (other) title.append(put(make("span", {class: "other", dir: "auto"}), flat(other), words));
   return make("a", {class: "row" + (list(item.source.superseded_by).length ? " replaced" : ""), "data-id": item.id,
                     href: address({id: item.id}), "aria-current": item.id === state.id},
-    make("time", {datetime: item.at.toISOString()}, clockOf(item.at)),
+    make("time", {datetime: item.at.toISOString()}, isRare ? shortDay.format(item.at) : clockOf(item.at)),
     make("span", {class: "kind " + item.kind}, item.type === "episode" ? "task: " + item.kind : item.kind), title,
-    make("span", {class: "marks"}, item.marks.map(([text, kind]) => make("span", {class: kind}, text))));
+    make("span", {class: "marks"}, item.marks.map(([text, kind]) => make("span", {class: kind}, text)),
+         isRare && item.project && make("bdi", {}, item.project)));
 }
 
-function grouped(found) { // by day, then by project, the newest first
-  const days = new Map();
+function grouped(found) { // by day and project, the newest first; by month what is rare
+  const isRare = !["timeline", "sessions"].includes(state.view), groups = new Map(), drawn = [];
   for (const item of found) {
-    if (!days.has(item.day)) days.set(item.day, new Map());
-    const projects = days.get(item.day);
-    if (!projects.has(item.project)) projects.set(item.project, []);
-    projects.get(item.project).push(item);
+    const key = isRare ? item.day.slice(0, 7) : item.day;
+    const project = isRare ? "" : item.project ||
+      (item.type === "run" ? "runs" : "no project");
+    if (!groups.has(key)) groups.set(key, new Map());
+    if (!groups.get(key).has(project)) groups.get(key).set(project, []);
+    groups.get(key).get(project).push(item);
   }
-  const drawn = [];
-  for (const projects of days.values()) {
-    const first = projects.values().next().value[0];
-    drawn.push(() => make("h2", {}, make("time", {datetime: first.day}, longDay.format(first.at))));
+  for (const [key, projects] of groups) {
+    const day = new Date(key + (isRare ? "-01" : "") + "T12:00");
+    drawn.push(() => make("h2", {}, make("time", {datetime: key}, (isRare ? longMonth : longDay).format(day))));
     for (const [project, those] of projects) {
-      drawn.push(() => make("h3", {dir: "auto"}, project || (those[0].type === "run" ? "runs" : "no project")));
-      for (const item of those) drawn.push(() => row(item));
+      if (project) drawn.push(() => make("h3", {dir: "auto"}, project));
+      for (const item of those) drawn.push(() => row(item, isRare));
     }
   }
   return drawn;
@@ -20998,6 +21011,7 @@ function daysPicture(found) { // days and projects: how much was there, and wher
     cell.n += n;
     if (item.kind === "failure") cell.sign = "✗"; else if (item.kind === "decision") cell.sign = cell.sign || "◆";
   }
+  if (days.length < 3) return "";
   const known = [...counts].filter(([, row]) => row.total).sort((a, b) => b[1].total - a[1].total);
   const shown = known.slice(0, MAX_ROWS_OF_DAYS);
   const most = Math.max(...shown.flatMap(([, row]) => days.map(day => row[day]?.n || 0)));
@@ -21017,15 +21031,15 @@ function listView(box, isWanted) {
   const found = chosen(isWanted);
   $("said").textContent = found.length + " found";
   if (!found.length)
-    return box.append(make("p", {class: "note"}, items.length ? "Nothing here. Esc clears the search; `rlm search` " +
-      "in a shell looks at every word of every memory." : "Nothing is stored yet. rlm saves conversations by itself " +
-      "once `rlm install` has run; `rlm remember` and `rlm chunk` save by hand."));
+    return box.append(note(items.length ?
+      "Nothing here. Esc clears the search; `rlm search` in a shell looks at every word of every memory." :
+      "Nothing is stored yet. rlm saves conversations by itself once `rlm install` has run."));
   if (state.view === "timeline" && !state.q) {
     const picture = daysPicture(found);
     box.append(picture);
-    picture.scrollLeft = picture.scrollWidth;
+    if (picture) picture.scrollLeft = picture.scrollWidth;
   }
-  if (state.q) box.append(make("p", {class: "note"}, found.length.toLocaleString("en-US") + " found"));
+  if (state.q) box.append(note(found.length.toLocaleString("en-US") + " found"));
   lazily(box, grouped(found), draw => draw());
 }
 
@@ -21052,7 +21066,7 @@ function givenView(box) {
   const told = data.status.injected_tokens || {}, read = data.status.injected || {};
   const found = data.injected.filter(row => !state.project || row.project === state.project);
   box.append(make("h2", {}, "What hooks handed to Claude"));
-  box.append(make("p", {class: "note"}, "About " + count(told.today, "token") + " today, " + count(told.week, "token") +
+  box.append(note("About " + count(told.today, "token") + " today, " + count(told.week, "token") +
     " this week; " + count(read.read, "memory").replace("memorys", "memories") + " of " + (read.given || 0) +
     " were read then. The newest " + found.length + " times:"));
   lazily(box, found, each => make("div", {class: "turn"},
@@ -21087,7 +21101,7 @@ function storeView(box) {
       (data.since ? ", since " + data.since : "") + ". It holds private memories: it is as secret as they are."],
   ]));
   const columns = ["", "memories", "size"];
-  box.append(make("h2", {}, "Retention zones"), make("p", {class: "note"}, "What rlm retention-run would do now. " +
+  box.append(make("h2", {}, "Retention zones"), note("What `rlm retention-run` would do now. " +
     "Immune chunks stay because of a tag, an importance, a word or their use; only chunks are ever archived."),
     table(columns, by(each => each.kind === "chunk" ? each.zone : each.kind + "s").map(zoneLink), 1),
     make("h2", {}, "Projects"), table(columns, by(each => each.project || "(none)"), 1),
@@ -21130,7 +21144,9 @@ function memoryFacts(each) {
 function drawText(text) { // calls of tools, fenced code and words, each in their own way
   const box = make("div", {class: "text"});
   text.split(/^(```[^]*?^```[^\n]*$|(?:- [\w ]+ `.*(?:\n|$)(?: {2,}.*(?:\n|$))*)+)/m).forEach((part, i) => {
-    if (i % 2) box.append(make("pre", {class: part.startsWith("```") ? "fence" : "calls"}, part.replace(/\n$/, "")));
+    const isFence = part.startsWith("```");
+    if (i % 2) box.append(make("pre", {class: isFence ? "fence" : "calls"}, isFence ?
+      part.replace(/^```.*\n?|\n?^```.*$/gm, "") : part.replace(/\n$/, "")));
     else if (part.trim()) put(box, part.replace(/^\n+|\n+$/g, ""));
   });
   return box;
@@ -21146,7 +21162,7 @@ function drawPart(each) { // a chunk: who said what
     make("span", {}, count(each.tokens, "token"))));
   const [before, ...rest] = string(each.text).split(TURN);
   if (!each.text) box.append(make("p", {dir: "auto"}, each.summary),
-                             make("p", {class: "note"}, "Its text is not in this page: rlm peek " + each.id));
+                             note("Its text is not in this page: `rlm peek " + each.id + "`"));
   if (before.trim()) box.append(drawText(before));
   for (let i = 0; i < rest.length; i += 3)
     box.append(make("div", {class: "turn " + rest[i].toLowerCase()},
@@ -21187,7 +21203,7 @@ function drawRun(box, each) {
   ]));
   if (each.answer) box.append(make("h3", {}, "Answer"), drawText(string(each.answer)));
   box.append(make("h3", {}, "What it did"), branch(0));
-  if (each.n_left_out) box.append(make("p", {class: "note"}, each.n_left_out + " more events: rlm trace " + each.run));
+  if (each.n_left_out) box.append(note(each.n_left_out + " more events: `rlm trace " + each.run + "`"));
 }
 
 function drawDetail() {
@@ -21213,7 +21229,9 @@ function drawDetail() {
 // -- all of it -----------------------------------------------------------------------------------
 
 function drawViews() {
-  $("views").replaceChildren(...Object.entries(VIEWS).map(([view, [name, isWanted]]) => {
+  const used = Object.entries(VIEWS).filter(([view, [, isWanted]]) => !isWanted || view === "timeline" ||
+    view === state.view || items.some(isWanted));
+  $("views").replaceChildren(...used.map(([view, [name, isWanted]]) => {
     const n = isWanted ? chosen(isWanted).length : 0;
     return make("a", {href: address({view, id: ""}), "aria-current": view === state.view && "page"}, name,
       isWanted ? make("small", {}, " " + n.toLocaleString("en-US")) : "");
@@ -21224,15 +21242,16 @@ function drawList() {
   const box = $("list"), [, isWanted] = VIEWS[state.view];
   watcher.disconnect();
   box.replaceChildren();
-  for (const note of state.view === "timeline" ? data.notes : []) box.append(make("p", {class: "note"}, note));
+  for (const text of state.view === "timeline" ? data.notes : []) box.append(note(text));
   if (isWanted) listView(box, isWanted);
   else if (state.view === "given") givenView(box);
   else storeView(box);
 }
 
 function draw() {
-  const before = state, {id: _, ...wanted} = state = readState();
-  const isNew = JSON.stringify(wanted) !== JSON.stringify((({id, ...rest}) => rest)(before));
+  const before = state;
+  state = readState();
+  const isNew = Object.keys(state).some(name => name !== "id" && state[name] !== before[name]);
   if ($("q").value !== state.q) $("q").value = state.q;
   $("project").value = state.project;
   $("only").value = state.only;

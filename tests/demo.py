@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -71,8 +73,8 @@ INSIGHTS = [  # days ago, project, category, importance, text
     (12, "atlas-api", "procedure", "medium", "A release: tag, wait for the smoke test on staging, then promote the same image"),
     (9, "carnet", "preference", "medium", "Toujours des messages de commit en français, à l'impératif"),
     (8, "予約サイト", "decision", "high", "予約の時刻はすべてUTCで保存し、表示するときだけ日本時間に直す"),
-    (5, "shop", "decision", "critical", "Never deploy on Fridays: nobody is there to roll back"),
-    (2, "shop", "todo", "medium", "The failover runbook was never tried out: do it with the replica in December"),
+    (0, "shop", "decision", "critical", "Never deploy on Fridays: nobody is there to roll back"),
+    (1, "shop", "todo", "medium", "The failover runbook was never tried out: do it with the replica in December"),
     (1, "atlas-api", "correction", "high", "Limits count requests per key, not per address: an office shares one address"),
 ]
 EPISODES = [  # days ago, project, type, outcome, what happened, errors => what fixed them
@@ -81,7 +83,7 @@ EPISODES = [  # days ago, project, type, outcome, what happened, errors => what 
      "ConnectionResetError after deploy => pool_recycle=50"),
     (11, "atlas-api", "feature", "success", "Signed cursors for /v2/places; a page costs 4 ms wherever it is", ""),
     (6, "予約サイト", "bugfix", "partial", "二重登録は止まったが、古い重複データの整理が残っている", ""),
-    (3, "atlas-api", "debug", "failure", "Could not reproduce the slow start on the build machine", "")]
+    (0, "atlas-api", "debug", "failure", "Could not reproduce the slow start on the build machine", "")]
 
 
 def transcript(session: str, project: str, at_s: float, work: list[tuple[str, tuple[str, str], str]]) -> Iterator[bytes]:
@@ -157,7 +159,7 @@ def fill(home: str) -> None:
             return rlm.run_tool(rlm.Call(rlm.Store(places)), name, arguments).data
 
         put_sessions(folder, chance)
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
             rlm.main(["import", folder])
         ids = {text: tool(project, days, "rlm_remember", content=text, category=category, importance=importance)["id"]
                for days, project, category, importance, text in INSIGHTS}
@@ -165,9 +167,9 @@ def fill(home: str) -> None:
             ids[text] = tool(project, days, "rlm_capture", summary=text, task_type=task_type, outcome=outcome,
                              errors_resolved=errors)["id"]
         old, new = (next(i for text, i in ids.items() if words in text) for words in ("before noon", "Never deploy"))
-        tool("shop", 5, "rlm_link", members=f"{new} new, {old} old", label="supersedes")
-        tool("shop", 2, "rlm_feedback", ids=f"{new}, {ids[EPISODES[1][4]]}", rating="helpful")
-        for days, session in ((1, "a"), (0.2, "b")):
+        tool("shop", 0, "rlm_link", members=f"{new} new, {old} old", label="supersedes")
+        tool("shop", 0, "rlm_feedback", ids=f"{new}, {ids[EPISODES[1][4]]}", rating="helpful")
+        for days, session in ((.03, "a"), (.01, "b")):
             clock.return_value = NOW_S - days * rlm.DAY_S
             rlm.note_injected(places, session=session, project="shop", ids=[new], n_bytes=412, score=0.82,
                               reason="prompt: the words deploy, friday")
@@ -177,30 +179,33 @@ def fill(home: str) -> None:
 @contextlib.contextmanager
 def sealed() -> Iterator[None]:
     """The environment without what would change the store or its page, in UTC."""
-    with mock.patch.dict(os.environ, TZ="UTC"):
-        for name in SEALED:
-            if name != "HOME":
-                os.environ.pop(name, None)
-        import time
-
+    try:
+        with mock.patch.dict(os.environ, TZ="UTC"):
+            for name in SEALED:
+                if name != "HOME":
+                    os.environ.pop(name, None)
+            time.tzset()
+            yield
+    finally:
         time.tzset()
-        yield
 
 
 def page_of(home: str, path: str, *options: str) -> str:
     """The page of that store as it is on the demo's day; its path."""
     with mock.patch.object(rlm, "now", return_value=NOW_S), mock.patch.dict(os.environ, RLM_HOME=home), \
-            contextlib.redirect_stdout(None):
+            contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
         assert rlm.main(["view", path, *options]) == 0
     return path
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HEADLESS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb"]
+            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb"]
+
+DARK = "--blink-settings=preferredColorScheme=0"
 
 
-def browser(*options: str, timeout_s: float = 60) -> str:
+def browser(*options: str, timeout_s: float = 120) -> str:
     """Runs Chromium without a window and with a profile of its own; what it prints."""
     assert CHROMIUM
     with tempfile.TemporaryDirectory() as profile:
@@ -216,18 +221,19 @@ def picture(page: str, where: str, path: str, width: int, height: int, *options:
 
 def main() -> int:
     """Makes the store, or the pictures."""
-    with sealed():
+    with sealed(), tempfile.TemporaryDirectory() as folder:
+        home = os.path.abspath(sys.argv[1]) if sys.argv[1:] else os.path.join(folder, "rlm")
+        fill(home)
         if sys.argv[1:]:
-            fill(os.path.abspath(sys.argv[1]))
-            print(f"RLM_HOME={sys.argv[1]} python3 {RLM} view")
+            print(f"RLM_HOME={home} {sys.executable} {RLM} view")
             return 0
-        with tempfile.TemporaryDirectory() as folder:
-            home = os.path.join(folder, "rlm")
-            fill(home)
-            page = page_of(home, os.path.join(folder, "page.html"))
-            os.makedirs(PICTURES, exist_ok=True)
-            picture(page, "", os.path.join(PICTURES, "timeline.png"), 1200, 780)
-            picture(page, "view=decisions", os.path.join(PICTURES, "session.png"), 1200, 780, "--blink-settings=preferredColorScheme=0")
+        page = page_of(home, os.path.join(folder, "page.html"))
+        with open(page, encoding="utf-8") as file:
+            data = json.loads(file.read().partition('id="data">')[2].partition("</script>")[0])
+        session = max(data["sessions"], key=lambda row: row["n_bytes"])["session"]
+        os.makedirs(PICTURES, exist_ok=True)
+        picture(page, "", os.path.join(PICTURES, "timeline.png"), 1200, 760)
+        picture(page, f"id={session}", os.path.join(PICTURES, "session.png"), 1300, 760, DARK)
     return 0
 
 
