@@ -20397,7 +20397,7 @@ def stale_command(call: Call, options: Any) -> Answer:
 
 TIMELINE_BARS = "·▁▂▃▄▅▆▇█"
 TIMELINE_MARKS = {"decisions": "◆", "failures": "✗"}
-TIMELINE_NOTES, PLAIN_WIDTH = 8, 80
+TIMELINE_PROJECTS, TIMELINE_NOTES, PLAIN_WIDTH = 15, 8, 80
 
 
 def n_columns_of(text: str) -> int:
@@ -20412,31 +20412,27 @@ def in_columns(text: str, width: int) -> str:
     return text + " " * (width - n_columns_of(text))
 
 
-def days_between(from_s: float, until_s: float) -> list[str]:
-    """The days from one moment to another, in local time."""
-    from datetime import date, timedelta
-
-    first, last = date.fromisoformat(local_day(from_s)), date.fromisoformat(local_day(until_s))
-    return [str(first + timedelta(days=n)) for n in range((last - first).days + 1)]
-
-
 def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping[str, int]]], width: int) -> list[str]:
     """Days and projects as a picture; where there are more days than columns, several share one."""
-    n_label = min(width // 4, max(map(n_columns_of, counts)))
+    names = {name: foreign(name, 60) for name in counts}
+    n_label = max(4, min(width // 4, max(map(n_columns_of, names.values()))))
     room = max(7, width - n_label - len("  1,000,000 "))
     step = -(-len(days) // room)
     spans = [days[at : at + step] for at in range(0, len(days), step)]
     sums = {name: [{what: sum(of_day.get(day, {}).get(what, 0) for day in span)
                     for what in ("memories", *TIMELINE_MARKS)} for span in spans] for name, of_day in counts.items()}
+    totals = {name: sum(cell["memories"] for cell in row) for name, row in sums.items()}
     most = max(cell["memories"] for row in sums.values() for cell in row)
-    lines = [" " * (n_label + 2) + "".join(f"{span[0][5:]:7}" for span in spans[::7]).rstrip()]
-    for name, row in sums.items():
-        cells = "".join(TIMELINE_BARS[-(-8 * cell["memories"] // most)] for cell in row)
-        signs = [[sign for what, sign in TIMELINE_MARKS.items() if cell[what]] for cell in row]
+    lines = []
+    for name in sorted(totals, key=lambda name: -totals[name]):
+        cells = "".join(TIMELINE_BARS[-(-8 * cell["memories"] // most)] for cell in sums[name])
+        signs = [[sign for what, sign in TIMELINE_MARKS.items() if cell[what]] for cell in sums[name]]
         marks = "".join(each[-1] if each else " " for each in signs).rstrip()
-        lines.append(f"{in_columns(name, n_label)}  {cells} {sum(cell['memories'] for cell in row):,}")
-        lines += [" " * (n_label + 2) + marks] if marks else []
-    return [*lines, "", f"{days[0]} to {days[-1]}, {counted(step, 'day')} a column; "
+        below = f"\n{' ' * (n_label + 2)}{marks}" if marks else ""
+        lines.append(f"{in_columns(names[name], n_label)}  {cells} {totals[name]:,}{below}")
+    return [" " * (n_label + 2) + "".join(f"{span[0][5:]:7}" for span in spans[::7]).rstrip(),
+            *first_of(lines, TIMELINE_PROJECTS, "… and {:,} projects more: --json"), "",
+            f"{days[0]} to {days[-1]}, {counted(step, 'day')} a column; "
             f"{TIMELINE_BARS[-1]} {counted(most, 'memory', 'memories')}, ◆ decision, ✗ failure"]
 
 
@@ -20446,6 +20442,8 @@ def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping
          argument("--project", default="", metavar="NAME", help="only this one"))
 def timeline_command(call: Call, options: Any) -> Answer:
     """How much there is of each day, by project."""
+    from datetime import date, timedelta
+
     since_s, until_s = day_bound("--since", options.since, 0), now()
     counts: dict[str, dict[str, dict[str, int]]] = {}
     marked: list[tuple[str, Doc, str]] = []
@@ -20467,13 +20465,13 @@ def timeline_command(call: Call, options: Any) -> Answer:
     if not docs:
         of_project = " of that project" if options.project else ""
         return Answer(f"No memory{of_project} since {local_day(since_s)}.", data, failed=True)
-    counts = {foreign(name, 60): row for name, row in sorted(
-        counts.items(), key=lambda each: -sum(of_day["memories"] for of_day in each[1].values()))}
-    width = tried(PLAIN_WIDTH, lambda: os.get_terminal_size(sys.stdout.fileno()).columns)
+    first, last = (date.fromisoformat(local_day(at_s)) for at_s in (docs[-1].at_s, until_s))
+    days = [str(first + timedelta(days=n)) for n in range((last - first).days + 1)]
+    width = tried(0, lambda: os.get_terminal_size(sys.stdout.fileno()).columns) or PLAIN_WIDTH
     notes = [f"{TIMELINE_MARKS[what]} {local_day(doc.at_s)} {foreign(text, 90)} [{doc.id}]"
              for what, doc, text in marked]
-    lines = timeline_text(days_between(docs[-1].at_s, until_s), counts, width)
-    answer = Answer("\n".join([*lines, *first_of(notes, TIMELINE_NOTES, "… and {:,} more: --json")]), data)
+    notes = first_of(notes, TIMELINE_NOTES, "… and {:,} more: --json")
+    answer = Answer("\n".join([*timeline_text(days, counts, width), *notes]), data)
     answer.marks = lambda line: (found.span() for found in re.finditer("[◆✗]", line))
     return answer
 
@@ -20481,6 +20479,8 @@ def timeline_command(call: Call, options: Any) -> Answer:
 # What a page takes: memories, unless --limit says more; characters of a text; bytes, for which chunks lose their text.
 PAGE_MEMORIES, PAGE_TEXT_CHARS, PAGE_BYTES = 10_000, 4_000, 14_000_000
 PAGE_EVENTS, PAGE_RUNS, PAGE_GIVEN = 400, 200, 500
+PAGE_HEALTH = ("version", "store_bytes", "index_bytes", "transcript_bytes", "damaged_lines", "lost_bytes",
+               "damaged_transcript_lines", "n_not_indexed", "semantic")  # all that a page of one project tells of it
 
 
 def page_json(value: Any) -> str:
@@ -20528,7 +20528,8 @@ def run_rows(call: Call) -> Iterator[dict[str, Any]]:
     for name in stems(places.runs(), ".jsonl"):
         if events := run_events(places, name):
             told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
-                     "line": event_line(event)} for event in events[:PAGE_EVENTS]]
+                     "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
+                    for event in events[:PAGE_EVENTS]]
             yield {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
                    "at": events[0]["at"], "events": told, "n_left_out": len(events) - len(told)}
 
@@ -20552,7 +20553,7 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
     if not is_whole:
         given = [{**row, "uses": {each: n for each, n in row["uses"].items() if each in shown}} for row in given
                  if shown.intersection(row["uses"])]
-        status = without_keys(status, "projects", "most_used", "injected_tokens", "injected", "models")
+        status = {key: status[key] for key in PAGE_HEALTH}
     runs = [] if options.project else [row for row in run_rows(call) if at_of(row) >= since_s]
     runs.sort(key=lambda row: str(row["at"]), reverse=True)
     data = {"version": __version__, "made_at": stamp(now()), "project": options.project, "since": options.since,
@@ -20563,10 +20564,11 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
     n_without = 0
     for row in sorted(rows, key=lambda row: row["kind"] == "chunk"):  # else the newest first
         n_bytes = len(page_json(row["text"]).encode("utf-8", "backslashreplace"))
-        row["text"], n_without = (row["text"], n_without) if n_bytes <= room else ("", n_without + 1)
-        room -= n_bytes if row["text"] else 0
+        if n_bytes > room:
+            row["text"], n_bytes, n_without = "", 0, n_without + 1
+        room -= n_bytes
     if n_all > len(rows):
-        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page; `--limit N` takes more.")
+        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page; `--limit` takes more.")
     if n_without:
         data["notes"].append(f"The texts of {n_without:,} older chunks are not in this page; `rlm peek ID` reads them.")
     return {**data, "memories": rows}
@@ -20649,12 +20651,12 @@ h3 { font-size: .87rem; font-weight: 600; color: var(--dim); padding: .7rem 0 .1
   color: var(--dim); text-align: right }
 .decision, .correction { color: var(--warn) }
 .fact, .preference, .finding, .todo, .general, .goal, .procedure, .question { color: var(--accent) }
-.session, .link, .chunk { color: var(--dim) }
+.session { color: var(--dim) }
 .success, .answered { color: var(--good) }
 .partial, .stale, .critical, .high { color: var(--warn) }
 .failure, .failed, .damage { color: var(--bad) }
 .run { color: var(--run) }
-mark { background: var(--found); color: inherit; border-radius: 2px }
+mark { background: var(--found); color: var(--ink); border-radius: 2px }
 .unseen { font: .72em var(--mono); color: var(--bad); border: 1px solid; border-radius: 3px; padding: 0 .25em;
   unicode-bidi: isolate; direction: ltr }
 
@@ -20721,7 +20723,6 @@ kbd { font: .82em var(--mono); border: 1px solid var(--line); border-radius: 4px
   .turn time { display: inline; margin-left: .5rem }
   #detail { border: 0; background: none; padding: .5rem 0 }
 }
-@media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth } }
 @media print {
   :root, :root[data-theme] { color-scheme: light }
   body { font-size: 10pt; background: none }
@@ -20876,7 +20877,7 @@ function marksOf(each) { // what is worth knowing of a memory, each with its cla
 
 function itemOf(each) {
   return {id: each.id, source: each, project: each.project, at: new Date(each.created_at), type: each.kind,
-          kind: each.category || each.outcome || each.label, title: flat(each.text), parts: [each],
+          kind: each.category || each.outcome, title: flat(each.text), parts: [each],
           marks: marksOf(each), more: list(each.tags).join(" ") + " " + (each.task_type || "")};
 }
 
@@ -20899,7 +20900,7 @@ function runItem(each) {
           at: new Date(each.at), parts: [each], marks, more: flat(each.answer)};
 }
 
-const items = [...data.memories.filter(each => each.kind !== "chunk").map(itemOf),
+const items = [...data.memories.filter(each => each.kind === "insight" || each.kind === "episode").map(itemOf),
   ...[...sessions.values()].filter(each => each.parts.length).map(sessionItem), ...data.runs.map(runItem)];
 for (const item of items) {
   if (isNaN(item.at)) item.at = new Date(0);
@@ -20911,12 +20912,11 @@ items.sort((a, b) => b.at - a.at);
 // -- where the reader is: all of it stands in the address -----------------------------
 
 const VIEWS = {
-  timeline: ["Timeline", item => item.type !== "link"],
+  timeline: ["Timeline", () => true],
   decisions: ["Decisions", item => item.kind === "decision"],
   insights: ["Insights", item => item.type === "insight"],
   episodes: ["Episodes", item => item.type === "episode"],
   sessions: ["Sessions", item => item.type === "session"],
-  links: ["Links", item => item.type === "link"],
   runs: ["Runs", item => item.type === "run"],
   given: ["Given to Claude", null],
   store: ["Store", null],
@@ -20933,7 +20933,17 @@ function address(changes) {
   return "#" + new URLSearchParams(Object.entries({...state, ...changes}).filter(([, value]) => value));
 }
 
-const go = changes => location.replace(address(changes)); // without an entry in the history for each letter typed
+let written = "", timer = 0;
+
+function go(changes) { // there; the address follows when the keys rest, without an entry in the history for each
+  draw({...state, ...changes});
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    if (address({}) === (location.hash || "#")) return;
+    written = address({});
+    location.replace(written);
+  }, 200);
+}
 
 const wanted = () => fold(state.q).split(/\s+/).filter(Boolean);
 
@@ -20987,8 +20997,8 @@ function grouped(found) { // by day and project, the newest first; by month what
     groups.get(key).get(project).push(item);
   }
   for (const [key, projects] of groups) {
-    const day = new Date(key + (isRare ? "-01" : "") + "T12:00");
-    drawn.push(() => make("h2", {}, make("time", {datetime: key}, (isRare ? longMonth : longDay).format(day))));
+    const day = new Date(key + (isRare ? "-01" : "") + "T12:00"), name = isRare ? longMonth : longDay;
+    drawn.push(() => make("h2", {}, make("time", {datetime: key}, isNaN(day) ? key : name.format(day))));
     for (const [project, those] of projects) {
       if (project) drawn.push(() => make("h3", {dir: "auto"}, project));
       for (const item of those) drawn.push(() => row(item, isRare));
@@ -21016,7 +21026,7 @@ function daysPicture(found) { // days and projects: how much was there, and wher
   const shown = known.slice(0, MAX_ROWS_OF_DAYS);
   const most = Math.max(...shown.flatMap(([, row]) => days.map(day => row[day]?.n || 0)));
   const months = days.map((day, i) => make("th", {}, (!i || day.endsWith("-01")) &&
-    new Date(day).toLocaleDateString("en-GB", {month: "short"})));
+    new Date(day + "T12:00").toLocaleDateString("en-GB", {month: "short"})));
   return make("div", {class: "days", "aria-hidden": "true"}, make("table", {},
     make("tr", {class: "months"}, make("th"), months, make("th")),
     shown.map(([name, row]) => make("tr", {}, make("th", {title: name}, make("bdi", {}, name)), days.map(day => {
@@ -21122,7 +21132,7 @@ function lines(nodes) { // one below the other
 
 function memoryFacts(each) {
   const others = link => list(link.members).filter(([id]) => id !== each.id);
-  const links = list(each.links || each.members && [each]).map(link =>
+  const links = list(each.links).map(link =>
     [link.label + ": ", ...others(link).map(([id, role]) => make("span", {}, role + " ", reference(id), " "))]);
   return facts([
     ["Superseded by", lines(list(each.superseded_by).map(reference))],
@@ -21191,7 +21201,8 @@ function drawRun(box, each) {
   const branch = up => make("ul", {class: "tree"}, events.filter(event => event.up === up).map(event => {
     const below = event.n !== up && events.some(other => other.up === event.n);
     return make("li", {}, make("b", {class: event.kind === "run" ? "run" : "dim"}, event.kind), " ",
-      make("bdi", {}, event.line), event.seconds ? make("span", {class: "dim"}, " · " + event.seconds + " s") : "",
+      make("bdi", {}, event.line), event.seconds > 0 && make("span", {class: "dim"}, " · " + event.seconds + " s"),
+      event.tokens > 0 && make("span", {class: "dim"}, " · " + count(event.tokens, "token") + " so far"),
       below ? branch(event.n) : []);
   }));
   box.append(make("h2", {dir: "auto"}, each.question), facts([
@@ -21223,7 +21234,10 @@ function drawDetail() {
   else box.append(make("h2", {dir: "auto"}, flat(each.text) || "(empty)"), memoryFacts(each),
                   flat(each.text) === string(each.text) ? "" : drawText(string(each.text)));
   box.scrollTop = 0;
-  if (matchMedia("(max-width: 69.99rem)").matches) scrollTo(0, 0);
+  if (!$("list").offsetParent) { // a narrow window shows one or the other
+    scrollTo(0, 0);
+    box.focus();
+  }
 }
 
 // -- all of it -----------------------------------------------------------------------------------
@@ -21248,9 +21262,9 @@ function drawList() {
   else storeView(box);
 }
 
-function draw() {
+function draw(next) {
   const before = state;
-  state = readState();
+  state = next;
   const isNew = Object.keys(state).some(name => name !== "id" && state[name] !== before[name]);
   if ($("q").value !== state.q) $("q").value = state.q;
   $("project").value = state.project;
@@ -21318,7 +21332,10 @@ $("project").addEventListener("change", event => go({project: event.target.value
 $("only").addEventListener("change", event => go({only: event.target.value, id: ""}));
 $("theme").addEventListener("click", nextTheme);
 $("keys").addEventListener("click", () => $("help").showModal());
-addEventListener("hashchange", draw);
+addEventListener("hashchange", () => {
+  if ((location.hash || "#") !== written) draw(readState());
+  written = "";
+});
 addEventListener("beforeprint", () => { // some thousand lines, not the first only
   for (let n = 0; n < 20; n++) document.querySelector("#detail .rest, main:not(.two) .rest")?.click();
 });
@@ -21331,7 +21348,7 @@ $("only").append(...Object.entries(STATES).map(([value, [name]]) => make("option
 let theme = "auto";
 try { theme = localStorage.getItem("rlm-theme") || theme; } catch { /* likewise */ }
 setTheme(THEMES.includes(theme) ? theme : "auto");
-draw();
+draw(readState());
 document.documentElement.dataset.ready = Math.round(performance.now()); // milliseconds
 </script>
 </body>
