@@ -16320,17 +16320,20 @@ def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *,
                   n_bytes=len(text.encode("utf-8")), score=score, reason=reason)
 
 
-def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
+def newest_first(view: View, keys: Sequence[int]) -> list[Doc]:
+    """The project's newest memories, as far as the start of a session looks at them."""
+    return [view.doc(ordinal) for ordinal in reversed(keys[-LOOKED_AT:])]
+
+
+def note_start(hook: Hook, text: str, docs: Iterable[Doc]) -> None:
     """Writes down what was told at the start of a session; of chunks that was only the summary."""
-    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:])
-            if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
-    note_told(hook, text, [doc.id for doc in docs], [doc.id for doc in docs if doc.kind == "insight"],
+    told = [doc for doc in docs if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
+    note_told(hook, text, [doc.id for doc in told], [doc.id for doc in told if doc.kind == "insight"],
               reason=f"start of a session: {foreign(string_in(hook.payload, 'source'), 40)}")
 
 
-def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
-    docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
+def insight_lines(view: View, docs: Iterable[Doc], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
+    """The first of the insights that are wanted, each on a line; those whose code has changed since come last."""
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
     fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
     return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
@@ -16448,10 +16451,10 @@ def conclusion(record: Record) -> str:
     return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
 
 
-def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
+def last_session_lines(view: View, docs: Iterable[Doc], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
-    docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
-            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session and doc.project != "*"]
+    docs = [doc for doc in docs if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session
+            and doc.project != "*"]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
         return []
@@ -16584,11 +16587,12 @@ def where_it_stands(hook: Hook) -> str:
     view = hook.view()
     mask = project_mask(view, hook.project)
     keys = ordinals_in(mask)
-    critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    docs = hook.attempt([], newest_first, view, keys)
+    critical = hook.attempt([], insight_lines, view, docs, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
     wishes = [wish for wish in hook.attempt([], standing, view, mask, keys)
               if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
+    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, docs, hook)
     if not critical and not wishes and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
@@ -16603,7 +16607,7 @@ def where_it_stands(hook: Hook) -> str:
         others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
         texts[n] = fitting(part, n_bytes - 1 - others)
     text = "\n".join(filter(None, [head, *texts]))
-    hook.attempt(None, note_start, hook, text, [*keys[-LOOKED_AT:], *(wish.doc.ordinal for wish in wishes)])
+    hook.attempt(None, note_start, hook, text, [*docs, *(wish.doc for wish in wishes)])
     return text
 
 
@@ -16640,14 +16644,15 @@ def on_session_start(hook: Hook) -> str:
     keys = ordinals_in(mask)
     wishes = hook.attempt([], lambda: standing(hook.view(), mask, keys)) if keys else []
     wanted = fitting([message("standing"), *(wish.line() for wish in wishes)], HANDOFF_BYTES // 8)
-    decided = hook.attempt([], lambda: insight_lines(hook.view(), keys, lambda doc: doc.label == "decision", 5))
+    docs = hook.attempt([], lambda: newest_first(hook.view(), keys)) if keys else []
+    decided = hook.attempt([], lambda: insight_lines(hook.view(), docs, lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
     text = "\n\n".join(filter(None, [wanted, text]))
     state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     answer = "\n\n".join(filter(None, [rest, text]))
     if answer:
-        hook.attempt(None, note_start, hook, answer, keys)
+        hook.attempt(None, note_start, hook, answer, docs)
     return answer
 
 
