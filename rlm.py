@@ -16036,12 +16036,18 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
     return left + rubbish(log)
 
 
+def erase_from_page(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
+    """Removes the page that `rlm view` made, which holds a part of everything."""
+    path = view.log.places.view()
+    return [] if remove_file(path) else [path]
+
+
 # A row for each place in which memories stand, or what is derived from them. It is given the view, what was erased,
 # and the ids and passages of what the log still holds of that; it says what could not be cleaned.
 ERASED_FROM: dict[str, Callable[[View, Erased, Sequence[bytes]], list[str]]] = {
     "spool": erase_from_spool, "transcripts": erase_from_transcripts, "files": erase_from_files,
     "contexts": erase_from_contexts, "repls": erase_from_repls, "runs": erase_from_runs,
-    "log": erase_from_log}
+    "view": erase_from_page, "log": erase_from_log}
 
 
 def finish_erasing(view: View) -> list[str]:
@@ -20546,8 +20552,11 @@ def run_rows(call: Call) -> Iterator[dict[str, Any]]:
             told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
                      "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
                     for event in events[:PAGE_EVENTS]]
-            yield {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
+            row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
                    "at": events[0]["at"], "events": told, "n_left_out": len(events) - len(told)}
+            for key in {"question", "answer", "partial"} & row.keys():
+                row[key] = clip(str(row[key]), PAGE_TEXT_CHARS, f"`rlm trace {name}` shows all")
+            yield row
 
 
 def page_data(call: Call, options: Any) -> dict[str, Any]:
@@ -20627,6 +20636,7 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 va
 a { color: var(--accent); text-decoration: none }
 a:hover { text-decoration: underline }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; border-radius: 3px }
+#detail:focus { outline: none }
 button, select, input { font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
   border-radius: 6px; padding: .3rem .6rem; min-height: 2.2rem }
 button { cursor: pointer }
@@ -21006,8 +21016,7 @@ function grouped(found) { // by day and project, the newest first; by month what
   const isRare = !["timeline", "sessions"].includes(state.view), groups = new Map(), drawn = [];
   for (const item of found) {
     const key = isRare ? item.day.slice(0, 7) : item.day;
-    const project = isRare ? "" : item.project ||
-      (item.type === "run" ? "runs" : "no project");
+    const project = isRare ? "" : item.project || (item.type === "run" ? "runs" : "no project");
     if (!groups.has(key)) groups.set(key, new Map());
     if (!groups.get(key).has(project)) groups.get(key).set(project, []);
     groups.get(key).get(project).push(item);
@@ -21089,16 +21098,15 @@ function reference(id) { // the id as a link, with what it is about
 }
 
 function givenView(box) {
-  const told = data.status.injected_tokens || {}, read = data.status.injected || {};
+  const told = data.status.injected_tokens, read = data.status.injected;
   const found = data.injected.filter(row => !state.project || row.project === state.project);
   box.append(make("h2", {}, "What hooks handed to Claude"));
-  box.append(note("About " + count(told.today, "token") + " today, " + count(told.week, "token") +
-    " this week; " + count(read.read, "memory").replace("memorys", "memories") + " of " + (read.given || 0) +
-    " were read then. The newest " + found.length + " times:"));
+  if (told && read) box.append(note("About " + count(told.today, "token") + " today, " + count(told.week, "token") +
+    " this week. Of " + read.given + " memories, " + read.read + " were read then."));
   lazily(box, found, each => make("div", {class: "turn"},
     make("b", {}, each.project, make("time", {}, minuteOf(each.at))),
     make("div", {}, make("span", {}, each.reason), make("span", {class: "dim"}, " · " + count(each.tokens, "token") +
-      (each.score ? " · score " + each.score.toFixed(2) : "")),
+      (each.score ? " · score " + Number(each.score).toFixed(2) : "")),
       Object.entries(each.uses || {}).map(([id, n]) => make("div", {}, reference(id),
         make("span", {class: "dim"}, n ? " · read " + count(n, "time") + " since" : ""))))));
 }
@@ -21214,12 +21222,12 @@ function drawSession(box, each, at) {
 
 function drawRun(box, each) {
   const spent = each.spent || {}, events = list(each.events);
-  const branch = up => make("ul", {class: "tree"}, events.filter(event => event.up === up).map(event => {
-    const below = event.n !== up && events.some(other => other.up === event.n);
+  const below = up => events.filter(event => event.up === up && event.n > up);
+  const branch = up => make("ul", {class: "tree"}, below(up).map(event => {
     return make("li", {}, make("b", {class: event.kind === "run" ? "run" : "dim"}, event.kind), " ",
       make("bdi", {}, event.line), event.seconds > 0 && make("span", {class: "dim"}, " · " + event.seconds + " s"),
       event.tokens > 0 && make("span", {class: "dim"}, " · " + count(event.tokens, "token") + " so far"),
-      below ? branch(event.n) : []);
+      below(event.n).length > 0 && branch(event.n));
   }));
   box.append(make("h2", {dir: "auto"}, each.question), facts([
     ["Status", make("span", {class: each.status}, each.status)], ["Reason", each.reason],
@@ -21285,15 +21293,18 @@ function draw(next) {
   if ($("q").value !== state.q) $("q").value = state.q;
   $("project").value = state.project;
   $("only").value = state.only;
-  drawViews();
-  if (isNew) drawList();
+  if (isNew) {
+    drawViews();
+    drawList();
+  }
   for (const each of rows()) {
     each.href = address({id: each.dataset.id});
     each.removeAttribute("aria-current");
     if (each.dataset.id === state.id) each.setAttribute("aria-current", "true");
   }
   if (isNew || before.id !== state.id) drawDetail();
-  if (before.id && !state.id) rows().find(each => each.dataset.id === before.id)?.focus();
+  const isTyping = document.activeElement.matches("input, select");
+  if (before.id && !state.id && !isTyping) rows().find(each => each.dataset.id === before.id)?.focus();
 }
 
 const THEMES = ["auto", "light", "dark"];
@@ -21413,8 +21424,9 @@ def view_command(call: Call, options: Any) -> Answer:
         ensure_folder(places.memory)
     replace_file(path, page, durable=False)
     n_kinds = tally(row["kind"] for row in data["memories"])
-    return Answer(f"{path}: {tally_text(n_kinds) or 'no memories yet'}, {counted(len(data['runs']), 'run')}, "
-                  f"{size_text(len(page))}. It holds private memories; only you can read it.\n"
+    held = tally_text(n_kinds) if n_kinds else "no memories yet"
+    return Answer(f"{path}: {held}, {counted(len(data['runs']), 'run')}, {size_text(len(page))}. "
+                  "It holds private memories; only you can read it.\n"
                   f"To look at it: file://{quote(path)}", {"path": path, "n_bytes": len(page), **n_kinds})
 
 

@@ -182,12 +182,18 @@ class PageTest(ViewCase):
         self.assertEqual((code, json.loads(told)["memories"]), (0, self.data()["memories"]))
         self.assertFalse(os.path.exists(os.path.join(self.home, "none.html")))
 
-    def test_the_page_beside_the_memory_goes_when_a_memory_is_erased(self) -> None:
+    def test_the_page_beside_the_memory_goes_when_something_is_erased_or_scrubbed(self) -> None:
         made = self.remember("never happened")
-        self.main("view")
-        self.assertIn(b"never happened", rlm.read_file(self.places.view()))
-        self.assertEqual(self.main("forget", "--erase", "--yes", made)[0], 0)
-        self.assertFalse(os.path.exists(self.places.view()))
+        rlm.ensure_folder(self.places.runs())
+        rlm.Trace(self.places.run("r-1")).add(0, "run", question="where is zanzibar?", names=[])
+        with mock.patch.object(rlm, "redact", lambda text: text):
+            self.remember("token ghp_" + "k3Jd8sLq0PzXc7Vb2NmA9wErTy5UiOp1GhFd")
+        for erasing in (["forget", "--erase", "--yes", "--query", "zanzibar"], ["scrub"],
+                        ["forget", "--erase", "--yes", made]):
+            self.assertEqual(self.main("view")[0], 0)
+            self.assertIn(b"never happened", rlm.read_file(self.places.view()))
+            self.assertEqual(self.main(*erasing)[0], 0, erasing)
+            self.assertFalse(os.path.exists(self.places.view()), erasing)
         self.assertTrue(re.fullmatch(rlm.STORE_FILES, "view.html"))  # uninstall --all takes it along
 
 
@@ -261,6 +267,10 @@ class BrowserTest(ViewCase):
             await press("j"); document.activeElement.click(); await wait(); told.opened = shown("detail");
             await press("Escape"); told.closed = shown("detail");
             await press("Escape"); told.cleared = state.q;
+            await press("?"); told.help = [$("help").open]; $("help").querySelector("button").click(); await wait();
+            told.help.push($("help").open);
+            go({id: rows()[0].dataset.id}); await press("/"); await type("x");
+            told.typing = [document.activeElement === $("q"), state.id]; await press("Escape"); await press("Escape");
             await press("2"); told.decisions = titles();
             $("only").value = "replaced"; $("only").dispatchEvent(new Event("change")); await wait();
             await press("1"); told.replaced = titles();
@@ -275,6 +285,7 @@ class BrowserTest(ViewCase):
         self.assertIn("rlm search", told["nothing"][1])
         self.assertRegex(told["opened"], f"(?s)Éclair vor Zeste.*Superseded by.*{new}")
         self.assertEqual((told["closed"], told["cleared"]), (False, ""))
+        self.assertEqual((told["help"], told["typing"]), ([True, False], [True, ""]))
         self.assertEqual((told["decisions"], told["replaced"]), (["予約の時刻はUTCで保存する"], ["Éclair vor Zeste"]))
         self.assertRegex(told["session"], "(?s)User.*09:15.*sorted last.*Claude.*npm test.*並べ替え")
         self.assertEqual(told["theme"], "rgb(252, 251, 249)")
