@@ -20500,12 +20500,12 @@ def timeline_command(call: Call, options: Any) -> Answer:
 
 # What a page takes: memories, unless --limit says more; characters of a text; bytes, for which chunks lose their text.
 PAGE_MEMORIES, PAGE_TEXT_CHARS, PAGE_BYTES = 10_000, 4_000, 14_000_000
-PAGE_EVENTS, PAGE_RUNS, PAGE_GIVEN = 400, 200, 500
+PAGE_SUMMARY_CHARS, PAGE_RUNS, PAGE_EVENTS, PAGE_GIVEN = 400, 200, 8_000, 500
 PAGE_HEALTH = ("version", "store_bytes", "index_bytes", "transcript_bytes", "damaged_lines", "lost_bytes",
                "damaged_transcript_lines", "n_not_indexed", "semantic")  # all that a page of one project tells of it
 
 
-def page_json(value: Any) -> str:
+def page_json(value: Any) -> bytes:
     """The value as JSON that can stand in a page: nothing in it ends or begins a tag."""
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -20513,7 +20513,7 @@ def page_json(value: Any) -> str:
         return page_json(json.loads(json.dumps(value), parse_constant=lambda _: None))
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+    return text.encode("utf-8", "backslashreplace")
 
 
 def memory_rows(view: View, sessions: Sessions, docs: Sequence[Doc]) -> Iterator[dict[str, Any]]:
@@ -20535,6 +20535,8 @@ def memory_rows(view: View, sessions: Sessions, docs: Sequence[Doc]) -> Iterator
         tier = "active" if doc.life.tier < ARCHIVED else doc.tier()
         zone, why = zones.get(doc.id, (tier if doc.kind == "chunk" else row["tier"], ""))
         row.update(zone=zone, **({"zone_why": why} if why else {}))
+        if "summary" in row:
+            row["summary"] = one_line(row["summary"], PAGE_SUMMARY_CHARS)
         if has_links and doc.kind != "link":
             row["superseded_by"] = [*filter(is_shown, successors(view, doc.id))]
             row["links"] = [{"id": made.id, "label": made.label, "members": members}
@@ -20550,10 +20552,9 @@ def run_rows(call: Call) -> Iterator[dict[str, Any]]:
     for name in stems(places.runs(), ".jsonl"):
         if events := run_events(places, name):
             told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
-                     "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
-                    for event in events[:PAGE_EVENTS]]
+                     "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)} for event in events]
             row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
-                   "at": events[0]["at"], "events": told, "n_left_out": len(events) - len(told)}
+                   "at": events[0]["at"], "events": told}
             for key in {"question", "answer", "partial"} & row.keys():
                 row[key] = clip(str(row[key]), PAGE_TEXT_CHARS, f"`rlm trace {name}` shows all")
             yield row
@@ -20571,29 +20572,39 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
         docs = list(newest(view, ordinals_in(sessions.allowed), options.limit))
         n_all = sessions.allowed.count(255)
         rows = sorted(memory_rows(view, sessions, docs), key=lambda row: str(row["created_at"]), reverse=True)
+        room = PAGE_BYTES // 2  # the other half is for sessions and texts
+        for n, row in enumerate(rows):
+            room -= len(page_json({**row, "text": ""}))
+            if room < 0:
+                del rows[n:]
+                break
         sessions.allowed = common(sessions.allowed, view.mask([BY_KIND + "chunk"]))
         names = dict.fromkeys(row["session"] for row in rows if row["kind"] == "chunk")
-        told = [without_keys(sessions.row(name), "chunks") for name in names]
+        found = [sessions.row(name) for name in names]
+        told = [{**without_keys(row, "chunks"), "title": one_line(row["title"], 200)} for row in found]
     shown = {row["id"] for row in rows}
     if not is_whole:
         given = [{**row, "uses": {each: n for each, n in row["uses"].items() if each in shown}} for row in given
                  if shown.intersection(row["uses"])]
         status = {key: status[key] for key in PAGE_HEALTH}
     runs = [] if options.project else [row for row in run_rows(call) if at_of(row) >= since_s]
-    runs.sort(key=lambda row: str(row["at"]), reverse=True)
+    runs = sorted(runs, key=lambda row: str(row["at"]), reverse=True)[:PAGE_RUNS]
+    n_left = PAGE_EVENTS
+    for row in runs:
+        row["n_left_out"] = max(0, len(row["events"]) - n_left)
+        del row["events"][n_left:]
+        n_left -= len(row["events"])
     data = {"version": __version__, "made_at": stamp(now()), "project": options.project, "since": options.since,
-            "notes": [], "total": n_all, "status": status, "injected": given, "runs": runs[:PAGE_RUNS],
-            "sessions": told}
-    room = PAGE_BYTES - sum(len(page_json(value).encode("utf-8", "backslashreplace")) for value in
-                            (data, [{**row, "text": ""} for row in rows]))
+            "notes": [], "total": n_all, "status": status, "injected": given, "runs": runs, "sessions": told}
+    room += PAGE_BYTES // 2 - len(page_json(data))
     n_without = 0
     for row in sorted(rows, key=lambda row: row["kind"] == "chunk"):  # else the newest first
-        n_bytes = len(page_json(row["text"]).encode("utf-8", "backslashreplace"))
+        n_bytes = len(page_json(row["text"]))
         if n_bytes > room:
             row["text"], n_bytes, n_without = "", 0, n_without + 1
         room -= n_bytes
     if n_all > len(rows):
-        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page; `--limit` takes more.")
+        data["notes"].append(f"The newest {len(rows):,} of {n_all:,} memories are in this page.")
     if n_without:
         data["notes"].append(f"The texts of {n_without:,} older chunks are not in this page; `rlm peek ID` reads them.")
     return {**data, "memories": rows}
@@ -21414,7 +21425,7 @@ def view_command(call: Call, options: Any) -> Answer:
         source = PAGE.rpartition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
         policy += f"; {kind} 'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'"
     before, _, after = PAGE.replace("{{policy}}", policy).partition("{{data}}")
-    page = (before + page_json(data) + after).encode("utf-8", "backslashreplace")
+    page = b"".join([before.encode(), page_json(data), after.encode()])
     if path == "-":
         if sys.stdout.isatty():
             raise UsageError("this would print a page into the terminal; `rlm view - > page.html` keeps it")

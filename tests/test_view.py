@@ -149,13 +149,18 @@ class PageTest(ViewCase):
         self.assertIn("newest 1 of 2", "".join(self.data("--limit", "1")["notes"]))
         self.assertEqual(len(self.data("--since", "2d")["memories"]), 2)
 
-    def test_ten_thousand_memories_of_two_kilobytes_fit_into_fifteen_megabytes(self) -> None:
-        row = {"id": "2026-11-20_project_0001", "kind": "chunk", "text": "x<" * 1_000, "created_at": "2026-11-20T09:15:00.000Z",
-               "summary": "s" * 200, "session": "3c57c232-d4a0-4b3f-a780-c76246539c7a", "project": "project", "tags": []}
-        with mock.patch.object(rlm, "memory_rows", lambda *_: [dict(row) for _ in range(10_000)]):
-            self.chunk("one", domain="x")
-            with mock.patch.object(rlm.Sessions, "row", lambda *_: {"session": row["session"], "chunks": []}):
+    def test_no_page_is_larger_than_fifteen_megabytes_and_texts_give_way_before_memories(self) -> None:
+        row = {"id": "2026-11-20_project_0001", "kind": "chunk", "text": "x<" * 1_000, "summary": "s" * 200,
+               "created_at": "2026-11-20T09:15:00.000Z", "session": "3c57c232-d4a0-4b3f-a780-c76246539c7a", "tags": []}
+        session = {"session": row["session"], "title": "t", "chunks": []}
+        for summary, n_there in (("s" * 200, 10_000), ("<" * 400, 2_500)):
+            rows = [{**row, "summary": summary} for _ in range(10_000)]
+            with mock.patch.object(rlm, "memory_rows", return_value=rows), \
+                    mock.patch.object(rlm.Sessions, "row", return_value=session):
+                data = json.loads(self.main("view", "--json")[1])
                 self.assertLess(len(self.page().encode()), 15_000_000)
+            self.assertGreaterEqual(len(data["memories"]), n_there)
+            self.assertEqual((data["memories"][0]["text"], data["memories"][-1]["text"]), (row["text"], ""))
 
     def test_a_run_is_a_tree_of_lines_with_its_cost(self) -> None:
         rlm.ensure_folder(self.places.runs())
