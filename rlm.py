@@ -57,7 +57,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/usage.jsonl              calls of models: when, which model, how many tokens
     memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
-    memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
+    memory/injected.jsonl           what hooks and commands showed: when, which ids, how many bytes; no text
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
@@ -805,6 +805,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
 #            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
 #   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
+#            all but chunks may have "by": the session that saved it
 #            all but links may have "code": {"root": folder, "commit": checked out, "files": {path: file_print}}
 #   use      at id n                 the memory was read n times
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
@@ -5941,6 +5942,8 @@ class Writer:
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
+        else:
+            fields["by"] = fields.get("by") or redact(plain(environment(Client.session_variable)))
         self.add(kind, id=new_id, at=stamp(at_s), **fields, sha=sha, n_bytes=n_bytes, text=text)
         self.fresh[key] = new_id
         self.given.add(new_id)
@@ -6126,7 +6129,7 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "said", "created_at", "uses", "last_used", "archived", "ratings",
+               "category", "importance", "said", "by", "created_at", "uses", "last_used", "archived", "ratings",
                *MORE_FIELDS, "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
@@ -6204,7 +6207,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
-        "said": text_field(item, "said", MAX_FIELD_CHARS), "code": item.get("code", "")}
+        **{key: text_field(item, key, MAX_FIELD_CHARS) for key in ("said", "by")}, "code": item.get("code", "")}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -11905,10 +11908,75 @@ def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int
                else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
 
 
+def injected(places: Places) -> Iterator[Record]:
+    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
+    return (record for record in kept_lines(places.injected())
+            if isinstance(record.get("ids"), list) and type(record.get("bytes")) is int)
+
+
+OF_HISTORY = ":history"  # behind an id: what happened to the memory, instead of its text
+SAID_OF_A_SAVE = ("project", "session", "by", "said", "source", "type", *(row[0] for row in KINDS.values()),
+                  "task_type", "importance", "tags")
+
+
+def history_of(view: View, doc: Doc, check: Callable[[], None]) -> list[dict[str, Any]]:
+    """A memory's life, the oldest first: how it was saved, all events with its id, its links, what hooks did with it;
+    of each when, which, and what is told of it. What it was read is counted by day, what was learnt told once."""
+    rows: list[tuple[float, str, Record]] = []
+    summed: dict[tuple[str, str], tuple[float, str, Record]] = {}
+    before: Record = {}
+    mark = b'"id":' + json.dumps(doc.id, ensure_ascii=False).encode("utf-8", "replace")
+    for n, (_, line) in enumerate(view.log.lines(0)):
+        if n & 4095 == 0:
+            check()
+        record = decode_line(line) if mark in line else None
+        if record is None or text_field(record, "id") != doc.id:
+            continue
+        event, at_s, told = record["k"], at_of(record), without_keys(record, "v", "k", "c", "id", "at")
+        if event in DOC_KINDS:
+            told = {key: told[key] for key in SAID_OF_A_SAVE if told.get(key, "") not in ("", [], before.get(key))}
+            old = record.get("revisions")
+            rows += [(at_of({"at": row[0]}), "said then", {"text": row[1]})
+                     for row in (old if isinstance(old, list) else ())[len(before.get("revisions") or ()) :]]
+            rows.append((at_s, "revised" if before else "saved", told))
+            before = record
+        elif event in SUMMED:
+            key = event, local_day(at_s) if event == "use" else ""
+            n_read, n_before = record.get("n", 1), summed.get(key, (0, "", {}))[2].get("n", 0)
+            n_read = n_before + (n_read if type(n_read) is int else 1)
+            summed[key] = at_s or now(), event, {"n": n_read} if event == "use" else told
+        else:
+            rows.append((at_s, event, told))
+    for made, record in links_of(view, doc.id):
+        told = {"label": made.label, "as": dict(pairs_of(record, "members"))[doc.id], "link": made.id}
+        rows.append((made.at_s, "linked", told))
+    rows += [(at_of(record), "given by a hook", {key: record.get(key, "") for key in ("session", "reason")})
+             for record in injected(view.log.places) if doc.id in record["ids"]]
+    return [{"at": stamp(at_s), "event": event, "told": told}
+            for at_s, event, told in sorted([*rows, *summed.values()], key=lambda row: row[0])]
+
+
+def history_answer(view: View, wanted: str, check: Callable[[], None]) -> Answer:
+    """A memory's life, an event a line."""
+    doc = find_id(view, wanted, dead=True)
+    rows, lines = history_of(view, doc, check), [f"[{doc.id}] {facts_line(doc, now(), Projects(view).labels())}"]
+    for row in rows:
+        told = ", ".join(f"{key} {foreign(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
+                         for key, value in row["told"].items() if value not in ("", [], None))
+        lines.append(f"{local_minute(at_of(row))} {foreign(row['event'])}" + f": {told}" * bool(told))
+    return Answer("\n".join(lines), {"id": doc.id, "history": rows})
+
+
 @tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """Texts byte for byte."""
+    """Texts byte for byte, or what happened to memories."""
+    ids = ids_in(chunk_id)
+    if all(each.endswith(OF_HISTORY) for each in ids):
+        with call.store.reading() as view:
+            told = [history_answer(view, each[: -len(OF_HISTORY)], call.check) for each in ids]
+        return Answer("\n\n".join(each.text for each in told),
+                      told[0].data if len(told) == 1 else {"memories": [each.data for each in told]})
     asked = ranges_in(call.store.places, chunk_id, start, end)
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
@@ -12177,17 +12245,6 @@ def n_damaged_lines(places: Places) -> int:
     return sum(n for _, state in transcript_states(places) if type(n := state.get("damaged")) is int)
 
 
-def injected(places: Places) -> Iterator[Record]:
-    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
-    for line in read_file(places.injected()).split(b"\n"):
-        try:
-            record = from_json(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
-            yield record
-
-
 def injected_tokens(places: Places) -> dict[str, Any]:
     """What that cost: tokens today, this week, and this week by project."""
     today_s, week_s = day_bound("", "today", 0), day_bound("", "this week", 0)
@@ -12310,15 +12367,23 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
                                      "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc, _ in alike]}))
 
 
+SHOWN_LAST_S = DAY_S  # what was shown before that is no longer "last"
+
+
 def shown_last(store: Store) -> list[str]:
-    """What this process showed last, else what a hook did, in this session if it is known. UsageError for nothing."""
-    session = environment(Client.session_variable)
-    given = store.shown or next((record["ids"] for record in reversed(list(injected(store.places)))
-                                 if session in ("", text_field(record, "session"))), [])
-    ids = [each for each in given if isinstance(each, str)]
-    if not ids:
-        raise UsageError("nothing was shown yet that could be rated; give the `ids`")
-    return ids
+    """What this process showed last, else what a command or a hook did in this session; in a shell of the user's own,
+    a command there comes before a hook elsewhere. UsageError for nothing."""
+    session, given = environment(Client.session_variable), list(store.shown)
+    records = [] if given else [record for record in kept_lines(store.places.injected())
+                                if at_of(record) > now() - SHOWN_LAST_S]
+    records.sort(key=lambda record: text_field(record, "session") == session)
+    for record in records[-1:]:
+        if session in ("", text_field(record, "session")):
+            told = record.get("shown", record.get("ids"))
+            given = [each for each in told if isinstance(each, str)] if isinstance(told, list) else []
+    if not given:
+        raise UsageError("nothing was shown within a day that could be rated; give the `ids`")
+    return given
 
 
 @tool("Link memories: why, instead of what, against what. supersedes: the old one ranks below the new.",
@@ -15523,18 +15588,22 @@ def note_failure(places: Places, event: str, error: BaseException) -> None:
         pass
 
 
-def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
-                  reason: str) -> None:
-    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; nothing when it cannot be written.
+def note_given(places: Places, session: str, **told: Any) -> None:
+    """One line in injected.jsonl; nothing when it cannot be written.
 
     Nobody waits for the disk. The line holds no text of a memory or a prompt.
     """
-    record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
-              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason}
+    record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), **told}
     try:
         add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
     except (OSError, RlmError):
         pass
+
+
+def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
+                  reason: str) -> None:
+    """Notes what was handed to Claude, by whose ids and why."""
+    note_given(places, session, project=project, ids=list(ids), bytes=n_bytes, score=round(score, 2), reason=reason)
 
 
 def subagent_files(path: str) -> list[str]:
@@ -19045,7 +19114,7 @@ TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
-    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
+    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40\nrlm peek i-3f9a1c20 --history",
     "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
             "rlm grep 'conection timout' --fuzzy",
     "search": 'rlm search "how do we deploy" --project shop --limit 3',
@@ -19284,6 +19353,8 @@ def tool_arguments(made: Tool) -> Iterator[Any]:
                            type=int if param.type == "int" else str)
     if made.destroys or made.name in ("rlm_restore", "rlm_review"):
         yield DRY_RUN
+    elif made.name == "rlm_peek":
+        yield argument("--history", action="store_true", help="what happened to the memory, instead of its text")
 
 
 def content_of(path: str) -> str:
@@ -19314,6 +19385,8 @@ def command_named(name: str) -> Command:
             arguments["content"] = content_of(options.content)
         elif arguments.get("content") == "-":
             arguments["content"] = content_of("-").rstrip("\n")
+        elif getattr(options, "history", False):
+            arguments["chunk_id"] = ",".join(each + OF_HISTORY for each in ids_in(arguments["chunk_id"]))
         call.stdin = sys.stdin.buffer
         return run_tool(call, made.name, arguments)
 
@@ -20546,6 +20619,8 @@ def stale_command(call: Call, options: Any) -> Answer:
 
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
+    if store.shown:
+        note_given(store.places, environment(Client.session_variable), shown=store.shown)
     store.flush_uses(1.0)  # the answer is out already
     store.learn()
     for view in (store.write_view, store.read_view):
