@@ -45,6 +45,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     rlm.py hooks/ install.json      the installed program, and what was installed where (install.lock: by one at a time)
     config.json                     only what the user changed
     hooks.log                       what went wrong in hooks
+    shown.jsonl                     which ids commands showed last, for `feedback last`
     memory/manifest.json            which files make up the store, in order; its generation
     memory/projects.json            first commits of repositories without an origin, by their folders
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
@@ -57,7 +58,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/usage.jsonl              calls of models: when, which model, how many tokens
     memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
-    memory/injected.jsonl           what hooks and commands showed: when, which ids, how many bytes; no text
+    memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
@@ -427,6 +428,7 @@ def listing(folder: str) -> list[str]:
 # transcript_name and from context_name only, never as a user typed it.
 PATHS = {
     "config": ("home", "config.json"),  # the user's settings
+    "shown": ("home", "shown.jsonl"),  # what commands showed last: when, in which session, which ids
     "hooks_log": ("home", "hooks.log"),  # what went wrong in hooks; nobody sees their standard error
     "program": ("home", "rlm.py"),
     "install_record": ("home", "install.json"),  # what was installed
@@ -12374,13 +12376,11 @@ def shown_last(store: Store) -> list[str]:
     """What this process showed last, else what a command or a hook did in this session; in a shell of the user's own,
     a command there comes before a hook elsewhere. UsageError for nothing."""
     session, given = environment(Client.session_variable), list(store.shown)
-    records = [] if given else [record for record in kept_lines(store.places.injected())
-                                if at_of(record) > now() - SHOWN_LAST_S]
-    records.sort(key=lambda record: text_field(record, "session") == session)
-    for record in records[-1:]:
-        if session in ("", text_field(record, "session")):
-            told = record.get("shown", record.get("ids"))
-            given = [each for each in told if isinstance(each, str)] if isinstance(told, list) else []
+    records = [] if given else [*injected(store.places), *kept_lines(store.places.shown())]
+    records = [record for record in records if at_of(record) > now() - SHOWN_LAST_S
+               and session in ("", text_field(record, "session"))]
+    for record in sorted(records, key=lambda record: (text_field(record, "session") == session, at_of(record)))[-1:]:
+        given = clean_tags(record.get("ids"))
     if not given:
         raise UsageError("nothing was shown within a day that could be rated; give the `ids`")
     return given
@@ -15569,41 +15569,33 @@ class Keeper:
 
 HOOKS_LOG_BYTES = 256 << 10
 INJECTED_BYTES = 1 << 20  # some weeks of prompts
+SHOWN_BYTES = 16 << 10
 
 
-def add_to_log(path: str, line: bytes, most_bytes: int) -> None:
-    """Appends a line to a file that is kept small: when it is too long, its older half goes first."""
-    if file_size(path) > most_bytes:
-        replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
-    append_bytes(path, line, durable=False)
-
-
-def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
+def add_to_log(path: str, line: str, most_bytes: int) -> None:
+    """Appends a line to a file that is kept small: when it is too long, its older half goes first. Nothing when it
+    cannot be written: nobody waits for it, and nobody is there to be told."""
     try:
-        ensure_folder(places.home)
-        add_to_log(places.hooks_log(), line.encode("utf-8", "replace"), HOOKS_LOG_BYTES)
-    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
-        pass
-
-
-def note_given(places: Places, session: str, **told: Any) -> None:
-    """One line in injected.jsonl; nothing when it cannot be written.
-
-    Nobody waits for the disk. The line holds no text of a memory or a prompt.
-    """
-    record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), **told}
-    try:
-        add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
+        ensure_folder(os.path.dirname(path))
+        if file_size(path) > most_bytes:
+            replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace") + b"\n", durable=False)
     except (OSError, RlmError):
         pass
 
 
+def note_failure(places: Places, event: str, error: BaseException) -> None:
+    """One line in hooks.log."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}"
+    add_to_log(places.hooks_log(), line, HOOKS_LOG_BYTES)
+
+
 def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
                   reason: str) -> None:
-    """Notes what was handed to Claude, by whose ids and why."""
-    note_given(places, session, project=project, ids=list(ids), bytes=n_bytes, score=round(score, 2), reason=reason)
+    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; no text of a memory or a prompt."""
+    record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
+              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason}
+    add_to_log(places.injected(), to_json(record), INJECTED_BYTES)
 
 
 def subagent_files(path: str) -> list[str]:
@@ -16143,9 +16135,10 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
 
 
 def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
-    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and what was damaged."""
+    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and the like."""
     places = view.log.places
-    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log(), places.injected())):
+    paths = *places.found("damaged-", ".txt"), places.hooks_log(), places.injected(), places.shown()
+    for path in filter(os.path.exists, paths):
         rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
@@ -18778,7 +18771,8 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
     hooks = os.path.join(places.home, "hooks")
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
-           *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
+           *record["files"], places.hooks_log(), places.shown(), places.install_record(),
+           places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
     targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
@@ -20620,7 +20614,8 @@ def stale_command(call: Call, options: Any) -> Answer:
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
     if store.shown:
-        note_given(store.places, environment(Client.session_variable), shown=store.shown)
+        record = {"at": stamp(now()), "session": redact(environment(Client.session_variable)), "ids": store.shown}
+        add_to_log(store.places.shown(), to_json(record), SHOWN_BYTES)
     store.flush_uses(1.0)  # the answer is out already
     store.learn()
     for view in (store.write_view, store.read_view):

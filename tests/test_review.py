@@ -167,7 +167,7 @@ class HistoryTest(ReviewCase):
             "saved", "revised", "use", "rate", "rate", "forget", "sway", "forget", "archive", "restore"])
         self.assertEqual((told[0][1]["by"], told[1][1], told[2][1]), ("s0", {"category": "decision"}, {"n": 2}))
         self.assertIn("rate: session s1, rating helpful, was not, note saved an hour", before.text)
-        self.assertIn("sway: to 0.6, why a ‹b>success‹/b>", before.text)
+        self.assertIn("sway: to 0.6, why a ‹b›success‹/b›", before.text)
         rlm.rewrite(self.view())
         after = [(row["event"], row["told"]) for row in self.call("rlm_peek", chunk_id=f"{made}:history").data["history"]]
         for row in [*told[3:], *around]:
@@ -213,10 +213,11 @@ class LastTest(ReviewCase):
         self.assertEqual((self.life(one).rated, self.life(two).rated), (1, 1))
         with in_session("another"), self.assertRaisesRegex(rlm.UsageError, "nothing was shown"):
             self.call("rlm_feedback", ids="last", rating="not")
-        noted = rlm.read_file(self.places.injected())
-        self.assertNotIn(b"pnpm", noted)
-        self.assertEqual(os.stat(self.places.injected()).st_mode & 0o777, 0o600)
-        self.assertEqual(self.call("rlm_status").data["injected"]["given"], 1)
+        self.assertNotIn(b"pnpm", rlm.read_file(self.places.shown()))
+        self.assertEqual(os.stat(self.places.shown()).st_mode & 0o777, 0o600)
+        self.main("forget", one)
+        self.assertEqual(self.main("forget", "--erase", "--yes", one)[0], 0)
+        self.assertNotIn(one.encode(), rlm.read_file(self.places.shown()))
 
     def test_what_was_shown_long_ago_is_not_last(self) -> None:
         self.remember("pnpm is used for packages")
