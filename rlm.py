@@ -17614,44 +17614,54 @@ def episode_names(folder: str, names: Collection[str]) -> set[str]:
     return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
-def episode_errors(context: Mapping[str, Any]) -> list[str]:
-    """The errors that were met, with what resolved them."""
+def episode_errors(context: Mapping[str, Any]) -> list[list[str]]:
+    """The errors that were met, each with what resolved it, "" where nothing did."""
     rows = context.get("errors_encountered")
-    found = []
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict) and string_in(row, "message"):
-            solved = string_in(row, "resolution") or ("resolved" if row.get("resolved") is True else "not resolved")
-            found.append(f"{string_in(row, 'message')} → {solved}")
-    return found
+    return [[plain(string_in(row, "message")), plain(string_in(row, "resolution"))]
+            for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict) and string_in(row, "message")]
+
+
+def episode_ratings(utility: Mapping[str, Any], history: Sequence[Entry], at: str) -> list[Record]:
+    """Its ratings as ours, one for each that somebody gave; that it was only retrieved is none. Those that no
+    retrieval tells of have the time of the last one."""
+    known = [(string_in(each, "timestamp") or at, "helpful" if each["was_helpful"] else "not")
+             for each in history if isinstance(each.get("was_helpful"), bool)]
+    n_helpful = min(count_in(utility, "helpful_count"), MAX_RATED)
+    known += [(at, "helpful")] * (n_helpful - sum(rating == "helpful" for _, rating in known))
+    note = f"from memrl: {n_helpful} of {count_in(utility, 'retrieval_count')} retrievals helped"
+    return [{"at": at, "session": f"memrl {n}", "rating": rating, "note": note}
+            for n, (at, rating) in enumerate(sorted(known), 1)]
 
 
 def episode_item(row: Entry, path: str) -> Item:
-    """The item of an episode's JSON; "episode" holds what a chunk has no field for."""
+    """The item of an episode's JSON: an episode, or a chunk where it is too long for one."""
     intent, context, utility = dict_in(row, "intent"), dict_in(row, "context"), dict_in(row, "utility")
     raw, kind, status = string_in(intent, "raw_prompt"), string_in(intent, "task_type"), \
         string_in(dict_in(row, "outcome"), "status")
-    task, changed, errors = string_in(intent, "extracted_intent") or raw, \
+    task, files, resolved = string_in(intent, "extracted_intent") or raw, \
         strings_in(context.get("files_modified")), episode_errors(context)
     if not task:
         return damaged_item(path, "an episode without a prompt")
-    history = row.get("retrieval_history")
-    times = [string_in(each, "timestamp") for each in history or [] if isinstance(each, dict)] \
-        if isinstance(history, list) else []
-    about = f"{kind or 'task'}, {status or 'outcome unknown'}, {string_in(row, 'project')}"
-    text = titled((("", f"# {one_line(task, 300)}\n\n{about}"), ("", raw if raw != one_line(task, 300) else ""),
-                   ("Files changed", changed), ("Files read", strings_in(context.get("files_read"))),
-                   ("Tools", strings_in(context.get("tools_invoked"))), ("Errors", errors)))
-    return {"kind": "chunk", "type": "session", "text": text, "summary": one_line(task, 200), "path": path,
+    told = row.get("retrieval_history")
+    history = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    created = first_time(row.get("timestamp_start"))
+    last = first_time(max((string_in(each, "timestamp") for each in history), default=""))
+    summary = titled((("", task), ("", raw if raw != task else ""),
+                      ("Files read", strings_in(context.get("files_read"))),
+                      ("Tools", strings_in(context.get("tools_invoked")))))
+    item: Item = {"kind": "episode", "text": episode_text(summary, files, resolved), "path": path,
+            "outcome": status, "task_type": choice(kind, TASK_TYPES, ""), "files": files, "resolved": resolved,
             "tags": [tag for tag in ("episode", kind, status, *strings_in(intent.get("domain"))) if tag],
-            "project": string_in(row, "project"), "created_at": first_time(row.get("timestamp_start")),
-            "uses": count_in(utility, "retrieval_count"), "last_used": first_time(max(times, default="")),
-            "session": string_in(row, "session_id"), "files": changed, "errors": errors,
-            "episode": {"id": string_in(row, "id"), "task_type": kind, "outcome": status, "utility": utility,
-                        "until": string_in(row, "timestamp_end"), "related": row.get("related_episodes") or []}}
+            "project": string_in(row, "project"), "created_at": created, "by": string_in(row, "session_id"),
+            "uses": count_in(utility, "retrieval_count"), "last_used": last,
+            "ratings": episode_ratings(utility, history, last or created)}
+    if len(item["text"].encode("utf-8", "surrogatepass")) > MAX_BYTES["episode"]:
+        return {**item, "kind": "chunk", "type": "session", "summary": one_line(task, 200)}
+    return item
 
 
 def episode_items(folder: str) -> Iterator[Item]:
-    """A chunk for each episode of a day: of its JSON, or of its Markdown when that is all there is."""
+    """The episodes of a day: of their JSON; a chunk of the Markdown, where that is all there is."""
     paths = [*plain_files(folder, ".json"), *plain_files(folder, ".md")]
     mine = episode_names(folder, [os.path.basename(path) for path in paths])
     for path in sorted(path for path in paths if os.path.basename(path) in mine):
