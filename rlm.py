@@ -871,6 +871,7 @@ DOC_KINDS = (*KINDS, *TOMBSTONES)
 STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
          "helped": "H", "spread": "h", "credit": "h"}
 KEPT_STATE = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+LEARNT = ("rated", "spread", "credit")  # of them, what ratings tell: zeros for most memories
 MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
@@ -2136,8 +2137,8 @@ def speaker(text: str) -> list[str]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
 # index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
-INDEX_VERSION = 4
-SEGMENT_MAGIC = b"RLMSEG03"
+INDEX_VERSION = 5
+SECTIONS_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
 BUILT_MAX_DOCS = 4 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
@@ -2329,14 +2330,14 @@ def joined_postings(found: Iterable[Postings], n_docs: int, both: Callable[[int,
 # -- segments ---------------------------------------------------------------
 
 
-class Segment:
-    """The documents of one stretch of the log, in a file. Opening it reads the header; Damaged when it is no segment.
+class Sections:
+    """A file of the index: a header and sections, of which only what is needed is read. Opening it reads the header;
+    Damaged when it is no such file.
 
     Methods raise IndexDamaged when the file is not what was written.
     """
 
-    __slots__ = ("path", "fd", "header", "first", "n_docs", "n_tokens", "newest_s", "origin", "columns", "samples",
-                 "starts", "column_numbers", "joined", "n_singles")
+    __slots__ = ("path", "fd", "header", "n_docs", "origin", "columns", "n_singles")
 
     def __init__(self, path: str) -> None:
         self.path, self.fd = path, -1
@@ -2344,18 +2345,17 @@ class Segment:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             start = os.pread(self.fd, 16, 0)
             self.origin = 16 + int.from_bytes(start[8:], "little")
-            if start[:8] != SEGMENT_MAGIC or self.origin > os.fstat(self.fd).st_size:
+            if start[:8] != SECTIONS_MAGIC or self.origin > os.fstat(self.fd).st_size:
                 raise ValueError("its beginning is another")
             self.header: Record = from_json(os.pread(self.fd, self.origin - 16, 16).decode("ascii"))
-            self.first, self.n_docs = int(self.header["first"]), int(self.header["n_docs"])
-            self.n_tokens, self.newest_s = int(self.header["n_tokens"]), float(self.header["newest_s"])
+            self.n_docs, self.n_singles = int(self.header["n_docs"]), 0
             self.columns: dict[str, Any] = {}
-            self.n_singles = 0
-            self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
-            self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
-            self.column_numbers = self.column("column_numbers", "I")
+            self.begin()
         except (OSError, ValueError, KeyError, TypeError, Superseded) as error:
-            raise Damaged(f"{path} is no index segment ({error})") from None
+            raise Damaged(f"{path} is no file of an index ({error})") from None
+
+    def begin(self) -> None:
+        """Reads what every use of the file needs."""
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -2383,6 +2383,19 @@ class Segment:
             return self.column(name, form)[row]
         size = FORM_BYTES[form]
         return memoryview(self.read(name, row * size, size)).cast(form)[0]  # type: ignore[call-overload]
+
+
+class Segment(Sections):
+    """The documents of one stretch of the log."""
+
+    __slots__ = ("first", "n_tokens", "newest_s", "samples", "starts", "column_numbers", "joined")
+
+    def begin(self) -> None:
+        self.first, self.n_tokens = int(self.header["first"]), int(self.header["n_tokens"])
+        self.newest_s = float(self.header["newest_s"])
+        self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
+        self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
+        self.column_numbers = self.column("column_numbers", "I")
 
     def value(self, name: str, row: int) -> Any:
         """A document's entry in one of COLUMNS or CHOICES."""
@@ -2460,12 +2473,20 @@ class Segment:
         return self.read(name) if name in self.header["sections"] else b"\n"
 
 
+def sections_file(header: Record, sections: Mapping[str, Any]) -> bytes:
+    """A file for `Sections`: magic, length of the header, header (JSON, with each section's offset and size), sections.
+    """
+    places, offset = {}, 0
+    for name, data in sections.items():
+        places[name] = [offset, len(data)]
+        offset += len(data)
+    head = json.dumps({**header, "sections": places}).encode("ascii")
+    return b"".join([SECTIONS_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
+
+
 def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: dict[str, list[str]],
                  names: Sequence[bytes], postings: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A segment: magic, length of the header, header (JSON, with each section's offset and size), sections.
-
-    *postings*: the terms in order, each with its rows, two bytes each, followed by their codes.
-    """
+    """A segment. *postings*: the terms in order, each with its rows, two bytes each, followed by their codes."""
     from array import array
     from itertools import accumulate
 
@@ -2491,20 +2512,14 @@ def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: 
         raws += raw
         posting_starts.append(len(raws) // 3)
     starts.append(len(terms) - 1)
-    sections: dict[str, Any] = {
+    header = {
+        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
+        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1]}
+    return sections_file(header, {
         "samples": b"\n".join(samples), "starts": starts.tobytes(), "column_numbers": numbers.tobytes(), **columns,
         "name_ends": array("I", accumulate(map(len, names))).tobytes(), "names": b"".join(names),
         "posting_starts": posting_starts.tobytes(), "postings": raws, "term_columns": term_columns, "terms": terms,
-        **{f"plain_{n}": words for n, words in plain.items()}}
-    places, offset = {}, 0
-    for name, data in sections.items():
-        places[name] = [offset, len(data)]
-        offset += len(data)
-    head = json.dumps({
-        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
-        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1],
-        "sections": places}).encode("ascii")
-    return b"".join([SEGMENT_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
+        **{f"plain_{n}": words for n, words in plain.items()}})
 
 
 class Batch:
@@ -2644,12 +2659,13 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
-        self.state: dict[str, Any] = dict.fromkeys(STATE, ())  # a column each
+        self.state: Sections | None = None  # the columns of STATE; "learnt": the documents that have any of LEARNT
         self.n_docs = self.covers = self.n_damaged = 0
         self.files: list[list[Any]] = []  # [name, bytes, mtime_ns, crc] of each file, the state's last
 
     def life(self, ordinal: int) -> Life:
-        return Life(**{name: column[ordinal] for name, column in self.state.items()})
+        assert self.state
+        return Life(*(self.state.number(name, form, ordinal) for name, form in STATE.items()))
 
 
 def write_cache(path: str, data: bytes) -> list[Any]:
@@ -2721,12 +2737,8 @@ def index_from(log: Log, read: bytes) -> Snapshot:
     if ends[:-1] != [s.first for s in snapshot.segments]:
         raise Damaged("segments do not follow one another")
     snapshot.n_docs, snapshot.n_damaged = ends[-1], int(current["n_damaged"])
-    data, at = memoryview(read_file(checked_cache(folder, snapshot.files[-1]))), 0
-    for name, form in STATE.items():
-        size = snapshot.n_docs * FORM_BYTES[form]
-        snapshot.state[name] = data[at : at + size].cast(form)  # type: ignore[call-overload]
-        at += size
-    if at != len(data):
+    snapshot.state = Sections(checked_cache(folder, snapshot.files[-1]))
+    if snapshot.state.n_docs != snapshot.n_docs:
         raise Damaged("the state is of other documents")
     return snapshot
 
@@ -2835,8 +2847,8 @@ class View:
             signature = file_signature(self.log.places.current(self.log.generation()))
         except OSError:
             signature = (0, 0, 0)
-        sizes = [os.fstat(segment.fd).st_size for segment in self.index.segments]
-        is_cut = sizes != [entry[1] for entry in self.index.files[:-1]]
+        files = [*self.index.segments, self.index.state] if self.index.state else []
+        is_cut = [os.fstat(file.fd).st_size for file in files] != [entry[1] for entry in self.index.files]
         if rewritten or is_cut or signature != self.index_signature:
             self.index_signature = signature
             self.members.clear()
@@ -3030,7 +3042,7 @@ class View:
 
     def alive_mask(self) -> bytes:
         """The documents that answers may hold."""
-        dead = bytearray(self.index.state["flags"])
+        dead = bytearray(self.index.state.column("flags", "B") if self.index.state else b"")
         dead += bytes(doc.life.flags for doc in self.tail.docs)
         for ordinal, life in self.changed.items():
             dead[ordinal] = life.flags
@@ -3064,17 +3076,20 @@ def runs_of(things: Iterable[Any], size_of: Callable[[Any], int], most: int, clo
 
 
 def state_file(index: Snapshot, changed: dict[int, Life], added: Sequence[Doc]) -> bytes:
-    """The state of the indexed documents after these changes and new documents: a column for each of STATE."""
+    """The state of the indexed documents after these changes and new documents."""
     from array import array
 
-    columns = []
+    columns, learnt = {}, set(index.state.column("learnt", "I") if index.state else ()) - changed.keys()
     for name, form in STATE.items():
-        column = array(form, index.state[name])
+        column = array(form, index.state.read(name) if index.state else b"")
         column.extend(getattr(doc.life, name) for doc in added)
         for ordinal, life in changed.items():
             column[ordinal] = getattr(life, name)
-        columns.append(column.tobytes())
-    return b"".join(columns)
+        columns[name] = column.tobytes()
+    lives = [*changed.items(), *((doc.ordinal, doc.life) for doc in added)]
+    learnt.update(ordinal for ordinal, life in lives if any(getattr(life, name) for name in LEARNT))
+    columns["learnt"] = array("I", sorted(learnt)).tobytes()
+    return sections_file({"n_docs": index.n_docs + len(added)}, columns)
 
 
 class Builder:
@@ -4007,13 +4022,9 @@ def learnt_lives(view: View) -> dict[int, Life]:
     """The memories, by ordinal, of which ratings tell something; most stores have none, and none are looked for."""
     found = dict(view.changed)
     found.update((doc.ordinal, doc.life) for doc in view.tail.docs)
-    for name in ("rated", "spread", "credit"):
-        column = bytes(view.index.state[name])
-        if column.strip(b"\0"):
-            width = FORM_BYTES[STATE[name]]
-            touched = {at // width for at in ordinals_in(column)} - found.keys()
-            found.update((ordinal, view.index.life(ordinal)) for ordinal in touched)
-    return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
+    learnt = view.index.state.column("learnt", "I") if view.index.state else ()
+    found.update((ordinal, view.index.life(ordinal)) for ordinal in set(learnt) - found.keys())
+    return {ordinal: life for ordinal, life in found.items() if any(getattr(life, name) for name in LEARNT)}
 
 
 def learnt_factors(view: View) -> dict[int, float]:
@@ -16525,17 +16536,20 @@ def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *,
                   n_bytes=len(text.encode("utf-8")), score=score, reason=reason)
 
 
-def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
+def newest_first(view: View, keys: Sequence[int]) -> list[Doc]:
+    """The project's newest memories, as far as the start of a session looks at them."""
+    return [view.doc(ordinal) for ordinal in reversed(keys[-LOOKED_AT:])]
+
+
+def note_start(hook: Hook, text: str, docs: Iterable[Doc]) -> None:
     """Writes down what was told at the start of a session; of chunks that was only the summary."""
-    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:])
-            if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
-    note_told(hook, text, [doc.id for doc in docs], [doc.id for doc in docs if doc.kind == "insight"],
+    told = [doc for doc in docs if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
+    note_told(hook, text, [doc.id for doc in told], [doc.id for doc in told if doc.kind == "insight"],
               reason=f"start of a session: {foreign(string_in(hook.payload, 'source'), 40)}")
 
 
-def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
-    docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
+def insight_lines(view: View, docs: Iterable[Doc], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
+    """The first of the insights that are wanted, each on a line; those whose code has changed since come last."""
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
     fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
     return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
@@ -16653,10 +16667,10 @@ def conclusion(record: Record) -> str:
     return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
 
 
-def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
+def last_session_lines(view: View, docs: Iterable[Doc], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
-    docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
-            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session and doc.project != "*"]
+    docs = [doc for doc in docs if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session
+            and doc.project != "*"]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
         return []
@@ -16789,11 +16803,12 @@ def where_it_stands(hook: Hook) -> str:
     view = hook.view()
     mask = project_mask(view, hook.project)
     keys = ordinals_in(mask)
-    critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    docs = hook.attempt([], newest_first, view, keys)
+    critical = hook.attempt([], insight_lines, view, docs, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
     wishes = [wish for wish in hook.attempt([], standing, view, mask, keys)
               if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
+    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, docs, hook)
     if not critical and not wishes and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
@@ -16808,7 +16823,7 @@ def where_it_stands(hook: Hook) -> str:
         others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
         texts[n] = fitting(part, n_bytes - 1 - others)
     text = "\n".join(filter(None, [head, *texts]))
-    hook.attempt(None, note_start, hook, text, [*keys[-LOOKED_AT:], *(wish.doc.ordinal for wish in wishes)])
+    hook.attempt(None, note_start, hook, text, [*docs, *(wish.doc for wish in wishes)])
     return text
 
 
@@ -16845,14 +16860,15 @@ def on_session_start(hook: Hook) -> str:
     keys = ordinals_in(mask)
     wishes = hook.attempt([], lambda: standing(hook.view(), mask, keys)) if keys else []
     wanted = fitting([message("standing"), *(wish.line() for wish in wishes)], HANDOFF_BYTES // 8)
-    decided = hook.attempt([], lambda: insight_lines(hook.view(), keys, lambda doc: doc.label == "decision", 5))
+    docs = hook.attempt([], lambda: newest_first(hook.view(), keys)) if keys else []
+    decided = hook.attempt([], lambda: insight_lines(hook.view(), docs, lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
     text = "\n\n".join(filter(None, [wanted, text]))
     state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     answer = "\n\n".join(filter(None, [rest, text]))
     if answer:
-        hook.attempt(None, note_start, hook, answer, keys)
+        hook.attempt(None, note_start, hook, answer, docs)
     return answer
 
 
