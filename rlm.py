@@ -12296,6 +12296,84 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     return found
 
 
+def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """The episodes that were drafted from transcripts, to be confirmed."""
+    return FROM_TRANSCRIPTS["drafts"](view, docs, check) if "drafts" in FROM_TRANSCRIPTS else []
+
+
+FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
+HEALTH_DOCS = 1000  # statements and episodes, the newest, whose texts and files a status looks at
+# What wants a hand, and the one next step.
+HEALTH = {
+    "doubles": "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong",
+    "contradictions": "find out which holds, then `rlm_link`: supersedes",
+    "stale": "`rlm_remember` again what still holds; `rlm_forget` what does not",
+    "unconfirmed": "`rlm_review` with `action=drafts`",
+    "did not help": "`rlm_peek` them; `rlm_forget` what is wrong",
+    "read but unrated": "`rlm_feedback` tells whether they helped",
+    "open questions": "answer them with `rlm_remember`, then `rlm_link`: supersedes",
+    "long unread and unrated": "check whether they still hold; `rlm_feedback` them",
+}
+
+
+def health(view: View, docs: Sequence[Doc], check: Callable[[], None], is_quick: bool) -> dict[str, list[str]]:
+    """Which memories want a hand, by HEALTH. *docs*: the newest first. Where it is to be quick, only what has the very
+    words of another is a double."""
+    told = [doc for doc in docs if doc.kind in ("insight", "episode")]
+    by_words: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[str, list[str]] = {name: [] for name in HEALTH}
+    for doc, record in readable_records(view, (doc.ordinal for doc in told[:HEALTH_DOCS]), check):
+        words = doc.kind, doc.identity or doc.project, *raw_tokens(fold(record["text"]))
+        by_words.setdefault(words, []).append(doc.id)
+        rows["stale"] += [doc.id] if code_changes(record) else []
+    rows["doubles"] = [", ".join(ids) for ids in by_words.values() if len(ids) > 1] if is_quick else [
+        f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
+    against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+    rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
+                              for _, record in readable_records(view, against, check)]
+    rows["unconfirmed"] = [draft.doc.id for draft in drafts_to_confirm(view, docs, check)]
+    faded = []
+    for doc in told:
+        life, days = doc.life, (now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S
+        if life.rated and utility(life.helped / 2, life.rated) < USELESS:
+            rows["did not help"].append(f"{doc.id} ({life.helped / 2:g} of {life.rated})")
+        elif not life.rated and days >= FADED_DAYS:
+            faded.append((confidence_kept(days, life.uses), -days, doc.id))
+        elif not life.rated and life.uses:
+            rows["read but unrated"].append(f"{doc.id} ({counted(life.uses, 'time')})")
+        if doc.label == "question" and not successors(view, doc.id):
+            rows["open questions"].append(doc.id)
+    rows["long unread and unrated"] = [f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in sorted(faded)]
+    return rows
+
+
+def episode_numbers(view: View, docs: Sequence[Doc]) -> dict[str, Any]:
+    """What episodes came to: outcomes, types of task, how useful they were, which most, how old the newest is."""
+    episodes = [doc for doc in docs if doc.kind == "episode"]
+    outcomes = tally(doc.label for doc in episodes)
+    types = (text_field(view.logged_record(doc), "task_type", 20) for doc in episodes[:HEALTH_DOCS])
+    worths = sorted(((utility_of(doc.life), doc.id) for doc in episodes if doc.life.rated), reverse=True)
+    worth = sum(utility_of(doc.life) for doc in episodes)
+    return {"outcomes": outcomes, "types": tally(filter(None, types)), "uses": sum(doc.life.uses for doc in episodes),
+            "n_helpful": sum(doc.life.helped for doc in episodes) / 2, "n_rated": len(worths),
+            "success_rate": round(outcomes.get("success", 0) / max(1, len(episodes)), 3),
+            "mean_utility": round(worth / len(episodes), 3) if episodes else 0.5,
+            "most_useful": [{"id": doc_id, "utility": round(worth, 3)} for worth, doc_id in worths[:5]],
+            "newest": {"id": episodes[0].id, "created_at": stamp(episodes[0].at_s)} if episodes else None}
+
+
+def episodes_text(n_episodes: int, told: Mapping[str, Any]) -> str:
+    """The numbers of episodes in words."""
+    if not n_episodes:
+        return "0 episodes"
+    newest_s = at_of(told["newest"], "created_at")
+    most = ", ".join(f"{row['id']} ({row['utility']:.2f})" for row in told["most_useful"])
+    return (f"{counted(n_episodes, 'episode')}: {tally_text(told['outcomes'])} ({100 * told['success_rate']:.0f}% "
+            f"succeeded); {tally_text(told['types'])}; read {counted(told['uses'], 'time')}, helped "
+            f"{told['n_helpful']:g}; useful {told['mean_utility']:.2f} on average" + f", most {most}" * bool(most)
+            + f"; the newest {age_text(now() - newest_s)} ago")
+
+
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
@@ -12308,10 +12386,14 @@ def rlm_status(call: Call) -> Answer:
                 for doc in view.alive()]
         chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
+        others = common(view.alive_mask(), view.mask([BY_KIND + kind for kind in KINDS if kind != "chunk"]))
+        docs = list(newest(view, ordinals_in(others)))
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
-            "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "n_episodes": len(episodes), "episodes": (told := episode_numbers(view, docs)),
+            "outcomes": told["outcomes"],
+            "health": {name: len(found) for name, found in health(view, docs, call.check, True).items() if found},
             "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
@@ -12331,8 +12413,9 @@ def rlm_status(call: Call) -> Answer:
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
         f"{counted(data['n_insights'], 'insight')}: {tally_text(data['categories'])}; "
         f"importance: {tally_text(data['importance'])}",
-        f"{counted(data['n_episodes'], 'episode')}: {tally_text(data['outcomes'])}; "
-        f"rated memories: {data['n_rated']:,}",
+        episodes_text(len(episodes), data["episodes"]), f"rated memories: {data['n_rated']:,}",
+        *([call.words(f"wants a hand: {tally_text(data['health'])}; `rlm_review` tells what to do")]
+          if data["health"] else []),
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
@@ -12440,39 +12523,7 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
     return answer_for_each(rows)
 
 
-FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
-
-
-def analysis(call: Call, view: View, docs: Sequence[Doc]) -> dict[str, tuple[str, list[str]]]:
-    """What in the memory wants a hand, by what it is: the next step, and which memories."""
-    docs = [doc for doc in docs if doc.kind != "chunk"]
-    rows: dict[str, tuple[str, list[str]]] = {}
-    rows["doubles"] = "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong", [
-        f"{better.id}, {worse.id} ({100 * like:.0f}% alike)"
-        for better, worse, like, _ in alike(view, docs, call.check)]
-    against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
-    rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
-        ", ".join(member for member, _ in pairs_of(record, "members"))
-        for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
-    bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
-    rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
-        f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
-    rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
-        doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
-    unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
-              if doc.kind != "link" and not doc.life.rated]
-    faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id) for days, doc in unread if days >= FADED_DAYS)
-    rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
-        f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
-    return rows
-
-
-def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
-    """The episodes that were drafted from transcripts, to be confirmed."""
-    return FROM_TRANSCRIPTS["drafts"](view, docs, check) if "drafts" in FROM_TRANSCRIPTS else []
-
-
-# What a review can do besides `analysis`: from a view and its memories, the newest first, to changes.
+# What a review can do besides telling of `health`: from a view and its memories, the newest first, to changes.
 REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
     "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
     "propagate": learnings}
@@ -12487,11 +12538,10 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     with call.store.reading() as view:
         docs = list(newest(view, ordinals_in(in_scope(view, Scope(project=project)))))
         if action == "analyze":
-            rows = analysis(call, view, docs)
+            rows = health(view, [doc for doc in docs if doc.kind != "chunk"], call.check, False)
             lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}{', …' * (len(found) > limit)}: "
-                                f"{step}.") for what, (step, found) in rows.items() if found]
-            return Answer("\n".join(lines) or "Nothing wants a hand.", {
-                what: found for what, (_, found) in rows.items()})
+                                f"{HEALTH[what]}.") for what, found in rows.items() if found]
+            return Answer("\n".join(lines) or "Nothing wants a hand.", rows)
         changes = REVIEWS[action](view, docs, call.check)
     shown, is_done = changes[:limit], apply and not call.dry_run
     if is_done:

@@ -226,5 +226,45 @@ class LastTest(ReviewCase):
         self.assertEqual(self.main("feedback", "last", "helpful")[0], 2)
 
 
+class HealthTest(ReviewCase):
+    def test_status_and_review_name_what_wants_a_hand_and_the_next_step(self) -> None:
+        self.assertEqual(self.call("rlm_status").data["health"], {})
+        one, two = self.remember("we deploy the shop with helm charts"), self.remember("We deploy the shop, with helm charts!")
+        ask = self.remember("who owns the staging cluster?", category="question")
+        self.call("rlm_link", members=f"{one},{ask}", label="contradicts")
+        code = os.path.join(self.home, "deploy.py")
+        with open(code, "w", encoding="utf-8") as file:
+            file.write("one")
+        with mock.patch.object(rlm, "current_folder", lambda: self.home):
+            about = self.remember("deploy.py holds the steps")
+        os.unlink(code)
+        self.call("rlm_peek", chunk_id=two)
+        self.rate(ask, "not", "s1", "s2")
+        wanted = {"doubles": 1, "contradictions": 1, "stale": 1, "did not help": 1, "read but unrated": 1, "open questions": 1}
+        status = self.call("rlm_status")
+        self.assertEqual(status.data["health"], wanted)
+        self.assertIn("`rlm_review` tells what to do", status.text)
+        review = self.call("rlm_review")
+        self.assertEqual({name: len(found) for name, found in review.data.items() if found}, wanted)
+        self.assertEqual((review.data["stale"], review.data["open questions"]), ([about], [ask]))
+        for name in wanted:
+            self.assertRegex(review.text, rf"(?m)^{name} \(1\): .*: .*`rlm_\w+`")
+
+    def test_the_status_tells_what_episodes_came_to(self) -> None:
+        self.assertIn("0 episodes", self.call("rlm_status").text)
+        for n, (task_type, outcome) in enumerate((("bugfix", "success"), ("bugfix", "failure"), ("docs", "success"))):
+            with days_ago(3 - n):
+                made = self.call("rlm_capture", summary=f"task {n}", task_type=task_type, outcome=outcome).data["id"]
+        self.call("rlm_peek", chunk_id=made)
+        self.rate(made, "helpful", "s1")
+        with mock.patch.object(rlm, "utility_of", lambda life: .75 if life.rated else .5):  # but for what spreads
+            status = self.call("rlm_status")
+        told = status.data["episodes"]
+        self.assertEqual((told["outcomes"], told["types"]), ({"success": 2, "failure": 1}, {"bugfix": 2, "docs": 1}))
+        self.assertEqual((told["success_rate"], told["mean_utility"]), (.667, .583))
+        self.assertEqual((told["uses"], told["n_helpful"], told["most_useful"]), (1, 1.0, [{"id": made, "utility": .75}]))
+        self.assertIn("3 episodes: success 2, failure 1 (67% succeeded); bugfix 2, docs 1; read 1 time, helped 1", status.text)
+
+
 if __name__ == "__main__":
     unittest.main()
