@@ -6714,15 +6714,17 @@ def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list
     plan, mine = retention_plan(view, now()), {doc.id for doc in docs}
     found = [(doc, OLD_AND_UNUSED) for doc in plan.archive if doc.id in mine]
     immune = {doc.id for doc, _ in plan.immune}
-    days = setting(view.log.places, "archive_after_days")
+    days, replaced = setting(view.log.places, "archive_after_days"), {}  # type: int, dict[str, float]
+    links = (doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "supersedes")
+    for made, record in readable_records(view, links, check):  # the newest first
+        replaced.update((each, made.at_s) for each, role in pairs_of(record, "members") if role != "new")
     for doc in docs:
-        check()
         life = doc.life
         if life.tier == ARCHIVED or doc.importance == "critical" or doc.id in immune or doc.kind == "link":
             continue
-        newer = [view.doc(view.ordinal_of(each)) for each in successors(view, doc.id)]
-        if newer and now() - max(each.at_s for each in newer) >= days * DAY_S:
-            found.append((doc, f"{newer[0].id} replaced it over {days} days ago"))
+        newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
+        if newer:
+            found.append((doc, f"{newer[0]} replaced it over {days} days ago"))
         elif life.rated >= JUDGED and not life.helped:
             found.append((doc, f"helped in none of {counted(life.rated, 'session')}"))
     return [proposed_event(doc, "archive", why, "archive") for doc, why in found]
@@ -12382,17 +12384,19 @@ def rlm_status(call: Call) -> Answer:
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         labels, places = Projects(view).labels(), view.log.places
-        rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
-                for doc in view.alive()]
+        rows, docs = [], []
+        for doc in view.alive():
+            rows.append((doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project),
+                         doc.n_bytes))
+            docs += [] if doc.kind == "chunk" else [doc]
+        docs.sort(key=lambda doc: -doc.at_s)
         chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
-        others = common(view.alive_mask(), view.mask([BY_KIND + kind for kind in KINDS if kind != "chunk"]))
-        docs = list(newest(view, ordinals_in(others)))
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
-            "n_episodes": len(episodes), "episodes": (told := episode_numbers(view, docs)),
-            "outcomes": told["outcomes"],
+            "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "episodes": episode_numbers(view, docs),
             "health": {name: len(found) for name, found in health(view, docs, call.check, True).items() if found},
             "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
@@ -12529,7 +12533,7 @@ REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Prop
     "propagate": learnings}
 
 
-@tool("What in the memory wants a hand (analyze), and plans for it; apply carries the plan out. Nothing is deleted.",
+@tool("What in the memory wants a hand; or a plan, and why, which apply carries out. Deletes nothing.",
       is_slow=True, action="|".join(("analyze", *REVIEWS)))
 def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: int = 5, apply: bool = False) -> Answer:
     """What to do for the memory, and why; with *apply*, as much of it as was shown is done."""
