@@ -11982,7 +11982,7 @@ def history_answer(view: View, wanted: str, check: Callable[[], None]) -> Answer
     return Answer("\n".join(lines), {"id": doc.id, "history": rows})
 
 
-@tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
+@tool("Read texts by id (several: a,b), lines (id:10-40), id:history, sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
     """Texts byte for byte, or what happened to memories."""
