@@ -6680,26 +6680,29 @@ def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> li
 
 def alike(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[tuple[Doc, Doc, float, bool]]:
     """The pairs of statements and episodes that may say the same: the more trusted one, the other, how alike they are,
-    and whether they surely do, which is when they differ in no word that tells something."""
+    and whether they surely do: they differ in no word that tells something, and mean the same kind of thing."""
     pairs: dict[tuple[str, ...], tuple[Doc, Doc, float, bool]] = {}
     for doc in [doc for doc in docs if doc.kind in ("insight", "episode")][:REVIEWED]:
         check()
+        own = view.record(doc)
         for like, other, record in like_it(view, doc, ALIKE):
-            better, worse = sorted((doc, other), reverse=True, key=lambda each: (
-                utility_of(each.life), each.life.uses, each.at_s, each.id))
-            texts = view.record(doc)["text"], record["text"]
-            denied = [len(re.findall(NEGATIONS, text)) for text in texts]
-            pairs[better.id, worse.id] = better, worse, like, like > 0.999 and denied[0] == denied[1]
-    return [pair for pair in pairs.values() if pair[0].id not in successors(view, pair[1].id)]
+            trust = {each.id: (IMPORTANCES.index(each.importance), each.label != "general", told.get("said") == "user",
+                               utility_of(each.life), each.life.uses, each.at_s, each.id)
+                     for each, told in ((doc, own), (other, record))}
+            better, worse = (doc, other) if trust[doc.id] > trust[other.id] else (other, doc)
+            denied = [len(re.findall(NEGATIONS, told["text"])) for told in (own, record)]
+            is_same = like > 0.999 and denied[0] == denied[1] and worse.label in (better.label, "general")
+            pairs[better.id, worse.id] = better, worse, like, is_same
+    return [pair for pair in pairs.values() if not successors(view, pair[0].id) + successors(view, pair[1].id)]
 
 
 def consolidations(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """What says the same as another memory ranks below it from now on, and tells so."""
     from functools import partial
 
-    changes, gone = [], set()
+    changes, gone = [], set()  # type: list[Proposal], set[str]
     for better, worse, _, is_same in alike(view, docs, check):
-        if is_same and better.id not in gone:
+        if is_same and gone.isdisjoint((better.id, worse.id)):
             gone.add(worse.id)
             why = f"says the same as {better.id}, which is useful {utility_of(better.life):.2f} against " \
                   f"{utility_of(worse.life):.2f}, read {counted(better.life.uses, 'time')} against {worse.life.uses}"
@@ -11938,7 +11941,7 @@ def history_of(view: View, doc: Doc, check: Callable[[], None]) -> list[dict[str
     """A memory's life, the oldest first: how it was saved, all events with its id, its links, what hooks did with it;
     of each when, which, and what is told of it. What it was read is counted by day, what was learnt told once."""
     rows: list[tuple[float, str, Record]] = []
-    summed: dict[tuple[str, str], tuple[float, str, Record]] = {}
+    summed: dict[str, tuple[float, str, Record]] = {}
     before: Record = {}
     mark = b'"id":' + json.dumps(doc.id, ensure_ascii=False).encode("utf-8", "replace")
     for n, (_, line) in enumerate(view.log.lines(0)):
@@ -11950,20 +11953,20 @@ def history_of(view: View, doc: Doc, check: Callable[[], None]) -> list[dict[str
         event, at_s, told = record["k"], at_of(record), without_keys(record, "v", "k", "c", "id", "at")
         if event in DOC_KINDS:
             told = {key: told[key] for key in SAID_OF_A_SAVE if told.get(key, "") not in ("", [], before.get(key))}
-            old = record.get("revisions")
-            rows += [(at_of({"at": row[0]}), "said then", {"text": row[1]})
-                     for row in (old if isinstance(old, list) else ())[len(before.get("revisions") or ()) :]]
+            revisions = [row for row in pairs_of(record, "revisions") if row not in pairs_of(before, "revisions")]
+            rows += [(at_of({"at": when}), "said then", {"text": text}) for when, text in revisions]
             rows.append((at_s, "revised" if before else "saved", told))
             before = record
-        elif event in SUMMED:
-            key = event, local_day(at_s) if event == "use" else ""
-            n_read, n_before = record.get("n", 1), summed.get(key, (0, "", {}))[2].get("n", 0)
-            n_read = n_before + (n_read if type(n_read) is int else 1)
-            summed[key] = at_s or now(), event, {"n": n_read} if event == "use" else told
+        elif event == "use":
+            day, n_read = local_day(at_s), record.get("n", 1)
+            n_before = summed[day][2]["n"] if day in summed else 0
+            summed[day] = at_s, event, {"n": n_before + (n_read if type(n_read) is int else 1)}
+        elif event == "learn":
+            summed[event] = now(), event, told
         else:
             rows.append((at_s, event, told))
     for made, record in links_of(view, doc.id):
-        told = {"label": made.label, "as": dict(pairs_of(record, "members"))[doc.id], "link": made.id}
+        told = {"label": made.label, "as": dict(pairs_of(record, "members")).get(doc.id, ""), "link": made.id}
         rows.append((made.at_s, "linked", told))
     rows += [(at_of(record), "given by a hook", {key: record.get(key, "") for key in ("session", "reason")})
              for record in injected(view.log.places) if doc.id in record["ids"]]
@@ -12328,7 +12331,8 @@ def health(view: View, docs: Sequence[Doc], check: Callable[[], None], is_quick:
         words = doc.kind, doc.identity or doc.project, *raw_tokens(fold(record["text"]))
         by_words.setdefault(words, []).append(doc.id)
         rows["stale"] += [doc.id] if code_changes(record) else []
-    rows["doubles"] = [", ".join(ids) for ids in by_words.values() if len(ids) > 1] if is_quick else [
+    doubles = ([each for each in ids if not successors(view, each)] for ids in by_words.values() if len(ids) > 1)
+    rows["doubles"] = [", ".join(ids) for ids in doubles if len(ids) > 1] if is_quick else [
         f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
     against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
     rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))

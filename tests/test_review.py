@@ -67,6 +67,16 @@ class ReviewTest(ReviewCase):
         self.assertEqual([hit["id"] for hit in answer.data["hits"]][:2], [good, bad])
         self.assertIn(f"superseded by {good}", answer.text)
         self.assertEqual(self.review("analyze").data["doubles"], [])
+        self.assertNotIn("doubles", self.call("rlm_status").data["health"])
+
+    def test_no_rating_has_what_is_critical_or_of_another_kind_replaced(self) -> None:
+        dear = self.remember("Never touch the shop's database by hand", importance="critical")
+        other = self.remember("never touch the shop's database by hand!")
+        _, fact = (self.remember(text, category=category) for text, category in (
+            ("the build takes an hour", "finding"), ("The build takes an hour.", "fact")))
+        self.rate(f"{other},{fact}", "helpful", "s1", "s2")
+        self.assertEqual(self.planned("consolidate"), {other: f"superseded by {dear}"})
+        self.assertEqual(len(self.review("analyze").data["doubles"]), 2)
 
     def test_what_differs_in_a_number_a_name_or_a_no_is_named_and_not_joined(self) -> None:
         for one, other in (("the api server of the shop listens on port 8080", "the api server of the shop listens on port 8081"),
