@@ -810,8 +810,9 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
 #   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
 #   forget   at id undo?             hides it, or brings it back
-#   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
+#   archive  at id why               it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
+#   move     at id tier why          it was promoted to that tier
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
 #   erase    at id session place     likewise, without a trace of the text; no later record brings it back. "place" says
 #            where it came from: {"lines": keys of a transcript's lines}, {"source": path}; of a session, all of it
@@ -1025,7 +1026,7 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     return doc
 
 
-EVENTS = ("use", "rate", "learn", "forget", "archive", "restore")
+EVENTS = ("use", "rate", "learn", "forget", "archive", "restore", "move")
 
 
 def fold_event(life: Life, record: Record, birth_tier: int) -> None:
@@ -1051,8 +1052,10 @@ def fold_event(life: Life, record: Record, birth_tier: int) -> None:
     elif event == "archive":
         life.place = place_of(record.get("place")) or life.place  # an older rlm wrote the archive at once
         life.tier, life.moved_s = max(life.tier, ARCHIVED), at_s
-    elif life.tier == ARCHIVED:
+    elif event == "restore" and life.tier == ARCHIVED:
         life.tier, life.moved_s = birth_tier, at_s
+    elif event == "move" and life.tier < ARCHIVED and record.get("tier") in TIERS[:ARCHIVED]:
+        life.tier, life.moved_s = TIERS.index(record["tier"]), at_s
 
 
 # ============================================================================
@@ -6324,13 +6327,13 @@ def link(writer: Writer, members: str, *, label: str, weight: float, **owner: An
 # -- feedback ---------------------------------------------------------------
 
 
-def happenings(view: View, event: str) -> Iterator[Record]:
-    """What happened of that kind to any memory, the oldest first. All of the log is read, of it only these lines."""
-    mark = f'"k":"{event}"'.encode("ascii")
+def happenings(view: View, *events: str) -> Iterator[Record]:
+    """What happened of these kinds to any memory, the oldest first. All of the log is read, of it only these lines."""
+    marks = [f'"k":"{event}"'.encode("ascii") for event in events]
     for _, line in view.log.lines(0):
-        if mark in line[:64]:
+        if any(mark in line[:64] for mark in marks):
             record = decode_line(line)
-            if record and record["k"] == event and "c" not in record:
+            if record and record["k"] in events and "c" not in record:
                 yield record
 
 
@@ -6427,6 +6430,7 @@ def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Seq
 
 MEMBER_MAX_LINES = 48
 MEMBER_CLOSE_BYTES = 1 << 20
+OLD_AND_UNUSED = "old and never used"
 FORGOTTEN_KEPT_DAYS = 30  # how long `forget --undo` works once the store is compacted
 
 
@@ -6451,7 +6455,7 @@ def retention_plan(view: View, now_s: float) -> Retention:
         since_s, limit_days = (life.moved_s, purge_days) if archived else (doc.at_s, archive_days)
         why = "importance critical" if doc.importance == "critical" else "tag" if doc.ordinal in tagged else \
             "keyword in the text" if doc.facts & IMMUNE_TEXT else \
-            f"{life.uses} uses" if life.uses >= immune_uses > 0 else ""
+            f"{life.uses} uses" if life.uses >= immune_uses > 0 else "longterm" if life.tier == 2 else ""
         if now_s - since_s < limit_days * DAY_S:
             plan.n_recent += 1
         elif why:
@@ -6463,18 +6467,18 @@ def retention_plan(view: View, now_s: float) -> Retention:
     return plan
 
 
-def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
+def archive_docs(view: View, docs: Sequence[Doc], now_s: float, why: str = "") -> int:
     """Marks the chunks as archived; how many. `rewrite` takes their texts out of the log."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
             if not doc.life.flags and doc.life.tier != ARCHIVED:
-                writer.add("archive", id=doc.id, at=stamp(now_s))
+                writer.add("archive", id=doc.id, at=stamp(now_s), why=why)
         return len(writer.records)
 
 
 def restore(writer: Writer, wanted: str) -> tuple[Doc, bool]:
-    """Queues what makes an archived chunk active again; the chunk, and whether it was archived."""
-    doc = find_id(writer.view, wanted, kinds=("chunk",))
+    """Queues what makes an archived memory active again; the memory, and whether it was archived."""
+    doc = find_id(writer.view, wanted)
     was_archived = doc.life.tier == ARCHIVED
     if was_archived:
         writer.view.record(doc)  # Damaged when there is nothing to restore
@@ -6588,22 +6592,130 @@ def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
             for ordinal in near.keys() | credits.keys()}
 
 
+# -- what a review does -------------------------------------------------------
+# Each action of a review is a plan, which tells why for each memory, and carrying it out. Nothing of it deletes.
+
+USEFUL, USELESS = 0.6, 0.4  # utility from which a memory is promoted, and below which a review names it
+PROMOTED_USES, JUDGED = 2, 2  # reads before a promotion; ratings, all of them bad, before it is archived
+REVIEWED = 100  # memories that are compared with others, the newest first
+NEGATIONS = r"(?i)\b(?:not?|never|without|cannot|\w+n['’]t|ne|pas|jamais|sans|nicht|kein\w*|nunca|sin)\b|ない|ません|ず"
+
+
+class Proposal:
+    """One thing that is to happen to a memory, and why: what a plan is made of. *queue* gives it to a commit."""
+
+    __slots__ = ("doc", "what", "why", "queue")
+
+    def __init__(self, doc: Doc, what: str, why: str, queue: Callable[[Writer], object]) -> None:
+        self.doc, self.what, self.why, self.queue = doc, what, why, queue
+
+
+def carry_out_proposals(view: View, changes: Sequence[Proposal]) -> list[Proposal]:
+    """Makes those changes in one commit whose memories are still what they were; which."""
+    with Writer(view) as writer:
+        done = []
+        for change in changes:
+            life, was = view.life(view.ordinal_of(change.doc.id)), change.doc.life
+            if (life.flags, life.tier) == (was.flags, was.tier):
+                change.queue(writer)
+                done.append(change)
+        return done
+
+
+def proposed_event(doc: Doc, what: str, why: str, event: str, **fields: Any) -> Proposal:
+    """A change that is one event with its reason."""
+    return Proposal(doc, what, why, lambda writer: writer.add(event, id=doc.id, at=stamp(now()), **fields, why=why))
+
+
+def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """What `learnt` gives, where that is another than before. What it takes back is of any memory, not of *docs*."""
+    from functools import partial
+
+    found = learnt(view, check)
+    known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
+    changes = []
+    for ordinal in sorted(known.keys() | found.keys()):
+        new, old, doc = found.get(ordinal, (0, 0)), known.get(ordinal, (0, 0)), view.doc(ordinal)
+        if new != old and not doc.life.flags:
+            now_is = utility(doc.life.helped / 2, doc.life.rated, sum(new) / 10_000)
+            why = f"ratings of those like it {new[0] / 10_000:+.4f}, successes after it {new[1] / 10_000:+.4f}"
+            changes.append(Proposal(doc, f"useful {utility_of(doc.life):.2f} becomes {now_is:.2f}", why, partial(
+                Writer.add, kind="learn", id=doc.id, spread=new[0], credit=new[1])))
+    return changes
+
+
 def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
     """Stores what `learnt` gives; of how many memories it is another than before."""
-    found = {view.doc(ordinal).id: pair for ordinal, pair in learnt(view.refresh(), check).items()}
-    with Writer(view) as writer:
-        known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
-        wanted = {view.ordinal_of(doc_id): pair for doc_id, pair in found.items()}
-        for ordinal in sorted(known.keys() | wanted.keys()):
-            pair = wanted.get(ordinal, (0, 0))
-            if pair != known.get(ordinal, (0, 0)) and not view.life(ordinal).flags:
-                writer.add("learn", id=view.doc(ordinal).id, spread=pair[0], credit=pair[1])
-        return len(writer.records)
+    return len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
+
+
+def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """The memories that are worth more than where they began: what was read again is no longer of one task; what
+    helped, too, retention leaves alone."""
+    changes = []
+    for doc in docs:
+        life, worth = doc.life, utility_of(doc.life)
+        to = 2 if life.rated and worth >= USEFUL else 1
+        if life.uses >= PROMOTED_USES and life.tier < to:
+            why = f"{counted(life.uses, 'use')}, useful {worth:.2f} by {counted(life.rated, 'rating')}"
+            changes.append(proposed_event(doc, f"move to {TIERS[to]}", why, "move", tier=TIERS[to]))
+    return changes
+
+
+def alike(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[tuple[Doc, Doc, float, bool]]:
+    """The pairs of statements and episodes that may say the same: the more trusted one, the other, how alike they are,
+    and whether they surely do, which is when they differ in no word that tells something."""
+    pairs: dict[tuple[str, ...], tuple[Doc, Doc, float, bool]] = {}
+    for doc in [doc for doc in docs if doc.kind in ("insight", "episode")][:REVIEWED]:
+        check()
+        for like, other, record in like_it(view, doc, ALIKE):
+            better, worse = sorted((doc, other), reverse=True, key=lambda each: (
+                utility_of(each.life), each.life.uses, each.at_s, each.id))
+            texts = view.record(doc)["text"], record["text"]
+            denied = [len(re.findall(NEGATIONS, text)) for text in texts]
+            pairs[better.id, worse.id] = better, worse, like, like > 0.999 and denied[0] == denied[1]
+    return [pair for pair in pairs.values() if pair[0].id not in successors(view, pair[1].id)]
+
+
+def consolidations(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """What says the same as another memory ranks below it from now on, and tells so."""
+    from functools import partial
+
+    changes, gone = [], set()
+    for better, worse, _, is_same in alike(view, docs, check):
+        if is_same and better.id not in gone:
+            gone.add(worse.id)
+            why = f"says the same as {better.id}, which is useful {utility_of(better.life):.2f} against " \
+                  f"{utility_of(worse.life):.2f}, read {counted(better.life.uses, 'time')} against {worse.life.uses}"
+            made = partial(link, members=f"{better.id} new, {worse.id} old", label="supersedes", weight=1.0,
+                           project=better.project, identity=better.identity)
+            changes.append(Proposal(worse, f"superseded by {better.id}", why, made))
+    return changes
+
+
+def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """What is surely no longer wanted: what retention archives, what was long replaced, what never helped anybody."""
+    plan, mine = retention_plan(view, now()), {doc.id for doc in docs}
+    found = [(doc, OLD_AND_UNUSED) for doc in plan.archive if doc.id in mine]
+    immune = {doc.id for doc, _ in plan.immune}
+    days = setting(view.log.places, "archive_after_days")
+    for doc in docs:
+        check()
+        life = doc.life
+        if life.tier == ARCHIVED or doc.importance == "critical" or doc.id in immune or doc.kind == "link":
+            continue
+        newer = [view.doc(view.ordinal_of(each)) for each in successors(view, doc.id)]
+        if newer and now() - max(each.at_s for each in newer) >= days * DAY_S:
+            found.append((doc, f"{newer[0].id} replaced it over {days} days ago"))
+        elif life.rated >= JUDGED and not life.helped:
+            found.append((doc, f"helped in none of {counted(life.rated, 'session')}"))
+    return [proposed_event(doc, "archive", why, "archive") for doc, why in found]
 
 
 # -- the next generation ----------------------------------------------------
 
 OF_STUB = ("place", "archived_at")  # what a stub has instead of its text
+SUMMED = ("use", "learn")  # the events of which only the sum is kept
 
 
 def is_nameless(record: Record) -> bool:
@@ -6634,7 +6746,7 @@ class Rewrite:
         self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
         self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
         self.written: set[int] = set()  # the documents that the new log has, by ordinal
-        self.ratings: dict[str, list[Record]] = {}  # who rated what is kept, by id
+        self.happened: dict[str, list[Record]] = {}  # who rated, moved or forgot what, and why, is kept, by id
         self.aside: list[bytes] = []  # damaged bytes, as lines
         self.set_aside = ""  # the file that got them
         self.lost: list[str] = []  # the memories whose text was in them
@@ -6761,11 +6873,23 @@ class Rewrite:
         if life.uses:
             yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
         if doc.kind in KINDS:
-            yield from self.ratings.get(doc.id, ())
+            yield from self.happened.get(doc.id, ())
+            yield from self.corrections(doc)
         if life.spread or life.credit:
             yield {"v": RECORD_VERSION, "k": "learn", "id": doc.id, "spread": life.spread, "credit": life.credit}
-        if life.flags & FORGOTTEN:
-            yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
+
+    def corrections(self, doc: Doc) -> Iterator[Record]:
+        """The events that a document needs besides those kept: it was saved anew after some, or others are damaged."""
+        life, birth_tier = doc.life, first_tier(doc.kind, doc.label)
+        after = Life(tier=ARCHIVED if doc.id in self.places else birth_tier)
+        for event in self.happened.get(doc.id, ()):
+            fold_event(after, event, birth_tier)
+        base = {"v": RECORD_VERSION, "id": doc.id, "at": stamp(life.moved_s)}
+        if (after.flags ^ life.flags) & FORGOTTEN:
+            yield {**base, "k": "forget", **({} if life.flags & FORGOTTEN else {"undo": True})}
+        if after.tier != life.tier:
+            yield {**base, "k": "restore" if after.tier == ARCHIVED else "archive" if life.tier == ARCHIVED else "move",
+                   "tier": doc.tier()}
 
     def salvaged(self, pos: Position, line: bytes) -> Iterator[Record]:
         """The whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
@@ -6783,8 +6907,8 @@ class Rewrite:
 
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
-        for rating in happenings(self.view, "rate"):
-            self.ratings.setdefault(text_field(rating, "id"), []).append(rating)
+        for event in happenings(self.view, *(event for event in EVENTS if event not in SUMMED)):
+            self.happened.setdefault(text_field(event, "id"), []).append(without_keys(event, *OF_STUB))
         for stub in self.orphans:  # first: what the log says of them is to come behind them
             place = self.places[text_field(stub, "id")]
             yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
@@ -6847,7 +6971,8 @@ def store_bytes(log: Log) -> int:
 def idle_bytes(view: View) -> int:
     """Bytes of the log's lines that a rewrite takes out of it, or of whose texts it makes an archive."""
     return sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
-               if doc.life.tier >= ARCHIVED or doc.life.flags & (REPLACED | PURGED))
+               if doc.life.tier >= (ARCHIVED if doc.kind == "chunk" else GONE)
+               or doc.life.flags & (REPLACED | PURGED))
 
 
 def rubbish(log: Log) -> list[str]:
@@ -7020,7 +7145,7 @@ def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge
               check: Callable[[], None] = lambda: None) -> tuple[int, int]:
     """Does what the plan says, as far as allowed; how many chunks were archived and purged."""
     check()
-    n_archived = archive_docs(view, plan.archive, now_s) if archive and plan.archive else 0
+    n_archived = archive_docs(view, plan.archive, now_s, OLD_AND_UNUSED) if archive and plan.archive else 0
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
     # Also when an earlier run purged and was stopped before it took the texts off the disk.
     if n_purged or (purge and (rubbish(view.log) or any(view.life(n).flags & REPLACED for n in range(view.n_docs())))):
@@ -12239,42 +12364,71 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
     return answer_for_each(rows)
 
 
-REVIEWED, USELESS, FADED_DAYS = 100, 0.4, 90  # by a review: memories for doubles; utility; days unread
+FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
 
 
-@tool("What in the memory wants a hand: doubles, contradictions, what did not help, open questions; changes nothing.",
-      reads_only=True)
-def rlm_review(call: Call, project: str = "", limit: int = 5) -> Answer:
-    """What to do for the memory, with the one next step each."""
+def analysis(call: Call, view: View, docs: Sequence[Doc]) -> dict[str, tuple[str, list[str]]]:
+    """What in the memory wants a hand, by what it is: the next step, and which memories."""
+    docs = [doc for doc in docs if doc.kind != "chunk"]
+    rows: dict[str, tuple[str, list[str]]] = {}
+    rows["doubles"] = "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong", [
+        f"{better.id}, {worse.id} ({100 * like:.0f}% alike)"
+        for better, worse, like, _ in alike(view, docs, call.check)]
+    against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+    rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
+        ", ".join(member for member, _ in pairs_of(record, "members"))
+        for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
+    bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
+    rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
+        f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
+    rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
+        doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
+    unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
+              if doc.kind != "link" and not doc.life.rated]
+    faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id) for days, doc in unread if days >= FADED_DAYS)
+    rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
+        f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
+    return rows
+
+
+def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """The episodes that were drafted from transcripts, to be confirmed."""
+    return FROM_TRANSCRIPTS["drafts"](view, docs, check) if "drafts" in FROM_TRANSCRIPTS else []
+
+
+# What a review can do besides `analysis`: from a view and its memories, the newest first, to changes.
+REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
+    "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
+    "propagate": learnings}
+
+
+@tool("What in the memory wants a hand (analyze), and plans for it; apply carries the plan out. Nothing is deleted.",
+      is_slow=True, action="|".join(("analyze", *REVIEWS)))
+def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: int = 5, apply: bool = False) -> Answer:
+    """What to do for the memory, and why; with *apply*, as much of it as was shown is done."""
+    action = one_of("action", action, ("analyze", *REVIEWS))
+    call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        allowed = in_scope(view, Scope(project=project))
-        docs = [doc for doc in newest(view, ordinals_in(allowed)) if doc.kind != "chunk"]
-        rows: dict[str, tuple[str, list[str]]] = {}
-        doubles: dict[tuple[str, ...], str] = {}
-        for doc in [doc for doc in docs if doc.kind != "link"][:REVIEWED]:
-            call.check()
-            for like, other, _ in like_it(view, doc, ALIKE):
-                pair = sorted((doc, other), key=lambda each: each.at_s, reverse=True)
-                doubles[tuple(each.id for each in pair)] = f"{pair[0].id}, {pair[1].id} ({100 * like:.0f}% alike)"
-        rows["doubles"] = "`rlm_forget` one, or `rlm_link` them: supersedes", list(doubles.values())
-        against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
-        rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
-            ", ".join(member for member, _ in pairs_of(record, "members"))
-            for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
-        bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
-        rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
-            f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
-        rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
-            doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
-        unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
-                  if doc.kind != "link" and not doc.life.rated]
-        faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id)
-                       for days, doc in unread if days >= FADED_DAYS)
-        rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
-            f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
-    lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}"
-                        f"{', …' * (len(found) > limit)}: {step}.") for what, (step, found) in rows.items() if found]
-    return Answer("\n".join(lines) or "Nothing wants a hand.", {what: found for what, (_, found) in rows.items()})
+        docs = list(newest(view, ordinals_in(in_scope(view, Scope(project=project)))))
+        if action == "analyze":
+            rows = analysis(call, view, docs)
+            lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}{', …' * (len(found) > limit)}: "
+                                f"{step}.") for what, (step, found) in rows.items() if found]
+            return Answer("\n".join(lines) or "Nothing wants a hand.", {
+                what: found for what, (_, found) in rows.items()})
+        changes = REVIEWS[action](view, docs, call.check)
+    shown, is_done = changes[:limit], apply and not call.dry_run
+    if is_done:
+        with call.store.writing() as view:
+            shown = carry_out_proposals(view, shown)
+    lines = [f"{change.doc.id}: {change.what} ({change.why})" for change in shown]
+    if len(changes) > limit:
+        lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
+    if changes:
+        lines.append("Done." if is_done else call.words("Nothing is changed yet: `apply` does what is shown."))
+    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("to drafts", "confirm: no drafts"), {
+        "action": action, "applied": is_done, "total": len(changes),
+        "changes": [{"id": change.doc.id, "what": change.what, "why": change.why} for change in shown]})
 
 
 # -- contexts: making them -----------------------------------------------------
@@ -18905,7 +19059,7 @@ TOOL_EXAMPLES = {
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
     "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
     "link": "rlm link 'i-3f9a1c20 new, i-77aa0b1c old' supersedes",
-    "review": "rlm review --project shop",
+    "review": "rlm review --project shop\nrlm review --action consolidate\nrlm review --action consolidate --apply",
     "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",
@@ -19128,7 +19282,7 @@ def tool_arguments(made: Tool) -> Iterator[Any]:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
             yield argument(option, metavar=param.type.upper(), help=shown.replace("%", "%%"),
                            type=int if param.type == "int" else str)
-    if made.destroys or made.name == "rlm_restore":
+    if made.destroys or made.name in ("rlm_restore", "rlm_review"):
         yield DRY_RUN
 
 

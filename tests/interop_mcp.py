@@ -38,7 +38,7 @@ CALLS: Sequence[tuple[str, dict[str, Any], str]] = (
     ("rlm_capture", {"summary": "mended the deploy é", "task_type": "bugfix", "outcome": "success"}, "captured"),
     ("rlm_feedback", {"ids": "ID", "rating": "helpful"}, "helpful"),
     ("rlm_link", {"members": "ID a , INSIGHT b", "label": "supports", "weight": 0.5}, "supports"),
-    ("rlm_review", {}, ""),
+    ("rlm_review", {}, ""), ("rlm_review", {"action": "promote", "apply": True}, "Nothing to promote"),
     ("rlm_forget", {"insight_id": "INSIGHT"}, "forgotten"),
     ("rlm_status", {}, "1 chunk"),
     ("rlm_load", {"content": "one é\ntwo\n", "name": "numbers"}, "numbers loaded"),
