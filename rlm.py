@@ -9675,7 +9675,7 @@ def repl_child(source: int, sink: int, life: int) -> None:
 
 # -- the parent ---------------------------------------------------------------
 
-REQUEST_CHARS = 1_000_000
+MAX_ASKED_CHARS = 1_000_000
 MAX_FRAME_BYTES = 8 << 20
 MAX_WAITING_BYTES = 64 << 20  # of answers that the child does not read, and of questions that wait for a model
 START_S = 60.0
@@ -16808,7 +16808,8 @@ FILE_KINDS = {
     "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
     "config": r"(?i)(?:^|/)(?:Dockerfile|docker-compose|compose|Makefile|Jenkinsfile|requirements"
     r"|package(?:-lock)?\.json|\.github/|\.gitlab-ci|\.env|\.\w+rc\b|\.husky|\.devcontainer|Gemfile|go\.mod"
-    r"|tsconfig|terraform/|k8s/|helm/|deploy/|nginx)|\.config\.\w+$|\.(?:toml|ya?ml|cfg|ini|tf|lock|nix|gradle|conf|service)$",
+    r"|tsconfig|terraform/|k8s/|helm/|deploy/|nginx)|\.config\.\w+$"
+    r"|\.(?:toml|ya?ml|cfg|ini|tf|lock|nix|gradle|conf|service)$",
     "docs": r"(?i)\.(?:md|mdx|rst|adoc|txt)$|(?:^|/)docs?/"}
 # Programs whose success says that the work is sound, by what they check. Of a command the last of them counts.
 CHECKERS = {name: kind for kind, names in {
@@ -16826,8 +16827,8 @@ SAID_CHARS = 1_000  # of a request or an answer that are looked at
 def checked_by(command: str) -> tuple[str, str]:
     """What a command checks, "" for nothing; and by what it is known when it runs again, "" when it only looks."""
     kind = key = ""
-    for part in re.split(r"[;|&\n]+", command):
-        words = [word for word in part.split() if word[0] not in "-<>(\"'" and "=" not in word]
+    for part in re.split(r"[;|&\n]+", re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
+        words = [word for word in part.split() if word[0] not in "-<>('\"" and "=" not in word]
         if not words or words[0] in LOOKING:
             continue
         names = [words[0].rpartition("/")[2], *(word.partition(":")[0] for word in words[1:5] if "/" not in word)]

@@ -108,7 +108,7 @@ E src/theme.ts | prefers-color-scheme | matchMedia
 $ npm run build !! error TS2339: Property 'matches' does not exist on type 'string'.
 X
 U stop. revert everything
-$ git checkout -- src/theme.ts => 
+$ git checkout -- src/theme.ts =>
 
 = feature success
 U Ajoute un endpoint /health qui renvoie la version et l'état de la base.
@@ -145,7 +145,7 @@ G getUserData
 E src/api.ts | getUserData | loadProfile
 E src/pages/Home.tsx | getUserData | loadProfile
 E src/pages/Settings.tsx | getUserData | loadProfile
-$ npx tsc --noEmit => 
+$ npx tsc --noEmit =>
 $ git commit -am "Rename getUserData to loadProfile" => [main 77aa0b1] Rename getUserData to loadProfile\\n 3 files changed
 C Renamed in three files and committed.
 
@@ -158,7 +158,7 @@ $ pytest !! AttributeError: module 'settings' has no attribute 'DEBUG'\\n31 fail
 E app/worker.py | settings.QUEUE | config.queue
 $ pytest !! AttributeError: 'NoneType' object has no attribute 'queue'\\n19 failed, 100 passed
 U this is getting out of hand, undo all of it please
-$ git restore . => 
+$ git restore . =>
 C Everything is back as it was.
 
 = refactor success
@@ -290,7 +290,7 @@ U bien vu, merci
 = setup success
 U Set up GitHub Actions: lint and tests on every pull request, Python 3.10 to 3.12.
 W .github/workflows/ci.yml
-$ actionlint => 
+$ actionlint =>
 $ git add -A && git commit -m "CI" => [main a1b2c3d] CI\\n 1 file changed, 34 insertions(+)
 C The workflow runs ruff and pytest on 3.10, 3.11 and 3.12.
 
@@ -318,7 +318,7 @@ U プロジェクトに ESLint と Prettier を導入して設定してくださ
 $ npm install -D eslint prettier => added 92 packages in 6s
 W eslint.config.js
 W .prettierrc
-$ npx eslint . => 
+$ npx eslint . =>
 C ESLint と Prettier を設定しました。
 U 助かります
 
