@@ -444,6 +444,7 @@ PATHS = {
     "reading": ("memory", "transcripts/{}.json"),  # how far it was read
     "spool": ("memory", "spool"),
     "injected": ("memory", "injected.jsonl"),  # what hooks handed to Claude
+    "drafted": ("memory", "drafted.json"),  # as of when transcripts were drafted into episodes
     "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
     "contexts": ("memory", "contexts"),
     "context": ("memory", "contexts/{}.json"),  # the record of that context
@@ -805,7 +806,8 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            of a file: source
 #   insight  id at project identity category importance tags said? sha text
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
-#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
+#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge;
+#            "draft": why a transcript was taken for that, until somebody confirms it)
 #   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
 #            all but chunks may have "by": the session that saved it
 #            all but links may have "code": {"root": folder, "commit": checked out, "files": {path: file_print}}
@@ -844,7 +846,8 @@ TIERS = ("task", "session", "longterm", "archived", "purged")
 ARCHIVED, GONE = 3, 4  # tiers
 
 # Why a document no longer counts.
-FORGOTTEN, REPLACED, PURGED = 1, 2, 4
+FORGOTTEN, REPLACED, PURGED, DRAFT = 1, 2, 4, 8
+HIDDEN = FORGOTTEN | DRAFT  # its text is kept all the same
 
 # Facts about a document that would otherwise cost a read of its text. MADE_UP: it was given no session, so whoever
 # stands next to it has nothing to do with it.
@@ -1026,7 +1029,8 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     doc.n_bytes = size if type(size) is int and 0 <= size < 1 << 32 else len(text) if isinstance(text, str) else 0
     place = place_of(record.get("place"))
     doc.life = Life(tier=ARCHIVED if place else first_tier(kind, doc.label), place=place,
-                    moved_s=seconds_field(record, "archived_at") if place else 0, flags=TOMBSTONES.get(kind, 0))
+                    moved_s=seconds_field(record, "archived_at") if place else 0,
+                    flags=TOMBSTONES.get(kind, 0) | DRAFT * bool(kind == "episode" and record.get("draft")))
     return doc
 
 
@@ -6282,7 +6286,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
         raise UsageError(f"{one_line(wanted, 60)!r} is no id; ids look like 2026-11-21_project_001 or i-3f9a1c20")
     ordinal = view.ordinal_of(wanted)
     if ordinal < 0:
-        matches = view.ids_from(wanted, 6, FORGOTTEN if dead else 0)
+        matches = view.ids_from(wanted, 6, HIDDEN if dead else 0)
         if len(matches) > 1:
             more = ", …" if len(matches) > 5 else ""
             raise UsageError(f"{wanted} is the beginning of several ids: {', '.join(matches[:5])}{more}")
@@ -6433,9 +6437,43 @@ def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Seq
     at_s = clean.pop("at_s")
     revisions = [*(before if isinstance(before, list) else ()), [record.get("at", ""), record["text"]]]
     owner: Record = {key: record[key] for key in ("project", "identity") if key in record}
-    writer.records.append({**without_keys(record, "text", "c"), **clean, **owner, "at": stamp(at_s),
+    writer.records.append({**without_keys(record, "text", "c", "draft"), **clean, **owner, "at": stamp(at_s),
                            "revisions": revisions, "sha": digest(text), "n_bytes": len(data), "text": text})
     return doc.id, False
+
+
+def save_draft(writer: Writer, session: str, draft: Record, at_s: float) -> str:
+    """Queues the draft of a conversation's episode, or renews it, or, without one, drops it; its id, "" when there is
+    none, or when somebody has confirmed or dropped it."""
+    doc_id, view = f"e-{digest(session)[:8]}", writer.view
+    ordinal = view.ordinal_of(doc_id)
+    if ordinal >= 0 and view.life(ordinal).flags != DRAFT:
+        return ""
+    if not draft:
+        return forget(writer, doc_id, undo=False)[0].id if ordinal >= 0 else ""
+    clean: Any = redact_value(draft)
+    text = episode_text(clean.pop("summary"), clean["files"], clean["resolved"])
+    if ordinal < 0 or text_field(view.record(view.doc(ordinal)), "draft") != clean["draft"] \
+            or ordinal not in view.same_text(digest(text)):
+        writer.add("episode", id=doc_id, at=stamp(at_s), session=redact(session), **clean, sha=digest(text),
+                   n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
+    return doc_id
+
+
+def confirm_draft(writer: Writer, doc: Doc) -> None:
+    """Queues a draft as an episode like any other."""
+    record = writer.view.record(doc)
+    writer.records.append({**without_keys(record, "draft", "c", "text"), "text": record["text"]})
+
+
+def drafts_of(view: View, project: str) -> list[Doc]:
+    """The drafts of a project, by default of this one, the newest first."""
+    if not view.has_kind("episode"):
+        return []
+    projects = Projects(view)
+    own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
+    found = map(view.doc, ordinals_in(common(own, view.mask([BY_KIND + "episode"]))))
+    return sorted((doc for doc in found if doc.life.flags == DRAFT), key=lambda doc: -doc.at_s)
 
 
 # ============================================================================
@@ -6514,7 +6552,7 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
     their text off the disk."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
-            if doc.life.flags == flags and (flags or (doc.life.tier == ARCHIVED and not doc.life.uses)):
+            if doc.life.flags & ~DRAFT == flags and (flags or (doc.life.tier == ARCHIVED and not doc.life.uses)):
                 writer.records.append(purge_record(doc, view.logged_record(doc), now_s))
         return len(writer.records)
 
@@ -6541,12 +6579,15 @@ def wilson(n_helpful: float, n_rated: int) -> float:
     return max(0.0, (share + z * z / (2 * n_rated) - spread) / (1 + z * z / n_rated))
 
 
-def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
-    """By id, in how many sessions a memory was read soon after a hook had given it, and in how many it was given; of
-    each time it was given, when, in which session and its id. Weaker than a rating, so it is told and moves nothing."""
+def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]],
+            named: Collection[tuple[str, str]] = ()) -> dict[str, tuple[int, int]]:
+    """By id, in how many sessions a memory was touched after a hook had given it, and in how many it was given; of
+    each time it was given, when, in which session and its id. Touched is what was read soon, or *named*: the session
+    and the id of what Claude cited, linked or rated. Weaker than a rating, so it is told and moves nothing."""
     sessions: dict[tuple[str, str], bool] = {}
     for at_s, session, doc_id in given:
-        is_read = any(-1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
+        is_read = (session, doc_id) in named or any(
+            -1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
         sessions[doc_id, session] = sessions.get((doc_id, session), False) or is_read
     found: dict[str, tuple[int, int]] = {}
     for (doc_id, _), is_read in sessions.items():
@@ -6964,7 +7005,7 @@ class Rewrite:
             else:  # a kind that a newer rlm writes
                 yield checked_line(line)
         for ordinal in range(self.view.n_docs()):
-            if ordinal not in self.written and not self.view.life(ordinal).flags & ~FORGOTTEN:  # its line is damaged
+            if ordinal not in self.written and not self.view.life(ordinal).flags & ~HIDDEN:  # its line is damaged
                 doc = self.view.doc(ordinal)
                 found = self.best_copy(doc)
                 if found and "c" not in found:
@@ -7065,7 +7106,7 @@ def next_generation(new: Rewrite) -> None:
                               f"{size_text(free)} are free; nothing was changed: free some space and try again")
     since_s = now() - FORGOTTEN_KEPT_DAYS * DAY_S
     old = [doc for doc in map(view.doc, range(view.n_docs()))
-           if doc.life.flags == FORGOTTEN and doc.life.moved_s < since_s]
+           if doc.life.flags & ~DRAFT == FORGOTTEN and doc.life.moved_s < since_s]
     if old:
         purge_docs(view, old, now(), FORGOTTEN)
     manifest, covered, archive = log.manifest, view.seen, new.write_archive()
@@ -11206,7 +11247,8 @@ def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record
     if doc.kind == "link":
         label = f"link, {doc.label}"
     elif doc.kind == "episode":
-        label = ", ".join(filter(None, ["episode", text_field(record or {}, "task_type", 20), doc.label]))
+        what = "draft of an episode" if doc.life.flags & DRAFT else "episode"
+        label = ", ".join(filter(None, [what, text_field(record or {}, "task_type", 20), doc.label]))
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     useful = f"useful {utility_of(doc.life):.2f}, {counted(doc.life.rated, 'rating')}" if doc.life.rated else \
         "unrated" if doc.kind == "episode" else ""
@@ -12276,14 +12318,21 @@ def injected_tokens(places: Places) -> dict[str, Any]:
     return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
+def named_later(records: Iterable[Record]) -> dict[tuple[str, str], str]:
+    """How Claude named what it was given, cited or used, by session and id: what drafting found in transcripts."""
+    return {(text_field(record, "session"), doc_id): how for record in records for how in ("cited", "used")
+            for doc_id in clean_tags(record.get(how))}
+
+
 def given_memories(view: View) -> dict[str, int]:
-    """What became of what hooks handed to Claude: how often a memory was given to a session, and read there then."""
+    """What became of what hooks handed to Claude: how often a memory was given to a session, and touched there then."""
     uses: dict[str, list[float]] = {}
     for event in happenings(view, "use"):
         uses.setdefault(text_field(event, "id"), []).append(at_of(event))
-    given = ((at_of(record), text_field(record, "session"), doc_id) for record in injected(view.log.places)
+    records = list(injected(view.log.places))
+    given = ((at_of(record), text_field(record, "session"), doc_id) for record in records
              for doc_id in record["ids"] if isinstance(doc_id, str))
-    found = touched(given, uses).values()
+    found = touched(given, uses, named_later(records).keys()).values()
     return {"read": sum(n_read for n_read, _ in found), "given": sum(n_given for _, n_given in found)}
 
 
@@ -12301,11 +12350,6 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     return found
 
 
-def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
-    """The episodes that were drafted from transcripts, to be confirmed."""
-    return FROM_TRANSCRIPTS["drafts"](view, docs, check) if "drafts" in FROM_TRANSCRIPTS else []
-
-
 FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
 HEALTH_DOCS = 1000  # statements and episodes, the newest, whose texts and files a status looks at
 # What wants a hand, and the one next step.
@@ -12321,7 +12365,8 @@ HEALTH = {
 }
 
 
-def health(view: View, docs: Sequence[Doc], check: Callable[[], None], is_quick: bool) -> dict[str, list[str]]:
+def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], None],
+           is_quick: bool) -> dict[str, list[str]]:
     """Which memories want a hand, by HEALTH. *docs*: the newest first. Where it is to be quick, only what has the very
     words of another is a double."""
     told = [doc for doc in docs if doc.kind in ("insight", "episode")]
@@ -12337,7 +12382,7 @@ def health(view: View, docs: Sequence[Doc], check: Callable[[], None], is_quick:
     against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
     rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
                               for _, record in readable_records(view, against, check)]
-    rows["unconfirmed"] = [draft.doc.id for draft in drafts_to_confirm(view, docs, check)]
+    rows["unconfirmed"] = [doc.id for doc in drafts_of(view, project)]
     faded = []
     for doc in told:
         life, days = doc.life, (now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S
@@ -12401,7 +12446,7 @@ def rlm_status(call: Call) -> Answer:
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
             "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
             "episodes": episode_numbers(view, docs),
-            "health": {name: len(found) for name, found in health(view, docs, call.check, True).items() if found},
+            "health": {name: len(found) for name, found in health(view, docs, "", call.check, True).items() if found},
             "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
@@ -12434,7 +12479,7 @@ def rlm_status(call: Call) -> Answer:
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
         + f" ({tally_text(told['projects'])})" * bool(told["projects"])
-        + "; {read:,} of {given:,} memories were read then".format(**data["injected"]),
+        + "; {read:,} of {given:,} memories were read, cited or used then".format(**data["injected"]),
         "semantic provider: none (ranking is by words)",
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
@@ -12479,7 +12524,7 @@ def shown_last(store: Store) -> list[str]:
     a command there comes before a hook elsewhere. UsageError for nothing."""
     session, given = environment(Client.session_variable), list(store.shown)
     records = [] if given else [*injected(store.places), *kept_lines(store.places.shown())]
-    records = [record for record in records if at_of(record) > now() - SHOWN_LAST_S
+    records = [record for record in records if record.get("ids") and at_of(record) > now() - SHOWN_LAST_S
                and session in ("", text_field(record, "session"))]
     for record in sorted(records, key=lambda record: (text_field(record, "session") == session, at_of(record)))[-1:]:
         given = clean_tags(record.get("ids"))
@@ -12531,6 +12576,13 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
     return answer_for_each(rows)
 
 
+def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """The drafts of episodes among these, to be confirmed."""
+    return [Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
+                     lambda writer, doc=doc: confirm_draft(writer, doc))  # type: ignore[misc]
+            for doc, record in readable_records(view, (doc.ordinal for doc in docs), check) if doc.life.flags == DRAFT]
+
+
 # What a review can do besides telling of `health`: from a view and its memories, the newest first, to changes.
 REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
     "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
@@ -12544,9 +12596,10 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     action = one_of("action", action, ("analyze", *REVIEWS))
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        docs = list(newest(view, ordinals_in(in_scope(view, Scope(project=project)))))
+        docs = drafts_of(view, project) if action == "drafts" else \
+            list(newest(view, ordinals_in(in_scope(view, Scope(project=project)))))
         if action == "analyze":
-            rows = health(view, [doc for doc in docs if doc.kind != "chunk"], call.check, False)
+            rows = health(view, [doc for doc in docs if doc.kind != "chunk"], project, call.check, False)
             lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}{', …' * (len(found) > limit)}: "
                                 f"{HEALTH[what]}.") for what, found in rows.items() if found]
             return Answer("\n".join(lines) or "Nothing wants a hand.", rows)
@@ -14116,7 +14169,7 @@ def slash_command(text: str) -> str:
 class ToolCall:
     """One tool call: what was asked, and what came of it."""
 
-    __slots__ = ("name", "what", "path", "note", "outcome", "failed", "todo")
+    __slots__ = ("name", "what", "path", "note", "outcome", "failed", "error", "todo")
 
     def __init__(self, name: str, what: str, path: str = "", note: str = "") -> None:
         self.name = name
@@ -14125,6 +14178,7 @@ class ToolCall:
         self.note = note  # how much it changes
         self.outcome = ""  # "" until the result is there
         self.failed = False
+        self.error = ""  # the line that tells why it failed
         self.todo: list[list[str]] = []  # what it does to the task list: [id or "", subject or "", status or ""]
 
     def line(self) -> str:
@@ -14251,6 +14305,19 @@ def success(name: str, text: str) -> str:
     return f"ok: {excerpt(text)}"
 
 
+ERROR_MARKS = ("Error:", "Exception:", "panic:", "fatal:", "Error ", "error:", "error[", "error TS", "ERROR", "Error",
+               "error", "FAIL", "fault", "fail", "denied", "not found", "cannot", "timed out", "imeout")
+
+
+def telling_error(text: str) -> str:
+    """The line of what a failed command printed that tells what was wrong."""
+    ends = text if len(text) < 40_000 else text[:20_000] + text[-20_000:]
+    rows = [row.strip().lstrip(">|│● ") for row in without_escapes(ends).split("\n")]
+    rows = [row[2:].strip() if row[:2] == "E " else row for row in rows if row and row[:10] != "Exit code "]
+    found = (row for mark in ERROR_MARKS for row in rows if mark in row)
+    return one_line(next(found, rows[0] if rows else ""), EXCERPT_CHARS)
+
+
 def settle(call: ToolCall, block: Entry) -> None:
     """Writes the outcome into the call, from its tool_result block with what else the line tells of it as "details"."""
     details = dict_in(block, "details")
@@ -14264,7 +14331,7 @@ def settle(call: ToolCall, block: Entry) -> None:
     else:
         call.outcome = failure(text) if call.failed else success(call.name, text)
     if call.failed:
-        call.todo = []
+        call.todo, call.error = [], telling_error(text)
     elif call.name == "TaskCreate" and call.todo:
         number = text.partition("#")[2].partition(" ")[0].rstrip(":.")
         call.todo[0][0] = number or string_in(dict_in(details, "task"), "id") or "?"
@@ -15072,6 +15139,7 @@ MESSAGES = {
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
         "advice": "rlm has what fits this: {tools}.",
+        "drafts": "Drafted of earlier sessions, unconfirmed: {n} (rlm_review action=drafts).",
         "nudge": "Saved in Claude's own memory. rlm_remember also makes it searchable for every project.",
     },
     "fr": {
@@ -15096,6 +15164,7 @@ MESSAGES = {
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
         "advice": "rlm a ce qu'il faut pour cela : {tools}.",
+        "drafts": "Ébauches de sessions passées, à confirmer : {n} (rlm_review action=drafts).",
         "nudge": "Enregistré dans la mémoire propre à Claude. rlm_remember le rend aussi trouvable depuis tout projet.",
     },
     "ja": {
@@ -15118,6 +15187,7 @@ MESSAGES = {
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
         "advice": "これには rlm のツールが役立ちます：{tools}。",
+        "drafts": "過去のセッションの下書き、未確認：{n} 件（rlm_review action=drafts）。",
         "nudge": "Claude 自身のメモリに保存されました。rlm_remember なら全プロジェクトから検索できます。",
     },
 }
@@ -15660,10 +15730,10 @@ def note_failure(places: Places, event: str, error: BaseException) -> None:
 
 
 def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
-                  reason: str) -> None:
+                  reason: str, named: Record | None = None) -> None:
     """One line in injected.jsonl: what was handed to Claude, by whose ids and why; no text of a memory or a prompt."""
     record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
-              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason}
+              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason, **(named or {})}
     add_to_log(places.injected(), to_json(record), INJECTED_BYTES)
 
 
@@ -15921,7 +15991,8 @@ class Copies:
         view, session = self.view, session_of(name)
         self.state = load_state(view.log.places, name, whole=False)
         self.keeper.root = string_in(self.state, "root")
-        gone = [view.doc(o) for o in view.keys(BY_SESSION + session) if view.life(o).flags & FORGOTTEN]
+        gone = [doc for doc in map(view.doc, view.keys(BY_SESSION + session))
+                if doc.life.flags & FORGOTTEN and doc.kind == "chunk"]
         self.times = [(doc.at_s, max(doc.at_s, at_of(view.record(doc), "until"))) for doc in gone]
         try:
             for lines in kept_slices(view.log.places, name):
@@ -16094,7 +16165,7 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
     """
     words = words_to_erase(query)
     docs = [doc for doc in map(view.doc, range(view.n_docs()))
-            if doc.kind in KINDS and not doc.life.flags & ~FORGOTTEN]
+            if doc.kind in KINDS and not doc.life.flags & ~HIDDEN]
     of_project = Projects(view).mask(project) if project else b""
     found: dict[str, tuple[Doc, Record]] = {}
     for doc in docs:
@@ -16353,6 +16424,11 @@ def conversation_lines(path: str) -> Iterator[bytes]:
                 yield text.encode("utf-8", "surrogatepass")
 
 
+def client_folder(folder: str) -> str:
+    """Where the client has the transcripts of sessions that were started in the folder."""
+    return os.path.join(Client().projects, re.sub(r"[^A-Za-z0-9]", "-", folder))
+
+
 def running_conversation(places: Places) -> tuple[str, Iterator[bytes]]:
     """The session that we are called from, else the last one of this folder, and its text."""
     here, session = current_folder(), environment("CLAUDE_CODE_SESSION_ID")
@@ -16360,8 +16436,7 @@ def running_conversation(places: Places) -> tuple[str, Iterator[bytes]]:
         raise UsageError("this project is one that the setting \"exclude\" names (`rlm config exclude`)")
     projects = Client().projects
     named = (os.path.join(projects, name, f"{transcript_name(session)}.jsonl") for name in listing(projects) if session)
-    of_folder = os.path.join(projects, re.sub(r"[^A-Za-z0-9]", "-", here))  # as the client names it
-    found = [*filter(os.path.isfile, named), *transcripts_in(of_folder)]
+    found = [*filter(os.path.isfile, named), *transcripts_in(client_folder(here))]
     if not found:
         raise NotFound(f"Claude Code has no conversation of {here}")
     return session_of(transcript_name(found[0])), conversation_lines(found[0])
@@ -16375,6 +16450,9 @@ LIVE_HISTORY.update(conversation=running_conversation)
 BRIEF_BYTES = 1024
 # After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
+# After so many seconds of a start no other conversation is drafted; a longer one is left to the server.
+DRAFT_S, DRAFT_BYTES = 0.3, 2 << 20
+DRAFTS_TOLD_S = 3 * DAY_S  # whoever has not confirmed them by then does not want to hear of them
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
 LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
 LARGE_FILE_BYTES = 500_000
@@ -16660,14 +16738,68 @@ TELLING = {
         " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
         "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
         "決めていません", "決まっていません"]}
+# What the last words say of the outcome, as TELLING's phrases: those of the user, and those of Claude.
+VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each + " " for each in phrases.split("|")]
+            for kind, phrases in {
+    "thanks": "thanks|thank you|thx|ty|cheers|great|perfect|awesome|excellent|nice|lovely|brilliant|fantastic|"
+        "amazing|wonderful|sweet|cool|looks good|looks great|lgtm|works|working|is fine|good job|great job|well done|"
+        "nice work|exactly|love it|ship it|all good|good to go|solved|fixed|helpful|that explains it|makes sense|"
+        "clear|got it|good enough|happy with|spot on|merge it|we go with|let's go with|passes|merci|parfait|super|"
+        "génial|nickel|impeccable|impec|ça marche|marche|fonctionne|c'est bon|top|bravo|bien vu|bien joué|au poil|"
+        "c'est réglé|très bien|formidable|magnifique|c'est clair|ça me va|on part là-dessus|beau travail|chouette|"
+        "ありがとう|有難う|助かり|助かる|完璧|素晴らし|いいね|いいです|いい感じ|良さそう|良い感じ|直りました|直った|"
+        "動きました|動いた|うまくい|問題ありません|問題ない|問題なさそう|了解|わかりました|分かりました|バッチリ|"
+        "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ",
+    "complaint": "still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|worse|broke|"
+        "not what i asked|not what i wanted|not what i meant|isn't what i|revert|undo|roll back|roll it back|stop|"
+        "forget it|never mind|nevermind|give up|giving up|useless|same error|same problem|waste|no good|not good|"
+        "makes no sense|messed up|a mess|out of hand|leave it|throw it away|discard|do it myself|not helpful|"
+        "disappointing|terrible|scrap|abandon|not acceptable|let's drop|drop this|didn't help|doesn't help|not right|"
+        "incorrect|not fixed|isn't fixed|not solved|back out|put it back|toujours pas|toujours la même|"
+        "encore la même|ne marche pas|marche pas|ne fonctionne pas|ne fonctionne plus|annule|laisse tomber|laisse|"
+        "pas ce que|pire|arrête|cassé|tant pis|remets|reviens en arrière|j'abandonne|on abandonne|n'importe quoi|"
+        "ça plante|mauvais|faux|inutile|décevant|je le ferai moi-même|je m'en occupe|^ no ,|^ no .|^ nope|^ non ,|"
+        "^ no $|まだ直|まだエラー|まだ動|まだ出|まだ同じ|直ってい|直ってな|動きません|動かない|動いていません|"
+        "違います|違う|ちがう|ちがいます|元に戻|戻して|だめ|ダメ|駄目|諦め|あきらめ|もういい|やめて|やめましょう|"
+        "やめます|失敗|悪化|ひどい|取り消|自分でやり|結構です|壊れ|中止|変わらない|変わりません|同じエラー",
+    "later": "tomorrow|another day|next time|for today|for now|not today|pick this up|pick it up|next week|monday|"
+        "later|the rest|to be continued|follow up|tonight|half|have to go|we'll continue|will continue|"
+        "continue after|out of time|park|another session|next session|demain|plus tard|une autre fois|"
+        "la prochaine fois|la suite|le reste|pour aujourd'hui|ce soir|lundi|la semaine prochaine|on continue|"
+        "on reprendra|on finira|pour l'instant|明日|また今度|後で|あとで|続きは|続きを|次回|残りは|来週|"
+        "今日はここまで|今日はこれで|とりあえず|ひとまず|一旦ここ|いったんここ",
+    "unable": "i could not|i couldn't|could not be|couldn't be|i cannot|i can't|i was not able|i wasn't able|"
+        "i am not able|i'm not able|i am unable|i'm unable|was unable|unable to|still fails|still fail|still failing|"
+        "still times out|still get|still getting|still broken|still crashes|still crash|still red|still hangs|"
+        "did not manage|didn't manage|no luck|gave up|i am stuck|i'm stuck|am blocked|i'm blocked|is blocked|"
+        "cannot be built|not succeeded|did not succeed|did not work|didn't work|without success|does not work yet|"
+        "keeps failing|keep failing|keeps timing out|not possible here|not found the cause|don't know why|"
+        "do not know why|ran out of ideas|out of ideas|same error|inconclusive|failed to|i failed|remains broken|"
+        "je n'ai pas pu|je n'ai pas réussi|je n'arrive pas|pas réussi à|impossible de|échoue toujours|"
+        "échouent toujours|échoue encore|échouent encore|toujours en échec|plante toujours|plante encore|"
+        "je suis bloqué|sans succès|toujours la même erreur|pas trouvé la cause|n'a pas fonctionné|"
+        "je ne sais pas pourquoi|ne passent toujours pas|ne passe toujours pas|できませんでした|解決でき|直せません|"
+        "直せていません|失敗しています|失敗します|失敗し続け|失敗したまま|わかりませんでした|分かりませんでした|"
+        "特定できま|特定できて|エラーが残|エラーのまま|うまくいきません|行き詰|通りません|通っていません|不明です|"
+        "不明のまま|解消できま|解消していません|再現できませ",
+    "unfinished": "is not done|are not done|not done yet|isn't done|is missing|are missing|still missing|remain|"
+        "remains|remaining|is left|are left|left to do|left out|not included|not yet|haven't|have not|has not|hasn't|"
+        "still need|still needs|still has to|still have to|still to do|needs to be decided|remains open|is open|"
+        "still open|next step|next steps|only part|part of it|half of|halfway|the other half|the rest|"
+        "not implemented|not migrated|not covered|not converted|todo|can do next|add it next|not started|untouched|"
+        "placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|"
+        "manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|le reste|"
+        "prochaine étape|n'ai pas encore|pas fini|pas terminé|まだ|残って|残りは|残りの|未対応|未実装|未完了|未着手|"
+        "これから|途中|一部|半分|次のステップ|できていません|必要があります|だけ完了|のみ完了"
+}.items()}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 
 
 def phrases_by_word(kind: str) -> dict[str, list[str]]:
-    """TELLING's phrases of a kind by their longest word; those of a script without blanks under ""."""
+    """The phrases of a kind of TELLING or VERDICTS by their longest word; those of a script without blanks under ""."""
     found: dict[str, list[str]] = {}
-    for phrase in TELLING[kind]:
+    for phrase in TELLING.get(kind) or VERDICTS[kind]:
         word = max(phrase.split(), key=len) if phrase[-1] in " $:" else ""
         found.setdefault(word, []).append(phrase)
     return found
@@ -16752,6 +16884,342 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
         kept.pop()
     return "\n".join(kept)
 
+
+# -- drafts of episodes: what a conversation did, and how it came out ----------
+# Read from its transcript, without a model. What counts are the words of the first request, the kinds of files that
+# changed, which checks failed and passed, and what was said last. A draft is wrong now and then, so nothing finds it
+# before somebody has confirmed it (section 11).
+
+# What tells the type of a task in its request: the type, how much that counts, phrases as in SIGNALS.
+TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases in (
+    ("bugfix", 3, "fix|bug|repair|broken|regression|corrige|repare|resous|debogue|直し|修正|バグ|不具合"),
+    ("bugfix", 2, "crash|error|exception|traceback|500|fails|failing|doesn t|does not work|not working|isn t|"
+     "no longer|wrong|incorrect|duplicate|twice|blank|stopped|returns nothing|should be|instead of|issue|problem|"
+     "plante|erreur|ne marche|ne fonctionne|ne fait|ne s affiche|faux|en double|red since|red again|エラー|落ち|"
+     "動かな|できな|ならな|おかしい|化け|壊れ|されない|二重"),
+    ("debug", 4, "find the cause|d ou |find out why|figure out|root cause|what s causing|what is causing|track down|"
+     "what s going on|what is going on|what makes|where does|where do the|get to the bottom|diagnos|don t change|"
+     "do not change|don t touch|without changing anything|no changes yet|d ou vient|d ou viennent|la cause|l origine|"
+     "comprendre pourquoi|原因|切り分け|突き止め"),
+    ("debug", 3, "why |debug|pourquoi|profile |なぜ|どうして"),
+    ("debug", 1, "hang|leak|slow|stuck|freez|timeout|flaky|fuite|lent|memory|遅い|漏れ|リーク"),
+    ("feature", 3, "implement|new feature|feature|support for|be able to|would like|i d like|i want|we need a|"
+     "we want|let users|allow users|introduce|fonctionnalite|implemente|機能|実装"),
+    ("feature", 2, "add|build|create|make a|write a|endpoint|flag|button|page|option|command|dialog|toggle|ajoute|"
+     "cree|developpe|追加|作って|作成|対応"),
+    ("refactor", 5, "refactor|rename|restructur|clean up|cleanup|tidy|simplif|dedup|split|extract|untangle|"
+     "inline the|factoris|renomme|restructure|nettoie|without changing behav|no behav|same behav|behaviour as before|"
+     "sans changer le comportement|リファクタ|整理|リネーム|名前を変|分割|切り出|共通化|まとめて"),
+    ("refactor", 3, "move |convert |migrate the code|rewrite|replace |get rid of|drop the|into smaller|too long|"
+     "deplace|remplace|reecris|移して|移動|置き換え|書き換え"),
+    ("test", 5, "unit test|integration test|e2e|end to end test|add test|add a test|add some test|write test|"
+     "write a test|write some test|tests for|test for|test suite for|test cases|coverage|regression test|"
+     "property test|tests unitaires|des tests|un test|couverture|テストを|テストが無|テストケース|テストコード|"
+     "カバレッジ"),
+    ("docs", 5, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
+     "jsdoc|comments to|contributing|documente|de la doc|la doc |ドキュメント|説明書|コメントを|手順書|"
+     "ドックストリング"),
+    ("research", 4, "compare|which library|which one|look into|investigate|research|evaluate|what are the options|"
+     "pros and cons|options for|overview|is it possible|is it feasible|feasib|whether we|survey|explore|how does|"
+     "how do |explain|understand how|what would it|should we use|best way|recommend|alternatives|walk me through|"
+     "summar|report on|study|compar|quelle bibliotheque|quelles options|etudie|explique|comment fonctionne|"
+     "est il possible|faisab|比較|調べ|調査|検討|どれが|どちらが|説明|仕組み|選択肢|概要"),
+    ("setup", 5, "set up|setup|install|configure|docker|github action|gitlab ci|ci pipeline|pipeline|workflow|"
+     "upgrade|update the dependenc|bump|dependenc|scaffold|bootstrap|pre commit|eslint|prettier|devcontainer|"
+     "terraform|kubernetes|helm|virtualenv|deploy|initiali|configuration for|get the project running|mets en place|"
+     "mettre en place|mets a jour|mettre a jour|deploie|導入|セットアップ|設定して|環境構築|構築|インストール|"
+     "アップグレード|更新して|バージョンを上げ|デプロイ"),
+))
+# What a kind of changed files adds to types; "" for a conversation that changed none.
+NAMING_TOOLS = ("rlm_capture", "rlm_link", "rlm_feedback", "rlm_remember")
+MAX_DRAFT_FILES, MAX_DRAFTED = 40, 5_000
+FILE_SIGNS: dict[str, dict[str, int]] = {
+    "": {"research": 3, "debug": 3, "setup": -2, "bugfix": -3, "feature": -6, "refactor": -6, "test": -4, "docs": -6},
+    "test": {"test": 4, "debug": -1, "research": -6}, "docs": {"docs": 5, "research": -2, "debug": -4, "test": -3},
+    "config": {"setup": 4, "research": -5, "debug": -2, "docs": -3},
+    "source": {"research": -6, "debug": -1, "docs": -1, "setup": -2}}
+# In this order: docs/test.md is of the tests.
+FILE_KINDS = {
+    "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
+    "config": r"(?i)(?:^|/)(?:Dockerfile|docker-compose|compose|Makefile|Jenkinsfile|requirements"
+    r"|package(?:-lock)?\.json|\.github/|\.gitlab-ci|\.env|\.\w+rc\b|\.husky|\.devcontainer|Gemfile|go\.mod"
+    r"|tsconfig|terraform/|k8s/|helm/|deploy/|nginx)|\.config\.\w+$"
+    r"|\.(?:toml|ya?ml|cfg|ini|tf|lock|nix|gradle|conf|service)$",
+    "docs": r"(?i)\.(?:md|mdx|rst|adoc|txt)$|(?:^|/)docs?/"}
+# Programs whose success says that the work is sound, by what they check. Of a command the last of them counts.
+CHECKERS = {name: kind for kind, names in {
+    "test": "test tests pytest jest vitest mocha rspec phpunit ctest tox nox unittest playwright cypress nextest",
+    "types": "tsc mypy pyright typecheck", "lint": "lint eslint ruff flake8 clippy actionlint shellcheck check",
+    "build": "build make compile cmake webpack assemble"}.items() for name in names.split()}
+LOOKING = frozenset("cat grep rg ls head tail sed awk find cd echo wc which git gh glab pwd env ps mkdir cp mv rm "
+                    "touch sleep tree less diff export source kill pkill lsof test [".split())
+FAILING = (r"\b[1-9]\d* (?:\w+ )?(?:failed|failing|failures?|errors?)\b|\bFAILED\b|\b(?:failures|errors)=[1-9]"
+           r"|(?:ok: |\n)(?:FAIL|not ok)\b|error TS\d|✗|✖")
+UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.)|restore|reset --hard|stash\b(?! pop)|revert|clean -)"
+SAID_CHARS = 1_000  # of a request or an answer that are looked at
+
+
+def checked_by(command: str) -> tuple[str, str]:
+    """What a command checks, "" for nothing; and by what it is known when it runs again, "" when it only looks."""
+    kind = key = ""
+    for part in re.split(r"[;|&\n]+", re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
+        words = [word for word in part.split() if word[0] not in "-<>('\"" and "=" not in word]
+        if not words or words[0] in LOOKING:
+            continue
+        names = [words[0].rpartition("/")[2], *(word.partition(":")[0] for word in words[1:5] if "/" not in word)]
+        kind = next((CHECKERS[name] for name in reversed(names) if name in CHECKERS), kind)
+        key = key or " ".join(words[: 3 if words[0] in ("docker", "npm", "pnpm", "yarn") else 2])
+    return kind, kind or key
+
+
+def first_telling(text: str) -> str:
+    """The first sentence that says more than "Done."."""
+    found = (each.lstrip("#*- ") for line in own_lines(text) for each in sentences(line))
+    return next((one_line(each.rstrip(";:,"), 150) for each in found
+                 if len(each.split()) > 3 or (len(each) > 9 and not each.isascii())), "")
+
+
+class Deed:
+    """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
+
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing")
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self.parts: list[tuple[str, str] | ToolCall] = []
+        for turn in turns:
+            if turn.kind == "turn" and not turn.is_only_command():
+                is_asked = not turn.agent and not turn.is_continued
+                self.parts += [("user", turn.prompt)] if is_asked else []
+                self.parts += turn.calls() if turn.agent else turn.parts
+        self.calls = [part for part in self.parts if isinstance(part, ToolCall)]
+        self.changes = [call for call in self.calls if call.changed()]
+        self.cwd = turns[0].cwd if turns else ""
+        self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
+                          and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
+        self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
+        self.errors = self.errors_met()
+        # Claude's last words that are more than "You're welcome."
+        self.closing = next((text for text in reversed(self.said("claude")) if first_telling(text)), "")
+
+    def said(self, who: str, since: int = 0) -> list[str]:
+        """The words of one side, since that part."""
+        return [part[1] for part in self.parts[since:] if not isinstance(part, ToolCall) and part[0] == who]
+
+    def errors_met(self) -> list[list[str]]:
+        """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
+        broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
+        found: list[list[str]] = []
+        unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
+        for part in self.parts:
+            if not isinstance(part, ToolCall):
+                reason = first_telling(part[1]) if unsaid and part[0] == "claude" else ""
+                for row in unsaid if reason else ():
+                    row[1] += f": {reason}"
+                unsaid = [] if reason else unsaid
+                continue
+            kind, key = checked_by(part.what) if part.name in SHELL_TOOLS else ("", "")
+            step = shown_path(part.path, self.cwd) + part.note if part.changed() else f"`{part.what[:80]}`"
+            if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
+                continue
+            is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
+            if is_bad:
+                broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
+            else:
+                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])]
+                         for error, steps in broken.pop(key, {}).items() if steps]
+                found, unsaid = found + fixed, unsaid + fixed[-1:]
+            for other, errors in broken.items():
+                if other != key and (part.changed() or not kind):
+                    list(errors.values())[-1].append(step)
+            self.checks.update({kind: not is_bad} if kind else {})
+        return found + [[error, ""] for errors in broken.values() for error in errors]
+
+
+def task_type_of(request: str, deed: Deed) -> str:
+    """The type of task, by what was asked and which kinds of files changed."""
+    text = " ".join(["", *re.findall(r"[\w.]+", fold(request[:SAID_CHARS])), ""])
+    scores, first = dict.fromkeys(TASK_TYPES, 0), (len(text), "")
+    for kind, weight, phrases in TASK_SIGNS:
+        places = [text.find(f" {each}" if each.isascii() else each) for each in phrases]
+        if (place := min((each for each in places if each >= 0), default=-1)) >= 0:
+            scores[kind] += weight
+            first = min(first, (place, kind)) if weight > 2 else first
+    if first[1] and text.isascii():  # the verb; in Japanese it stands at the end
+        scores[first[1]] += 2
+    paths = [shown_path(call.path, deed.cwd) for call in deed.changes]
+    kinds = {next((kind for kind, form in FILE_KINDS.items() if re.search(form, path)), "source") for path in paths}
+    for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
+        scores[kind] += more
+    order = ("bugfix", "feature", *TASK_TYPES) if paths else ("research", "debug", "setup", *TASK_TYPES)
+    return max(order, key=lambda kind: scores[kind])
+
+
+def verdict(texts: Sequence[str], *kinds: str) -> set[str]:
+    """Which kinds of VERDICTS these words are."""
+    found = Sentences([each for text in texts for line in own_lines(text[-SAID_CHARS:].replace("?", "."))
+                       for each in sentences(line)])
+    return {kind for kind in kinds if concluding(kind, found)}
+
+
+def outcome_of(deed: Deed) -> tuple[str, list[str]]:
+    """How it came out, and by what that shows."""
+    since = max((n for n, part in enumerate(deed.parts) if isinstance(part, ToolCall)
+                 and (part.changed() or not deed.changes)), default=0)
+    shell = [part for part in deed.parts[since:] if isinstance(part, ToolCall) and part.name in SHELL_TOOLS]
+    has_commit = any(re.search(r"\bgit commit\b|\bgh pr create\b", call.what) and not call.failed
+                     for call in deed.calls)
+    is_undone = any(re.search(UNDOING, call.what) and not call.failed for call in shell)
+    replies = [text for text in deed.said("user", since) if not text.startswith("/")]
+    signs = verdict(replies[-1:], "thanks", "complaint", "later") or verdict(replies, "thanks", "complaint", "later")
+    signs |= verdict([deed.closing], "unable", "unfinished", "done")
+    is_stopped = "- interrupted by the user" in deed.said("note", since)
+    is_failing = bool(deed.changes) and (not all(deed.checks.values()) or any(not fix for _, fix in deed.errors))
+    is_good = has_commit or (bool(deed.checks) and all(deed.checks.values()))
+    if "complaint" in signs:
+        outcome = "partial" if "thanks" in signs or (has_commit and not is_undone) else "failure"
+    elif is_undone:
+        outcome = "failure"
+    elif signs & {"thanks", "later"}:
+        is_left = signs & {"unable", "unfinished"} or is_failing or "thanks" not in signs
+        outcome = "partial" if is_left else "success"
+    elif is_failing or "unable" in signs:
+        is_half = has_commit or any(deed.checks.values()) or ("unable" in signs and signs & {"unfinished", "done"})
+        outcome = "partial" if is_half else "failure"
+    elif is_stopped:
+        outcome = "partial" if is_good else "failure"
+    else:
+        is_cut = bool(deed.changes) and isinstance(deed.parts[-1], ToolCall) and not is_good
+        outcome = "partial" if is_cut or "unfinished" in signs else "success"
+    told: dict[str, list[str]] = {
+        "user": [kind for kind in ("thanks", "complaint", "later") if kind in signs],
+        "Claude": [kind for kind in ("unable", "unfinished", "done") if kind in signs]}
+    why = [f"{who}: {', '.join(kinds)}" for who, kinds in told.items() if kinds]
+    why += [f"{kind} {'passed' if is_well else 'failed'} last" for kind, is_well in deed.checks.items()]
+    facts = (("committed", has_commit), ("undone", is_undone), ("interrupted", is_stopped))
+    return outcome, [*why, *(name for name, holds in facts if holds)]
+
+
+class Conversation:
+    """What a draft is made of: the turns of a conversation without secrets, excluded projects and what was taken back;
+    and the memories that it was given and named."""
+
+    __slots__ = ("turns", "session", "is_taken_back", "cited", "used")
+
+    def __init__(self, keeper: Keeper, path: str, given: Mapping[str, Mapping[str, float]]) -> None:
+        view, places, name = keeper.view, keeper.places, kept_name(keeper.places, path)
+        state = load_state(places, name, whole=False)
+        keeper.root, keeper.erased = string_in(state, "root"), erasures(view)
+        known = {key for other in state.get("relatives", ())
+                 for key in unpacked_keys(load_state(places, other).get("seen"))}
+        entries: dict[bytes, Entry] = {}
+        lines: list[tuple[bytes, Entry]] = []
+        for each in (path, *subagent_files(path)):
+            start = max(0, file_size(each) - LOOK_BACK_BYTES)
+            for line in read_lines(each, start, LOOK_BACK_BYTES)[bool(start) :]:
+                entry = keeper.row(line, state)[1] if may_matter(line) else None
+                is_prompt = entry is not None and entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True
+                entries.update({line: entry} if entry else {})
+                lines.append((line, entry if entry and is_prompt else {}))
+        kept = list(without_taken_back(lines))
+        self.is_taken_back = len(kept) < len(lines)
+        self.turns = list(transcript_turns(kept, Transcript({}, known, entry_of=entries.get)))
+        self.session = next((turn.session for turn in self.turns), "")
+        self.cited: dict[str, None] = {}
+        self.used: dict[str, None] = {}
+        for doc_id, since_s in given.get(self.session, {}).items():
+            for entry in [entries[line] for line in kept if doc_id.encode() in line and line in entries]:
+                if entry.get("type") == "assistant" and at_of(entry, "timestamp") >= since_s:
+                    self.note_naming(doc_id, blocks_in(dict_in(entry, "message").get("content")))
+
+    def note_naming(self, doc_id: str, blocks: Sequence[Entry]) -> None:
+        """Takes note of whether Claude cited a memory, or linked, rated or captured with it."""
+        for block in blocks:
+            if block.get("type") in CALLING and string_in(block, "name").endswith(NAMING_TOOLS):
+                self.used.update({doc_id: None} if doc_id in str(block.get("input")) else {})
+            elif doc_id in string_in(block, "text"):
+                self.cited[doc_id] = None
+
+
+def drafted_item(conversation: Conversation) -> Record:
+    """What an episode says of a conversation, guessed; {} when nothing was done, or Claude captured it itself."""
+    deed = Deed(conversation.turns)
+    asked = [text for text in deed.said("user") if not text.startswith("/")] or deed.said("user")
+    is_captured = any(call.name.endswith("rlm_capture") and not call.failed or
+                      re.search(r"\brlm(?:\.py)? capture\b", call.what) for call in deed.calls)
+    n_commands = sum(call.name in SHELL_TOOLS for call in deed.calls)
+    if is_captured or not asked or not (deed.changes or n_commands or deed.n_seen > 1):
+        return {}
+    # "hi" asks for nothing.
+    request = next((text for text in asked if len(text.split()) > 2 or len(text.encode("utf-8")) > 20), asked[0])
+    kind, (outcome, why) = task_type_of(request, deed), outcome_of(deed)
+    told = Sentences([each for line in own_lines(deed.closing) for each in sentences(line)])
+    ends = [[first_telling(deed.closing)], *(concluding(kind, told)[:1] for kind in ("done", "unable", "unfinished"))]
+    ended = " · ".join(dict.fromkeys(each.lstrip("#*- ") for end in ends for each in end if each))
+    resolved = deed.errors
+    if not resolved and kind == "bugfix" and (error := telling_error(request)) and "rror" in error:
+        resolved = [[error, ended if outcome == "success" else ""]]  # it came with the request
+    files = [shown_path(path, deed.cwd) for path, is_changed in files_of(deed.calls).items() if is_changed]
+    why += ["part of it was taken back"] * conversation.is_taken_back
+    return {"summary": " → ".join(filter(None, [one_line(request, 200), one_line(ended, 300)])), "task_type": kind,
+            "outcome": outcome, "files": files[-MAX_DRAFT_FILES:], "resolved": resolved[-MAX_ERRORS:],
+            "draft": f"{kind}, {outcome}: {'; '.join(why) or 'nothing speaks against it'}"}
+
+
+def draft_transcript(keeper: Keeper, path: str, given: Mapping[str, Mapping[str, float]]) -> str:
+    """Drafts the episode of one transcript, or renews its draft; the id, "" when it leaves none."""
+    conversation = Conversation(keeper, path, given)
+    session, view = conversation.session, keeper.view
+    if not session:
+        return ""
+    if conversation.cited or conversation.used:
+        note_injected(keeper.places, session=session, project=keeper.project(keeper.root).name, ids=(), n_bytes=0,
+                      score=0.0, reason="named by Claude later",
+                      named={"cited": list(conversation.cited), "used": list(conversation.used)})
+    item, folder = drafted_item(conversation), conversation.turns[0].cwd
+    if keeper.is_hidden(folder) or session in erasures(view).sessions or any(
+            view.life(n).flags & FORGOTTEN for n in view.keys(BY_SESSION + session)):
+        return ""
+    if item:
+        project = keeper.project(folder)
+        item.update(project=project.name, identity=project.identity, code=code_now(folder, item["files"]))
+    with Writer(view, wait_s=keeper.wait_s, durable=False) as writer:
+        return save_draft(writer, session, item, at_of({"at": conversation.turns[-1].until}) or now())
+
+
+def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[[str], bool]) -> bool:
+    """Drafts episodes of the folder's transcripts that changed since they were drafted, the newest first, until the
+    monotonic clock says until_s; whether wanted ones are left. What goes on afterwards is drafted anew."""
+    places = keeper.places
+    paths = transcripts_in(folder)
+    known = string_map(places.drafted())
+    news = {name: (path, at) for path in paths
+            if (at := str(changed_ns(path))) != known.get(name := transcript_name(path))}
+    wanted = {name: (path, at) for name, (path, at) in news.items()
+              if is_wanted(path)}
+    given: dict[str, dict[str, float]] = {}
+    for record in injected(places) if wanted else ():
+        for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
+            given.setdefault(text_field(record, "session"), {}).setdefault(doc_id, at_of(record))
+    done: dict[str, str] = {}
+    if wanted:
+        keeper.view.refresh()
+    for name, (path, at) in wanted.items():
+        if done and time.monotonic() >= until_s:
+            break
+        try:
+            draft_transcript(keeper, path, given)
+        except Exception as error:
+            if isinstance(error, RlmError) and not isinstance(error, (UsageError, Damaged)):
+                break  # it is of the store, or of the time
+            note_failure(places, keeper.event, Damaged(f"{path}: not drafted: {type(error).__name__}: {error}"))
+        done[name] = at
+    if done:
+        kept = known if len(known) < MAX_DRAFTED else {name: known[name] for name in map(transcript_name, paths)
+                                                       if name in known}
+        replace_file(places.drafted(), to_json({**kept, **done}).encode("ascii"), durable=False)
+    return len(done) < len(wanted)
+
+# -- hooks: the start of a session ---------------------------------------------
 
 # Words that take each other's place: of wishes about one of these the last one holds. Others that tell no subject.
 RIVALS = {
@@ -16876,11 +17344,14 @@ def where_it_stands(hook: Hook) -> str:
     n_bytes = BRIEF_BYTES - len(head.encode("utf-8"))
     # Each part gets its share, and what the others leave of theirs, the first one first.
     parts = [([message("critical"), *critical] if critical else [], 0.4), (lines, 0.3), (thread, 0.3)]
+    new = [doc for doc in hook.attempt([], drafts_of, view, "") if now() - doc.at_s < DRAFTS_TOLD_S] if thread else []
+    told = "\n" + message("drafts", n=len(new)) if new else ""
+    n_bytes -= len(told.encode("utf-8"))
     texts = [fitting(part, int(share * n_bytes)) for part, share in parts]
     for n, (part, _) in enumerate(parts):
         others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
         texts[n] = fitting(part, n_bytes - 1 - others)
-    text = "\n".join(filter(None, [head, *texts]))
+    text = "\n".join(filter(None, [head, *texts])) + told
     hook.attempt(None, note_start, hook, text, [*docs, *(wish.doc for wish in wishes)])
     return text
 
@@ -16905,12 +17376,22 @@ def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
             catch_up(keeper.view)
 
 
+def draft_at_start(hook: Hook) -> None:
+    """Drafts what there is time for; the server, which starts now, does the rest."""
+    folder = os.path.dirname(hook.path)
+    if folder:
+        keeper = hook.keeper()
+        draft_past(keeper, folder, hook.started_s + DRAFT_S,
+                   lambda path: path != hook.path and file_size(path) <= DRAFT_BYTES)
+
+
 @hook("SessionStart", "hands back what a compaction lost, or where this project stands", timeout_s=30, deadline_s=5,
       form="context")
 def on_session_start(hook: Hook) -> str:
     """Tells where things stand, with what was left unsaved before; no part of that stops another."""
     if hook.payload.get("source") != "compact":
         hook.attempt(None, save_the_past, hook, CATCH_UP_S)
+        hook.attempt(None, draft_at_start, hook)
         return where_it_stands(hook)
     turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
     hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
@@ -20381,14 +20862,18 @@ def doctor_command(call: Call, options: Any) -> Answer:
 
 
 def file_away(places: Places) -> bool:
-    """For a second, reads what hooks had no time to read; whether some of it is left. Not for doctor's server."""
-    if environment("RLM_CHILD") or not spooled_files(places):
+    """For a second, reads and drafts what hooks had no time for; whether some is left. Not for doctor's server."""
+    if environment("RLM_CHILD") or not (spooled_files(places) or os.path.exists(places.manifest())):
         return False
-    keeper = Keeper(View(places).refresh(), wait_s=1.0)
-    drain_spool(keeper, time.monotonic() + 1.0)
+    keeper, until_s = Keeper(View(places), wait_s=1.0, event="server"), time.monotonic() + 1.0
+    if spooled_files(places):
+        keeper.view.refresh()
+        drain_spool(keeper, until_s)
+    # What is saved whole has ended, or waited for long.
+    is_left = draft_past(keeper, client_folder(current_folder()), until_s, lambda path: is_saved(places, path))
     if tail_is_long(keeper.view):
         catch_up(keeper.view)
-    return bool(spooled_files(places))
+    return is_left or bool(spooled_files(places))
 
 
 @command("run the MCP server on stdin and stdout",
@@ -20643,8 +21128,9 @@ def why_command(call: Call, options: Any) -> Answer:
     rows: list[dict[str, Any]] = []
     lines = []
     with call.store.reading() as view:
-        uses, sessions = uses_since(view), Sessions(view, Scope())
-        for record in reversed(list(injected(places))):
+        uses, sessions, records = uses_since(view), Sessions(view, Scope()), list(injected(places))
+        named = named_later(records)
+        for record in reversed([record for record in records if record["ids"]]):
             project, session = text_field(record, "project"), text_field(record, "session")
             if is_excluded(excluded, Project(places, project, [], ""), sessions.roots.get(session, "")):
                 continue
@@ -20656,9 +21142,12 @@ def why_command(call: Call, options: Any) -> Answer:
             n_uses = {each: sum(n for used_s, n in uses.get(each, ()) if used_s >= at_s) for each in ids}
             row = {"at": stamp(at_s), "session": session, "project": project, "reason": text_field(record, "reason"),
                    "score": score if isinstance(score, (int, float)) else 0, "n_bytes": record["bytes"],
-                   "tokens": record["bytes"] // 4, "uses": n_uses}
+                   "tokens": record["bytes"] // 4, "uses": n_uses,
+                   "named": {each: named[session, each] for each in ids if (session, each) in named}}
             rows.append(row)
-            told = ", ".join(f"{each} (read {counted(n, 'time')} since)" if n else each for each, n in n_uses.items())
+            then = {each: ", ".join(filter(None, [f"read {counted(n, 'time')} since" if n else "",
+                                                  row["named"].get(each, "")])) for each, n in n_uses.items()}
+            told = ", ".join(each + f" ({what})" * bool(what) for each, what in then.items())
             facts = [local_minute(at_s), foreign(project, 60), foreign(row["reason"], 100), f"score {row['score']:.2f}",
                      f"{row['n_bytes']:,} B, {row['tokens']:,} tokens", f"session {foreign(session, 60)}"]
             lines.append(f"{' · '.join(facts)}\n   {told or 'memories that are gone'}")
