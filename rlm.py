@@ -6473,7 +6473,8 @@ def drafts_of(view: View, project: str) -> list[Doc]:
     projects = Projects(view)
     own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
     found = map(view.doc, ordinals_in(common(own, view.mask([BY_KIND + "episode"]))))
-    return sorted((doc for doc in found if doc.life.flags == DRAFT), key=lambda doc: -doc.at_s)
+    return sorted((doc for doc in found if doc.life.flags == DRAFT and doc.life.tier != ARCHIVED),
+                  key=lambda doc: -doc.at_s)
 
 
 # ============================================================================
@@ -6769,6 +6770,8 @@ def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list
         newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
         if newer:
             found.append((doc, f"{newer[0]} replaced it over {days} days ago"))
+        elif life.flags == DRAFT and now() - doc.at_s >= days * DAY_S:
+            found.append((doc, f"nobody confirmed this draft in {days} days"))
         elif life.rated >= JUDGED and not life.helped:
             found.append((doc, f"helped in none of {counted(life.rated, 'session')}"))
     return [proposed_event(doc, "archive", why, "archive") for doc, why in found]
@@ -12596,8 +12599,9 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     action = one_of("action", action, ("analyze", *REVIEWS))
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        docs = drafts_of(view, project) if action == "drafts" else \
-            list(newest(view, ordinals_in(in_scope(view, Scope(project=project)))))
+        docs = drafts_of(view, project) if action in ("drafts", "cleanup") else []
+        if action != "drafts":
+            docs += newest(view, ordinals_in(in_scope(view, Scope(project=project))))
         if action == "analyze":
             rows = health(view, [doc for doc in docs if doc.kind != "chunk"], project, call.check, False)
             lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}{', …' * (len(found) > limit)}: "
@@ -12608,6 +12612,7 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     if is_done:
         with call.store.writing() as view:
             shown = carry_out_proposals(view, shown)
+        call.store.has_news = True
     lines = [f"{change.doc.id}: {change.what} ({change.why})" for change in shown]
     if len(changes) > limit:
         lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))

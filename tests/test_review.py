@@ -105,6 +105,23 @@ class ReviewTest(ReviewCase):
             self.assertNotEqual(self.life(gone).tier, rlm.ARCHIVED)
         self.assertEqual(self.life(dear).tier, 1)
 
+    def test_a_draft_that_nobody_confirmed_leaves_the_list(self) -> None:
+        ids = []
+        for days in (100, 1):
+            with rlm.Writer(self.view()) as writer:
+                ids.append(rlm.capture(writer, f"draft of {days} days ago", files=[], resolved=[], tags=[], draft="a guess",
+                                       task_type="bugfix", outcome="success", at_s=rlm.now() - days * rlm.DAY_S,
+                                       project="test")[0])
+        self.assertEqual(self.call("rlm_review").data["unconfirmed"], ids[::-1])
+        self.assertEqual(self.planned("cleanup"), {ids[0]: "archive"})
+        self.review("cleanup", apply=True)
+        for _ in range(2):
+            self.assertEqual(self.planned("drafts").keys(), {ids[1]})
+            self.assertEqual(self.call("rlm_status").data["health"], {"unconfirmed": 1})
+            rlm.rewrite(self.view())
+        self.review("drafts", apply=True)
+        self.assertEqual(self.call("rlm_recall", kind="episode").data["total"], 1)
+
     def test_propagate_plans_what_is_learnt_and_twice_is_once(self) -> None:
         ids = [self.remember(f"the migration of table {name} locks the orders database") for name in ("users", "carts", "stock")]
         with mock.patch.object(rlm, "learn"):  # which rlm does by itself
