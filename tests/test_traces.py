@@ -275,7 +275,7 @@ class ReplacedTest(TraceCase):
         old, new = (self.remember(text, category="decision")["id"] for text in ("we deploy from main", "we deploy from release"))
         self.call("rlm_link", members=f"{new}, {old}", label="supersedes")
         view = self.view()
-        lines = rlm.insight_lines(view, rlm.ordinals_in(view.alive_mask()), lambda doc: doc.label == "decision", 5)
+        lines = rlm.insight_lines(view, rlm.newest_first(view, rlm.ordinals_in(view.alive_mask())), lambda doc: doc.label == "decision", 5)
         self.assertEqual([("release" in line, "main" in line) for line in lines], [(True, False)])
 
     def test_what_was_rated_as_useful_as_a_critical_memory_is_not_archived_unless_it_was_replaced(self) -> None:
