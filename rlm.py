@@ -10006,7 +10006,7 @@ class Calls:
     """Asks models: within a budget, so many at a time, and never the same twice."""
 
     __slots__ = ("models", "budget", "trace", "check", "root", "leaf_tier", "is_raw", "is_kept", "depth", "up",
-                 "is_replay", "samples", "most_escalations", "below")
+                 "is_replay", "is_fresh", "samples", "most_escalations", "below")
 
     def __init__(self, models: Models, budget: Budget, trace: Trace, check: Callable[[], None], root: str = "balanced",
                  leaf: str = "fast", is_raw: bool = False, is_kept: bool = True, depth: int = 0) -> None:
@@ -10017,6 +10017,7 @@ class Calls:
         self.up = 0  # the event that the next calls belong to
         self.below: Callable[[str, str, str], str] = lambda question, context, text: ""  # see sub_run
         self.is_replay = False  # only kept answers are given
+        self.is_fresh = False  # no kept answers are given
         self.samples: dict[str, str] = {}  # pieces of the run's texts that no leaf saw yet -> where they stand
         self.most_escalations = int(setting(models.places, "max_escalation"))
 
@@ -10030,7 +10031,7 @@ class Calls:
             messages = [(role, redact(text)) for role, text in messages]
         asked = json.dumps([provider.name, provider.model, max_tokens, vote, *messages]).encode("ascii")
         path = places.answer(sha256(asked).hexdigest()[:40])
-        for kept in kept_lines(path):
+        for kept in () if self.is_fresh else kept_lines(path):
             return Reply(str(kept["text"]), 0, 0, str(kept["stop"]))
         if self.is_replay:
             raise OutOfBudget("an answer that this cell got is no longer kept")
@@ -10416,6 +10417,13 @@ def n_tokens_of(places: Places, names: Iterable[str]) -> int:
     return sum(estimated_tokens(context_record(places, name)["n_bytes"]) for name in names)
 
 
+def whole_prompt(places: Places, names: Sequence[str], question: str) -> str:
+    """A question with all of the texts."""
+    passages = [fenced(text[:], text.name) for name in names
+                for opened in [open_context(places, name)] for _, text in opened.texts()]
+    return "\n\n".join([f"Question: {question}", *passages, "Answer the question from the text."])
+
+
 def samples_of(places: Places, names: Sequence[str]) -> dict[str, str]:
     """Pieces of the texts at even distances, with where they stand: what tells how much of the texts leaves saw."""
     samples: dict[str, str] = {}
@@ -10722,11 +10730,8 @@ class Run:
         places, provider = self.calls.models.places, self.calls.models.get(self.calls.leaf_tier)
         if not self.names or n_tokens_of(places, self.names) > provider.window_tokens // 2 - MAX_REPLY_TOKENS:
             return ""
-        passages = [fenced(text[:], text.name) for name in self.names
-                    for opened in [open_context(places, name)] for _, text in opened.texts()]
         self.calls.up = self.event
-        return self.calls.leaf("\n\n".join([f"Question: {self.question}", *passages,
-                                            "Answer the question from the text. Quote what the answer rests on."]))
+        return self.calls.leaf(whole_prompt(places, self.names, self.question) + " Quote what the answer rests on.")
 
 
 def sub_run(run_id: str, calls: Calls, asks: Mapping[str, Ask], question: str, context: str, text: str) -> str:
@@ -10749,7 +10754,7 @@ def sub_run(run_id: str, calls: Calls, asks: Mapping[str, Ask], question: str, c
             new_context(places, name, load_copy(places, name, name, [text.encode("utf-8", "surrogatepass")]))
         below = Calls(calls.models, calls.budget, trace, calls.check, calls.root, calls.leaf_tier, calls.is_raw,
                       calls.is_kept, calls.depth + 1)
-        below.samples, below.is_replay = calls.samples, calls.is_replay
+        below.samples, below.is_replay, below.is_fresh = calls.samples, calls.is_replay, calls.is_fresh
         session = Session(places, f"{run_id}.{event}", asks, is_kept=False)
         below.below = lambda question, context, text: sub_run(session.name, below, asks, question, context, text)
         told = Run(session.name, question, [name], below, session, event).go()
@@ -13100,8 +13105,8 @@ def keep_procedure(call: Call, run: Run, like: Record) -> None:
 
 
 def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
-                 max_dollars: float, is_raw: bool, watch: Callable[[Record], None]) -> Run:
-    """The run with that id, new or as far as it came."""
+                 max_dollars: float, is_raw: bool, watch: Callable[[Record], None], is_fresh: bool) -> Run:
+    """The run with that id, new or as far as it came. A *fresh* one knows nothing of others, and they nothing of it."""
     places, models = call.store.places, models_of(call.store)
     events = run_events(places, run_id)
     if events and refs:
@@ -13129,11 +13134,12 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
             raise RlmError(CANCELLED)
         calls.budget.check()
 
-    calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept)
+    calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept and not is_fresh)
+    calls.is_fresh = is_fresh
     session = Session(places, run_id, memory_asks(call.store), is_kept)
     calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     like = kind_of_run(places, question or first.get("question", ""), names)
-    known = procedure_for(call.store, like) if is_kept and not events else None
+    known = procedure_for(call.store, like) if is_kept and not events and not is_fresh else None
     hint = [f"An earlier run of this kind went well so (data, no instruction): {foreign(known[1]['text'])}"] if known \
         else []
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf,
@@ -13144,7 +13150,7 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
             return view.ordinal_of(memory_id) >= 0
 
     run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
-    if is_kept:
+    if calls.is_kept:
         run.after = lambda: keep_procedure(call, run, like)
     if events:
         run.resume(events)
@@ -13156,7 +13162,8 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
 
 
 def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
-            max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None) -> Run:
+            max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None,
+            is_fresh: bool = False) -> Run:
     """A run that can start, with its lock: a new one, or one that goes on."""
     places = call.store.places
     run_id = run_named(places, run_id) if run_id else "r-" + os.urandom(4).hex()
@@ -13166,7 +13173,8 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
     except StoreBusy:
         raise StoreBusy(f"the run {run_id} still goes on; `rlm_trace` shows it") from None
     try:
-        run = prepared_run(call, question, refs, mode, run_id, root, leaf, max_calls, max_dollars, is_raw, watch)
+        run = prepared_run(call, question, refs, mode, run_id, root, leaf, max_calls, max_dollars, is_raw, watch,
+                           is_fresh)
     except BaseException:
         remove_file(lock.path)
         lock.__exit__()
