@@ -20530,6 +20530,532 @@ def stale_command(call: Call, options: Any) -> Answer:
                   {"stale": rows, "total": len(found)}, failed=not rows)
 
 
+# -- is recursion worth it: tasks with gold, direct against recursive ----------
+
+# Sentences by what they mean; {} is a thing. All meanings have the same things and are said in several ways, so that a
+# model has to read them.
+ASKED = {
+    "person": ("Who first wrote about the {}?", "Whose idea was the {}?", "By which scholar was the {} made known?"),
+    "place": ("Where can one see the {}?", "Which country did the {} come from?", "What city has kept the {}?"),
+    "number": ("How often was the {} repaired?", "What does the {} weigh?", "In which year was the {} sold?"),
+    "reason": ("Why was the {} forgotten?", "What led to the loss of the {}?", "What is the {} good for?"),
+    "abbreviation": ("What do the letters on the {} stand for?", "How is the short form on the {} spelled out?")}
+HAPPENED = {
+    "login": ("wrong password for the {} account", "the {} session was signed out", "no such user on the {} console"),
+    "network": ("the {} peer did not answer", "packets to the {} gateway were lost", "the {} name did not resolve"),
+    "storage": ("no room is left below the {} volume", "bad blocks on the {} disk", "the {} mount is read-only now"),
+    "memory": ("the {} worker was killed for its size", "the {} heap grew past its bound", "swapping slows the {} job")}
+DETECTS = {
+    "brute-force": ("fifty failed logins on the {} host in a minute", "one password tried on each {} account"),
+    "exfiltration": ("a gigabyte leaves the {} host at night", "an archive of the {} share goes to a stranger's site"),
+    "persistence": ("a task that starts with the {} host was added", "a new key to enter the {} host was left behind"),
+    "phishing": ("a letter that looks as if the {} bank sent it", "a link to a page that copies the {} sign-in")}
+EXPOSED = {
+    "internet": ("anybody in the world can reach the {} service", "the {} service has a public address"),
+    "internal": ("only the office network reaches the {} service", "the {} service stands behind the VPN")}
+LOOKS = "red old small broken golden northern silent heavy hidden round early painted narrow grey lost double".split()
+THINGS = "lamp bridge clock organ mill anchor mirror globe ladder tower engine compass violin harbour scale map".split()
+ANSWER_WITH = "Answer with {} and nothing else."
+MARKED, RANKED, REPORTS = 30, 10, 20
+# By kind: the sentences, the question, the metric.
+TASK_KINDS: dict[str, tuple[Mapping[str, Sequence[str]], str, str]] = {
+    "needle": (ASKED, "What is the launch code of the Orion probe? " + ANSWER_WITH.format("the code"), "exact"),
+    "counting": (ASKED, "Each line is a question of a user. How many of them ask for a place? "
+                 + ANSWER_WITH.format("the number"), "number"),
+    "pairing": (ASKED, "Each line is a question of a user. Two users are a pair when both of them asked at least once "
+                "what an abbreviation means. List all pairs. "
+                + ANSWER_WITH.format("one `userA-userB` a line, the lower number first,"), "set"),
+    "classification": (HAPPENED, "Each line is an event of a service. Events are of the classes login, network, "
+                       "storage and memory. Of which class are most events of each service? "
+                       + ANSWER_WITH.format("one `service: class` a line"), "set"),
+    "mapping": (DETECTS, "Each line is a detection rule. Which technique does each rule in review detect: brute-force, "
+                "exfiltration, persistence or phishing? " + ANSWER_WITH.format("one `rule-number: technique` a line"),
+                "set"),
+    "ranking": (EXPOSED, f"Each line is a vulnerability. Which {RANKED} open ones come first? Those that the "
+                "internet can reach come before all others; among equals the likelier exploit comes first. "
+                + ANSWER_WITH.format("their ids, one a line, the most urgent first,"), "rank"),
+    "synthesis": (HAPPENED, "On which hosts was the group Red Lynx active, under whatever name, by all reports? "
+                  + ANSWER_WITH.format("the hosts, one a line,"), "set")}
+
+
+class TaskText:
+    """The text of a generated task, line by line, and its gold. A seed gives the same on every version of Python, since
+    only random() is used of the generator, which alone promises that."""
+
+    __slots__ = ("kind", "random", "found", "asking", "step")
+
+    def __init__(self, kind: str, n_bytes: int, seed: int) -> None:
+        from collections import Counter
+        from random import Random
+
+        self.kind, self.random = kind, Random(f"{kind} {n_bytes} {seed}").random
+        self.found: Counter[Any] = Counter()  # what the gold is made of
+        first = int(self.random() * 40)
+        self.asking = [first + 43 * n for n in range(6)]  # the users of pairs
+        self.step = n_bytes // (70 * MARKED) + 1  # rules from one that is in review to the next
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        return options[int(self.random() * len(options))]
+
+    def said(self, label: str = "") -> str:
+        """A sentence of that meaning, or of any."""
+        sayings = TASK_KINDS[self.kind][0]
+        template: str = self.pick(sayings[label or self.pick([*sayings])])
+        return template.format(f"{self.pick(LOOKS)} {self.pick(THINGS)}")
+
+    # a line of each kind, without its number
+
+    def needle(self, n: int) -> str:
+        return f"user{int(self.random() * 300)}: {self.said()}"
+
+    def counting(self, n: int) -> str:
+        label = self.pick([*ASKED])
+        self.found[label] += 1
+        return f"user{int(self.random() * 300)}: {self.said(label)}"
+
+    def pairing(self, n: int) -> str:
+        if self.random() >= 0.05:
+            return f"user{int(self.random() * 300)}: {self.said(self.pick([*ASKED][:-1]))}"
+        user = self.pick(self.asking)
+        self.found[user] += 1
+        return f"user{user}: {self.said('abbreviation')}"
+
+    def classification(self, n: int) -> str:
+        labels, service = [*HAPPENED], int(self.random() * 20)
+        label = labels[service % len(labels)] if self.random() < 0.5 else self.pick(labels)
+        self.found[f"service{service}", label] += 1
+        return f"service{service}: {self.said(label)}"
+
+    def mapping(self, n: int) -> str:
+        label, is_marked = self.pick([*DETECTS]), n % self.step == 0
+        self.found.update([f"rule-{n}: {label}"] * is_marked)
+        return f"rule-{n} ({'in review' if is_marked else 'approved'}): {self.said(label)}"
+
+    def ranking(self, n: int) -> str:
+        label, is_open, chance = self.pick([*EXPOSED]), self.random() < 0.7, self.random()
+        if is_open:
+            self.found[label == "internet", chance, f"CVE-{n}"] += 1
+        if len(self.found) > 1_000:
+            for row in sorted(self.found)[:-RANKED]:
+                del self.found[row]
+        return f"CVE-{n} ({'open' if is_open else 'mended'}): {self.said(label)}; exploited with p={chance:.9f}"
+
+    def synthesis(self, n: int) -> str:
+        who = self.pick(("Blue Heron", "Iron Moth")) + " was here: " if self.random() < 0.02 else ""
+        return f"host-{int(self.random() * 9000)}: {who}{self.said()}"
+
+    def planted(self, n: int) -> str:
+        """What stands at one place of a text only; the n-th report of a synthesis has its own."""
+        if self.kind == "needle":
+            secret = str(1000 + int(self.random() * 9000))
+            self.found[secret] += 1
+            return f"user7: The launch code of the Orion probe is {secret}.\n"
+        if self.kind != "synthesis":
+            return ""
+        self.found[f"host-{9000 + 7 * n}"] += 1
+        alias = "Note: the vendor's name for Red Lynx is Ember Fox\n" * (n == 13)
+        return f"host-{9000 + 7 * n}: {('Red Lynx', 'Ember Fox')[n % 2]} was here: {self.said()}\n{alias}"
+
+    def blocks(self, n_bytes: int, report: int = 0) -> Iterator[bytes]:
+        """A text of about so many bytes."""
+        line_of, planted_at = getattr(self, self.kind), 0.95 * n_bytes * self.random()
+        lines: list[str] = []
+        n = n_written = 0
+        while n_written < n_bytes:
+            n += 1
+            lines.append(f"{n} {line_of(n)}\n")
+            n_written += len(lines[-1])
+            if n_written >= planted_at:
+                lines.append(self.planted(report))
+                planted_at = 2 * n_bytes
+            if len(lines) >= 1_000:
+                yield "".join(lines).encode("ascii")
+                lines = []
+        yield "".join(lines).encode("ascii")
+
+    def gold(self) -> Any:
+        """The answer to the kind's question over the text that was written."""
+        found = self.found
+        if self.kind in ("needle", "counting"):
+            return found["place"] if self.kind == "counting" else next(iter(found))
+        if self.kind == "pairing":
+            users = sorted(found)
+            return [f"user{one}-user{other}" for i, one in enumerate(users) for other in users[i + 1 :]]
+        if self.kind == "classification":  # of equals the first
+            most = {service: label for (service, label), _ in
+                    sorted(found.items(), key=lambda row: (row[1], [-ord(c) for c in row[0][1]]))}
+            return [f"{service}: {label}" for service, label in sorted(most.items())]
+        return [row[2] for row in sorted(found, reverse=True)[:RANKED]] if self.kind == "ranking" else sorted(found)
+
+
+def size_of_task(text: str) -> int:
+    """The tokens meant by a size: "50k", "1M"."""
+    found = re.fullmatch(r"(?i)(\d{1,9}(?:\.\d+)?)([km]?)", text.strip())
+    n_tokens = int(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]) if found else 0
+    if not 1_000 <= n_tokens <= 10_000_000:
+        raise UsageError(f"--size takes sizes from 1k to 10M tokens (50k,1M), not {one_line(text, 60)!r}")
+    return n_tokens
+
+
+def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> Answer:
+    """Writes a task of each kind and size, with its text and gold."""
+    wanted = list(TASK_KINDS) if kinds == "all" else split_tags(kinds)
+    if unknown := [kind for kind in wanted if kind not in TASK_KINDS]:
+        raise UsageError(f"no kind of task {one_line(unknown[0], 60)!r}; there are: all, {', '.join(TASK_KINDS)}")
+    lines, path = [], os.path.join(folder, "tasks.jsonl")
+    if not folder:
+        raise UsageError("--make needs --out FOLDER")
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already; --out names a new folder")
+    plan = [(kind, size, size_of_task(size)) for size in sizes.split(",") for kind in wanted]
+    ensure_folder(folder)
+    for i, (kind, size, n_tokens) in enumerate(plan):
+        call.progress(i, len(plan), "tasks made:")
+        text, names = TaskText(kind, 4 * n_tokens, seed), [f"{kind}-{size.strip()}-{seed}.txt"]
+        if kind == "synthesis":
+            names = [f"{kind}-{size.strip()}-{seed}-{n:02}.txt" for n in range(REPORTS)]
+        for n, name in enumerate(names):
+            replace_file(os.path.join(folder, name), text.blocks(4 * n_tokens // len(names), n), durable=False)
+        _, question, metric = TASK_KINDS[kind]
+        lines.append(to_json({"question": question, "paths": names, "answer": text.gold(), "metric": metric,
+                              "kind": kind}).encode() + b"\n")
+    write_lines(path, lines)
+    return Answer(f"{path}: {counted(len(lines), 'task')}, {size_text(folder_bytes(folder))}.\n"
+                  f"`rlm eval {path} --dry-run` says what it takes.", {"path": path, "n": len(lines)})
+
+
+# what an answer is worth: from 0 to 1
+
+
+def plain_answer(text: object) -> str:
+    """The text as answers are compared: without case, accents, list marks, quotes and points around it."""
+    words = " ".join(re.sub(r"\A" + LIST_ITEM, "", fold(f"{text}")).split())
+    return re.sub(r" ?([:,>-]) ?", r"\1", words).strip(" \"'`*.,;!?")
+
+
+def items_of(said: str) -> list[str]:
+    """The items of an answer that is a list: as JSON or Python write one, else its lines, else between commas."""
+    from ast import literal_eval
+
+    found, rows = re.search(r"(?s)\[.*\]", said), [line for line in said.split("\n") if line.strip()]
+    try:
+        value = literal_eval(found[0]) if found else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    rows = value if isinstance(value, list) else rows if len(rows) > 1 else said.split(",")
+    return list(dict.fromkeys(filter(None, map(plain_answer, rows))))
+
+
+def exactness(gold: Any, said: str) -> float:
+    return float(plain_answer(said) == plain_answer(gold))
+
+
+def nearness(gold: Any, said: str) -> float:
+    """0.75 to the power of how far the last number is off: what OOLONG gives for counts."""
+    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", said)
+    return float(0.75 ** min(1e4, abs(float(numbers[-1].replace(",", "")) - float(gold)))) if numbers else 0.0
+
+
+def set_f1(gold: Any, said: str) -> float:
+    """2 · both / (wanted + said)."""
+    wanted, found = set(map(plain_answer, gold)), set(items_of(said))
+    return 2 * len(wanted & found) / (len(wanted) + len(found)) if wanted or found else 1.0
+
+
+def rank_correlation(gold: Any, said: str) -> float:
+    """Kendall's tau of as many items as are wanted, 0 where it is negative. A pair with one that is missing counts for
+    neither order."""
+    wanted = [plain_answer(each) for each in gold]
+    places = {item: i for i, item in enumerate(items_of(said)[: len(wanted)])}
+    ranks = [places.get(item) for item in wanted]
+    pairs = [(one, other) for i, one in enumerate(ranks) for other in ranks[i + 1 :]]
+    right = sum((one < other) - (one > other) for one, other in pairs if one is not None and other is not None)
+    return max(0.0, right / len(pairs)) if pairs else float(ranks == [0])
+
+
+def containment(gold: Any, said: str) -> float:
+    """The share of the wanted texts that the answer has somewhere."""
+    wanted = [plain_answer(each) for each in (gold if isinstance(gold, list) else [gold])]
+    return sum(each in plain_answer(said) for each in wanted) / len(wanted) if wanted else 1.0
+
+
+METRICS: dict[str, tuple[Callable[[Any, str], float], tuple[type, ...]]] = {  # by name, and what the gold may be
+    "exact": (exactness, (str, int, float)), "number": (nearness, (int, float)), "set": (set_f1, (list,)),
+    "rank": (rank_correlation, (list,)), "contains": (containment, (str, list))}
+
+
+TASK_SCHEMA: Record = {
+    "type": "object", "required": ["question", "paths", "answer", "metric"], "properties": {
+        "question": {"type": "string"}, "metric": {"enum": [*METRICS]},
+        "paths": {"type": "array", "items": {"type": "string"}}}}
+
+
+def tasks_in(path: str) -> list[Record]:
+    """The tasks of a file, their paths as seen from it. UsageError names the line that is none."""
+    tasks: list[Record] = []
+    for n, line in enumerate(content_of(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            task = json.loads(line)
+            why = misfit(task, TASK_SCHEMA, "it")
+        except (ValueError, RecursionError) as error:
+            why = f"it is no JSON ({error})"
+        if not why and not isinstance(task["answer"], METRICS[task["metric"]][1]):
+            why = f"its answer is none that {task['metric']} compares with"
+        if why or not task["question"].strip() or not task["paths"]:
+            raise UsageError(f"line {n} of {path} is no task: {why or 'it asks nothing'}")
+        folder = os.path.dirname(os.path.abspath(path))
+        paths = [os.path.join(folder, os.path.expanduser(each)) for each in task["paths"]]
+        tasks.append({**task, "paths": paths, "n": len(tasks) + 1})
+    if not tasks:
+        raise UsageError(f"{path} has no task: a line of JSON each, with question, paths, answer and metric "
+                         f"({', '.join(METRICS)}). `rlm eval --make all --out FOLDER` makes some")
+    return tasks
+
+
+# the two ways to an answer, and what they took
+
+WAYS = ("direct", "recursive")
+Asked = tuple[str, str, str]  # a provider as the user named it, the model that leads, the one that reads
+
+
+def asked_models(places: Places, named: Sequence[str]) -> list[Asked]:
+    """The models behind --provider, by default those of the settings."""
+    found: list[Asked] = []
+    for each in named:
+        name, _, model = each.partition("/")
+        tiers = [provider_for(places, tier=tier, provider=name, model=model) for tier in ("balanced", "fast")]
+        found.append((each, *(f"{made.name}/{made.model}" for made in tiers)))  # type: ignore[arg-type]
+    return found or [("", "balanced", "fast")]
+
+
+def answer_directly(call: Call, question: str, names: Sequence[str], leader: str, limits: Mapping[str, float],
+                    row: Record) -> str:
+    """The answer of one prompt that has all of the texts; the row gets what it took."""
+    provider, n_tokens = models_of(call.store).get(leader), n_tokens_of(call.store.places, names)
+    if n_tokens + MAX_REPLY_TOKENS > provider.window_tokens:
+        raise UsageError(f"does not fit: {n_tokens:,} tokens, and {provider.model} reads {provider.window_tokens:,}")
+    calls = Calls(models_of(call.store), Budget(limits), Trace(""), call.check, leader, leader, is_kept=False)
+    calls.is_fresh, calls.most_escalations, prompt = True, 0, whole_prompt(call.store.places, names, question)
+    row.update(sub_calls=1, root_chars=len(prompt))
+    try:
+        return calls.leaf(prompt)
+    finally:
+        row.update(spent=calls.budget.now())
+
+
+def answer_by_run(call: Call, question: str, names: Sequence[str], asked: Asked, options: Any,
+                  left: Mapping[str, float], row: Record) -> str:
+    """The answer of a run, also where the text fits a prompt; the row gets what it took."""
+    seen: list[int] = []
+
+    def watch(event: Record) -> None:
+        if event["kind"] == "turn" and event["up"] == 1:
+            seen.append(sum(len(text) for _, text in run.messages))
+
+    run = run_for(call, question, ",".join(names), options.mode, "", asked[1], asked[2], int(left["calls"]),
+                  left["dollars"], watch=watch, is_fresh=True)
+    run.begin()
+    run.start()
+    try:
+        while not run.done.wait(CHECK_S):
+            call.progress(row["at"], row["of"], f"{row['way']}, {counted(run.n_turns, 'turn')}; answer")
+    except KeyboardInterrupt:
+        run.stop = CANCELLED
+        run.done.wait(10.0)
+        raise
+    events = run.calls.trace.events
+    row.update(run=run.id, sub_calls=sum(event["kind"] == "call" for event in events), root_chars=max(seen, default=0),
+               spent=run.calls.budget.now())
+    end = next(event for event in reversed(events) if event["kind"] == "end" and event["up"] == 1)
+    if not end["answer"]:
+        raise OutOfBudget(end["reason"])
+    return str(end["answer"])
+
+
+def evaluated(call: Call, task: Record, asked: Asked, way: str, options: Any, left: Record, row: Record) -> None:
+    """Answers a task in one way; the row gets the score and what it took, or why there is no answer."""
+    places, began_s, spent = call.store.places, time.monotonic(), dict.fromkeys(LIMITS[1:], 0)
+    row.update(task=task["n"], kind=task.get("kind") or one_line(task["question"], 40), provider=asked[0], way=way,
+               metric=task["metric"], score=0.0, tokens=0, sub_calls=0, root_chars=0, spent=spent, error="", answer="")
+    try:
+        names = [run_tool(call, "rlm_load", {"path": path}).data["name"] for path in task["paths"]]
+        row["tokens"] = n_tokens_of(places, names)
+        for name in names:
+            check_sendable(call, (), [facts[1] for facts in context_record(places, name)["files"]])
+        for name, bound in (("calls", options.max_calls), ("dollars", options.max_dollars)):
+            if bound and left[name] <= 0:
+                raise OutOfBudget(f"the {name} of --max-{name} are spent")
+        if way == "direct":
+            leader = models_of(call.store).get(asked[1])
+            limits = limits_for(places, options.mode, int(left["calls"]), left["dollars"], [leader])
+            row["answer"] = answer_directly(call, task["question"], names, asked[1], limits, row)
+        else:
+            row["answer"] = answer_by_run(call, task["question"], names, asked, options, left, row)
+        row["score"] = METRICS[task["metric"]][0](task["answer"], row["answer"])
+    except (RlmError, OSError) as error:
+        row["error"] = one_line(str(error), 200)
+    row["seconds"] = round(time.monotonic() - began_s, 2)
+    for name, bound in (("calls", options.max_calls), ("dollars", options.max_dollars)):
+        left[name] -= row["spent"][name] if bound else 0
+
+
+# what comes of it
+
+GAIN, GAINED_TASKS, COST_RATIO, PATIENCE_S = 0.2, 3, 2.0, 600.0  # what adoption takes
+
+
+def crossover(pairs: Sequence[tuple[Record, Record]]) -> int | None:
+    """Of tasks' direct and recursive rows: the size, to one digit, from which on recursion is never worse than direct and at that size is better."""
+    gains: dict[int, list[float]] = {}
+    for direct, recursive in pairs:
+        gains.setdefault(int(float(f"{direct['tokens']:.0e}")), []).append(recursive["score"] - direct["score"])
+    found = None
+    for size in sorted(gains, reverse=True):
+        gain = sum(gains[size]) / len(gains[size])
+        if gain < 0:
+            break
+        found = size if gain > 0 else found
+    return found
+
+
+def verdict_of(pairs: Sequence[tuple[Record, Record]]) -> tuple[str, list[str]]:
+    """Adopt, monitor or defer, and why: adopt takes three tasks that gain more than 0.2 and none that loses as much,
+    less than twice the cost where a prompt could do it, and a median within ten minutes; defer is for no gain."""
+    from statistics import fmean, median
+
+    if not pairs:
+        return "", ["no task was answered in both ways"]
+    gains = [recursive["score"] - direct["score"] for direct, recursive in pairs]
+    n_better, n_worse = sum(gain > GAIN for gain in gains), sum(gain < -GAIN for gain in gains)
+    unit = "dollars" if all(row["spent"]["dollars"] for pair in pairs for row in pair if not row["error"]) else "tokens"
+    both = [(direct["spent"][unit], recursive["spent"][unit]) for direct, recursive in pairs if not direct["error"]]
+    direct_cost = sum(cost for cost, _ in both)
+    ratio = sum(cost for _, cost in both) / direct_cost if direct_cost else 0.0
+    seconds = median(recursive["seconds"] for _, recursive in pairs)
+    reasons = [f"accuracy {fmean(gains):+.2f} over {counted(len(pairs), 'task')}: more than {GAIN} better on "
+               f"{n_better}, worse on {n_worse}",
+               f"{ratio:.1f} times the {unit} where a prompt could do it" if ratio else "no text fitted a prompt",
+               f"{seconds:,.0f} s a task (median)"]
+    if n_failed := sum(bool(recursive["error"]) for _, recursive in pairs):
+        reasons.append(f"{counted(n_failed, 'run')} without an answer")
+    if fmean(gains) <= 0:
+        return "defer", reasons
+    is_proven = n_better >= GAINED_TASKS and not n_worse and ratio < COST_RATIO and seconds <= PATIENCE_S
+    return "adopt" if is_proven else "monitor", reasons
+
+
+def eval_answer(rows: Sequence[Record]) -> Answer:
+    """The rows, what each way took on the whole, and what follows for each provider."""
+    from statistics import fmean, median
+
+    form = "{:<16} {:>10} {:<12} {:<9} {:>5} {:>7} {:>6} {:>10} {:>9} {:>8}  {}"
+    lines = [form.format(*"task tokens provider way score seconds calls paid dollars root".split(), "")]
+    for row in rows:
+        spent = row["spent"]
+        lines.append(form.format(
+            one_line(f"{row['task']} {row['kind']}", 16), f"{row['tokens']:,}", row["provider"][:12], row["way"],
+            f"{row['score']:.2f}", f"{row['seconds']:,.1f}", f"{row['sub_calls']:,}", f"{spent['tokens']:,}",
+            f"{spent['dollars']:.4f}", f"{row['root_chars']:,}", row["error"]).rstrip())
+    data: list[Record] = []
+    for provider in dict.fromkeys(row["provider"] for row in rows):
+        own = {way: {row["task"]: row for row in rows if row["provider"] == provider and row["way"] == way}
+               for way in WAYS}
+        pairs = [(own["direct"][n], row) for n, row in own["recursive"].items() if n in own["direct"]]
+        found, (verdict, reasons) = crossover(pairs), verdict_of(pairs)
+        lines.append("")
+        data.append({"provider": provider, "crossover": found, "verdict": verdict, "reasons": reasons})
+        for way, each in own.items():
+            if some := list(each.values()):
+                sums = {name: sum(row["spent"][name] for row in some) for name in ("calls", "tokens", "dollars")}
+                data[-1][way] = {"score": fmean(row["score"] for row in some), "n": len(some), **sums,
+                                 "seconds": median(row["seconds"] for row in some),
+                                 "root_chars": max(row["root_chars"] for row in some),
+                                 "failed": sum(bool(row["error"]) for row in some)}
+                lines.append("{}, {}: accuracy {score:.2f}, {seconds:,.1f} s (median), {calls:,} calls, {tokens:,} "
+                             "tokens, ${dollars:,.4g}, at most {root_chars:,} characters in the root".format(
+                                 provider or "models of the settings", way, **data[-1][way]))
+        where = f"recursion wins from about {found:,} tokens on" if found else "at no size does recursion win"
+        lines.append(f"{where}. Verdict: {verdict or 'none'}; {'; '.join(reasons)}.")
+    return Answer("\n".join(lines), {"rows": rows, "providers": data}, failed=not rows)
+
+
+def eval_plan(call: Call, tasks: Sequence[Record], asked: Sequence[Asked], options: Any) -> Answer:
+    """How many calls an evaluation takes, and at most."""
+    places, lines, data = call.store.places, [], []
+    sizes = [estimated_tokens(sum(folder_bytes(path) if os.path.isdir(path) else max(0, file_size(path))
+                                  for path in task["paths"])) for task in tasks]
+    for name, leader, leaf in asked:
+        models = [models_of(call.store).get(each) for each in (leader, leaf)]
+        limits = limits_for(places, options.mode, options.max_calls, options.max_dollars, models)
+        fitting = [n for n in sizes if n + MAX_REPLY_TOKENS <= models[0].window_tokens]
+        once = [estimate(n, models[1], places) for n in sizes]
+        most = {each: limits[each] * len(tasks) for each in ("calls", "tokens", "dollars") if each in limits}
+        price = price_of(places, models[0], sum(fitting), len(fitting) * MAX_REPLY_TOKENS)
+        most["calls"] = min(most["calls"] + len(fitting), options.max_calls or 1e12)
+        most["tokens"] += sum(fitting) + len(fitting) * MAX_REPLY_TOKENS
+        if price is not None and "dollars" in most:
+            most["dollars"] = min(most["dollars"] + price, options.max_dollars or 1e12)
+        n_calls, n_read = sum(each[0] for each in once), sum(each[1] for each in once)
+        told = f"at most ${most['dollars']:,.2f}" if "dollars" in most else "dollars unknown (`rlm config prices`)"
+        lines.append(f"{name or 'models of the settings'}: {counted(len(tasks), 'task')}, {sum(sizes):,} tokens; "
+                     f"{len(fitting)} fit a prompt; runs that read all once make about {n_calls:,} calls of {n_read:,} "
+                     f"tokens; at most {most['calls']:,.0f} calls, {most['tokens']:,.0f} tokens, {told}")
+        data.append({"provider": name, "tasks": len(tasks), "fitting": len(fitting), "calls": n_calls,
+                     "tokens": n_read, "most": most})
+    return Answer("\n".join([*lines, "Nothing was asked."]), {"plan": data})
+
+
+@command("compare asking about a text directly with a run over it, on tasks whose answers are known",
+         "rlm eval --make all --size 50k,200k --out tasks\nrlm eval tasks/tasks.jsonl --dry-run\n"
+         "rlm eval tasks/tasks.jsonl --provider claude --provider ollama/qwen3 --json\n\n"
+         'A task is a line of JSON: {"question": "…", "paths": ["log.txt"], "answer": 12, "metric": "number"}; '
+         f"metrics: {', '.join(METRICS)}",
+         argument("tasks", nargs="?", default="", metavar="TASK.jsonl", help="a task a line; paths as seen from it"),
+         argument("--provider", action="append", default=[], metavar="NAME", help="a provider, or provider/model; "
+                  "several side by side"),
+         argument("--mode", default="", help="micro, fast, balanced, thorough: what each run may spend"),
+         argument("--max-calls", default=0, type=int, metavar="N", help="of models, for all tasks together"),
+         argument("--max-dollars", default=0.0, type=float, metavar="N", help="for all together; needs prices"),
+         argument("--make", default="", metavar="KINDS", help=f"write tasks instead: all, {', '.join(TASK_KINDS)}"),
+         argument("--size", default="50k", metavar="TOKENS", help="of their texts, 1k to 10M: 50k,1M"),
+         argument("--seed", default=7, type=int, metavar="N", help="the same seed writes the same tasks"),
+         argument("--out", default="", metavar="FOLDER", help="where to write them"),
+         DRY_RUN)
+def eval_command(call: Call, options: Any) -> Answer:
+    """Whether recursion is worth it."""
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if bool(options.make) == bool(options.tasks):
+        raise UsageError("give a file of tasks, or --make KINDS --out FOLDER")
+    if options.make:
+        return made_tasks(call, options.make, options.size, options.seed, options.out)
+    tasks, asked = tasks_in(options.tasks), asked_models(call.store.places, options.provider)
+    for _, *names in asked:  # what is wrong there is said before anything is asked
+        models = list(map(models_of(call.store).get, names))
+        limits_for(call.store.places, options.mode, options.max_calls, options.max_dollars, models)
+    if options.dry_run:
+        return eval_plan(call, tasks, asked, options)
+    signal.signal(15, end)  # as Ctrl-C
+    left: Record = {"calls": options.max_calls, "dollars": options.max_dollars}
+    plan = [(task, each, way) for task in tasks for each in asked for way in WAYS]
+    rows: list[Record] = []
+    try:
+        for task, each, way in plan:
+            row: Record = {"at": len(rows) + 1, "of": len(plan)}
+            call.progress(row["at"], row["of"], f"{way}: answer")
+            evaluated(call, task, each, way, options, left, row)
+            rows.append(row)
+    except KeyboardInterrupt:
+        answer = eval_answer(rows)
+        answer.failed, answer.exit_code = True, 130
+        answer.text += f"\n[ended after {len(rows)} of {len(plan)}]"
+        return answer
+    return eval_answer(rows)
+
+
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
     store.flush_uses(1.0)  # the answer is out already
