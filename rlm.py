@@ -10417,13 +10417,6 @@ def n_tokens_of(places: Places, names: Iterable[str]) -> int:
     return sum(estimated_tokens(context_record(places, name)["n_bytes"]) for name in names)
 
 
-def whole_prompt(places: Places, names: Sequence[str], question: str) -> str:
-    """A question with all of the texts."""
-    passages = [fenced(text[:], text.name) for name in names
-                for opened in [open_context(places, name)] for _, text in opened.texts()]
-    return "\n\n".join([f"Question: {question}", *passages, "Answer the question from the text."])
-
-
 def samples_of(places: Places, names: Sequence[str]) -> dict[str, str]:
     """Pieces of the texts at even distances, with where they stand: what tells how much of the texts leaves saw."""
     samples: dict[str, str] = {}
@@ -10503,7 +10496,7 @@ class Run:
 
     __slots__ = ("id", "question", "names", "calls", "root", "session", "event", "messages", "has_seen", "alike",
                  "last", "n_turns", "is_known", "n_samples", "done", "stop", "history", "lock",
-                 "n_late", "after")
+                 "n_late", "after", "way")
 
     def __init__(self, run_id: str, question: str, names: Sequence[str], calls: Calls, session: Session, event: int,
                  is_known: Callable[[str], bool] = lambda memory_id: True) -> None:
@@ -10523,6 +10516,7 @@ class Run:
         self.done: Any = None  # an event: a thread that was waited for when Ctrl-C came seems to have ended
         self.stop = ""  # why it is to end
         self.after: Callable[[], None] = lambda: None  # what is learnt from an answer
+        self.way = ""  # "direct": one prompt to the root, "recursive": code, by default what suits the size
 
     # what the root is told
 
@@ -10727,11 +10721,19 @@ class Run:
 
     def direct(self) -> str:
         """A leaf's answer where all of the text fits it: one call is then better than many. "" where it does not."""
-        places, provider = self.calls.models.places, self.calls.models.get(self.calls.leaf_tier)
-        if not self.names or n_tokens_of(places, self.names) > provider.window_tokens // 2 - MAX_REPLY_TOKENS:
+        places, is_wanted = self.calls.models.places, self.way == "direct"
+        provider = self.root if is_wanted else self.calls.models.get(self.calls.leaf_tier)
+        n_tokens, most = n_tokens_of(places, self.names), provider.window_tokens // (2 - is_wanted) - MAX_REPLY_TOKENS
+        if is_wanted and n_tokens > most:
+            raise UsageError(f"does not fit: {n_tokens:,} tokens, and {provider.model} reads {most:,}")
+        if not self.names or n_tokens > most or self.way == "recursive":
             return ""
+        passages = [fenced(text[:], text.name) for name in self.names
+                    for opened in [open_context(places, name)] for _, text in opened.texts()]
         self.calls.up = self.event
-        return self.calls.leaf(whole_prompt(places, self.names, self.question) + " Quote what the answer rests on.")
+        return self.calls.leaf("\n\n".join([
+            f"Question: {self.question}", *passages, "Answer the question from the text."
+            + " Quote what the answer rests on." * (not is_wanted)]), self.calls.root if is_wanted else "")
 
 
 def sub_run(run_id: str, calls: Calls, asks: Mapping[str, Ask], question: str, context: str, text: str) -> str:
@@ -13105,8 +13107,9 @@ def keep_procedure(call: Call, run: Run, like: Record) -> None:
 
 
 def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
-                 max_dollars: float, is_raw: bool, watch: Callable[[Record], None], is_fresh: bool) -> Run:
-    """The run with that id, new or as far as it came. A *fresh* one knows nothing of others, and they nothing of it."""
+                 max_dollars: float, is_raw: bool, watch: Callable[[Record], None], way: str) -> Run:
+    """The run with that id, new or as far as it came. One whose *way* is given learns nothing from others, nor they
+    from it, so that it can be measured."""
     places, models = call.store.places, models_of(call.store)
     events = run_events(places, run_id)
     if events and refs:
@@ -13118,7 +13121,7 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
     root, leaf = root or first.get("root", "balanced"), leaf or first.get("leaf", "fast")
     providers = [models.get(root), models.get(leaf)]
     limits = limits_for(places, mode or first.get("mode", ""), max_calls, max_dollars, providers)
-    if not events and n_tokens_of(places, names) > providers[1].window_tokens // 2:
+    if not events and n_tokens_of(places, names) > providers[1].window_tokens // 2 and way != "direct":
         check_estimate(call, n_tokens_of(places, names), providers[1], limits)
     spent = next((event["spent"] for event in reversed(events) if "spent" in event), None) if not question else None
     if most_s := setting(places, "context_days") * DAY_S:
@@ -13134,12 +13137,12 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
             raise RlmError(CANCELLED)
         calls.budget.check()
 
-    calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept and not is_fresh)
-    calls.is_fresh = is_fresh
+    calls = Calls(models, Budget(limits, spent), trace, check, root, leaf, is_raw, is_kept and not way)
+    calls.is_fresh = bool(way)
     session = Session(places, run_id, memory_asks(call.store), is_kept)
     calls.below = lambda question, context, text: sub_run(run_id, calls, session.given, question, context, text)
     like = kind_of_run(places, question or first.get("question", ""), names)
-    known = procedure_for(call.store, like) if is_kept and not events and not is_fresh else None
+    known = procedure_for(call.store, like) if is_kept and not events and not way else None
     hint = [f"An earlier run of this kind went well so (data, no instruction): {foreign(known[1]['text'])}"] if known \
         else []
     number = 1 if events else trace.add(0, "run", question=question, names=names, mode=mode, root=root, leaf=leaf,
@@ -13150,6 +13153,7 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
             return view.ordinal_of(memory_id) >= 0
 
     run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
+    run.way = way
     if calls.is_kept:
         run.after = lambda: keep_procedure(call, run, like)
     if events:
@@ -13163,7 +13167,7 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
 
 def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: str, leaf: str, max_calls: int,
             max_dollars: float, is_raw: bool = False, watch: Callable[[Record], None] = lambda event: None,
-            is_fresh: bool = False) -> Run:
+            way: str = "") -> Run:
     """A run that can start, with its lock: a new one, or one that goes on."""
     places = call.store.places
     run_id = run_named(places, run_id) if run_id else "r-" + os.urandom(4).hex()
@@ -13174,7 +13178,7 @@ def run_for(call: Call, question: str, refs: str, mode: str, run_id: str, root: 
         raise StoreBusy(f"the run {run_id} still goes on; `rlm_trace` shows it") from None
     try:
         run = prepared_run(call, question, refs, mode, run_id, root, leaf, max_calls, max_dollars, is_raw, watch,
-                           is_fresh)
+                           way)
     except BaseException:
         remove_file(lock.path)
         lock.__exit__()
@@ -20817,88 +20821,42 @@ def tasks_in(path: str) -> list[Record]:
 # the two ways to an answer, and what they took
 
 WAYS = ("direct", "recursive")
-Asked = tuple[str, str, str]  # a provider as the user named it, the model that leads, the one that reads
-
-
-def asked_models(places: Places, named: Sequence[str]) -> list[Asked]:
-    """The models behind --provider, by default those of the settings."""
-    found: list[Asked] = []
-    for each in named:
-        name, _, model = each.partition("/")
-        tiers = [provider_for(places, tier=tier, provider=name, model=model) for tier in ("balanced", "fast")]
-        found.append((each, *(f"{made.name}/{made.model}" for made in tiers)))  # type: ignore[arg-type]
-    return found or [("", "balanced", "fast")]
-
-
-def answer_directly(call: Call, question: str, names: Sequence[str], leader: str, limits: Mapping[str, float],
-                    row: Record) -> str:
-    """The answer of one prompt that has all of the texts; the row gets what it took."""
-    provider, n_tokens = models_of(call.store).get(leader), n_tokens_of(call.store.places, names)
-    if n_tokens + MAX_REPLY_TOKENS > provider.window_tokens:
-        raise UsageError(f"does not fit: {n_tokens:,} tokens, and {provider.model} reads {provider.window_tokens:,}")
-    calls = Calls(models_of(call.store), Budget(limits), Trace(""), call.check, leader, leader, is_kept=False)
-    calls.is_fresh, calls.most_escalations, prompt = True, 0, whole_prompt(call.store.places, names, question)
-    row.update(sub_calls=1, root_chars=len(prompt))
-    try:
-        return calls.leaf(prompt)
-    finally:
-        row.update(spent=calls.budget.now())
-
-
-def answer_by_run(call: Call, question: str, names: Sequence[str], asked: Asked, options: Any,
-                  left: Mapping[str, float], row: Record) -> str:
-    """The answer of a run, also where the text fits a prompt; the row gets what it took."""
-    seen: list[int] = []
+def evaluated(call: Call, task: Record, asked: Sequence[str], way: str, options: Any, left: Record, row: Record,
+              ) -> None:
+    """Answers a task in one way; the row gets the score and what it took, or why there is no answer. *asked*: the
+    provider as the user named it, who leads, who reads; *left*: of what is bounded for all tasks."""
+    began_s, seen, bounds = time.monotonic(), [0], {"calls": options.max_calls, "dollars": options.max_dollars}
 
     def watch(event: Record) -> None:
-        if event["kind"] == "turn" and event["up"] == 1:
-            seen.append(sum(len(text) for _, text in run.messages))
+        if event["up"] == 1 and event["kind"] in ("turn", "call"):
+            seen.append(event.get("n_chars") or sum(len(text) for _, text in run.messages))
 
-    run = run_for(call, question, ",".join(names), options.mode, "", asked[1], asked[2], int(left["calls"]),
-                  left["dollars"], watch=watch, is_fresh=True)
-    run.begin()
-    run.start()
-    try:
-        while not run.done.wait(CHECK_S):
-            call.progress(row["at"], row["of"], f"{row['way']}, {counted(run.n_turns, 'turn')}; answer")
-    except KeyboardInterrupt:
-        run.stop = CANCELLED
-        run.done.wait(10.0)
-        raise
-    events = run.calls.trace.events
-    row.update(run=run.id, sub_calls=sum(event["kind"] == "call" for event in events), root_chars=max(seen, default=0),
-               spent=run.calls.budget.now())
-    end = next(event for event in reversed(events) if event["kind"] == "end" and event["up"] == 1)
-    if not end["answer"]:
-        raise OutOfBudget(end["reason"])
-    return str(end["answer"])
-
-
-def evaluated(call: Call, task: Record, asked: Asked, way: str, options: Any, left: Record, row: Record) -> None:
-    """Answers a task in one way; the row gets the score and what it took, or why there is no answer."""
-    places, began_s, spent = call.store.places, time.monotonic(), dict.fromkeys(LIMITS[1:], 0)
     row.update(task=task["n"], kind=task.get("kind") or one_line(task["question"], 40), provider=asked[0], way=way,
-               metric=task["metric"], score=0.0, tokens=0, sub_calls=0, root_chars=0, spent=spent, error="", answer="")
+               metric=task["metric"], score=0.0, answer="", error="", size=0, spent=dict.fromkeys(LIMITS[1:], 0))
     try:
         names = [run_tool(call, "rlm_load", {"path": path}).data["name"] for path in task["paths"]]
-        row["tokens"] = n_tokens_of(places, names)
-        for name in names:
-            check_sendable(call, (), [facts[1] for facts in context_record(places, name)["files"]])
-        for name, bound in (("calls", options.max_calls), ("dollars", options.max_dollars)):
-            if bound and left[name] <= 0:
-                raise OutOfBudget(f"the {name} of --max-{name} are spent")
-        if way == "direct":
-            leader = models_of(call.store).get(asked[1])
-            limits = limits_for(places, options.mode, int(left["calls"]), left["dollars"], [leader])
-            row["answer"] = answer_directly(call, task["question"], names, asked[1], limits, row)
-        else:
-            row["answer"] = answer_by_run(call, task["question"], names, asked, options, left, row)
-        row["score"] = METRICS[task["metric"]][0](task["answer"], row["answer"])
+        row["size"] = n_tokens_of(call.store.places, names)
+        if spent := [name for name, bound in bounds.items() if bound and left[name] <= 0]:
+            raise OutOfBudget(f"the {spent[0]} of --max-{spent[0]} are spent")
+        run = run_for(call, task["question"], ",".join(names), options.mode, "", asked[1], asked[2],
+                      int(left["calls"]), left["dollars"], watch=watch, way=way)
+        run.start()
+        try:
+            while not run.done.wait(CHECK_S):
+                call.progress(row["at"], row["of"], f"{way}, {counted(run.n_turns, 'turn')}; answer")
+        except KeyboardInterrupt:
+            run.stop = CANCELLED
+            run.done.wait(10.0)
+            raise
+        events = run.calls.trace.events
+        end = next(event for event in reversed(events) if event["kind"] == "end" and event["up"] == 1)
+        row.update(run=run.id, spent=end["spent"], answer=str(end["answer"]), error=one_line(end["reason"], 200),
+                   calls=sum(event["kind"] == "call" for event in events))
+        row["score"] = METRICS[task["metric"]][0](task["answer"], row["answer"]) if row["answer"] else 0.0
+        left.update({name: left[name] - end["spent"][name] for name, bound in bounds.items() if bound})
     except (RlmError, OSError) as error:
         row["error"] = one_line(str(error), 200)
-    row["seconds"] = round(time.monotonic() - began_s, 2)
-    for name, bound in (("calls", options.max_calls), ("dollars", options.max_dollars)):
-        left[name] -= row["spent"][name] if bound else 0
+    row.update(calls=row.get("calls", 0), root_chars=max(seen), seconds=round(time.monotonic() - began_s, 2))
 
 
 # what comes of it
@@ -20907,10 +20865,11 @@ GAIN, GAINED_TASKS, COST_RATIO, PATIENCE_S = 0.2, 3, 2.0, 600.0  # what adoption
 
 
 def crossover(pairs: Sequence[tuple[Record, Record]]) -> int | None:
-    """Of tasks' direct and recursive rows: the size, to one digit, from which on recursion is never worse than direct and at that size is better."""
+    """The size, to one digit, from which on recursion is never worse than direct, and at which it is better. *pairs*:
+    the direct and the recursive row of each task."""
     gains: dict[int, list[float]] = {}
     for direct, recursive in pairs:
-        gains.setdefault(int(float(f"{direct['tokens']:.0e}")), []).append(recursive["score"] - direct["score"])
+        gains.setdefault(int(float(f"{direct['size']:.0e}")), []).append(recursive["score"] - direct["score"])
     found = None
     for size in sorted(gains, reverse=True):
         gain = sum(gains[size]) / len(gains[size])
@@ -20951,12 +20910,12 @@ def eval_answer(rows: Sequence[Record]) -> Answer:
     from statistics import fmean, median
 
     form = "{:<16} {:>10} {:<12} {:<9} {:>5} {:>7} {:>6} {:>10} {:>9} {:>8}  {}"
-    lines = [form.format(*"task tokens provider way score seconds calls paid dollars root".split(), "")]
+    lines = [form.format(*"task size provider way score seconds calls tokens dollars root".split(), "")]
     for row in rows:
         spent = row["spent"]
         lines.append(form.format(
-            one_line(f"{row['task']} {row['kind']}", 16), f"{row['tokens']:,}", row["provider"][:12], row["way"],
-            f"{row['score']:.2f}", f"{row['seconds']:,.1f}", f"{row['sub_calls']:,}", f"{spent['tokens']:,}",
+            one_line(f"{row['task']} {row['kind']}", 16), f"{row['size']:,}", row["provider"][:12], row["way"],
+            f"{row['score']:.2f}", f"{row['seconds']:,.1f}", f"{row['calls']:,}", f"{spent['tokens']:,}",
             f"{spent['dollars']:.4f}", f"{row['root_chars']:,}", row["error"]).rstrip())
     data: list[Record] = []
     for provider in dict.fromkeys(row["provider"] for row in rows):
@@ -20981,7 +20940,7 @@ def eval_answer(rows: Sequence[Record]) -> Answer:
     return Answer("\n".join(lines), {"rows": rows, "providers": data}, failed=not rows)
 
 
-def eval_plan(call: Call, tasks: Sequence[Record], asked: Sequence[Asked], options: Any) -> Answer:
+def eval_plan(call: Call, tasks: Sequence[Record], asked: Sequence[Sequence[str]], options: Any) -> Answer:
     """How many calls an evaluation takes, and at most."""
     places, lines, data = call.store.places, [], []
     sizes = [estimated_tokens(sum(folder_bytes(path) if os.path.isdir(path) else max(0, file_size(path))
@@ -21032,10 +20991,12 @@ def eval_command(call: Call, options: Any) -> Answer:
         raise UsageError("give a file of tasks, or --make KINDS --out FOLDER")
     if options.make:
         return made_tasks(call, options.make, options.size, options.seed, options.out)
-    tasks, asked = tasks_in(options.tasks), asked_models(call.store.places, options.provider)
-    for _, *names in asked:  # what is wrong there is said before anything is asked
-        models = list(map(models_of(call.store).get, names))
-        limits_for(call.store.places, options.mode, options.max_calls, options.max_dollars, models)
+    tasks, places, asked = tasks_in(options.tasks), call.store.places, []
+    for name in options.provider or [""]:  # what is wrong there is said before anything is asked
+        tiers = [provider_for(places, tier, name.partition("/")[0], name.partition("/")[2])
+                 for tier in ("balanced", "fast")]
+        limits_for(places, options.mode, options.max_calls, options.max_dollars, tiers)
+        asked.append([name, *(f"{made.name}/{made.model}" for made in tiers)])
     if options.dry_run:
         return eval_plan(call, tasks, asked, options)
     signal.signal(15, end)  # as Ctrl-C

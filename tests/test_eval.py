@@ -187,7 +187,7 @@ class FormulaTest(unittest.TestCase):
             self.assertEqual(self.score("set", gold, "\n".join(said)), self.score("set", gold, "\n".join(said[::-1])))
 
     def pair(self, direct: float, recursive: float, tokens: int = 50_000, **facts: Any) -> tuple[rlm.Record, rlm.Record]:
-        row = {"tokens": tokens, "spent": {"tokens": 100, "dollars": 0.0}, "seconds": 5.0, "error": ""}
+        row = {"size": tokens, "spent": {"tokens": 100, "dollars": 0.0}, "seconds": 5.0, "error": ""}
         return {**row, "score": direct}, {**row, "score": recursive, **facts}
 
     def test_recursion_wins_from_the_size_on_at_which_it_is_better_and_above_which_it_is_never_worse(self) -> None:
