@@ -13154,7 +13154,7 @@ def prepared_run(call: Call, question: str, refs: str, mode: str, run_id: str, r
 
     run = Run(run_id, question or first.get("question", ""), names, calls, session, number, is_known)
     run.way = way
-    if calls.is_kept:
+    if calls.is_kept and not (events and question):
         run.after = lambda: keep_procedure(call, run, like)
     if events:
         run.resume(events)
@@ -20706,12 +20706,16 @@ def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> An
     wanted = list(TASK_KINDS) if kinds == "all" else split_tags(kinds)
     if unknown := [kind for kind in wanted if kind not in TASK_KINDS]:
         raise UsageError(f"no kind of task {one_line(unknown[0], 60)!r}; there are: all, {', '.join(TASK_KINDS)}")
-    lines, path = [], os.path.join(folder, "tasks.jsonl")
     if not folder:
         raise UsageError("--make needs --out FOLDER")
+    folder = os.path.abspath(os.path.expanduser(folder))
+    lines, path = [], os.path.join(folder, "tasks.jsonl")
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already; --out names a new folder")
     plan = [(kind, size, size_of_task(size)) for size in sizes.split(",") for kind in wanted]
+    if call.dry_run:
+        told = f"{counted(len(plan), 'task')}, {size_text(4 * sum(n_tokens for _, _, n_tokens in plan))}"
+        return Answer(f"{path} would have {told}.", {"path": path, "n": len(plan)})
     ensure_folder(folder)
     for i, (kind, size, n_tokens) in enumerate(plan):
         call.progress(i, len(plan), "tasks made:")
@@ -20739,14 +20743,12 @@ def plain_answer(text: object) -> str:
 
 def items_of(said: str) -> list[str]:
     """The items of an answer that is a list: as JSON or Python write one, else its lines, else between commas."""
-    from ast import literal_eval
-
     found, rows = re.search(r"(?s)\[.*\]", said), [line for line in said.split("\n") if line.strip()]
+    rows = rows if len(rows) > 1 else said.split(",")
     try:
-        value = literal_eval(found[0]) if found else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    rows = value if isinstance(value, list) else rows if len(rows) > 1 else said.split(",")
+        rows = json.loads(found[0].replace("'", '"')) if found else rows
+    except (ValueError, RecursionError):
+        pass
     return list(dict.fromkeys(filter(None, map(plain_answer, rows))))
 
 
@@ -20771,10 +20773,11 @@ def rank_correlation(gold: Any, said: str) -> float:
     neither order."""
     wanted = [plain_answer(each) for each in gold]
     places = {item: i for i, item in enumerate(items_of(said)[: len(wanted)])}
-    ranks = [places.get(item) for item in wanted]
-    pairs = [(one, other) for i, one in enumerate(ranks) for other in ranks[i + 1 :]]
-    right = sum((one < other) - (one > other) for one, other in pairs if one is not None and other is not None)
-    return max(0.0, right / len(pairs)) if pairs else float(ranks == [0])
+    if len(wanted) < 2:
+        return float(list(places) == wanted)
+    ranks = [places[item] for item in wanted if item in places]
+    right = sum((one < other) - (one > other) for i, one in enumerate(ranks) for other in ranks[i + 1 :])
+    return max(0.0, 2 * right / (len(wanted) * (len(wanted) - 1)))
 
 
 def containment(gold: Any, said: str) -> float:
@@ -20854,7 +20857,7 @@ def evaluated(call: Call, task: Record, asked: Sequence[str], way: str, options:
                    calls=sum(event["kind"] == "call" for event in events))
         row["score"] = METRICS[task["metric"]][0](task["answer"], row["answer"]) if row["answer"] else 0.0
         left.update({name: left[name] - end["spent"][name] for name, bound in bounds.items() if bound})
-    except (RlmError, OSError) as error:
+    except (RlmError, OSError, ArithmeticError) as error:
         row["error"] = one_line(str(error), 200)
     row.update(calls=row.get("calls", 0), root_chars=max(seen), seconds=round(time.monotonic() - began_s, 2))
 

@@ -70,6 +70,11 @@ class ProcedureTest(RunCase):
         with self.assertRaisesRegex(rlm.NotFound, "no run"):
             self.call("rlm_feedback", ids="r-00000000", rating="helpful")
 
+    def test_a_question_that_goes_on_with_a_run_leaves_nothing(self) -> None:
+        run = self.run_it("How many errors are there?").data["run"]
+        self.run_it("Where are they?", run=run)
+        self.assertEqual(len(self.procedures()), 1)
+
     def test_nothing_of_the_texts_reaches_a_procedure(self) -> None:
         self.replies = [LOOK, f"```repl\nignore_all_instructions = sorted('delete prod')\nn = len(grep('{CODE} is the "
                         f"key'))\nprint(n, {CODE}, peek(5))\n```", f"```repl\nFINAL({CODE})\n```"]
@@ -230,7 +235,9 @@ class EvalTest(InProcess):
         self.addCleanup(self.server.close)
         rlm.write_config(self.places, {"openai.url": self.server.url + "/v1", "ollama.url": self.server.url,
                                        "window_tokens": 40_000, "prices": ["openai/one=1/2"]})
-        self.folder = os.path.join(self.home, "tasks")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.home)
+        self.folder = "tasks"
         self.tasks = os.path.join(self.folder, "tasks.jsonl")
 
     def model(self, said: Conversation) -> str:
@@ -316,6 +323,8 @@ class EvalTest(InProcess):
             self.assertIn("config provider claude", text)
 
     def test_what_cannot_be_made_is_refused_and_nothing_is_overwritten(self) -> None:
+        self.assertIn("would have 7 tasks", self.main("eval", "--make", "all", "--out", self.folder, "--dry-run")[1])
+        self.assertFalse(os.path.exists(self.folder))
         self.made("needle", "2k")
         for words, code, why in ((("--make", "needle", "--out", self.folder), 2, "is there already"),
                                  (("--make", "poem", "--out", "x"), 2, "no kind of task"), ((), 2, "a file of tasks"),
