@@ -20534,7 +20534,7 @@ def stale_command(call: Call, options: Any) -> Answer:
                   {"stale": rows, "total": len(found)}, failed=not rows)
 
 
-# -- is recursion worth it: tasks with gold, direct against recursive ----------
+# -- tasks with gold -------------------------------------------------------------
 
 # Sentences by what they mean; {} is a thing. All meanings have the same things and are said in several ways, so that a
 # model has to read them.
@@ -20586,7 +20586,7 @@ class TaskText:
     """The text of a generated task, line by line, and its gold. A seed gives the same on every version of Python, since
     only random() is used of the generator, which alone promises that."""
 
-    __slots__ = ("kind", "random", "found", "asking", "step")
+    __slots__ = ("kind", "random", "found", "asking", "step", "n_services")
 
     def __init__(self, kind: str, n_bytes: int, seed: int) -> None:
         from collections import Counter
@@ -20597,6 +20597,7 @@ class TaskText:
         first = int(self.random() * 40)
         self.asking = [first + 43 * n for n in range(6)]  # the users of pairs
         self.step = n_bytes // (70 * MARKED) + 1  # rules from one that is in review to the next
+        self.n_services = min(20, 2 + n_bytes // 8_000)  # each with so many events that no two classes are equal
 
     def pick(self, options: Sequence[Any]) -> Any:
         return options[int(self.random() * len(options))]
@@ -20625,7 +20626,7 @@ class TaskText:
         return f"user{user}: {self.said('abbreviation')}"
 
     def classification(self, n: int) -> str:
-        labels, service = [*HAPPENED], int(self.random() * 20)
+        labels, service = [*HAPPENED], int(self.random() * self.n_services)
         label = labels[service % len(labels)] if self.random() < 0.5 else self.pick(labels)
         self.found[f"service{service}", label] += 1
         return f"service{service}: {self.said(label)}"
@@ -20685,9 +20686,8 @@ class TaskText:
         if self.kind == "pairing":
             users = sorted(found)
             return [f"user{one}-user{other}" for i, one in enumerate(users) for other in users[i + 1 :]]
-        if self.kind == "classification":  # of equals the first
-            most = {service: label for (service, label), _ in
-                    sorted(found.items(), key=lambda row: (row[1], [-ord(c) for c in row[0][1]]))}
+        if self.kind == "classification":
+            most = {service: label for (service, label), _ in sorted(found.items(), key=lambda row: row[1])}
             return [f"{service}: {label}" for service, label in sorted(most.items())]
         return [row[2] for row in sorted(found, reverse=True)[:RANKED]] if self.kind == "ranking" else sorted(found)
 
@@ -20732,7 +20732,7 @@ def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> An
                   f"`rlm eval {path} --dry-run` says what it takes.", {"path": path, "n": len(lines)})
 
 
-# what an answer is worth: from 0 to 1
+# -- whether recursion is worth it ---------------------------------------------
 
 
 def plain_answer(text: object) -> str:
@@ -20821,32 +20821,33 @@ def tasks_in(path: str) -> list[Record]:
     return tasks
 
 
-# the two ways to an answer, and what they took
-
 WAYS = ("direct", "recursive")
-def evaluated(call: Call, task: Record, asked: Sequence[str], way: str, options: Any, left: Record, row: Record,
-              ) -> None:
-    """Answers a task in one way; the row gets the score and what it took, or why there is no answer. *asked*: the
-    provider as the user named it, who leads, who reads; *left*: of what is bounded for all tasks."""
+
+
+def evaluated(call: Call, task: Record, asked: Sequence[str], way: str, options: Any, left: Record,
+              tell: Callable[[str], None]) -> Record:
+    """A row: a task's answer in one way, its score and what it took, or why there is no answer. *asked*: the provider
+    as the user named it, who leads, who reads; *left*: of what is bounded for all tasks together."""
     began_s, seen, bounds = time.monotonic(), [0], {"calls": options.max_calls, "dollars": options.max_dollars}
 
     def watch(event: Record) -> None:
         if event["up"] == 1 and event["kind"] in ("turn", "call"):
             seen.append(event.get("n_chars") or sum(len(text) for _, text in run.messages))
 
-    row.update(task=task["n"], kind=task.get("kind") or one_line(task["question"], 40), provider=asked[0], way=way,
-               metric=task["metric"], score=0.0, answer="", error="", size=0, spent=dict.fromkeys(LIMITS[1:], 0))
+    row: Record = {"task": task["n"], "kind": task.get("kind") or one_line(task["question"], 40), "provider": asked[0],
+                   "way": way, "metric": task["metric"], "score": 0.0, "answer": "", "error": "", "size": 0, "calls": 0,
+                   "spent": dict.fromkeys(LIMITS[1:], 0)}
     try:
         names = [run_tool(call, "rlm_load", {"path": path}).data["name"] for path in task["paths"]]
         row["size"] = n_tokens_of(call.store.places, names)
-        if spent := [name for name, bound in bounds.items() if bound and left[name] <= 0]:
-            raise OutOfBudget(f"the {spent[0]} of --max-{spent[0]} are spent")
+        if over := [name for name, bound in bounds.items() if bound and left[name] <= 0]:
+            raise OutOfBudget(f"the {over[0]} of --max-{over[0]} are spent")
         run = run_for(call, task["question"], ",".join(names), options.mode, "", asked[1], asked[2],
                       int(left["calls"]), left["dollars"], watch=watch, way=way)
         run.start()
         try:
             while not run.done.wait(CHECK_S):
-                call.progress(row["at"], row["of"], f"{way}, {counted(run.n_turns, 'turn')}; answer")
+                tell(f"{way}, {counted(run.n_turns, 'turn')}; answer")
         except KeyboardInterrupt:
             run.stop = CANCELLED
             run.done.wait(10.0)
@@ -20859,10 +20860,8 @@ def evaluated(call: Call, task: Record, asked: Sequence[str], way: str, options:
         left.update({name: left[name] - end["spent"][name] for name, bound in bounds.items() if bound})
     except (RlmError, OSError, ArithmeticError) as error:
         row["error"] = one_line(str(error), 200)
-    row.update(calls=row.get("calls", 0), root_chars=max(seen), seconds=round(time.monotonic() - began_s, 2))
+    return {**row, "root_chars": max(seen), "seconds": round(time.monotonic() - began_s, 2)}
 
-
-# what comes of it
 
 GAIN, GAINED_TASKS, COST_RATIO, PATIENCE_S = 0.2, 3, 2.0, 600.0  # what adoption takes
 
@@ -20952,15 +20951,14 @@ def eval_plan(call: Call, tasks: Sequence[Record], asked: Sequence[Sequence[str]
         models = [models_of(call.store).get(each) for each in (leader, leaf)]
         limits = limits_for(places, options.mode, options.max_calls, options.max_dollars, models)
         fitting = [n for n in sizes if n + MAX_REPLY_TOKENS <= models[0].window_tokens]
+        direct = {"calls": len(fitting), "tokens": sum(fitting) + len(fitting) * MAX_REPLY_TOKENS,
+                  "dollars": price_of(places, models[0], sum(fitting), len(fitting) * MAX_REPLY_TOKENS) or 0}
+        bounds = {"calls": options.max_calls, "dollars": options.max_dollars}
+        most = {each: min(limits[each] * len(tasks) + n, bounds.get(each) or 1e12) for each, n in direct.items()
+                if each in limits}
         once = [estimate(n, models[1], places) for n in sizes]
-        most = {each: limits[each] * len(tasks) for each in ("calls", "tokens", "dollars") if each in limits}
-        price = price_of(places, models[0], sum(fitting), len(fitting) * MAX_REPLY_TOKENS)
-        most["calls"] = min(most["calls"] + len(fitting), options.max_calls or 1e12)
-        most["tokens"] += sum(fitting) + len(fitting) * MAX_REPLY_TOKENS
-        if price is not None and "dollars" in most:
-            most["dollars"] = min(most["dollars"] + price, options.max_dollars or 1e12)
-        n_calls, n_read = sum(each[0] for each in once), sum(each[1] for each in once)
-        told = f"at most ${most['dollars']:,.2f}" if "dollars" in most else "dollars unknown (`rlm config prices`)"
+        n_calls, n_read = sum(n for n, _, _ in once), sum(n for _, n, _ in once)
+        told = f"${most['dollars']:,.2f}" if "dollars" in most else "unknown dollars (`rlm config prices`)"
         lines.append(f"{name or 'models of the settings'}: {counted(len(tasks), 'task')}, {sum(sizes):,} tokens; "
                      f"{len(fitting)} fit a prompt; runs that read all once make about {n_calls:,} calls of {n_read:,} "
                      f"tokens; at most {most['calls']:,.0f} calls, {most['tokens']:,.0f} tokens, {told}")
@@ -21008,10 +21006,8 @@ def eval_command(call: Call, options: Any) -> Answer:
     rows: list[Record] = []
     try:
         for task, each, way in plan:
-            row: Record = {"at": len(rows) + 1, "of": len(plan)}
-            call.progress(row["at"], row["of"], f"{way}: answer")
-            evaluated(call, task, each, way, options, left, row)
-            rows.append(row)
+            rows.append(evaluated(call, task, each, way, options, left,
+                                  lambda text: call.progress(len(rows) + 1, len(plan), text)))
     except KeyboardInterrupt:
         answer = eval_answer(rows)
         answer.failed, answer.exit_code = True, 130
