@@ -20704,8 +20704,8 @@ def size_of_task(text: str) -> int:
 def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> Answer:
     """Writes a task of each kind and size, with its text and gold."""
     wanted = list(TASK_KINDS) if kinds == "all" else split_tags(kinds)
-    if unknown := [kind for kind in wanted if kind not in TASK_KINDS]:
-        raise UsageError(f"no kind of task {one_line(unknown[0], 60)!r}; there are: all, {', '.join(TASK_KINDS)}")
+    if not TASK_KINDS.keys() >= set(wanted) != set():
+        raise UsageError(f"no kinds of tasks {one_line(kinds, 60)!r}; there are: all, {', '.join(TASK_KINDS)}")
     if not folder:
         raise UsageError("--make needs --out FOLDER")
     folder = os.path.abspath(os.path.expanduser(folder))

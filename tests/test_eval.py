@@ -328,7 +328,8 @@ class EvalTest(InProcess):
         self.assertFalse(os.path.exists(self.folder))
         self.made("needle", "2k")
         for words, code, why in ((("--make", "needle", "--out", self.folder), 2, "is there already"),
-                                 (("--make", "poem", "--out", "x"), 2, "no kind of task"), ((), 2, "a file of tasks"),
+                                 (("--make", "needle,poem", "--out", "x"), 2, "no kinds of tasks"),
+                                 (("--make", ",,", "--out", "x"), 2, "no kinds of tasks"), ((), 2, "a file of tasks"),
                                  (("--make", "needle"), 2, "--out FOLDER"), (("no/such.jsonl",), 1, "no/such"),
                                  (("--make", "needle", "--out", "x", "--size", "11M"), 2, "from 1k to 10M"),
                                  (("--make", "needle", "--out", "x", "--size", "-1"), 2, "expected|from 1k")):
