@@ -20704,7 +20704,7 @@ def size_of_task(text: str) -> int:
 def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> Answer:
     """Writes a task of each kind and size, with its text and gold."""
     wanted = list(TASK_KINDS) if kinds == "all" else split_tags(kinds)
-    if not TASK_KINDS.keys() >= set(wanted) != set():
+    if not wanted or set(wanted) - TASK_KINDS.keys():
         raise UsageError(f"no kinds of tasks {one_line(kinds, 60)!r}; there are: all, {', '.join(TASK_KINDS)}")
     if not folder:
         raise UsageError("--make needs --out FOLDER")

@@ -300,9 +300,9 @@ class EvalTest(InProcess):
                      '{"question": "a", "paths": [], "answer": "x", "metric": "exact"}', "[" * 100_000):
             with open(self.tasks, "w", encoding="utf-8") as file:
                 file.write(json.dumps(tasks[0]) + "\n" + line)
-            code, text = self.main("eval", self.tasks, "--provider", "openai/one")
-            self.assertEqual(code, 2, text)
-            self.assertRegex(text, "line 2 of .* is no task|looks binary")
+            with self.assertRaisesRegex(rlm.UsageError, "line 2 of .* is no task|looks binary"):
+                rlm.tasks_in(self.tasks)
+        self.assertEqual(self.main("eval", self.tasks, "--provider", "openai/one")[0], 2)
         self.assertEqual(len(self.server.requests), asked)
 
     def test_what_it_takes_is_said_before_and_bounded_for_all_tasks_together(self) -> None:
