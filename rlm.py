@@ -21531,16 +21531,6 @@ def resume_command(call: Call, options: Any) -> Answer:
                          "decided": [{"at": stamp(told[1]), "id": told[2], "text": told[3]} for told in decided]})
 
 
-def uses_since(view: View) -> dict[str, list[tuple[float, int]]]:
-    """When memories were read, and how often, by their ids."""
-    found: dict[str, list[tuple[float, int]]] = {}
-    for _, line in view.log.lines(0):
-        if b'"k":"use"' in line and (record := decode_line(line)) and record["k"] == "use":
-            n = record.get("n")
-            found.setdefault(text_field(record, "id"), []).append((at_of(record), n if type(n) is int else 1))
-    return found
-
-
 @command("list what hooks handed to Claude lately, why, and what was read since", "rlm why\nrlm why --limit 5 --json",
          argument("--limit", type=int, default=20, metavar="N", help="how many (default 20)"))
 def why_command(call: Call, options: Any) -> Answer:
@@ -21552,7 +21542,10 @@ def why_command(call: Call, options: Any) -> Answer:
     rows: list[dict[str, Any]] = []
     lines = []
     with call.store.reading() as view:
-        uses, sessions, records = uses_since(view), Sessions(view, Scope()), list(injected(places))
+        uses: dict[str, list[tuple[float, int]]] = {}  # by id, when the memory was read and how often
+        for use in happenings(view, "use"):
+            uses.setdefault(text_field(use, "id"), []).append((at_of(use), n if type(n := use.get("n")) is int else 1))
+        sessions, records = Sessions(view, Scope()), list(injected(places))
         named = named_later(records)
         for record in reversed([record for record in records if record["ids"]]):
             project, session = text_field(record, "project"), text_field(record, "session")
