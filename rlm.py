@@ -10900,7 +10900,8 @@ def moves_of(events: Sequence[Record]) -> list[str]:
             calls = [node for node in ast.walk(ast.parse(event["code"])) if isinstance(node, ast.Call)]
         except (SyntaxError, ValueError):  # a secret was taken out of it
             continue
-        for node in sorted(calls, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0)):  # inner ones first
+        # By their ends, inner calls come first, as they run.
+        for node in sorted(calls, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0)):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             given = [("", each) for each in node.args]
             given += [("votes=", each.value) for each in node.keywords if each.arg == "votes"]
