@@ -8019,6 +8019,8 @@ LETTERS_ONLY = bytes(b if b > 127 or chr(b).isalpha() else 32 for b in range(256
 DIGITS_ONLY = bytes(b if 48 <= b <= 57 else 32 for b in range(256))
 IN_RUNS = r"a-z\x80-\x84\x86-\x9f\xa1-\u0dff"
 ONE_BY_ONE = "[\u0e00-\U0010ffff]"  # each is a run: in most of these scripts words have no blanks between them
+# Bytes of texts in which folding makes no Han and no kana, besides b"\xef\xbc" (wide forms of ASCII).
+HAN_BYTES = bytes([*range(0xC0), *range(0xE3, 0xEA)])
 TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a table: it is in memory while it is made
 INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
 
@@ -8145,10 +8147,9 @@ def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Colle
     return found
 
 
-def passage_at(texts: Sequence[Text], found: Sequence[int], passage: int) -> str:
-    """The text of a passage as it is."""
+def passage_at(texts: Sequence[Text], found: Sequence[int], passage: int) -> bytes:
     k, _, at, *following = found[3 * passage : 3 * passage + 6]
-    return Text.decoded(texts[k].raw(at, following[2] if following[:1] == [k] else texts[k].size))
+    return texts[k].raw(at, following[2] if following[:1] == [k] else texts[k].size)
 
 
 def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tuple[list[int], array[int]]:
@@ -8165,9 +8166,14 @@ def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tu
         sets = [set(having[needle]) for needle in needles] or [set(range(len(masks)))]
         for passage in set.intersection(*sets):
             unsure.setdefault(passage, []).append(i)
+    raws = [word.encode("utf-8", "surrogatepass") for word in words]
+    are_han = ["\u3041" <= min(word) and max(word) <= "\u9fff" for word in words]
     for passage, asked in unsure.items():
-        low = fold(passage_at(texts, found, passage))
-        masks[passage] |= sum(1 << i for i in asked if words[i] in low)
+        raw = passage_at(texts, found, passage)
+        missing = [i for i in asked if raws[i] not in raw]
+        others = raw.replace(b"\xef\xbc", b"").translate(None, HAN_BYTES)
+        low = "" if not others and all(are_han[i] for i in missing) else fold(Text.decoded(raw))
+        masks[passage] |= sum(1 << i for i in asked if i not in missing or words[i] in low)
     return masks, found
 
 
@@ -11955,7 +11961,7 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
         worths = [worth[has] for has in masks]
         for passage in filter(masks.__getitem__, nlargest(limit, range(len(masks)), key=worths.__getitem__)):
             k, number, _ = found[3 * passage : 3 * passage + 3]
-            shown = passage_at(texts, found, passage)
+            shown = Text.decoded(passage_at(texts, found, passage))
             told = max(shown.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
             name = f"{opened.name}/{meant[k][0]}" if opened.files and "#" not in wanted else wanted
             hits.append({"id": f"{name}:{number}-{number + shown.rstrip(chr(10)).count(chr(10))}", "text": shown})

@@ -600,7 +600,7 @@ class SearchTest(ContextCase):
     def drawn_words(self, rng: random.Random, n: int) -> str:
         kinds = (lambda: rng.choice("deployment deployed LOG catalog at id k8s user_id getUserId re-run déploiement échoué œuvre "
                                     "l’équipe d'accès 2026-11-05 worker-3 sha256 a1b2 a\u0301b c++ 10.0.0.8 straße".split()),
-                 lambda: "".join(rng.choices("配備は失敗しました。ｶﾞ日本", k=rng.randrange(1, 6))), lambda: str(rng.randrange(3000)),
+                 lambda: "".join(rng.choices("配備は失敗しました。ｶﾞ日本！\u200b", k=rng.randrange(1, 6))), lambda: str(rng.randrange(3000)),
                  lambda: "".join(rng.choices("abé 1-_\udc80กขкот한국\u2028\x85", k=rng.randrange(1, 9))))
         kinds = rng.sample(kinds, rng.randrange(1, 4))
         return "".join(rng.choice(kinds)() + rng.choice(" \n  , ") for _ in range(n))
