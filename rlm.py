@@ -8118,7 +8118,10 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
         head = array("Q", file.read(40))
         kind, _, n_bytes, n_ends, n_listed = head
         if kind == 2:
-            return tables, array("Q", file.read(n_bytes))
+            found = array("Q", file.read(n_bytes))
+            if 8 * len(found) < n_bytes:
+                raise ValueError("cut")
+            return tables, found
         tables.append((*head, file.tell()))
         file.seek(n_bytes + 4 * n_ends + 2 * n_listed, 1)
 

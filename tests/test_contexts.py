@@ -629,22 +629,19 @@ class SearchTest(ContextCase):
             self.assertEqual(sorted(hit["id"].split(":")[0] for hit in self.both("deployed"))[-1], "t/2.txt")
 
     def test_an_index_that_is_cut_damaged_or_of_what_was_there_before_is_made_again(self) -> None:
-        path = self.file("t", "the zebra is late\n" * 99)
+        path = self.file("t", "the lion is late\n" * 300 + "the zebra is late")
         self.call("rlm_load", path=path, name="t")
         self.assertTrue(self.both("zebra"))
         index = self.places.context_words("t")
         self.assertEqual(os.stat(index).st_mode & 0o777, 0o600)
         with open(index, "rb") as file:
             whole = file.read()
-        for n_bytes in range(0, len(whole), 7):
+        for n_bytes in (*range(0, len(whole), 17), *range(len(whole) - 24, len(whole))):
             with open(index, "wb") as file:
                 file.write(whole[:n_bytes])
             self.assertTrue(self.both("zebra"))
             with open(index, "rb") as file:
                 self.assertEqual(file.read(), whole)
-        with open(index, "wb") as file:
-            file.write(whole[:-99] + os.urandom(99))
-        self.both("zebra")
         self.file("t", "a lion came\n" * 99)
         self.assertEqual((self.both("zebra"), len(self.both("lion")) > 0), ([], True))
         self.call("rlm_load", content="nothing of that", name="t")
