@@ -8172,10 +8172,11 @@ def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tu
     raws = [word.encode("utf-8", "surrogatepass") for word in words]
     are_han = ["\u3041" <= min(word) and max(word) <= "\u9fff" for word in words]
     for passage, asked in unsure.items():
-        raw = passage_at(texts, found, passage)
+        raw, low = passage_at(texts, found, passage), ""
         missing = [i for i in asked if raws[i] not in raw]
-        others = raw.replace(b"\xef\xbc", b"").translate(None, HAN_BYTES)
-        low = "" if not others and all(are_han[i] for i in missing) else fold(Text.decoded(raw))
+        others = missing and raw.replace(b"\xef\xbc", b"").translate(None, HAN_BYTES)
+        if others or not all(are_han[i] for i in missing):
+            low = fold(Text.decoded(raw))
         masks[passage] |= sum(1 << i for i in asked if i not in missing or words[i] in low)
     return masks, found
 
