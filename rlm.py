@@ -454,6 +454,7 @@ PATHS = {
     "context_text": ("memory", "contexts/{}.txt"),  # its text, where no file of the user's has it
     "context_spans": ("memory", "contexts/{}.spans"),  # which lines of other files it consists of
     "context_results": ("memory", "contexts/{}.results.jsonl"),  # what was found in it
+    "context_words": ("memory", "contexts/{}.words"),  # a cache: which of its passages have a word
     "runs": ("memory", "runs"),
     "run": ("memory", "runs/{}.jsonl"),  # what happened in that run
     "run_lock": ("memory", "runs/{}.lock"),  # held by the process in which it goes on
@@ -7979,7 +7980,7 @@ def save_context(places: Places, record: Record) -> None:
 def drop_context(places: Places, name: str) -> None:
     """Removes the context, what was unpacked for it, and its results. Files that it refers to stay."""
     for path in (places.context_text(name), places.context_spans(name), places.context_results(name),
-                 places.context(name)):
+                 places.context_words(name), places.context(name)):
         if not remove_file(path):
             raise StoreUnwritable(f"{path} cannot be removed")
 
@@ -7991,7 +7992,8 @@ def kept_texts(places: Places) -> list[str]:
 
 
 def drop_strays(places: Places, age_s: float = 0) -> None:
-    """Removes what no context has and that is as old: a load that was killed left it, or another still writes it."""
+    """Removes what no context has and that is as old: a load that was killed left it, or another still writes it.
+    Caches go, too."""
     known = {path for name in stems(places.contexts(), ".json") for path in (
         places.context(name), places.context_text(name), places.context_spans(name), places.context_results(name))}
     for path in (os.path.join(places.contexts(), name) for name in listing(places.contexts())):
@@ -8336,7 +8338,8 @@ def measured(opened: Opened) -> Record:
 def new_context(places: Places, name: str, record: Record) -> Record:
     """Completes the record of what was loaded and saves it."""
     record = {"v": 1, "name": name, "at": stamp(now()), **record}
-    for path in (places.context_results(name), *([] if record["kind"] == "copy" else [places.context_text(name)]),
+    for path in (places.context_results(name), places.context_words(name),
+                 *([] if record["kind"] == "copy" else [places.context_text(name)]),
                  *([] if record["kind"] == "view" else [places.context_spans(name)])):
         remove_file(path)  # of an older context with that name
     with Opened(places, record) as opened:
@@ -8437,18 +8440,217 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
     return found
 
 
-def passages_in(text: Text, n_chars: int, at: int = 0) -> Iterator[tuple[int, int, str]]:
-    """The text from a byte on in passages that end with a line where they can: the number of the first line there,
-    its first byte, its text."""
-    number = 1
-    rest = Text(lambda n, offset: text.raw(at + offset, at + offset + n), text.name, text.size - at) if at else text
-    for piece, _ in rest.walk():
-        start = 0
+# -- which passages have a word -----------------------------------------------
+# Passages are what a search finds. A word of three letters or more is in a passage that has it within another word, a
+# shorter one is not: "log" is in "catalog", "at" is not.
+#
+# The index of a large context is a cache beside its record. The first line says what was indexed. Tables follow: the
+# runs of letters of some passages, or their runs of digits, each with the list of the passages that have it. Last
+# come the places of all passages. A key, of letters and digits, is in pieces there.
+
+SEARCHED_CHARS = 2_000
+LETTERS_ONLY = bytes(b if b > 127 or chr(b).isalpha() else 32 for b in range(256))
+DIGITS_ONLY = bytes(b if 48 <= b <= 57 else 32 for b in range(256))
+IN_RUNS = r"a-z\x80-\x84\x86-\x9f\xa1-\u0dff"
+ONE_BY_ONE = "[\u0e00-\U0010ffff]"  # each is a run: in most of these scripts words have no blanks between them
+# Bytes of texts in which folding makes no Han and no kana, besides b"\xef\xbc" (wide forms of ASCII).
+HAN_BYTES = bytes([*range(0xC0), *range(0xE3, 0xEA)])
+TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a table: it is in memory while it is made
+INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
+
+
+def folded_passages(text: Text, tick: Callable[[int], None]) -> Iterator[tuple[int, int, str]]:
+    """The text in passages that end with a line where they can: the number of the first line, its first byte, the
+    passage folded."""
+    at, number = 0, 1
+    for piece, _ in text.walk():
+        tick(at)
+        low, start = fold(piece), 0
+        is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
         while start < len(piece):
-            end = piece.rfind("\n", start, start + n_chars) + 1 or start + n_chars
-            yield number, at, piece[start:end]
-            number, at = number + piece.count("\n", start, end), at + n_bytes_of(piece[start:end])
-            start = end
+            end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
+            part = piece[start:end]
+            yield number, at, low[start:end] if is_even else fold(part)
+            number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
+
+
+def runs_in(low: str) -> tuple[set[str], set[str]]:
+    """The runs of letters in a folded text, and those of digits."""
+    letters = set()
+    if not low.isascii() and (found := re.findall(f"{ONE_BY_ONE}+", low)):
+        low, letters = re.sub(f"{ONE_BY_ONE}+", " ", low), set("".join(found))
+    raw = low.encode("utf-8", "surrogatepass")
+    letters.update(raw.translate(LETTERS_ONLY).decode("utf-8", "surrogatepass").split())
+    return letters, set(raw.translate(DIGITS_ONLY).decode("ascii").split())
+
+
+def needles_of(word: str) -> list[str]:
+    """What passages_having finds those by that may have the word; they surely do when it is the word alone."""
+    found = []
+    for run in re.finditer(rf"[{IN_RUNS}]+|[0-9]+|{ONE_BY_ONE}", word):
+        is_whole = run[0] >= "\u0e00" or (run[0] == word and len(word) < 3)
+        found.append("\n" * (is_whole or run.start() > 0) + run[0] + "\n" * (is_whole or run.end() < len(word)))
+    return found
+
+
+class RunTable:
+    """Runs of one kind, and in which passages from the first on each of them is."""
+
+    def __init__(self, kind: int, first: int) -> None:
+        from collections import defaultdict
+
+        self.kind = kind  # 0 letters, 1 digits
+        self.first = first
+        self.lists: dict[str, list[int]] = defaultdict(list)
+        self.n_listed = 0
+
+    def add(self, passage: int, runs: Collection[str]) -> bool:
+        """Whether there is room for more."""
+        lists, number = self.lists, passage - self.first
+        for run in runs:
+            lists[run].append(number)
+        self.n_listed += len(runs)
+        return len(lists) < TABLE_RUNS and self.n_listed < TABLE_LISTED and number < TABLE_PASSAGES
+
+    def blocks(self) -> Iterator[bytes]:
+        """Five numbers (see index_tables), a line for each run, where in the lists that of each begins, the lists."""
+        from array import array
+        from itertools import accumulate, chain
+
+        runs = "".join(["\n", *map("{}\n".format, self.lists)]).encode("utf-8", "surrogatepass")
+        yield array("Q", (self.kind, self.first, len(runs), len(self.lists) + 1, self.n_listed)).tobytes() + runs
+        yield array("I", accumulate(map(len, self.lists.values()), initial=0)).tobytes()
+        yield array("H", chain.from_iterable(self.lists.values())).tobytes()
+
+
+def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None]) -> Iterator[bytes]:
+    """The bytes of an index of these texts."""
+    from array import array
+
+    yield key
+    tables, found = [RunTable(0, 0), RunTable(1, 0)], array("Q")
+    for k, text in enumerate(texts):
+        for number, at, low in folded_passages(text, tick):
+            found.extend((k, number, at))
+            n_passages = len(found) // 3
+            for table, runs in zip(tables, runs_in(low)):
+                if not table.add(n_passages - 1, runs):
+                    yield from table.blocks()
+                    tables[table.kind] = RunTable(table.kind, n_passages)
+    for table in tables:
+        yield from table.blocks()
+    yield array("Q", (2, 0, 8 * len(found), 0, 0)).tobytes() + found.tobytes()
+
+
+def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
+    """The tables of an index: kind, first passage, bytes of the runs, number of lists and one, numbers in them all,
+    where the table begins; and of each passage its text, line and byte. ValueError when some is missing."""
+    from array import array
+
+    tables: list[tuple[int, ...]] = []
+    while True:
+        head = array("Q", file.read(40))
+        kind, _, n_bytes, n_ends, n_listed = head
+        if kind == 2:
+            found = array("Q", file.read(n_bytes))
+            if 8 * len(found) < n_bytes:
+                raise ValueError("cut")
+            return tables, found
+        tables.append((*head, file.tell()))
+        file.seek(n_bytes + 4 * n_ends + 2 * n_listed, 1)
+
+
+def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str],
+                    ) -> dict[str, list[int]]:
+    """For each needle the passages with a run that has it; its line ends are where the run begins and ends."""
+    from array import array
+
+    found: dict[str, list[int]] = {needle: [] for needle in needles}
+    for kind, first, n_bytes, n_ends, _, at in tables:
+        asked = [needle for needle in needles if (needle.strip() < ":") == (kind == 1)]
+        runs = os.pread(file.fileno(), n_bytes, at) if asked else b""
+        ends, lists_at = array("I"), at + n_bytes + 4 * n_ends
+        for needle in asked:
+            raw, number, done = needle.encode("utf-8", "surrogatepass"), 0, 0
+            spot = runs.find(raw)
+            while spot >= 0:
+                ends = ends or array("I", os.pread(file.fileno(), 4 * n_ends, at + n_bytes))
+                spot += raw[:1] == b"\n"
+                number, done = number + runs.count(b"\n", done, spot), spot
+                start, end = ends[number - 1 : number + 1]
+                passages = array("H", os.pread(file.fileno(), 2 * (end - start), lists_at + 2 * start))
+                found[needle] += map(first.__add__, passages)
+                spot = runs.find(raw, runs.index(b"\n", spot))
+    return found
+
+
+def passage_at(texts: Sequence[Text], found: Sequence[int], passage: int) -> bytes:
+    k, _, at, *following = found[3 * passage : 3 * passage + 6]
+    return texts[k].raw(at, following[2] if following[:1] == [k] else texts[k].size)
+
+
+def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tuple[list[int], array[int]]:
+    """As words_by_reading, from an open index."""
+    tables, found = index_tables(file)
+    having = passages_having(file, tables, {needle for word in words for needle in needles_of(word)})
+    masks, unsure = [0] * (len(found) // 3), {}  # type: list[int], dict[int, list[int]]
+    for i, word in enumerate(words):
+        needles, bit = needles_of(word), 1 << i
+        if [needle.strip() for needle in needles] == [word]:
+            for passage in having[needles[0]]:
+                masks[passage] |= bit
+            continue
+        sets = [set(having[needle]) for needle in needles] or [set(range(len(masks)))]
+        for passage in set.intersection(*sets):
+            unsure.setdefault(passage, []).append(i)
+    raws = [word.encode("utf-8", "surrogatepass") for word in words]
+    are_han = ["\u3041" <= min(word) and max(word) <= "\u9fff" for word in words]
+    for passage, asked in unsure.items():
+        raw, low = passage_at(texts, found, passage), ""
+        missing = [i for i in asked if raws[i] not in raw]
+        others = missing and raw.replace(b"\xef\xbc", b"").translate(None, HAN_BYTES)
+        if others or not all(are_han[i] for i in missing):
+            low = fold(Text.decoded(raw))
+        masks[passage] |= sum(1 << i for i in asked if i not in missing or words[i] in low)
+    return masks, found
+
+
+def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
+                     ) -> tuple[list[int], array[int]]:
+    """For each passage which of the words it has, as bits; and its text, line and byte."""
+    from array import array
+
+    wholes: list[Any] = []
+    for word in words:
+        chars = "0-9" if word.isdigit() else IN_RUNS
+        is_whole = needles_of(word) == [f"\n{word}\n"] and word < "\u0e00"
+        wholes.append(re.compile(rf"(?<![{chars}]){word}(?![{chars}])").search if is_whole else None)
+    masks, found = [], array("Q")
+    for k, text in enumerate(texts):
+        for number, at, low in folded_passages(text, tick):
+            found.extend((k, number, at))
+            masks.append(sum(1 << i for i, word in enumerate(words)
+                             if word in low and (wholes[i] is None or wholes[i](low))))
+    return masks, found
+
+
+def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
+                     ) -> tuple[list[int], array[int]]:
+    """As words_by_reading, by an index of the whole context, which is made when there is none of it as it is now."""
+    path = opened.places.context_words(opened.name)
+    key = to_json([1, opened.record["at"], opened.facts()]).encode("ascii") + b"\n"
+    for _ in range(2):
+        try:
+            with open(path, "rb") as file:
+                if file.read(len(key)) == key:
+                    return words_by_index(file, texts, words)
+        except (OSError, ValueError, LookupError):
+            pass  # there is none, or it is damaged
+        try:
+            replace_file(path, index_blocks(key, texts, tick), durable=False)
+        except StoreUnwritable:
+            break
+    return words_by_reading(opened, texts, words, tick)
 
 
 # -- lines that match ---------------------------------------------------------
@@ -12141,7 +12343,6 @@ class Deadline:
 # -- contexts ---------------------------------------------------------------
 
 CONTEXT_TIMEOUT_S = 60.0  # of a regex on a whole context
-SEARCHED_CHARS = 2_000  # of each passage that a search in a context finds
 MOST_SHOWN_CHARS = 1 << 22  # of a context's text, in a shell too
 
 
@@ -12262,39 +12463,44 @@ def context_grep(call: Call, pattern: str, limit: int, wanted: str) -> Answer:
 
 
 def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
-    """The passages of a context with most of the query's words, rare words first. It reads all of the text."""
-    from array import array
+    """The passages of a context with most of the query's words, rare words first."""
+    from collections import Counter
     from heapq import nlargest
 
-    terms = query_terms(query)
+    low = fold(unicodedata.normalize("NFC", query))
+    terms = [asked for asked in query_terms(query) if asked.word in low]  # and not worker3 for worker-3
     words = list(dict.fromkeys(asked.base or asked.word for asked in terms if asked.word not in STOP_WORDS))[:60] or [
         asked.word for asked in terms[:60]]
     with open_context(call.store.places, context_of(wanted)) as opened:
-        texts, found, n_all = list(texts_meant(opened, wanted)), array("Q"), 0
-        for k, (_, text, _, _) in enumerate(texts):
-            for number, at, passage in passages_in(text, SEARCHED_CHARS):
-                n_all += 1
-                low = fold(passage)
-                if has := sum(1 << i for i, word in enumerate(words) if word in low):
-                    found.extend((has, k, number, at))
-                    call.check()
-        worth = dict.fromkeys(found[::4], 0.0)
+        meant = list(texts_meant(opened, wanted))
+        texts = [text for _, text, _, _ in meant]
+        n_bytes = sum(text.size for text in texts)
+
+        def tick(at: int) -> None:
+            call.check()
+            call.progress(at, n_bytes, "reading")
+
+        masks, found = (words_in_context if wanted == opened.name and INDEXED_FROM <= n_bytes <= INDEXED_TO else
+                        words_by_reading)(opened, texts, words, tick)
+        counts = Counter(masks)
+        worth = dict.fromkeys(counts, 0.0)
         for i in range(len(words)):
-            df = sum(has >> i & 1 for has in found[::4])
+            idf = inverse_frequency(len(masks), sum(n for has, n in counts.items() if has >> i & 1))
             for has in worth:
-                worth[has] += (has >> i & 1) * inverse_frequency(n_all, df)
+                worth[has] += (has >> i & 1) * idf
         lines, hits = [], []  # type: list[str], list[dict[str, Any]]
-        for place in nlargest(limit, range(0, len(found), 4), key=lambda place: (worth[found[place]], -place)):
-            _, k, number, at = found[place : place + 4]
-            name, text, _, _ = texts[k]
-            _, _, passage = next(passages_in(text, SEARCHED_CHARS, at))
-            told = max(passage.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
-            name = f"{opened.name}/{name}" if opened.files and "#" not in wanted else wanted
-            hits.append({"id": f"{name}:{number}-{number + passage.rstrip(chr(10)).count(chr(10))}", "text": passage})
+        worths = [worth[has] for has in masks]
+        for passage in filter(masks.__getitem__, nlargest(limit, range(len(masks)), key=worths.__getitem__)):
+            k, number, _ = found[3 * passage : 3 * passage + 3]
+            shown = Text.decoded(passage_at(texts, found, passage))
+            told = max(shown.split("\n"), key=lambda line: sum(word in fold(line) for word in words))
+            name = f"{opened.name}/{meant[k][0]}" if opened.files and "#" not in wanted else wanted
+            hits.append({"id": f"{name}:{number}-{number + shown.rstrip(chr(10)).count(chr(10))}", "text": shown})
             lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
-        stale = opened.changes()
+        notes = [opened.changes(), "it is too large for an index, and every search reads all of it; `rlm_filter` makes "
+                 "a smaller one" if n_bytes > INDEXED_TO else ""]
     told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
-    return noted(stale, Answer(told, {"hits": hits}, failed=not hits))
+    return noted("; ".join(filter(None, notes)), Answer(told, {"hits": hits}, failed=not hits))
 
 
 def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int) -> list[Answer]:
@@ -16754,6 +16960,8 @@ def erase_words(places: Places, words: Sequence[str], *, dry_run: bool) -> dict[
         return n_lines
 
     found = dict.fromkeys(("context", "context line", "REPL cell", "run", "answer"), 0)
+    if not dry_run:
+        drop_strays(places)
     for record in contexts(places):
         name, split = record["name"], dict_in(record, "split")
         if holds(f"{name} {record.get('source')} {split.get('pattern')}".encode("utf-8", "surrogateescape")):
