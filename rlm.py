@@ -22995,15 +22995,6 @@ class TaskText:
         return [row[2] for row in sorted(found, reverse=True)[:RANKED]] if self.kind == "ranking" else sorted(found)
 
 
-def size_of_task(text: str) -> int:
-    """The tokens meant by a size: "50k", "1M"."""
-    found = re.fullmatch(r"(?i)(\d{1,9}(?:\.\d+)?)([km]?)", text.strip())
-    n_tokens = int(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]) if found else 0
-    if not 1_000 <= n_tokens <= 10_000_000:
-        raise UsageError(f"--size takes sizes from 1k to 10M tokens (50k,1M), not {one_line(text, 60)!r}")
-    return n_tokens
-
-
 def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> Answer:
     """Writes a task of each kind and size, with its text and gold."""
     wanted = list(TASK_KINDS) if kinds == "all" else split_tags(kinds)
@@ -23015,16 +23006,22 @@ def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> An
     lines, path = [], os.path.join(folder, "tasks.jsonl")
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already; --out names a new folder")
-    plan = [(kind, size, size_of_task(size)) for size in sizes.split(",") for kind in wanted]
+    plan: list[tuple[str, str, int]] = []  # kind, size as it was given, tokens
+    for size in map(str.strip, sizes.split(",")):
+        found = re.fullmatch(r"(?i)(\d{1,9}(?:\.\d+)?)([km]?)", size)
+        n_tokens = int(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]) if found else 0
+        if not 1_000 <= n_tokens <= 10_000_000:
+            raise UsageError(f"--size takes sizes from 1k to 10M tokens (50k,1M), not {one_line(size, 60)!r}")
+        plan += [(kind, size, n_tokens) for kind in wanted]
     if call.dry_run:
         told = f"{counted(len(plan), 'task')}, {size_text(4 * sum(n_tokens for _, _, n_tokens in plan))}"
         return Answer(f"{path} would have {told}.", {"path": path, "n": len(plan)})
     ensure_folder(folder)
     for i, (kind, size, n_tokens) in enumerate(plan):
         call.progress(i, len(plan), "tasks made:")
-        text, names = TaskText(kind, 4 * n_tokens, seed), [f"{kind}-{size.strip()}-{seed}.txt"]
+        text, names = TaskText(kind, 4 * n_tokens, seed), [f"{kind}-{size}-{seed}.txt"]
         if kind == "synthesis":
-            names = [f"{kind}-{size.strip()}-{seed}-{n:02}.txt" for n in range(REPORTS)]
+            names = [f"{kind}-{size}-{seed}-{n:02}.txt" for n in range(REPORTS)]
         for n, name in enumerate(names):
             replace_file(os.path.join(folder, name), text.blocks(4 * n_tokens // len(names), n), durable=False)
         _, question, metric = TASK_KINDS[kind]
