@@ -8202,9 +8202,10 @@ def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str]
 
 def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
                      ) -> tuple[list[int], array[int]]:
-    """As words_by_reading, by an index of the whole context, which is made when there is none of it as it is now."""
+    """As words_by_reading, by an index of the whole context, which is made when there is none of it. The context must
+    not have changed since it was loaded: a log that grows would be indexed at each search."""
     path = opened.places.context_words(opened.name)
-    key = to_json([1, opened.record["at"], opened.facts()]).encode("ascii") + b"\n"
+    key = to_json([1, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
     for _ in range(2):
         try:
             with open(path, "rb") as file:
@@ -11947,14 +11948,14 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
     with open_context(call.store.places, context_of(wanted)) as opened:
         meant = list(texts_meant(opened, wanted))
         texts = [text for _, text, _, _ in meant]
-        n_bytes = sum(text.size for text in texts)
+        n_bytes, stale = sum(text.size for text in texts), opened.changes()
+        is_indexed = wanted == opened.name and not stale and INDEXED_FROM <= n_bytes <= INDEXED_TO
 
         def tick(at: int) -> None:
             call.check()
             call.progress(at, n_bytes, "reading")
 
-        masks, found = (words_in_context if wanted == opened.name and INDEXED_FROM <= n_bytes <= INDEXED_TO else
-                        words_by_reading)(opened, texts, words, tick)
+        masks, found = (words_in_context if is_indexed else words_by_reading)(opened, texts, words, tick)
         counts = Counter(masks)
         worth = dict.fromkeys(counts, 0.0)
         for i in range(len(words)):
@@ -11970,8 +11971,8 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
             name = f"{opened.name}/{meant[k][0]}" if opened.files and "#" not in wanted else wanted
             hits.append({"id": f"{name}:{number}-{number + shown.rstrip(chr(10)).count(chr(10))}", "text": shown})
             lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
-        notes = [opened.changes(), "it is too large for an index, and every search reads all of it; `rlm_filter` makes "
-                 "a smaller one" if n_bytes > INDEXED_TO else ""]
+    notes = [stale, "it is too large for an index, and every search reads all of it; `rlm_filter` makes a smaller one"
+             if n_bytes > INDEXED_TO else ""]
     told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
     return noted("; ".join(filter(None, notes)), Answer(told, {"hits": hits}, failed=not hits))
 
