@@ -8025,19 +8025,21 @@ TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a tab
 INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
 
 
-def folded_passages(text: Text, tick: Callable[[int], None]) -> Iterator[tuple[int, int, str]]:
-    """The text in passages that end with a line where they can: the number of the first line, its first byte, the
-    passage folded."""
-    at, number = 0, 1
-    for piece, _ in text.walk():
-        tick(at)
-        low, start = fold(piece), 0
-        is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
-        while start < len(piece):
-            end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
-            part = piece[start:end]
-            yield number, at, low[start:end] if is_even else fold(part)
-            number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
+def folded_passages(texts: Sequence[Text], places: array[int], tick: Callable[[int], None]) -> Iterator[str]:
+    """The texts folded, in passages that end with a line where they can. Of each, the number of its text, its line
+    and its first byte are added to *places*."""
+    for k, text in enumerate(texts):
+        at, number = 0, 1
+        for piece, _ in text.walk():
+            tick(at)
+            low, start = fold(piece), 0
+            is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
+            while start < len(piece):
+                end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
+                part = piece[start:end]
+                places.extend((k, number, at))
+                yield low[start:end] if is_even else fold(part)
+                number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
 
 
 def runs_in(low: str) -> tuple[set[str], set[str]]:
@@ -8095,14 +8097,11 @@ def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None])
 
     yield key
     tables, found = [RunTable(0, 0), RunTable(1, 0)], array("Q")
-    for k, text in enumerate(texts):
-        for number, at, low in folded_passages(text, tick):
-            found.extend((k, number, at))
-            n_passages = len(found) // 3
-            for table, runs in zip(tables, runs_in(low)):
-                if not table.add(n_passages - 1, runs):
-                    yield from table.blocks()
-                    tables[table.kind] = RunTable(table.kind, n_passages)
+    for n_before, low in enumerate(folded_passages(texts, found, tick)):
+        for table, runs in zip(tables, runs_in(low)):
+            if not table.add(n_before, runs):
+                yield from table.blocks()
+                tables[table.kind] = RunTable(table.kind, n_before + 1)
     for table in tables:
         yield from table.blocks()
     yield array("Q", (2, 0, 8 * len(found), 0, 0)).tobytes() + found.tobytes()
@@ -8115,8 +8114,7 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
 
     tables: list[tuple[int, ...]] = []
     while True:
-        head = array("Q", file.read(40))
-        kind, _, n_bytes, n_ends, n_listed = head
+        kind, _, n_bytes, n_ends, n_listed = head = array("Q", file.read(40))
         if kind == 2:
             found = array("Q", file.read(n_bytes))
             if 8 * len(found) < n_bytes:
@@ -8126,8 +8124,7 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
         file.seek(n_bytes + 4 * n_ends + 2 * n_listed, 1)
 
 
-def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str],
-                    ) -> dict[str, list[int]]:
+def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str]) -> dict[str, list[int]]:
     """For each needle the passages with a run that has it; its line ends are where the run begins and ends."""
     from array import array
 
@@ -8191,12 +8188,9 @@ def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str]
         chars = "0-9" if word.isdigit() else IN_RUNS
         is_whole = needles_of(word) == [f"\n{word}\n"] and word < "\u0e00"
         wholes.append(re.compile(rf"(?<![{chars}]){word}(?![{chars}])").search if is_whole else None)
-    masks, found = [], array("Q")
-    for k, text in enumerate(texts):
-        for number, at, low in folded_passages(text, tick):
-            found.extend((k, number, at))
-            masks.append(sum(1 << i for i, word in enumerate(words)
-                             if word in low and (wholes[i] is None or wholes[i](low))))
+    found = array("Q")
+    masks = [sum(1 << i for i, word in enumerate(words) if word in low and (wholes[i] is None or wholes[i](low)))
+             for low in folded_passages(texts, found, tick)]
     return masks, found
 
 
