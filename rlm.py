@@ -8356,13 +8356,6 @@ def free_name(places: Places, base: str, source: str) -> str:
     return context_name(next(name for name in names if taken.get(name, source) == source))
 
 
-def expired_contexts(places: Places, now_s: float) -> list[str]:
-    """The contexts that nobody has used for so long that they can go."""
-    limit_s = setting(places, "context_days") * DAY_S
-    return [name for name in stems(places.contexts(), ".json")
-            if limit_s and now_s - tried(now_s, os.path.getmtime, places.context(name)) > limit_s]
-
-
 # -- splitting ----------------------------------------------------------------
 
 DEFINITION = r"(?m)^(?:export |default |public |private |protected |static |abstract |final |" \
@@ -8749,12 +8742,6 @@ def is_json(text: str) -> bool:
         return False
 
 
-def separator_of(lines: Sequence[str]) -> str:
-    """What separates the cells of a table, "" when these lines are none."""
-    counts = ((sep, {line.count(sep) for line in lines}) for sep in ",\t;|")
-    return next((sep for sep, n in counts if len(n) == 1 and n != {0}), "") if len(lines) > 1 else ""
-
-
 def format_of(head: str, name: str) -> str:
     """What the text is, told by its beginning and its file's name."""
     head = head.lstrip("\ufeff \t\r\n")
@@ -8776,7 +8763,8 @@ def format_of(head: str, name: str) -> str:
         return "Markdown"
     if sum(bool(re.match(LOG_LINE, line)) for line in lines) * 2 > len(lines):
         return "log"
-    if separator_of(lines[:10]):
+    n_cells = [{line.count(sep) for line in lines[:10]} for sep in ",\t;|"]
+    if len(lines) > 1 and any(len(n) == 1 and n != {0} for n in n_cells):
         return "CSV"
     return "code" if len(re.findall(DEFINITION, head)) > 2 else "prose"
 
@@ -13197,7 +13185,9 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     base = memory or os.path.basename(source.rstrip("/")) or ("stdin" if path == "-" else "content")
     chosen = context_name(name) if name else free_name(places, base, f"memory:{memory}" if memory else source)
     old = next((record.get("source") for record in contexts(places) if record["name"] == chosen), None)
-    expired = [each for each in expired_contexts(places, now()) if each != chosen]
+    now_s, n_days = now(), setting(places, "context_days")
+    expired = [each for each in stems(places.contexts(), ".json") if each != chosen and n_days
+               and now_s - tried(now_s, os.path.getmtime, places.context(each)) > n_days * DAY_S]
     for each in expired:
         drop_context(places, each)
     drop_strays(places, DAY_S)
@@ -13217,7 +13207,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" It replaces that of {one_line(str(old), 200)}." if old not in (None, record["source"]) else ""
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
-    text += f" Gone, unused for {setting(places, 'context_days')} days: {', '.join(expired)}." if expired else ""
+    text += f" Gone, unused for {n_days} days: {', '.join(expired)}." if expired else ""
     hint = call.words("`rlm_inspect` shows what it is, `rlm_grep` and `rlm_peek` read it, `rlm_split` cuts it.")
     return Answer(f"{text}\n{hint}", {**without_files(record), "expired": expired})
 
