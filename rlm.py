@@ -8356,13 +8356,6 @@ def free_name(places: Places, base: str, source: str) -> str:
     return context_name(next(name for name in names if taken.get(name, source) == source))
 
 
-def expired_contexts(places: Places, now_s: float) -> list[str]:
-    """The contexts that nobody has used for so long that they can go."""
-    limit_s = setting(places, "context_days") * DAY_S
-    return [name for name in stems(places.contexts(), ".json")
-            if limit_s and now_s - tried(now_s, os.path.getmtime, places.context(name)) > limit_s]
-
-
 # -- splitting ----------------------------------------------------------------
 
 DEFINITION = r"(?m)^(?:export |default |public |private |protected |static |abstract |final |" \
@@ -8459,19 +8452,21 @@ TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a tab
 INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
 
 
-def folded_passages(text: Text, tick: Callable[[int], None]) -> Iterator[tuple[int, int, str]]:
-    """The text in passages that end with a line where they can: the number of the first line, its first byte, the
-    passage folded."""
-    at, number = 0, 1
-    for piece, _ in text.walk():
-        tick(at)
-        low, start = fold(piece), 0
-        is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
-        while start < len(piece):
-            end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
-            part = piece[start:end]
-            yield number, at, low[start:end] if is_even else fold(part)
-            number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
+def folded_passages(texts: Sequence[Text], places: array[int], tick: Callable[[int], None]) -> Iterator[str]:
+    """The texts folded, in passages that end with a line where they can. Of each, the number of its text, its line
+    and its first byte are added to *places*."""
+    for k, text in enumerate(texts):
+        at, number = 0, 1
+        for piece, _ in text.walk():
+            tick(at)
+            low, start = fold(piece), 0
+            is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
+            while start < len(piece):
+                end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
+                part = piece[start:end]
+                places.extend((k, number, at))
+                yield low[start:end] if is_even else fold(part)
+                number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
 
 
 def runs_in(low: str) -> tuple[set[str], set[str]]:
@@ -8529,14 +8524,11 @@ def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None])
 
     yield key
     tables, found = [RunTable(0, 0), RunTable(1, 0)], array("Q")
-    for k, text in enumerate(texts):
-        for number, at, low in folded_passages(text, tick):
-            found.extend((k, number, at))
-            n_passages = len(found) // 3
-            for table, runs in zip(tables, runs_in(low)):
-                if not table.add(n_passages - 1, runs):
-                    yield from table.blocks()
-                    tables[table.kind] = RunTable(table.kind, n_passages)
+    for n_before, low in enumerate(folded_passages(texts, found, tick)):
+        for table, runs in zip(tables, runs_in(low)):
+            if not table.add(n_before, runs):
+                yield from table.blocks()
+                tables[table.kind] = RunTable(table.kind, n_before + 1)
     for table in tables:
         yield from table.blocks()
     yield array("Q", (2, 0, 8 * len(found), 0, 0)).tobytes() + found.tobytes()
@@ -8549,8 +8541,7 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
 
     tables: list[tuple[int, ...]] = []
     while True:
-        head = array("Q", file.read(40))
-        kind, _, n_bytes, n_ends, n_listed = head
+        kind, _, n_bytes, n_ends, n_listed = head = array("Q", file.read(40))
         if kind == 2:
             found = array("Q", file.read(n_bytes))
             if 8 * len(found) < n_bytes:
@@ -8560,8 +8551,7 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
         file.seek(n_bytes + 4 * n_ends + 2 * n_listed, 1)
 
 
-def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str],
-                    ) -> dict[str, list[int]]:
+def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str]) -> dict[str, list[int]]:
     """For each needle the passages with a run that has it; its line ends are where the run begins and ends."""
     from array import array
 
@@ -8625,20 +8615,18 @@ def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str]
         chars = "0-9" if word.isdigit() else IN_RUNS
         is_whole = needles_of(word) == [f"\n{word}\n"] and word < "\u0e00"
         wholes.append(re.compile(rf"(?<![{chars}]){word}(?![{chars}])").search if is_whole else None)
-    masks, found = [], array("Q")
-    for k, text in enumerate(texts):
-        for number, at, low in folded_passages(text, tick):
-            found.extend((k, number, at))
-            masks.append(sum(1 << i for i, word in enumerate(words)
-                             if word in low and (wholes[i] is None or wholes[i](low))))
+    found = array("Q")
+    masks = [sum(1 << i for i, word in enumerate(words) if word in low and (wholes[i] is None or wholes[i](low)))
+             for low in folded_passages(texts, found, tick)]
     return masks, found
 
 
 def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
                      ) -> tuple[list[int], array[int]]:
-    """As words_by_reading, by an index of the whole context, which is made when there is none of it as it is now."""
+    """As words_by_reading, by an index of the whole context, which is made when there is none of it. The context must
+    not have changed since it was loaded: a log that grows would be indexed at each search."""
     path = opened.places.context_words(opened.name)
-    key = to_json([1, opened.record["at"], opened.facts()]).encode("ascii") + b"\n"
+    key = to_json([1, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
     for _ in range(2):
         try:
             with open(path, "rb") as file:
@@ -8754,12 +8742,6 @@ def is_json(text: str) -> bool:
         return False
 
 
-def separator_of(lines: Sequence[str]) -> str:
-    """What separates the cells of a table, "" when these lines are none."""
-    counts = ((sep, {line.count(sep) for line in lines}) for sep in ",\t;|")
-    return next((sep for sep, n in counts if len(n) == 1 and n != {0}), "") if len(lines) > 1 else ""
-
-
 def format_of(head: str, name: str) -> str:
     """What the text is, told by its beginning and its file's name."""
     head = head.lstrip("\ufeff \t\r\n")
@@ -8781,7 +8763,8 @@ def format_of(head: str, name: str) -> str:
         return "Markdown"
     if sum(bool(re.match(LOG_LINE, line)) for line in lines) * 2 > len(lines):
         return "log"
-    if separator_of(lines[:10]):
+    n_cells = [{line.count(sep) for line in lines[:10]} for sep in ",\t;|"]
+    if len(lines) > 1 and any(len(n) == 1 and n != {0} for n in n_cells):
         return "CSV"
     return "code" if len(re.findall(DEFINITION, head)) > 2 else "prose"
 
@@ -12474,14 +12457,14 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
     with open_context(call.store.places, context_of(wanted)) as opened:
         meant = list(texts_meant(opened, wanted))
         texts = [text for _, text, _, _ in meant]
-        n_bytes = sum(text.size for text in texts)
+        n_bytes, stale = sum(text.size for text in texts), opened.changes()
+        is_indexed = wanted == opened.name and not stale and INDEXED_FROM <= n_bytes <= INDEXED_TO
 
         def tick(at: int) -> None:
             call.check()
             call.progress(at, n_bytes, "reading")
 
-        masks, found = (words_in_context if wanted == opened.name and INDEXED_FROM <= n_bytes <= INDEXED_TO else
-                        words_by_reading)(opened, texts, words, tick)
+        masks, found = (words_in_context if is_indexed else words_by_reading)(opened, texts, words, tick)
         counts = Counter(masks)
         worth = dict.fromkeys(counts, 0.0)
         for i in range(len(words)):
@@ -12497,8 +12480,8 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
             name = f"{opened.name}/{meant[k][0]}" if opened.files and "#" not in wanted else wanted
             hits.append({"id": f"{name}:{number}-{number + shown.rstrip(chr(10)).count(chr(10))}", "text": shown})
             lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
-        notes = [opened.changes(), "it is too large for an index, and every search reads all of it; `rlm_filter` makes "
-                 "a smaller one" if n_bytes > INDEXED_TO else ""]
+    notes = [stale, "it is too large for an index, and every search reads all of it; `rlm_filter` makes a smaller one"
+             if n_bytes > INDEXED_TO else ""]
     told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
     return noted("; ".join(filter(None, notes)), Answer(told, {"hits": hits}, failed=not hits))
 
@@ -13203,7 +13186,9 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     base = memory or os.path.basename(source.rstrip("/")) or ("stdin" if path == "-" else "content")
     chosen = context_name(name) if name else free_name(places, base, f"memory:{memory}" if memory else source)
     old = next((record.get("source") for record in contexts(places) if record["name"] == chosen), None)
-    expired = [each for each in expired_contexts(places, now()) if each != chosen]
+    now_s, n_days = now(), setting(places, "context_days")
+    expired = [each for each in stems(places.contexts(), ".json") if each != chosen and n_days
+               and now_s - tried(now_s, os.path.getmtime, places.context(each)) > n_days * DAY_S]
     for each in expired:
         drop_context(places, each)
     drop_strays(places, DAY_S)
@@ -13223,7 +13208,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" It replaces that of {one_line(str(old), 200)}." if old not in (None, record["source"]) else ""
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
-    text += f" Gone, unused for {setting(places, 'context_days')} days: {', '.join(expired)}." if expired else ""
+    text += f" Gone, unused for {n_days} days: {', '.join(expired)}." if expired else ""
     hint = call.words("`rlm_inspect` shows what it is, `rlm_grep` and `rlm_peek` read it, `rlm_split` cuts it.")
     return Answer(f"{text}\n{hint}", {**without_files(record), "expired": expired})
 
