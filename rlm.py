@@ -16319,7 +16319,7 @@ BRIEF_BYTES = 1024
 # After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
 # After so many seconds of a start no other conversation is drafted; a longer one is left to the server.
-DRAFT_S, DRAFT_BYTES = 0.3, 2 << 20
+DRAFT_S, DRAFT_BYTES = 0.2, 256 << 10
 DRAFTS_TOLD_S = 3 * DAY_S  # whoever has not confirmed them by then does not want to hear of them
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
 LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
