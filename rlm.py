@@ -45,6 +45,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     rlm.py hooks/ install.json      the installed program, and what was installed where (install.lock: by one at a time)
     config.json                     only what the user changed
     hooks.log                       what went wrong in hooks
+    shown.jsonl                     which ids commands showed last, for `feedback last`
     memory/manifest.json            which files make up the store, in order; its generation
     memory/projects.json            first commits of repositories without an origin, by their folders
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
@@ -427,6 +428,7 @@ def listing(folder: str) -> list[str]:
 # transcript_name and from context_name only, never as a user typed it.
 PATHS = {
     "config": ("home", "config.json"),  # the user's settings
+    "shown": ("home", "shown.jsonl"),  # what commands showed last: when, in which session, which ids
     "hooks_log": ("home", "hooks.log"),  # what went wrong in hooks; nobody sees their standard error
     "program": ("home", "rlm.py"),
     "install_record": ("home", "install.json"),  # what was installed
@@ -807,6 +809,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge;
 #            "draft": why a transcript was taken for that, until somebody confirms it)
 #   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
+#            all but chunks may have "by": the session that saved it
 #            all but links may have "code": {"root": folder, "commit": checked out, "files": {path: file_print}}
 #   use      at id n                 the memory was read n times
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
@@ -871,6 +874,7 @@ DOC_KINDS = (*KINDS, *TOMBSTONES)
 STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
          "helped": "H", "spread": "h", "credit": "h"}
 KEPT_STATE = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+LEARNT = ("rated", "spread", "credit")  # of them, what ratings tell: zeros for most memories
 MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
@@ -2137,8 +2141,8 @@ def speaker(text: str) -> list[str]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
 # index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
-INDEX_VERSION = 4
-SEGMENT_MAGIC = b"RLMSEG03"
+INDEX_VERSION = 5
+SECTIONS_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
 BUILT_MAX_DOCS = 4 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
@@ -2330,14 +2334,14 @@ def joined_postings(found: Iterable[Postings], n_docs: int, both: Callable[[int,
 # -- segments ---------------------------------------------------------------
 
 
-class Segment:
-    """The documents of one stretch of the log, in a file. Opening it reads the header; Damaged when it is no segment.
+class Sections:
+    """A file of the index: a header and sections, of which only what is needed is read. Opening it reads the header;
+    Damaged when it is no such file.
 
     Methods raise IndexDamaged when the file is not what was written.
     """
 
-    __slots__ = ("path", "fd", "header", "first", "n_docs", "n_tokens", "newest_s", "origin", "columns", "samples",
-                 "starts", "column_numbers", "joined", "n_singles")
+    __slots__ = ("path", "fd", "header", "n_docs", "origin", "columns", "n_singles")
 
     def __init__(self, path: str) -> None:
         self.path, self.fd = path, -1
@@ -2345,18 +2349,17 @@ class Segment:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             start = os.pread(self.fd, 16, 0)
             self.origin = 16 + int.from_bytes(start[8:], "little")
-            if start[:8] != SEGMENT_MAGIC or self.origin > os.fstat(self.fd).st_size:
+            if start[:8] != SECTIONS_MAGIC or self.origin > os.fstat(self.fd).st_size:
                 raise ValueError("its beginning is another")
             self.header: Record = from_json(os.pread(self.fd, self.origin - 16, 16).decode("ascii"))
-            self.first, self.n_docs = int(self.header["first"]), int(self.header["n_docs"])
-            self.n_tokens, self.newest_s = int(self.header["n_tokens"]), float(self.header["newest_s"])
+            self.n_docs, self.n_singles = int(self.header["n_docs"]), 0
             self.columns: dict[str, Any] = {}
-            self.n_singles = 0
-            self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
-            self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
-            self.column_numbers = self.column("column_numbers", "I")
+            self.begin()
         except (OSError, ValueError, KeyError, TypeError, Superseded) as error:
-            raise Damaged(f"{path} is no index segment ({error})") from None
+            raise Damaged(f"{path} is no file of an index ({error})") from None
+
+    def begin(self) -> None:
+        """Reads what every use of the file needs."""
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -2384,6 +2387,19 @@ class Segment:
             return self.column(name, form)[row]
         size = FORM_BYTES[form]
         return memoryview(self.read(name, row * size, size)).cast(form)[0]  # type: ignore[call-overload]
+
+
+class Segment(Sections):
+    """The documents of one stretch of the log."""
+
+    __slots__ = ("first", "n_tokens", "newest_s", "samples", "starts", "column_numbers", "joined")
+
+    def begin(self) -> None:
+        self.first, self.n_tokens = int(self.header["first"]), int(self.header["n_tokens"])
+        self.newest_s = float(self.header["newest_s"])
+        self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
+        self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
+        self.column_numbers = self.column("column_numbers", "I")
 
     def value(self, name: str, row: int) -> Any:
         """A document's entry in one of COLUMNS or CHOICES."""
@@ -2461,12 +2477,20 @@ class Segment:
         return self.read(name) if name in self.header["sections"] else b"\n"
 
 
+def sections_file(header: Record, sections: Mapping[str, Any]) -> bytes:
+    """A file for `Sections`: magic, length of the header, header (JSON, with each section's offset and size), sections.
+    """
+    places, offset = {}, 0
+    for name, data in sections.items():
+        places[name] = [offset, len(data)]
+        offset += len(data)
+    head = json.dumps({**header, "sections": places}).encode("ascii")
+    return b"".join([SECTIONS_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
+
+
 def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: dict[str, list[str]],
                  names: Sequence[bytes], postings: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A segment: magic, length of the header, header (JSON, with each section's offset and size), sections.
-
-    *postings*: the terms in order, each with its rows, two bytes each, followed by their codes.
-    """
+    """A segment. *postings*: the terms in order, each with its rows, two bytes each, followed by their codes."""
     from array import array
     from itertools import accumulate
 
@@ -2492,20 +2516,14 @@ def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: 
         raws += raw
         posting_starts.append(len(raws) // 3)
     starts.append(len(terms) - 1)
-    sections: dict[str, Any] = {
+    header = {
+        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
+        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1]}
+    return sections_file(header, {
         "samples": b"\n".join(samples), "starts": starts.tobytes(), "column_numbers": numbers.tobytes(), **columns,
         "name_ends": array("I", accumulate(map(len, names))).tobytes(), "names": b"".join(names),
         "posting_starts": posting_starts.tobytes(), "postings": raws, "term_columns": term_columns, "terms": terms,
-        **{f"plain_{n}": words for n, words in plain.items()}}
-    places, offset = {}, 0
-    for name, data in sections.items():
-        places[name] = [offset, len(data)]
-        offset += len(data)
-    head = json.dumps({
-        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
-        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1],
-        "sections": places}).encode("ascii")
-    return b"".join([SEGMENT_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
+        **{f"plain_{n}": words for n, words in plain.items()}})
 
 
 class Batch:
@@ -2645,12 +2663,13 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
-        self.state: dict[str, Any] = dict.fromkeys(STATE, ())  # a column each
+        self.state: Sections | None = None  # the columns of STATE; "learnt": the documents that have any of LEARNT
         self.n_docs = self.covers = self.n_damaged = 0
         self.files: list[list[Any]] = []  # [name, bytes, mtime_ns, crc] of each file, the state's last
 
     def life(self, ordinal: int) -> Life:
-        return Life(**{name: column[ordinal] for name, column in self.state.items()})
+        assert self.state
+        return Life(*(self.state.number(name, form, ordinal) for name, form in STATE.items()))
 
 
 def write_cache(path: str, data: bytes) -> list[Any]:
@@ -2722,12 +2741,8 @@ def index_from(log: Log, read: bytes) -> Snapshot:
     if ends[:-1] != [s.first for s in snapshot.segments]:
         raise Damaged("segments do not follow one another")
     snapshot.n_docs, snapshot.n_damaged = ends[-1], int(current["n_damaged"])
-    data, at = memoryview(read_file(checked_cache(folder, snapshot.files[-1]))), 0
-    for name, form in STATE.items():
-        size = snapshot.n_docs * FORM_BYTES[form]
-        snapshot.state[name] = data[at : at + size].cast(form)  # type: ignore[call-overload]
-        at += size
-    if at != len(data):
+    snapshot.state = Sections(checked_cache(folder, snapshot.files[-1]))
+    if snapshot.state.n_docs != snapshot.n_docs:
         raise Damaged("the state is of other documents")
     return snapshot
 
@@ -2836,8 +2851,8 @@ class View:
             signature = file_signature(self.log.places.current(self.log.generation()))
         except OSError:
             signature = (0, 0, 0)
-        sizes = [os.fstat(segment.fd).st_size for segment in self.index.segments]
-        is_cut = sizes != [entry[1] for entry in self.index.files[:-1]]
+        files = [*self.index.segments, self.index.state] if self.index.state else []
+        is_cut = [os.fstat(file.fd).st_size for file in files] != [entry[1] for entry in self.index.files]
         if rewritten or is_cut or signature != self.index_signature:
             self.index_signature = signature
             self.members.clear()
@@ -3031,7 +3046,7 @@ class View:
 
     def alive_mask(self) -> bytes:
         """The documents that answers may hold."""
-        dead = bytearray(self.index.state["flags"])
+        dead = bytearray(self.index.state.column("flags", "B") if self.index.state else b"")
         dead += bytes(doc.life.flags for doc in self.tail.docs)
         for ordinal, life in self.changed.items():
             dead[ordinal] = life.flags
@@ -3065,17 +3080,20 @@ def runs_of(things: Iterable[Any], size_of: Callable[[Any], int], most: int, clo
 
 
 def state_file(index: Snapshot, changed: dict[int, Life], added: Sequence[Doc]) -> bytes:
-    """The state of the indexed documents after these changes and new documents: a column for each of STATE."""
+    """The state of the indexed documents after these changes and new documents."""
     from array import array
 
-    columns = []
+    columns, learnt = {}, set(index.state.column("learnt", "I") if index.state else ()) - changed.keys()
     for name, form in STATE.items():
-        column = array(form, index.state[name])
+        column = array(form, index.state.read(name) if index.state else b"")
         column.extend(getattr(doc.life, name) for doc in added)
         for ordinal, life in changed.items():
             column[ordinal] = getattr(life, name)
-        columns.append(column.tobytes())
-    return b"".join(columns)
+        columns[name] = column.tobytes()
+    lives = [*changed.items(), *((doc.ordinal, doc.life) for doc in added)]
+    learnt.update(ordinal for ordinal, life in lives if any(getattr(life, name) for name in LEARNT))
+    columns["learnt"] = array("I", sorted(learnt)).tobytes()
+    return sections_file({"n_docs": index.n_docs + len(added)}, columns)
 
 
 class Builder:
@@ -4008,13 +4026,9 @@ def learnt_lives(view: View) -> dict[int, Life]:
     """The memories, by ordinal, of which ratings tell something; most stores have none, and none are looked for."""
     found = dict(view.changed)
     found.update((doc.ordinal, doc.life) for doc in view.tail.docs)
-    for name in ("rated", "spread", "credit"):
-        column = bytes(view.index.state[name])
-        if column.strip(b"\0"):
-            width = FORM_BYTES[STATE[name]]
-            touched = {at // width for at in ordinals_in(column)} - found.keys()
-            found.update((ordinal, view.index.life(ordinal)) for ordinal in touched)
-    return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
+    learnt = view.index.state.column("learnt", "I") if view.index.state else ()
+    found.update((ordinal, view.index.life(ordinal)) for ordinal in set(learnt) - found.keys())
+    return {ordinal: life for ordinal, life in found.items() if any(getattr(life, name) for name in LEARNT)}
 
 
 def learnt_factors(view: View) -> dict[int, float]:
@@ -5945,6 +5959,8 @@ class Writer:
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
+        else:
+            fields["by"] = fields.get("by") or redact(plain(environment(Client.session_variable)))
         self.add(kind, id=new_id, at=stamp(at_s), **fields, sha=sha, n_bytes=n_bytes, text=text)
         self.fresh[key] = new_id
         self.given.add(new_id)
@@ -6130,7 +6146,7 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "said", "created_at", "uses", "last_used", "archived", "ratings",
+               "category", "importance", "said", "by", "created_at", "uses", "last_used", "archived", "ratings",
                *MORE_FIELDS, "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
@@ -6208,7 +6224,7 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
-        "said": text_field(item, "said", MAX_FIELD_CHARS), "code": item.get("code", "")}
+        **{key: text_field(item, key, MAX_FIELD_CHARS) for key in ("said", "by")}, "code": item.get("code", "")}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -6457,7 +6473,8 @@ def drafts_of(view: View, project: str) -> list[Doc]:
     projects = Projects(view)
     own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
     found = map(view.doc, ordinals_in(common(own, view.mask([BY_KIND + "episode"]))))
-    return sorted((doc for doc in found if doc.life.flags == DRAFT), key=lambda doc: -doc.at_s)
+    return sorted((doc for doc in found if doc.life.flags == DRAFT and doc.life.tier != ARCHIVED),
+                  key=lambda doc: -doc.at_s)
 
 
 # ============================================================================
@@ -6705,26 +6722,29 @@ def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> li
 
 def alike(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[tuple[Doc, Doc, float, bool]]:
     """The pairs of statements and episodes that may say the same: the more trusted one, the other, how alike they are,
-    and whether they surely do, which is when they differ in no word that tells something."""
+    and whether they surely do: they differ in no word that tells something, and mean the same kind of thing."""
     pairs: dict[tuple[str, ...], tuple[Doc, Doc, float, bool]] = {}
     for doc in [doc for doc in docs if doc.kind in ("insight", "episode")][:REVIEWED]:
         check()
+        own = view.record(doc)
         for like, other, record in like_it(view, doc, ALIKE):
-            better, worse = sorted((doc, other), reverse=True, key=lambda each: (
-                utility_of(each.life), each.life.uses, each.at_s, each.id))
-            texts = view.record(doc)["text"], record["text"]
-            denied = [len(re.findall(NEGATIONS, text)) for text in texts]
-            pairs[better.id, worse.id] = better, worse, like, like > 0.999 and denied[0] == denied[1]
-    return [pair for pair in pairs.values() if pair[0].id not in successors(view, pair[1].id)]
+            trust = {each.id: (IMPORTANCES.index(each.importance), each.label != "general", told.get("said") == "user",
+                               utility_of(each.life), each.life.uses, each.at_s, each.id)
+                     for each, told in ((doc, own), (other, record))}
+            better, worse = (doc, other) if trust[doc.id] > trust[other.id] else (other, doc)
+            denied = [len(re.findall(NEGATIONS, told["text"])) for told in (own, record)]
+            is_same = like > 0.999 and denied[0] == denied[1] and worse.label in (better.label, "general")
+            pairs[better.id, worse.id] = better, worse, like, is_same
+    return [pair for pair in pairs.values() if not successors(view, pair[0].id) + successors(view, pair[1].id)]
 
 
 def consolidations(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """What says the same as another memory ranks below it from now on, and tells so."""
     from functools import partial
 
-    changes, gone = [], set()
+    changes, gone = [], set()  # type: list[Proposal], set[str]
     for better, worse, _, is_same in alike(view, docs, check):
-        if is_same and better.id not in gone:
+        if is_same and gone.isdisjoint((better.id, worse.id)):
             gone.add(worse.id)
             why = f"says the same as {better.id}, which is useful {utility_of(better.life):.2f} against " \
                   f"{utility_of(worse.life):.2f}, read {counted(better.life.uses, 'time')} against {worse.life.uses}"
@@ -6739,15 +6759,19 @@ def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list
     plan, mine = retention_plan(view, now()), {doc.id for doc in docs}
     found = [(doc, OLD_AND_UNUSED) for doc in plan.archive if doc.id in mine]
     immune = {doc.id for doc, _ in plan.immune}
-    days = setting(view.log.places, "archive_after_days")
+    days, replaced = setting(view.log.places, "archive_after_days"), {}  # type: int, dict[str, float]
+    links = (doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "supersedes")
+    for made, record in readable_records(view, links, check):  # the newest first
+        replaced.update((each, made.at_s) for each, role in pairs_of(record, "members") if role != "new")
     for doc in docs:
-        check()
         life = doc.life
         if life.tier == ARCHIVED or doc.importance == "critical" or doc.id in immune or doc.kind == "link":
             continue
-        newer = [view.doc(view.ordinal_of(each)) for each in successors(view, doc.id)]
-        if newer and now() - max(each.at_s for each in newer) >= days * DAY_S:
-            found.append((doc, f"{newer[0].id} replaced it over {days} days ago"))
+        newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
+        if newer:
+            found.append((doc, f"{newer[0]} replaced it over {days} days ago"))
+        elif life.flags == DRAFT and now() - doc.at_s >= days * DAY_S:
+            found.append((doc, f"nobody confirmed this draft in {days} days"))
         elif life.rated >= JUDGED and not life.helped:
             found.append((doc, f"helped in none of {counted(life.rated, 'session')}"))
     return [proposed_event(doc, "archive", why, "archive") for doc, why in found]
@@ -11947,10 +11971,75 @@ def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int
                else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
 
 
-@tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
+def injected(places: Places) -> Iterator[Record]:
+    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
+    return (record for record in kept_lines(places.injected())
+            if isinstance(record.get("ids"), list) and type(record.get("bytes")) is int)
+
+
+OF_HISTORY = ":history"  # behind an id: what happened to the memory, instead of its text
+SAID_OF_A_SAVE = ("project", "session", "by", "said", "source", "type", *(row[0] for row in KINDS.values()),
+                  "task_type", "importance", "tags")
+
+
+def history_of(view: View, doc: Doc, check: Callable[[], None]) -> list[dict[str, Any]]:
+    """A memory's life, the oldest first: how it was saved, all events with its id, its links, what hooks did with it;
+    of each when, which, and what is told of it. What it was read is counted by day, what was learnt told once."""
+    rows: list[tuple[float, str, Record]] = []
+    summed: dict[str, tuple[float, str, Record]] = {}
+    before: Record = {}
+    mark = b'"id":' + json.dumps(doc.id, ensure_ascii=False).encode("utf-8", "replace")
+    for n, (_, line) in enumerate(view.log.lines(0)):
+        if n & 4095 == 0:
+            check()
+        record = decode_line(line) if mark in line else None
+        if record is None or text_field(record, "id") != doc.id:
+            continue
+        event, at_s, told = record["k"], at_of(record), without_keys(record, "v", "k", "c", "id", "at")
+        if event in DOC_KINDS:
+            told = {key: told[key] for key in SAID_OF_A_SAVE if told.get(key, "") not in ("", [], before.get(key))}
+            revisions = [row for row in pairs_of(record, "revisions") if row not in pairs_of(before, "revisions")]
+            rows += [(at_of({"at": when}), "said then", {"text": text}) for when, text in revisions]
+            rows.append((at_s, "revised" if before else "saved", told))
+            before = record
+        elif event == "use":
+            day, n_read = local_day(at_s), record.get("n", 1)
+            n_before = summed[day][2]["n"] if day in summed else 0
+            summed[day] = at_s, event, {"n": n_before + (n_read if type(n_read) is int else 1)}
+        elif event == "learn":
+            summed[event] = now(), event, told
+        else:
+            rows.append((at_s, event, told))
+    for made, record in links_of(view, doc.id):
+        told = {"label": made.label, "as": dict(pairs_of(record, "members")).get(doc.id, ""), "link": made.id}
+        rows.append((made.at_s, "linked", told))
+    rows += [(at_of(record), "given by a hook", {key: record.get(key, "") for key in ("session", "reason")})
+             for record in injected(view.log.places) if doc.id in record["ids"]]
+    return [{"at": stamp(at_s), "event": event, "told": told}
+            for at_s, event, told in sorted([*rows, *summed.values()], key=lambda row: row[0])]
+
+
+def history_answer(view: View, wanted: str, check: Callable[[], None]) -> Answer:
+    """A memory's life, an event a line."""
+    doc = find_id(view, wanted, dead=True)
+    rows, lines = history_of(view, doc, check), [f"[{doc.id}] {facts_line(doc, now(), Projects(view).labels())}"]
+    for row in rows:
+        told = ", ".join(f"{key} {foreign(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
+                         for key, value in row["told"].items() if value not in ("", [], None))
+        lines.append(f"{local_minute(at_of(row))} {foreign(row['event'])}" + f": {told}" * bool(told))
+    return Answer("\n".join(lines), {"id": doc.id, "history": rows})
+
+
+@tool("Read texts by id (several: a,b), lines (id:10-40), id:history, sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """Texts byte for byte."""
+    """Texts byte for byte, or what happened to memories."""
+    ids = ids_in(chunk_id)
+    if all(each.endswith(OF_HISTORY) for each in ids):
+        with call.store.reading() as view:
+            told = [history_answer(view, each[: -len(OF_HISTORY)], call.check) for each in ids]
+        return Answer("\n\n".join(each.text for each in told),
+                      told[0].data if len(told) == 1 else {"memories": [each.data for each in told]})
     asked = ranges_in(call.store.places, chunk_id, start, end)
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
@@ -12219,17 +12308,6 @@ def n_damaged_lines(places: Places) -> int:
     return sum(n for _, state in transcript_states(places) if type(n := state.get("damaged")) is int)
 
 
-def injected(places: Places) -> Iterator[Record]:
-    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
-    for line in read_file(places.injected()).split(b"\n"):
-        try:
-            record = from_json(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
-            yield record
-
-
 def injected_tokens(places: Places) -> dict[str, Any]:
     """What that cost: tokens today, this week, and this week by project."""
     today_s, week_s = day_bound("", "today", 0), day_bound("", "this week", 0)
@@ -12275,6 +12353,81 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     return found
 
 
+FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
+HEALTH_DOCS = 1000  # statements and episodes, the newest, whose texts and files a status looks at
+# What wants a hand, and the one next step.
+HEALTH = {
+    "doubles": "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong",
+    "contradictions": "find out which holds, then `rlm_link`: supersedes",
+    "stale": "`rlm_remember` again what still holds; `rlm_forget` what does not",
+    "unconfirmed": "`rlm_review` with `action=drafts`",
+    "did not help": "`rlm_peek` them; `rlm_forget` what is wrong",
+    "read but unrated": "`rlm_feedback` tells whether they helped",
+    "open questions": "answer them with `rlm_remember`, then `rlm_link`: supersedes",
+    "long unread and unrated": "check whether they still hold; `rlm_feedback` them",
+}
+
+
+def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], None],
+           is_quick: bool) -> dict[str, list[str]]:
+    """Which memories want a hand, by HEALTH. *docs*: the newest first. Where it is to be quick, only what has the very
+    words of another is a double."""
+    told = [doc for doc in docs if doc.kind in ("insight", "episode")]
+    by_words: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[str, list[str]] = {name: [] for name in HEALTH}
+    for doc, record in readable_records(view, (doc.ordinal for doc in told[:HEALTH_DOCS]), check):
+        words = doc.kind, doc.identity or doc.project, *raw_tokens(fold(record["text"]))
+        by_words.setdefault(words, []).append(doc.id)
+        rows["stale"] += [doc.id] if code_changes(record) else []
+    doubles = ([each for each in ids if not successors(view, each)] for ids in by_words.values() if len(ids) > 1)
+    rows["doubles"] = [", ".join(ids) for ids in doubles if len(ids) > 1] if is_quick else [
+        f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
+    against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+    rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
+                              for _, record in readable_records(view, against, check)]
+    rows["unconfirmed"] = [doc.id for doc in drafts_of(view, project)]
+    faded = []
+    for doc in told:
+        life, days = doc.life, (now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S
+        if life.rated and utility(life.helped / 2, life.rated) < USELESS:
+            rows["did not help"].append(f"{doc.id} ({life.helped / 2:g} of {life.rated})")
+        elif not life.rated and days >= FADED_DAYS:
+            faded.append((confidence_kept(days, life.uses), -days, doc.id))
+        elif not life.rated and life.uses:
+            rows["read but unrated"].append(f"{doc.id} ({counted(life.uses, 'time')})")
+        if doc.label == "question" and not successors(view, doc.id):
+            rows["open questions"].append(doc.id)
+    rows["long unread and unrated"] = [f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in sorted(faded)]
+    return rows
+
+
+def episode_numbers(view: View, docs: Sequence[Doc]) -> dict[str, Any]:
+    """What episodes came to: outcomes, types of task, how useful they were, which most, how old the newest is."""
+    episodes = [doc for doc in docs if doc.kind == "episode"]
+    outcomes = tally(doc.label for doc in episodes)
+    types = (text_field(view.logged_record(doc), "task_type", 20) for doc in episodes[:HEALTH_DOCS])
+    worths = sorted(((utility_of(doc.life), doc.id) for doc in episodes if doc.life.rated), reverse=True)
+    worth = sum(utility_of(doc.life) for doc in episodes)
+    return {"outcomes": outcomes, "types": tally(filter(None, types)), "uses": sum(doc.life.uses for doc in episodes),
+            "n_helpful": sum(doc.life.helped for doc in episodes) / 2, "n_rated": len(worths),
+            "success_rate": round(outcomes.get("success", 0) / max(1, len(episodes)), 3),
+            "mean_utility": round(worth / len(episodes), 3) if episodes else 0.5,
+            "most_useful": [{"id": doc_id, "utility": round(worth, 3)} for worth, doc_id in worths[:5]],
+            "newest": {"id": episodes[0].id, "created_at": stamp(episodes[0].at_s)} if episodes else None}
+
+
+def episodes_text(n_episodes: int, told: Mapping[str, Any]) -> str:
+    """The numbers of episodes in words."""
+    if not n_episodes:
+        return "0 episodes"
+    newest_s = at_of(told["newest"], "created_at")
+    most = ", ".join(f"{row['id']} ({row['utility']:.2f})" for row in told["most_useful"])
+    return (f"{counted(n_episodes, 'episode')}: {tally_text(told['outcomes'])} ({100 * told['success_rate']:.0f}% "
+            f"succeeded); {tally_text(told['types'])}; read {counted(told['uses'], 'time')}, helped "
+            f"{told['n_helpful']:g}; useful {told['mean_utility']:.2f} on average" + f", most {most}" * bool(most)
+            + f"; the newest {age_text(now() - newest_s)} ago")
+
+
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
@@ -12283,14 +12436,20 @@ def rlm_status(call: Call) -> Answer:
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         labels, places = Projects(view).labels(), view.log.places
-        rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
-                for doc in view.alive()]
+        rows, docs = [], []
+        for doc in view.alive():
+            rows.append((doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project),
+                         doc.n_bytes))
+            docs += [] if doc.kind == "chunk" else [doc]
+        docs.sort(key=lambda doc: -doc.at_s)
         chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
             "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "episodes": episode_numbers(view, docs),
+            "health": {name: len(found) for name, found in health(view, docs, "", call.check, True).items() if found},
             "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
@@ -12310,8 +12469,9 @@ def rlm_status(call: Call) -> Answer:
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
         f"{counted(data['n_insights'], 'insight')}: {tally_text(data['categories'])}; "
         f"importance: {tally_text(data['importance'])}",
-        f"{counted(data['n_episodes'], 'episode')}: {tally_text(data['outcomes'])}; "
-        f"rated memories: {data['n_rated']:,}",
+        episodes_text(len(episodes), data["episodes"]), f"rated memories: {data['n_rated']:,}",
+        *([call.words(f"wants a hand: {tally_text(data['health'])}; `rlm_review` tells what to do")]
+          if data["health"] else []),
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
@@ -12359,15 +12519,21 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
                                      "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc, _ in alike]}))
 
 
+SHOWN_LAST_S = DAY_S  # what was shown before that is no longer "last"
+
+
 def shown_last(store: Store) -> list[str]:
-    """What this process showed last, else what a hook did, in this session if it is known. UsageError for nothing."""
-    session = environment(Client.session_variable)
-    given = store.shown or next((record["ids"] for record in reversed(list(injected(store.places)))
-                                 if record["ids"] and session in ("", text_field(record, "session"))), [])
-    ids = [each for each in given if isinstance(each, str)]
-    if not ids:
-        raise UsageError("nothing was shown yet that could be rated; give the `ids`")
-    return ids
+    """What this process showed last, else what a command or a hook did in this session; in a shell of the user's own,
+    a command there comes before a hook elsewhere. UsageError for nothing."""
+    session, given = environment(Client.session_variable), list(store.shown)
+    records = [] if given else [*injected(store.places), *kept_lines(store.places.shown())]
+    records = [record for record in records if record.get("ids") and at_of(record) > now() - SHOWN_LAST_S
+               and session in ("", text_field(record, "session"))]
+    for record in sorted(records, key=lambda record: (text_field(record, "session") == session, at_of(record)))[-1:]:
+        given = clean_tags(record.get("ids"))
+    if not given:
+        raise UsageError("nothing was shown within a day that could be rated; give the `ids`")
+    return given
 
 
 @tool("Link memories: why, instead of what, against what. supersedes: the old one ranks below the new.",
@@ -12413,33 +12579,6 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
     return answer_for_each(rows)
 
 
-FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
-
-
-def analysis(call: Call, view: View, docs: Sequence[Doc]) -> dict[str, tuple[str, list[str]]]:
-    """What in the memory wants a hand, by what it is: the next step, and which memories."""
-    docs = [doc for doc in docs if doc.kind != "chunk"]
-    rows: dict[str, tuple[str, list[str]]] = {}
-    rows["doubles"] = "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong", [
-        f"{better.id}, {worse.id} ({100 * like:.0f}% alike)"
-        for better, worse, like, _ in alike(view, docs, call.check)]
-    against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
-    rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
-        ", ".join(member for member, _ in pairs_of(record, "members"))
-        for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
-    bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
-    rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
-        f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
-    rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
-        doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
-    unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
-              if doc.kind != "link" and not doc.life.rated]
-    faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id) for days, doc in unread if days >= FADED_DAYS)
-    rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
-        f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
-    return rows
-
-
 def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """The drafts of episodes among these, to be confirmed."""
     return [Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
@@ -12447,32 +12586,33 @@ def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]
             for doc, record in readable_records(view, (doc.ordinal for doc in docs), check) if doc.life.flags == DRAFT]
 
 
-# What a review can do besides `analysis`: from a view and its memories, the newest first, to changes.
+# What a review can do besides telling of `health`: from a view and its memories, the newest first, to changes.
 REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
     "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
     "propagate": learnings}
 
 
-@tool("What in the memory wants a hand (analyze), and plans for it; apply carries the plan out. Nothing is deleted.",
+@tool("What in the memory wants a hand; or a plan, and why, which apply carries out. Deletes nothing.",
       is_slow=True, action="|".join(("analyze", *REVIEWS)))
 def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: int = 5, apply: bool = False) -> Answer:
     """What to do for the memory, and why; with *apply*, as much of it as was shown is done."""
     action = one_of("action", action, ("analyze", *REVIEWS))
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        docs = drafts_of(view, project) if action == "drafts" else \
-            list(newest(view, ordinals_in(in_scope(view, Scope(project=project)))))
+        docs = drafts_of(view, project) if action in ("drafts", "cleanup") else []
+        if action != "drafts":
+            docs += newest(view, ordinals_in(in_scope(view, Scope(project=project))))
         if action == "analyze":
-            rows = analysis(call, view, docs)
+            rows = health(view, [doc for doc in docs if doc.kind != "chunk"], project, call.check, False)
             lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}{', …' * (len(found) > limit)}: "
-                                f"{step}.") for what, (step, found) in rows.items() if found]
-            return Answer("\n".join(lines) or "Nothing wants a hand.", {
-                what: found for what, (_, found) in rows.items()})
+                                f"{HEALTH[what]}.") for what, found in rows.items() if found]
+            return Answer("\n".join(lines) or "Nothing wants a hand.", rows)
         changes = REVIEWS[action](view, docs, call.check)
     shown, is_done = changes[:limit], apply and not call.dry_run
     if is_done:
         with call.store.writing() as view:
             shown = carry_out_proposals(view, shown)
+        call.store.has_news = True
     lines = [f"{change.doc.id}: {change.what} ({change.why})" for change in shown]
     if len(changes) > limit:
         lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
@@ -15573,37 +15713,33 @@ class Keeper:
 
 HOOKS_LOG_BYTES = 256 << 10
 INJECTED_BYTES = 1 << 20  # some weeks of prompts
+SHOWN_BYTES = 16 << 10
 
 
-def add_to_log(path: str, line: bytes, most_bytes: int) -> None:
-    """Appends a line to a file that is kept small: when it is too long, its older half goes first."""
-    if file_size(path) > most_bytes:
-        replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
-    append_bytes(path, line, durable=False)
+def add_to_log(path: str, line: str, most_bytes: int) -> None:
+    """Appends a line to a file that is kept small: when it is too long, its older half goes first. Nothing when it
+    cannot be written: nobody waits for it, and nobody is there to be told."""
+    try:
+        ensure_folder(os.path.dirname(path))
+        if file_size(path) > most_bytes:
+            replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace") + b"\n", durable=False)
+    except (OSError, RlmError):
+        pass
 
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
-    try:
-        ensure_folder(places.home)
-        add_to_log(places.hooks_log(), line.encode("utf-8", "replace"), HOOKS_LOG_BYTES)
-    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
-        pass
+    """One line in hooks.log."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}"
+    add_to_log(places.hooks_log(), line, HOOKS_LOG_BYTES)
 
 
 def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
                   reason: str, named: Record | None = None) -> None:
-    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; nothing when it cannot be written.
-
-    Nobody waits for the disk. The line holds no text of a memory or a prompt.
-    """
+    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; no text of a memory or a prompt."""
     record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
               "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason, **(named or {})}
-    try:
-        add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
-    except (OSError, RlmError):
-        pass
+    add_to_log(places.injected(), to_json(record), INJECTED_BYTES)
 
 
 def subagent_files(path: str) -> list[str]:
@@ -16144,9 +16280,10 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
 
 
 def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
-    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and what was damaged."""
+    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and the like."""
     places = view.log.places
-    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log(), places.injected())):
+    paths = *places.found("damaged-", ".txt"), places.hooks_log(), places.injected(), places.shown()
+    for path in filter(os.path.exists, paths):
         rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
@@ -16540,17 +16677,20 @@ def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *,
                   n_bytes=len(text.encode("utf-8")), score=score, reason=reason)
 
 
-def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
+def newest_first(view: View, keys: Sequence[int]) -> list[Doc]:
+    """The project's newest memories, as far as the start of a session looks at them."""
+    return [view.doc(ordinal) for ordinal in reversed(keys[-LOOKED_AT:])]
+
+
+def note_start(hook: Hook, text: str, docs: Iterable[Doc]) -> None:
     """Writes down what was told at the start of a session; of chunks that was only the summary."""
-    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:])
-            if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
-    note_told(hook, text, [doc.id for doc in docs], [doc.id for doc in docs if doc.kind == "insight"],
+    told = [doc for doc in docs if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
+    note_told(hook, text, [doc.id for doc in told], [doc.id for doc in told if doc.kind == "insight"],
               reason=f"start of a session: {foreign(string_in(hook.payload, 'source'), 40)}")
 
 
-def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
-    docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
+def insight_lines(view: View, docs: Iterable[Doc], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
+    """The first of the insights that are wanted, each on a line; those whose code has changed since come last."""
     found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
     fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
     return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
@@ -16722,10 +16862,10 @@ def conclusion(record: Record) -> str:
     return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
 
 
-def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
+def last_session_lines(view: View, docs: Iterable[Doc], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
-    docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
-            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session and doc.project != "*"]
+    docs = [doc for doc in docs if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session
+            and doc.project != "*"]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
         return []
@@ -17194,11 +17334,12 @@ def where_it_stands(hook: Hook) -> str:
     view = hook.view()
     mask = project_mask(view, hook.project)
     keys = ordinals_in(mask)
-    critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    docs = hook.attempt([], newest_first, view, keys)
+    critical = hook.attempt([], insight_lines, view, docs, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
     wishes = [wish for wish in hook.attempt([], standing, view, mask, keys)
               if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
+    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, docs, hook)
     if not critical and not wishes and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
@@ -17216,7 +17357,7 @@ def where_it_stands(hook: Hook) -> str:
         others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
         texts[n] = fitting(part, n_bytes - 1 - others)
     text = "\n".join(filter(None, [head, *texts])) + told
-    hook.attempt(None, note_start, hook, text, [*keys[-LOOKED_AT:], *(wish.doc.ordinal for wish in wishes)])
+    hook.attempt(None, note_start, hook, text, [*docs, *(wish.doc for wish in wishes)])
     return text
 
 
@@ -17263,14 +17404,15 @@ def on_session_start(hook: Hook) -> str:
     keys = ordinals_in(mask)
     wishes = hook.attempt([], lambda: standing(hook.view(), mask, keys)) if keys else []
     wanted = fitting([message("standing"), *(wish.line() for wish in wishes)], HANDOFF_BYTES // 8)
-    decided = hook.attempt([], lambda: insight_lines(hook.view(), keys, lambda doc: doc.label == "decision", 5))
+    docs = hook.attempt([], lambda: newest_first(hook.view(), keys)) if keys else []
+    decided = hook.attempt([], lambda: insight_lines(hook.view(), docs, lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
     text = "\n\n".join(filter(None, [wanted, text]))
     state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     answer = "\n\n".join(filter(None, [rest, text]))
     if answer:
-        hook.attempt(None, note_start, hook, answer, keys)
+        hook.attempt(None, note_start, hook, answer, docs)
     return answer
 
 
@@ -18032,44 +18174,54 @@ def episode_names(folder: str, names: Collection[str]) -> set[str]:
     return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
-def episode_errors(context: Mapping[str, Any]) -> list[str]:
-    """The errors that were met, with what resolved them."""
+def episode_errors(context: Mapping[str, Any]) -> list[list[str]]:
+    """The errors that were met, each with what resolved it, "" where nothing did."""
     rows = context.get("errors_encountered")
-    found = []
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict) and string_in(row, "message"):
-            solved = string_in(row, "resolution") or ("resolved" if row.get("resolved") is True else "not resolved")
-            found.append(f"{string_in(row, 'message')} → {solved}")
-    return found
+    return [[plain(string_in(row, "message")), plain(string_in(row, "resolution"))]
+            for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict) and string_in(row, "message")]
+
+
+def episode_ratings(utility: Mapping[str, Any], history: Sequence[Entry], at: str) -> list[Record]:
+    """Its ratings as ours, one for each that somebody gave; that it was only retrieved is none. Those that no
+    retrieval tells of have the time of the last one."""
+    known = [(string_in(each, "timestamp") or at, "helpful" if each["was_helpful"] else "not")
+             for each in history if isinstance(each.get("was_helpful"), bool)]
+    n_helpful = min(count_in(utility, "helpful_count"), MAX_RATED)
+    known += [(at, "helpful")] * (n_helpful - sum(rating == "helpful" for _, rating in known))
+    note = f"from memrl: {n_helpful} of {count_in(utility, 'retrieval_count')} retrievals helped"
+    return [{"at": at, "session": f"memrl {n}", "rating": rating, "note": note}
+            for n, (at, rating) in enumerate(sorted(known), 1)]
 
 
 def episode_item(row: Entry, path: str) -> Item:
-    """The item of an episode's JSON; "episode" holds what a chunk has no field for."""
+    """The item of an episode's JSON: an episode, or a chunk where it is too long for one."""
     intent, context, utility = dict_in(row, "intent"), dict_in(row, "context"), dict_in(row, "utility")
     raw, kind, status = string_in(intent, "raw_prompt"), string_in(intent, "task_type"), \
         string_in(dict_in(row, "outcome"), "status")
-    task, changed, errors = string_in(intent, "extracted_intent") or raw, \
+    task, files, resolved = string_in(intent, "extracted_intent") or raw, \
         strings_in(context.get("files_modified")), episode_errors(context)
     if not task:
         return damaged_item(path, "an episode without a prompt")
-    history = row.get("retrieval_history")
-    times = [string_in(each, "timestamp") for each in history or [] if isinstance(each, dict)] \
-        if isinstance(history, list) else []
-    about = f"{kind or 'task'}, {status or 'outcome unknown'}, {string_in(row, 'project')}"
-    text = titled((("", f"# {one_line(task, 300)}\n\n{about}"), ("", raw if raw != one_line(task, 300) else ""),
-                   ("Files changed", changed), ("Files read", strings_in(context.get("files_read"))),
-                   ("Tools", strings_in(context.get("tools_invoked"))), ("Errors", errors)))
-    return {"kind": "chunk", "type": "session", "text": text, "summary": one_line(task, 200), "path": path,
+    told = row.get("retrieval_history")
+    history = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    created = first_time(row.get("timestamp_start"))
+    last = first_time(max((string_in(each, "timestamp") for each in history), default=""))
+    summary = titled((("", task), ("", raw if raw != task else ""),
+                      ("Files read", strings_in(context.get("files_read"))),
+                      ("Tools", strings_in(context.get("tools_invoked")))))
+    item: Item = {"kind": "episode", "text": episode_text(summary, files, resolved), "path": path,
+            "outcome": status, "task_type": choice(kind, TASK_TYPES, ""), "files": files, "resolved": resolved,
             "tags": [tag for tag in ("episode", kind, status, *strings_in(intent.get("domain"))) if tag],
-            "project": string_in(row, "project"), "created_at": first_time(row.get("timestamp_start")),
-            "uses": count_in(utility, "retrieval_count"), "last_used": first_time(max(times, default="")),
-            "session": string_in(row, "session_id"), "files": changed, "errors": errors,
-            "episode": {"id": string_in(row, "id"), "task_type": kind, "outcome": status, "utility": utility,
-                        "until": string_in(row, "timestamp_end"), "related": row.get("related_episodes") or []}}
+            "project": string_in(row, "project"), "created_at": created, "by": string_in(row, "session_id"),
+            "uses": count_in(utility, "retrieval_count"), "last_used": last,
+            "ratings": episode_ratings(utility, history, last or created)}
+    if len(item["text"].encode("utf-8", "surrogatepass")) > MAX_BYTES["episode"]:
+        return {**item, "kind": "chunk", "type": "session", "summary": one_line(task, 200)}
+    return item
 
 
 def episode_items(folder: str) -> Iterator[Item]:
-    """A chunk for each episode of a day: of its JSON, or of its Markdown when that is all there is."""
+    """The episodes of a day: of their JSON; a chunk of the Markdown, where that is all there is."""
     paths = [*plain_files(folder, ".json"), *plain_files(folder, ".md")]
     mine = episode_names(folder, [os.path.basename(path) for path in paths])
     for path in sorted(path for path in paths if os.path.basename(path) in mine):
@@ -19189,7 +19341,8 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
     hooks = os.path.join(places.home, "hooks")
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
-           *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
+           *record["files"], places.hooks_log(), places.shown(), places.install_record(),
+           places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
     targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
@@ -19525,7 +19678,7 @@ TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
-    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
+    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40\nrlm peek i-3f9a1c20 --history",
     "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
             "rlm grep 'conection timout' --fuzzy",
     "search": 'rlm search "how do we deploy" --project shop --limit 3',
@@ -19764,6 +19917,8 @@ def tool_arguments(made: Tool) -> Iterator[Any]:
                            type=int if param.type == "int" else str)
     if made.destroys or made.name in ("rlm_restore", "rlm_review"):
         yield DRY_RUN
+    elif made.name == "rlm_peek":
+        yield argument("--history", action="store_true", help="what happened to the memory, instead of its text")
 
 
 def content_of(path: str) -> str:
@@ -19794,6 +19949,8 @@ def command_named(name: str) -> Command:
             arguments["content"] = content_of(options.content)
         elif arguments.get("content") == "-":
             arguments["content"] = content_of("-").rstrip("\n")
+        elif getattr(options, "history", False):
+            arguments["chunk_id"] = ",".join(each + OF_HISTORY for each in ids_in(arguments["chunk_id"]))
         call.stdin = sys.stdin.buffer
         return run_tool(call, made.name, arguments)
 
@@ -21034,6 +21191,9 @@ def stale_command(call: Call, options: Any) -> Answer:
 
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
+    if store.shown:
+        record = {"at": stamp(now()), "session": redact(environment(Client.session_variable)), "ids": store.shown}
+        add_to_log(store.places.shown(), to_json(record), SHOWN_BYTES)
     store.flush_uses(1.0)  # the answer is out already
     store.learn()
     for view in (store.write_view, store.read_view):
