@@ -48,6 +48,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     shown.jsonl                     which ids commands showed last, for `feedback last`
     memory/manifest.json            which files make up the store, in order; its generation
     memory/projects.json            first commits of repositories without an origin, by their folders
+    memory/commits.json             up to which commit messages were read, by folder
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
@@ -437,6 +438,7 @@ PATHS = {
     "lock": ("memory", "lock"),  # held by whoever writes
     "rewrite_lock": ("memory", "compact-lock"),  # held by whoever compacts
     "projects": ("memory", "projects.json"),  # the first commits of repositories without an origin, by their folders
+    "commits": ("memory", "commits.json"),  # up to which commit messages were read, by folder
     "log": ("memory", "log-{:06d}.jsonl"),
     "archive": ("memory", "archive-{:06d}.jsonl.gz"),
     "transcripts": ("memory", "transcripts"),
@@ -804,7 +806,8 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids standing;
 #            of a file: source
-#   insight  id at project identity category importance tags said? sha text
+#   insight  id at project identity category importance tags said? commits sha text
+#            ("commits": [hash, subject] pairs of those that name it; its last lines may begin with BECAUSE and REVISIT)
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
 #            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge;
 #            "draft": why a transcript was taken for that, until somebody confirms it)
@@ -814,6 +817,7 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #   use      at id n                 the memory was read n times
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
 #   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
+#   believe  at id confidence was why   how true it is held to be, by what came of the decisions that it supports
 #   forget   at id undo?             hides it, or brings it back
 #   archive  at id why               it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
@@ -835,9 +839,10 @@ CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
                "standing", "code")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
-              "correction")
+              "correction", "rejected")
 OUTCOMES = ("success", "partial", "failure")
 TASK_TYPES = ("bugfix", "feature", "refactor", "test", "docs", "research", "debug", "setup")
+BECAUSE, REVISIT = "Because: ", "Revisit: "
 LINK_LABELS = ("relates", "decides", "considers", "chooses", "rejects", "implements", "supports", "contradicts",
                "supersedes", "causes", "summarizes", "cites")
 IMPORTANCES = ("low", "medium", "high", "critical")
@@ -2222,16 +2227,23 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
+# By what words a category is asked for, which its texts need not have.
+ASKED_BY = {"rejected": "reject rejected rejeter rejeté refuse refusé écarter écarté ruled out 却下 不採用 見送り"}
+
+
 def document_terms(doc: Doc, record: Record) -> dict[str, int]:
     """Every term of the document with its frequency; sets the document's n_tokens, facts and speaker."""
     terms = dict.fromkeys(meta_terms(doc, record), 1)
     text = record.get("text")
     if doc.life.flags & ~FORGOTTEN or not isinstance(text, str):  # what is forgotten may come back
         return terms
+    if doc.kind == "link":  # the names of its label and roles would stand before memories that are about such words
+        return terms
     words = count_terms(text)
     doc.n_tokens = sum(words.values())
     summary = text_field(record, "summary")
-    for word, n in count_terms(" ".join([summary, *tags_of(record), doc.ticket])).items():
+    more = [summary, *tags_of(record), doc.ticket, ASKED_BY.get(doc.label, "")]
+    for word, n in count_terms(" ".join(more)).items():
         words[word] = words.get(word, 0) + n  # as if they stood once more in the text
     if len(text) > TERM_MAX_CHARS:
         for word in [w for w in words if len(w) > TERM_MAX_CHARS]:
@@ -3975,7 +3987,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
 class Hit:
     """One answer of a search."""
 
-    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words")
+    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words", "lent", "newer")
 
     def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
         self.doc = doc
@@ -3984,6 +3996,8 @@ class Hit:
         self.lines = lines  # (line number from 1, text): the ones that match best
         self.n_lines = n_lines or len(lines)  # how many match
         self.by_words = score  # the score without what the order of the words added
+        self.lent = 0.0  # of the score, what what is linked with it added
+        self.newer: list[str] = []  # the ids of what replaced it
 
 
 # How many of the best lend score to their neighbours, and how many are read and looked at again.
@@ -3997,6 +4011,7 @@ LEAST_FACTOR, MOST_FACTOR = 0.8, 1.25
 PRIOR_RATINGS = 4  # an unrated memory is worth as much as one that was rated so often, half of it helpful
 UTILITY_WEIGHT = 0.7
 UTILITY_KEPT = 0.99  # a day
+SUPERSEDED = 0.8  # what a newer memory replaced
 
 
 def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
@@ -4008,18 +4023,24 @@ def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
     return (n_helpful + PRIOR_RATINGS * prior) / (n_rated + PRIOR_RATINGS)
 
 
-def memory_factor(importance: str, worth: float, days: float) -> float:
+def memory_factor(importance: str, worth: float, days: float, is_replaced: bool = False) -> float:
     """By what the score of a memory of that importance and utility is multiplied; 1 for a medium one of 0.5.
 
     What ratings said fades with the days since the last use; nothing is overwritten. memrl lets utility itself fade,
     so that a good old memory falls below one of which nothing is known.
     """
     useful = 1 + UTILITY_WEIGHT * (worth - 0.5) * math.pow(UTILITY_KEPT, max(0.0, days))
-    return max(LEAST_FACTOR, min(IMPORTANCE_FACTOR[importance] * useful, MOST_FACTOR))
+    factor = IMPORTANCE_FACTOR[importance] * useful * (SUPERSEDED if is_replaced else 1.0)
+    return max(LEAST_FACTOR, min(factor, MOST_FACTOR))
 
 
 def utility_of(life: Life) -> float:
     return utility(life.helped / 2, life.rated, (life.spread + life.credit) / 10_000)
+
+
+def factor_of(doc: Doc, is_replaced: bool) -> float:
+    days = (now() - max(doc.life.last_use_s, doc.at_s)) / DAY_S
+    return memory_factor(doc.importance, utility_of(doc.life), days, is_replaced)
 
 
 def learnt_lives(view: View) -> dict[int, Life]:
@@ -4439,31 +4460,52 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
-SUPERSEDED = 0.8  # what the score of what a newer memory replaced is multiplied by
+LENT_BY_MEMBER = 0.5  # of the score of a goal, an option or a finding, to the decision that it is a part of
 
 
-def links_of(view: View, doc_id: str) -> list[tuple[Doc, Record]]:
-    """The links that the memory is a member of, the oldest first."""
+def links_of(view: View, doc_id: str, labels: Collection[str] = LINK_LABELS) -> list[tuple[Doc, Record]]:
+    """The links of these labels that the memory is a member of, the oldest first."""
     ordinals = view.keys(BY_MEMBER + doc_id)
-    return list(readable_records(view, (n for n in ordinals if not view.life(n).flags), lambda: None))
+    wanted = (n for n in ordinals if not view.life(n).flags and view.value(n, "label") in labels)
+    return list(readable_records(view, wanted, lambda: None))
+
+
+def alive_members(view: View, record: Record, role: str) -> list[str]:
+    """The ids of a link's members in that role that are there."""
+    return [each for each, own in pairs_of(record, "members")
+            if own == role and (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
 
 
 def successors(view: View, doc_id: str) -> list[str]:
     """The ids of what replaced the memory."""
-    found: list[str] = []
-    for doc, record in links_of(view, doc_id):
-        roles = dict(pairs_of(record, "members"))
-        if doc.label == "supersedes" and roles.pop(doc_id) != "new":
-            found += [each for each, role in roles.items() if role == "new"]
-    return [each for each in found if (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
+    links = (record for _, record in links_of(view, doc_id, ("supersedes",)))
+    return [each for record in links if dict(pairs_of(record, "members"))[doc_id] != "new"
+            for each in alive_members(view, record, "new")]
 
 
-def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
-    """Sees to it that what was replaced ranks below what replaced it."""
-    scores = {hit.doc.id: hit.score for hit in hits}
-    for hit in hits if view.has_kind("link") else ():
-        if newer := successors(view, hit.doc.id):
-            hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
+def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
+    """Sees to it that the decision is found to which a found goal, option or finding belongs: the question may have
+    none of its words. What was replaced comes to rank below what replaced it."""
+    found = {hit.doc.id: hit for hit in hits}
+    lent: dict[str, float] = {}
+    for hit in hits:
+        if hit.doc.kind == "insight" and hit.doc.label != "decision":
+            for _, record in links_of(view, hit.doc.id):
+                for each in alive_members(view, record, "decision"):
+                    lent[each] = max(lent.get(each, 0.0), LENT_BY_MEMBER * hit.score)
+    new = [n for n in map(view.ordinal_of, lent.keys() - found.keys()) if allowed[n]]
+    for doc, record in readable_records(view, new, lambda: None):
+        found[doc.id] = Hit(doc, 0.0, record, [])
+        hits.append(found[doc.id])
+    for each in lent.keys() & found.keys():
+        found[each].lent = lent[each]
+        found[each].score += lent[each]
+    for hit in hits:
+        hit.newer = successors(view, hit.doc.id)
+    for hit in sorted(filter(lambda hit: hit.newer, hits), key=lambda hit: hit.doc.at_s, reverse=True):
+        below = min(found[each].score for each in (hit.doc.id, *hit.newer) if each in found)
+        factor = min(factor_of(hit.doc, True) / factor_of(hit.doc, False), 0.999 * below / (hit.score or 1.0))
+        hit.score, hit.by_words, hit.lent = (factor * part for part in (hit.score, hit.by_words, hit.lent))
 
 
 def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
@@ -4476,7 +4518,8 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
-    demote_replaced(query.view, hits)
+    if query.view.has_kind("link"):
+        follow_links(query.view, hits, allowed)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
 
@@ -5984,7 +6027,8 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
         new.update({"said": "user"} if fields.get("said") else {})
-        new.update({"code": fields["code"]} if fields.get("code") else {})  # it is true of the code as it is now
+        if (code := fields.get("code")) and code["files"]:  # it is true of the code as it is now
+            new["code"] = code
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
             writer.records.append(new)
@@ -6063,6 +6107,56 @@ def code_changes(record: Record) -> dict[str, list[str]]:
         if made is not None and made != was:
             found.setdefault("changed" if made else "gone", []).append(path)
     return found
+
+
+MOST_COMMITS, COMMITS_WITHIN_S = 200, 3.0  # that are looked at at a time, the newest; git has so long
+MOST_COMMITS_KEPT = 20  # of a memory, the newest
+
+
+def new_commits(places: Places, folder: str) -> list[list[str]]:
+    """The hash, subject and message of the commits since the last call, the oldest first; [] when there are none."""
+    top, head = checkout(folder)
+    looked = string_map(places.commits())
+    if not head or looked.get(top) == head:
+        return []
+    import subprocess
+
+    # What the user set for git must start nothing. After a rebase the last one looked at may be gone.
+    command = ["git", "-C", top, "-c", "log.showSignature=false", "log", "--ignore-missing", f"-n{MOST_COMMITS}",
+               "--reverse", "--format=%h%x00%s%x00%B%x00", head, *([f"^{looked[top]}"] if top in looked else [])]
+    try:
+        told = subprocess.run(command, timeout=COMMITS_WITHIN_S, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL).stdout.decode("utf-8", "replace").split("\0")
+    except (OSError, ValueError, subprocess.SubprocessError):  # no git: nobody asks it again for this commit
+        told = []
+    replace_file(places.commits(), to_json({**looked, top: head}).encode("ascii") + b"\n")
+    return [[told[i].strip(), told[i + 1], told[i + 2]] for i in range(0, len(told) - 2, 3)]
+
+
+def note_commits(view: View, folder: str) -> int:
+    """Notes at the insights which new commits name them in their messages; of how many."""
+    places = view.log.places
+    if not os.path.exists(places.manifest()) or is_excluded(setting(places, "exclude"), current_project(places, folder),
+                                                            folder):
+        return 0
+    named: dict[str, list[list[str]]] = {}
+    for commit, subject, message in new_commits(places, folder):
+        for doc_id in re.findall(r"\bi-[0-9a-f]{8}\b", message):
+            named.setdefault(doc_id, []).append([commit, redact(plain(subject))[:MAX_FIELD_CHARS]])
+    if not named:
+        return 0
+    with Writer(view) as writer:
+        for doc_id, commits in named.items():
+            ordinal = view.ordinal_of(doc_id)
+            if ordinal < 0 or view.life(ordinal).flags or view.value(ordinal, "kind") != "insight":
+                continue
+            record = view.record(view.doc(ordinal))
+            # Of a commit that was made anew, by a rebase or an amendment, the old hash goes.
+            kept = {subject: commit for commit, subject in [*pairs_of(record, "commits"), *commits]}
+            pairs = [[commit, subject] for subject, commit in kept.items()][-MOST_COMMITS_KEPT:]
+            if pairs != record.get("commits"):
+                writer.records.append({**without_keys(record, "text"), "commits": pairs, "text": record["text"]})
+        return len(writer.records)
 
 
 # -- what was erased: it is never stored anew, whatever brings it ------------
@@ -6146,7 +6240,8 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "said", "by", "created_at", "uses", "last_used", "archived", "ratings",
+               "category", "importance", "said", "by", "commits", "created_at", "uses", "last_used", "archived",
+               "ratings", "beliefs",
                *MORE_FIELDS, "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
@@ -6224,7 +6319,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
-        **{key: text_field(item, key, MAX_FIELD_CHARS) for key in ("said", "by")}, "code": item.get("code", "")}
+        **{key: text_field(item, key, MAX_FIELD_CHARS) for key in ("said", "by")}, "code": item.get("code", ""),
+        "commits": [[commit[:MAX_FIELD_CHARS], subject[:MAX_FIELD_CHARS]]
+                    for commit, subject in pairs_of(item, "commits")][-MOST_COMMITS_KEPT:]}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -6271,6 +6368,12 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
                     told = {key: text_field(rating, key, MAX_RATING_NOTE)
                             for key in ("session", "rating", "was", "note")}
                     writer.add("rate", id=new_id, at=stamp(at_of(rating)), **told)
+            beliefs = item.get("beliefs")
+            for moved in beliefs if is_new and isinstance(beliefs, list) else ():
+                if isinstance(moved, dict):
+                    told = {key: moved[key] for key in ("confidence", "was") if type(moved.get(key)) in (int, float)}
+                    writer.add("believe", id=new_id, at=stamp(at_of(moved)), **told,
+                               why=text_field(moved, "why", MAX_RATING_NOTE))
             if is_new and item.get("archived") is True:
                 archived.append(new_id)
     return archived
@@ -6327,6 +6430,18 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
 # -- links ------------------------------------------------------------------
 
 
+MOST_LISTED = 20  # of a decision: options, or evidence
+
+
+def save_link(writer: Writer, members: Mapping[str, str], label: str, weight: float = 1.0,
+              **owner: Any) -> tuple[str, bool]:
+    """Queues a link of ids with their roles; its id, and whether it is new."""
+    # No word of theirs: what is erased must not stay in a link.
+    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in members.items())
+    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
+                       members=list(map(list, members.items())), **owner)
+
+
 def link(writer: Writer, members: str, *, label: str, weight: float, **owner: Any) -> tuple[str, bool]:
     """Queues a link of "id role, id role"; its id, and whether it is new. Without a role, the first is the subject and
     the others are objects; of "supersedes" the first is the new one, and the others are old."""
@@ -6338,10 +6453,60 @@ def link(writer: Writer, members: str, *, label: str, weight: float, **owner: An
         pairs.setdefault(doc.id, name_field("a role", role.strip().lower()) or roles[bool(pairs)])
     if len(pairs) < 2:
         raise UsageError('a link needs two `members` or more: "i-3f9a1c20 new, i-77aa0b1c old"')
-    # No word of theirs: what is erased must not stay in a link.
-    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in pairs.items())
-    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
-                       members=list(map(list, pairs.items())), **owner)
+    return save_link(writer, pairs, label, weight, **owner)
+
+
+def listed_parts(name: str, text: str) -> list[str]:
+    """The lines of a parameter, or what stands between its semicolons, each once."""
+    parts = text.split("\n") if "\n" in text.strip() else text.replace("；", ";").split(";")
+    found = list(dict.fromkeys(filter(None, map(str.strip, parts))))
+    if len(found) > MOST_LISTED:
+        raise UsageError(f"`{name}` has {len(found):,} parts; at most {MOST_LISTED} are accepted")
+    return found
+
+
+def evidence_ids(view: View, text: str) -> list[str]:
+    """The memories that a text names if it is nothing but ids; NotFound when one of them is none."""
+    words = [word.partition(":")[0] for word in text.replace(",", " ").split()]
+
+    def is_id(word: str) -> bool:
+        is_short = word[1:2] == "-" and len(word) > 4 and not word[2:].strip("0123456789abcdef")
+        return is_short or (word[4:5] + word[7:8] == "--" and "_" in word) or view.ordinal_of(word) >= 0
+
+    return [find_id(view, word).id for word in words] if all(map(is_id, words)) else []
+
+
+def add_trace(writer: Writer, decision: str, *, goal: str, rejected: str, evidence: str,
+              **owner: Any) -> list[tuple[str, str]]:
+    """Queues what a decision was for, which options it rejects and what supports it: (role, id) of each."""
+    def noted(category: str, text: str) -> str:
+        return writer.save("insight", text, at_s=now(), category=category, importance="medium", **owner)[0]
+
+    goals = [noted("goal", goal)] if goal.strip() else []
+    options = [noted("rejected", each) for each in listed_parts("rejected", rejected)]
+    proofs = [each for part in listed_parts("evidence", evidence)
+              for each in evidence_ids(writer.view, part) or [noted("finding", part)]]
+    rows = [(label, role, [each for each in dict.fromkeys(ids) if each != decision]) for label, role, ids in (
+        ("decides", "goal", goals), ("rejects", "rejected", options), ("supports", "evidence", proofs))]
+    for label, role, ids in rows:
+        for each in ids:
+            save_link(writer, {each: role, decision: "decision"} if role == "evidence" else
+                      {decision: "decision", each: role}, label, **owner)
+    return [(role, each) for _, role, ids in rows for each in ids]
+
+
+def revisit_s(text: str, at_s: float) -> float:
+    """When a decision of that time is to be looked at again, in seconds since 1970; 0.0 where it names no day."""
+    said = fold(text.rpartition("\n" + REVISIT)[2]) if "\n" + REVISIT in text else ""
+    day = re.search("[0-9]{4}-[0-9]{2}(-[0-9]{2})?", said)
+    span = re.search(rf"(?<![a-z0-9])([0-9]{{1,3}}|{'|'.join(NUMBER_WORDS)}) ?({'|'.join(UNITS)})(?![a-z])", said)
+    try:
+        if day:
+            return epoch_of(f"{day[0]}-01"[:10])
+    except (ValueError, OverflowError, OSError):  # 2026-99-99
+        return 0.0
+    n_days = {"day": 1.0, "week": 7.0, "month": 30.44, "year": 365.25}[UNITS[span[2]]] if span else 0.0
+    return at_s + n_days * (NUMBER_WORDS.get(span[1]) or int(span[1])) * DAY_S if span else 0.0
 
 
 # -- feedback ---------------------------------------------------------------
@@ -6510,6 +6675,8 @@ def retention_plan(view: View, now_s: float) -> Retention:
         since_s, limit_days = (life.moved_s, purge_days) if archived else (doc.at_s, archive_days)
         why = "importance critical" if doc.importance == "critical" else "tag" if doc.ordinal in tagged else \
             "keyword in the text" if doc.facts & IMMUNE_TEXT else \
+            f"useful {utility_of(life):.2f}" if life.rated and factor_of(doc, bool(successors(view, doc.id))) >= \
+            IMPORTANCE_FACTOR["critical"] else \
             f"{life.uses} uses" if life.uses >= immune_uses > 0 else "longterm" if life.tier == 2 else ""
         if now_s - since_s < limit_days * DAY_S:
             plan.n_recent += 1
@@ -6569,6 +6736,8 @@ MOST_CREDIT = 0.25
 MOST_SOURCES, MOST_LIKE = 100, 20  # rated memories that spread, those last used first; candidates of each
 TOUCHED_WITHIN_S = 6 * 3600.0  # what is read so long after it was given was read because of that
 CONFIDENCE_KEPT = 0.95  # a day, of a memory that nobody reads
+CONFIDENCE, CONFIDENCE_STEP = 0.5, 0.1  # of what nobody put to the test; what one outcome moves it of the way
+LEAST_CONFIDENCE, MOST_CONFIDENCE = 0.1, 0.95
 
 
 def wilson(n_helpful: float, n_rated: int) -> float:
@@ -6627,6 +6796,77 @@ def credits_of(episodes: Iterable[tuple[float, str, str, str]]) -> dict[str, flo
                 got[earlier] = min(MOST_CREDIT, got.get(earlier, 0.0) + credit)
         chain.append((at_s, doc_id))
     return got
+
+
+def confidence_after(outcomes: Iterable[float]) -> float:
+    """How true evidence is held to be after these outcomes, from 0 to 1, of what it supports, the oldest first (rand's
+    damping and bounds; the mean over a week that it takes in between would count each outcome twice)."""
+    confidence = CONFIDENCE
+    for outcome in outcomes:
+        confidence += CONFIDENCE_STEP * (outcome - confidence)
+        confidence = max(LEAST_CONFIDENCE, min(confidence, MOST_CONFIDENCE))
+    return confidence
+
+
+def confidences(view: View) -> dict[str, tuple[float, float]]:
+    """By id, how true evidence is held to be, and when that moved last."""
+    return {text_field(record, "id"): (record["confidence"], at_of(record)) for record in happenings(view, "believe")
+            if type(record.get("confidence")) in (int, float)}
+
+
+Outcome = tuple[float, float, str]  # when, from 0 to 1, what was said of which memory
+
+
+def outcomes_of(view: View, doc_id: str, said: Mapping[str, set[Outcome]]) -> set[Outcome]:
+    """What came of a memory: how it was rated, and how the episodes ended and were rated that are linked with it."""
+    found = set(said.get(doc_id, ()))
+    for _, record in links_of(view, doc_id, ("implements", "causes", "cites")):
+        ordinals = (view.ordinal_of(each) for each, _ in pairs_of(record, "members"))
+        for doc in [view.doc(n) for n in ordinals if n >= 0]:
+            if doc.kind == "episode" and not doc.life.flags:
+                found |= {(doc.at_s, OUTCOMES[::-1].index(doc.label) / 2, f"{doc.label}: {doc.id}")}
+                found |= said.get(doc.id, set())
+    return found
+
+
+def outcomes_of_evidence(view: View) -> dict[str, list[Outcome]]:
+    """By id of what supports or contradicts something, what came of that, the oldest first."""
+    rated: dict[tuple[str, str], Outcome] = {}  # the last rating of a memory in a session
+    for record in happenings(view, "rate"):
+        doc_id, rating = text_field(record, "id"), choice(record.get("rating"), tuple(RATINGS), "")
+        if rating:
+            rated[doc_id, text_field(record, "session")] = at_of(record), RATINGS[rating] / 2, f"{rating}: {doc_id}"
+    said: dict[str, set[Outcome]] = {}
+    for (doc_id, _), outcome in rated.items():
+        said.setdefault(doc_id, set()).add(outcome)
+    found: dict[str, set[Outcome]] = {}
+    links = ordinals_in(common(view.alive_mask(), view.mask([BY_KIND + "link"])))
+    links = [n for n in links if view.value(n, "label") in ("supports", "contradicts")]
+    for doc, record in readable_records(view, links, lambda: None):
+        members = pairs_of(record, "members")
+        proofs = [each for each, role in members if role in ("evidence", "subject")]
+        for each in [each for each, _ in members if each not in proofs]:
+            rows = {(at_s, good if doc.label == "supports" else 1 - good, what)
+                    for at_s, good, what in outcomes_of(view, each, said)}
+            for proof in proofs:
+                found.setdefault(proof, set()).update(rows)
+    return {proof: sorted(rows) for proof, rows in found.items()}
+
+
+def believe(view: View) -> None:
+    """Notes how outcomes moved the confidence in evidence, worked out from all of them: twice is the same as once."""
+    if not view.has_kind("link"):
+        return
+    found = outcomes_of_evidence(view)
+    with Writer(view) as writer:
+        known = confidences(view)
+        for proof in sorted(known.keys() | found.keys()):
+            rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
+            confidence = round(confidence_after(good for _, good, _ in rows), 4)
+            if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
+                since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
+                writer.add("believe", id=proof, at=stamp(now()), confidence=confidence, was=was,
+                           why=", ".join(since[-3:]) or "no outcome is left")
 
 
 def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
@@ -6704,7 +6944,9 @@ def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> lis
 
 def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
     """Stores what `learnt` gives; of how many memories it is another than before."""
-    return len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
+    n_changed = len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
+    believe(view)
+    return n_changed
 
 
 def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
@@ -7005,7 +7247,7 @@ class Rewrite:
                 self.n_dropped += 1
             elif record["k"] in EVENTS:  # of a memory whose line is damaged: its new place is another
                 yield encode_record(without_keys(record, *OF_STUB))
-            else:  # a kind that a newer rlm writes
+            else:  # how a confidence moved; a kind that a newer rlm writes
                 yield checked_line(line)
         for ordinal in range(self.view.n_docs()):
             if ordinal not in self.written and not self.view.life(ordinal).flags & ~HIDDEN:  # its line is damaged
@@ -11273,7 +11515,7 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
         data.update({"utility": round(utility_of(doc.life), 3), "n_rated": doc.life.rated, "n_helpful": n_helpful,
                      "wilson": round(wilson(n_helpful, doc.life.rated), 3)})
     if doc.kind == "insight":
-        return {**data, "category": doc.label}
+        return {**data, "category": doc.label, **({"commits": record["commits"]} if "commits" in record else {})}
     if doc.kind in KIND_FIELDS:
         told = {key: record[key] for key in KIND_FIELDS[doc.kind] if key in record}
         return {**data, KINDS[doc.kind][0]: doc.label, **told}
@@ -11285,29 +11527,46 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     """What a hit is worth: a percentage, 100 of a text in which all the words stand, or how its score is made."""
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
-    made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
+    by_order = hit.score - hit.by_words - hit.lent
+    made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {by_order:.2f}"
+    made += f", what belongs to it {hit.lent:.2f}" * bool(hit.lent)
     importance = IMPORTANCE_FACTOR[hit.doc.importance]
     factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
-               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
+               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance,
+               "superseded": factor_of(hit.doc, bool(hit.newer)) / factor_of(hit.doc, False)}
     return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
 
 
+MOST_LINKED = 12
+
+
 def linked_text(view: View, doc: Doc, record: Record) -> str:
-    """What a memory is linked with, a line each; the members of a link with what they say."""
+    """What a memory belongs to, what belongs to it and what it is linked with, a line each, with what that says."""
+    pairs = [(doc, record)] if doc.kind == "link" else links_of(view, doc.id) if view.has_kind("link") else []
+    ordinals = {n for _, told in pairs for each, _ in pairs_of(told, "members") if (n := view.ordinal_of(each)) >= 0}
+    known = readable_records(view, (n for n in sorted(ordinals) if not view.life(n).flags), lambda: None)
+    said = {other.id: foreign((text_field(told, "summary") or told["text"]).partition("\n" + BECAUSE)[0], LINE_CHARS)
+            for other, told in known}
     if doc.kind == "link":
-        members = dict(pairs_of(record, "members"))
-        alive = (n for n in map(view.ordinal_of, members) if n >= 0 and not view.life(n).flags)
-        said = {other.id: text_field(told, "text") for other, told in readable_records(view, alive, lambda: None)}
-        return "\n".join(f"   {role} [{each}] {foreign(said.get(each, '(gone)'), LINE_CHARS)}"
-                         for each, role in members.items())
-    rows = []
-    for made, told in links_of(view, doc.id):
-        roles = dict(pairs_of(told, "members"))
-        own = roles.pop(doc.id, "")
-        others = ", ".join(f"{each} ({role})" for each, role in roles.items())
-        rows.append(f"   superseded by {others}" if (made.label, own) == ("supersedes", "old") else
-                    f"   {made.label} [{made.id}]: as {own}, with {others}")
-    return "\n".join(rows)
+        return "\n".join(f"   {role} [{each}] {said.get(each, '(gone)')}" for each, role in pairs_of(record, "members"))
+    rows: list[str] = []
+    for made, told in pairs:
+        (head, _), *others = sorted(pairs_of(told, "members"), key=lambda pair: pair[1] != "new")
+        if head == doc.id:
+            is_told = made.label in ("rejects", "supports", "supersedes")  # the label tells the role
+            rows += [f"   {made.label} [{each}]{f' ({role})' * (role != 'object' and not is_told)} {said[each]}"
+                     for each, role in others if each in said]
+        elif head in said and made.label == "supersedes":
+            rows.insert(0, f"   superseded by [{head}] {said[head]}")
+        elif head in said:
+            newer = "".join(f", superseded by {each}" for each in successors(view, head))
+            rows.append(f"   [{head}] {made.label} this{newer}: {said[head]}")
+    for commit, subject in pairs_of(record, "commits"):
+        rows.append(f'   implemented by commit {foreign(commit, 40)} "{foreign(subject, LINE_CHARS)}"')
+    if 0 < revisit_s(record["text"], doc.at_s) < now():
+        rows.append("   it was to be looked at again by now")
+    rows = list(dict.fromkeys(rows))
+    return "\n".join([*rows[:MOST_LINKED], *[f"   +{len(rows) - MOST_LINKED} more"] * (len(rows) > MOST_LINKED)])
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
@@ -11393,9 +11652,9 @@ def noted(note: str, answer: Answer) -> Answer:
     return answer
 
 
-def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
-    """The fields of a new memory that say whose it is, and of which code. UsageError when nothing of that project is
-    to be saved."""
+def owner_fields(view: View, wanted: str, text: str, *, is_decision: bool = False) -> dict[str, Any]:
+    """The fields of a new memory that say whose it is, and of which code; of a decision, at which commit, too.
+    UsageError when nothing of that project is to be saved."""
     places = view.log.places
     owner, here = project_to_write(view, wanted), current_project(places)
     project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
@@ -11403,38 +11662,53 @@ def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm config exclude`)")
-    return {"project": owner.name, "identity": owner.identity,
-            "code": code_named(current_folder(), text) if is_here else {}}
+    code = code_named(current_folder(), text) if is_here else {}
+    if is_here and is_decision and not code:
+        root, commit = checkout(current_folder())
+        code = {"root": root, "commit": commit, "files": {}} if commit and redact(root) == root else {}
+    return {"project": owner.name, "identity": owner.identity, "code": code}
 
 
 # -- insights ---------------------------------------------------------------
 
 
-@tool("Save a durable statement (a decision, fact, preference, finding, todo…) for later sessions.",
+@tool("Save a durable statement for later sessions; of a decision also why, and what was rejected.",
       always_loaded=True, content="one self-contained statement", category="|".join(CATEGORIES),
-      importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all")
-def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium",
-                 tags: str = "", project: str = "") -> Answer:
-    """Stores an insight."""
+      importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all",
+      rejected="lines of: option: why not", evidence="ids or a finding", revisit="date or event")
+def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium", tags: str = "",
+                 project: str = "", because: str = "", rejected: str = "", goal: str = "", evidence: str = "",
+                 revisit: str = "") -> Answer:
+    """Stores an insight, with what a decision rests on."""
+    parts = {"goal": goal, "rejected": rejected, "evidence": evidence}
+    if "category" not in call.given and (because or revisit or any(parts.values())):
+        category = "decision"
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     # A shell outside of a session is the user's own.
     said = "user" if call.words is in_shell and not environment(Client.session_variable) else ""
+    text = "".join([content, f"\n{BECAUSE}{because.strip()}" * bool(because.strip()),
+                    f"\n{REVISIT}{plain(revisit).strip()}" * bool(revisit.strip())])
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project, content))
+        owner = owner_fields(view, project, content, is_decision=fields["category"] == "decision")
         with Writer(view) as writer:
-            new_id, is_new = remember(writer, content, at_s=now(), said=said, **fields)
+            new_id, is_new = remember(writer, text if content.strip() else "", at_s=now(), said=said, **owner, **fields)
             told = writer.records[-1] if writer.records else {}
-        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR)[:1] if is_new else []
-    text = f"{new_id} says exactly that already; nothing was added."
+            linked = add_trace(writer, new_id, **parts, **without_keys(owner, "code"))
+            is_changed = bool(writer.records)
+        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR) if is_new else []
+    near = [row for row in near if row[1].id not in (each for _, each in linked)][:1]
+    answer = f"{new_id} says exactly that already{'' if is_changed else '; nothing was added'}."
     if told:
         is_now = f"{told['category']}, {told['importance']}"
-        text = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
+        answer = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
+    answer += f" Linked with it: {', '.join(f'{each} ({role})' for role, each in linked)}." * bool(linked)
     for _, doc, record in near:
-        text += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
-                           f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
-    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told), "near": [doc.id for _, doc, _ in near]})
+        answer += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
+                             f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
+    return Answer(answer, {"id": new_id, "new": is_new, "changed": is_changed, "near": [doc.id for _, doc, _ in near],
+                           **({"linked": linked} if linked else {})})
 
 
 def seen_before(view: View, text: str) -> str:
@@ -11478,7 +11752,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
         labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
-        linked = [linked_text(view, doc, record) if view.has_kind("link") else "" for doc, record in found]
+        linked = [linked_text(view, doc, record) for doc, record in found]
     call.store.shown = [doc.id for doc, _ in found]
     parts = []
     for (doc, record), more in zip(found, linked):
@@ -11649,8 +11923,7 @@ def session_facts(row: Record) -> str:
 
 
 @tool("Save a conversation, notes, a log or code verbatim: searchable, readable by id.",
-      summary="made from the text when empty", tags="comma-separated", project="default: this one",
-      chunk_type="session, snapshot or debug")
+      project="default: this one", chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
     """Stores a chunk."""
@@ -12081,8 +12354,7 @@ def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[H
 
 @tool("Find exact text or a regex in all stored chunks (case-insensitive), newest first. For a known "
       "name, error, path or ticket; for questions: rlm_search.", reads_only=True,
-      pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
+      pattern="Python regex", fuzzy="tolerate typos", date_from="2026-11-21, 7d")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "",
              context: str = "") -> Answer:
@@ -12139,7 +12411,7 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         projects = Projects(view)
         labels = projects.labels()
         note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
-        linked = [linked_text(view, hit.doc, hit.record) if view.has_kind("link") else "" for hit in hits]
+        linked = [linked_text(view, hit.doc, hit.record) for hit in hits]
     call.store.shown = [hit.doc.id for hit in hits]
     lines = ["\n".join(filter(None, (hit_text(i, hit, worth_text(asked, hit, explain), now(), labels), more)))
              for i, (hit, more) in enumerate(zip(hits, linked), 1)]
@@ -12195,7 +12467,7 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
     return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
 
 
-@tool("List the domains in use and those suggested in the settings.", reads_only=True)
+@tool("List the domains in use and those suggested.", reads_only=True)
 def rlm_domains(call: Call) -> Answer:
     """Domains with the number of their chunks."""
     with call.store.reading() as view:
@@ -12234,7 +12506,7 @@ def plan_answer(plan: Retention) -> Answer:
         "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used})
 
 
-@tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
+@tool("Show what rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
 def rlm_retention_preview(call: Call) -> Answer:
     """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
@@ -12550,6 +12822,7 @@ def rlm_link(call: Call, members: str, label: str, weight: float = 1.0) -> Answe
         doc = view.doc(view.ordinal_of(new_id))
         record = view.record(doc)
         shown = linked_text(view, doc, record)
+    call.store.has_news = True
     told = f"{new_id} {'linked' if is_new else 'is there already'} ({label}):\n{shown}"
     return Answer(told, {**doc_data(doc, record), "new": is_new})
 
@@ -13616,7 +13889,7 @@ def tool_listing(made: Tool) -> dict[str, Any]:
     types, properties = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}, {}
     for param in made.params:
         properties[param.name] = {"type": types[param.type], **({"description": param.help} if param.help else {}),
-                                  **({"default": param.default} if param.default not in (None, "") else {})}
+                                  **({"default": param.default} if param.default else {})}
     required = [param.name for param in made.params if param.required]
     schema = {"type": "object", "properties": properties, "additionalProperties": False,
               **({"required": required} if required else {})}
@@ -13870,6 +14143,7 @@ class Server:
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
                 self.store.learn(self.give_way)
+                note_commits(View(self.store.places), current_folder())
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
@@ -16690,8 +16964,14 @@ def note_start(hook: Hook, text: str, docs: Iterable[Doc]) -> None:
 
 
 def insight_lines(view: View, docs: Iterable[Doc], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The first of the insights that are wanted, each on a line; those whose code has changed since come last."""
-    found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
+    """The first of the insights that are wanted and still hold, each on a line; those whose code has changed since come
+    last."""
+    from itertools import islice
+
+    has_links = view.has_kind("link")
+    holds = (doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)
+             and not (has_links and successors(view, doc.id)))
+    found = list(islice(holds, limit))
     fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
     return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
 
@@ -18703,16 +18983,15 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
-    ratings: dict[str, list[Record]] = {}
-    for event in happenings(view, "rate"):
-        kept: Record = {key: event[key] for key in ("at", "session", "rating", "was", "note") if key in event}
-        ratings.setdefault(text_field(event, "id"), []).append(kept)
+    told: dict[str, dict[str, list[Record]]] = {"ratings": {}, "beliefs": {}}
+    for name, kind in (("ratings", "rate"), ("beliefs", "believe")):
+        for event in happenings(view, kind):
+            told[name].setdefault(text_field(event, "id"), []).append(without_keys(event, "v", "k", "id"))
     for doc, record in readable_records(view, ordinals_in(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
-        if doc.id in ratings:
-            more["ratings"] = ratings[doc.id]
+        more.update((name, events[doc.id]) for name, events in told.items() if doc.id in events)
         small = without_keys(record, "text", "place", "archived_at")
         yield encode_record({**small, **more, "text": record["text"]})
 

@@ -317,7 +317,8 @@ class StatelessTest(McpTest):
 
 class RegistryTest(McpTest):
     SIGNATURES = {
-        "rlm_remember": "content category importance tags project", "rlm_forget": "insight_id", "rlm_status": "",
+        "rlm_remember": "content category importance tags project because rejected goal evidence revisit",
+        "rlm_forget": "insight_id", "rlm_status": "",
         "rlm_recall": "query category importance limit project tags kind",
         "rlm_chunk": "content summary tags project ticket domain chunk_type", "rlm_peek": "chunk_id start end",
         "rlm_grep": "pattern limit project domain fuzzy fuzzy_threshold date_from date_to entity context",

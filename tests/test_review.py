@@ -65,7 +65,7 @@ class ReviewTest(ReviewCase):
         self.assertEqual(self.planned("consolidate"), {})
         answer = self.call("rlm_search", query="deploy shop helm charts")
         self.assertEqual([hit["id"] for hit in answer.data["hits"]][:2], [good, bad])
-        self.assertIn(f"superseded by {good}", answer.text)
+        self.assertIn(f"superseded by [{good}]", answer.text)
         self.assertEqual(self.review("analyze").data["doubles"], [])
         self.assertNotIn("doubles", self.call("rlm_status").data["health"])
 

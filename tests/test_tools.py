@@ -13,7 +13,8 @@ from tests.support import HARD, TempHome, days_ago, rlm
 
 # Fixed: prompts and scripts written for the first such server pass these names and rely on these defaults.
 SIGNATURES = {
-    "rlm_remember": 'content, category="general", importance="medium", tags="", project=""',
+    "rlm_remember": 'content, category="general", importance="medium", tags="", project="", because="", rejected="", '
+                    'goal="", evidence="", revisit=""',
     "rlm_recall": 'query="", category="", importance="", limit=10, project="", tags="", kind="insight"',
     "rlm_forget": "insight_id",
     "rlm_status": "",
