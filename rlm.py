@@ -17035,7 +17035,8 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "ありがとう|有難う|助かり|助かる|完璧|素晴らし|いいね|いいです|いい感じ|良さそう|良い感じ|直りました|直った|"
         "動きました|動いた|うまくい|問題ありません|問題ない|問題なさそう|了解|わかりました|分かりました|バッチリ|"
         "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ",
-    "complaint": "still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|worse|broke|"
+    "complaint": "crashes|throws|reverting|reverted|undoing|going nowhere|goes nowhere|drop it|back to square one|"
+        "still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|worse|broke|"
         "not what i asked|not what i wanted|not what i meant|isn't what i|revert|undo|roll back|roll it back|stop|"
         "forget it|never mind|nevermind|give up|giving up|useless|same error|same problem|waste|no good|not good|"
         "makes no sense|messed up|a mess|out of hand|leave it|throw it away|discard|do it myself|not helpful|"
@@ -17067,15 +17068,17 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "直せていません|失敗しています|失敗します|失敗し続け|失敗したまま|わかりませんでした|分かりませんでした|"
         "特定できま|特定できて|エラーが残|エラーのまま|うまくいきません|行き詰|通りません|通っていません|不明です|"
         "不明のまま|解消できま|解消していません|再現できませ",
-    "unfinished": "is not done|are not done|not done yet|isn't done|is missing|are missing|still missing|remain|"
-        "remains|remaining|is left|are left|left to do|left out|not included|not yet|haven't|have not|has not|hasn't|"
-        "still need|still needs|still has to|still have to|still to do|needs to be decided|remains open|is open|"
-        "still open|next step|next steps|only part|part of it|half of|halfway|the other half|the rest|"
-        "not implemented|not migrated|not covered|not converted|todo|can do next|add it next|not started|untouched|"
-        "placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|"
-        "manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|le reste|"
-        "prochaine étape|n'ai pas encore|pas fini|pas terminé|まだ|残って|残りは|残りの|未対応|未実装|未完了|未着手|"
-        "これから|途中|一部|半分|次のステップ|できていません|必要があります|だけ完了|のみ完了"
+    "unfinished": "isn't covered|isn't tested|isn't implemented|isn't ready|isn't wired|isn't included|"
+        "isn't there yet|aren't covered|aren't done|what's left|what is left|left :|is not done|are not done|"
+        "not done yet|isn't done|is missing|are missing|still missing|remain|remains|remaining|is left|are left|"
+        "left to do|left out|not included|not yet|haven't|have not|has not|hasn't|still need|still needs|"
+        "still has to|still have to|still to do|needs to be decided|remains open|is open|still open|next step|"
+        "next steps|only part|part of it|half of|halfway|the other half|the rest|not implemented|not migrated|"
+        "not covered|not converted|todo|can do next|add it next|not started|untouched|placeholder|stub|stubbed|"
+        "still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|manque encore|manquent|à faire|"
+        "n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|le reste|prochaine étape|n'ai pas encore|"
+        "pas fini|pas terminé|まだ|残って|残りは|残りの|未対応|未実装|未完了|未着手|これから|途中|一部|半分|"
+        "次のステップ|できていません|必要があります|だけ完了|のみ完了"
 }.items()}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
@@ -17177,59 +17180,91 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
 
 # What tells the type of a task in its request: the type, how much that counts, phrases as in SIGNALS.
 TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases in (
-    ("bugfix", 3, "fix|bug|repair|broken|regression|corrige|repare|resous|debogue|直し|修正|バグ|不具合"),
-    ("bugfix", 2, "crash|error|exception|traceback|500|fails|failing|doesn t|does not work|not working|isn t|"
-     "no longer|wrong|incorrect|duplicate|twice|blank|stopped|returns nothing|should be|instead of|issue|problem|"
-     "plante|erreur|ne marche|ne fonctionne|ne fait|ne s affiche|faux|en double|red since|red again|エラー|落ち|"
-     "動かな|できな|ならな|おかしい|化け|壊れ|されない|二重"),
-    ("debug", 4, "find the cause|d ou |find out why|figure out|root cause|what s causing|what is causing|track down|"
-     "what s going on|what is going on|what makes|where does|where do the|get to the bottom|diagnos|don t change|"
-     "do not change|don t touch|without changing anything|no changes yet|d ou vient|d ou viennent|la cause|l origine|"
-     "comprendre pourquoi|原因|切り分け|突き止め"),
-    ("debug", 3, "why |debug|pourquoi|profile |なぜ|どうして"),
-    ("debug", 1, "hang|leak|slow|stuck|freez|timeout|flaky|fuite|lent|memory|遅い|漏れ|リーク"),
-    ("feature", 3, "implement|new feature|feature|support for|be able to|would like|i d like|i want|we need a|"
-     "we want|let users|allow users|introduce|fonctionnalite|implemente|機能|実装"),
-    ("feature", 2, "add|build|create|make a|write a|endpoint|flag|button|page|option|command|dialog|toggle|ajoute|"
-     "cree|developpe|追加|作って|作成|対応"),
-    ("refactor", 5, "refactor|rename|restructur|clean up|cleanup|tidy|simplif|dedup|split|extract|untangle|"
-     "inline the|factoris|renomme|restructure|nettoie|without changing behav|no behav|same behav|behaviour as before|"
-     "sans changer le comportement|リファクタ|整理|リネーム|名前を変|分割|切り出|共通化|まとめて"),
-    ("refactor", 3, "move |convert |migrate the code|rewrite|replace |get rid of|drop the|into smaller|too long|"
-     "deplace|remplace|reecris|移して|移動|置き換え|書き換え"),
-    ("test", 5, "unit test|integration test|e2e|end to end test|add test|add a test|add some test|write test|"
-     "write a test|write some test|tests for|test for|test suite for|test cases|coverage|regression test|"
-     "property test|tests unitaires|des tests|un test|couverture|テストを|テストが無|テストケース|テストコード|"
-     "カバレッジ"),
-    ("docs", 5, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
-     "jsdoc|comments to|contributing|documente|de la doc|la doc |ドキュメント|説明書|コメントを|手順書|"
-     "ドックストリング"),
-    ("research", 4, "compare|which library|which one|look into|investigate|research|evaluate|what are the options|"
-     "pros and cons|options for|overview|is it possible|is it feasible|feasib|whether we|survey|explore|how does|"
-     "how do |explain|understand how|what would it|should we use|best way|recommend|alternatives|walk me through|"
-     "summar|report on|study|compar|quelle bibliotheque|quelles options|etudie|explique|comment fonctionne|"
-     "est il possible|faisab|比較|調べ|調査|検討|どれが|どちらが|説明|仕組み|選択肢|概要"),
-    ("setup", 5, "set up|setup|install|configure|docker|github action|gitlab ci|ci pipeline|pipeline|workflow|"
-     "upgrade|update the dependenc|bump|dependenc|scaffold|bootstrap|pre commit|eslint|prettier|devcontainer|"
-     "terraform|kubernetes|helm|virtualenv|deploy|initiali|configuration for|get the project running|mets en place|"
-     "mettre en place|mets a jour|mettre a jour|deploie|導入|セットアップ|設定して|環境構築|構築|インストール|"
-     "アップグレード|更新して|バージョンを上げ|デプロイ"),
+    ("bugfix", 4, "fix|bug|repair|broken|regression|sort it out|sort this out|sort that out|corrige|repare|resous|"
+     "debogue|regle le|regle ce|直し|直せ|修正|バグ|不具合"),
+    ("bugfix", 3, "crash|error|exception|traceback|500|404|502|503|fails|failing|failed|failure|doesn t|don t work|"
+     "does not|not working|isn t|aren t|won t|can t|no longer|must not|shouldn t|should not|wrong|incorrect|"
+     "duplicate|twice|blank|stopped|returns nothing|should be|instead of|issue|problem|flicker|race condition|"
+     "deadlock|hangs|freez|corrupt|disappear|misalign|overlap|cut off|truncat|off by|negative|nan|undefined|null|"
+     "refused|reported|complain|since the|since yesterday|after the last|keeps|stuck|mistake|typo|invalid|rounding|"
+     "stale|infinite|loses|lost|ignores|ignored|vulnerab|security hole|plante|erreur|echoue|ne marche|ne fonctionne|"
+     "ne fait|ne s |n est plus|n apparait|disparai|bloque|faux|fausse|mauvais|en double|vide|anomalie|probleme|"
+     "red since|red again|エラー|落ち|動かな|できな|ならな|なりま|おかしい|化け|壊れ|されな|されてしま|てしまい|"
+     "てしまう|二重|失敗|ずれ|消え|止ま|固ま|重複|表示され|間違|不正|例外|クラッシュ|disconnect|drops|times out|"
+     "timing out|lags|jumps|leaks|not the|unexpected|weird|strange|even though|although|but it|but the|despite|"
+     "malgre|alors que|のに|まま"),
+    ("debug", 6, "find the cause|find out why|find out what s|figure out|work out why|root cause|what s causing|"
+     "what is causing|what causes|track down|narrow down|narrow it down|pinpoint|bisect|what s going on|"
+     "what is going on|what makes|where s the|where is the time|where does the|where do the|get to the bottom|"
+     "diagnos|don t change|do not change|don t touch|don t fix|without changing anything|without fixing|"
+     "no changes yet|no fix yet|just tell me|d ou |la cause|l origine|comprendre pourquoi|savoir pourquoi|identifie|"
+     "原因|切り分け|突き止め|特定して|どこで|what s closing|what s happening|what happens|what s writing|"
+     "what s eating|which process|find the process|find what|find which|where it comes from|where this comes from|"
+     "where that comes from|what triggers|responsible for|reproduce"),
+    ("debug", 4, "why |debug|troubleshoot|how come|bottleneck|pourquoi|profile |profil|なぜ|どうして|デバッグ"),
+    ("debug", 1, "hang|leak|slow|stuck|timeout|flaky|intermittent|sometimes|takes|seconds|memory|cpu|fuite|lent|"
+     "memoire|parfois|遅い|重い|漏れ|リーク|たまに|時々|disconnect|exactly after|crash|fails|delay|retard"),
+    ("feature", 4, "implement|new feature|feature|support for|be able to|would like|i d like|i d love|i want|we want|"
+     "it would be nice|let users|allow|enable|introduce|keep asking|asking for|integrate|make it possible|users can|"
+     "let s have|let s add|we need a|whenever|add support|expose|fonctionnalite|implemente|integre|je voudrais|"
+     "j aimerais|il nous faut|il faudrait|on veut|pouvoir|permettre|permets|機能|実装|できるように|対応"),
+    ("feature", 3, "add|build|create|make a|make the|write a|give |provide|offer|show |display|send |extend|need|"
+     "ajoute|rajoute|cree|developpe|affiche|envoie|nouveau|nouvelle|追加|作って|作成|付け|表示して|新しい"),
+    ("refactor", 7, "refactor|rename|restructur|reorgani|clean up|cleanup|clean this|tidy|simplif|dedup|split|"
+     "extract|untangle|disentangle|inline the|decouple|consolidate|unify|moderni|break up|break it|break this|"
+     "pull the|pull out|without changing behav|no behav|same behav|behaviour as before|keep the behav|"
+     "no functional change|dead code|repeated code|copy paste|copy pasted|duplicated code|duplicated logic|"
+     "technical debt|god class|spaghetti|async await|type hints|any types|mixes|factoris|renomme|reorganis|nettoie|"
+     "decoupe|sans changer le comportement|refactoris|code mort|リファクタ|整理|リネーム|名前を変|名前に変|分割|"
+     "切り出|共通化|きれいに|統合して|重複コード|unreadable|readab|hard to read|hard to follow|nesting|messy|a mess|"
+     "ugly|complexity|too big|too large|monster|responsib|分けて|動作は変え|挙動は変え|挙動を変え|動作を変え|"
+     "大きすぎ|読みにく|見通し|illisible|trop long|trop gros|dupliqu|comportement"),
+    ("refactor", 4, "move |convert |turn |switch |migrate |port |rewrite|replace |get rid of|drop the|into smaller|"
+     "too long|instead of a|layer|legacy|into modules|deplace|remplace|reecris|convertis|passe de|移して|移動|"
+     "置き換え|書き換え|変換|移行|migre le code|remove the old|remove the unused|reduce |shorten "),
+    ("test", 7, "unit test|integration test|e2e|end to end|add test|add a test|add some test|write test|write a test|"
+     "write some test|more tests|tests for|test for|test suite for|test cases|coverage|regression test|property test|"
+     "snapshot test|untested|no tests|not tested|isn t tested|has no test|cover the|covered by|tests unitaires|"
+     "des tests|un test|aucun test|couverture|テストを書|テストを追|テストを作|テストがな|テストが無|テストがあり|"
+     "テストケース|テストコード|カバレッジ|単体テスト|covered|deterministic|cover all|edge cases|mutation test|"
+     "test helper|tester |カバー"),
+    ("docs", 7, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
+     "jsdoc|javadoc|rustdoc|comments to|comment the|contributing|handbook|wiki|runbook|openapi|adr |faq|documente|"
+     "de la doc|la doc |une doc|ドキュメント|説明書|コメントを|手順書|マニュアル|仕様書|ドックストリング|使い方を|"
+     "リリースノート"),
+    ("research", 6, "compare|comparison|which library|which one|which of|look into|investigate whether|research|"
+     "evaluate|what are the options|pros and cons|options for|options do|overview|is it possible|is there a|"
+     "is it feasible|feasib|whether we|survey|explore|how does|how do |explain|understand how|what would it|"
+     "should we|best way|best practice|recommend|alternative|state of the art|what are people|walk me through|summar|"
+     "report on|study|read up|difference between|trade offs|tradeoffs|worth|what would|estimate|compar|quelle|"
+     "quelles|quel |quels |etudie|explique|comment fonctionne|comment marche|est il possible|est ce qu|faisab|"
+     "avantages|recherche|renseigne|比較|調べ|調査|検討|どれが|どちらが|どの|説明|仕組み|選択肢|概要|教えて|違い"),
+    ("setup", 7, "set up|setup|install|configure|config |docker|container|github action|gitlab ci|ci pipeline|"
+     "pipeline|workflow|upgrade|update the dependenc|update dependenc|update all|bump|dependenc|scaffold|skeleton|"
+     "boilerplate|bootstrap|pre commit|eslint|prettier|linter|devcontainer|terraform|ansible|kubernetes|k8s|helm|"
+     "virtualenv|virtual environment|deploy |deployment to|initiali|get the project running|get this running|"
+     "running locally|environment|toolchain|monorepo|nix|renovate|dependabot|mets en place|mettre en place|"
+     "mise en place|configur|mets a jour|mettre a jour|passe a la version|deploie|environnement|導入|セットアップ|"
+     "設定|環境|構築|インストール|アップグレード|アップデート|更新して|バージョンを|デプロイ|初期化"),
+    ("feature", 2, "endpoint|flag|button|page|option|command|dialog|toggle|filter|export|shortcut|notification|"
+     "webhook|たい|ほしい|欲しい"),
 ))
 # What a kind of changed files adds to types; "" for a conversation that changed none.
 NAMING_TOOLS = ("rlm_capture", "rlm_link", "rlm_feedback", "rlm_remember")
 MAX_DRAFT_FILES, MAX_DRAFTED = 40, 5_000
 FILE_SIGNS: dict[str, dict[str, int]] = {
-    "": {"research": 3, "debug": 3, "setup": -2, "bugfix": -3, "feature": -6, "refactor": -6, "test": -4, "docs": -6},
-    "test": {"test": 4, "debug": -1, "research": -6}, "docs": {"docs": 5, "research": -2, "debug": -4, "test": -3},
-    "config": {"setup": 4, "research": -5, "debug": -2, "docs": -3},
-    "source": {"research": -6, "debug": -1, "docs": -1, "setup": -2}}
-# In this order: docs/test.md is of the tests.
+    "": {"research": 4, "debug": 4, "setup": -3, "bugfix": -3, "feature": -9, "refactor": -9, "test": -6, "docs": -9},
+    "test": {"test": 8, "debug": -2, "research": -9, "docs": -4, "setup": -4, "feature": -3},
+    "docs": {"docs": 7, "research": -2, "debug": -5, "test": -6, "refactor": -3, "feature": -4, "bugfix": -4},
+    "config": {"setup": 5, "research": -7, "debug": -3, "docs": -2, "test": -5, "refactor": -2, "feature": -2},
+    "source": {"research": -9, "debug": -2, "docs": -1, "setup": -2, "test": -2}}
+# In this order: .github/workflows/test.yml is no test.
 FILE_KINDS = {
-    "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
     "config": r"(?i)(?:^|/)(?:Dockerfile|docker-compose|compose|Makefile|Jenkinsfile|requirements"
     r"|package(?:-lock)?\.json|\.github/|\.gitlab-ci|\.env|\.\w+rc\b|\.husky|\.devcontainer|Gemfile|go\.mod"
-    r"|tsconfig|terraform/|k8s/|helm/|deploy/|nginx)|\.config\.\w+$"
+    r"|tsconfig|nginx)|\.config\.\w+$"
     r"|\.(?:toml|ya?ml|cfg|ini|tf|lock|nix|gradle|conf|service)$",
+    "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
     "docs": r"(?i)\.(?:md|mdx|rst|adoc|txt)$|(?:^|/)docs?/"}
 # Programs whose success says that the work is sound, by what they check. Of a command the last of them counts.
 CHECKERS = {name: kind for kind, names in {
@@ -17240,7 +17275,7 @@ LOOKING = frozenset("cat grep rg ls head tail sed awk find cd echo wc which git 
                     "touch sleep tree less diff export source kill pkill lsof test [".split())
 FAILING = (r"\b[1-9]\d* (?:\w+ )?(?:failed|failing|failures?|errors?)\b|\bFAILED\b|\b(?:failures|errors)=[1-9]"
            r"|(?:ok: |\n)(?:FAIL|not ok)\b|error TS\d|✗|✖")
-UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.)|restore|reset --hard|stash\b(?! pop)|revert|clean -)"
+UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.|[\w/.-]+\.\w+)|restore|reset --hard|stash\b(?! pop)|revert|clean -)"
 SAID_CHARS = 1_000  # of a request or an answer that are looked at
 
 
@@ -17267,7 +17302,7 @@ def first_telling(text: str) -> str:
 class Deed:
     """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
 
-    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing")
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken")
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.parts: list[tuple[str, str] | ToolCall] = []
@@ -17282,6 +17317,7 @@ class Deed:
         self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
                           and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
         self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
+        self.began_broken = False  # a check failed before anything was changed
         self.errors = self.errors_met()
         # Claude's last words that are more than "You're welcome."
         self.closing = next((text for text in reversed(self.said("claude")) if first_telling(text)), "")
@@ -17294,6 +17330,7 @@ class Deed:
         """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
         broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
         found: list[list[str]] = []
+        seen_change = False
         unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
         for part in self.parts:
             if not isinstance(part, ToolCall):
@@ -17307,6 +17344,8 @@ class Deed:
             if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
                 continue
             is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
+            self.began_broken |= bool(is_bad and kind and not self.checks and not seen_change)
+            seen_change |= part.changed()
             if is_bad:
                 broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
             else:
@@ -17323,20 +17362,26 @@ class Deed:
 def task_type_of(request: str, deed: Deed) -> str:
     """The type of task, by what was asked and which kinds of files changed."""
     text = " ".join(["", *re.findall(r"[\w.]+", fold(request[:SAID_CHARS])), ""])
-    scores, first = dict.fromkeys(TASK_TYPES, 0), (len(text), "")
+    scores, first = dict.fromkeys(("feature", *TASK_TYPES), 0), (len(text), "")
     for kind, weight, phrases in TASK_SIGNS:
         places = [text.find(f" {each}" if each.isascii() else each) for each in phrases]
         if (place := min((each for each in places if each >= 0), default=-1)) >= 0:
             scores[kind] += weight
-            first = min(first, (place, kind)) if weight > 2 else first
+            first = min(first, (place, kind)) if weight > 3 else first
     if first[1] and text.isascii():  # the verb; in Japanese it stands at the end
         scores[first[1]] += 2
     paths = [shown_path(call.path, deed.cwd) for call in deed.changes]
     kinds = {next((kind for kind, form in FILE_KINDS.items() if re.search(form, path)), "source") for path in paths}
     for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
         scores[kind] += more
-    order = ("bugfix", "feature", *TASK_TYPES) if paths else ("research", "debug", "setup", *TASK_TYPES)
-    return max(order, key=lambda kind: scores[kind])
+    if paths:
+        is_new = any(call.name == "Write" for call in deed.changes)
+        scores["feature"] += is_new
+        scores["bugfix"] += deed.began_broken
+    else:  # of what was only looked at
+        scores["debug"] += 2 * (scores["bugfix"] > -3 or bool(deed.errors))
+        scores["research"] += 2 * any(call.name in ("WebFetch", "WebSearch") for call in deed.calls)
+    return max(scores, key=lambda kind: scores[kind])
 
 
 def verdict(texts: Sequence[str], *kinds: str) -> set[str]:
@@ -17368,7 +17413,8 @@ def outcome_of(deed: Deed) -> tuple[str, list[str]]:
         is_left = signs & {"unable", "unfinished"} or is_failing or "thanks" not in signs
         outcome = "partial" if is_left else "success"
     elif is_failing or "unable" in signs:
-        is_half = has_commit or any(deed.checks.values()) or ("unable" in signs and signs & {"unfinished", "done"})
+        is_half = has_commit or (bool(deed.changes) and any(deed.checks.values())) or (
+            "unable" in signs and bool(signs & {"unfinished", "done"}))
         outcome = "partial" if is_half else "failure"
     elif is_stopped:
         outcome = "partial" if is_good else "failure"
