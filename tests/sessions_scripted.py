@@ -905,6 +905,164 @@ U Is it "its" or "it's" in the sentence "the parser lost its state"?
 C "its".
 """
 
+# Written last; the program was mended by none of them.
+FRESH = """
+= bugfix success
+U Customers in Switzerland pay 8.1% VAT but the invoice prints 7.7%. Could you have a look?
+G 7.7
+E src/tax/rates.json | "CH": 7.7 | "CH": 8.1
+E src/tax/rates.go | 0.077 | 0.081
+$ go test ./src/tax => ok  	shop/src/tax	0.210s
+C The Swiss rate was outdated in two places; both say 8.1 % now.
+U yes, invoice 4711 prints it properly
+
+= bugfix partial
+U Search crashes on emoji and it's also awfully slow with more than 10k rows
+$ pytest tests/search !! E   sqlite3.OperationalError: malformed MATCH expression: [🚀]
+E search/query.py | term | escape(term)
+$ pytest tests/search => 29 passed in 4.40s
+C Emoji no longer crash the search. I have not touched the speed: that needs an index, which means a migration.
+U alright, we'll plan the migration separately
+
+= bugfix failure
+U Notifications arrive in the wrong language for half of our users
+R server/notify.ex
+E server/notify.ex | user.locale | user.settings.locale
+$ mix test !! 4 tests, 2 failures
+E server/notify.ex | user.settings.locale | Gettext.get_locale()
+$ mix test !! 4 tests, 2 failures
+U you're going in circles. I'll hand this to Jonas.
+
+= bugfix success
+U À chaque déploiement les sessions des utilisateurs sont perdues, il faut que ça cesse.
+R config/session.php
+E config/session.php | 'file' | 'redis'
+$ php artisan test => Tests:  64 passed (210 assertions)
+C Les sessions étaient stockées dans des fichiers du conteneur. Elles sont dans Redis à présent.
+U Impeccable.
+
+= feature success
+U Our support team would love a way to impersonate a user (read only).
+W lib/impersonation.ts
+E src/middleware.ts | session.user | session.impersonated ?? session.user
+$ npm run test:ci => Test Files  41 passed (41)
+C Support can open a read-only session as any user; a banner says so.
+U tried it with Ana, she's delighted
+
+= feature partial
+U Put together a status page that shows uptime, incidents, and lets people subscribe by mail
+W status/page.py
+W status/incidents.py
+$ pytest status => 8 passed in 0.31s
+C Uptime and incidents are up. Subscriptions aren't in yet, I'd do those with the existing mailer.
+U that's plenty, subscriptions can wait
+
+= feature success
+U 管理画面にダークモードを入れてください
+E admin/theme.css | :root | @media (prefers-color-scheme: dark)
+W admin/ThemeSwitch.vue
+$ npm run build => ✓ built in 4.4s
+C ダークモードの切り替えを追加しました。
+U すごい、ちゃんと切り替わりました
+
+= refactor success
+U utils.py has become a junk drawer. Sort its 70 functions into sensible modules and adapt the imports.
+R utils.py
+W strings.py
+W dates.py
+E app.py | from utils import | from strings import
+$ python -m pytest -q => 402 passed in 21.0s
+C utils.py is gone; its functions live in strings, dates, paths and net.
+
+= refactor failure
+U Can the three serializers be merged into one generic serializer?
+R api/serializers.py
+E api/serializers.py | class UserSerializer | class GenericSerializer
+$ python manage.py test api !! FAILED (failures=17)
+E api/serializers.py | fields | get_fields
+$ python manage.py test api !! FAILED (failures=9)
+C Nine tests fail because the nested serializers depend on the order of their fields. I don't see a way that keeps the API compatible.
+U then forget about it, keep the three
+
+= test success
+U nothing checks that webhook signatures are verified. please put that under test
+R hooks/verify.rb
+W spec/hooks/verify_spec.rb
+$ bundle exec rspec spec/hooks => 7 examples, 0 failures
+C Valid, missing, wrong and replayed signatures each have an example now.
+
+= test partial
+U Port the old mocha specs over to vitest
+E test/cart.spec.js | require('chai') | import { expect } from 'vitest'
+E test/user.spec.js | require('chai') | import { expect } from 'vitest'
+$ npx vitest run => Test Files  2 passed (2)
+C cart and user run on vitest. Five spec files are left.
+U ok, lunch. rest this afternoon
+
+= docs success
+U new hires never know how to get a local database running. write that down somewhere sensible
+R docker-compose.yml
+W docs/local-database.md
+C docs/local-database.md has the five steps, and what to do when the port is taken.
+U brilliant
+
+= docs success
+U 関数の説明が古いままなので、docstringを今の引数に合わせてください
+E core/calc.py | :param a: | :param amount:
+$ pydocstyle core =>
+C すべての docstring を現在の引数に合わせました。
+
+= research success
+U I'm torn between monorepo tools. Turborepo or Nx for five packages?
+F https://turborepo.com/docs
+F https://nx.dev/getting-started/intro
+C For five packages Turborepo: less configuration, and you only need caching. Nx pays off with generators and many teams.
+U sold, turborepo it is
+
+= research partial
+U What would break if we dropped support for Node 18?
+G engines
+R package.json
+$ npm ls --depth=0 => esbuild@0.21
+C Nothing in our own code. For two of the customers' plugins I can't tell, their sources are private; somebody has to ask them.
+
+= debug success
+U Half the requests to the cdn miss the cache. Any idea what is behind that?
+$ curl -sI https://cdn.example.com/a.js => x-cache: MISS, vary: cookie
+R infra/cdn.tf
+C It's the header `Vary: Cookie`: each visitor gets an entry of their own. It comes from the session middleware, which also runs for static files.
+U ah of course. good find
+
+= debug failure
+U Le service redémarre tout seul deux fois par jour. Cherche pourquoi.
+$ journalctl -u api --since yesterday => api.service: Main process exited, code=killed, status=9/KILL
+$ dmesg !! dmesg: read kernel buffer failed: Operation not permitted
+C Le processus est tué de l'extérieur, mais sans accès au journal du noyau je ne peux pas dire par quoi.
+U dommage
+
+= setup success
+U wire up renovate so that we get weekly update PRs, grouped
+W renovate.json
+$ npx renovate-config-validator => INFO: Config validated successfully
+C Renovate opens one grouped PR every Monday.
+
+= setup success
+U Spin up a local kafka for development, with a UI on port 8080
+W docker/kafka.compose.yml
+$ docker compose -f docker/kafka.compose.yml up -d => Container kafka-ui  Started
+C Kafka listens on 9092, the UI on http://localhost:8080.
+U I can see the topics, cheers!
+
+= setup failure
+U Get the old PHP 5 project to run on my M3 Mac
+W Dockerfile
+$ docker build . !! ERROR: no match for platform in manifest: not found
+E Dockerfile | php:5.6 | --platform=linux/amd64 php:5.6
+$ docker run --rm app php -v !! qemu: uncaught target signal 11 (Segmentation fault)
+C PHP 5.6 segfaults under emulation. I don't think this can work on Apple silicon.
+U pity, I'll get an Intel box
+"""
+
 
 def sections(text: str) -> Iterator[tuple[str, str, list[str]]]:
     """(type, outcome, lines) of each conversation."""
