@@ -17034,7 +17034,12 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "c'est réglé|très bien|formidable|magnifique|c'est clair|ça me va|on part là-dessus|beau travail|chouette|"
         "ありがとう|有難う|助かり|助かる|完璧|素晴らし|いいね|いいです|いい感じ|良さそう|良い感じ|直りました|直った|"
         "動きました|動いた|うまくい|問題ありません|問題ない|問題なさそう|了解|わかりました|分かりました|バッチリ|"
-        "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ",
+        "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ|delighted|good find|sold|agreed|it is gone|is gone|"
+        "properly|yes|yep|yay|hooray|neat|beautiful|impressive|wow|that did it|did the trick|does the trick|"
+        "on the first try|right on|sounds good|sounds reasonable|fair enough|good call|i see|i can see|much better|"
+        "way better|approved|done deal|splendid|marvellous|super cool|ça roule|d'accord|entendu|je comprends|compris|"
+        "ouf|bon travail|c'est mieux|validé|すごい|素敵|切り替わりました|表示されました|できました|確認しました|"
+        "なるほど|承知|嬉しい|最高|感謝|理解しました|いけました|治りました",
     "complaint": "crashes|throws|reverting|reverted|undoing|going nowhere|goes nowhere|drop it|back to square one|"
         "still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|worse|broke|"
         "not what i asked|not what i wanted|not what i meant|isn't what i|revert|undo|roll back|roll it back|stop|"
@@ -17047,13 +17052,23 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "ça plante|mauvais|faux|inutile|décevant|je le ferai moi-même|je m'en occupe|^ no ,|^ no .|^ nope|^ non ,|"
         "^ no $|まだ直|まだエラー|まだ動|まだ出|まだ同じ|直ってい|直ってな|動きません|動かない|動いていません|"
         "違います|違う|ちがう|ちがいます|元に戻|戻して|だめ|ダメ|駄目|諦め|あきらめ|もういい|やめて|やめましょう|"
-        "やめます|失敗|悪化|ひどい|取り消|自分でやり|結構です|壊れ|中止|変わらない|変わりません|同じエラー",
+        "やめます|失敗|悪化|ひどい|取り消|自分でやり|結構です|壊れ|中止|変わらない|変わりません|同じエラー|"
+        "in circles|hand this to|hand it to|pity|too bad|a shame|dommage|ugh|oh no|hmm no|not happy|unhappy|"
+        "frustrating|annoying|i'd rather keep|keep the old|restore it|restore the|bring back|you deleted|you removed|"
+        "you broke|you ignored|i didn't ask|i did not ask|nothing changed|no change|no difference|no effect|"
+        "doesn't do anything|does nothing|won't do|forget about it|forget about this|we'll live with it|live with it|"
+        "by hand|myself instead|not useful|no use|c'est pire|aucun effet|ça n'a rien changé|rien n'a changé|pas bon|"
+        "raté|残念|効果がな|変化な|使えない|困る|困ります|がっかり|不満|いまいち|意味がない",
     "later": "tomorrow|another day|next time|for today|for now|not today|pick this up|pick it up|next week|monday|"
         "later|the rest|to be continued|follow up|tonight|half|have to go|we'll continue|will continue|"
         "continue after|out of time|park|another session|next session|demain|plus tard|une autre fois|"
         "la prochaine fois|la suite|le reste|pour aujourd'hui|ce soir|lundi|la semaine prochaine|on continue|"
         "on reprendra|on finira|pour l'instant|明日|また今度|後で|あとで|続きは|続きを|次回|残りは|来週|"
-        "今日はここまで|今日はこれで|とりあえず|ひとまず|一旦ここ|いったんここ",
+        "今日はここまで|今日はこれで|とりあえず|ひとまず|一旦ここ|いったんここ|can wait|separately|this afternoon|"
+        "after lunch|lunch|stopping here|stop here|leave it there|leave it here|call it a day|enough|postpone|"
+        "postponed|next sprint|another ticket|own ticket|new ticket|separate pr|separate ticket|after the release|"
+        "when i'm back|when i am back|cet après-midi|après le déjeuner|ça peut attendre|on s'arrête|un autre jour|"
+        "別途|午後|週明け|別の機会|また後日|後日|今日はもう",
     "unable": "i could not|i couldn't|could not be|couldn't be|i cannot|i can't|i was not able|i wasn't able|"
         "i am not able|i'm not able|i am unable|i'm unable|was unable|unable to|still fails|still fail|still failing|"
         "still times out|still get|still getting|still broken|still crashes|still crash|still red|still hangs|"
@@ -17067,7 +17082,15 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "je ne sais pas pourquoi|ne passent toujours pas|ne passe toujours pas|できませんでした|解決でき|直せません|"
         "直せていません|失敗しています|失敗します|失敗し続け|失敗したまま|わかりませんでした|分かりませんでした|"
         "特定できま|特定できて|エラーが残|エラーのまま|うまくいきません|行き詰|通りません|通っていません|不明です|"
-        "不明のまま|解消できま|解消していません|再現できませ",
+        "不明のまま|解消できま|解消していません|再現できませ|i don't see a way|i don't see how|i see no way|"
+        "i don't think|i have no way|i have no access|no access|without access|permission denied|is not reachable|"
+        "not reachable|segfaults|fails because|fail because|fails with|fail with|does not compile|doesn't compile|"
+        "does not build|doesn't build|does not start|doesn't start|won't start|is still there|still there|"
+        "still happens|still shows|still returns|remains unclear|is unclear|unclear why|no idea why|no explanation|"
+        "not clear why|not identify|not reproduce|not determine|not make it|not get it|je ne peux pas|"
+        "je n'ai pas trouvé|je ne vois pas|je ne trouve pas|n'est pas possible|pas pu|échoue|échouent|"
+        "reste en erreur|toujours là|原因不明|突き止められ|見つかりませんでした|見つけられ|進められません|"
+        "動作しません|ビルドできません|起動しません|アクセスできない|確認できません",
     "unfinished": "isn't covered|isn't tested|isn't implemented|isn't ready|isn't wired|isn't included|"
         "isn't there yet|aren't covered|aren't done|what's left|what is left|left :|is not done|are not done|"
         "not done yet|isn't done|is missing|are missing|still missing|remain|remains|remaining|is left|are left|"
@@ -17078,7 +17101,12 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|manque encore|manquent|à faire|"
         "n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|le reste|prochaine étape|n'ai pas encore|"
         "pas fini|pas terminé|まだ|残って|残りは|残りの|未対応|未実装|未完了|未着手|これから|途中|一部|半分|"
-        "次のステップ|できていません|必要があります|だけ完了|のみ完了"
+        "次のステップ|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|isn't in|not verified|"
+        "not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|need your|"
+        "in a second step|second step|follow up|next i|i would do|i'd do|only the first|only two of|the other two|"
+        "wasn't touched|weren't touched|not in yet|to be done|to be converted|to be moved|to be migrated|yet to|"
+        "remains to|unchanged so far|pas touché|pas traité|pas commencé|seulement|手を付け|"
+        "着手していま|触っていま|残り"
 }.items()}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
@@ -17192,7 +17220,9 @@ TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases 
      "red since|red again|エラー|落ち|動かな|できな|ならな|なりま|おかしい|化け|壊れ|されな|されてしま|てしまい|"
      "てしまう|二重|失敗|ずれ|消え|止ま|固ま|重複|表示され|間違|不正|例外|クラッシュ|disconnect|drops|times out|"
      "timing out|lags|jumps|leaks|not the|unexpected|weird|strange|even though|although|but it|but the|despite|"
-     "malgre|alors que|のに|まま"),
+     "malgre|alors que|のに|まま|perdu|cesse|have a look|take a look|in the wrong|half of|each time|every time|"
+     "suddenly|out of nowhere|ruins|spam|not show|never|only works|used to work|worked before|jette|renvoie|"
+     "deux fois|ferme tout seul|se coupe"),
     ("debug", 6, "find the cause|find out why|find out what s|figure out|work out why|root cause|what s causing|"
      "what is causing|what causes|track down|narrow down|narrow it down|pinpoint|bisect|what s going on|"
      "what is going on|what makes|where s the|where is the time|where does the|where do the|get to the bottom|"
@@ -17200,14 +17230,18 @@ TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases 
      "no changes yet|no fix yet|just tell me|d ou |la cause|l origine|comprendre pourquoi|savoir pourquoi|identifie|"
      "原因|切り分け|突き止め|特定して|どこで|what s closing|what s happening|what happens|what s writing|"
      "what s eating|which process|find the process|find what|find which|where it comes from|where this comes from|"
-     "where that comes from|what triggers|responsible for|reproduce"),
+     "where that comes from|what triggers|responsible for|reproduce|any idea|idea what|idea why|behind that|"
+     "behind this|what is behind|what s behind|cherche pourquoi|trouve pourquoi|dis moi pourquoi|look into why|"
+     "investigate why|explain why|analyse|analyze|post mortem|postmortem|調べて原因|何が起き"),
     ("debug", 4, "why |debug|troubleshoot|how come|bottleneck|pourquoi|profile |profil|なぜ|どうして|デバッグ"),
     ("debug", 1, "hang|leak|slow|stuck|timeout|flaky|intermittent|sometimes|takes|seconds|memory|cpu|fuite|lent|"
      "memoire|parfois|遅い|重い|漏れ|リーク|たまに|時々|disconnect|exactly after|crash|fails|delay|retard"),
     ("feature", 4, "implement|new feature|feature|support for|be able to|would like|i d like|i d love|i want|we want|"
      "it would be nice|let users|allow|enable|introduce|keep asking|asking for|integrate|make it possible|users can|"
      "let s have|let s add|we need a|whenever|add support|expose|fonctionnalite|implemente|integre|je voudrais|"
-     "j aimerais|il nous faut|il faudrait|on veut|pouvoir|permettre|permets|機能|実装|できるように|対応"),
+     "j aimerais|il nous faut|il faudrait|on veut|pouvoir|permettre|permets|機能|実装|できるように|対応|would love|"
+     "love a way|a way to|put together|come up with|support team|customers want|users want|lets people|let people|"
+     "lets users|should support|should also|must be able|needs to be able|入れて|入れたい|つけて|できるよう"),
     ("feature", 3, "add|build|create|make a|make the|write a|give |provide|offer|show |display|send |extend|need|"
      "ajoute|rajoute|cree|developpe|affiche|envoie|nouveau|nouvelle|追加|作って|作成|付け|表示して|新しい"),
     ("refactor", 7, "refactor|rename|restructur|reorgani|clean up|cleanup|clean this|tidy|simplif|dedup|split|"
@@ -17218,7 +17252,10 @@ TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases 
      "decoupe|sans changer le comportement|refactoris|code mort|リファクタ|整理|リネーム|名前を変|名前に変|分割|"
      "切り出|共通化|きれいに|統合して|重複コード|unreadable|readab|hard to read|hard to follow|nesting|messy|a mess|"
      "ugly|complexity|too big|too large|monster|responsib|分けて|動作は変え|挙動は変え|挙動を変え|動作を変え|"
-     "大きすぎ|読みにく|見通し|illisible|trop long|trop gros|dupliqu|comportement"),
+     "大きすぎ|読みにく|見通し|illisible|trop long|trop gros|dupliqu|comportement|into one|merge the|merged into|"
+     "into sensible|junk drawer|sort its|sort the|into separate|into its own|into smaller|one place|centrali|generic|"
+     "inherit|composition|abstraction|dry up|layers|coupl|circular|cyclic|separate the|separation|isolate|"
+     "rework the structure|naming|regroupe|en un seul|une seule|sépare|separe|isole|一つに|1つに|分離|命名"),
     ("refactor", 4, "move |convert |turn |switch |migrate |port |rewrite|replace |get rid of|drop the|into smaller|"
      "too long|instead of a|layer|legacy|into modules|deplace|remplace|reecris|convertis|passe de|移して|移動|"
      "置き換え|書き換え|変換|移行|migre le code|remove the old|remove the unused|reduce |shorten "),
@@ -17227,27 +17264,38 @@ TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases 
      "snapshot test|untested|no tests|not tested|isn t tested|has no test|cover the|covered by|tests unitaires|"
      "des tests|un test|aucun test|couverture|テストを書|テストを追|テストを作|テストがな|テストが無|テストがあり|"
      "テストケース|テストコード|カバレッジ|単体テスト|covered|deterministic|cover all|edge cases|mutation test|"
-     "test helper|tester |カバー"),
+     "test helper|tester |カバー|under test|put that under|specs for|spec for|mocha|nothing checks|nothing tests|"
+     "assertion|fixtures|specs|test that|tests that|test double"),
     ("docs", 7, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
      "jsdoc|javadoc|rustdoc|comments to|comment the|contributing|handbook|wiki|runbook|openapi|adr |faq|documente|"
      "de la doc|la doc |une doc|ドキュメント|説明書|コメントを|手順書|マニュアル|仕様書|ドックストリング|使い方を|"
-     "リリースノート"),
+     "リリースノート|write that down|write this down|write it down|write down|written down|onboarding|new hires|"
+     "how to page|explain in the|cheat sheet|man page|help text|diagram|description of|記載|まとめてください|解説"),
     ("research", 6, "compare|comparison|which library|which one|which of|look into|investigate whether|research|"
      "evaluate|what are the options|pros and cons|options for|options do|overview|is it possible|is there a|"
      "is it feasible|feasib|whether we|survey|explore|how does|how do |explain|understand how|what would it|"
      "should we|best way|best practice|recommend|alternative|state of the art|what are people|walk me through|summar|"
      "report on|study|read up|difference between|trade offs|tradeoffs|worth|what would|estimate|compar|quelle|"
      "quelles|quel |quels |etudie|explique|comment fonctionne|comment marche|est il possible|est ce qu|faisab|"
-     "avantages|recherche|renseigne|比較|調べ|調査|検討|どれが|どちらが|どの|説明|仕組み|選択肢|概要|教えて|違い"),
-    ("setup", 7, "set up|setup|install|configure|config |docker|container|github action|gitlab ci|ci pipeline|"
-     "pipeline|workflow|upgrade|update the dependenc|update dependenc|update all|bump|dependenc|scaffold|skeleton|"
-     "boilerplate|bootstrap|pre commit|eslint|prettier|linter|devcontainer|terraform|ansible|kubernetes|k8s|helm|"
-     "virtualenv|virtual environment|deploy |deployment to|initiali|get the project running|get this running|"
-     "running locally|environment|toolchain|monorepo|nix|renovate|dependabot|mets en place|mettre en place|"
-     "mise en place|configur|mets a jour|mettre a jour|passe a la version|deploie|environnement|導入|セットアップ|"
-     "設定|環境|構築|インストール|アップグレード|アップデート|更新して|バージョンを|デプロイ|初期化"),
+     "avantages|recherche|renseigne|比較|調べ|調査|検討|どれが|どちらが|どの|説明|仕組み|選択肢|概要|教えて|違い|"
+     "torn between|versus|what would break|would it take|what it takes|what it would take|how hard|how much work|"
+     "how much effort|cost|pricing|licence|license|state of|find out if|find out whether|check whether|check if|"
+     "check what|impact of|consequences|risks|give me an overview|who uses|where are|where is|which parts|ou est|"
+     "ou sont|combien|impact|risques|影響|可能か|できるか|比べ|おすすめ|メリット|vs "),
+    ("setup", 7, "set up|setup|install|configure|docker|github action|gitlab ci|ci pipeline|workflow|upgrade|"
+     "update the dependenc|update dependenc|update all|bump|dependenc|scaffold|skeleton|boilerplate|bootstrap|"
+     "pre commit|eslint|prettier|linter|devcontainer|terraform|ansible|kubernetes|k8s|helm|virtualenv|"
+     "virtual environment|deploy |deployment to|initiali|get the project running|get this running|running locally|"
+     "toolchain|renovate|dependabot|mets en place|mettre en place|mise en place|configur|mets a jour|mettre a jour|"
+     "passe a la version|environnement|導入|セットアップ|設定|環境|構築|インストール|アップグレード|アップデート|"
+     "更新して|バージョンを|デプロイ|初期化|deploie |ci cd|a pipeline|the pipeline|development environment|"
+     "dev environment|spin up|stand up|to run on my|running on my|new project|vite|webpack|tsconfig|lockfile|"
+     "for development|package manager|version of node|to node|to python 3|to django|to react|to rails|publish to|"
+     "makefile|systemd|nginx config"),
     ("feature", 2, "endpoint|flag|button|page|option|command|dialog|toggle|filter|export|shortcut|notification|"
      "webhook|たい|ほしい|欲しい"),
+    ("setup", 4, "container|pipeline|monorepo|environment|toolchain|config|redis|kafka|ci |deployment|registry|"
+     "environnement|conteneur|環境変数"),
 ))
 # What a kind of changed files adds to types; "" for a conversation that changed none.
 NAMING_TOOLS = ("rlm_capture", "rlm_link", "rlm_feedback", "rlm_remember")
@@ -17361,7 +17409,8 @@ class Deed:
 
 def task_type_of(request: str, deed: Deed) -> str:
     """The type of task, by what was asked and which kinds of files changed."""
-    text = " ".join(["", *re.findall(r"[\w.]+", fold(request[:SAID_CHARS])), ""])
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", request[:SAID_CHARS])  # TypeError is an error
+    text = " ".join(["", *re.findall(r"[\w.]+", fold(parted)), ""])
     scores, first = dict.fromkeys(("feature", *TASK_TYPES), 0), (len(text), "")
     for kind, weight, phrases in TASK_SIGNS:
         places = [text.find(f" {each}" if each.isascii() else each) for each in phrases]
@@ -17380,6 +17429,7 @@ def task_type_of(request: str, deed: Deed) -> str:
         scores["bugfix"] += deed.began_broken
     else:  # of what was only looked at
         scores["debug"] += 2 * (scores["bugfix"] > -3 or bool(deed.errors))
+        scores["debug"] += any(call.name in SHELL_TOOLS for call in deed.calls)
         scores["research"] += 2 * any(call.name in ("WebFetch", "WebSearch") for call in deed.calls)
     return max(scores, key=lambda kind: scores[kind])
 

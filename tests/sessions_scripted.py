@@ -903,10 +903,7 @@ C The build runs on vite. The storybook still uses webpack, that part remains to
 = none none
 U Is it "its" or "it's" in the sentence "the parser lost its state"?
 C "its".
-"""
 
-# Written last; the program was mended by none of them.
-FRESH = """
 = bugfix success
 U Customers in Switzerland pay 8.1% VAT but the invoice prints 7.7%. Could you have a look?
 G 7.7
@@ -1061,6 +1058,165 @@ E Dockerfile | php:5.6 | --platform=linux/amd64 php:5.6
 $ docker run --rm app php -v !! qemu: uncaught target signal 11 (Segmentation fault)
 C PHP 5.6 segfaults under emulation. I don't think this can work on Apple silicon.
 U pity, I'll get an Intel box
+"""
+
+# Written last; the program was mended by none of them.
+FRESH = """
+= bugfix success
+U The unit converter says 1 mile = 1.69 km. That's off.
+R src/convert.js
+E src/convert.js | 1.69 | 1.609344
+$ npm test => 12 passing (20ms)
+C Corrected the factor to 1.609344; the tests pass.
+U thanks a lot
+
+= bugfix success
+U I get this when running migrations: django.db.utils.ProgrammingError: column "slug" already exists
+$ python manage.py migrate !! django.db.utils.ProgrammingError: column "slug" of relation "shop_product" already exists
+R shop/migrations/0012_slug.py
+E shop/migrations/0012_slug.py | AddField | RunSQL
+$ python manage.py migrate => Applying shop.0012_slug... OK
+$ git commit -am "Migration 0012 tolerates an existing column" => [main cc01dd2] Migration 0012 tolerates an existing column
+C The column had been added by hand on this database. The migration now checks for it first.
+
+= bugfix failure
+U The PDF export cuts off the last line of each page. Please fix.
+R export/pdf.py
+E export/pdf.py | margin=10 | margin=20
+$ pytest export -q !! 1 failed, 6 passed
+E export/pdf.py | margin=20 | margin=25
+$ pytest export -q !! 1 failed, 6 passed
+C The last line is still cut off on A4, and I couldn't find where the height is computed.
+
+= bugfix partial
+U Login with Google fails on Firefox and the logout button is missing on mobile.
+E src/auth/google.ts | popup | redirect
+$ npm run test => Tests: 18 passed, 18 total
+C Google login works in Firefox again. The logout button I haven't done yet.
+U ok, do that one another time
+
+= bugfix success
+U ファイルをアップロードするとタイムアウトします。直してもらえますか？
+R server/upload.go
+E server/upload.go | 30 * time.Second | 10 * time.Minute
+$ go test ./server => ok  	app/server	1.2s
+C タイムアウトを10分に延ばし、直りました。
+U ありがとうございます。助かりました。
+
+= feature success
+U Add an endpoint to cancel an order, with a reason that is stored.
+R api/orders.py
+E api/orders.py | def create | def cancel
+$ pytest api/test_orders.py => 15 passed in 1.1s
+C POST /orders/{id}/cancel stores the reason; 15 tests pass.
+U great
+
+= feature success
+U Please implement autosave in the editor every 30 seconds.
+R src/editor.ts
+E src/editor.ts | setState | setInterval(save, 30000)
+$ npm run lint && npm test => Tests: 52 passed, 52 total
+$ git commit -am "Autosave every 30 s" => [feat/autosave 1f2e3d4] Autosave every 30 s
+C Autosave is in place and committed.
+
+= feature partial
+U Add two-factor authentication: TOTP, recovery codes and a settings page.
+W auth/totp.py
+$ pytest auth => 20 passed in 2.0s
+C TOTP and the recovery codes are implemented and tested. The settings page is still missing.
+
+= feature failure
+U Create a plugin system so that third parties can add exporters.
+W plugins/loader.py
+$ pytest plugins !! ImportError: cannot import name 'entry_points'\\n3 failed
+X
+U this is too complicated, undo everything please
+$ git reset --hard => HEAD is now at 1234567
+
+= feature success
+U Peux-tu ajouter un bouton pour copier le lien de partage ?
+R src/Share.vue
+E src/Share.vue | <input | <button @click="copy">
+$ npm run test:unit => Tests  9 passed (9)
+C Le bouton est ajouté et copie le lien.
+U Parfait merci
+
+= refactor success
+U Clean up the auth module: there's duplicated code in login and signup.
+R auth/login.py
+E auth/login.py | hash | from auth.common import hash
+W auth/common.py
+$ pytest auth => 44 passed in 3.0s
+C The common parts moved to auth/common.py. All tests pass.
+U thank you
+
+= refactor failure
+U Rewrite the build script in TypeScript.
+R build.js
+W build.ts
+$ npx tsx build.ts !! Error: Cannot find module './plugins'
+E build.ts | ./plugins | ./plugins.js
+$ npx tsx build.ts !! ReferenceError: __dirname is not defined in ES module scope
+C It doesn't run yet: the plugins are CommonJS.
+U forget it, keep the JS version
+
+= test success
+U Please add tests for the CSV parser, especially quoted fields and empty lines.
+R lib/csv.rb
+W test/csv_test.rb
+$ bundle exec rake test => 11 runs, 24 assertions, 0 failures, 0 errors
+C 11 tests, including quoted fields and empty lines.
+U nice
+
+= test failure
+U Écris des tests d'intégration pour le service d'envoi d'e-mails.
+W tests/test_mail.py
+$ pytest tests/test_mail.py !! ConnectionRefusedError: [Errno 111]\\n4 failed
+C Je n'ai pas réussi à faire passer les tests : il n'y a pas de serveur SMTP ici.
+
+= docs success
+U Write documentation for the configuration file, all keys with defaults.
+R src/config.rs
+W docs/configuration.md
+C docs/configuration.md lists all 34 keys.
+U perfect, thanks
+
+= research success
+U Can you research how other projects handle schema versioning and recommend something for us?
+S schema versioning strategies
+F https://martinfowler.com/articles/evodb.html
+C Most use expand and contract migrations. I recommend that with a version table.
+U Very useful, thank you
+
+= debug success
+U Find out why the tests are slow since last week.
+$ pytest --durations=5 => 34.2s call tests/test_api.py::test_all
+R tests/conftest.py
+C The fixture `db` was changed from session to function scope last Tuesday, so the database is rebuilt for every test.
+U thanks, that's the reason indeed
+
+= debug partial
+U The app uses 100% CPU when idle. Investigate please.
+$ py-spy dump --pid 4121 => poll_loop (worker.py:31)
+R worker.py
+C It is the poll loop in worker.py, which never sleeps when the queue is empty. Whether there's a second cause I haven't checked yet.
+U good, let's look at the rest tomorrow
+
+= setup success
+U Set up ESLint and Prettier with a pre-commit hook.
+W eslint.config.js
+W .prettierrc
+$ npm install -D eslint prettier husky => added 88 packages
+$ npx eslint . =>
+C ESLint, Prettier and the hook are set up.
+U works, thanks
+
+= setup failure
+U Installe PostgreSQL en local et configure la connexion.
+$ apt-get install -y postgresql !! E: Unable to locate package postgresql
+$ brew install postgresql !! bash: brew: command not found
+C Impossible d'installer PostgreSQL ici : aucun gestionnaire de paquets n'y a accès.
+U tant pis
 """
 
 
