@@ -60,6 +60,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
     memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
+    memory/drafted.json             which transcripts were drafted into episodes, and when they had last changed
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
 
