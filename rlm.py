@@ -6632,15 +6632,16 @@ def confirm_draft(writer: Writer, doc: Doc) -> None:
     writer.records.append({**without_keys(record, "draft", "c", "text"), "text": record["text"]})
 
 
-def drafts_of(view: View, project: str) -> list[Doc]:
-    """The drafts of a project, by default of this one, the newest first."""
+def drafts_of(view: View, project: str, own: bytes = b"") -> list[Doc]:
+    """The drafts of a project, by default of this one, the newest first; *own*: its documents, if they are known."""
     if not view.has_kind("episode"):
         return []
-    projects = Projects(view)
-    own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
-    found = map(view.doc, ordinals_in(common(own, view.mask([BY_KIND + "episode"]))))
-    return sorted((doc for doc in found if doc.life.flags == DRAFT and doc.life.tier != ARCHIVED),
-                  key=lambda doc: -doc.at_s)
+    if not own:
+        projects = Projects(view)
+        own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
+    found = ordinals_in(common(own, view.mask([BY_KIND + "episode"])))
+    docs = [view.doc(n) for n in found if view.life(n).flags == DRAFT and view.life(n).tier != ARCHIVED]
+    return sorted(docs, key=lambda doc: -doc.at_s)
 
 
 # ============================================================================
@@ -17563,12 +17564,10 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
     """Drafts episodes of the folder's transcripts that changed since they were drafted, the newest first, until the
     monotonic clock says until_s; whether wanted ones are left. What goes on afterwards is drafted anew."""
     places = keeper.places
-    paths = transcripts_in(folder)
+    paths = {transcript_name(path): path for path in transcripts_in(folder)}
     known = string_map(places.drafted())
-    news = {name: (path, at) for path in paths
-            if (at := str(changed_ns(path))) != known.get(name := transcript_name(path))}
-    wanted = {name: (path, at) for name, (path, at) in news.items()
-              if is_wanted(path)}
+    wanted = {name: (path, at) for name, path in paths.items()
+              if (at := str(changed_ns(path))) != known.get(name) and is_wanted(path)}
     given: dict[str, dict[str, float]] = {}
     for record in injected(places) if wanted else ():
         for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
@@ -17587,10 +17586,10 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
             note_failure(places, keeper.event, Damaged(f"{path}: not drafted: {type(error).__name__}: {error}"))
         done[name] = at
     if done:
-        kept = known if len(known) < MAX_DRAFTED else {name: known[name] for name in map(transcript_name, paths)
-                                                       if name in known}
-        replace_file(places.drafted(), to_json({**kept, **done}).encode("ascii"), durable=False)
+        known = {name: at for name, at in known.items() if name in paths or len(known) < MAX_DRAFTED}
+        replace_file(places.drafted(), to_json({**known, **done}).encode("ascii"), durable=False)
     return len(done) < len(wanted)
+
 
 # -- hooks: the start of a session ---------------------------------------------
 
@@ -17700,7 +17699,9 @@ def where_it_stands(hook: Hook) -> str:
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    mask = project_mask(view, hook.project)
+    projects = Projects(view)
+    own = projects.own_mask(hook.project)
+    mask = common(view.alive_mask(), own)
     keys = ordinals_in(mask)
     docs = hook.attempt([], newest_first, view, keys)
     critical = hook.attempt([], insight_lines, view, docs, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
@@ -17710,14 +17711,15 @@ def where_it_stands(hook: Hook) -> str:
     thread = [] if is_resumed else hook.attempt([], last_session_lines, view, docs, hook)
     if not critical and not wishes and not thread:
         return ""
-    name = Projects(view).labels().get(hook.project.identity, hook.project.name)
+    name = projects.labels().get(hook.project.identity, hook.project.name)
     head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
                    noun=message("memory" if len(keys) == 1 else "memories"))
     lines = [message("standing"), *(wish.line() for wish in wishes)] if wishes else []
     n_bytes = BRIEF_BYTES - len(head.encode("utf-8"))
     # Each part gets its share, and what the others leave of theirs, the first one first.
     parts = [([message("critical"), *critical] if critical else [], 0.4), (lines, 0.3), (thread, 0.3)]
-    new = [doc for doc in hook.attempt([], drafts_of, view, "") if now() - doc.at_s < DRAFTS_TOLD_S] if thread else []
+    drafts = hook.attempt([], drafts_of, view, "", own) if thread else []
+    new = [doc for doc in drafts if now() - doc.at_s < DRAFTS_TOLD_S]
     told = "\n" + message("drafts", n=len(new)) if new else ""
     n_bytes -= len(told.encode("utf-8"))
     texts = [fitting(part, int(share * n_bytes)) for part, share in parts]
