@@ -507,8 +507,8 @@ class Places:
 
 
 STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
-STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl"
+STORE_FILES = r"((manifest|projects|drafted|commits)\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|" \
+    r"lock|compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl"
 
 
 def managed_settings() -> list[str]:
