@@ -12636,6 +12636,7 @@ HEALTH = {
     "did not help": "`rlm_peek` them; `rlm_forget` what is wrong",
     "read but unrated": "`rlm_feedback` tells whether they helped",
     "open questions": "answer them with `rlm_remember`, then `rlm_link`: supersedes",
+    "due again": "say with `rlm_remember` what is decided now, then `rlm_link`: supersedes",
     "long unread and unrated": "check whether they still hold; `rlm_feedback` them",
 }
 
@@ -12651,6 +12652,8 @@ def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], No
         words = doc.kind, doc.identity or doc.project, *raw_tokens(fold(record["text"]))
         by_words.setdefault(words, []).append(doc.id)
         rows["stale"] += [doc.id] if code_changes(record) else []
+        if 0 < revisit_s(record["text"], doc.at_s) < now() and not successors(view, doc.id):
+            rows["due again"].append(doc.id)
     doubles = ([each for each in ids if not successors(view, each)] for ids in by_words.values() if len(ids) > 1)
     rows["doubles"] = [", ".join(ids) for ids in doubles if len(ids) > 1] if is_quick else [
         f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
@@ -12658,13 +12661,14 @@ def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], No
     rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
                               for _, record in readable_records(view, against, check)]
     rows["unconfirmed"] = [doc.id for doc in drafts_of(view, project)]
-    faded = []
+    faded, held = [], {} if is_quick or not view.has_kind("link") else confidences(view)
     for doc in told:
         life, days = doc.life, (now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S
         if life.rated and utility(life.helped / 2, life.rated) < USELESS:
             rows["did not help"].append(f"{doc.id} ({life.helped / 2:g} of {life.rated})")
         elif not life.rated and days >= FADED_DAYS:
-            faded.append((confidence_kept(days, life.uses), -days, doc.id))
+            confidence = held.get(doc.id, (CONFIDENCE, 0.0))[0] * confidence_kept(days, life.uses)
+            faded.append((confidence, -days, doc.id))
         elif not life.rated and life.uses:
             rows["read but unrated"].append(f"{doc.id} ({counted(life.uses, 'time')})")
         if doc.label == "question" and not successors(view, doc.id):
