@@ -511,8 +511,8 @@ class Places:
 
 
 STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
-STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
+STORE_FILES = r"((manifest|projects|drafted|commits)\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|" \
+    r"lock|compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
 
 
 def managed_settings() -> list[str]:
@@ -6899,6 +6899,7 @@ def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
 # Each action of a review is a plan, which tells why for each memory, and carrying it out. Nothing of it deletes.
 
 USEFUL, USELESS = 0.6, 0.4  # utility from which a memory is promoted, and below which a review names it
+CONFIDENT = 0.8  # or the confidence from which it is
 PROMOTED_USES, JUDGED = 2, 2  # reads before a promotion; ratings, all of them bad, before it is archived
 REVIEWED = 100  # memories that are compared with others, the newest first
 NEGATIONS = r"(?i)\b(?:not?|never|without|cannot|\w+n['’]t|ne|pas|jamais|sans|nicht|kein\w*|nunca|sin)\b|ない|ません|ず"
@@ -6957,12 +6958,13 @@ def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
 def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """The memories that are worth more than where they began: what was read again is no longer of one task; what
     helped, too, retention leaves alone."""
-    changes = []
+    changes, held = [], confidences(view) if view.has_kind("link") else {}
     for doc in docs:
-        life, worth = doc.life, utility_of(doc.life)
-        to = 2 if life.rated and worth >= USEFUL else 1
+        life, worth, confidence = doc.life, utility_of(doc.life), held.get(doc.id, (CONFIDENCE, 0.0))[0]
+        to = 2 if (life.rated and worth >= USEFUL) or confidence >= CONFIDENT else 1
         if life.uses >= PROMOTED_USES and life.tier < to:
-            why = f"{counted(life.uses, 'use')}, useful {worth:.2f} by {counted(life.rated, 'rating')}"
+            why = f"{counted(life.uses, 'use')}, useful {worth:.2f} by {counted(life.rated, 'rating')}, " \
+                  f"confidence {confidence:.2f}"
             changes.append(proposed_event(doc, f"move to {TIERS[to]}", why, "move", tier=TIERS[to]))
     return changes
 
@@ -6971,12 +6973,14 @@ def alike(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[tu
     """The pairs of statements and episodes that may say the same: the more trusted one, the other, how alike they are,
     and whether they surely do: they differ in no word that tells something, and mean the same kind of thing."""
     pairs: dict[tuple[str, ...], tuple[Doc, Doc, float, bool]] = {}
+    held = confidences(view) if view.has_kind("link") else {}
     for doc in [doc for doc in docs if doc.kind in ("insight", "episode")][:REVIEWED]:
         check()
         own = view.record(doc)
         for like, other, record in like_it(view, doc, ALIKE):
             trust = {each.id: (IMPORTANCES.index(each.importance), each.label != "general", told.get("said") == "user",
-                               utility_of(each.life), each.life.uses, each.at_s, each.id)
+                               held.get(each.id, (CONFIDENCE, 0.0))[0], utility_of(each.life), each.life.uses,
+                               each.at_s, each.id)
                      for each, told in ((doc, own), (other, record))}
             better, worse = (doc, other) if trust[doc.id] > trust[other.id] else (other, doc)
             denied = [len(re.findall(NEGATIONS, told["text"])) for told in (own, record)]
@@ -12928,8 +12932,10 @@ def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], No
     rows["doubles"] = [", ".join(ids) for ids in doubles if len(ids) > 1] if is_quick else [
         f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
     against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
-    rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
-                              for _, record in readable_records(view, against, check)]
+    for _, record in readable_records(view, against, check):
+        both = [view.ordinal_of(member) for member, _ in pairs_of(record, "members")]
+        if not any(n < 0 or view.life(n).flags or successors(view, view.doc(n).id) for n in both):  # it is not settled
+            rows["contradictions"].append(", ".join(view.doc(n).id for n in both))
     rows["unconfirmed"] = [doc.id for doc in drafts_of(view, project)]
     faded, held = [], {} if is_quick or not view.has_kind("link") else confidences(view)
     for doc in told:
