@@ -6629,12 +6629,6 @@ def save_draft(writer: Writer, session: str, draft: Record, at_s: float) -> str:
     return doc_id
 
 
-def confirm_draft(writer: Writer, doc: Doc) -> None:
-    """Queues a draft as an episode like any other."""
-    record = writer.view.record(doc)
-    writer.records.append({**without_keys(record, "draft", "c", "text"), "text": record["text"]})
-
-
 def drafts_of(view: View, project: str, own: bytes = b"") -> list[Doc]:
     """The drafts of a project, by default of this one, the newest first; *own*: its documents, if they are known."""
     if not view.has_kind("episode"):
@@ -13140,9 +13134,12 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
 
 def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """The drafts of episodes among these, to be confirmed."""
-    return [Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
-                     lambda writer, doc=doc: confirm_draft(writer, doc))  # type: ignore[misc]
-            for doc, record in readable_records(view, (doc.ordinal for doc in docs), check) if doc.life.flags == DRAFT]
+    def proposal(doc: Doc, record: Record) -> Proposal:
+        whole = {**without_keys(record, "draft", "c", "text"), "text": record["text"]}
+        return Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
+                        lambda writer: writer.records.append(whole))
+
+    return [proposal(doc, record) for doc, record in readable_records(view, (doc.ordinal for doc in docs), check)]
 
 
 # What a review can do besides telling of `health`: from a view and its memories, the newest first, to changes.
@@ -13176,8 +13173,10 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     if len(changes) > limit:
         lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
     if changes:
-        lines.append("Done." if is_done else call.words("Nothing is changed yet: `apply` does what is shown."))
-    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("to drafts", "confirm: no drafts"), {
+        lines.append("Done." if is_done else call.words(
+            "Nothing is changed yet: `apply` does what is shown." + action.count("drafts") *
+            " In better words: `rlm_capture` with `merge=ID`; `rlm_forget` drops one."))
+    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("drafts", "confirm"), {
         "action": action, "applied": is_done, "total": len(changes),
         "changes": [{"id": change.doc.id, "what": change.what, "why": change.why} for change in shown]})
 
