@@ -17695,7 +17695,8 @@ def first_telling(text: str) -> str:
 class Deed:
     """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
 
-    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken")
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken",
+                 "ended_broken")
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.parts: list[tuple[str, str] | ToolCall] = []
@@ -17711,6 +17712,7 @@ class Deed:
                           and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
         self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
         self.began_broken = False  # a check failed before anything was changed
+        self.ended_broken = False  # the last command that does more than look failed
         self.errors = self.errors_met()
         # Claude's last words that are more than "You're welcome."
         self.closing = next((text for text in reversed(self.said("claude")) if first_telling(text)), "")
@@ -17748,7 +17750,11 @@ class Deed:
             for other, errors in broken.items():
                 if other != key and (part.changed() or not kind):
                     list(errors.values())[-1].append(step)
-            self.checks.update({kind: not is_bad} if kind else {})
+            if key:
+                self.ended_broken = is_bad
+            if kind:
+                self.checks.pop(kind, None)  # the last one stands last
+                self.checks[kind] = not is_bad
         return found + [[error, ""] for errors in broken.values() for error in errors]
 
 
@@ -17798,14 +17804,16 @@ def outcome_of(deed: Deed) -> tuple[str, list[str]]:
     signs = verdict(replies[-1:], "thanks", "complaint", "later") or verdict(replies, "thanks", "complaint", "later")
     signs |= verdict([deed.closing], "unable", "unfinished", "done")
     is_stopped = "- interrupted by the user" in deed.said("note", since)
-    is_failing = bool(deed.changes) and (not all(deed.checks.values()) or any(not fix for _, fix in deed.errors))
+    is_failing = bool(deed.changes) and (deed.ended_broken or list(deed.checks.values())[-1:] == [False])
     is_good = has_commit or (bool(deed.checks) and all(deed.checks.values()))
     if "complaint" in signs:
         outcome = "partial" if "thanks" in signs or (has_commit and not is_undone) else "failure"
     elif is_undone:
         outcome = "failure"
     elif signs & {"thanks", "later"}:
-        is_left = signs & {"unable", "unfinished"} or is_failing or "thanks" not in signs
+        # With thanks and all checks passing, what Claude says is left is a proposal.
+        is_left = is_failing or "thanks" not in signs or "unable" in signs or ("unfinished" in signs and not (
+            is_good and "later" not in signs))
         outcome = "partial" if is_left else "success"
     elif is_failing or "unable" in signs:
         is_half = has_commit or (bool(deed.changes) and any(deed.checks.values())) or (
