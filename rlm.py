@@ -60,6 +60,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/workers/                 empty: where Claude Code is started when it is asked as a model
     memory/spool/                   transcripts that a hook had no time to read
     memory/injected.jsonl           what hooks handed to Claude: when, which ids, how many bytes; no text
+    memory/drafted.json             which transcripts were drafted into episodes, and when they had last changed
     memory/view.html                the page that view made last
     memory/lock                     locked by whoever writes; never replaced
     memory/index/                   a cache: delete it at any time, it is rebuilt
@@ -510,8 +511,8 @@ class Places:
 
 
 STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
-STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
+STORE_FILES = r"((manifest|projects|drafted|commits)\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|" \
+    r"lock|compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
 
 
 def managed_settings() -> list[str]:
@@ -6628,21 +6629,16 @@ def save_draft(writer: Writer, session: str, draft: Record, at_s: float) -> str:
     return doc_id
 
 
-def confirm_draft(writer: Writer, doc: Doc) -> None:
-    """Queues a draft as an episode like any other."""
-    record = writer.view.record(doc)
-    writer.records.append({**without_keys(record, "draft", "c", "text"), "text": record["text"]})
-
-
-def drafts_of(view: View, project: str) -> list[Doc]:
-    """The drafts of a project, by default of this one, the newest first."""
+def drafts_of(view: View, project: str, own: bytes = b"") -> list[Doc]:
+    """The drafts of a project, by default of this one, the newest first; *own*: its documents, if they are known."""
     if not view.has_kind("episode"):
         return []
-    projects = Projects(view)
-    own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
-    found = map(view.doc, ordinals_in(common(own, view.mask([BY_KIND + "episode"]))))
-    return sorted((doc for doc in found if doc.life.flags == DRAFT and doc.life.tier != ARCHIVED),
-                  key=lambda doc: -doc.at_s)
+    if not own:
+        projects = Projects(view)
+        own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
+    found = ordinals_in(common(own, view.mask([BY_KIND + "episode"])))
+    docs = [view.doc(n) for n in found if view.life(n).flags == DRAFT and view.life(n).tier != ARCHIVED]
+    return sorted(docs, key=lambda doc: -doc.at_s)
 
 
 # ============================================================================
@@ -6897,6 +6893,7 @@ def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
 # Each action of a review is a plan, which tells why for each memory, and carrying it out. Nothing of it deletes.
 
 USEFUL, USELESS = 0.6, 0.4  # utility from which a memory is promoted, and below which a review names it
+CONFIDENT = 0.8  # or the confidence from which it is
 PROMOTED_USES, JUDGED = 2, 2  # reads before a promotion; ratings, all of them bad, before it is archived
 REVIEWED = 100  # memories that are compared with others, the newest first
 NEGATIONS = r"(?i)\b(?:not?|never|without|cannot|\w+n['’]t|ne|pas|jamais|sans|nicht|kein\w*|nunca|sin)\b|ない|ません|ず"
@@ -6955,12 +6952,13 @@ def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
 def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """The memories that are worth more than where they began: what was read again is no longer of one task; what
     helped, too, retention leaves alone."""
-    changes = []
+    changes, held = [], confidences(view) if view.has_kind("link") else {}
     for doc in docs:
-        life, worth = doc.life, utility_of(doc.life)
-        to = 2 if life.rated and worth >= USEFUL else 1
+        life, worth, confidence = doc.life, utility_of(doc.life), held.get(doc.id, (CONFIDENCE, 0.0))[0]
+        to = 2 if (life.rated and worth >= USEFUL) or confidence >= CONFIDENT else 1
         if life.uses >= PROMOTED_USES and life.tier < to:
-            why = f"{counted(life.uses, 'use')}, useful {worth:.2f} by {counted(life.rated, 'rating')}"
+            why = f"{counted(life.uses, 'use')}, useful {worth:.2f} by {counted(life.rated, 'rating')}, " \
+                  f"confidence {confidence:.2f}"
             changes.append(proposed_event(doc, f"move to {TIERS[to]}", why, "move", tier=TIERS[to]))
     return changes
 
@@ -6969,12 +6967,14 @@ def alike(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[tu
     """The pairs of statements and episodes that may say the same: the more trusted one, the other, how alike they are,
     and whether they surely do: they differ in no word that tells something, and mean the same kind of thing."""
     pairs: dict[tuple[str, ...], tuple[Doc, Doc, float, bool]] = {}
+    held = confidences(view) if view.has_kind("link") else {}
     for doc in [doc for doc in docs if doc.kind in ("insight", "episode")][:REVIEWED]:
         check()
         own = view.record(doc)
         for like, other, record in like_it(view, doc, ALIKE):
             trust = {each.id: (IMPORTANCES.index(each.importance), each.label != "general", told.get("said") == "user",
-                               utility_of(each.life), each.life.uses, each.at_s, each.id)
+                               held.get(each.id, (CONFIDENCE, 0.0))[0], utility_of(each.life), each.life.uses,
+                               each.at_s, each.id)
                      for each, told in ((doc, own), (other, record))}
             better, worse = (doc, other) if trust[doc.id] > trust[other.id] else (other, doc)
             denied = [len(re.findall(NEGATIONS, told["text"])) for told in (own, record)]
@@ -12910,8 +12910,10 @@ def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], No
     rows["doubles"] = [", ".join(ids) for ids in doubles if len(ids) > 1] if is_quick else [
         f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
     against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
-    rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
-                              for _, record in readable_records(view, against, check)]
+    for _, record in readable_records(view, against, check):
+        both = [view.ordinal_of(member) for member, _ in pairs_of(record, "members")]
+        if not any(n < 0 or view.life(n).flags or successors(view, view.doc(n).id) for n in both):  # it is not settled
+            rows["contradictions"].append(", ".join(view.doc(n).id for n in both))
     rows["unconfirmed"] = [doc.id for doc in drafts_of(view, project)]
     faded, held = [], {} if is_quick or not view.has_kind("link") else confidences(view)
     for doc in told:
@@ -13116,9 +13118,12 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
 
 def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
     """The drafts of episodes among these, to be confirmed."""
-    return [Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
-                     lambda writer, doc=doc: confirm_draft(writer, doc))  # type: ignore[misc]
-            for doc, record in readable_records(view, (doc.ordinal for doc in docs), check) if doc.life.flags == DRAFT]
+    def proposal(doc: Doc, record: Record) -> Proposal:
+        whole = {**without_keys(record, "draft", "c", "text"), "text": record["text"]}
+        return Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
+                        lambda writer: writer.records.append(whole))
+
+    return [proposal(doc, record) for doc, record in readable_records(view, (doc.ordinal for doc in docs), check)]
 
 
 # What a review can do besides telling of `health`: from a view and its memories, the newest first, to changes.
@@ -13152,8 +13157,10 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     if len(changes) > limit:
         lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
     if changes:
-        lines.append("Done." if is_done else call.words("Nothing is changed yet: `apply` does what is shown."))
-    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("to drafts", "confirm: no drafts"), {
+        lines.append("Done." if is_done else call.words(
+            "Nothing is changed yet: `apply` does what is shown." + action.count("drafts") *
+            " In better words: `rlm_capture` with `merge=ID`; `rlm_forget` drops one."))
+    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("drafts", "confirm"), {
         "action": action, "applied": is_done, "total": len(changes),
         "changes": [{"id": change.doc.id, "what": change.what, "why": change.why} for change in shown]})
 
@@ -17063,7 +17070,7 @@ BRIEF_BYTES = 1024
 # After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
 # After so many seconds of a start no other conversation is drafted; a longer one is left to the server.
-DRAFT_S, DRAFT_BYTES = 0.3, 2 << 20
+DRAFT_S, DRAFT_BYTES = 0.2, 256 << 10
 DRAFTS_TOLD_S = 3 * DAY_S  # whoever has not confirmed them by then does not want to hear of them
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
 LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
@@ -17359,56 +17366,83 @@ TELLING = {
 # What the last words say of the outcome, as TELLING's phrases: those of the user, and those of Claude.
 VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each + " " for each in phrases.split("|")]
             for kind, phrases in {
-    "thanks": "thanks|thank you|thx|ty|cheers|great|perfect|awesome|excellent|nice|lovely|brilliant|fantastic|"
-        "amazing|wonderful|sweet|cool|looks good|looks great|lgtm|works|working|is fine|good job|great job|well done|"
-        "nice work|exactly|love it|ship it|all good|good to go|solved|fixed|helpful|that explains it|makes sense|"
-        "clear|got it|good enough|happy with|spot on|merge it|we go with|let's go with|passes|merci|parfait|super|"
-        "génial|nickel|impeccable|impec|ça marche|marche|fonctionne|c'est bon|top|bravo|bien vu|bien joué|au poil|"
-        "c'est réglé|très bien|formidable|magnifique|c'est clair|ça me va|on part là-dessus|beau travail|chouette|"
+    "thanks": "ça marche|tout marche|marche bien|ça fonctionne|tout fonctionne|fonctionne bien|thanks|thank you|thx|"
+        "ty|cheers|great|perfect|awesome|excellent|nice|lovely|brilliant|fantastic|amazing|wonderful|sweet|cool|"
+        "looks good|lgtm|works|working|is fine|good job|well done|exactly|love it|ship it|all good|good to go|solved|"
+        "fixed|helpful|that explains it|makes sense|clear|got it|good enough|happy with|spot on|merge it|we go with|"
+        "let's go with|passes|merci|parfait|super|génial|nickel|impeccable|impec|c'est bon|top|bravo|bien vu|"
+        "bien joué|au poil|c'est réglé|très bien|formidable|magnifique|c'est clair|ça me va|beau travail|chouette|"
         "ありがとう|有難う|助かり|助かる|完璧|素晴らし|いいね|いいです|いい感じ|良さそう|良い感じ|直りました|直った|"
         "動きました|動いた|うまくい|問題ありません|問題ない|問題なさそう|了解|わかりました|分かりました|バッチリ|"
-        "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ",
-    "complaint": "still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|worse|broke|"
-        "not what i asked|not what i wanted|not what i meant|isn't what i|revert|undo|roll back|roll it back|stop|"
-        "forget it|never mind|nevermind|give up|giving up|useless|same error|same problem|waste|no good|not good|"
-        "makes no sense|messed up|a mess|out of hand|leave it|throw it away|discard|do it myself|not helpful|"
-        "disappointing|terrible|scrap|abandon|not acceptable|let's drop|drop this|didn't help|doesn't help|not right|"
-        "incorrect|not fixed|isn't fixed|not solved|back out|put it back|toujours pas|toujours la même|"
-        "encore la même|ne marche pas|marche pas|ne fonctionne pas|ne fonctionne plus|annule|laisse tomber|laisse|"
-        "pas ce que|pire|arrête|cassé|tant pis|remets|reviens en arrière|j'abandonne|on abandonne|n'importe quoi|"
-        "ça plante|mauvais|faux|inutile|décevant|je le ferai moi-même|je m'en occupe|^ no ,|^ no .|^ nope|^ non ,|"
-        "^ no $|まだ直|まだエラー|まだ動|まだ出|まだ同じ|直ってい|直ってな|動きません|動かない|動いていません|"
-        "違います|違う|ちがう|ちがいます|元に戻|戻して|だめ|ダメ|駄目|諦め|あきらめ|もういい|やめて|やめましょう|"
-        "やめます|失敗|悪化|ひどい|取り消|自分でやり|結構です|壊れ|中止|変わらない|変わりません|同じエラー",
+        "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ|delighted|good find|sold|agreed|is gone|properly|yes|"
+        "yep|yay|hooray|neat|beautiful|impressive|wow|that did it|did the trick|does the trick|on the first try|"
+        "right on|sounds good|sounds reasonable|fair enough|good call|i see|i can see|much better|way better|"
+        "approved|done deal|splendid|marvellous|ça roule|d'accord|entendu|je comprends|compris|ouf|bon travail|"
+        "c'est mieux|validé|すごい|素敵|表示されました|できました|確認しました|なるほど|承知|嬉しい|最高|感謝|"
+        "理解しました|いけました|治りました",
+    "complaint": "nothing works|crashes|throws|reverting|reverted|undoing|going nowhere|goes nowhere|drop it|"
+        "back to square one|still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|"
+        "worse|broke|not what i asked|not what i wanted|not what i meant|isn't what i|revert|undo|roll back|"
+        "roll it back|stop|forget it|never mind|nevermind|give up|giving up|useless|same error|same problem|waste|"
+        "no good|not good|makes no sense|messed up|a mess|out of hand|leave it|throw it away|discard|do it myself|"
+        "not helpful|disappointing|terrible|scrap|abandon|not acceptable|let's drop|drop this|didn't help|"
+        "doesn't help|not right|incorrect|not fixed|isn't fixed|not solved|back out|put it back|toujours pas|"
+        "toujours la même|encore la même|marche pas|ne fonctionne pas|ne fonctionne plus|annule|laisse|pas ce que|"
+        "pire|arrête|cassé|tant pis|remets|reviens en arrière|j'abandonne|on abandonne|n'importe quoi|ça plante|"
+        "mauvais|faux|inutile|décevant|je le ferai moi-même|je m'en occupe|^ no ,|^ no .|^ nope|^ non ,|^ no $|"
+        "まだ直|まだエラー|まだ動|まだ出|まだ同じ|直ってい|直ってな|動きません|動かない|動いていません|違います|違う|"
+        "ちがう|ちがいます|元に戻|戻して|だめ|ダメ|駄目|諦め|あきらめ|もういい|やめて|やめましょう|やめます|失敗|"
+        "悪化|ひどい|取り消|自分でやり|結構です|壊れ|中止|変わらない|変わりません|同じエラー|in circles|hand this to|"
+        "hand it to|pity|too bad|a shame|dommage|ugh|oh no|hmm no|not happy|unhappy|frustrating|annoying|"
+        "i'd rather keep|keep the old|restore it|restore the|bring back|you deleted|you removed|you ignored|"
+        "i didn't ask|i did not ask|nothing changed|no change|no difference|no effect|doesn't do anything|"
+        "does nothing|won't do|forget about it|forget about this|live with it|by hand|not useful|no use|aucun effet|"
+        "ça n'a rien changé|rien n'a changé|pas bon|raté|残念|効果がな|変化な|使えない|困る|困ります|がっかり|不満|"
+        "いまいち|意味がない",
     "later": "tomorrow|another day|next time|for today|for now|not today|pick this up|pick it up|next week|monday|"
         "later|the rest|to be continued|follow up|tonight|half|have to go|we'll continue|will continue|"
         "continue after|out of time|park|another session|next session|demain|plus tard|une autre fois|"
         "la prochaine fois|la suite|le reste|pour aujourd'hui|ce soir|lundi|la semaine prochaine|on continue|"
         "on reprendra|on finira|pour l'instant|明日|また今度|後で|あとで|続きは|続きを|次回|残りは|来週|"
-        "今日はここまで|今日はこれで|とりあえず|ひとまず|一旦ここ|いったんここ",
+        "今日はここまで|今日はこれで|とりあえず|ひとまず|一旦ここ|いったんここ|can wait|separately|this afternoon|"
+        "lunch|stopping here|stop here|leave it there|leave it here|call it a day|enough|postpone|postponed|"
+        "next sprint|another ticket|own ticket|new ticket|separate pr|separate ticket|after the release|"
+        "when i'm back|when i am back|cet après-midi|après le déjeuner|ça peut attendre|on s'arrête|un autre jour|"
+        "別途|午後|週明け|別の機会|後日|今日はもう",
     "unable": "i could not|i couldn't|could not be|couldn't be|i cannot|i can't|i was not able|i wasn't able|"
         "i am not able|i'm not able|i am unable|i'm unable|was unable|unable to|still fails|still fail|still failing|"
         "still times out|still get|still getting|still broken|still crashes|still crash|still red|still hangs|"
         "did not manage|didn't manage|no luck|gave up|i am stuck|i'm stuck|am blocked|i'm blocked|is blocked|"
-        "cannot be built|not succeeded|did not succeed|did not work|didn't work|without success|does not work yet|"
-        "keeps failing|keep failing|keeps timing out|not possible here|not found the cause|don't know why|"
-        "do not know why|ran out of ideas|out of ideas|same error|inconclusive|failed to|i failed|remains broken|"
-        "je n'ai pas pu|je n'ai pas réussi|je n'arrive pas|pas réussi à|impossible de|échoue toujours|"
-        "échouent toujours|échoue encore|échouent encore|toujours en échec|plante toujours|plante encore|"
-        "je suis bloqué|sans succès|toujours la même erreur|pas trouvé la cause|n'a pas fonctionné|"
-        "je ne sais pas pourquoi|ne passent toujours pas|ne passe toujours pas|できませんでした|解決でき|直せません|"
-        "直せていません|失敗しています|失敗します|失敗し続け|失敗したまま|わかりませんでした|分かりませんでした|"
-        "特定できま|特定できて|エラーが残|エラーのまま|うまくいきません|行き詰|通りません|通っていません|不明です|"
-        "不明のまま|解消できま|解消していません|再現できませ",
-    "unfinished": "is not done|are not done|not done yet|isn't done|is missing|are missing|still missing|remain|"
-        "remains|remaining|is left|are left|left to do|left out|not included|not yet|haven't|have not|has not|hasn't|"
-        "still need|still needs|still has to|still have to|still to do|needs to be decided|remains open|is open|"
-        "still open|next step|next steps|only part|part of it|half of|halfway|the other half|the rest|"
-        "not implemented|not migrated|not covered|not converted|todo|can do next|add it next|not started|untouched|"
-        "placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|"
-        "manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|le reste|"
-        "prochaine étape|n'ai pas encore|pas fini|pas terminé|まだ|残って|残りは|残りの|未対応|未実装|未完了|未着手|"
-        "これから|途中|一部|半分|次のステップ|できていません|必要があります|だけ完了|のみ完了"
+        "not succeeded|did not succeed|did not work|didn't work|without success|does not work yet|keeps failing|"
+        "keep failing|keeps timing out|not found the cause|don't know why|do not know why|out of ideas|same error|"
+        "inconclusive|failed to|i failed|remains broken|je n'ai pas réussi|je n'arrive pas|pas réussi à|"
+        "impossible de|toujours en échec|plante toujours|plante encore|je suis bloqué|sans succès|"
+        "toujours la même erreur|pas trouvé la cause|n'a pas fonctionné|je ne sais pas pourquoi|"
+        "ne passent toujours pas|ne passe toujours pas|できませんでした|解決でき|直せません|直せていません|"
+        "失敗しています|失敗します|失敗し続け|失敗したまま|わかりませんでした|分かりませんでした|特定できま|"
+        "特定できて|エラーが残|エラーのまま|うまくいきません|行き詰|通りません|通っていません|不明です|不明のまま|"
+        "解消できま|解消していません|再現できませ|i don't see a way|i don't see how|i see no way|i don't think|"
+        "i have no way|no access|without access|permission denied|not reachable|segfaults|fails because|fail because|"
+        "fails with|fail with|does not compile|doesn't compile|does not build|doesn't build|does not start|"
+        "doesn't start|won't start|still there|still happens|still shows|still returns|remains unclear|is unclear|"
+        "unclear why|no idea why|no explanation|not clear why|not identify|not reproduce|not determine|not make it|"
+        "not get it|je ne peux pas|je n'ai pas trouvé|je ne vois pas|je ne trouve pas|n'est pas possible|pas pu|"
+        "échoue|échouent|toujours là|原因不明|突き止められ|見つかりませんでした|見つけられ|進められません|"
+        "動作しません|ビルドできません|起動しません|アクセスできない|確認できません",
+    "unfinished": "isn't covered|isn't tested|isn't implemented|isn't ready|isn't wired|isn't included|"
+        "isn't there yet|aren't covered|aren't done|what's left|left :|is not done|are not done|not done yet|"
+        "isn't done|is missing|are missing|still missing|remain|remains|remaining|is left|are left|left to do|"
+        "left out|not included|not yet|haven't|have not|has not|hasn't|still need|still needs|still has to|"
+        "still have to|still to do|is open|still open|next step|next steps|only part|part of it|half of|halfway|"
+        "the other half|the rest|not implemented|not migrated|not covered|not converted|todo|can do next|not started|"
+        "untouched|placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|"
+        "il manque|manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|"
+        "le reste|prochaine étape|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|未着手|これから|途中|一部|"
+        "半分|次のステップ|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|isn't in|"
+        "not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|need your|"
+        "second step|follow up|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
+        "to be done|to be converted|to be moved|to be migrated|yet to|unchanged so far|pas touché|pas traité|"
+        "pas commencé|seulement|手を付け|着手していま|触っていま|残り"
 }.items()}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
@@ -17510,59 +17544,106 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
 
 # What tells the type of a task in its request: the type, how much that counts, phrases as in SIGNALS.
 TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases in (
-    ("bugfix", 3, "fix|bug|repair|broken|regression|corrige|repare|resous|debogue|直し|修正|バグ|不具合"),
-    ("bugfix", 2, "crash|error|exception|traceback|500|fails|failing|doesn t|does not work|not working|isn t|"
-     "no longer|wrong|incorrect|duplicate|twice|blank|stopped|returns nothing|should be|instead of|issue|problem|"
-     "plante|erreur|ne marche|ne fonctionne|ne fait|ne s affiche|faux|en double|red since|red again|エラー|落ち|"
-     "動かな|できな|ならな|おかしい|化け|壊れ|されない|二重"),
-    ("debug", 4, "find the cause|d ou |find out why|figure out|root cause|what s causing|what is causing|track down|"
-     "what s going on|what is going on|what makes|where does|where do the|get to the bottom|diagnos|don t change|"
-     "do not change|don t touch|without changing anything|no changes yet|d ou vient|d ou viennent|la cause|l origine|"
-     "comprendre pourquoi|原因|切り分け|突き止め"),
-    ("debug", 3, "why |debug|pourquoi|profile |なぜ|どうして"),
-    ("debug", 1, "hang|leak|slow|stuck|freez|timeout|flaky|fuite|lent|memory|遅い|漏れ|リーク"),
-    ("feature", 3, "implement|new feature|feature|support for|be able to|would like|i d like|i want|we need a|"
-     "we want|let users|allow users|introduce|fonctionnalite|implemente|機能|実装"),
-    ("feature", 2, "add|build|create|make a|write a|endpoint|flag|button|page|option|command|dialog|toggle|ajoute|"
-     "cree|developpe|追加|作って|作成|対応"),
-    ("refactor", 5, "refactor|rename|restructur|clean up|cleanup|tidy|simplif|dedup|split|extract|untangle|"
-     "inline the|factoris|renomme|restructure|nettoie|without changing behav|no behav|same behav|behaviour as before|"
-     "sans changer le comportement|リファクタ|整理|リネーム|名前を変|分割|切り出|共通化|まとめて"),
-    ("refactor", 3, "move |convert |migrate the code|rewrite|replace |get rid of|drop the|into smaller|too long|"
-     "deplace|remplace|reecris|移して|移動|置き換え|書き換え"),
-    ("test", 5, "unit test|integration test|e2e|end to end test|add test|add a test|add some test|write test|"
-     "write a test|write some test|tests for|test for|test suite for|test cases|coverage|regression test|"
-     "property test|tests unitaires|des tests|un test|couverture|テストを|テストが無|テストケース|テストコード|"
-     "カバレッジ"),
-    ("docs", 5, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
-     "jsdoc|comments to|contributing|documente|de la doc|la doc |ドキュメント|説明書|コメントを|手順書|"
-     "ドックストリング"),
-    ("research", 4, "compare|which library|which one|look into|investigate|research|evaluate|what are the options|"
-     "pros and cons|options for|overview|is it possible|is it feasible|feasib|whether we|survey|explore|how does|"
-     "how do |explain|understand how|what would it|should we use|best way|recommend|alternatives|walk me through|"
-     "summar|report on|study|compar|quelle bibliotheque|quelles options|etudie|explique|comment fonctionne|"
-     "est il possible|faisab|比較|調べ|調査|検討|どれが|どちらが|説明|仕組み|選択肢|概要"),
-    ("setup", 5, "set up|setup|install|configure|docker|github action|gitlab ci|ci pipeline|pipeline|workflow|"
-     "upgrade|update the dependenc|bump|dependenc|scaffold|bootstrap|pre commit|eslint|prettier|devcontainer|"
-     "terraform|kubernetes|helm|virtualenv|deploy|initiali|configuration for|get the project running|mets en place|"
-     "mettre en place|mets a jour|mettre a jour|deploie|導入|セットアップ|設定して|環境構築|構築|インストール|"
-     "アップグレード|更新して|バージョンを上げ|デプロイ"),
+    ("bugfix", 4, "fix|bug|repair|broken|regression|sort it out|sort this out|sort that out|corrige|repare|resous|"
+     "debogue|regle le|regle ce|直し|直せ|修正|バグ|不具合"),
+    ("bugfix", 3, "crash|error|exception|traceback|500|404|502|503|fails|failing|failed|failure|doesn t|don t work|"
+     "does not|not working|isn t|aren t|won t|can t|no longer|must not|shouldn t|should not|wrong|incorrect|"
+     "duplicate|twice|blank|stopped|returns nothing|should be|instead of|issue|problem|flicker|race condition|"
+     "deadlock|hangs|freez|corrupt|disappear|misalign|overlap|cut off|truncat|off by|negative|nan|undefined|null|"
+     "refused|reported|complain|since the|since yesterday|after the last|keeps|stuck|mistake|typo|invalid|rounding|"
+     "stale|infinite|loses|lost|ignores|ignored|vulnerab|plante|erreur|echoue|ne marche|ne fonctionne|ne fait|ne s |"
+     "n est plus|n apparait|disparai|bloque|faux|fausse|mauvais|en double|vide|anomalie|エラー|落ち|動かな|できな|"
+     "ならな|なりま|おかしい|化け|壊れ|されな|されてしま|てしまい|てしまう|二重|失敗|ずれ|消え|止ま|固ま|重複|"
+     "表示され|間違|不正|例外|クラッシュ|disconnect|drops|times out|timing out|lags|jumps|leaks|not the|unexpected|"
+     "weird|strange|even though|although|but it|but the|despite|malgre|alors que|のに|まま|perdu|cesse|have a look|"
+     "take a look|in the wrong|half of|each time|every time|suddenly|out of nowhere|not show|never|only works|"
+     "used to work|worked before|jette|renvoie|deux fois|ferme tout seul|se coupe"),
+    ("debug", 6, "find the cause|find out why|find out what s|figure out|work out why|root cause|what s causing|"
+     "what is causing|what causes|track down|narrow down|narrow it down|pinpoint|bisect|what s going on|"
+     "what is going on|what makes|where s the|where is the time|where does the|where do the|get to the bottom|"
+     "diagnos|don t change|do not change|don t touch|don t fix|without changing anything|without fixing|"
+     "no changes yet|no fix yet|just tell me|d ou |la cause|l origine|comprendre pourquoi|savoir pourquoi|identifie|"
+     "原因|切り分け|突き止め|特定して|どこで|what s happening|what happens|which process|find the process|find what|"
+     "find which|where it comes from|where this comes from|where that comes from|what triggers|responsible for|"
+     "reproduce|any idea|idea what|idea why|behind that|behind this|what is behind|what s behind|cherche pourquoi|"
+     "trouve pourquoi|dis moi pourquoi|look into why|investigate why|explain why|analyse|analyze|post mortem|"
+     "postmortem|何が起き"),
+    ("debug", 4, "why |debug|troubleshoot|how come|bottleneck|pourquoi|profil|なぜ|どうして|デバッグ"),
+    ("debug", 1, "hang|leak|slow|stuck|timeout|flaky|intermittent|sometimes|takes|seconds|memory|cpu|fuite|lent|"
+     "memoire|parfois|遅い|重い|漏れ|リーク|たまに|時々|disconnect|exactly after|crash|fails|delay|retard"),
+    ("feature", 4, "implement|new feature|feature|support for|be able to|would like|i d like|i d love|i want|we want|"
+     "it would be nice|let users|allow|enable|introduce|keep asking|asking for|integrate|make it possible|users can|"
+     "let s have|let s add|we need a|whenever|add support|expose|fonctionnalite|integre|je voudrais|j aimerais|"
+     "il nous faut|il faudrait|on veut|pouvoir|permettre|permets|機能|実装|対応|would love|a way to|put together|"
+     "come up with|customers want|users want|lets people|let people|lets users|should support|should also|"
+     "must be able|needs to be able|入れて|入れたい|つけて|できるよう"),
+    ("feature", 3, "add|build|create|make a|make the|write a|give |provide|offer|show |display|send |extend|need|"
+     "ajoute|rajoute|cree|developpe|affiche|envoie|nouveau|nouvelle|追加|作って|作成|付け|表示して|新しい"),
+    ("refactor", 7, "refactor|rename|restructur|reorgani|clean up|cleanup|clean this|tidy|simplif|dedup|split|"
+     "extract|untangle|disentangle|inline the|decouple|consolidate|unify|moderni|break up|break it|break this|"
+     "pull the|pull out|without changing behav|no behav|same behav|keep the behav|no functional change|dead code|"
+     "repeated code|copy paste|duplicated code|duplicated logic|technical debt|god class|spaghetti|async await|"
+     "type hints|any types|mixes|factoris|renomme|nettoie|decoupe|sans changer le comportement|code mort|リファクタ|"
+     "整理|リネーム|名前を変|名前に変|分割|切り出|共通化|きれいに|統合して|重複コード|unreadable|readab|hard to read|"
+     "hard to follow|nesting|messy|a mess|ugly|complexity|too big|too large|responsib|分けて|動作は変え|挙動は変え|"
+     "挙動を変え|動作を変え|大きすぎ|読みにく|見通し|illisible|trop long|trop gros|dupliqu|comportement|into one|"
+     "merge the|merged into|sort the|into separate|into its own|into smaller|one place|centrali|generic|inherit|"
+     "composition|abstraction|dry up|layers|coupl|circular|cyclic|separate the|separation|isolate|"
+     "rework the structure|naming|regroupe|en un seul|une seule|sépare|separe|isole|一つに|1つに|分離|命名"),
+    ("refactor", 4, "move |convert |turn |switch |migrate |port |rewrite|replace |get rid of|drop the|into smaller|"
+     "too long|instead of a|layer|legacy|into modules|deplace|remplace|reecris|convertis|passe de|移して|移動|"
+     "置き換え|書き換え|変換|移行|migre le code|remove the old|remove the unused|reduce |shorten "),
+    ("test", 7, "unit test|integration test|e2e|end to end|add test|add a test|add some test|write test|write a test|"
+     "write some test|more tests|tests for|test for|test suite for|test cases|coverage|property test|snapshot test|"
+     "untested|no tests|not tested|isn t tested|has no test|cover the|tests unitaires|des tests|un test|aucun test|"
+     "couverture|テストを書|テストを追|テストを作|テストがな|テストが無|テストがあり|テストケース|テストコード|"
+     "カバレッジ|単体テスト|covered|deterministic|cover all|edge cases|mutation test|test helper|カバー|under test|"
+     "spec for|mocha|nothing checks|nothing tests|assertion|fixtures|specs|test that|tests that|test double"),
+    ("docs", 7, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
+     "jsdoc|javadoc|rustdoc|comments to|comment the|contributing|handbook|wiki|runbook|openapi|adr |faq|documente|"
+     "de la doc|la doc |une doc|ドキュメント|説明書|コメントを|手順書|マニュアル|仕様書|ドックストリング|使い方を|"
+     "リリースノート|write that down|write this down|write it down|write down|written down|onboarding|how to page|"
+     "explain in the|cheat sheet|man page|help text|diagram|description of|記載|まとめてください|解説"),
+    ("research", 6, "which library|which one|which of|look into|investigate whether|research|evaluate|"
+     "what are the options|pros and cons|options for|options do|overview|is it possible|is there a|is it feasible|"
+     "feasib|whether we|survey|explore|how does|how do |explain|understand how|should we|best way|best practice|"
+     "recommend|alternative|walk me through|summar|report on|study|read up|difference between|trade offs|tradeoffs|"
+     "worth|what would|estimate|compar|quelle|quel |quels |etudie|explique|comment fonctionne|comment marche|"
+     "est il possible|est ce qu|faisab|avantages|recherche|renseigne|比較|調べ|調査|検討|どれが|どちらが|どの|説明|"
+     "仕組み|選択肢|概要|教えて|違い|torn between|versus|would it take|what it takes|what it would take|how hard|"
+     "how much work|how much effort|cost|pricing|licence|license|state of|find out if|find out whether|check whether|"
+     "check if|check what|consequences|risks|give me an overview|where are|where is|which parts|ou est|ou sont|"
+     "combien|impact|risques|影響|可能か|できるか|比べ|おすすめ|メリット|vs "),
+    ("setup", 7, "set up|setup|install|docker|github action|gitlab ci|ci pipeline|workflow|upgrade|"
+     "update the dependenc|update dependenc|update all|bump|dependenc|scaffold|skeleton|boilerplate|bootstrap|"
+     "pre commit|eslint|prettier|linter|devcontainer|terraform|ansible|kubernetes|k8s|helm|virtualenv|"
+     "virtual environment|deploy |deployment to|initiali|get the project running|get this running|running locally|"
+     "toolchain|renovate|dependabot|mets en place|mettre en place|mise en place|configur|mets a jour|mettre a jour|"
+     "passe a la version|environnement|導入|セットアップ|設定|環境|構築|インストール|アップグレード|アップデート|"
+     "更新して|バージョンを|デプロイ|初期化|deploie |ci cd|a pipeline|the pipeline|development environment|"
+     "dev environment|spin up|stand up|to run on my|running on my|new project|vite|webpack|tsconfig|lockfile|"
+     "for development|package manager|version of node|makefile|systemd|nginx config"),
+    ("feature", 2, "endpoint|flag|button|page|option|command|dialog|toggle|filter|export|shortcut|notification|"
+     "webhook|たい|ほしい|欲しい"),
+    ("setup", 4, "container|pipeline|monorepo|environment|toolchain|config|redis|kafka|ci |deployment|registry|"
+     "environnement|conteneur|環境変数"),
 ))
 # What a kind of changed files adds to types; "" for a conversation that changed none.
 NAMING_TOOLS = ("rlm_capture", "rlm_link", "rlm_feedback", "rlm_remember")
 MAX_DRAFT_FILES, MAX_DRAFTED = 40, 5_000
 FILE_SIGNS: dict[str, dict[str, int]] = {
-    "": {"research": 3, "debug": 3, "setup": -2, "bugfix": -3, "feature": -6, "refactor": -6, "test": -4, "docs": -6},
-    "test": {"test": 4, "debug": -1, "research": -6}, "docs": {"docs": 5, "research": -2, "debug": -4, "test": -3},
-    "config": {"setup": 4, "research": -5, "debug": -2, "docs": -3},
-    "source": {"research": -6, "debug": -1, "docs": -1, "setup": -2}}
-# In this order: docs/test.md is of the tests.
+    "": {"research": 4, "debug": 4, "setup": -3, "bugfix": -3, "feature": -9, "refactor": -9, "test": -6, "docs": -9},
+    "test": {"test": 8, "debug": -2, "research": -9, "docs": -4, "setup": -4, "feature": -3},
+    "docs": {"docs": 7, "research": -2, "debug": -5, "test": -6, "refactor": -3, "feature": -4, "bugfix": -4},
+    "config": {"setup": 5, "research": -7, "debug": -3, "docs": -2, "test": -5, "refactor": -2, "feature": -2},
+    "source": {"research": -9, "debug": -2, "docs": -1, "setup": -2, "test": -2}}
+# In this order: .github/workflows/test.yml is no test.
 FILE_KINDS = {
-    "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
     "config": r"(?i)(?:^|/)(?:Dockerfile|docker-compose|compose|Makefile|Jenkinsfile|requirements"
     r"|package(?:-lock)?\.json|\.github/|\.gitlab-ci|\.env|\.\w+rc\b|\.husky|\.devcontainer|Gemfile|go\.mod"
-    r"|tsconfig|terraform/|k8s/|helm/|deploy/|nginx)|\.config\.\w+$"
+    r"|tsconfig|nginx)|\.config\.\w+$"
     r"|\.(?:toml|ya?ml|cfg|ini|tf|lock|nix|gradle|conf|service)$",
+    "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
     "docs": r"(?i)\.(?:md|mdx|rst|adoc|txt)$|(?:^|/)docs?/"}
 # Programs whose success says that the work is sound, by what they check. Of a command the last of them counts.
 CHECKERS = {name: kind for kind, names in {
@@ -17573,7 +17654,7 @@ LOOKING = frozenset("cat grep rg ls head tail sed awk find cd echo wc which git 
                     "touch sleep tree less diff export source kill pkill lsof test [".split())
 FAILING = (r"\b[1-9]\d* (?:\w+ )?(?:failed|failing|failures?|errors?)\b|\bFAILED\b|\b(?:failures|errors)=[1-9]"
            r"|(?:ok: |\n)(?:FAIL|not ok)\b|error TS\d|✗|✖")
-UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.)|restore|reset --hard|stash\b(?! pop)|revert|clean -)"
+UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.|[\w/.-]+\.\w+)|restore|reset --hard|stash\b(?! pop)|revert|clean -)"
 SAID_CHARS = 1_000  # of a request or an answer that are looked at
 
 
@@ -17600,7 +17681,8 @@ def first_telling(text: str) -> str:
 class Deed:
     """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
 
-    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing")
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken",
+                 "ended_broken")
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.parts: list[tuple[str, str] | ToolCall] = []
@@ -17615,6 +17697,8 @@ class Deed:
         self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
                           and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
         self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
+        self.began_broken = False  # a check failed before anything was changed
+        self.ended_broken = False  # the last command that does more than look failed
         self.errors = self.errors_met()
         # Claude's last words that are more than "You're welcome."
         self.closing = next((text for text in reversed(self.said("claude")) if first_telling(text)), "")
@@ -17627,6 +17711,7 @@ class Deed:
         """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
         broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
         found: list[list[str]] = []
+        seen_change = False
         unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
         for part in self.parts:
             if not isinstance(part, ToolCall):
@@ -17640,6 +17725,8 @@ class Deed:
             if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
                 continue
             is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
+            self.began_broken |= bool(is_bad and kind and not self.checks and not seen_change)
+            seen_change |= part.changed()
             if is_bad:
                 broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
             else:
@@ -17649,27 +17736,39 @@ class Deed:
             for other, errors in broken.items():
                 if other != key and (part.changed() or not kind):
                     list(errors.values())[-1].append(step)
-            self.checks.update({kind: not is_bad} if kind else {})
+            if key:
+                self.ended_broken = is_bad
+            if kind:
+                self.checks.pop(kind, None)  # the last one stands last
+                self.checks[kind] = not is_bad
         return found + [[error, ""] for errors in broken.values() for error in errors]
 
 
 def task_type_of(request: str, deed: Deed) -> str:
     """The type of task, by what was asked and which kinds of files changed."""
-    text = " ".join(["", *re.findall(r"[\w.]+", fold(request[:SAID_CHARS])), ""])
-    scores, first = dict.fromkeys(TASK_TYPES, 0), (len(text), "")
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", request[:SAID_CHARS])  # TypeError is an error
+    text = " ".join(["", *re.findall(r"[\w.]+", fold(parted)), ""])
+    scores, first = dict.fromkeys(("feature", *TASK_TYPES), 0), (len(text), "")
     for kind, weight, phrases in TASK_SIGNS:
         places = [text.find(f" {each}" if each.isascii() else each) for each in phrases]
         if (place := min((each for each in places if each >= 0), default=-1)) >= 0:
             scores[kind] += weight
-            first = min(first, (place, kind)) if weight > 2 else first
+            first = min(first, (place, kind)) if weight > 3 else first
     if first[1] and text.isascii():  # the verb; in Japanese it stands at the end
         scores[first[1]] += 2
     paths = [shown_path(call.path, deed.cwd) for call in deed.changes]
     kinds = {next((kind for kind, form in FILE_KINDS.items() if re.search(form, path)), "source") for path in paths}
     for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
         scores[kind] += more
-    order = ("bugfix", "feature", *TASK_TYPES) if paths else ("research", "debug", "setup", *TASK_TYPES)
-    return max(order, key=lambda kind: scores[kind])
+    if paths:
+        is_new = any(call.name == "Write" for call in deed.changes)
+        scores["feature"] += is_new
+        scores["bugfix"] += deed.began_broken
+    else:  # of what was only looked at
+        scores["debug"] += 2 * (scores["bugfix"] > -3 or bool(deed.errors))
+        scores["debug"] += any(call.name in SHELL_TOOLS for call in deed.calls)
+        scores["research"] += 2 * any(call.name in ("WebFetch", "WebSearch") for call in deed.calls)
+    return max(scores, key=lambda kind: scores[kind])
 
 
 def verdict(texts: Sequence[str], *kinds: str) -> set[str]:
@@ -17691,17 +17790,20 @@ def outcome_of(deed: Deed) -> tuple[str, list[str]]:
     signs = verdict(replies[-1:], "thanks", "complaint", "later") or verdict(replies, "thanks", "complaint", "later")
     signs |= verdict([deed.closing], "unable", "unfinished", "done")
     is_stopped = "- interrupted by the user" in deed.said("note", since)
-    is_failing = bool(deed.changes) and (not all(deed.checks.values()) or any(not fix for _, fix in deed.errors))
+    is_failing = bool(deed.changes) and (deed.ended_broken or list(deed.checks.values())[-1:] == [False])
     is_good = has_commit or (bool(deed.checks) and all(deed.checks.values()))
     if "complaint" in signs:
         outcome = "partial" if "thanks" in signs or (has_commit and not is_undone) else "failure"
     elif is_undone:
         outcome = "failure"
     elif signs & {"thanks", "later"}:
-        is_left = signs & {"unable", "unfinished"} or is_failing or "thanks" not in signs
+        # With thanks and all checks passing, what Claude says is left is a proposal.
+        is_left = is_failing or "thanks" not in signs or "unable" in signs or ("unfinished" in signs and not (
+            is_good and "later" not in signs))
         outcome = "partial" if is_left else "success"
     elif is_failing or "unable" in signs:
-        is_half = has_commit or any(deed.checks.values()) or ("unable" in signs and signs & {"unfinished", "done"})
+        is_half = has_commit or (bool(deed.changes) and any(deed.checks.values())) or (
+            "unable" in signs and bool(signs & {"unfinished", "done"}))
         outcome = "partial" if is_half else "failure"
     elif is_stopped:
         outcome = "partial" if is_good else "failure"
@@ -17808,12 +17910,10 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
     """Drafts episodes of the folder's transcripts that changed since they were drafted, the newest first, until the
     monotonic clock says until_s; whether wanted ones are left. What goes on afterwards is drafted anew."""
     places = keeper.places
-    paths = transcripts_in(folder)
+    paths = {transcript_name(path): path for path in transcripts_in(folder)}
     known = string_map(places.drafted())
-    news = {name: (path, at) for path in paths
-            if (at := str(changed_ns(path))) != known.get(name := transcript_name(path))}
-    wanted = {name: (path, at) for name, (path, at) in news.items()
-              if is_wanted(path)}
+    wanted = {name: (path, at) for name, path in paths.items()
+              if (at := str(changed_ns(path))) != known.get(name) and is_wanted(path)}
     given: dict[str, dict[str, float]] = {}
     for record in injected(places) if wanted else ():
         for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
@@ -17832,10 +17932,10 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
             note_failure(places, keeper.event, Damaged(f"{path}: not drafted: {type(error).__name__}: {error}"))
         done[name] = at
     if done:
-        kept = known if len(known) < MAX_DRAFTED else {name: known[name] for name in map(transcript_name, paths)
-                                                       if name in known}
-        replace_file(places.drafted(), to_json({**kept, **done}).encode("ascii"), durable=False)
+        known = {name: at for name, at in known.items() if name in paths or len(known) < MAX_DRAFTED}
+        replace_file(places.drafted(), to_json({**known, **done}).encode("ascii"), durable=False)
     return len(done) < len(wanted)
+
 
 # -- hooks: the start of a session ---------------------------------------------
 
@@ -17946,7 +18046,9 @@ def where_it_stands(hook: Hook) -> str:
     if not os.path.exists(hook.places.manifest()):
         return ""
     view = hook.view()
-    mask = project_mask(view, hook.project)
+    projects = Projects(view)
+    own = projects.own_mask(hook.project)
+    mask = common(view.alive_mask(), own)
     keys = ordinals_in(mask)
     docs = hook.attempt([], newest_first, view, keys)
     critical = hook.attempt([], insight_lines, view, docs, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
@@ -17956,14 +18058,15 @@ def where_it_stands(hook: Hook) -> str:
     thread = [] if is_resumed else hook.attempt([], last_session_lines, view, docs, hook)
     if not critical and not wishes and not thread:
         return ""
-    name = Projects(view).labels().get(hook.project.identity, hook.project.name)
+    name = projects.labels().get(hook.project.identity, hook.project.name)
     head = message("thread", project=quoted(name, 100), n=f"{len(keys):,}",
                    noun=message("memory" if len(keys) == 1 else "memories"))
     lines = [message("standing"), *(wish.line() for wish in wishes)] if wishes else []
     n_bytes = BRIEF_BYTES - len(head.encode("utf-8"))
     # Each part gets its share, and what the others leave of theirs, the first one first.
     parts = [([message("critical"), *critical] if critical else [], 0.4), (lines, 0.3), (thread, 0.3)]
-    new = [doc for doc in hook.attempt([], drafts_of, view, "") if now() - doc.at_s < DRAFTS_TOLD_S] if thread else []
+    drafts = hook.attempt([], drafts_of, view, "", own) if thread else []
+    new = [doc for doc in drafts if now() - doc.at_s < DRAFTS_TOLD_S]
     told = "\n" + message("drafts", n=len(new)) if new else ""
     n_bytes -= len(told.encode("utf-8"))
     texts = [fitting(part, int(share * n_bytes)) for part, share in parts]
