@@ -6853,22 +6853,6 @@ def outcomes_of_evidence(view: View) -> dict[str, list[Outcome]]:
     return {proof: sorted(rows) for proof, rows in found.items()}
 
 
-def believe(view: View) -> None:
-    """Notes how outcomes moved the confidence in evidence, worked out from all of them: twice is the same as once."""
-    if not view.has_kind("link"):
-        return
-    found = outcomes_of_evidence(view)
-    with Writer(view) as writer:
-        known = confidences(view)
-        for proof in sorted(known.keys() | found.keys()):
-            rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
-            confidence = round(confidence_after(good for _, good, _ in rows), 4)
-            if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
-                since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
-                writer.add("believe", id=proof, at=stamp(now()), confidence=confidence, was=was,
-                           why=", ".join(since[-3:]) or "no outcome is left")
-
-
 def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
     """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
     alive, likeness = view.alive_mask(), Likeness(view)
@@ -6925,8 +6909,22 @@ def proposed_event(doc: Doc, what: str, why: str, event: str, **fields: Any) -> 
     return Proposal(doc, what, why, lambda writer: writer.add(event, id=doc.id, at=stamp(now()), **fields, why=why))
 
 
+def beliefs(view: View) -> list[Proposal]:
+    """How outcomes move the confidence in evidence: it is worked out from all of them, so twice is the same as once."""
+    found, known = (outcomes_of_evidence(view), confidences(view)) if view.has_kind("link") else ({}, {})
+    changes = []
+    for proof in sorted(known.keys() | found.keys()):
+        rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
+        confidence = round(confidence_after(good for _, good, _ in rows), 4)
+        if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
+            since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
+            changes.append(proposed_event(view.doc(n), f"confidence {was:.2f} becomes {confidence:.2f}", ", ".join(
+                since[-3:]) or "no outcome is left", "believe", confidence=confidence, was=was))
+    return changes
+
+
 def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
-    """What `learnt` gives, where that is another than before. What it takes back is of any memory, not of *docs*."""
+    """What `learnt` and `beliefs` give, where that is another than before; of any memory, not of *docs*."""
     from functools import partial
 
     found = learnt(view, check)
@@ -6939,14 +6937,12 @@ def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> lis
             why = f"ratings of those like it {new[0] / 10_000:+.4f}, successes after it {new[1] / 10_000:+.4f}"
             changes.append(Proposal(doc, f"useful {utility_of(doc.life):.2f} becomes {now_is:.2f}", why, partial(
                 Writer.add, kind="learn", id=doc.id, spread=new[0], credit=new[1])))
-    return changes
+    return [*changes, *beliefs(view)]
 
 
 def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
-    """Stores what `learnt` gives; of how many memories it is another than before."""
-    n_changed = len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
-    believe(view)
-    return n_changed
+    """Stores what ratings and outcomes tell of other memories; of how many it is another than before."""
+    return len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
 
 
 def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
@@ -19958,7 +19954,8 @@ def repair(places: Places) -> list[Step]:
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 TOOL_EXAMPLES = {
-    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
+    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high\n'
+                'rlm remember "The shop uses uv" --because "lock files are reviewed" --rejected "pip: no lock file"',
     "recall": "rlm recall deploy --category decision",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
     "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40\nrlm peek i-3f9a1c20 --history",
