@@ -6121,9 +6121,10 @@ def new_commits(places: Places, folder: str) -> list[list[str]]:
         return []
     import subprocess
 
-    # What the user set for git must start nothing. After a rebase the last one looked at may be gone.
-    command = ["git", "-C", top, "-c", "log.showSignature=false", "log", "--ignore-missing", f"-n{MOST_COMMITS}",
-               "--reverse", "--format=%h%x00%s%x00%B%x00", head, *([f"^{looked[top]}"] if top in looked else [])]
+    # Nothing that is set for git may start a program or go to the network. After a rebase the last one may be gone.
+    command = ["git", "-C", top, "-c", "log.showSignature=false", "-c", "protocol.allow=never", "log", "--reverse",
+               "--encoding=UTF-8", "--format=%h%x00%s%x00%B%x00", "--ignore-missing", f"-n{MOST_COMMITS}", head,
+               *([f"^{looked[top]}"] if top in looked else [])]
     try:
         told = subprocess.run(command, timeout=COMMITS_WITHIN_S, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL).stdout.decode("utf-8", "replace").split("\0")
@@ -11565,6 +11566,10 @@ def linked_text(view: View, doc: Doc, record: Record) -> str:
     return "\n".join([*rows[:MOST_LINKED], *[f"   +{len(rows) - MOST_LINKED} more"] * (len(rows) > MOST_LINKED)])
 
 
+def linked_data(text: str) -> dict[str, list[str]]:
+    return {"linked": [line.strip() for line in text.split("\n")]} if text else {}
+
+
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, what it is worth, the lines that answer; of the first the summary, too."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · {worth}"
@@ -11758,7 +11763,8 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
-    data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
+    data = [{**doc_data(doc, record), "text": record["text"], **linked_data(more)}
+            for (doc, record), more in zip(found, linked)]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
     answer.marks = Needles(query_terms(query)).marks
@@ -12418,7 +12424,8 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.insert(0, hint)
     elif hint:
         lines.append(f"({hint})" if lines else hint)
-    data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
+    data = {"hits": [{**hit_data(hit), **linked_data(more)} for hit, more in zip(hits, linked)],
+            **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
     answer = Answer("\n".join(lines), data, failed=asked.is_guess or not hits)
     answer.marks = asked.needles.marks
@@ -15404,7 +15411,7 @@ MESSAGES = {
         "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
         "words": "Claude's last words:", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
         "ids": "What was said in this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
-        "more": "… {n} more", "ago": "{age} ago",
+        "more": "… {n} more", "ago": "{age} ago", "rejected": "rejected", "newer": "superseded by {id}",
         "saved": "What was said in this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
                  "rlm_peek(ID) gives each back word for word, with a line for each tool call; rlm_search finds more, "
                  "rlm_grep also what tools returned.",
@@ -15429,7 +15436,8 @@ MESSAGES = {
         "words": "Derniers mots de Claude :", "folder": "Dossier de travail : {folder}{branch}.",
         "branch": ", branche {name}",
         "ids": "Ce qui a été dit dans cette conversation est en mémoire (rlm_peek ID) : ",
-        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
+        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}", "rejected": "écarté",
+        "newer": "remplacé par {id}",
         "saved": "Ce qui a été dit dans cette conversation est dans la mémoire de rlm ({where}). Gardez ces "
                  "identifiants dans le résumé : rlm_peek(ID) rend chacun mot pour mot, avec une ligne par appel "
                  "d'outil ; rlm_search trouve le reste, rlm_grep aussi ce que les outils ont rendu.",
@@ -15452,7 +15460,7 @@ MESSAGES = {
         "commands": "最近のコマンド（新しい順）：", "errors": "未解決のエラー：", "words": "Claude の最後の発言：",
         "folder": "作業フォルダ：{folder}{branch}", "branch": "、ブランチ {name}",
         "ids": "この会話で話された内容はメモリにあります（rlm_peek ID）：", "in all": "{ids}（全 {n} 件）",
-        "more": "… ほか {n} 件", "ago": "{age}前",
+        "more": "… ほか {n} 件", "ago": "{age}前", "rejected": "却下", "newer": "{id} に置き換え済み",
         "saved": "この会話で話された内容は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
                  "rlm_peek(ID) で原文が戻り（ツールの呼び出しは一行ずつ）、rlm_search で他も、"
                  "rlm_grep でツールの出力も見つかります。",
@@ -16925,10 +16933,12 @@ def shown_id(doc: Doc) -> str:
     return foreign(doc.id).translate(BRACKETS)
 
 
-def memory_facts(doc: Doc, record: Record) -> str:
-    """Its id, its age, and what became of the files it names."""
+def memory_facts(doc: Doc, record: Record, newer: Sequence[str] = ()) -> str:
+    """Its id, its age, whether it no longer holds, and what became of the files it names."""
     stale = stale_text(record, language()).translate(BRACKETS)
-    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), stale]))
+    ended = [message("newer", id=foreign(each).translate(BRACKETS)) for each in newer[:1]]
+    ended += [message("rejected")] if doc.label == "rejected" else []
+    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), *ended, stale]))
 
 
 def memory_line(doc: Doc, record: Record, text: str) -> str:
@@ -17834,7 +17844,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
-        head = memory_facts(one.hit.doc, one.hit.record)
+        head = memory_facts(one.hit.doc, one.hit.record, one.hit.newer)
         row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
         n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
         if n_bytes <= n_left and row not in rows.values():
