@@ -6125,9 +6125,10 @@ def new_commits(places: Places, folder: str) -> list[list[str]]:
         return []
     import subprocess
 
-    # What the user set for git must start nothing. After a rebase the last one looked at may be gone.
-    command = ["git", "-C", top, "-c", "log.showSignature=false", "log", "--ignore-missing", f"-n{MOST_COMMITS}",
-               "--reverse", "--format=%h%x00%s%x00%B%x00", head, *([f"^{looked[top]}"] if top in looked else [])]
+    # Nothing that is set for git may start a program or go to the network. After a rebase the last one may be gone.
+    command = ["git", "-C", top, "-c", "log.showSignature=false", "-c", "protocol.allow=never", "log", "--reverse",
+               "--encoding=UTF-8", "--format=%h%x00%s%x00%B%x00", "--ignore-missing", f"-n{MOST_COMMITS}", head,
+               *([f"^{looked[top]}"] if top in looked else [])]
     try:
         told = subprocess.run(command, timeout=COMMITS_WITHIN_S, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL).stdout.decode("utf-8", "replace").split("\0")
@@ -6852,22 +6853,6 @@ def outcomes_of_evidence(view: View) -> dict[str, list[Outcome]]:
     return {proof: sorted(rows) for proof, rows in found.items()}
 
 
-def believe(view: View) -> None:
-    """Notes how outcomes moved the confidence in evidence, worked out from all of them: twice is the same as once."""
-    if not view.has_kind("link"):
-        return
-    found = outcomes_of_evidence(view)
-    with Writer(view) as writer:
-        known = confidences(view)
-        for proof in sorted(known.keys() | found.keys()):
-            rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
-            confidence = round(confidence_after(good for _, good, _ in rows), 4)
-            if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
-                since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
-                writer.add("believe", id=proof, at=stamp(now()), confidence=confidence, was=was,
-                           why=", ".join(since[-3:]) or "no outcome is left")
-
-
 def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
     """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
     alive, likeness = view.alive_mask(), Likeness(view)
@@ -6925,8 +6910,22 @@ def proposed_event(doc: Doc, what: str, why: str, event: str, **fields: Any) -> 
     return Proposal(doc, what, why, lambda writer: writer.add(event, id=doc.id, at=stamp(now()), **fields, why=why))
 
 
+def beliefs(view: View) -> list[Proposal]:
+    """How outcomes move the confidence in evidence: it is worked out from all of them, so twice is the same as once."""
+    found, known = (outcomes_of_evidence(view), confidences(view)) if view.has_kind("link") else ({}, {})
+    changes = []
+    for proof in sorted(known.keys() | found.keys()):
+        rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
+        confidence = round(confidence_after(good for _, good, _ in rows), 4)
+        if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
+            since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
+            changes.append(proposed_event(view.doc(n), f"confidence {was:.2f} becomes {confidence:.2f}", ", ".join(
+                since[-3:]) or "no outcome is left", "believe", confidence=confidence, was=was))
+    return changes
+
+
 def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
-    """What `learnt` gives, where that is another than before. What it takes back is of any memory, not of *docs*."""
+    """What `learnt` and `beliefs` give, where that is another than before; of any memory, not of *docs*."""
     from functools import partial
 
     found = learnt(view, check)
@@ -6939,14 +6938,12 @@ def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> lis
             why = f"ratings of those like it {new[0] / 10_000:+.4f}, successes after it {new[1] / 10_000:+.4f}"
             changes.append(Proposal(doc, f"useful {utility_of(doc.life):.2f} becomes {now_is:.2f}", why, partial(
                 Writer.add, kind="learn", id=doc.id, spread=new[0], credit=new[1])))
-    return changes
+    return [*changes, *beliefs(view)]
 
 
 def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
-    """Stores what `learnt` gives; of how many memories it is another than before."""
-    n_changed = len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
-    believe(view)
-    return n_changed
+    """Stores what ratings and outcomes tell of other memories; of how many it is another than before."""
+    return len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
 
 
 def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
@@ -11817,6 +11814,10 @@ def linked_text(view: View, doc: Doc, record: Record) -> str:
     return "\n".join([*rows[:MOST_LINKED], *[f"   +{len(rows) - MOST_LINKED} more"] * (len(rows) > MOST_LINKED)])
 
 
+def linked_data(text: str) -> dict[str, list[str]]:
+    return {"linked": [line.strip() for line in text.split("\n")]} if text else {}
+
+
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
     """A search hit: number, id, facts, what it is worth, the lines that answer; of the first the summary, too."""
     head = f"{i}. [{hit.doc.id}] {facts_line(hit.doc, now_s, labels, hit.record)} · {worth}"
@@ -12010,7 +12011,8 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
-    data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
+    data = [{**doc_data(doc, record), "text": record["text"], **linked_data(more)}
+            for (doc, record), more in zip(found, linked)]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
     answer.marks = Needles(query_terms(query)).marks
@@ -12674,7 +12676,8 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.insert(0, hint)
     elif hint:
         lines.append(f"({hint})" if lines else hint)
-    data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
+    data = {"hits": [{**hit_data(hit), **linked_data(more)} for hit, more in zip(hits, linked)],
+            **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
     answer = Answer("\n".join(lines), data, failed=asked.is_guess or not hits)
     answer.marks = asked.needles.marks
@@ -15736,7 +15739,7 @@ MESSAGES = {
         "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
         "words": "Claude's last words:", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
         "ids": "What was said in this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
-        "more": "… {n} more", "ago": "{age} ago",
+        "more": "… {n} more", "ago": "{age} ago", "rejected": "rejected", "newer": "superseded by {id}",
         "saved": "What was said in this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
                  "rlm_peek(ID) gives each back word for word, with a line for each tool call; rlm_search finds more, "
                  "rlm_grep also what tools returned.",
@@ -15761,7 +15764,8 @@ MESSAGES = {
         "words": "Derniers mots de Claude :", "folder": "Dossier de travail : {folder}{branch}.",
         "branch": ", branche {name}",
         "ids": "Ce qui a été dit dans cette conversation est en mémoire (rlm_peek ID) : ",
-        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
+        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}", "rejected": "écarté",
+        "newer": "remplacé par {id}",
         "saved": "Ce qui a été dit dans cette conversation est dans la mémoire de rlm ({where}). Gardez ces "
                  "identifiants dans le résumé : rlm_peek(ID) rend chacun mot pour mot, avec une ligne par appel "
                  "d'outil ; rlm_search trouve le reste, rlm_grep aussi ce que les outils ont rendu.",
@@ -15784,7 +15788,7 @@ MESSAGES = {
         "commands": "最近のコマンド（新しい順）：", "errors": "未解決のエラー：", "words": "Claude の最後の発言：",
         "folder": "作業フォルダ：{folder}{branch}", "branch": "、ブランチ {name}",
         "ids": "この会話で話された内容はメモリにあります（rlm_peek ID）：", "in all": "{ids}（全 {n} 件）",
-        "more": "… ほか {n} 件", "ago": "{age}前",
+        "more": "… ほか {n} 件", "ago": "{age}前", "rejected": "却下", "newer": "{id} に置き換え済み",
         "saved": "この会話で話された内容は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
                  "rlm_peek(ID) で原文が戻り（ツールの呼び出しは一行ずつ）、rlm_search で他も、"
                  "rlm_grep でツールの出力も見つかります。",
@@ -17265,10 +17269,12 @@ def shown_id(doc: Doc) -> str:
     return foreign(doc.id).translate(BRACKETS)
 
 
-def memory_facts(doc: Doc, record: Record) -> str:
-    """Its id, its age, and what became of the files it names."""
+def memory_facts(doc: Doc, record: Record, newer: Sequence[str] = ()) -> str:
+    """Its id, its age, whether it no longer holds, and what became of the files it names."""
     stale = stale_text(record, language()).translate(BRACKETS)
-    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), stale]))
+    ended = [message("newer", id=foreign(each).translate(BRACKETS)) for each in newer[:1]]
+    ended += [message("rejected")] if doc.label == "rejected" else []
+    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), *ended, stale]))
 
 
 def memory_line(doc: Doc, record: Record, text: str) -> str:
@@ -18271,7 +18277,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
-        head = memory_facts(one.hit.doc, one.hit.record)
+        head = memory_facts(one.hit.doc, one.hit.record, one.hit.newer)
         row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
         n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
         if n_bytes <= n_left and row not in rows.values():
@@ -20391,7 +20397,8 @@ def repair(places: Places) -> list[Step]:
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 TOOL_EXAMPLES = {
-    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
+    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high\n'
+                'rlm remember "The shop uses uv" --because "lock files are reviewed" --rejected "pip: no lock file"',
     "recall": "rlm recall deploy --category decision",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
     "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40\nrlm peek i-3f9a1c20 --history",
