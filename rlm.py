@@ -18897,13 +18897,6 @@ def episode_names(folder: str, names: Collection[str]) -> set[str]:
     return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
-def episode_errors(context: Mapping[str, Any]) -> list[list[str]]:
-    """The errors that were met, each with what resolved it, "" where nothing did."""
-    rows = context.get("errors_encountered")
-    return [[plain(string_in(row, "message")), plain(string_in(row, "resolution"))]
-            for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict) and string_in(row, "message")]
-
-
 def episode_ratings(utility: Mapping[str, Any], history: Sequence[Entry], at: str) -> list[Record]:
     """Its ratings as ours, one for each that somebody gave; that it was only retrieved is none. Those that no
     retrieval tells of have the time of the last one."""
@@ -18921,8 +18914,11 @@ def episode_item(row: Entry, path: str) -> Item:
     intent, context, utility = dict_in(row, "intent"), dict_in(row, "context"), dict_in(row, "utility")
     raw, kind, status = string_in(intent, "raw_prompt"), string_in(intent, "task_type"), \
         string_in(dict_in(row, "outcome"), "status")
-    task, files, resolved = string_in(intent, "extracted_intent") or raw, \
-        strings_in(context.get("files_modified")), episode_errors(context)
+    task, files = string_in(intent, "extracted_intent") or raw, strings_in(context.get("files_modified"))
+    met = context.get("errors_encountered")
+    resolved = [[plain(string_in(error, "message")), plain(string_in(error, "resolution"))]
+                for error in (met if isinstance(met, list) else [])
+                if isinstance(error, dict) and string_in(error, "message")]
     if not task:
         return damaged_item(path, "an episode without a prompt")
     told = row.get("retrieval_history")
