@@ -509,7 +509,7 @@ class Places:
 
 
 STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
-STORE_FILES = r"(manifest\.json|projects\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
+STORE_FILES = r"((manifest|projects|commits|drafted)\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
     r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
 
 
@@ -22235,6 +22235,7 @@ function memoryFacts(each) {
       each.utility : ""],
     ["Links", lines(links)],
     ["Files", list(each.files).join(", ")],
+    ["Commits", lines(list(each.commits).map(pair => list(pair).join(" ")))],
     ["Solved", lines(list(each.resolved).map(pair => list(pair).join(" → ")))],
     ["Tags", list(each.tags).join(", ")],
     ["Read", each.uses ? count(each.uses, "time") : ""],
