@@ -509,8 +509,8 @@ class Places:
 
 
 STORE_FOLDERS = ("answers", "contexts", "index", "repls", "runs", "spool", "transcripts", "workers")  # in memory/
-STORE_FILES = r"((manifest|projects|commits|drafted)\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|lock|" \
-    r"compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
+STORE_FILES = r"((manifest|projects|commits|drafted)\.json|log-\d{6}\.jsonl|archive-\d{6}\.jsonl\.gz)(\..+\.tmp)?|" \
+    r"lock|compact-lock|damaged-\d{8}-\d{6}\.txt|(injected|usage)\.jsonl|view\.html"
 
 
 def managed_settings() -> list[str]:
