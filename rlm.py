@@ -21914,13 +21914,6 @@ def n_columns_of(text: str) -> int:
     return sum(0 if unicodedata.combining(char) else 1 + is_wide(char) for char in text)
 
 
-def in_columns(text: str, width: int) -> str:
-    """The text cut or filled up to that many columns."""
-    while n_columns_of(text) > width:
-        text = text[:-2] + "…"
-    return text + " " * (width - n_columns_of(text))
-
-
 def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping[str, int]]], width: int) -> list[str]:
     """Days and projects as a picture; where there are more days than columns, several share one."""
     names = {name: foreign(name, 60) for name in counts}
@@ -21938,7 +21931,10 @@ def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping
         signs = [[sign for what, sign in TIMELINE_MARKS.items() if cell[what]] for cell in sums[name]]
         marks = "".join(each[-1] if each else " " for each in signs).rstrip()
         below = f"\n{' ' * (n_label + 2)}{marks}" if marks else ""
-        lines.append(f"{in_columns(names[name], n_label)}  {cells} {totals[name]:,}{below}")
+        label = names[name]
+        while n_columns_of(label) > n_label:
+            label = label[:-2] + "…"
+        lines.append(f"{label}{' ' * (n_label - n_columns_of(label))}  {cells} {totals[name]:,}{below}")
     return [" " * (n_label + 2) + "".join(f"{span[0][5:]:7}" for span in spans[::7]).rstrip(),
             *first_of(lines, TIMELINE_PROJECTS, "… and {:,} projects more: --json"), "",
             f"{days[0]} to {days[-1]}, {counted(step, 'day')} a column; "
@@ -22664,6 +22660,7 @@ function memoryFacts(each) {
       each.utility : ""],
     ["Links", lines(links)],
     ["Files", list(each.files).join(", ")],
+    ["Commits", lines(list(each.commits).map(pair => list(pair).join(" ")))],
     ["Solved", lines(list(each.resolved).map(pair => list(pair).join(" → ")))],
     ["Tags", list(each.tags).join(", ")],
     ["Read", each.uses ? count(each.uses, "time") : ""],
