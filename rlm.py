@@ -20390,6 +20390,125 @@ def stale_command(call: Call, options: Any) -> Answer:
                   {"stale": rows, "total": len(found)}, failed=not rows)
 
 
+# -- bench: how well this memory is found --------------------------------------
+
+
+BENCH_S, BENCH_SEARCHES_S = 50.0, 35.0
+MOST_PROMPTS = 100  # of the user's own
+BENCH_LIMIT = 10  # a memory that is not among so many counts as not found
+ASKED_BY = ("words", "typos", "dates")
+EVERYDAY = (  # what is typed at any project, and what no memory has to answer
+    "ok", "yes please go on", "run the tests", "commit this with a sensible message", "fix the typo in the heading",
+    "why is this red?", "what is the capital of Portugal?", "write a haiku about autumn rain",
+    "rename this variable to something clearer", "explain how a hash table works", "convert 30 miles to kilometres",
+    "make the button a little larger", "thanks, that looks good", "translate good morning into Italian",
+    "lance les tests et dis-moi ce qui échoue", "écris un poème sur la mer", "merci, continue",
+    "quelle est la capitale du Pérou ?", "テストを実行して", "俳句を一つ書いてください")
+BENCH_TELLS = ("All of these are made from the memories themselves, so real questions do worse: an upper bound. "
+               "Compare it only with itself: the same memory, --n and --seed.")
+
+
+def own_queries(doc: Doc, text: str, rng: Any) -> dict[str, str]:
+    """By how they ask: some words of a line of the text, the same with a slip in the longest, two and the day."""
+    lines = [[word if word.isascii() else word[:6] for word in dict.fromkeys(raw_tokens(line))
+              if fold(word) not in STOP_WORDS and len(word) > 2] for line in text.splitlines() if line[:1] != "#"]
+    lines = [line for line in lines if len(line) > 2] or [line for line in [sum(lines, [])] if line]
+    if not lines:
+        return {}
+    line = rng.choice(lines)
+    words = [line[n] for n in sorted(rng.sample(range(len(line)), min(4, len(line))))]
+    found = {"words": " ".join(words), "dates": f"{' '.join(words[:2])} {local_day(doc.at_s)}"}
+    longest = max((word for word in words if word.isascii() and word.isalpha()), key=len, default="")
+    if len(longest) > 4:
+        at = rng.randrange(1, len(longest) - 1)
+        slip = longest[:at] + longest[at + 1] + longest[at] + longest[at + 2 :]
+        found["typos"] = " ".join(slip if word == longest else word for word in words)
+    return found
+
+
+def found_well(ranks: Sequence[int], times_s: Sequence[float]) -> dict[str, float]:
+    """What the ranks (0: not found) and times of searches come to."""
+    times, n = sorted(times_s), len(ranks)
+    return {"n": n, "hit_1": sum(rank == 1 for rank in ranks) / n, "hit_5": sum(0 < rank <= 5 for rank in ranks) / n,
+            "mrr": sum(1 / rank for rank in ranks if rank) / n,
+            **{f"p{share}_ms": 1000 * times[max(0, math.ceil(share / 100 * n) - 1)] for share in (50, 95)}}
+
+
+def searched_own(call: Call, sample: Sequence[tuple[Doc, Record]], project: str, rng: Any, until_s: float
+                 ) -> dict[str, Any]:
+    """Searches for memories by queries made from them: by how these ask, how well that went."""
+    ranks: dict[str, list[int]] = {kind: [] for kind in ASKED_BY}
+    times_s: dict[str, list[float]] = {kind: [] for kind in ASKED_BY}
+    for n, (doc, record) in enumerate(sample):
+        call.progress(n, len(sample), "searching for memories:")
+        for kind, query in own_queries(doc, record["text"], rng).items():
+            if time.monotonic() < until_s:
+                began_s = time.perf_counter()
+                asked = {"query": query, "limit": BENCH_LIMIT, "project": project}
+                hits = run_tool(call, "rlm_search", asked).data["hits"]
+                times_s[kind].append(time.perf_counter() - began_s)
+                ids = [hit["id"] for hit in hits]
+                ranks[kind].append(ids.index(doc.id) + 1 if doc.id in ids else 0)
+    return {kind: found_well(ranks[kind], times_s[kind]) for kind in ASKED_BY if ranks[kind]}
+
+
+def prompted_own(call: Call, view: View, sample: Sequence[tuple[Doc, Record]], until_s: float) -> dict[str, Any]:
+    """How often the prompt hook would say nothing to everyday prompts, and something to those that memories hold."""
+    asker = Hook("UserPromptSubmit", {})  # of no session, so that it tells what any session said
+    asker.places, asker.seen_view = view.log.places, view
+    said = [(doc, words[:MAX_PROMPT_CHARS]) for doc, record in sample if doc.kind == "chunk"
+            for who, how, _, words in spoken(doc, record["text"]) if (who, how) == ("User", "")]
+    own = [(doc, words) for doc, words in said if sum(Needles(query_terms(words)).counts) >= FEW_WORDS][:MOST_PROMPTS]
+    everyday = [(sample[n % len(sample)][0], prompt) for n, prompt in enumerate(EVERYDAY)]
+    answered: dict[str, list[bool]] = {"everyday": [], "own": []}
+    for kind, (doc, prompt) in [*(("everyday", each) for each in everyday), *(("own", each) for each in own)]:
+        if time.monotonic() < until_s:
+            call.progress(sum(map(len, answered.values())), len(everyday) + len(own), "asking the hook:")
+            asker.project = Project(asker.places, doc.project, [doc.identity] if doc.identity else [], "a memory")
+            prompt = re.sub(IN_FRONT, " ", prompt)
+            answered[kind].append(bool(relevant(asker, Needles(query_terms(prompt)), prompt)))
+    return {"n_everyday": len(answered["everyday"]), "n_silent": answered["everyday"].count(False),
+            "n_own": len(answered["own"]), "n_answered": answered["own"].count(True)}
+
+
+@command("measure how well your own memory is found, and how fast; changes nothing, takes up to a minute",
+         "rlm bench\nrlm bench --n 300 --seed 7 --project shop --json",
+         argument("--n", type=int, default=100, metavar="N", help="memories that are asked for (default 100)"),
+         argument("--seed", type=int, default=1, metavar="N", help="another one chooses others (default 1)"),
+         argument("--project", default="", metavar="NAME", help="only memories of this one (default: all)"))
+def bench_command(call: Call, options: Any) -> Answer:
+    """Known-item searches, and what the prompt hook would say."""
+    from random import Random
+
+    if not 1 <= options.n <= MAX_LIMIT:
+        raise UsageError(f"--n takes a number from 1 to {MAX_LIMIT:,}, not {options.n}")
+    began_s, rng = time.monotonic(), Random(options.seed)
+    with call.store.reading() as view:
+        texts = view.mask(BY_KIND + kind for kind in ("chunk", "insight"))
+        ordinals = ordinals_in(common(in_scope(view, Scope(project=options.project)), texts))
+        chosen = sorted(ordinals, key=lambda ordinal: view.names(ordinal)[0]) if len(ordinals) < options.n else \
+            rng.sample(ordinals, options.n)
+        sample = list(readable_records(view, chosen, call.check))
+    if not sample:
+        where = f"of project {foreign(options.project, 60)}" if options.project else "in the memory"
+        return Answer(f"There is nothing {where} to ask for yet; `rlm import` and `rlm chunk` fill it.",
+                      {"n_memories": 0}, failed=True)
+    searches = searched_own(call, sample, options.project, rng, began_s + BENCH_SEARCHES_S)
+    with call.store.reading() as view:
+        hook = prompted_own(call, view, sample, began_s + BENCH_S)
+    n_asked = int(max((row["n"] for row in searches.values()), default=0))
+    data = {"n_memories": len(ordinals), "n_sampled": len(sample), "n_asked": n_asked, "seed": options.seed,
+            "searches": searches, "hook": hook, "seconds": round(time.monotonic() - began_s, 1), "note": BENCH_TELLS}
+    lines = [f"{counted(len(sample), 'memory', 'memories')} of {len(ordinals):,} sampled (seed {options.seed}), "
+             f"{data['seconds']:.0f} s" + f"; time was up after {n_asked:,}" * (n_asked < len(sample)),
+             f"{'asked by':<10}{'n':>6}{'hit@1':>8}{'hit@5':>8}{'MRR':>7}{'p50':>10}{'p95':>10}"]
+    lines += ["{kind:<10}{n:>6}{hit_1:>8.0%}{hit_5:>8.0%}{mrr:>7.2f}{p50_ms:>7.1f} ms{p95_ms:>7.1f} ms".format(
+        kind=kind, **row) for kind, row in searches.items()]
+    lines.append("The prompt hook would stay silent at {n_silent} of {n_everyday} everyday prompts, and answer "
+                 "{n_answered} of {n_own} longer ones of yours.".format(**hook))
+    return Answer("\n".join([*lines, BENCH_TELLS]), data)
+
+
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
     store.flush_uses(1.0)  # the answer is out already
