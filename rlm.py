@@ -463,6 +463,7 @@ PATHS = {
     "current": ("index", "current-{:06d}.json"),  # what the index of that generation consists of
     "segment": ("index", "segment-{:06d}-{:08d}-{:08d}.idx"),  # generation, first document, the one after the last
     "state": ("index", "state-{:06d}-{:012d}.bin"),  # generation, byte of the log
+    "vectors": ("index", "vectors-{:06d}.bin"),  # generation
 }
 
 
@@ -583,6 +584,31 @@ def setting(places: Places, key: str) -> Any:
         return checked_setting(key, changed[key]) if key in changed else SETTINGS[key][0]
     except UsageError as error:
         raise UsageError(f"{places.config()}: {error}; `rlm config --unset {key}` mends it") from None
+
+
+# -- what the user may have put there ---------------------------------------
+
+EMBEDDING_MODEL = "RLM_EMBEDDING_MODEL"  # the variable that names the folder of a model; "off" for none
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def loaded_model(folder: str, packages: str) -> tuple[Any, Any]:
+    """The model of model2vec in that folder, and numpy. *packages*: a folder where these may be installed.
+
+    A folder is never downloaded from, and what is imported here is told so. Other programs that we start are not.
+    """
+    from importlib import import_module
+
+    if packages and packages not in sys.path:
+        sys.path.append(packages)
+    before = dict(os.environ)
+    os.environ.update(OFFLINE)
+    try:
+        return import_module("model2vec").StaticModel.from_pretrained(folder), import_module("numpy")
+    finally:
+        for name in OFFLINE.keys() - before:
+            del os.environ[name]
+        os.environ.update((name, before[name]) for name in OFFLINE.keys() & before)
 
 
 # -- names and paths that look equal ----------------------------------------
@@ -2695,7 +2721,8 @@ def publish(log: Log, snapshot: Snapshot) -> None:
     replace_file(current, encode_record({
         "k": "index", "v": INDEX_VERSION, "words": WORDS_VERSION, "store": log.identity()[0], "covers": snapshot.covers,
         "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files}))
-    kept = {entry[0] for entry in snapshot.files} | {os.path.basename(current)}
+    kept = {entry[0] for entry in snapshot.files} | {
+        os.path.basename(path) for path in (current, log.places.vectors(log.generation()))}
     # Drafts are made with the index lock held, as now: those that are there belong to killed processes.
     sweep_index(log, lambda name, n: name.endswith(".tmp") or (n == log.generation() and name not in kept))
 
@@ -3950,7 +3977,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
 class Hit:
     """One answer of a search."""
 
-    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words")
+    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words", "places")
 
     def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
         self.doc = doc
@@ -3959,6 +3986,7 @@ class Hit:
         self.lines = lines  # (line number from 1, text): the ones that match best
         self.n_lines = n_lines or len(lines)  # how many match
         self.by_words = score  # the score without what the order of the words added
+        self.places = ""  # which it has by words and by vectors, where there are vectors
 
 
 # How many of the best lend score to their neighbours, and how many are read and looked at again.
@@ -4363,6 +4391,178 @@ def ranked(query: Query, allowed: bytes, limit: int) -> list[tuple[float, int]]:
     return best
 
 
+# -- vectors ----------------------------------------------------------------
+# Only where the user put a model of model2vec on the disk. They are a cache beside the index, in a file with a row for
+# each document: the length of its vector (0: none yet, -1: it has none), the CRC of its line in the log (an older log
+# may be put back), and the vector as whole numbers. In memory they take as much as on the disk.
+
+VECTORS_HEAD_BYTES = 160  # of the file: whose vectors they are, and by which model
+EMBEDDED_AT_ONCE = 16  # texts; some 20 ms, for which a search has to wait
+EMBEDDED_CHARS = 8_000
+COMPARED_AT_ONCE = 1024  # vectors: more of them do not fit into the processor's cache, and take ten times as long
+LEAST_COSINE = 0.3  # of what only vectors find
+RANK_PLUS = 60  # Cormack 2009
+
+
+class Vectors:
+    """The vectors of a store's documents, and the model that makes them. One object belongs to one thread at a time."""
+
+    __slots__ = ("places", "model", "numpy", "folder", "problem", "row", "head", "data", "signature")
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.folder = self.problem = ""  # of the model; why there is none though one is wanted
+        self.model: Any = None
+        self.numpy: Any = None  # once it was looked for
+        self.signature: object = None  # of the file whose rows are in data
+        self.data = bytearray()
+
+    def load(self) -> bool:
+        """Whether there is a model; it is looked for once. Nothing is ever downloaded."""
+        if self.numpy is not None:
+            return bool(self.model)
+        self.numpy = False
+        try:
+            noted = {**from_json(read_file(self.places.install_record()).decode())["semantic"]}
+        except (Damaged, ValueError, KeyError, TypeError, RecursionError):  # not installed, or without a model
+            noted = {}
+        self.folder = folder_in(EMBEDDING_MODEL) or text_field(noted, "model")
+        if environment(EMBEDDING_MODEL) == "off" or not self.folder:
+            self.folder = ""
+        elif not os.path.isdir(self.folder):
+            self.problem = f"{self.folder} is no folder; nothing is downloaded, so put a model there"
+        else:
+            try:
+                model, self.numpy = loaded_model(self.folder, text_field(noted, "packages"))
+                files = [(name, file_signature(os.path.join(self.folder, name))[1:]) for name in listing(self.folder)]
+                self.row = self.numpy.dtype([("norm", "<f4"), ("check", "<u4"), ("vector", "i1", (model.dim,))])
+                self.head = f"rlm vectors 1 {model.dim} {crc_of(repr(files).encode()):08x} "
+                self.model = model  # last: another thread may ask meanwhile
+            except Exception as error:  # whatever another's package raises
+                name = type(error).__name__
+                self.problem = f"no model of model2vec in {self.folder} ({name}: {one_line(str(error), 200)})"
+        return bool(self.model)
+
+    def embedded(self, texts: Sequence[str]) -> Any:
+        """The vectors of texts, as rows of numbers."""
+        clean = [text[:EMBEDDED_CHARS].encode("utf-8", "replace").decode() for text in texts]
+        try:
+            return self.numpy.asarray(self.model.encode(clean, use_multiprocessing=False), "f4")
+        except Exception as error:  # whatever another's package raises
+            raise RlmError(f"the model in {self.folder} fails ({type(error).__name__}: {one_line(str(error), 200)}); "
+                           f"{EMBEDDING_MODEL}=off does without it") from None
+
+    def rows(self, view: View) -> Any:
+        """The rows there are, of the view's first documents; reads them when the file is not the one that was read."""
+        signature = file_signature(self.places.vectors(view.log.generation())), view.log.identity()
+        if signature != self.signature:
+            data = read_file(self.places.vectors(view.log.generation()))
+            self.signature, self.data = signature, bytearray(data[VECTORS_HEAD_BYTES:])
+            if data[:VECTORS_HEAD_BYTES] != self.header(view):
+                self.data.clear()
+        n = len(self.data) // self.row.itemsize
+        rows = self.numpy.frombuffer(self.data, self.row, n)
+        if n and (n > view.n_docs() or int(rows["check"][-1]) != self.check_of(view, n - 1)):
+            self.data = bytearray()
+        return self.numpy.frombuffer(self.data, self.row, len(self.data) // self.row.itemsize)
+
+    def header(self, view: View) -> bytes:
+        return f"{self.head}{view.log.identity()[0]}\n".encode().ljust(VECTORS_HEAD_BYTES)[:VECTORS_HEAD_BYTES]
+
+    def check_of(self, view: View, ordinal: int) -> int:
+        doc = view.doc(ordinal)
+        return crc_of(view.log.read(doc.pos, doc.n_line))
+
+    def nearest(self, query: Query, allowed: bytes, limit: int) -> list[tuple[float, int]]:
+        """Of the allowed documents the *limit* whose vectors are most like the query's: cosine, ordinal. The memory's
+        factor counts for the order. [] without vectors, which costs a look at the disk."""
+        view = query.view
+        if not (os.access(self.places.vectors(view.log.generation()), os.R_OK) and self.load()):
+            return []
+        np, rows, asked = self.numpy, self.rows(view), self.embedded([query.text])[0]
+        norms = rows["norm"] * (np.frombuffer(allowed, "u1")[: len(rows)] > 0)
+        cosines = np.full(len(rows), -1.0, "f4")
+        for start in range(0, len(rows), COMPARED_AT_ONCE):
+            part = slice(start, start + COMPARED_AT_ONCE)
+            if (norms[part] > 0).any():
+                cosines[part] = rows["vector"][part].astype("f4") @ asked
+        cosines /= np.where(norms > 0, norms, np.inf) * (float(np.linalg.norm(asked)) or 1.0)
+        best = np.argpartition(-cosines, min(2 * limit, len(rows)) - 1)[: 2 * limit] if len(rows) else []
+        found = [(float(cosines[n]), int(n)) for n in best if cosines[n] >= LEAST_COSINE]
+
+        def worth(pair: tuple[float, int]) -> float:
+            part = view.part_of(pair[1])
+            return -pair[0] * factors(query, part)(pair[1] - part.first)
+
+        return sorted(found, key=worth)[:limit]
+
+    def told(self, view: View) -> dict[str, Any]:
+        """The model, and how many vectors there are and are missing; or the problem; {} where no model is wanted."""
+        if not self.load():
+            return {"model": self.folder, "problem": self.problem} if self.problem else {}
+        has = self.rows(view)["norm"] != 0
+        alive = self.numpy.frombuffer(view.alive_mask(), "u1") > 0
+        n = int((has & alive[: len(has)]).sum())
+        return {"model": self.folder, "dimensions": self.model.dim, "n": n, "n_missing": int(alive.sum()) - n}
+
+    def add(self, view: View) -> int:
+        """Makes the vectors of a few texts that have none, and takes out those of what is gone; how many are missing
+        then. StoreBusy when another process is at it."""
+        np, rows = self.numpy, self.rows(view)
+        alive = np.frombuffer(view.alive_mask(), "u1") > 0
+        has = np.zeros(len(alive), bool)
+        has[: len(rows)] = rows["norm"] != 0
+        gone, missing = np.flatnonzero(has & ~alive), np.flatnonzero(alive & ~has)
+        chosen = [int(n) for n in missing[:EMBEDDED_AT_ONCE]]
+        if not (chosen or len(gone)):
+            return 0
+        start, end = int(min([len(rows), *gone[:1], *chosen[:1]])), max(len(rows), *[n + 1 for n in chosen[-1:]], 0)
+        new = np.zeros(end - start, self.row)
+        new[: len(rows) - start] = rows[start:]
+        for name in ("norm", "vector"):
+            new[name][gone - start] = 0
+        texts = {doc.ordinal: record["text"] for doc, record in readable_records(view, chosen, lambda: None)}
+        vectors = self.embedded([texts.get(ordinal, "") for ordinal in chosen]) if chosen else ()
+        for ordinal, vector in zip(chosen, vectors):
+            whole = np.rint(vector * (127 / (abs(vector).max() or 1.0)))
+            new[ordinal - start] = (np.linalg.norm(whole) or -1.0, self.check_of(view, ordinal), whole)
+        path, data, rows = self.places.vectors(view.log.generation()), new.tobytes(), None
+        with Lock(self.places.lock(), 1.0):  # a rewrite, which takes the older generation's vectors away, has it, too
+            view.log.refresh()
+            if (file_signature(path), view.log.identity()) != self.signature:
+                raise StoreBusy("another process is making vectors, or wrote the store anew; try again")
+            if free_bytes(self.places.memory) < len(data) + INDEX_LEAVES_BYTES:
+                raise StoreUnwritable(f"{path}: the disk is full; memories need what room is left")
+            ensure_folder(self.places.index)
+            head, at = (b"", VECTORS_HEAD_BYTES + start * self.row.itemsize) if start else (self.header(view), 0)
+            put_bytes(path, at, head + data, durable=False)
+            self.signature = file_signature(path), view.log.identity()
+        self.data[start * self.row.itemsize :] = data
+        return len(missing) - len(chosen)
+
+
+def fused(query: Query, hits: list[Hit], near: Sequence[tuple[float, int]]) -> list[Hit]:
+    """The hits by words and those by vectors in one order: by the sum of 1 / (RANK_PLUS + rank) in both.
+
+    Such a sum does not say how good a hit is. So the best one gets the highest of their scores, the next one the next
+    highest, and so on; what only vectors found brings its cosine, as a share of a text in which all words stand.
+    """
+    words = {hit.doc.ordinal: n for n, hit in enumerate(sorted(hits, key=lambda hit: -hit.score), 1)}
+    like = {ordinal: (n, cosine) for n, (cosine, ordinal) in enumerate(near, 1)}
+    others = readable_records(query.view, [ordinal for ordinal in like if ordinal not in words], lambda: None)
+    hits = [*hits, *(Hit(doc, like[doc.ordinal][1] * query.full, record, []) for doc, record in others)]
+    scores, sums = sorted((hit.score for hit in hits), reverse=True), {}
+    for hit in hits:
+        by_words, (by_vectors, cosine) = words.get(hit.doc.ordinal, 0), like.get(hit.doc.ordinal, (0, 0.0))
+        sums[hit] = sum(1 / (RANK_PLUS + rank) for rank in (by_words, by_vectors) if rank)
+        hit.places = f"{by_words or 'none'} by words{f' ({hit.score:.2f})' if by_words else ''}, " \
+            f"{by_vectors or 'none'} by vectors{f' (cosine {cosine:.2f})' if by_vectors else ''}"
+    hits.sort(key=lambda hit: -sums[hit])
+    for hit, score in zip(hits, scores):
+        hit.score = score
+    return hits
+
+
 # -- second look at the best texts -------------------------------------------
 
 # Query words that stand next to each other in the text too: stop words count here. +1.0 in mean
@@ -4445,9 +4645,9 @@ def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
             hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
 
 
-def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
-    """The *limit* best of the allowed memories, without lines."""
-    best = ranked(query, allowed, max(limit, RERANKED))
+def best_hits(query: Query, allowed: bytes, limit: int, near: Sequence[tuple[float, int]] = ()) -> list[Hit]:
+    """The *limit* best of the allowed memories, without lines. *near*: what vectors found, which beats a guess."""
+    best = [] if near and query.is_guess else ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
     found = list(readable_records(query.view, scores, lambda: None))
     looked_at = found[:RERANKED]
@@ -4455,6 +4655,7 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
+    hits = fused(query, hits, near) if near else hits
     demote_replaced(query.view, hits)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
@@ -4467,10 +4668,12 @@ def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[
     return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=near.lines.index)]
 
 
-def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
+def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0,
+           alike: Sequence[tuple[float, int]] = ()) -> tuple[list[Hit], int]:
     """The *limit* best of the allowed memories with their best lines, most of the first; how many more, or weaker than
     that share of the first, there are at least."""
-    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
+    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED), alike), sum(query.missing.values(), [])
+    query.is_guess &= not alike
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
     query.needles = needles = Needles(query_terms(" ".join(near)) if query.is_guess else query.terms)
     for hit in hits:
@@ -10798,7 +11001,7 @@ class Store:
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
     __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses", "repls",
-                 "models", "runs", "shown", "has_news")
+                 "models", "runs", "shown", "has_news", "vectors")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
@@ -10811,6 +11014,7 @@ class Store:
         self.repls: dict[str, Session] = {}
         self.models: Models | None = None  # once one was asked for
         self.runs: dict[str, Run] = {}  # that go on in threads of this process, or ended in it
+        self.vectors = Vectors(places)  # with the read view's mutex
 
     def reading(self) -> Reading:
         return Reading(self.read_view, self.read_mutex, self.build)
@@ -10833,6 +11037,16 @@ class Store:
                     self.uses += [doc_id] * n
             except RlmError:
                 pass
+
+    def embed(self, until_s: float, tick: Callable[[int], None]) -> int:
+        """Until then, makes vectors that are missing, where there is a model; how many are missing then."""
+        while self.vectors.load():
+            with self.reading() as view:
+                n_missing = self.vectors.add(view)
+            tick(n_missing)
+            if not n_missing or time.monotonic() > until_s:
+                return n_missing
+        return 0
 
     def learn(self, pause: Callable[[], None] = lambda: None) -> None:
         """Learns from the ratings and outcomes since the last time, for when there is time."""
@@ -11095,6 +11309,7 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
     made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
+    made = f"score {hit.score:.2f}: {hit.places}" if hit.places else made
     importance = IMPORTANCE_FACTOR[hit.doc.importance]
     factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
                "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
@@ -11275,7 +11490,9 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             found, hint, note = list(readable_records(view, [ordinal], call.check)), "", ""
         elif query.strip():
             asked, is_episode = Query(view, query), kind == "episode"
-            hits = [] if asked.is_guess else best_hits(asked, allowed, limit * (1 + 2 * is_episode))
+            wanted = limit * (1 + 2 * is_episode)
+            near = call.store.vectors.nearest(asked, allowed, wanted)
+            hits = best_hits(asked, allowed, wanted, near) if near or not asked.is_guess else []
             if is_episode:
                 hits = diversified(view, hits, limit)
                 worth = {hit.doc.id: f" · {worth_text(asked, hit, False)}" for hit in hits}
@@ -11878,7 +12095,9 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     is_counted = "limit" in call.given
     with call.store.reading() as view:
         asked = Query(view, query)
-        hits, n_weaker = search(asked, in_scope(view, scope), limit, 0.0 if is_counted else FAR_BELOW)
+        allowed = in_scope(view, scope)
+        alike = call.store.vectors.nearest(asked, allowed, max(limit, RERANKED))
+        hits, n_weaker = search(asked, allowed, limit, 0.0 if is_counted else FAR_BELOW, alike)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels = projects.labels()
@@ -12101,6 +12320,13 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     return found
 
 
+def semantic_text(told: Mapping[str, Any]) -> str:
+    """What Vectors.told says, for a reader."""
+    if not told:
+        return "none (ranking is by words)"
+    return told.get("problem") or "{model}, {n:,} vectors of {dimensions} numbers, {n_missing:,} missing".format(**told)
+
+
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
@@ -12128,7 +12354,7 @@ def rlm_status(call: Call) -> Answer:
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
             "damaged_transcript_lines": n_damaged_lines(places),
             "injected_tokens": injected_tokens(places), "injected": given_memories(view),
-            "models": used_models(places), "semantic": None,
+            "models": used_models(places), "semantic": call.store.vectors.told(view),
         }
     told = data["injected_tokens"]
     lines = [
@@ -12149,7 +12375,7 @@ def rlm_status(call: Call) -> Answer:
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
         + f" ({tally_text(told['projects'])})" * bool(told["projects"])
         + "; {read:,} of {given:,} memories were read then".format(**data["injected"]),
-        "semantic provider: none (ranking is by words)",
+        "semantic provider: " + semantic_text(data["semantic"]),
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
               + f", ${used['dollars']:,.2f}" * bool(used["dollars"]) for name, used in data["models"].items()]
@@ -13530,6 +13756,8 @@ class Server:
                     FORMS.clear()
                     trim_memory()
                 if self.chore(self.store.places):
+                    self.wake.set()
+                if not environment("RLM_CHILD") and self.store.embed(time.monotonic() + 1.0, lambda _: self.give_way()):
                     self.wake.set()
             except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
@@ -18469,6 +18697,28 @@ def program_steps(places: Places, python: str, record: Record) -> list[Step]:
     return [step, Step("unchanged" if is_done else "compile", program, f"bytecode for {python}", work)]
 
 
+def semantic_steps(python: str, record: Record) -> list[Step]:
+    """Notes where the model of RLM_EMBEDDING_MODEL and model2vec are, for a server without site-packages."""
+    from importlib.util import find_spec
+
+    noted, model = record.get("semantic", {}), folder_in(EMBEDDING_MODEL)
+    if environment(EMBEDDING_MODEL) == "off":
+        return [Step("note", "no embedding model", "", lambda: record.pop("semantic"))] if noted else []
+    if not model:
+        return []
+    spec = find_spec("model2vec")
+    packages = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else noted.get("packages", "")
+    code, _, errors = run_briefly(
+        [python, "-I", "-S", "-c", f"import sys; sys.path.append({packages!a}); import model2vec"], b"", 60)
+    if code or not os.path.isdir(model):
+        why = "it is no folder, and nothing is downloaded" if not code else \
+            f"{python} cannot import model2vec ({one_line(errors[-200:])})"
+        return [Step("skip", model, f"no embedding model: {why}")]
+    found = {"model": model, "packages": packages}
+    return [Step("unchanged" if found == noted else "note", model, f"embedding model; model2vec is in {packages}",
+                 lambda: record.update(semantic=found))]
+
+
 def server_step(places: Places, python: str, record: Record, project: str, name: str, has_launcher: bool) -> Step:
     """Registers the server; for a project with the command that each one of the team has."""
     servers = Client(project).servers
@@ -18501,6 +18751,7 @@ def plan_install(places: Places, options: Any, record: Record, project: str, pyt
     launcher = launcher_step(places, python, record)
     steps = [*program_steps(places, python, record), launcher, *skill_steps(places, record, project, name),
              *settings_steps(places, python, record, options, project, name),
+             *semantic_steps(python, record),
              server_step(places, python, record, project, name, launcher.verb != "skip")]
     unsaved = [] if options.no_import else unsaved_transcripts(places)
     if unsaved:
@@ -18609,7 +18860,7 @@ def plan_checks(places: Places, record: Record) -> Iterator[Check]:
             continue
         for step in steps:
             path, known = step.path, record["client_files"].get(step.path)
-            if path == launcher_file() and is_our_launcher(path):
+            if step.verb == "note" or path == launcher_file() and is_our_launcher(path):
                 continue  # it may be that of another installation
             if step.verb == "compile":
                 yield "bytecode", "warn", f"{path} has no fresh bytecode: hooks compile it anew", AGAIN
@@ -18824,6 +19075,15 @@ def provider_check(places: Places, name: str, spend: bool) -> Check:
     return "provider", "ok", told + "; nothing of the first question was in the second" * (len(n_tokens) > 1), ""
 
 
+def semantic_checks(places: Places) -> Iterator[Check]:
+    """Whether the embedding model works, where one is wanted."""
+    told = Vectors(places).told(View(places).refresh())
+    if told:
+        is_well = "problem" not in told
+        yield "semantic", "ok" if is_well else "warn", semantic_text(told), \
+            "" if is_well else f"set {EMBEDDING_MODEL} to a model's folder, or to off, and run `rlm install`"
+
+
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
     checks: list[Check] = []
@@ -18854,7 +19114,7 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
         checks += [provider_check(places, "", False)] if setting(places, "provider") else []
     except UsageError:  # another check tells what is wrong with the settings
         pass
-    checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
+    checks += [repl_check(places), *store_checks(places), *semantic_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
 
@@ -20388,6 +20648,26 @@ def stale_command(call: Call, options: Any) -> Answer:
         lines.append("`rlm remember` a statement again if it is still true; `rlm forget ID` if it is not.")
     return Answer("\n".join(lines) or "No memory names files that changed since.",
                   {"stale": rows, "total": len(found)}, failed=not rows)
+
+
+@command("make the vectors of all texts now (a server does it when it is idle), where there is a model for them",
+         "RLM_EMBEDDING_MODEL=~/models/potion-base-8M rlm embed\nrlm embed --json")
+def embed_command(call: Call, options: Any) -> Answer:
+    """Goes on where the last one was stopped."""
+    vectors = call.store.vectors
+    if not vectors.load():
+        raise RlmError(vectors.problem or f"no model: `pip install model2vec`, set {EMBEDDING_MODEL} to the folder of "
+                       "one on this disk (nothing is downloaded), and run `rlm install`, so the server has it, too")
+    n_missing: list[int] = []
+
+    def tick(n: int) -> None:
+        n_missing.append(n)
+        call.progress(n_missing[0] - n, n_missing[0], "embedding")
+
+    call.store.embed(math.inf, tick)
+    with call.store.reading() as view:
+        told = vectors.told(view)
+    return Answer(f"{semantic_text(told)}.", told)
 
 
 # -- bench: how well this memory is found --------------------------------------
