@@ -45,8 +45,10 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     rlm.py hooks/ install.json      the installed program, and what was installed where (install.lock: by one at a time)
     config.json                     only what the user changed
     hooks.log                       what went wrong in hooks
+    shown.jsonl                     which ids commands showed last, for `feedback last`
     memory/manifest.json            which files make up the store, in order; its generation
     memory/projects.json            first commits of repositories without an origin, by their folders
+    memory/commits.json             up to which commit messages were read, by folder
     memory/log-000001.jsonl         the truth: every record, one JSON line each, append-only
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
@@ -427,6 +429,7 @@ def listing(folder: str) -> list[str]:
 # transcript_name and from context_name only, never as a user typed it.
 PATHS = {
     "config": ("home", "config.json"),  # the user's settings
+    "shown": ("home", "shown.jsonl"),  # what commands showed last: when, in which session, which ids
     "hooks_log": ("home", "hooks.log"),  # what went wrong in hooks; nobody sees their standard error
     "program": ("home", "rlm.py"),
     "install_record": ("home", "install.json"),  # what was installed
@@ -435,6 +438,7 @@ PATHS = {
     "lock": ("memory", "lock"),  # held by whoever writes
     "rewrite_lock": ("memory", "compact-lock"),  # held by whoever compacts
     "projects": ("memory", "projects.json"),  # the first commits of repositories without an origin, by their folders
+    "commits": ("memory", "commits.json"),  # up to which commit messages were read, by folder
     "log": ("memory", "log-{:06d}.jsonl"),
     "archive": ("memory", "archive-{:06d}.jsonl.gz"),
     "transcripts": ("memory", "transcripts"),
@@ -442,6 +446,7 @@ PATHS = {
     "reading": ("memory", "transcripts/{}.json"),  # how far it was read
     "spool": ("memory", "spool"),
     "injected": ("memory", "injected.jsonl"),  # what hooks handed to Claude
+    "drafted": ("memory", "drafted.json"),  # as of when transcripts were drafted into episodes
     "spooled": ("memory", "spool/{}@{}.jsonl"),  # a transcript's bytes from that offset on
     "contexts": ("memory", "contexts"),
     "context": ("memory", "contexts/{}.json"),  # the record of that context
@@ -829,17 +834,22 @@ def is_excluded(excluded: Sequence[str], project: Project, folder: str = "") -> 
 #            (a stub has instead of "text" its "place" = [file, member offset, line] in the archive, and "archived_at")
 #            of a transcript also: until branch files changed commands errors sidechain uuids standing;
 #            of a file: source
-#   insight  id at project identity category importance tags said? sha text
+#   insight  id at project identity category importance tags said? commits sha text
+#            ("commits": [hash, subject] pairs of those that name it; its last lines may begin with BECAUSE and REVISIT)
 #   episode  id at project identity session outcome task_type tags files resolved revisions sha n_bytes text
-#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge)
+#            ("resolved": [error, what fixed it] pairs; "revisions": [when, text] of what it said before a merge;
+#            "draft": why a transcript was taken for that, until somebody confirms it)
 #   link     at id project identity label weight members sha n_bytes text   ("members": [id, role] pairs)
+#            all but chunks may have "by": the session that saved it
 #            all but links may have "code": {"root": folder, "commit": checked out, "files": {path: file_print}}
 #   use      at id n                 the memory was read n times
 #   rate     at id session rating was note     it was judged in that session, where it had been judged *was*
 #   learn    at id spread credit     what `learnt` made of the ratings of others, in ten-thousandths
+#   believe  at id confidence was why   how true it is held to be, by what came of the decisions that it supports
 #   forget   at id undo?             hides it, or brings it back
-#   archive  at id                   it is archived: `rewrite` takes its text out of the log (older ones have "place")
+#   archive  at id why               it is archived: `rewrite` takes its text out of the log (older ones have "place")
 #   restore  at id                   it is active again
+#   move     at id tier why          it was promoted to that tier
 #   purge    at id sha n_bytes       its text is gone for good; the id is never given out again
 #   erase    at id session place     likewise, without a trace of the text; no later record brings it back. "place" says
 #            where it came from: {"lines": keys of a transcript's lines}, {"source": path}; of a session, all of it
@@ -857,9 +867,10 @@ CHUNK_TYPES = ("session", "snapshot", "debug")
 MORE_FIELDS = ("until", "branch", "files", "changed", "commands", "errors", "sidechain", "uuids", "episode", "source",
                "standing", "code")
 CATEGORIES = ("decision", "fact", "preference", "finding", "todo", "general", "goal", "procedure", "question",
-              "correction")
+              "correction", "rejected")
 OUTCOMES = ("success", "partial", "failure")
 TASK_TYPES = ("bugfix", "feature", "refactor", "test", "docs", "research", "debug", "setup")
+BECAUSE, REVISIT = "Because: ", "Revisit: "
 LINK_LABELS = ("relates", "decides", "considers", "chooses", "rejects", "implements", "supports", "contradicts",
                "supersedes", "causes", "summarizes", "cites")
 IMPORTANCES = ("low", "medium", "high", "critical")
@@ -868,7 +879,8 @@ TIERS = ("task", "session", "longterm", "archived", "purged")
 ARCHIVED, GONE = 3, 4  # tiers
 
 # Why a document no longer counts.
-FORGOTTEN, REPLACED, PURGED = 1, 2, 4
+FORGOTTEN, REPLACED, PURGED, DRAFT = 1, 2, 4, 8
+HIDDEN = FORGOTTEN | DRAFT  # its text is kept all the same
 
 # Facts about a document that would otherwise cost a read of its text. MADE_UP: it was given no session, so whoever
 # stands next to it has nothing to do with it.
@@ -895,6 +907,7 @@ DOC_KINDS = (*KINDS, *TOMBSTONES)
 STATE = {"place": "Q", "uses": "I", "last_use_s": "I", "moved_s": "I", "flags": "B", "tier": "B", "rated": "B",
          "helped": "H", "spread": "h", "credit": "h"}
 KEPT_STATE = ("uses", "last_use_s", "rated", "helped", "spread", "credit")  # of them, what a new record takes over
+LEARNT = ("rated", "spread", "credit")  # of them, what ratings tell: zeros for most memories
 MAX_RATED, MAX_LEARNT = 255, 5000
 # What the index knows of a memory by itself: numbers, names out of a short list, and names of any kind. "n_line" is
 # the bytes of its line in the log, "n_bytes" those of its text, "n_tokens" its words, once it is indexed; "speaker" is
@@ -1049,11 +1062,12 @@ def doc_of(record: Record, ordinal: int, pos: Position, n_line: int) -> Doc | No
     doc.n_bytes = size if type(size) is int and 0 <= size < 1 << 32 else len(text) if isinstance(text, str) else 0
     place = place_of(record.get("place"))
     doc.life = Life(tier=ARCHIVED if place else first_tier(kind, doc.label), place=place,
-                    moved_s=seconds_field(record, "archived_at") if place else 0, flags=TOMBSTONES.get(kind, 0))
+                    moved_s=seconds_field(record, "archived_at") if place else 0,
+                    flags=TOMBSTONES.get(kind, 0) | DRAFT * bool(kind == "episode" and record.get("draft")))
     return doc
 
 
-EVENTS = ("use", "rate", "learn", "forget", "archive", "restore")
+EVENTS = ("use", "rate", "learn", "forget", "archive", "restore", "move")
 
 
 def fold_event(life: Life, record: Record, birth_tier: int) -> None:
@@ -1079,8 +1093,10 @@ def fold_event(life: Life, record: Record, birth_tier: int) -> None:
     elif event == "archive":
         life.place = place_of(record.get("place")) or life.place  # an older rlm wrote the archive at once
         life.tier, life.moved_s = max(life.tier, ARCHIVED), at_s
-    elif life.tier == ARCHIVED:
+    elif event == "restore" and life.tier == ARCHIVED:
         life.tier, life.moved_s = birth_tier, at_s
+    elif event == "move" and life.tier < ARCHIVED and record.get("tier") in TIERS[:ARCHIVED]:
+        life.tier, life.moved_s = TIERS.index(record["tier"]), at_s
 
 
 # ============================================================================
@@ -2158,8 +2174,8 @@ def speaker(text: str) -> list[str]:
 # Whoever reads checks what it opens (size and modification time against current-N.json, else a CRC) and throws the
 # index away on doubt. What the index does not cover yet, the tail, is a segment in memory.
 
-INDEX_VERSION = 4
-SEGMENT_MAGIC = b"RLMSEG03"
+INDEX_VERSION = 5
+SECTIONS_MAGIC = b"RLMSEG03"
 SEGMENT_MAX_DOCS = 4096  # built at once: some 30 MB of Python objects at 2 KB of text a document
 SEGMENT_MAX_BYTES = 16 << 20
 BUILT_MAX_DOCS = 4 * SEGMENT_MAX_DOCS  # kept in memory while segments of them are built
@@ -2239,16 +2255,23 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
     return [*terms, *{BY_TAG + folded(tag) for tag in tags_of(record)}]
 
 
+# By what words a category is asked for, which its texts need not have.
+ASKED_BY = {"rejected": "reject rejected rejeter rejeté refuse refusé écarter écarté ruled out 却下 不採用 見送り"}
+
+
 def document_terms(doc: Doc, record: Record) -> dict[str, int]:
     """Every term of the document with its frequency; sets the document's n_tokens, facts and speaker."""
     terms = dict.fromkeys(meta_terms(doc, record), 1)
     text = record.get("text")
     if doc.life.flags & ~FORGOTTEN or not isinstance(text, str):  # what is forgotten may come back
         return terms
+    if doc.kind == "link":  # the names of its label and roles would stand before memories that are about such words
+        return terms
     words = count_terms(text)
     doc.n_tokens = sum(words.values())
     summary = text_field(record, "summary")
-    for word, n in count_terms(" ".join([summary, *tags_of(record), doc.ticket])).items():
+    more = [summary, *tags_of(record), doc.ticket, ASKED_BY.get(doc.label, "")]
+    for word, n in count_terms(" ".join(more)).items():
         words[word] = words.get(word, 0) + n  # as if they stood once more in the text
     if len(text) > TERM_MAX_CHARS:
         for word in [w for w in words if len(w) > TERM_MAX_CHARS]:
@@ -2351,14 +2374,14 @@ def joined_postings(found: Iterable[Postings], n_docs: int, both: Callable[[int,
 # -- segments ---------------------------------------------------------------
 
 
-class Segment:
-    """The documents of one stretch of the log, in a file. Opening it reads the header; Damaged when it is no segment.
+class Sections:
+    """A file of the index: a header and sections, of which only what is needed is read. Opening it reads the header;
+    Damaged when it is no such file.
 
     Methods raise IndexDamaged when the file is not what was written.
     """
 
-    __slots__ = ("path", "fd", "header", "first", "n_docs", "n_tokens", "newest_s", "origin", "columns", "samples",
-                 "starts", "column_numbers", "joined", "n_singles")
+    __slots__ = ("path", "fd", "header", "n_docs", "origin", "columns", "n_singles")
 
     def __init__(self, path: str) -> None:
         self.path, self.fd = path, -1
@@ -2366,18 +2389,17 @@ class Segment:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             start = os.pread(self.fd, 16, 0)
             self.origin = 16 + int.from_bytes(start[8:], "little")
-            if start[:8] != SEGMENT_MAGIC or self.origin > os.fstat(self.fd).st_size:
+            if start[:8] != SECTIONS_MAGIC or self.origin > os.fstat(self.fd).st_size:
                 raise ValueError("its beginning is another")
             self.header: Record = from_json(os.pread(self.fd, self.origin - 16, 16).decode("ascii"))
-            self.first, self.n_docs = int(self.header["first"]), int(self.header["n_docs"])
-            self.n_tokens, self.newest_s = int(self.header["n_tokens"]), float(self.header["newest_s"])
+            self.n_docs, self.n_singles = int(self.header["n_docs"]), 0
             self.columns: dict[str, Any] = {}
-            self.n_singles = 0
-            self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
-            self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
-            self.column_numbers = self.column("column_numbers", "I")
+            self.begin()
         except (OSError, ValueError, KeyError, TypeError, Superseded) as error:
-            raise Damaged(f"{path} is no index segment ({error})") from None
+            raise Damaged(f"{path} is no file of an index ({error})") from None
+
+    def begin(self) -> None:
+        """Reads what every use of the file needs."""
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -2405,6 +2427,19 @@ class Segment:
             return self.column(name, form)[row]
         size = FORM_BYTES[form]
         return memoryview(self.read(name, row * size, size)).cast(form)[0]  # type: ignore[call-overload]
+
+
+class Segment(Sections):
+    """The documents of one stretch of the log."""
+
+    __slots__ = ("first", "n_tokens", "newest_s", "samples", "starts", "column_numbers", "joined")
+
+    def begin(self) -> None:
+        self.first, self.n_tokens = int(self.header["first"]), int(self.header["n_tokens"])
+        self.newest_s = float(self.header["newest_s"])
+        self.joined: dict[str, Postings] = {}  # a common stem -> its forms as one
+        self.samples, self.starts = self.read("samples").split(b"\n"), self.column("starts", "I")
+        self.column_numbers = self.column("column_numbers", "I")
 
     def value(self, name: str, row: int) -> Any:
         """A document's entry in one of COLUMNS or CHOICES."""
@@ -2482,12 +2517,20 @@ class Segment:
         return self.read(name) if name in self.header["sections"] else b"\n"
 
 
+def sections_file(header: Record, sections: Mapping[str, Any]) -> bytes:
+    """A file for `Sections`: magic, length of the header, header (JSON, with each section's offset and size), sections.
+    """
+    places, offset = {}, 0
+    for name, data in sections.items():
+        places[name] = [offset, len(data)]
+        offset += len(data)
+    head = json.dumps({**header, "sections": places}).encode("ascii")
+    return b"".join([SECTIONS_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
+
+
 def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: dict[str, list[str]],
                  names: Sequence[bytes], postings: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A segment: magic, length of the header, header (JSON, with each section's offset and size), sections.
-
-    *postings*: the terms in order, each with its rows, two bytes each, followed by their codes.
-    """
+    """A segment. *postings*: the terms in order, each with its rows, two bytes each, followed by their codes."""
     from array import array
     from itertools import accumulate
 
@@ -2513,20 +2556,14 @@ def segment_file(first: int, n_tokens: int, columns: dict[str, bytes], choices: 
         raws += raw
         posting_starts.append(len(raws) // 3)
     starts.append(len(terms) - 1)
-    sections: dict[str, Any] = {
+    header = {
+        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
+        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1]}
+    return sections_file(header, {
         "samples": b"\n".join(samples), "starts": starts.tobytes(), "column_numbers": numbers.tobytes(), **columns,
         "name_ends": array("I", accumulate(map(len, names))).tobytes(), "names": b"".join(names),
         "posting_starts": posting_starts.tobytes(), "postings": raws, "term_columns": term_columns, "terms": terms,
-        **{f"plain_{n}": words for n, words in plain.items()}}
-    places, offset = {}, 0
-    for name, data in sections.items():
-        places[name] = [offset, len(data)]
-        offset += len(data)
-    head = json.dumps({
-        "first": first, "n_docs": n_docs, "n_tokens": n_tokens, "newest_s": max(array("d", columns["at_s"])), **choices,
-        "word_number": word_number, "word_start": word_start if word_number >= 0 else starts[-1],
-        "sections": places}).encode("ascii")
-    return b"".join([SEGMENT_MAGIC, len(head).to_bytes(8, "little"), head, *sections.values()])
+        **{f"plain_{n}": words for n, words in plain.items()}})
 
 
 class Batch:
@@ -2666,12 +2703,13 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
-        self.state: dict[str, Any] = dict.fromkeys(STATE, ())  # a column each
+        self.state: Sections | None = None  # the columns of STATE; "learnt": the documents that have any of LEARNT
         self.n_docs = self.covers = self.n_damaged = 0
         self.files: list[list[Any]] = []  # [name, bytes, mtime_ns, crc] of each file, the state's last
 
     def life(self, ordinal: int) -> Life:
-        return Life(**{name: column[ordinal] for name, column in self.state.items()})
+        assert self.state
+        return Life(*(self.state.number(name, form, ordinal) for name, form in STATE.items()))
 
 
 def write_cache(path: str, data: bytes) -> list[Any]:
@@ -2744,12 +2782,8 @@ def index_from(log: Log, read: bytes) -> Snapshot:
     if ends[:-1] != [s.first for s in snapshot.segments]:
         raise Damaged("segments do not follow one another")
     snapshot.n_docs, snapshot.n_damaged = ends[-1], int(current["n_damaged"])
-    data, at = memoryview(read_file(checked_cache(folder, snapshot.files[-1]))), 0
-    for name, form in STATE.items():
-        size = snapshot.n_docs * FORM_BYTES[form]
-        snapshot.state[name] = data[at : at + size].cast(form)  # type: ignore[call-overload]
-        at += size
-    if at != len(data):
+    snapshot.state = Sections(checked_cache(folder, snapshot.files[-1]))
+    if snapshot.state.n_docs != snapshot.n_docs:
         raise Damaged("the state is of other documents")
     return snapshot
 
@@ -2858,8 +2892,8 @@ class View:
             signature = file_signature(self.log.places.current(self.log.generation()))
         except OSError:
             signature = (0, 0, 0)
-        sizes = [os.fstat(segment.fd).st_size for segment in self.index.segments]
-        is_cut = sizes != [entry[1] for entry in self.index.files[:-1]]
+        files = [*self.index.segments, self.index.state] if self.index.state else []
+        is_cut = [os.fstat(file.fd).st_size for file in files] != [entry[1] for entry in self.index.files]
         if rewritten or is_cut or signature != self.index_signature:
             self.index_signature = signature
             self.members.clear()
@@ -3053,7 +3087,7 @@ class View:
 
     def alive_mask(self) -> bytes:
         """The documents that answers may hold."""
-        dead = bytearray(self.index.state["flags"])
+        dead = bytearray(self.index.state.column("flags", "B") if self.index.state else b"")
         dead += bytes(doc.life.flags for doc in self.tail.docs)
         for ordinal, life in self.changed.items():
             dead[ordinal] = life.flags
@@ -3087,17 +3121,20 @@ def runs_of(things: Iterable[Any], size_of: Callable[[Any], int], most: int, clo
 
 
 def state_file(index: Snapshot, changed: dict[int, Life], added: Sequence[Doc]) -> bytes:
-    """The state of the indexed documents after these changes and new documents: a column for each of STATE."""
+    """The state of the indexed documents after these changes and new documents."""
     from array import array
 
-    columns = []
+    columns, learnt = {}, set(index.state.column("learnt", "I") if index.state else ()) - changed.keys()
     for name, form in STATE.items():
-        column = array(form, index.state[name])
+        column = array(form, index.state.read(name) if index.state else b"")
         column.extend(getattr(doc.life, name) for doc in added)
         for ordinal, life in changed.items():
             column[ordinal] = getattr(life, name)
-        columns.append(column.tobytes())
-    return b"".join(columns)
+        columns[name] = column.tobytes()
+    lives = [*changed.items(), *((doc.ordinal, doc.life) for doc in added)]
+    learnt.update(ordinal for ordinal, life in lives if any(getattr(life, name) for name in LEARNT))
+    columns["learnt"] = array("I", sorted(learnt)).tobytes()
+    return sections_file({"n_docs": index.n_docs + len(added)}, columns)
 
 
 class Builder:
@@ -3979,7 +4016,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
 class Hit:
     """One answer of a search."""
 
-    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words", "places")
+    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words", "lent", "newer", "places")
 
     def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
         self.doc = doc
@@ -3988,6 +4025,8 @@ class Hit:
         self.lines = lines  # (line number from 1, text): the ones that match best
         self.n_lines = n_lines or len(lines)  # how many match
         self.by_words = score  # the score without what the order of the words added
+        self.lent = 0.0  # of the score, what what is linked with it added
+        self.newer: list[str] = []  # the ids of what replaced it
         self.places = ""  # which it has by words and by vectors, where there are vectors
 
 
@@ -4002,6 +4041,7 @@ LEAST_FACTOR, MOST_FACTOR = 0.8, 1.25
 PRIOR_RATINGS = 4  # an unrated memory is worth as much as one that was rated so often, half of it helpful
 UTILITY_WEIGHT = 0.7
 UTILITY_KEPT = 0.99  # a day
+SUPERSEDED = 0.8  # what a newer memory replaced
 
 
 def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
@@ -4013,31 +4053,33 @@ def utility(n_helpful: float, n_rated: int, learnt: float = 0.0) -> float:
     return (n_helpful + PRIOR_RATINGS * prior) / (n_rated + PRIOR_RATINGS)
 
 
-def memory_factor(importance: str, worth: float, days: float) -> float:
+def memory_factor(importance: str, worth: float, days: float, is_replaced: bool = False) -> float:
     """By what the score of a memory of that importance and utility is multiplied; 1 for a medium one of 0.5.
 
     What ratings said fades with the days since the last use; nothing is overwritten. memrl lets utility itself fade,
     so that a good old memory falls below one of which nothing is known.
     """
     useful = 1 + UTILITY_WEIGHT * (worth - 0.5) * math.pow(UTILITY_KEPT, max(0.0, days))
-    return max(LEAST_FACTOR, min(IMPORTANCE_FACTOR[importance] * useful, MOST_FACTOR))
+    factor = IMPORTANCE_FACTOR[importance] * useful * (SUPERSEDED if is_replaced else 1.0)
+    return max(LEAST_FACTOR, min(factor, MOST_FACTOR))
 
 
 def utility_of(life: Life) -> float:
     return utility(life.helped / 2, life.rated, (life.spread + life.credit) / 10_000)
 
 
+def factor_of(doc: Doc, is_replaced: bool) -> float:
+    days = (now() - max(doc.life.last_use_s, doc.at_s)) / DAY_S
+    return memory_factor(doc.importance, utility_of(doc.life), days, is_replaced)
+
+
 def learnt_lives(view: View) -> dict[int, Life]:
     """The memories, by ordinal, of which ratings tell something; most stores have none, and none are looked for."""
     found = dict(view.changed)
     found.update((doc.ordinal, doc.life) for doc in view.tail.docs)
-    for name in ("rated", "spread", "credit"):
-        column = bytes(view.index.state[name])
-        if column.strip(b"\0"):
-            width = FORM_BYTES[STATE[name]]
-            touched = {at // width for at in ordinals_in(column)} - found.keys()
-            found.update((ordinal, view.index.life(ordinal)) for ordinal in touched)
-    return {ordinal: life for ordinal, life in found.items() if life.rated or life.spread or life.credit}
+    learnt = view.index.state.column("learnt", "I") if view.index.state else ()
+    found.update((ordinal, view.index.life(ordinal)) for ordinal in set(learnt) - found.keys())
+    return {ordinal: life for ordinal, life in found.items() if any(getattr(life, name) for name in LEARNT)}
 
 
 def learnt_factors(view: View) -> dict[int, float]:
@@ -4626,31 +4668,52 @@ def rerank(query: str, idfs: dict[str, float], found: list[tuple[float, str]]) -
 # -- search -----------------------------------------------------------------
 
 
-SUPERSEDED = 0.8  # what the score of what a newer memory replaced is multiplied by
+LENT_BY_MEMBER = 0.5  # of the score of a goal, an option or a finding, to the decision that it is a part of
 
 
-def links_of(view: View, doc_id: str) -> list[tuple[Doc, Record]]:
-    """The links that the memory is a member of, the oldest first."""
+def links_of(view: View, doc_id: str, labels: Collection[str] = LINK_LABELS) -> list[tuple[Doc, Record]]:
+    """The links of these labels that the memory is a member of, the oldest first."""
     ordinals = view.keys(BY_MEMBER + doc_id)
-    return list(readable_records(view, (n for n in ordinals if not view.life(n).flags), lambda: None))
+    wanted = (n for n in ordinals if not view.life(n).flags and view.value(n, "label") in labels)
+    return list(readable_records(view, wanted, lambda: None))
+
+
+def alive_members(view: View, record: Record, role: str) -> list[str]:
+    """The ids of a link's members in that role that are there."""
+    return [each for each, own in pairs_of(record, "members")
+            if own == role and (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
 
 
 def successors(view: View, doc_id: str) -> list[str]:
     """The ids of what replaced the memory."""
-    found: list[str] = []
-    for doc, record in links_of(view, doc_id):
-        roles = dict(pairs_of(record, "members"))
-        if doc.label == "supersedes" and roles.pop(doc_id) != "new":
-            found += [each for each, role in roles.items() if role == "new"]
-    return [each for each in found if (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
+    links = (record for _, record in links_of(view, doc_id, ("supersedes",)))
+    return [each for record in links if dict(pairs_of(record, "members"))[doc_id] != "new"
+            for each in alive_members(view, record, "new")]
 
 
-def demote_replaced(view: View, hits: Sequence[Hit]) -> None:
-    """Sees to it that what was replaced ranks below what replaced it."""
-    scores = {hit.doc.id: hit.score for hit in hits}
-    for hit in hits if view.has_kind("link") else ():
-        if newer := successors(view, hit.doc.id):
-            hit.score = min(SUPERSEDED * hit.score, 0.999 * min(scores.get(each, hit.score) for each in newer))
+def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
+    """Sees to it that the decision is found to which a found goal, option or finding belongs: the question may have
+    none of its words. What was replaced comes to rank below what replaced it."""
+    found = {hit.doc.id: hit for hit in hits}
+    lent: dict[str, float] = {}
+    for hit in hits:
+        if hit.doc.kind == "insight" and hit.doc.label != "decision":
+            for _, record in links_of(view, hit.doc.id):
+                for each in alive_members(view, record, "decision"):
+                    lent[each] = max(lent.get(each, 0.0), LENT_BY_MEMBER * hit.score)
+    new = [n for n in map(view.ordinal_of, lent.keys() - found.keys()) if allowed[n]]
+    for doc, record in readable_records(view, new, lambda: None):
+        found[doc.id] = Hit(doc, 0.0, record, [])
+        hits.append(found[doc.id])
+    for each in lent.keys() & found.keys():
+        found[each].lent = lent[each]
+        found[each].score += lent[each]
+    for hit in hits:
+        hit.newer = successors(view, hit.doc.id)
+    for hit in sorted(filter(lambda hit: hit.newer, hits), key=lambda hit: hit.doc.at_s, reverse=True):
+        below = min(found[each].score for each in (hit.doc.id, *hit.newer) if each in found)
+        factor = min(factor_of(hit.doc, True) / factor_of(hit.doc, False), 0.999 * below / (hit.score or 1.0))
+        hit.score, hit.by_words, hit.lent = (factor * part for part in (hit.score, hit.by_words, hit.lent))
 
 
 def best_hits(query: Query, allowed: bytes, limit: int, near: Sequence[tuple[float, int]] = ()) -> list[Hit]:
@@ -4664,7 +4727,8 @@ def best_hits(query: Query, allowed: bytes, limit: int, near: Sequence[tuple[flo
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
     hits = fused(query, hits, near) if near else hits
-    demote_replaced(query.view, hits)
+    if query.view.has_kind("link"):
+        follow_links(query.view, hits, allowed)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
 
@@ -4677,11 +4741,11 @@ def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[
 
 
 def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0,
-           alike: Sequence[tuple[float, int]] = ()) -> tuple[list[Hit], int]:
+           like: Sequence[tuple[float, int]] = ()) -> tuple[list[Hit], int]:
     """The *limit* best of the allowed memories with their best lines, most of the first; how many more, or weaker than
     that share of the first, there are at least."""
-    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED), alike), sum(query.missing.values(), [])
-    query.is_guess &= not alike
+    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED), like), sum(query.missing.values(), [])
+    query.is_guess &= not like
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
     query.needles = needles = Needles(query_terms(" ".join(near)) if query.is_guess else query.terms)
     for hit in hits:
@@ -6149,6 +6213,8 @@ class Writer:
                 made_up_session(local_day(at_s), project, fields["domain"])
             if fields.get("importance") == "medium":
                 del fields["importance"]
+        else:
+            fields["by"] = fields.get("by") or redact(plain(environment(Client.session_variable)))
         self.add(kind, id=new_id, at=stamp(at_s), **fields, sha=sha, n_bytes=n_bytes, text=text)
         self.fresh[key] = new_id
         self.given.add(new_id)
@@ -6172,7 +6238,8 @@ def remember(writer: Writer, text: str, *, category: str, importance: str, tags:
         new["category"] = category if category != "general" else record.get("category", category)
         new["importance"] = importance if importance != "medium" else record.get("importance", importance)
         new.update({"said": "user"} if fields.get("said") else {})
-        new.update({"code": fields["code"]} if fields.get("code") else {})  # it is true of the code as it is now
+        if (code := fields.get("code")) and code["files"]:  # it is true of the code as it is now
+            new["code"] = code
         if new != {"tags": [], **record}:
             new["text"] = new.pop("text")
             writer.records.append(new)
@@ -6251,6 +6318,56 @@ def code_changes(record: Record) -> dict[str, list[str]]:
         if made is not None and made != was:
             found.setdefault("changed" if made else "gone", []).append(path)
     return found
+
+
+MOST_COMMITS, COMMITS_WITHIN_S = 200, 3.0  # that are looked at at a time, the newest; git has so long
+MOST_COMMITS_KEPT = 20  # of a memory, the newest
+
+
+def new_commits(places: Places, folder: str) -> list[list[str]]:
+    """The hash, subject and message of the commits since the last call, the oldest first; [] when there are none."""
+    top, head = checkout(folder)
+    looked = string_map(places.commits())
+    if not head or looked.get(top) == head:
+        return []
+    import subprocess
+
+    # What the user set for git must start nothing. After a rebase the last one looked at may be gone.
+    command = ["git", "-C", top, "-c", "log.showSignature=false", "log", "--ignore-missing", f"-n{MOST_COMMITS}",
+               "--reverse", "--format=%h%x00%s%x00%B%x00", head, *([f"^{looked[top]}"] if top in looked else [])]
+    try:
+        told = subprocess.run(command, timeout=COMMITS_WITHIN_S, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL).stdout.decode("utf-8", "replace").split("\0")
+    except (OSError, ValueError, subprocess.SubprocessError):  # no git: nobody asks it again for this commit
+        told = []
+    replace_file(places.commits(), to_json({**looked, top: head}).encode("ascii") + b"\n")
+    return [[told[i].strip(), told[i + 1], told[i + 2]] for i in range(0, len(told) - 2, 3)]
+
+
+def note_commits(view: View, folder: str) -> int:
+    """Notes at the insights which new commits name them in their messages; of how many."""
+    places = view.log.places
+    if not os.path.exists(places.manifest()) or is_excluded(setting(places, "exclude"), current_project(places, folder),
+                                                            folder):
+        return 0
+    named: dict[str, list[list[str]]] = {}
+    for commit, subject, message in new_commits(places, folder):
+        for doc_id in re.findall(r"\bi-[0-9a-f]{8}\b", message):
+            named.setdefault(doc_id, []).append([commit, redact(plain(subject))[:MAX_FIELD_CHARS]])
+    if not named:
+        return 0
+    with Writer(view) as writer:
+        for doc_id, commits in named.items():
+            ordinal = view.ordinal_of(doc_id)
+            if ordinal < 0 or view.life(ordinal).flags or view.value(ordinal, "kind") != "insight":
+                continue
+            record = view.record(view.doc(ordinal))
+            # Of a commit that was made anew, by a rebase or an amendment, the old hash goes.
+            kept = {subject: commit for commit, subject in [*pairs_of(record, "commits"), *commits]}
+            pairs = [[commit, subject] for subject, commit in kept.items()][-MOST_COMMITS_KEPT:]
+            if pairs != record.get("commits"):
+                writer.records.append({**without_keys(record, "text"), "commits": pairs, "text": record["text"]})
+        return len(writer.records)
 
 
 # -- what was erased: it is never stored anew, whatever brings it ------------
@@ -6334,7 +6451,8 @@ def erasures(view: View) -> Erased:
 # category importance created_at uses last_used archived, and the further fields of a chunk that section 4 lists.
 
 ITEM_FIELDS = ("id", "text", "summary", "tags", "project", "identity", "ticket", "domain", "type", "session",
-               "category", "importance", "said", "created_at", "uses", "last_used", "archived", "ratings",
+               "category", "importance", "said", "by", "commits", "created_at", "uses", "last_used", "archived",
+               "ratings", "beliefs",
                *MORE_FIELDS, "outcome", "label", *sum(KIND_FIELDS.values(), ()))
 
 
@@ -6412,7 +6530,9 @@ def import_item(writer: Writer, item: Item, project: str, identity: str = "") ->
         label_field: choice(item.get(label_field), labels, label),
         "importance": choice(item.get("importance"), IMPORTANCES, "medium"),
         "tags": list(dict.fromkeys(tags))[:MAX_TAGS], "source": text_field(item, "source"),
-        "said": text_field(item, "said", MAX_FIELD_CHARS), "code": item.get("code", "")}
+        **{key: text_field(item, key, MAX_FIELD_CHARS) for key in ("said", "by")}, "code": item.get("code", ""),
+        "commits": [[commit[:MAX_FIELD_CHARS], subject[:MAX_FIELD_CHARS]]
+                    for commit, subject in pairs_of(item, "commits")][-MOST_COMMITS_KEPT:]}
     if item["kind"] == "chunk":
         fields.update({key: text_field(item, key, MAX_FIELD_CHARS) for key in ("ticket", "domain", "session")},
                       summary=text_field(item, "summary"), **{key: item[key] for key in MORE_FIELDS if item.get(key)})
@@ -6459,6 +6579,12 @@ def import_batch(view: View, items: Sequence[Item], project: str, done: Imported
                     told = {key: text_field(rating, key, MAX_RATING_NOTE)
                             for key in ("session", "rating", "was", "note")}
                     writer.add("rate", id=new_id, at=stamp(at_of(rating)), **told)
+            beliefs = item.get("beliefs")
+            for moved in beliefs if is_new and isinstance(beliefs, list) else ():
+                if isinstance(moved, dict):
+                    told = {key: moved[key] for key in ("confidence", "was") if type(moved.get(key)) in (int, float)}
+                    writer.add("believe", id=new_id, at=stamp(at_of(moved)), **told,
+                               why=text_field(moved, "why", MAX_RATING_NOTE))
             if is_new and item.get("archived") is True:
                 archived.append(new_id)
     return archived
@@ -6474,7 +6600,7 @@ def find_id(view: View, wanted: str, *, kinds: Collection[str] = KINDS.keys(), d
         raise UsageError(f"{one_line(wanted, 60)!r} is no id; ids look like 2026-11-21_project_001 or i-3f9a1c20")
     ordinal = view.ordinal_of(wanted)
     if ordinal < 0:
-        matches = view.ids_from(wanted, 6, FORGOTTEN if dead else 0)
+        matches = view.ids_from(wanted, 6, HIDDEN if dead else 0)
         if len(matches) > 1:
             more = ", …" if len(matches) > 5 else ""
             raise UsageError(f"{wanted} is the beginning of several ids: {', '.join(matches[:5])}{more}")
@@ -6515,6 +6641,18 @@ def append_uses(view: View, uses: dict[str, int], wait_s: float = LOCK_WAIT_S) -
 # -- links ------------------------------------------------------------------
 
 
+MOST_LISTED = 20  # of a decision: options, or evidence
+
+
+def save_link(writer: Writer, members: Mapping[str, str], label: str, weight: float = 1.0,
+              **owner: Any) -> tuple[str, bool]:
+    """Queues a link of ids with their roles; its id, and whether it is new."""
+    # No word of theirs: what is erased must not stay in a link.
+    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in members.items())
+    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
+                       members=list(map(list, members.items())), **owner)
+
+
 def link(writer: Writer, members: str, *, label: str, weight: float, **owner: Any) -> tuple[str, bool]:
     """Queues a link of "id role, id role"; its id, and whether it is new. Without a role, the first is the subject and
     the others are objects; of "supersedes" the first is the new one, and the others are old."""
@@ -6526,22 +6664,72 @@ def link(writer: Writer, members: str, *, label: str, weight: float, **owner: An
         pairs.setdefault(doc.id, name_field("a role", role.strip().lower()) or roles[bool(pairs)])
     if len(pairs) < 2:
         raise UsageError('a link needs two `members` or more: "i-3f9a1c20 new, i-77aa0b1c old"')
-    # No word of theirs: what is erased must not stay in a link.
-    text = f"{label}: " + ", ".join(f"{each} ({role})" for each, role in pairs.items())
-    return writer.save("link", text, at_s=now(), label=label, weight=weight if weight != 1 else "",
-                       members=list(map(list, pairs.items())), **owner)
+    return save_link(writer, pairs, label, weight, **owner)
+
+
+def listed_parts(name: str, text: str) -> list[str]:
+    """The lines of a parameter, or what stands between its semicolons, each once."""
+    parts = text.split("\n") if "\n" in text.strip() else text.replace("；", ";").split(";")
+    found = list(dict.fromkeys(filter(None, map(str.strip, parts))))
+    if len(found) > MOST_LISTED:
+        raise UsageError(f"`{name}` has {len(found):,} parts; at most {MOST_LISTED} are accepted")
+    return found
+
+
+def evidence_ids(view: View, text: str) -> list[str]:
+    """The memories that a text names if it is nothing but ids; NotFound when one of them is none."""
+    words = [word.partition(":")[0] for word in text.replace(",", " ").split()]
+
+    def is_id(word: str) -> bool:
+        is_short = word[1:2] == "-" and len(word) > 4 and not word[2:].strip("0123456789abcdef")
+        return is_short or (word[4:5] + word[7:8] == "--" and "_" in word) or view.ordinal_of(word) >= 0
+
+    return [find_id(view, word).id for word in words] if all(map(is_id, words)) else []
+
+
+def add_trace(writer: Writer, decision: str, *, goal: str, rejected: str, evidence: str,
+              **owner: Any) -> list[tuple[str, str]]:
+    """Queues what a decision was for, which options it rejects and what supports it: (role, id) of each."""
+    def noted(category: str, text: str) -> str:
+        return writer.save("insight", text, at_s=now(), category=category, importance="medium", **owner)[0]
+
+    goals = [noted("goal", goal)] if goal.strip() else []
+    options = [noted("rejected", each) for each in listed_parts("rejected", rejected)]
+    proofs = [each for part in listed_parts("evidence", evidence)
+              for each in evidence_ids(writer.view, part) or [noted("finding", part)]]
+    rows = [(label, role, [each for each in dict.fromkeys(ids) if each != decision]) for label, role, ids in (
+        ("decides", "goal", goals), ("rejects", "rejected", options), ("supports", "evidence", proofs))]
+    for label, role, ids in rows:
+        for each in ids:
+            save_link(writer, {each: role, decision: "decision"} if role == "evidence" else
+                      {decision: "decision", each: role}, label, **owner)
+    return [(role, each) for _, role, ids in rows for each in ids]
+
+
+def revisit_s(text: str, at_s: float) -> float:
+    """When a decision of that time is to be looked at again, in seconds since 1970; 0.0 where it names no day."""
+    said = fold(text.rpartition("\n" + REVISIT)[2]) if "\n" + REVISIT in text else ""
+    day = re.search("[0-9]{4}-[0-9]{2}(-[0-9]{2})?", said)
+    span = re.search(rf"(?<![a-z0-9])([0-9]{{1,3}}|{'|'.join(NUMBER_WORDS)}) ?({'|'.join(UNITS)})(?![a-z])", said)
+    try:
+        if day:
+            return epoch_of(f"{day[0]}-01"[:10])
+    except (ValueError, OverflowError, OSError):  # 2026-99-99
+        return 0.0
+    n_days = {"day": 1.0, "week": 7.0, "month": 30.44, "year": 365.25}[UNITS[span[2]]] if span else 0.0
+    return at_s + n_days * (NUMBER_WORDS.get(span[1]) or int(span[1])) * DAY_S if span else 0.0
 
 
 # -- feedback ---------------------------------------------------------------
 
 
-def happenings(view: View, event: str) -> Iterator[Record]:
-    """What happened of that kind to any memory, the oldest first. All of the log is read, of it only these lines."""
-    mark = f'"k":"{event}"'.encode("ascii")
+def happenings(view: View, *events: str) -> Iterator[Record]:
+    """What happened of these kinds to any memory, the oldest first. All of the log is read, of it only these lines."""
+    marks = [f'"k":"{event}"'.encode("ascii") for event in events]
     for _, line in view.log.lines(0):
-        if mark in line[:64]:
+        if any(mark in line[:64] for mark in marks):
             record = decode_line(line)
-            if record and record["k"] == event and "c" not in record:
+            if record and record["k"] in events and "c" not in record:
                 yield record
 
 
@@ -6625,9 +6813,44 @@ def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Seq
     at_s = clean.pop("at_s")
     revisions = [*(before if isinstance(before, list) else ()), [record.get("at", ""), record["text"]]]
     owner: Record = {key: record[key] for key in ("project", "identity") if key in record}
-    writer.records.append({**without_keys(record, "text", "c"), **clean, **owner, "at": stamp(at_s),
+    writer.records.append({**without_keys(record, "text", "c", "draft"), **clean, **owner, "at": stamp(at_s),
                            "revisions": revisions, "sha": digest(text), "n_bytes": len(data), "text": text})
     return doc.id, False
+
+
+def save_draft(writer: Writer, session: str, draft: Record, at_s: float) -> str:
+    """Queues the draft of a conversation's episode, or renews it, or, without one, drops it; its id, "" when there is
+    none, or when somebody has confirmed or dropped it."""
+    doc_id, view = f"e-{digest(session)[:8]}", writer.view
+    ordinal = view.ordinal_of(doc_id)
+    if ordinal >= 0 and view.life(ordinal).flags != DRAFT:
+        return ""
+    if not draft:
+        return forget(writer, doc_id, undo=False)[0].id if ordinal >= 0 else ""
+    clean: Any = redact_value(draft)
+    text = episode_text(clean.pop("summary"), clean["files"], clean["resolved"])
+    if ordinal < 0 or text_field(view.record(view.doc(ordinal)), "draft") != clean["draft"] \
+            or ordinal not in view.same_text(digest(text)):
+        writer.add("episode", id=doc_id, at=stamp(at_s), session=redact(session), **clean, sha=digest(text),
+                   n_bytes=len(text.encode("utf-8", "surrogatepass")), text=text)
+    return doc_id
+
+
+def confirm_draft(writer: Writer, doc: Doc) -> None:
+    """Queues a draft as an episode like any other."""
+    record = writer.view.record(doc)
+    writer.records.append({**without_keys(record, "draft", "c", "text"), "text": record["text"]})
+
+
+def drafts_of(view: View, project: str) -> list[Doc]:
+    """The drafts of a project, by default of this one, the newest first."""
+    if not view.has_kind("episode"):
+        return []
+    projects = Projects(view)
+    own = projects.mask(project) if project else projects.own_mask(project_here(view.log.places))
+    found = map(view.doc, ordinals_in(common(own, view.mask([BY_KIND + "episode"]))))
+    return sorted((doc for doc in found if doc.life.flags == DRAFT and doc.life.tier != ARCHIVED),
+                  key=lambda doc: -doc.at_s)
 
 
 # ============================================================================
@@ -6638,6 +6861,7 @@ def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Seq
 
 MEMBER_MAX_LINES = 48
 MEMBER_CLOSE_BYTES = 1 << 20
+OLD_AND_UNUSED = "old and never used"
 FORGOTTEN_KEPT_DAYS = 30  # how long `forget --undo` works once the store is compacted
 
 
@@ -6662,7 +6886,9 @@ def retention_plan(view: View, now_s: float) -> Retention:
         since_s, limit_days = (life.moved_s, purge_days) if archived else (doc.at_s, archive_days)
         why = "importance critical" if doc.importance == "critical" else "tag" if doc.ordinal in tagged else \
             "keyword in the text" if doc.facts & IMMUNE_TEXT else \
-            f"{life.uses} uses" if life.uses >= immune_uses > 0 else ""
+            f"useful {utility_of(life):.2f}" if life.rated and factor_of(doc, bool(successors(view, doc.id))) >= \
+            IMPORTANCE_FACTOR["critical"] else \
+            f"{life.uses} uses" if life.uses >= immune_uses > 0 else "longterm" if life.tier == 2 else ""
         if now_s - since_s < limit_days * DAY_S:
             plan.n_recent += 1
         elif why:
@@ -6674,18 +6900,18 @@ def retention_plan(view: View, now_s: float) -> Retention:
     return plan
 
 
-def archive_docs(view: View, docs: Sequence[Doc], now_s: float) -> int:
+def archive_docs(view: View, docs: Sequence[Doc], now_s: float, why: str = "") -> int:
     """Marks the chunks as archived; how many. `rewrite` takes their texts out of the log."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
             if not doc.life.flags and doc.life.tier != ARCHIVED:
-                writer.add("archive", id=doc.id, at=stamp(now_s))
+                writer.add("archive", id=doc.id, at=stamp(now_s), why=why)
         return len(writer.records)
 
 
 def restore(writer: Writer, wanted: str) -> tuple[Doc, bool]:
-    """Queues what makes an archived chunk active again; the chunk, and whether it was archived."""
-    doc = find_id(writer.view, wanted, kinds=("chunk",))
+    """Queues what makes an archived memory active again; the memory, and whether it was archived."""
+    doc = find_id(writer.view, wanted)
     was_archived = doc.life.tier == ARCHIVED
     if was_archived:
         writer.view.record(doc)  # Damaged when there is nothing to restore
@@ -6705,7 +6931,7 @@ def purge_docs(view: View, docs: Sequence[Doc], now_s: float, flags: int = 0) ->
     their text off the disk."""
     with Writer(view) as writer:
         for doc in (view.doc(view.ordinal_of(doc.id)) for doc in docs):
-            if doc.life.flags == flags and (flags or (doc.life.tier == ARCHIVED and not doc.life.uses)):
+            if doc.life.flags & ~DRAFT == flags and (flags or (doc.life.tier == ARCHIVED and not doc.life.uses)):
                 writer.records.append(purge_record(doc, view.logged_record(doc), now_s))
         return len(writer.records)
 
@@ -6721,6 +6947,8 @@ MOST_CREDIT = 0.25
 MOST_SOURCES, MOST_LIKE = 100, 20  # rated memories that spread, those last used first; candidates of each
 TOUCHED_WITHIN_S = 6 * 3600.0  # what is read so long after it was given was read because of that
 CONFIDENCE_KEPT = 0.95  # a day, of a memory that nobody reads
+CONFIDENCE, CONFIDENCE_STEP = 0.5, 0.1  # of what nobody put to the test; what one outcome moves it of the way
+LEAST_CONFIDENCE, MOST_CONFIDENCE = 0.1, 0.95
 
 
 def wilson(n_helpful: float, n_rated: int) -> float:
@@ -6732,12 +6960,15 @@ def wilson(n_helpful: float, n_rated: int) -> float:
     return max(0.0, (share + z * z / (2 * n_rated) - spread) / (1 + z * z / n_rated))
 
 
-def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
-    """By id, in how many sessions a memory was read soon after a hook had given it, and in how many it was given; of
-    each time it was given, when, in which session and its id. Weaker than a rating, so it is told and moves nothing."""
+def touched(given: Iterable[tuple[float, str, str]], uses: Mapping[str, Sequence[float]],
+            named: Collection[tuple[str, str]] = ()) -> dict[str, tuple[int, int]]:
+    """By id, in how many sessions a memory was touched after a hook had given it, and in how many it was given; of
+    each time it was given, when, in which session and its id. Touched is what was read soon, or *named*: the session
+    and the id of what Claude cited, linked or rated. Weaker than a rating, so it is told and moves nothing."""
     sessions: dict[tuple[str, str], bool] = {}
     for at_s, session, doc_id in given:
-        is_read = any(-1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
+        is_read = (session, doc_id) in named or any(
+            -1 < use_s - at_s <= TOUCHED_WITHIN_S for use_s in uses.get(doc_id, ()))  # uses: whole seconds
         sessions[doc_id, session] = sessions.get((doc_id, session), False) or is_read
     found: dict[str, tuple[int, int]] = {}
     for (doc_id, _), is_read in sessions.items():
@@ -6778,6 +7009,77 @@ def credits_of(episodes: Iterable[tuple[float, str, str, str]]) -> dict[str, flo
     return got
 
 
+def confidence_after(outcomes: Iterable[float]) -> float:
+    """How true evidence is held to be after these outcomes, from 0 to 1, of what it supports, the oldest first (rand's
+    damping and bounds; the mean over a week that it takes in between would count each outcome twice)."""
+    confidence = CONFIDENCE
+    for outcome in outcomes:
+        confidence += CONFIDENCE_STEP * (outcome - confidence)
+        confidence = max(LEAST_CONFIDENCE, min(confidence, MOST_CONFIDENCE))
+    return confidence
+
+
+def confidences(view: View) -> dict[str, tuple[float, float]]:
+    """By id, how true evidence is held to be, and when that moved last."""
+    return {text_field(record, "id"): (record["confidence"], at_of(record)) for record in happenings(view, "believe")
+            if type(record.get("confidence")) in (int, float)}
+
+
+Outcome = tuple[float, float, str]  # when, from 0 to 1, what was said of which memory
+
+
+def outcomes_of(view: View, doc_id: str, said: Mapping[str, set[Outcome]]) -> set[Outcome]:
+    """What came of a memory: how it was rated, and how the episodes ended and were rated that are linked with it."""
+    found = set(said.get(doc_id, ()))
+    for _, record in links_of(view, doc_id, ("implements", "causes", "cites")):
+        ordinals = (view.ordinal_of(each) for each, _ in pairs_of(record, "members"))
+        for doc in [view.doc(n) for n in ordinals if n >= 0]:
+            if doc.kind == "episode" and not doc.life.flags:
+                found |= {(doc.at_s, OUTCOMES[::-1].index(doc.label) / 2, f"{doc.label}: {doc.id}")}
+                found |= said.get(doc.id, set())
+    return found
+
+
+def outcomes_of_evidence(view: View) -> dict[str, list[Outcome]]:
+    """By id of what supports or contradicts something, what came of that, the oldest first."""
+    rated: dict[tuple[str, str], Outcome] = {}  # the last rating of a memory in a session
+    for record in happenings(view, "rate"):
+        doc_id, rating = text_field(record, "id"), choice(record.get("rating"), tuple(RATINGS), "")
+        if rating:
+            rated[doc_id, text_field(record, "session")] = at_of(record), RATINGS[rating] / 2, f"{rating}: {doc_id}"
+    said: dict[str, set[Outcome]] = {}
+    for (doc_id, _), outcome in rated.items():
+        said.setdefault(doc_id, set()).add(outcome)
+    found: dict[str, set[Outcome]] = {}
+    links = ordinals_in(common(view.alive_mask(), view.mask([BY_KIND + "link"])))
+    links = [n for n in links if view.value(n, "label") in ("supports", "contradicts")]
+    for doc, record in readable_records(view, links, lambda: None):
+        members = pairs_of(record, "members")
+        proofs = [each for each, role in members if role in ("evidence", "subject")]
+        for each in [each for each, _ in members if each not in proofs]:
+            rows = {(at_s, good if doc.label == "supports" else 1 - good, what)
+                    for at_s, good, what in outcomes_of(view, each, said)}
+            for proof in proofs:
+                found.setdefault(proof, set()).update(rows)
+    return {proof: sorted(rows) for proof, rows in found.items()}
+
+
+def believe(view: View) -> None:
+    """Notes how outcomes moved the confidence in evidence, worked out from all of them: twice is the same as once."""
+    if not view.has_kind("link"):
+        return
+    found = outcomes_of_evidence(view)
+    with Writer(view) as writer:
+        known = confidences(view)
+        for proof in sorted(known.keys() | found.keys()):
+            rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
+            confidence = round(confidence_after(good for _, good, _ in rows), 4)
+            if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
+                since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
+                writer.add("believe", id=proof, at=stamp(now()), confidence=confidence, was=was,
+                           why=", ".join(since[-3:]) or "no outcome is left")
+
+
 def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
     """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
     alive, likeness = view.alive_mask(), Likeness(view)
@@ -6799,22 +7101,139 @@ def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
             for ordinal in near.keys() | credits.keys()}
 
 
+# -- what a review does -------------------------------------------------------
+# Each action of a review is a plan, which tells why for each memory, and carrying it out. Nothing of it deletes.
+
+USEFUL, USELESS = 0.6, 0.4  # utility from which a memory is promoted, and below which a review names it
+PROMOTED_USES, JUDGED = 2, 2  # reads before a promotion; ratings, all of them bad, before it is archived
+REVIEWED = 100  # memories that are compared with others, the newest first
+NEGATIONS = r"(?i)\b(?:not?|never|without|cannot|\w+n['’]t|ne|pas|jamais|sans|nicht|kein\w*|nunca|sin)\b|ない|ません|ず"
+
+
+class Proposal:
+    """One thing that is to happen to a memory, and why: what a plan is made of. *queue* gives it to a commit."""
+
+    __slots__ = ("doc", "what", "why", "queue")
+
+    def __init__(self, doc: Doc, what: str, why: str, queue: Callable[[Writer], object]) -> None:
+        self.doc, self.what, self.why, self.queue = doc, what, why, queue
+
+
+def carry_out_proposals(view: View, changes: Sequence[Proposal]) -> list[Proposal]:
+    """Makes those changes in one commit whose memories are still what they were; which."""
+    with Writer(view) as writer:
+        done = []
+        for change in changes:
+            life, was = view.life(view.ordinal_of(change.doc.id)), change.doc.life
+            if (life.flags, life.tier) == (was.flags, was.tier):
+                change.queue(writer)
+                done.append(change)
+        return done
+
+
+def proposed_event(doc: Doc, what: str, why: str, event: str, **fields: Any) -> Proposal:
+    """A change that is one event with its reason."""
+    return Proposal(doc, what, why, lambda writer: writer.add(event, id=doc.id, at=stamp(now()), **fields, why=why))
+
+
+def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """What `learnt` gives, where that is another than before. What it takes back is of any memory, not of *docs*."""
+    from functools import partial
+
+    found = learnt(view, check)
+    known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
+    changes = []
+    for ordinal in sorted(known.keys() | found.keys()):
+        new, old, doc = found.get(ordinal, (0, 0)), known.get(ordinal, (0, 0)), view.doc(ordinal)
+        if new != old and not doc.life.flags:
+            now_is = utility(doc.life.helped / 2, doc.life.rated, sum(new) / 10_000)
+            why = f"ratings of those like it {new[0] / 10_000:+.4f}, successes after it {new[1] / 10_000:+.4f}"
+            changes.append(Proposal(doc, f"useful {utility_of(doc.life):.2f} becomes {now_is:.2f}", why, partial(
+                Writer.add, kind="learn", id=doc.id, spread=new[0], credit=new[1])))
+    return changes
+
+
 def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
     """Stores what `learnt` gives; of how many memories it is another than before."""
-    found = {view.doc(ordinal).id: pair for ordinal, pair in learnt(view.refresh(), check).items()}
-    with Writer(view) as writer:
-        known = {ordinal: (life.spread, life.credit) for ordinal, life in learnt_lives(view).items()}
-        wanted = {view.ordinal_of(doc_id): pair for doc_id, pair in found.items()}
-        for ordinal in sorted(known.keys() | wanted.keys()):
-            pair = wanted.get(ordinal, (0, 0))
-            if pair != known.get(ordinal, (0, 0)) and not view.life(ordinal).flags:
-                writer.add("learn", id=view.doc(ordinal).id, spread=pair[0], credit=pair[1])
-        return len(writer.records)
+    n_changed = len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
+    believe(view)
+    return n_changed
+
+
+def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """The memories that are worth more than where they began: what was read again is no longer of one task; what
+    helped, too, retention leaves alone."""
+    changes = []
+    for doc in docs:
+        life, worth = doc.life, utility_of(doc.life)
+        to = 2 if life.rated and worth >= USEFUL else 1
+        if life.uses >= PROMOTED_USES and life.tier < to:
+            why = f"{counted(life.uses, 'use')}, useful {worth:.2f} by {counted(life.rated, 'rating')}"
+            changes.append(proposed_event(doc, f"move to {TIERS[to]}", why, "move", tier=TIERS[to]))
+    return changes
+
+
+def alike(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[tuple[Doc, Doc, float, bool]]:
+    """The pairs of statements and episodes that may say the same: the more trusted one, the other, how alike they are,
+    and whether they surely do: they differ in no word that tells something, and mean the same kind of thing."""
+    pairs: dict[tuple[str, ...], tuple[Doc, Doc, float, bool]] = {}
+    for doc in [doc for doc in docs if doc.kind in ("insight", "episode")][:REVIEWED]:
+        check()
+        own = view.record(doc)
+        for like, other, record in like_it(view, doc, ALIKE):
+            trust = {each.id: (IMPORTANCES.index(each.importance), each.label != "general", told.get("said") == "user",
+                               utility_of(each.life), each.life.uses, each.at_s, each.id)
+                     for each, told in ((doc, own), (other, record))}
+            better, worse = (doc, other) if trust[doc.id] > trust[other.id] else (other, doc)
+            denied = [len(re.findall(NEGATIONS, told["text"])) for told in (own, record)]
+            is_same = like > 0.999 and denied[0] == denied[1] and worse.label in (better.label, "general")
+            pairs[better.id, worse.id] = better, worse, like, is_same
+    return [pair for pair in pairs.values() if not successors(view, pair[0].id) + successors(view, pair[1].id)]
+
+
+def consolidations(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """What says the same as another memory ranks below it from now on, and tells so."""
+    from functools import partial
+
+    changes, gone = [], set()  # type: list[Proposal], set[str]
+    for better, worse, _, is_same in alike(view, docs, check):
+        if is_same and gone.isdisjoint((better.id, worse.id)):
+            gone.add(worse.id)
+            why = f"says the same as {better.id}, which is useful {utility_of(better.life):.2f} against " \
+                  f"{utility_of(worse.life):.2f}, read {counted(better.life.uses, 'time')} against {worse.life.uses}"
+            made = partial(link, members=f"{better.id} new, {worse.id} old", label="supersedes", weight=1.0,
+                           project=better.project, identity=better.identity)
+            changes.append(Proposal(worse, f"superseded by {better.id}", why, made))
+    return changes
+
+
+def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """What is surely no longer wanted: what retention archives, what was long replaced, what never helped anybody."""
+    plan, mine = retention_plan(view, now()), {doc.id for doc in docs}
+    found = [(doc, OLD_AND_UNUSED) for doc in plan.archive if doc.id in mine]
+    immune = {doc.id for doc, _ in plan.immune}
+    days, replaced = setting(view.log.places, "archive_after_days"), {}  # type: int, dict[str, float]
+    links = (doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "supersedes")
+    for made, record in readable_records(view, links, check):  # the newest first
+        replaced.update((each, made.at_s) for each, role in pairs_of(record, "members") if role != "new")
+    for doc in docs:
+        life = doc.life
+        if life.tier == ARCHIVED or doc.importance == "critical" or doc.id in immune or doc.kind == "link":
+            continue
+        newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
+        if newer:
+            found.append((doc, f"{newer[0]} replaced it over {days} days ago"))
+        elif life.flags == DRAFT and now() - doc.at_s >= days * DAY_S:
+            found.append((doc, f"nobody confirmed this draft in {days} days"))
+        elif life.rated >= JUDGED and not life.helped:
+            found.append((doc, f"helped in none of {counted(life.rated, 'session')}"))
+    return [proposed_event(doc, "archive", why, "archive") for doc, why in found]
 
 
 # -- the next generation ----------------------------------------------------
 
 OF_STUB = ("place", "archived_at")  # what a stub has instead of its text
+SUMMED = ("use", "learn")  # the events of which only the sum is kept
 
 
 def is_nameless(record: Record) -> bool:
@@ -6845,7 +7264,7 @@ class Rewrite:
         self.orphans: list[Record] = []  # what archives hold and the log does not name, without the texts
         self.unsound: set[str] = set()  # the memories whose text is altered by the damage of an archive
         self.written: set[int] = set()  # the documents that the new log has, by ordinal
-        self.ratings: dict[str, list[Record]] = {}  # who rated what is kept, by id
+        self.happened: dict[str, list[Record]] = {}  # who rated, moved or forgot what, and why, is kept, by id
         self.aside: list[bytes] = []  # damaged bytes, as lines
         self.set_aside = ""  # the file that got them
         self.lost: list[str] = []  # the memories whose text was in them
@@ -6972,11 +7391,23 @@ class Rewrite:
         if life.uses:
             yield {"v": RECORD_VERSION, "k": "use", "at": life.last_use_s, "id": doc.id, "n": life.uses}
         if doc.kind in KINDS:
-            yield from self.ratings.get(doc.id, ())
+            yield from self.happened.get(doc.id, ())
+            yield from self.corrections(doc)
         if life.spread or life.credit:
             yield {"v": RECORD_VERSION, "k": "learn", "id": doc.id, "spread": life.spread, "credit": life.credit}
-        if life.flags & FORGOTTEN:
-            yield {"v": RECORD_VERSION, "k": "forget", "id": doc.id, "at": stamp(life.moved_s)}
+
+    def corrections(self, doc: Doc) -> Iterator[Record]:
+        """The events that a document needs besides those kept: it was saved anew after some, or others are damaged."""
+        life, birth_tier = doc.life, first_tier(doc.kind, doc.label)
+        after = Life(tier=ARCHIVED if doc.id in self.places else birth_tier)
+        for event in self.happened.get(doc.id, ()):
+            fold_event(after, event, birth_tier)
+        base = {"v": RECORD_VERSION, "id": doc.id, "at": stamp(life.moved_s)}
+        if (after.flags ^ life.flags) & FORGOTTEN:
+            yield {**base, "k": "forget", **({} if life.flags & FORGOTTEN else {"undo": True})}
+        if after.tier != life.tier:
+            yield {**base, "k": "restore" if after.tier == ARCHIVED else "archive" if life.tier == ARCHIVED else "move",
+                   "tier": doc.tier()}
 
     def salvaged(self, pos: Position, line: bytes) -> Iterator[Record]:
         """The whole records within a damaged line: where a newline was lost, two sound ones stand on one."""
@@ -6994,8 +7425,8 @@ class Rewrite:
 
     def log_lines(self) -> Iterator[bytes]:
         """The lines of the next generation's log, in the order of this one's. Damaged when one of them was altered."""
-        for rating in happenings(self.view, "rate"):
-            self.ratings.setdefault(text_field(rating, "id"), []).append(rating)
+        for event in happenings(self.view, *(event for event in EVENTS if event not in SUMMED)):
+            self.happened.setdefault(text_field(event, "id"), []).append(without_keys(event, *OF_STUB))
         for stub in self.orphans:  # first: what the log says of them is to come behind them
             place = self.places[text_field(stub, "id")]
             yield encode_record({**stub, "place": place, "archived_at": stamp(now())})
@@ -7027,10 +7458,10 @@ class Rewrite:
                 self.n_dropped += 1
             elif record["k"] in EVENTS:  # of a memory whose line is damaged: its new place is another
                 yield encode_record(without_keys(record, *OF_STUB))
-            else:  # a kind that a newer rlm writes
+            else:  # how a confidence moved; a kind that a newer rlm writes
                 yield checked_line(line)
         for ordinal in range(self.view.n_docs()):
-            if ordinal not in self.written and not self.view.life(ordinal).flags & ~FORGOTTEN:  # its line is damaged
+            if ordinal not in self.written and not self.view.life(ordinal).flags & ~HIDDEN:  # its line is damaged
                 doc = self.view.doc(ordinal)
                 found = self.best_copy(doc)
                 if found and "c" not in found:
@@ -7058,7 +7489,8 @@ def store_bytes(log: Log) -> int:
 def idle_bytes(view: View) -> int:
     """Bytes of the log's lines that a rewrite takes out of it, or of whose texts it makes an archive."""
     return sum(doc.n_line for doc in map(view.doc, range(view.n_docs()))
-               if doc.life.tier >= ARCHIVED or doc.life.flags & (REPLACED | PURGED))
+               if doc.life.tier >= (ARCHIVED if doc.kind == "chunk" else GONE)
+               or doc.life.flags & (REPLACED | PURGED))
 
 
 def rubbish(log: Log) -> list[str]:
@@ -7130,7 +7562,7 @@ def next_generation(new: Rewrite) -> None:
                               f"{size_text(free)} are free; nothing was changed: free some space and try again")
     since_s = now() - FORGOTTEN_KEPT_DAYS * DAY_S
     old = [doc for doc in map(view.doc, range(view.n_docs()))
-           if doc.life.flags == FORGOTTEN and doc.life.moved_s < since_s]
+           if doc.life.flags & ~DRAFT == FORGOTTEN and doc.life.moved_s < since_s]
     if old:
         purge_docs(view, old, now(), FORGOTTEN)
     manifest, covered, archive = log.manifest, view.seen, new.write_archive()
@@ -7231,7 +7663,7 @@ def carry_out(view: View, plan: Retention, now_s: float, *, archive: bool, purge
               check: Callable[[], None] = lambda: None) -> tuple[int, int]:
     """Does what the plan says, as far as allowed; how many chunks were archived and purged."""
     check()
-    n_archived = archive_docs(view, plan.archive, now_s) if archive and plan.archive else 0
+    n_archived = archive_docs(view, plan.archive, now_s, OLD_AND_UNUSED) if archive and plan.archive else 0
     n_purged = purge_docs(view, plan.purge, now_s) if purge and plan.purge else 0
     # Also when an earlier run purged and was stopped before it took the texts off the disk.
     if n_purged or (purge and (rubbish(view.log) or any(view.life(n).flags & REPLACED for n in range(view.n_docs())))):
@@ -11284,7 +11716,8 @@ def facts_line(doc: Doc, now_s: float, labels: Mapping[str, str], record: Record
     if doc.kind == "link":
         label = f"link, {doc.label}"
     elif doc.kind == "episode":
-        label = ", ".join(filter(None, ["episode", text_field(record or {}, "task_type", 20), doc.label]))
+        what = "draft of an episode" if doc.life.flags & DRAFT else "episode"
+        label = ", ".join(filter(None, [what, text_field(record or {}, "task_type", 20), doc.label]))
     where = "/".join(filter(None, [labels.get(doc.identity, doc.project), doc.domain, doc.ticket]))
     useful = f"useful {utility_of(doc.life):.2f}, {counted(doc.life.rated, 'rating')}" if doc.life.rated else \
         "unrated" if doc.kind == "episode" else ""
@@ -11306,7 +11739,7 @@ def doc_data(doc: Doc, record: Record) -> dict[str, Any]:
         data.update({"utility": round(utility_of(doc.life), 3), "n_rated": doc.life.rated, "n_helpful": n_helpful,
                      "wilson": round(wilson(n_helpful, doc.life.rated), 3)})
     if doc.kind == "insight":
-        return {**data, "category": doc.label}
+        return {**data, "category": doc.label, **({"commits": record["commits"]} if "commits" in record else {})}
     if doc.kind in KIND_FIELDS:
         told = {key: record[key] for key in KIND_FIELDS[doc.kind] if key in record}
         return {**data, KINDS[doc.kind][0]: doc.label, **told}
@@ -11318,30 +11751,47 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     """What a hit is worth: a percentage, 100 of a text in which all the words stand, or how its score is made."""
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
-    made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {hit.score - hit.by_words:.2f}"
-    made = f"score {hit.score:.2f}: {hit.places}" if hit.places else made
+    by_order = hit.score - hit.by_words - hit.lent
+    by_words = f"words {hit.by_words:.2f}, their order {by_order:.2f}"
+    made = f"score {hit.score:.2f}: {hit.places or by_words}"
+    made += f", what belongs to it {hit.lent:.2f}" * bool(hit.lent)
     importance = IMPORTANCE_FACTOR[hit.doc.importance]
     factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
-               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance}
+               "utility": query.learnt.get(hit.doc.ordinal, importance) / importance,
+               "superseded": factor_of(hit.doc, bool(hit.newer)) / factor_of(hit.doc, False)}
     return made + "".join(f", {name} x{factor:.3g}" for name, factor in factors.items() if factor != 1)
 
 
+MOST_LINKED = 12
+
+
 def linked_text(view: View, doc: Doc, record: Record) -> str:
-    """What a memory is linked with, a line each; the members of a link with what they say."""
+    """What a memory belongs to, what belongs to it and what it is linked with, a line each, with what that says."""
+    pairs = [(doc, record)] if doc.kind == "link" else links_of(view, doc.id) if view.has_kind("link") else []
+    ordinals = {n for _, told in pairs for each, _ in pairs_of(told, "members") if (n := view.ordinal_of(each)) >= 0}
+    known = readable_records(view, (n for n in sorted(ordinals) if not view.life(n).flags), lambda: None)
+    said = {other.id: foreign((text_field(told, "summary") or told["text"]).partition("\n" + BECAUSE)[0], LINE_CHARS)
+            for other, told in known}
     if doc.kind == "link":
-        members = dict(pairs_of(record, "members"))
-        alive = (n for n in map(view.ordinal_of, members) if n >= 0 and not view.life(n).flags)
-        said = {other.id: text_field(told, "text") for other, told in readable_records(view, alive, lambda: None)}
-        return "\n".join(f"   {role} [{each}] {foreign(said.get(each, '(gone)'), LINE_CHARS)}"
-                         for each, role in members.items())
-    rows = []
-    for made, told in links_of(view, doc.id):
-        roles = dict(pairs_of(told, "members"))
-        own = roles.pop(doc.id, "")
-        others = ", ".join(f"{each} ({role})" for each, role in roles.items())
-        rows.append(f"   superseded by {others}" if (made.label, own) == ("supersedes", "old") else
-                    f"   {made.label} [{made.id}]: as {own}, with {others}")
-    return "\n".join(rows)
+        return "\n".join(f"   {role} [{each}] {said.get(each, '(gone)')}" for each, role in pairs_of(record, "members"))
+    rows: list[str] = []
+    for made, told in pairs:
+        (head, _), *others = sorted(pairs_of(told, "members"), key=lambda pair: pair[1] != "new")
+        if head == doc.id:
+            is_told = made.label in ("rejects", "supports", "supersedes")  # the label tells the role
+            rows += [f"   {made.label} [{each}]{f' ({role})' * (role != 'object' and not is_told)} {said[each]}"
+                     for each, role in others if each in said]
+        elif head in said and made.label == "supersedes":
+            rows.insert(0, f"   superseded by [{head}] {said[head]}")
+        elif head in said:
+            newer = "".join(f", superseded by {each}" for each in successors(view, head))
+            rows.append(f"   [{head}] {made.label} this{newer}: {said[head]}")
+    for commit, subject in pairs_of(record, "commits"):
+        rows.append(f'   implemented by commit {foreign(commit, 40)} "{foreign(subject, LINE_CHARS)}"')
+    if 0 < revisit_s(record["text"], doc.at_s) < now():
+        rows.append("   it was to be looked at again by now")
+    rows = list(dict.fromkeys(rows))
+    return "\n".join([*rows[:MOST_LINKED], *[f"   +{len(rows) - MOST_LINKED} more"] * (len(rows) > MOST_LINKED)])
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
@@ -11427,9 +11877,9 @@ def noted(note: str, answer: Answer) -> Answer:
     return answer
 
 
-def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
-    """The fields of a new memory that say whose it is, and of which code. UsageError when nothing of that project is
-    to be saved."""
+def owner_fields(view: View, wanted: str, text: str, *, is_decision: bool = False) -> dict[str, Any]:
+    """The fields of a new memory that say whose it is, and of which code; of a decision, at which commit, too.
+    UsageError when nothing of that project is to be saved."""
     places = view.log.places
     owner, here = project_to_write(view, wanted), current_project(places)
     project = here if owner.name == "*" else owner  # what is learnt in a project is of that project
@@ -11437,38 +11887,53 @@ def owner_fields(view: View, wanted: str, text: str) -> dict[str, Any]:
     if is_excluded(setting(places, "exclude"), project, current_folder() if is_here else ""):
         raise UsageError(f"nothing of {one_line(project.name, 60)} is saved: the setting \"exclude\" names it "
                          "(`rlm config exclude`)")
-    return {"project": owner.name, "identity": owner.identity,
-            "code": code_named(current_folder(), text) if is_here else {}}
+    code = code_named(current_folder(), text) if is_here else {}
+    if is_here and is_decision and not code:
+        root, commit = checkout(current_folder())
+        code = {"root": root, "commit": commit, "files": {}} if commit and redact(root) == root else {}
+    return {"project": owner.name, "identity": owner.identity, "code": code}
 
 
 # -- insights ---------------------------------------------------------------
 
 
-@tool("Save a durable statement (a decision, fact, preference, finding, todo…) for later sessions.",
+@tool("Save a durable statement for later sessions; of a decision also why, and what was rejected.",
       always_loaded=True, content="one self-contained statement", category="|".join(CATEGORIES),
-      importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all")
-def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium",
-                 tags: str = "", project: str = "") -> Answer:
-    """Stores an insight."""
+      importance="|".join(IMPORTANCES), tags="comma-separated", project="default: this one; * = all",
+      rejected="lines of: option: why not", evidence="ids or a finding", revisit="date or event")
+def rlm_remember(call: Call, content: str, category: str = "general", importance: str = "medium", tags: str = "",
+                 project: str = "", because: str = "", rejected: str = "", goal: str = "", evidence: str = "",
+                 revisit: str = "") -> Answer:
+    """Stores an insight, with what a decision rests on."""
+    parts = {"goal": goal, "rejected": rejected, "evidence": evidence}
+    if "category" not in call.given and (because or revisit or any(parts.values())):
+        category = "decision"
     fields: dict[str, Any] = {
         "category": one_of("category", category, CATEGORIES), "tags": tags_field(tags),
         "importance": one_of("importance", importance, IMPORTANCES)}
     # A shell outside of a session is the user's own.
     said = "user" if call.words is in_shell and not environment(Client.session_variable) else ""
+    text = "".join([content, f"\n{BECAUSE}{because.strip()}" * bool(because.strip()),
+                    f"\n{REVISIT}{plain(revisit).strip()}" * bool(revisit.strip())])
     with call.store.writing() as view:
-        fields.update(owner_fields(view, project, content))
+        owner = owner_fields(view, project, content, is_decision=fields["category"] == "decision")
         with Writer(view) as writer:
-            new_id, is_new = remember(writer, content, at_s=now(), said=said, **fields)
+            new_id, is_new = remember(writer, text if content.strip() else "", at_s=now(), said=said, **owner, **fields)
             told = writer.records[-1] if writer.records else {}
-        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR)[:1] if is_new else []
-    text = f"{new_id} says exactly that already; nothing was added."
+            linked = add_trace(writer, new_id, **parts, **without_keys(owner, "code"))
+            is_changed = bool(writer.records)
+        near = like_it(view, view.doc(view.ordinal_of(new_id)), NEAR) if is_new else []
+    near = [row for row in near if row[1].id not in (each for _, each in linked)][:1]
+    answer = f"{new_id} says exactly that already{'' if is_changed else '; nothing was added'}."
     if told:
         is_now = f"{told['category']}, {told['importance']}"
-        text = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
+        answer = f"{new_id} remembered ({is_now})." if is_new else f"{new_id} says exactly that; it is now {is_now}."
+    answer += f" Linked with it: {', '.join(f'{each} ({role})' for role, each in linked)}." * bool(linked)
     for _, doc, record in near:
-        text += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
-                           f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
-    return Answer(text, {"id": new_id, "new": is_new, "changed": bool(told), "near": [doc.id for _, doc, _ in near]})
+        answer += call.words(f" It is near [{doc.id}] {foreign(record['text'], LINE_CHARS)}\n"
+                             f"If it replaces that: `rlm_link` with \"{new_id} new, {doc.id} old\", supersedes.")
+    return Answer(answer, {"id": new_id, "new": is_new, "changed": is_changed, "near": [doc.id for _, doc, _ in near],
+                           **({"linked": linked} if linked else {})})
 
 
 def seen_before(view: View, text: str) -> str:
@@ -11501,7 +11966,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
         elif query.strip():
             asked, is_episode = Query(view, query), kind == "episode"
             wanted = limit * (1 + 2 * is_episode)
-            near = call.store.vectors.nearest(asked, allowed, wanted)
+            near = call.store.vectors.nearest(asked, allowed, max(wanted, RERANKED))
             hits = best_hits(asked, allowed, wanted, near) if near or not asked.is_guess else []
             if is_episode:
                 hits = diversified(view, hits, limit)
@@ -11514,7 +11979,7 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             hint, note = "" if found else f"No {kind}s there.", ""
         projects = Projects(view)
         labels, note = projects.labels(), "; ".join(filter(None, [note, projects.shared_note(project)]))
-        linked = [linked_text(view, doc, record) if view.has_kind("link") else "" for doc, record in found]
+        linked = [linked_text(view, doc, record) for doc, record in found]
     call.store.shown = [doc.id for doc, _ in found]
     parts = []
     for (doc, record), more in zip(found, linked):
@@ -11685,8 +12150,7 @@ def session_facts(row: Record) -> str:
 
 
 @tool("Save a conversation, notes, a log or code verbatim: searchable, readable by id.",
-      summary="made from the text when empty", tags="comma-separated", project="default: this one",
-      chunk_type="session, snapshot or debug")
+      project="default: this one", chunk_type="session, snapshot or debug")
 def rlm_chunk(call: Call, content: str, summary: str = "", tags: str = "", project: str = "", ticket: str = "",
               domain: str = "", chunk_type: str = "session") -> Answer:
     """Stores a chunk."""
@@ -12007,10 +12471,75 @@ def texts_read(call: Call, asked: Sequence[tuple[str, int, int]], max_chars: int
                else context_answer(call, wanted, first, stop, max_chars) for wanted, first, stop in asked]
 
 
-@tool("Read texts by id (several: a,b), lines (id:10-40), sessions, parts (name#3).", reads_only=True,
+def injected(places: Places) -> Iterator[Record]:
+    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
+    return (record for record in kept_lines(places.injected())
+            if isinstance(record.get("ids"), list) and type(record.get("bytes")) is int)
+
+
+OF_HISTORY = ":history"  # behind an id: what happened to the memory, instead of its text
+SAID_OF_A_SAVE = ("project", "session", "by", "said", "source", "type", *(row[0] for row in KINDS.values()),
+                  "task_type", "importance", "tags")
+
+
+def history_of(view: View, doc: Doc, check: Callable[[], None]) -> list[dict[str, Any]]:
+    """A memory's life, the oldest first: how it was saved, all events with its id, its links, what hooks did with it;
+    of each when, which, and what is told of it. What it was read is counted by day, what was learnt told once."""
+    rows: list[tuple[float, str, Record]] = []
+    summed: dict[str, tuple[float, str, Record]] = {}
+    before: Record = {}
+    mark = b'"id":' + json.dumps(doc.id, ensure_ascii=False).encode("utf-8", "replace")
+    for n, (_, line) in enumerate(view.log.lines(0)):
+        if n & 4095 == 0:
+            check()
+        record = decode_line(line) if mark in line else None
+        if record is None or text_field(record, "id") != doc.id:
+            continue
+        event, at_s, told = record["k"], at_of(record), without_keys(record, "v", "k", "c", "id", "at")
+        if event in DOC_KINDS:
+            told = {key: told[key] for key in SAID_OF_A_SAVE if told.get(key, "") not in ("", [], before.get(key))}
+            revisions = [row for row in pairs_of(record, "revisions") if row not in pairs_of(before, "revisions")]
+            rows += [(at_of({"at": when}), "said then", {"text": text}) for when, text in revisions]
+            rows.append((at_s, "revised" if before else "saved", told))
+            before = record
+        elif event == "use":
+            day, n_read = local_day(at_s), record.get("n", 1)
+            n_before = summed[day][2]["n"] if day in summed else 0
+            summed[day] = at_s, event, {"n": n_before + (n_read if type(n_read) is int else 1)}
+        elif event == "learn":
+            summed[event] = now(), event, told
+        else:
+            rows.append((at_s, event, told))
+    for made, record in links_of(view, doc.id):
+        told = {"label": made.label, "as": dict(pairs_of(record, "members")).get(doc.id, ""), "link": made.id}
+        rows.append((made.at_s, "linked", told))
+    rows += [(at_of(record), "given by a hook", {key: record.get(key, "") for key in ("session", "reason")})
+             for record in injected(view.log.places) if doc.id in record["ids"]]
+    return [{"at": stamp(at_s), "event": event, "told": told}
+            for at_s, event, told in sorted([*rows, *summed.values()], key=lambda row: row[0])]
+
+
+def history_answer(view: View, wanted: str, check: Callable[[], None]) -> Answer:
+    """A memory's life, an event a line."""
+    doc = find_id(view, wanted, dead=True)
+    rows, lines = history_of(view, doc, check), [f"[{doc.id}] {facts_line(doc, now(), Projects(view).labels())}"]
+    for row in rows:
+        told = ", ".join(f"{key} {foreign(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
+                         for key, value in row["told"].items() if value not in ("", [], None))
+        lines.append(f"{local_minute(at_of(row))} {foreign(row['event'])}" + f": {told}" * bool(told))
+    return Answer("\n".join(lines), {"id": doc.id, "history": rows})
+
+
+@tool("Read texts by id (several: a,b), lines (id:10-40), id:history, sessions, parts (name#3).", reads_only=True,
       always_loaded=True, start="first line, from 0", end="stop before it; -1 = the end")
 def rlm_peek(call: Call, chunk_id: str, start: int = 0, end: int = -1) -> Answer:
-    """Texts byte for byte."""
+    """Texts byte for byte, or what happened to memories."""
+    ids = ids_in(chunk_id)
+    if all(each.endswith(OF_HISTORY) for each in ids):
+        with call.store.reading() as view:
+            told = [history_answer(view, each[: -len(OF_HISTORY)], call.check) for each in ids]
+        return Answer("\n\n".join(each.text for each in told),
+                      told[0].data if len(told) == 1 else {"memories": [each.data for each in told]})
     asked = ranges_in(call.store.places, chunk_id, start, end)
     max_chars = call.max_chars // len(asked) - MAX_NOTE_CHARS
     if max_chars < MAX_NOTE_CHARS:
@@ -12052,8 +12581,7 @@ def grep_answer(call: Call, view: View, asked: tuple[str, str], hits: Sequence[H
 
 @tool("Find exact text or a regex in all stored chunks (case-insensitive), newest first. For a known "
       "name, error, path or ticket; for questions: rlm_search.", reads_only=True,
-      pattern="Python regex", fuzzy="tolerate typos", fuzzy_threshold="least similarity, percent",
-      date_from="2026-11-21, 7d, last week", entity="file, ticket or error")
+      pattern="Python regex", fuzzy="tolerate typos", date_from="2026-11-21, 7d")
 def rlm_grep(call: Call, pattern: str, limit: int = 10, project: str = "", domain: str = "", fuzzy: bool = False,
              fuzzy_threshold: int = 80, date_from: str = "", date_to: str = "", entity: str = "",
              context: str = "") -> Answer:
@@ -12106,13 +12634,13 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     with call.store.reading() as view:
         asked = Query(view, query)
         allowed = in_scope(view, scope)
-        alike = call.store.vectors.nearest(asked, allowed, max(limit, RERANKED))
-        hits, n_weaker = search(asked, allowed, limit, 0.0 if is_counted else FAR_BELOW, alike)
+        like = call.store.vectors.nearest(asked, allowed, max(limit, RERANKED))
+        hits, n_weaker = search(asked, allowed, limit, 0.0 if is_counted else FAR_BELOW, like)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels = projects.labels()
         note = "; ".join(filter(None, [seen_before(view, query), projects.shared_note(project)]))
-        linked = [linked_text(view, hit.doc, hit.record) if view.has_kind("link") else "" for hit in hits]
+        linked = [linked_text(view, hit.doc, hit.record) for hit in hits]
     call.store.shown = [hit.doc.id for hit in hits]
     lines = ["\n".join(filter(None, (hit_text(i, hit, worth_text(asked, hit, explain), now(), labels), more)))
              for i, (hit, more) in enumerate(zip(hits, linked), 1)]
@@ -12168,7 +12696,7 @@ def rlm_sessions(call: Call, project: str = "", domain: str = "", limit: int = 1
     return noted(note, Answer("\n".join(lines) or "No sessions there.", {"sessions": rows, "total": n_all}))
 
 
-@tool("List the domains in use and those suggested in the settings.", reads_only=True)
+@tool("List the domains in use and those suggested.", reads_only=True)
 def rlm_domains(call: Call) -> Answer:
     """Domains with the number of their chunks."""
     with call.store.reading() as view:
@@ -12207,7 +12735,7 @@ def plan_answer(plan: Retention) -> Answer:
         "immune": {doc.id: why for doc, why in plan.immune}, "n_recent": plan.n_recent, "n_used": plan.n_used})
 
 
-@tool("Show which chunks rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
+@tool("Show what rlm_retention_run would archive or purge, and why others stay.", reads_only=True)
 def rlm_retention_preview(call: Call) -> Answer:
     """The plan; changes nothing."""
     call.store.flush_uses(BRIEF_WAIT_S)
@@ -12281,17 +12809,6 @@ def n_damaged_lines(places: Places) -> int:
     return sum(n for _, state in transcript_states(places) if type(n := state.get("damaged")) is int)
 
 
-def injected(places: Places) -> Iterator[Record]:
-    """What hooks handed to Claude lately, the oldest first: the records of note_injected."""
-    for line in read_file(places.injected()).split(b"\n"):
-        try:
-            record = from_json(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("ids"), list) and type(record.get("bytes")) is int:
-            yield record
-
-
 def injected_tokens(places: Places) -> dict[str, Any]:
     """What that cost: tokens today, this week, and this week by project."""
     today_s, week_s = day_bound("", "today", 0), day_bound("", "this week", 0)
@@ -12305,14 +12822,21 @@ def injected_tokens(places: Places) -> dict[str, Any]:
     return {"today": n_today // 4, "week": n_week // 4, "projects": {name: n // 4 for name, n in projects.items()}}
 
 
+def named_later(records: Iterable[Record]) -> dict[tuple[str, str], str]:
+    """How Claude named what it was given, cited or used, by session and id: what drafting found in transcripts."""
+    return {(text_field(record, "session"), doc_id): how for record in records for how in ("cited", "used")
+            for doc_id in clean_tags(record.get(how))}
+
+
 def given_memories(view: View) -> dict[str, int]:
-    """What became of what hooks handed to Claude: how often a memory was given to a session, and read there then."""
+    """What became of what hooks handed to Claude: how often a memory was given to a session, and touched there then."""
     uses: dict[str, list[float]] = {}
     for event in happenings(view, "use"):
         uses.setdefault(text_field(event, "id"), []).append(at_of(event))
-    given = ((at_of(record), text_field(record, "session"), doc_id) for record in injected(view.log.places)
+    records = list(injected(view.log.places))
+    given = ((at_of(record), text_field(record, "session"), doc_id) for record in records
              for doc_id in record["ids"] if isinstance(doc_id, str))
-    found = touched(given, uses).values()
+    found = touched(given, uses, named_later(records).keys()).values()
     return {"read": sum(n_read for n_read, _ in found), "given": sum(n_given for _, n_given in found)}
 
 
@@ -12337,6 +12861,81 @@ def semantic_text(told: Mapping[str, Any]) -> str:
     return told.get("problem") or "{model}, {n:,} vectors of {dimensions} numbers, {n_missing:,} missing".format(**told)
 
 
+FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
+HEALTH_DOCS = 1000  # statements and episodes, the newest, whose texts and files a status looks at
+# What wants a hand, and the one next step.
+HEALTH = {
+    "doubles": "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong",
+    "contradictions": "find out which holds, then `rlm_link`: supersedes",
+    "stale": "`rlm_remember` again what still holds; `rlm_forget` what does not",
+    "unconfirmed": "`rlm_review` with `action=drafts`",
+    "did not help": "`rlm_peek` them; `rlm_forget` what is wrong",
+    "read but unrated": "`rlm_feedback` tells whether they helped",
+    "open questions": "answer them with `rlm_remember`, then `rlm_link`: supersedes",
+    "long unread and unrated": "check whether they still hold; `rlm_feedback` them",
+}
+
+
+def health(view: View, docs: Sequence[Doc], project: str, check: Callable[[], None],
+           is_quick: bool) -> dict[str, list[str]]:
+    """Which memories want a hand, by HEALTH. *docs*: the newest first. Where it is to be quick, only what has the very
+    words of another is a double."""
+    told = [doc for doc in docs if doc.kind in ("insight", "episode")]
+    by_words: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[str, list[str]] = {name: [] for name in HEALTH}
+    for doc, record in readable_records(view, (doc.ordinal for doc in told[:HEALTH_DOCS]), check):
+        words = doc.kind, doc.identity or doc.project, *raw_tokens(fold(record["text"]))
+        by_words.setdefault(words, []).append(doc.id)
+        rows["stale"] += [doc.id] if code_changes(record) else []
+    doubles = ([each for each in ids if not successors(view, each)] for ids in by_words.values() if len(ids) > 1)
+    rows["doubles"] = [", ".join(ids) for ids in doubles if len(ids) > 1] if is_quick else [
+        f"{better.id}, {worse.id} ({100 * like:.0f}% alike)" for better, worse, like, _ in alike(view, docs, check)]
+    against = [doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
+    rows["contradictions"] = [", ".join(member for member, _ in pairs_of(record, "members"))
+                              for _, record in readable_records(view, against, check)]
+    rows["unconfirmed"] = [doc.id for doc in drafts_of(view, project)]
+    faded = []
+    for doc in told:
+        life, days = doc.life, (now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S
+        if life.rated and utility(life.helped / 2, life.rated) < USELESS:
+            rows["did not help"].append(f"{doc.id} ({life.helped / 2:g} of {life.rated})")
+        elif not life.rated and days >= FADED_DAYS:
+            faded.append((confidence_kept(days, life.uses), -days, doc.id))
+        elif not life.rated and life.uses:
+            rows["read but unrated"].append(f"{doc.id} ({counted(life.uses, 'time')})")
+        if doc.label == "question" and not successors(view, doc.id):
+            rows["open questions"].append(doc.id)
+    rows["long unread and unrated"] = [f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in sorted(faded)]
+    return rows
+
+
+def episode_numbers(view: View, docs: Sequence[Doc]) -> dict[str, Any]:
+    """What episodes came to: outcomes, types of task, how useful they were, which most, how old the newest is."""
+    episodes = [doc for doc in docs if doc.kind == "episode"]
+    outcomes = tally(doc.label for doc in episodes)
+    types = (text_field(view.logged_record(doc), "task_type", 20) for doc in episodes[:HEALTH_DOCS])
+    worths = sorted(((utility_of(doc.life), doc.id) for doc in episodes if doc.life.rated), reverse=True)
+    worth = sum(utility_of(doc.life) for doc in episodes)
+    return {"outcomes": outcomes, "types": tally(filter(None, types)), "uses": sum(doc.life.uses for doc in episodes),
+            "n_helpful": sum(doc.life.helped for doc in episodes) / 2, "n_rated": len(worths),
+            "success_rate": round(outcomes.get("success", 0) / max(1, len(episodes)), 3),
+            "mean_utility": round(worth / len(episodes), 3) if episodes else 0.5,
+            "most_useful": [{"id": doc_id, "utility": round(worth, 3)} for worth, doc_id in worths[:5]],
+            "newest": {"id": episodes[0].id, "created_at": stamp(episodes[0].at_s)} if episodes else None}
+
+
+def episodes_text(n_episodes: int, told: Mapping[str, Any]) -> str:
+    """The numbers of episodes in words."""
+    if not n_episodes:
+        return "0 episodes"
+    newest_s = at_of(told["newest"], "created_at")
+    most = ", ".join(f"{row['id']} ({row['utility']:.2f})" for row in told["most_useful"])
+    return (f"{counted(n_episodes, 'episode')}: {tally_text(told['outcomes'])} ({100 * told['success_rate']:.0f}% "
+            f"succeeded); {tally_text(told['types'])}; read {counted(told['uses'], 'time')}, helped "
+            f"{told['n_helpful']:g}; useful {told['mean_utility']:.2f} on average" + f", most {most}" * bool(most)
+            + f"; the newest {age_text(now() - newest_s)} ago")
+
+
 @tool("Show what the memory holds: counts, size, most used, damage, version.", reads_only=True)
 def rlm_status(call: Call) -> Answer:
     """The store in numbers."""
@@ -12345,14 +12944,20 @@ def rlm_status(call: Call) -> Answer:
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         labels, places = Projects(view).labels(), view.log.places
-        rows = [(doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project), doc.n_bytes)
-                for doc in view.alive()]
+        rows, docs = [], []
+        for doc in view.alive():
+            rows.append((doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project),
+                         doc.n_bytes))
+            docs += [] if doc.kind == "chunk" else [doc]
+        docs.sort(key=lambda doc: -doc.at_s)
         chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
         alive = ordinals_in(view.alive_mask())
         used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
             "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
+            "episodes": episode_numbers(view, docs),
+            "health": {name: len(found) for name, found in health(view, docs, "", call.check, True).items() if found},
             "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
@@ -12372,8 +12977,9 @@ def rlm_status(call: Call) -> Answer:
         f"{counted(data['n_chunks'], 'chunk')}, about {data['tokens']:,} tokens: {tally_text(data['types'])}",
         f"{counted(data['n_insights'], 'insight')}: {tally_text(data['categories'])}; "
         f"importance: {tally_text(data['importance'])}",
-        f"{counted(data['n_episodes'], 'episode')}: {tally_text(data['outcomes'])}; "
-        f"rated memories: {data['n_rated']:,}",
+        episodes_text(len(episodes), data["episodes"]), f"rated memories: {data['n_rated']:,}",
+        *([call.words(f"wants a hand: {tally_text(data['health'])}; `rlm_review` tells what to do")]
+          if data["health"] else []),
         f"tiers: {tally_text(data['tiers'])}", f"projects: {tally_text(data['projects'])}",
         "most used: " + (", ".join(f"{m['id']} ({m['uses']})" for m in data["most_used"]) or "nothing yet"),
         f"store {size_text(data['store_bytes'])}, transcripts {size_text(data['transcript_bytes'])}, "
@@ -12384,7 +12990,7 @@ def rlm_status(call: Call) -> Answer:
         (f"; damaged lines of transcripts: {n_torn:,}" if (n_torn := data["damaged_transcript_lines"]) else ""),
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
         + f" ({tally_text(told['projects'])})" * bool(told["projects"])
-        + "; {read:,} of {given:,} memories were read then".format(**data["injected"]),
+        + "; {read:,} of {given:,} memories were read, cited or used then".format(**data["injected"]),
         "semantic provider: " + semantic_text(data["semantic"]),
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
@@ -12421,15 +13027,21 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
                                      "like": [{"id": doc.id, "similarity": round(like, 3)} for like, doc, _ in alike]}))
 
 
+SHOWN_LAST_S = DAY_S  # what was shown before that is no longer "last"
+
+
 def shown_last(store: Store) -> list[str]:
-    """What this process showed last, else what a hook did, in this session if it is known. UsageError for nothing."""
-    session = environment(Client.session_variable)
-    given = store.shown or next((record["ids"] for record in reversed(list(injected(store.places)))
-                                 if session in ("", text_field(record, "session"))), [])
-    ids = [each for each in given if isinstance(each, str)]
-    if not ids:
-        raise UsageError("nothing was shown yet that could be rated; give the `ids`")
-    return ids
+    """What this process showed last, else what a command or a hook did in this session; in a shell of the user's own,
+    a command there comes before a hook elsewhere. UsageError for nothing."""
+    session, given = environment(Client.session_variable), list(store.shown)
+    records = [] if given else [*injected(store.places), *kept_lines(store.places.shown())]
+    records = [record for record in records if record.get("ids") and at_of(record) > now() - SHOWN_LAST_S
+               and session in ("", text_field(record, "session"))]
+    for record in sorted(records, key=lambda record: (text_field(record, "session") == session, at_of(record)))[-1:]:
+        given = clean_tags(record.get("ids"))
+    if not given:
+        raise UsageError("nothing was shown within a day that could be rated; give the `ids`")
+    return given
 
 
 @tool("Link memories: why, instead of what, against what. supersedes: the old one ranks below the new.",
@@ -12446,6 +13058,7 @@ def rlm_link(call: Call, members: str, label: str, weight: float = 1.0) -> Answe
         doc = view.doc(view.ordinal_of(new_id))
         record = view.record(doc)
         shown = linked_text(view, doc, record)
+    call.store.has_news = True
     told = f"{new_id} {'linked' if is_new else 'is there already'} ({label}):\n{shown}"
     return Answer(told, {**doc_data(doc, record), "new": is_new})
 
@@ -12475,42 +13088,48 @@ def rlm_feedback(call: Call, ids: str, rating: str, note: str = "") -> Answer:
     return answer_for_each(rows)
 
 
-REVIEWED, USELESS, FADED_DAYS = 100, 0.4, 90  # by a review: memories for doubles; utility; days unread
+def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
+    """The drafts of episodes among these, to be confirmed."""
+    return [Proposal(doc, "confirm: " + foreign(record["text"], 1000), text_field(record, "draft", 300),
+                     lambda writer, doc=doc: confirm_draft(writer, doc))  # type: ignore[misc]
+            for doc, record in readable_records(view, (doc.ordinal for doc in docs), check) if doc.life.flags == DRAFT]
 
 
-@tool("What in the memory wants a hand: doubles, contradictions, what did not help, open questions; changes nothing.",
-      reads_only=True)
-def rlm_review(call: Call, project: str = "", limit: int = 5) -> Answer:
-    """What to do for the memory, with the one next step each."""
+# What a review can do besides telling of `health`: from a view and its memories, the newest first, to changes.
+REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
+    "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
+    "propagate": learnings}
+
+
+@tool("What in the memory wants a hand; or a plan, and why, which apply carries out. Deletes nothing.",
+      is_slow=True, action="|".join(("analyze", *REVIEWS)))
+def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: int = 5, apply: bool = False) -> Answer:
+    """What to do for the memory, and why; with *apply*, as much of it as was shown is done."""
+    action = one_of("action", action, ("analyze", *REVIEWS))
+    call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
-        allowed = in_scope(view, Scope(project=project))
-        docs = [doc for doc in newest(view, ordinals_in(allowed)) if doc.kind != "chunk"]
-        rows: dict[str, tuple[str, list[str]]] = {}
-        doubles: dict[tuple[str, ...], str] = {}
-        for doc in [doc for doc in docs if doc.kind != "link"][:REVIEWED]:
-            call.check()
-            for like, other, _ in like_it(view, doc, ALIKE):
-                pair = sorted((doc, other), key=lambda each: each.at_s, reverse=True)
-                doubles[tuple(each.id for each in pair)] = f"{pair[0].id}, {pair[1].id} ({100 * like:.0f}% alike)"
-        rows["doubles"] = "`rlm_forget` one, or `rlm_link` them: supersedes", list(doubles.values())
-        against = [doc for doc in docs if doc.kind == "link" and doc.label == "contradicts"]
-        rows["contradictions"] = "find out which holds, then `rlm_link`: supersedes", [
-            ", ".join(member for member, _ in pairs_of(record, "members"))
-            for _, record in readable_records(view, (doc.ordinal for doc in against), call.check)]
-        bad = [doc for doc in docs if doc.life.rated and utility(doc.life.helped / 2, doc.life.rated) < USELESS]
-        rows["did not help"] = "`rlm_peek` them; `rlm_forget` what is wrong", [
-            f"{doc.id} ({doc.life.helped / 2:g} of {doc.life.rated})" for doc in bad]
-        rows["open questions"] = "answer them with `rlm_remember`, then `rlm_link`: supersedes", [
-            doc.id for doc in docs if doc.label == "question" and not successors(view, doc.id)]
-        unread = [((now() - max(doc.at_s, doc.life.last_use_s)) / DAY_S, doc) for doc in docs
-                  if doc.kind != "link" and not doc.life.rated]
-        faded = sorted((confidence_kept(days, doc.life.uses), -days, doc.id)
-                       for days, doc in unread if days >= FADED_DAYS)
-        rows["long unread and unrated"] = "check whether they still hold; `rlm_feedback` them", [
-            f"{doc_id} ({-days:.0f} days)" for _, days, doc_id in faded]
-    lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}"
-                        f"{', …' * (len(found) > limit)}: {step}.") for what, (step, found) in rows.items() if found]
-    return Answer("\n".join(lines) or "Nothing wants a hand.", {what: found for what, (_, found) in rows.items()})
+        docs = drafts_of(view, project) if action in ("drafts", "cleanup") else []
+        if action != "drafts":
+            docs += newest(view, ordinals_in(in_scope(view, Scope(project=project))))
+        if action == "analyze":
+            rows = health(view, [doc for doc in docs if doc.kind != "chunk"], project, call.check, False)
+            lines = [call.words(f"{what} ({len(found)}): {', '.join(found[:limit])}{', …' * (len(found) > limit)}: "
+                                f"{HEALTH[what]}.") for what, found in rows.items() if found]
+            return Answer("\n".join(lines) or "Nothing wants a hand.", rows)
+        changes = REVIEWS[action](view, docs, call.check)
+    shown, is_done = changes[:limit], apply and not call.dry_run
+    if is_done:
+        with call.store.writing() as view:
+            shown = carry_out_proposals(view, shown)
+        call.store.has_news = True
+    lines = [f"{change.doc.id}: {change.what} ({change.why})" for change in shown]
+    if len(changes) > limit:
+        lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
+    if changes:
+        lines.append("Done." if is_done else call.words("Nothing is changed yet: `apply` does what is shown."))
+    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("to drafts", "confirm: no drafts"), {
+        "action": action, "applied": is_done, "total": len(changes),
+        "changes": [{"id": change.doc.id, "what": change.what, "why": change.why} for change in shown]})
 
 
 # -- contexts: making them -----------------------------------------------------
@@ -13506,7 +14125,7 @@ def tool_listing(made: Tool) -> dict[str, Any]:
     types, properties = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}, {}
     for param in made.params:
         properties[param.name] = {"type": types[param.type], **({"description": param.help} if param.help else {}),
-                                  **({"default": param.default} if param.default not in (None, "") else {})}
+                                  **({"default": param.default} if param.default else {})}
     required = [param.name for param in made.params if param.required]
     schema = {"type": "object", "properties": properties, "additionalProperties": False,
               **({"required": required} if required else {})}
@@ -13760,6 +14379,7 @@ class Server:
             try:
                 self.store.flush_uses(BRIEF_WAIT_S)
                 self.store.learn(self.give_way)
+                note_commits(View(self.store.places), current_folder())
                 if is_behind(self.store.places):
                     catch_up(View(self.store.places), pause=self.give_way)
                     TERMS.clear()
@@ -14066,7 +14686,7 @@ def slash_command(text: str) -> str:
 class ToolCall:
     """One tool call: what was asked, and what came of it."""
 
-    __slots__ = ("name", "what", "path", "note", "outcome", "failed", "todo")
+    __slots__ = ("name", "what", "path", "note", "outcome", "failed", "error", "todo")
 
     def __init__(self, name: str, what: str, path: str = "", note: str = "") -> None:
         self.name = name
@@ -14075,6 +14695,7 @@ class ToolCall:
         self.note = note  # how much it changes
         self.outcome = ""  # "" until the result is there
         self.failed = False
+        self.error = ""  # the line that tells why it failed
         self.todo: list[list[str]] = []  # what it does to the task list: [id or "", subject or "", status or ""]
 
     def line(self) -> str:
@@ -14201,6 +14822,19 @@ def success(name: str, text: str) -> str:
     return f"ok: {excerpt(text)}"
 
 
+ERROR_MARKS = ("Error:", "Exception:", "panic:", "fatal:", "Error ", "error:", "error[", "error TS", "ERROR", "Error",
+               "error", "FAIL", "fault", "fail", "denied", "not found", "cannot", "timed out", "imeout")
+
+
+def telling_error(text: str) -> str:
+    """The line of what a failed command printed that tells what was wrong."""
+    ends = text if len(text) < 40_000 else text[:20_000] + text[-20_000:]
+    rows = [row.strip().lstrip(">|│● ") for row in without_escapes(ends).split("\n")]
+    rows = [row[2:].strip() if row[:2] == "E " else row for row in rows if row and row[:10] != "Exit code "]
+    found = (row for mark in ERROR_MARKS for row in rows if mark in row)
+    return one_line(next(found, rows[0] if rows else ""), EXCERPT_CHARS)
+
+
 def settle(call: ToolCall, block: Entry) -> None:
     """Writes the outcome into the call, from its tool_result block with what else the line tells of it as "details"."""
     details = dict_in(block, "details")
@@ -14214,7 +14848,7 @@ def settle(call: ToolCall, block: Entry) -> None:
     else:
         call.outcome = failure(text) if call.failed else success(call.name, text)
     if call.failed:
-        call.todo = []
+        call.todo, call.error = [], telling_error(text)
     elif call.name == "TaskCreate" and call.todo:
         number = text.partition("#")[2].partition(" ")[0].rstrip(":.")
         call.todo[0][0] = number or string_in(dict_in(details, "task"), "id") or "?"
@@ -15022,6 +15656,7 @@ MESSAGES = {
         "about": "From rlm's memory, perhaps relevant (quoted; rlm_peek ID reads all of it):",
         "large": "{path} has {size}. Reading it whole would fill the context; {instead} keeps it outside.",
         "advice": "rlm has what fits this: {tools}.",
+        "drafts": "Drafted of earlier sessions, unconfirmed: {n} (rlm_review action=drafts).",
         "nudge": "Saved in Claude's own memory. rlm_remember also makes it searchable for every project.",
     },
     "fr": {
@@ -15046,6 +15681,7 @@ MESSAGES = {
         "about": "De la mémoire de rlm, peut-être utile (citations ; rlm_peek ID en donne le texte entier) :",
         "large": "{path} fait {size}. Le lire en entier remplirait le contexte ; {instead} le garde à l'extérieur.",
         "advice": "rlm a ce qu'il faut pour cela : {tools}.",
+        "drafts": "Ébauches de sessions passées, à confirmer : {n} (rlm_review action=drafts).",
         "nudge": "Enregistré dans la mémoire propre à Claude. rlm_remember le rend aussi trouvable depuis tout projet.",
     },
     "ja": {
@@ -15068,6 +15704,7 @@ MESSAGES = {
         "about": "rlm のメモリより、関連するかもしれないもの（引用。rlm_peek ID で全文）：",
         "large": "{path} は {size} あります。全体を読むとコンテキストが埋まります。{instead} なら外に置けます。",
         "advice": "これには rlm のツールが役立ちます：{tools}。",
+        "drafts": "過去のセッションの下書き、未確認：{n} 件（rlm_review action=drafts）。",
         "nudge": "Claude 自身のメモリに保存されました。rlm_remember なら全プロジェクトから検索できます。",
     },
 }
@@ -15588,37 +16225,33 @@ class Keeper:
 
 HOOKS_LOG_BYTES = 256 << 10
 INJECTED_BYTES = 1 << 20  # some weeks of prompts
+SHOWN_BYTES = 16 << 10
 
 
-def add_to_log(path: str, line: bytes, most_bytes: int) -> None:
-    """Appends a line to a file that is kept small: when it is too long, its older half goes first."""
-    if file_size(path) > most_bytes:
-        replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
-    append_bytes(path, line, durable=False)
+def add_to_log(path: str, line: str, most_bytes: int) -> None:
+    """Appends a line to a file that is kept small: when it is too long, its older half goes first. Nothing when it
+    cannot be written: nobody waits for it, and nobody is there to be told."""
+    try:
+        ensure_folder(os.path.dirname(path))
+        if file_size(path) > most_bytes:
+            replace_file(path, read_file(path)[-most_bytes // 2 :].partition(b"\n")[2])
+        append_bytes(path, line.encode("utf-8", "replace") + b"\n", durable=False)
+    except (OSError, RlmError):
+        pass
 
 
 def note_failure(places: Places, event: str, error: BaseException) -> None:
-    """One line in hooks.log; nothing when it cannot be written."""
-    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}\n"
-    try:
-        ensure_folder(places.home)
-        add_to_log(places.hooks_log(), line.encode("utf-8", "replace"), HOOKS_LOG_BYTES)
-    except (OSError, RlmError):  # no room, no right: then there is nobody to tell
-        pass
+    """One line in hooks.log."""
+    line = f"{stamp(now())} {event}: {type(error).__name__}: {foreign(redact(str(error)[:2000]), 500)}"
+    add_to_log(places.hooks_log(), line, HOOKS_LOG_BYTES)
 
 
 def note_injected(places: Places, *, session: str, project: str, ids: Sequence[str], n_bytes: int, score: float,
-                  reason: str) -> None:
-    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; nothing when it cannot be written.
-
-    Nobody waits for the disk. The line holds no text of a memory or a prompt.
-    """
+                  reason: str, named: Record | None = None) -> None:
+    """One line in injected.jsonl: what was handed to Claude, by whose ids and why; no text of a memory or a prompt."""
     record = {"v": RECORD_VERSION, "at": stamp(now()), "session": redact(session), "project": project,
-              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason}
-    try:
-        add_to_log(places.injected(), to_json(record).encode("utf-8", "replace") + b"\n", INJECTED_BYTES)
-    except (OSError, RlmError):
-        pass
+              "ids": list(ids), "bytes": n_bytes, "score": round(score, 2), "reason": reason, **(named or {})}
+    add_to_log(places.injected(), to_json(record), INJECTED_BYTES)
 
 
 def subagent_files(path: str) -> list[str]:
@@ -15875,7 +16508,8 @@ class Copies:
         view, session = self.view, session_of(name)
         self.state = load_state(view.log.places, name, whole=False)
         self.keeper.root = string_in(self.state, "root")
-        gone = [view.doc(o) for o in view.keys(BY_SESSION + session) if view.life(o).flags & FORGOTTEN]
+        gone = [doc for doc in map(view.doc, view.keys(BY_SESSION + session))
+                if doc.life.flags & FORGOTTEN and doc.kind == "chunk"]
         self.times = [(doc.at_s, max(doc.at_s, at_of(view.record(doc), "until"))) for doc in gone]
         try:
             for lines in kept_slices(view.log.places, name):
@@ -16048,7 +16682,7 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
     """
     words = words_to_erase(query)
     docs = [doc for doc in map(view.doc, range(view.n_docs()))
-            if doc.kind in KINDS and not doc.life.flags & ~FORGOTTEN]
+            if doc.kind in KINDS and not doc.life.flags & ~HIDDEN]
     of_project = Projects(view).mask(project) if project else b""
     found: dict[str, tuple[Doc, Record]] = {}
     for doc in docs:
@@ -16158,9 +16792,10 @@ def erase_from_transcripts(view: View, erased: Erased, wanted: Sequence[bytes]) 
 
 
 def erase_from_files(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
-    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and what was damaged."""
+    """Drops the lines that name or quote an erased memory from hooks.log, injected.jsonl and the like."""
     places = view.log.places
-    for path in filter(os.path.exists, (*places.found("damaged-", ".txt"), places.hooks_log(), places.injected())):
+    paths = *places.found("damaged-", ".txt"), places.hooks_log(), places.injected(), places.shown()
+    for path in filter(os.path.exists, paths):
         rewrite_file(path, lambda line: b"" if any(each in line for each in wanted) else line)
     return []
 
@@ -16306,6 +16941,11 @@ def conversation_lines(path: str) -> Iterator[bytes]:
                 yield text.encode("utf-8", "surrogatepass")
 
 
+def client_folder(folder: str) -> str:
+    """Where the client has the transcripts of sessions that were started in the folder."""
+    return os.path.join(Client().projects, re.sub(r"[^A-Za-z0-9]", "-", folder))
+
+
 def running_conversation(places: Places) -> tuple[str, Iterator[bytes]]:
     """The session that we are called from, else the last one of this folder, and its text."""
     here, session = current_folder(), environment("CLAUDE_CODE_SESSION_ID")
@@ -16313,8 +16953,7 @@ def running_conversation(places: Places) -> tuple[str, Iterator[bytes]]:
         raise UsageError("this project is one that the setting \"exclude\" names (`rlm config exclude`)")
     projects = Client().projects
     named = (os.path.join(projects, name, f"{transcript_name(session)}.jsonl") for name in listing(projects) if session)
-    of_folder = os.path.join(projects, re.sub(r"[^A-Za-z0-9]", "-", here))  # as the client names it
-    found = [*filter(os.path.isfile, named), *transcripts_in(of_folder)]
+    found = [*filter(os.path.isfile, named), *transcripts_in(client_folder(here))]
     if not found:
         raise NotFound(f"Claude Code has no conversation of {here}")
     return session_of(transcript_name(found[0])), conversation_lines(found[0])
@@ -16328,6 +16967,9 @@ LIVE_HISTORY.update(conversation=running_conversation)
 BRIEF_BYTES = 1024
 # After so many seconds of a start no other transcript is begun, and one that takes longer than the second is given up.
 CATCH_UP_S, CATCH_UP_COMPACTED_S = (1.5, 3.0), (0.5, 0.5)
+# After so many seconds of a start no other conversation is drafted; a longer one is left to the server.
+DRAFT_S, DRAFT_BYTES = 0.3, 2 << 20
+DRAFTS_TOLD_S = 3 * DAY_S  # whoever has not confirmed them by then does not want to hear of them
 TAIL_BYTES = 2 << 20  # of the transcript, without its images, from which the open task is taken
 LOOK_BACK_BYTES = 64 << 20  # in which the prompt is looked for that it works on
 LARGE_FILE_BYTES = 500_000
@@ -16547,18 +17189,27 @@ def note_told(hook: Hook, text: str, ids: Sequence[str], told: Sequence[str], *,
                   n_bytes=len(text.encode("utf-8")), score=score, reason=reason)
 
 
-def note_start(hook: Hook, text: str, keys: Sequence[int]) -> None:
+def newest_first(view: View, keys: Sequence[int]) -> list[Doc]:
+    """The project's newest memories, as far as the start of a session looks at them."""
+    return [view.doc(ordinal) for ordinal in reversed(keys[-LOOKED_AT:])]
+
+
+def note_start(hook: Hook, text: str, docs: Iterable[Doc]) -> None:
     """Writes down what was told at the start of a session; of chunks that was only the summary."""
-    docs = [doc for doc in map(hook.view().doc, keys[-LOOKED_AT:])
-            if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
-    note_told(hook, text, [doc.id for doc in docs], [doc.id for doc in docs if doc.kind == "insight"],
+    told = [doc for doc in docs if f"[{shown_id(doc)}, " in text or f"[{shown_id(doc)}]" in text]
+    note_told(hook, text, [doc.id for doc in told], [doc.id for doc in told if doc.kind == "insight"],
               reason=f"start of a session: {foreign(string_in(hook.payload, 'source'), 40)}")
 
 
-def insight_lines(view: View, keys: Sequence[int], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
-    """The newest insights that are wanted, each on a line; those whose code has changed since come last."""
-    docs = map(view.doc, reversed(keys[-LOOKED_AT:]))
-    found = [doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)][:limit]
+def insight_lines(view: View, docs: Iterable[Doc], wanted: Callable[[Doc], bool], limit: int) -> list[str]:
+    """The first of the insights that are wanted and still hold, each on a line; those whose code has changed since come
+    last."""
+    from itertools import islice
+
+    has_links = view.has_kind("link")
+    holds = (doc.ordinal for doc in docs if doc.kind == "insight" and wanted(doc)
+             and not (has_links and successors(view, doc.id)))
+    found = list(islice(holds, limit))
     fresh_first = sorted(readable_records(view, found, lambda: None), key=lambda pair: bool(code_changes(pair[1])))
     return [memory_line(doc, record, cut_bytes(one_line(record["text"], 300), 300)) for doc, record in fresh_first]
 
@@ -16610,14 +17261,68 @@ TELLING = {
         " yet to be ", "^ 次のステップ", "^ 次の作業", "^ 次の課題", "^ 残りの", "^ 残り :", "^ 残課題",
         "^ 残作業", "^ 今後の", "未対応", "未完了", "未解決", "必要があります", "が残って", "できていません",
         "決めていません", "決まっていません"]}
+# What the last words say of the outcome, as TELLING's phrases: those of the user, and those of Claude.
+VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each + " " for each in phrases.split("|")]
+            for kind, phrases in {
+    "thanks": "thanks|thank you|thx|ty|cheers|great|perfect|awesome|excellent|nice|lovely|brilliant|fantastic|"
+        "amazing|wonderful|sweet|cool|looks good|looks great|lgtm|works|working|is fine|good job|great job|well done|"
+        "nice work|exactly|love it|ship it|all good|good to go|solved|fixed|helpful|that explains it|makes sense|"
+        "clear|got it|good enough|happy with|spot on|merge it|we go with|let's go with|passes|merci|parfait|super|"
+        "génial|nickel|impeccable|impec|ça marche|marche|fonctionne|c'est bon|top|bravo|bien vu|bien joué|au poil|"
+        "c'est réglé|très bien|formidable|magnifique|c'est clair|ça me va|on part là-dessus|beau travail|chouette|"
+        "ありがとう|有難う|助かり|助かる|完璧|素晴らし|いいね|いいです|いい感じ|良さそう|良い感じ|直りました|直った|"
+        "動きました|動いた|うまくい|問題ありません|問題ない|問題なさそう|了解|わかりました|分かりました|バッチリ|"
+        "ばっちり|さすが|よさそう|大丈夫です|納得|お疲れ|マージ",
+    "complaint": "still|not working|doesn't work|does not work|didn't work|did not work|don't work|wrong|worse|broke|"
+        "not what i asked|not what i wanted|not what i meant|isn't what i|revert|undo|roll back|roll it back|stop|"
+        "forget it|never mind|nevermind|give up|giving up|useless|same error|same problem|waste|no good|not good|"
+        "makes no sense|messed up|a mess|out of hand|leave it|throw it away|discard|do it myself|not helpful|"
+        "disappointing|terrible|scrap|abandon|not acceptable|let's drop|drop this|didn't help|doesn't help|not right|"
+        "incorrect|not fixed|isn't fixed|not solved|back out|put it back|toujours pas|toujours la même|"
+        "encore la même|ne marche pas|marche pas|ne fonctionne pas|ne fonctionne plus|annule|laisse tomber|laisse|"
+        "pas ce que|pire|arrête|cassé|tant pis|remets|reviens en arrière|j'abandonne|on abandonne|n'importe quoi|"
+        "ça plante|mauvais|faux|inutile|décevant|je le ferai moi-même|je m'en occupe|^ no ,|^ no .|^ nope|^ non ,|"
+        "^ no $|まだ直|まだエラー|まだ動|まだ出|まだ同じ|直ってい|直ってな|動きません|動かない|動いていません|"
+        "違います|違う|ちがう|ちがいます|元に戻|戻して|だめ|ダメ|駄目|諦め|あきらめ|もういい|やめて|やめましょう|"
+        "やめます|失敗|悪化|ひどい|取り消|自分でやり|結構です|壊れ|中止|変わらない|変わりません|同じエラー",
+    "later": "tomorrow|another day|next time|for today|for now|not today|pick this up|pick it up|next week|monday|"
+        "later|the rest|to be continued|follow up|tonight|half|have to go|we'll continue|will continue|"
+        "continue after|out of time|park|another session|next session|demain|plus tard|une autre fois|"
+        "la prochaine fois|la suite|le reste|pour aujourd'hui|ce soir|lundi|la semaine prochaine|on continue|"
+        "on reprendra|on finira|pour l'instant|明日|また今度|後で|あとで|続きは|続きを|次回|残りは|来週|"
+        "今日はここまで|今日はこれで|とりあえず|ひとまず|一旦ここ|いったんここ",
+    "unable": "i could not|i couldn't|could not be|couldn't be|i cannot|i can't|i was not able|i wasn't able|"
+        "i am not able|i'm not able|i am unable|i'm unable|was unable|unable to|still fails|still fail|still failing|"
+        "still times out|still get|still getting|still broken|still crashes|still crash|still red|still hangs|"
+        "did not manage|didn't manage|no luck|gave up|i am stuck|i'm stuck|am blocked|i'm blocked|is blocked|"
+        "cannot be built|not succeeded|did not succeed|did not work|didn't work|without success|does not work yet|"
+        "keeps failing|keep failing|keeps timing out|not possible here|not found the cause|don't know why|"
+        "do not know why|ran out of ideas|out of ideas|same error|inconclusive|failed to|i failed|remains broken|"
+        "je n'ai pas pu|je n'ai pas réussi|je n'arrive pas|pas réussi à|impossible de|échoue toujours|"
+        "échouent toujours|échoue encore|échouent encore|toujours en échec|plante toujours|plante encore|"
+        "je suis bloqué|sans succès|toujours la même erreur|pas trouvé la cause|n'a pas fonctionné|"
+        "je ne sais pas pourquoi|ne passent toujours pas|ne passe toujours pas|できませんでした|解決でき|直せません|"
+        "直せていません|失敗しています|失敗します|失敗し続け|失敗したまま|わかりませんでした|分かりませんでした|"
+        "特定できま|特定できて|エラーが残|エラーのまま|うまくいきません|行き詰|通りません|通っていません|不明です|"
+        "不明のまま|解消できま|解消していません|再現できませ",
+    "unfinished": "is not done|are not done|not done yet|isn't done|is missing|are missing|still missing|remain|"
+        "remains|remaining|is left|are left|left to do|left out|not included|not yet|haven't|have not|has not|hasn't|"
+        "still need|still needs|still has to|still have to|still to do|needs to be decided|remains open|is open|"
+        "still open|next step|next steps|only part|part of it|half of|halfway|the other half|the rest|"
+        "not implemented|not migrated|not covered|not converted|todo|can do next|add it next|not started|untouched|"
+        "placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|"
+        "manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|le reste|"
+        "prochaine étape|n'ai pas encore|pas fini|pas terminé|まだ|残って|残りは|残りの|未対応|未実装|未完了|未着手|"
+        "これから|途中|一部|半分|次のステップ|できていません|必要があります|だけ完了|のみ完了"
+}.items()}
 FILLERS = frozenset("now also just finally all have then maintenant finalement donc aussi".split())
 DENIED = frozenset("not never no if when once until unless whether what who why how pas jamais si quand".split())
 
 
 def phrases_by_word(kind: str) -> dict[str, list[str]]:
-    """TELLING's phrases of a kind by their longest word; those of a script without blanks under ""."""
+    """The phrases of a kind of TELLING or VERDICTS by their longest word; those of a script without blanks under ""."""
     found: dict[str, list[str]] = {}
-    for phrase in TELLING[kind]:
+    for phrase in TELLING.get(kind) or VERDICTS[kind]:
         word = max(phrase.split(), key=len) if phrase[-1] in " $:" else ""
         found.setdefault(word, []).append(phrase)
     return found
@@ -16675,10 +17380,10 @@ def conclusion(record: Record) -> str:
     return " → ".join([about, one_line(" · ".join(dict.fromkeys(found)), 150)][: 1 + bool(found)])
 
 
-def last_session_lines(view: View, keys: Sequence[int], hook: Hook) -> list[str]:
+def last_session_lines(view: View, docs: Iterable[Doc], hook: Hook) -> list[str]:
     """What the session before this one in the project was about."""
-    docs = [doc for doc in map(view.doc, reversed(keys[-LOOKED_AT:]))
-            if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session and doc.project != "*"]
+    docs = [doc for doc in docs if doc.kind == "chunk" and doc.label == "session" and doc.session != hook.session
+            and doc.project != "*"]
     last = max(docs, key=lambda doc: doc.at_s, default=None)
     if last is None:
         return []
@@ -16702,6 +17407,342 @@ def fitting(lines: Sequence[str], n_bytes: int) -> str:
         kept.pop()
     return "\n".join(kept)
 
+
+# -- drafts of episodes: what a conversation did, and how it came out ----------
+# Read from its transcript, without a model. What counts are the words of the first request, the kinds of files that
+# changed, which checks failed and passed, and what was said last. A draft is wrong now and then, so nothing finds it
+# before somebody has confirmed it (section 11).
+
+# What tells the type of a task in its request: the type, how much that counts, phrases as in SIGNALS.
+TASK_SIGNS = tuple((kind, weight, phrases.split("|")) for kind, weight, phrases in (
+    ("bugfix", 3, "fix|bug|repair|broken|regression|corrige|repare|resous|debogue|直し|修正|バグ|不具合"),
+    ("bugfix", 2, "crash|error|exception|traceback|500|fails|failing|doesn t|does not work|not working|isn t|"
+     "no longer|wrong|incorrect|duplicate|twice|blank|stopped|returns nothing|should be|instead of|issue|problem|"
+     "plante|erreur|ne marche|ne fonctionne|ne fait|ne s affiche|faux|en double|red since|red again|エラー|落ち|"
+     "動かな|できな|ならな|おかしい|化け|壊れ|されない|二重"),
+    ("debug", 4, "find the cause|d ou |find out why|figure out|root cause|what s causing|what is causing|track down|"
+     "what s going on|what is going on|what makes|where does|where do the|get to the bottom|diagnos|don t change|"
+     "do not change|don t touch|without changing anything|no changes yet|d ou vient|d ou viennent|la cause|l origine|"
+     "comprendre pourquoi|原因|切り分け|突き止め"),
+    ("debug", 3, "why |debug|pourquoi|profile |なぜ|どうして"),
+    ("debug", 1, "hang|leak|slow|stuck|freez|timeout|flaky|fuite|lent|memory|遅い|漏れ|リーク"),
+    ("feature", 3, "implement|new feature|feature|support for|be able to|would like|i d like|i want|we need a|"
+     "we want|let users|allow users|introduce|fonctionnalite|implemente|機能|実装"),
+    ("feature", 2, "add|build|create|make a|write a|endpoint|flag|button|page|option|command|dialog|toggle|ajoute|"
+     "cree|developpe|追加|作って|作成|対応"),
+    ("refactor", 5, "refactor|rename|restructur|clean up|cleanup|tidy|simplif|dedup|split|extract|untangle|"
+     "inline the|factoris|renomme|restructure|nettoie|without changing behav|no behav|same behav|behaviour as before|"
+     "sans changer le comportement|リファクタ|整理|リネーム|名前を変|分割|切り出|共通化|まとめて"),
+    ("refactor", 3, "move |convert |migrate the code|rewrite|replace |get rid of|drop the|into smaller|too long|"
+     "deplace|remplace|reecris|移して|移動|置き換え|書き換え"),
+    ("test", 5, "unit test|integration test|e2e|end to end test|add test|add a test|add some test|write test|"
+     "write a test|write some test|tests for|test for|test suite for|test cases|coverage|regression test|"
+     "property test|tests unitaires|des tests|un test|couverture|テストを|テストが無|テストケース|テストコード|"
+     "カバレッジ"),
+    ("docs", 5, "readme|docstring|documentation|document |changelog|release notes|tutorial|api docs|the docs|guide|"
+     "jsdoc|comments to|contributing|documente|de la doc|la doc |ドキュメント|説明書|コメントを|手順書|"
+     "ドックストリング"),
+    ("research", 4, "compare|which library|which one|look into|investigate|research|evaluate|what are the options|"
+     "pros and cons|options for|overview|is it possible|is it feasible|feasib|whether we|survey|explore|how does|"
+     "how do |explain|understand how|what would it|should we use|best way|recommend|alternatives|walk me through|"
+     "summar|report on|study|compar|quelle bibliotheque|quelles options|etudie|explique|comment fonctionne|"
+     "est il possible|faisab|比較|調べ|調査|検討|どれが|どちらが|説明|仕組み|選択肢|概要"),
+    ("setup", 5, "set up|setup|install|configure|docker|github action|gitlab ci|ci pipeline|pipeline|workflow|"
+     "upgrade|update the dependenc|bump|dependenc|scaffold|bootstrap|pre commit|eslint|prettier|devcontainer|"
+     "terraform|kubernetes|helm|virtualenv|deploy|initiali|configuration for|get the project running|mets en place|"
+     "mettre en place|mets a jour|mettre a jour|deploie|導入|セットアップ|設定して|環境構築|構築|インストール|"
+     "アップグレード|更新して|バージョンを上げ|デプロイ"),
+))
+# What a kind of changed files adds to types; "" for a conversation that changed none.
+NAMING_TOOLS = ("rlm_capture", "rlm_link", "rlm_feedback", "rlm_remember")
+MAX_DRAFT_FILES, MAX_DRAFTED = 40, 5_000
+FILE_SIGNS: dict[str, dict[str, int]] = {
+    "": {"research": 3, "debug": 3, "setup": -2, "bugfix": -3, "feature": -6, "refactor": -6, "test": -4, "docs": -6},
+    "test": {"test": 4, "debug": -1, "research": -6}, "docs": {"docs": 5, "research": -2, "debug": -4, "test": -3},
+    "config": {"setup": 4, "research": -5, "debug": -2, "docs": -3},
+    "source": {"research": -6, "debug": -1, "docs": -1, "setup": -2}}
+# In this order: docs/test.md is of the tests.
+FILE_KINDS = {
+    "test": r"(?i)(?:^|[/_.-])(?:tests?|specs?|e2e|__tests__|conftest)(?:[/_.-]|$)|(?:tests?|spec)\.\w+$",
+    "config": r"(?i)(?:^|/)(?:Dockerfile|docker-compose|compose|Makefile|Jenkinsfile|requirements"
+    r"|package(?:-lock)?\.json|\.github/|\.gitlab-ci|\.env|\.\w+rc\b|\.husky|\.devcontainer|Gemfile|go\.mod"
+    r"|tsconfig|terraform/|k8s/|helm/|deploy/|nginx)|\.config\.\w+$"
+    r"|\.(?:toml|ya?ml|cfg|ini|tf|lock|nix|gradle|conf|service)$",
+    "docs": r"(?i)\.(?:md|mdx|rst|adoc|txt)$|(?:^|/)docs?/"}
+# Programs whose success says that the work is sound, by what they check. Of a command the last of them counts.
+CHECKERS = {name: kind for kind, names in {
+    "test": "test tests pytest jest vitest mocha rspec phpunit ctest tox nox unittest playwright cypress nextest",
+    "types": "tsc mypy pyright typecheck", "lint": "lint eslint ruff flake8 clippy actionlint shellcheck check",
+    "build": "build make compile cmake webpack assemble"}.items() for name in names.split()}
+LOOKING = frozenset("cat grep rg ls head tail sed awk find cd echo wc which git gh glab pwd env ps mkdir cp mv rm "
+                    "touch sleep tree less diff export source kill pkill lsof test [".split())
+FAILING = (r"\b[1-9]\d* (?:\w+ )?(?:failed|failing|failures?|errors?)\b|\bFAILED\b|\b(?:failures|errors)=[1-9]"
+           r"|(?:ok: |\n)(?:FAIL|not ok)\b|error TS\d|✗|✖")
+UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.)|restore|reset --hard|stash\b(?! pop)|revert|clean -)"
+SAID_CHARS = 1_000  # of a request or an answer that are looked at
+
+
+def checked_by(command: str) -> tuple[str, str]:
+    """What a command checks, "" for nothing; and by what it is known when it runs again, "" when it only looks."""
+    kind = key = ""
+    for part in re.split(r"[;|&\n]+", re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
+        words = [word for word in part.split() if word[0] not in "-<>('\"" and "=" not in word]
+        if not words or words[0] in LOOKING:
+            continue
+        names = [words[0].rpartition("/")[2], *(word.partition(":")[0] for word in words[1:5] if "/" not in word)]
+        kind = next((CHECKERS[name] for name in reversed(names) if name in CHECKERS), kind)
+        key = key or " ".join(words[: 3 if words[0] in ("docker", "npm", "pnpm", "yarn") else 2])
+    return kind, kind or key
+
+
+def first_telling(text: str) -> str:
+    """The first sentence that says more than "Done."."""
+    found = (each.lstrip("#*- ") for line in own_lines(text) for each in sentences(line))
+    return next((one_line(each.rstrip(";:,"), 150) for each in found
+                 if len(each.split()) > 3 or (len(each) > 9 and not each.isascii())), "")
+
+
+class Deed:
+    """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
+
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing")
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self.parts: list[tuple[str, str] | ToolCall] = []
+        for turn in turns:
+            if turn.kind == "turn" and not turn.is_only_command():
+                is_asked = not turn.agent and not turn.is_continued
+                self.parts += [("user", turn.prompt)] if is_asked else []
+                self.parts += turn.calls() if turn.agent else turn.parts
+        self.calls = [part for part in self.parts if isinstance(part, ToolCall)]
+        self.changes = [call for call in self.calls if call.changed()]
+        self.cwd = turns[0].cwd if turns else ""
+        self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
+                          and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
+        self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
+        self.errors = self.errors_met()
+        # Claude's last words that are more than "You're welcome."
+        self.closing = next((text for text in reversed(self.said("claude")) if first_telling(text)), "")
+
+    def said(self, who: str, since: int = 0) -> list[str]:
+        """The words of one side, since that part."""
+        return [part[1] for part in self.parts[since:] if not isinstance(part, ToolCall) and part[0] == who]
+
+    def errors_met(self) -> list[list[str]]:
+        """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
+        broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
+        found: list[list[str]] = []
+        unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
+        for part in self.parts:
+            if not isinstance(part, ToolCall):
+                reason = first_telling(part[1]) if unsaid and part[0] == "claude" else ""
+                for row in unsaid if reason else ():
+                    row[1] += f": {reason}"
+                unsaid = [] if reason else unsaid
+                continue
+            kind, key = checked_by(part.what) if part.name in SHELL_TOOLS else ("", "")
+            step = shown_path(part.path, self.cwd) + part.note if part.changed() else f"`{part.what[:80]}`"
+            if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
+                continue
+            is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
+            if is_bad:
+                broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
+            else:
+                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])]
+                         for error, steps in broken.pop(key, {}).items() if steps]
+                found, unsaid = found + fixed, unsaid + fixed[-1:]
+            for other, errors in broken.items():
+                if other != key and (part.changed() or not kind):
+                    list(errors.values())[-1].append(step)
+            self.checks.update({kind: not is_bad} if kind else {})
+        return found + [[error, ""] for errors in broken.values() for error in errors]
+
+
+def task_type_of(request: str, deed: Deed) -> str:
+    """The type of task, by what was asked and which kinds of files changed."""
+    text = " ".join(["", *re.findall(r"[\w.]+", fold(request[:SAID_CHARS])), ""])
+    scores, first = dict.fromkeys(TASK_TYPES, 0), (len(text), "")
+    for kind, weight, phrases in TASK_SIGNS:
+        places = [text.find(f" {each}" if each.isascii() else each) for each in phrases]
+        if (place := min((each for each in places if each >= 0), default=-1)) >= 0:
+            scores[kind] += weight
+            first = min(first, (place, kind)) if weight > 2 else first
+    if first[1] and text.isascii():  # the verb; in Japanese it stands at the end
+        scores[first[1]] += 2
+    paths = [shown_path(call.path, deed.cwd) for call in deed.changes]
+    kinds = {next((kind for kind, form in FILE_KINDS.items() if re.search(form, path)), "source") for path in paths}
+    for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
+        scores[kind] += more
+    order = ("bugfix", "feature", *TASK_TYPES) if paths else ("research", "debug", "setup", *TASK_TYPES)
+    return max(order, key=lambda kind: scores[kind])
+
+
+def verdict(texts: Sequence[str], *kinds: str) -> set[str]:
+    """Which kinds of VERDICTS these words are."""
+    found = Sentences([each for text in texts for line in own_lines(text[-SAID_CHARS:].replace("?", "."))
+                       for each in sentences(line)])
+    return {kind for kind in kinds if concluding(kind, found)}
+
+
+def outcome_of(deed: Deed) -> tuple[str, list[str]]:
+    """How it came out, and by what that shows."""
+    since = max((n for n, part in enumerate(deed.parts) if isinstance(part, ToolCall)
+                 and (part.changed() or not deed.changes)), default=0)
+    shell = [part for part in deed.parts[since:] if isinstance(part, ToolCall) and part.name in SHELL_TOOLS]
+    has_commit = any(re.search(r"\bgit commit\b|\bgh pr create\b", call.what) and not call.failed
+                     for call in deed.calls)
+    is_undone = any(re.search(UNDOING, call.what) and not call.failed for call in shell)
+    replies = [text for text in deed.said("user", since) if not text.startswith("/")]
+    signs = verdict(replies[-1:], "thanks", "complaint", "later") or verdict(replies, "thanks", "complaint", "later")
+    signs |= verdict([deed.closing], "unable", "unfinished", "done")
+    is_stopped = "- interrupted by the user" in deed.said("note", since)
+    is_failing = bool(deed.changes) and (not all(deed.checks.values()) or any(not fix for _, fix in deed.errors))
+    is_good = has_commit or (bool(deed.checks) and all(deed.checks.values()))
+    if "complaint" in signs:
+        outcome = "partial" if "thanks" in signs or (has_commit and not is_undone) else "failure"
+    elif is_undone:
+        outcome = "failure"
+    elif signs & {"thanks", "later"}:
+        is_left = signs & {"unable", "unfinished"} or is_failing or "thanks" not in signs
+        outcome = "partial" if is_left else "success"
+    elif is_failing or "unable" in signs:
+        is_half = has_commit or any(deed.checks.values()) or ("unable" in signs and signs & {"unfinished", "done"})
+        outcome = "partial" if is_half else "failure"
+    elif is_stopped:
+        outcome = "partial" if is_good else "failure"
+    else:
+        is_cut = bool(deed.changes) and isinstance(deed.parts[-1], ToolCall) and not is_good
+        outcome = "partial" if is_cut or "unfinished" in signs else "success"
+    told: dict[str, list[str]] = {
+        "user": [kind for kind in ("thanks", "complaint", "later") if kind in signs],
+        "Claude": [kind for kind in ("unable", "unfinished", "done") if kind in signs]}
+    why = [f"{who}: {', '.join(kinds)}" for who, kinds in told.items() if kinds]
+    why += [f"{kind} {'passed' if is_well else 'failed'} last" for kind, is_well in deed.checks.items()]
+    facts = (("committed", has_commit), ("undone", is_undone), ("interrupted", is_stopped))
+    return outcome, [*why, *(name for name, holds in facts if holds)]
+
+
+class Conversation:
+    """What a draft is made of: the turns of a conversation without secrets, excluded projects and what was taken back;
+    and the memories that it was given and named."""
+
+    __slots__ = ("turns", "session", "is_taken_back", "cited", "used")
+
+    def __init__(self, keeper: Keeper, path: str, given: Mapping[str, Mapping[str, float]]) -> None:
+        view, places, name = keeper.view, keeper.places, kept_name(keeper.places, path)
+        state = load_state(places, name, whole=False)
+        keeper.root, keeper.erased = string_in(state, "root"), erasures(view)
+        known = {key for other in state.get("relatives", ())
+                 for key in unpacked_keys(load_state(places, other).get("seen"))}
+        entries: dict[bytes, Entry] = {}
+        lines: list[tuple[bytes, Entry]] = []
+        for each in (path, *subagent_files(path)):
+            start = max(0, file_size(each) - LOOK_BACK_BYTES)
+            for line in read_lines(each, start, LOOK_BACK_BYTES)[bool(start) :]:
+                entry = keeper.row(line, state)[1] if may_matter(line) else None
+                is_prompt = entry is not None and entry_kind(entry) == "prompt" and entry.get("isSidechain") is not True
+                entries.update({line: entry} if entry else {})
+                lines.append((line, entry if entry and is_prompt else {}))
+        kept = list(without_taken_back(lines))
+        self.is_taken_back = len(kept) < len(lines)
+        self.turns = list(transcript_turns(kept, Transcript({}, known, entry_of=entries.get)))
+        self.session = next((turn.session for turn in self.turns), "")
+        self.cited: dict[str, None] = {}
+        self.used: dict[str, None] = {}
+        for doc_id, since_s in given.get(self.session, {}).items():
+            for entry in [entries[line] for line in kept if doc_id.encode() in line and line in entries]:
+                if entry.get("type") == "assistant" and at_of(entry, "timestamp") >= since_s:
+                    self.note_naming(doc_id, blocks_in(dict_in(entry, "message").get("content")))
+
+    def note_naming(self, doc_id: str, blocks: Sequence[Entry]) -> None:
+        """Takes note of whether Claude cited a memory, or linked, rated or captured with it."""
+        for block in blocks:
+            if block.get("type") in CALLING and string_in(block, "name").endswith(NAMING_TOOLS):
+                self.used.update({doc_id: None} if doc_id in str(block.get("input")) else {})
+            elif doc_id in string_in(block, "text"):
+                self.cited[doc_id] = None
+
+
+def drafted_item(conversation: Conversation) -> Record:
+    """What an episode says of a conversation, guessed; {} when nothing was done, or Claude captured it itself."""
+    deed = Deed(conversation.turns)
+    asked = [text for text in deed.said("user") if not text.startswith("/")] or deed.said("user")
+    is_captured = any(call.name.endswith("rlm_capture") and not call.failed or
+                      re.search(r"\brlm(?:\.py)? capture\b", call.what) for call in deed.calls)
+    n_commands = sum(call.name in SHELL_TOOLS for call in deed.calls)
+    if is_captured or not asked or not (deed.changes or n_commands or deed.n_seen > 1):
+        return {}
+    # "hi" asks for nothing.
+    request = next((text for text in asked if len(text.split()) > 2 or len(text.encode("utf-8")) > 20), asked[0])
+    kind, (outcome, why) = task_type_of(request, deed), outcome_of(deed)
+    told = Sentences([each for line in own_lines(deed.closing) for each in sentences(line)])
+    ends = [[first_telling(deed.closing)], *(concluding(kind, told)[:1] for kind in ("done", "unable", "unfinished"))]
+    ended = " · ".join(dict.fromkeys(each.lstrip("#*- ") for end in ends for each in end if each))
+    resolved = deed.errors
+    if not resolved and kind == "bugfix" and (error := telling_error(request)) and "rror" in error:
+        resolved = [[error, ended if outcome == "success" else ""]]  # it came with the request
+    files = [shown_path(path, deed.cwd) for path, is_changed in files_of(deed.calls).items() if is_changed]
+    why += ["part of it was taken back"] * conversation.is_taken_back
+    return {"summary": " → ".join(filter(None, [one_line(request, 200), one_line(ended, 300)])), "task_type": kind,
+            "outcome": outcome, "files": files[-MAX_DRAFT_FILES:], "resolved": resolved[-MAX_ERRORS:],
+            "draft": f"{kind}, {outcome}: {'; '.join(why) or 'nothing speaks against it'}"}
+
+
+def draft_transcript(keeper: Keeper, path: str, given: Mapping[str, Mapping[str, float]]) -> str:
+    """Drafts the episode of one transcript, or renews its draft; the id, "" when it leaves none."""
+    conversation = Conversation(keeper, path, given)
+    session, view = conversation.session, keeper.view
+    if not session:
+        return ""
+    if conversation.cited or conversation.used:
+        note_injected(keeper.places, session=session, project=keeper.project(keeper.root).name, ids=(), n_bytes=0,
+                      score=0.0, reason="named by Claude later",
+                      named={"cited": list(conversation.cited), "used": list(conversation.used)})
+    item, folder = drafted_item(conversation), conversation.turns[0].cwd
+    if keeper.is_hidden(folder) or session in erasures(view).sessions or any(
+            view.life(n).flags & FORGOTTEN for n in view.keys(BY_SESSION + session)):
+        return ""
+    if item:
+        project = keeper.project(folder)
+        item.update(project=project.name, identity=project.identity, code=code_now(folder, item["files"]))
+    with Writer(view, wait_s=keeper.wait_s, durable=False) as writer:
+        return save_draft(writer, session, item, at_of({"at": conversation.turns[-1].until}) or now())
+
+
+def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[[str], bool]) -> bool:
+    """Drafts episodes of the folder's transcripts that changed since they were drafted, the newest first, until the
+    monotonic clock says until_s; whether wanted ones are left. What goes on afterwards is drafted anew."""
+    places = keeper.places
+    paths = transcripts_in(folder)
+    known = string_map(places.drafted())
+    news = {name: (path, at) for path in paths
+            if (at := str(changed_ns(path))) != known.get(name := transcript_name(path))}
+    wanted = {name: (path, at) for name, (path, at) in news.items()
+              if is_wanted(path)}
+    given: dict[str, dict[str, float]] = {}
+    for record in injected(places) if wanted else ():
+        for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
+            given.setdefault(text_field(record, "session"), {}).setdefault(doc_id, at_of(record))
+    done: dict[str, str] = {}
+    if wanted:
+        keeper.view.refresh()
+    for name, (path, at) in wanted.items():
+        if done and time.monotonic() >= until_s:
+            break
+        try:
+            draft_transcript(keeper, path, given)
+        except Exception as error:
+            if isinstance(error, RlmError) and not isinstance(error, (UsageError, Damaged)):
+                break  # it is of the store, or of the time
+            note_failure(places, keeper.event, Damaged(f"{path}: not drafted: {type(error).__name__}: {error}"))
+        done[name] = at
+    if done:
+        kept = known if len(known) < MAX_DRAFTED else {name: known[name] for name in map(transcript_name, paths)
+                                                       if name in known}
+        replace_file(places.drafted(), to_json({**kept, **done}).encode("ascii"), durable=False)
+    return len(done) < len(wanted)
+
+# -- hooks: the start of a session ---------------------------------------------
 
 # Words that take each other's place: of wishes about one of these the last one holds. Others that tell no subject.
 RIVALS = {
@@ -16811,11 +17852,12 @@ def where_it_stands(hook: Hook) -> str:
     view = hook.view()
     mask = project_mask(view, hook.project)
     keys = ordinals_in(mask)
-    critical = hook.attempt([], insight_lines, view, keys, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
+    docs = hook.attempt([], newest_first, view, keys)
+    critical = hook.attempt([], insight_lines, view, docs, lambda doc: doc.importance == "critical", SHOWN_INSIGHTS)
     wishes = [wish for wish in hook.attempt([], standing, view, mask, keys)
               if not any(f"[{shown_id(wish.doc)}, " in line for line in critical)]
     is_resumed = hook.payload.get("source") in ("resume", "fork")  # then the conversation itself is there
-    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, keys, hook)
+    thread = [] if is_resumed else hook.attempt([], last_session_lines, view, docs, hook)
     if not critical and not wishes and not thread:
         return ""
     name = Projects(view).labels().get(hook.project.identity, hook.project.name)
@@ -16825,12 +17867,15 @@ def where_it_stands(hook: Hook) -> str:
     n_bytes = BRIEF_BYTES - len(head.encode("utf-8"))
     # Each part gets its share, and what the others leave of theirs, the first one first.
     parts = [([message("critical"), *critical] if critical else [], 0.4), (lines, 0.3), (thread, 0.3)]
+    new = [doc for doc in hook.attempt([], drafts_of, view, "") if now() - doc.at_s < DRAFTS_TOLD_S] if thread else []
+    told = "\n" + message("drafts", n=len(new)) if new else ""
+    n_bytes -= len(told.encode("utf-8"))
     texts = [fitting(part, int(share * n_bytes)) for part, share in parts]
     for n, (part, _) in enumerate(parts):
         others = sum(len(each.encode("utf-8")) + 1 for each in (*texts[:n], *texts[n + 1 :]) if each)
         texts[n] = fitting(part, n_bytes - 1 - others)
-    text = "\n".join(filter(None, [head, *texts]))
-    hook.attempt(None, note_start, hook, text, [*keys[-LOOKED_AT:], *(wish.doc.ordinal for wish in wishes)])
+    text = "\n".join(filter(None, [head, *texts])) + told
+    hook.attempt(None, note_start, hook, text, [*docs, *(wish.doc for wish in wishes)])
     return text
 
 
@@ -16854,12 +17899,22 @@ def save_the_past(hook: Hook, limits_s: tuple[float, float]) -> None:
             catch_up(keeper.view)
 
 
+def draft_at_start(hook: Hook) -> None:
+    """Drafts what there is time for; the server, which starts now, does the rest."""
+    folder = os.path.dirname(hook.path)
+    if folder:
+        keeper = hook.keeper()
+        draft_past(keeper, folder, hook.started_s + DRAFT_S,
+                   lambda path: path != hook.path and file_size(path) <= DRAFT_BYTES)
+
+
 @hook("SessionStart", "hands back what a compaction lost, or where this project stands", timeout_s=30, deadline_s=5,
       form="context")
 def on_session_start(hook: Hook) -> str:
     """Tells where things stand, with what was left unsaved before; no part of that stops another."""
     if hook.payload.get("source") != "compact":
         hook.attempt(None, save_the_past, hook, CATCH_UP_S)
+        hook.attempt(None, draft_at_start, hook)
         return where_it_stands(hook)
     turns = hook.attempt([], last_turns, hook) if hook.find_transcript() else []
     hook.attempt(None, save_the_past, hook, CATCH_UP_COMPACTED_S)
@@ -16867,14 +17922,15 @@ def on_session_start(hook: Hook) -> str:
     keys = ordinals_in(mask)
     wishes = hook.attempt([], lambda: standing(hook.view(), mask, keys)) if keys else []
     wanted = fitting([message("standing"), *(wish.line() for wish in wishes)], HANDOFF_BYTES // 8)
-    decided = hook.attempt([], lambda: insight_lines(hook.view(), keys, lambda doc: doc.label == "decision", 5))
+    docs = hook.attempt([], lambda: newest_first(hook.view(), keys)) if keys else []
+    decided = hook.attempt([], lambda: insight_lines(hook.view(), docs, lambda doc: doc.label == "decision", 5))
     text = cut_bytes("\n".join([message("decisions"), *decided]), HANDOFF_BYTES // 4) if decided else ""
     text = "\n\n".join(filter(None, [wanted, text]))
     state, left = hook.state(), HANDOFF_BYTES - len(text.encode("utf-8")) - 2
     rest = handoff_text(hook.attempt({}, open_task, turns), state.get("ids", []), left, state.get("n_ids", 0))
     answer = "\n\n".join(filter(None, [rest, text]))
     if answer:
-        hook.attempt(None, note_start, hook, answer, keys)
+        hook.attempt(None, note_start, hook, answer, docs)
     return answer
 
 
@@ -17636,44 +18692,54 @@ def episode_names(folder: str, names: Collection[str]) -> set[str]:
     return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
-def episode_errors(context: Mapping[str, Any]) -> list[str]:
-    """The errors that were met, with what resolved them."""
+def episode_errors(context: Mapping[str, Any]) -> list[list[str]]:
+    """The errors that were met, each with what resolved it, "" where nothing did."""
     rows = context.get("errors_encountered")
-    found = []
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict) and string_in(row, "message"):
-            solved = string_in(row, "resolution") or ("resolved" if row.get("resolved") is True else "not resolved")
-            found.append(f"{string_in(row, 'message')} → {solved}")
-    return found
+    return [[plain(string_in(row, "message")), plain(string_in(row, "resolution"))]
+            for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict) and string_in(row, "message")]
+
+
+def episode_ratings(utility: Mapping[str, Any], history: Sequence[Entry], at: str) -> list[Record]:
+    """Its ratings as ours, one for each that somebody gave; that it was only retrieved is none. Those that no
+    retrieval tells of have the time of the last one."""
+    known = [(string_in(each, "timestamp") or at, "helpful" if each["was_helpful"] else "not")
+             for each in history if isinstance(each.get("was_helpful"), bool)]
+    n_helpful = min(count_in(utility, "helpful_count"), MAX_RATED)
+    known += [(at, "helpful")] * (n_helpful - sum(rating == "helpful" for _, rating in known))
+    note = f"from memrl: {n_helpful} of {count_in(utility, 'retrieval_count')} retrievals helped"
+    return [{"at": at, "session": f"memrl {n}", "rating": rating, "note": note}
+            for n, (at, rating) in enumerate(sorted(known), 1)]
 
 
 def episode_item(row: Entry, path: str) -> Item:
-    """The item of an episode's JSON; "episode" holds what a chunk has no field for."""
+    """The item of an episode's JSON: an episode, or a chunk where it is too long for one."""
     intent, context, utility = dict_in(row, "intent"), dict_in(row, "context"), dict_in(row, "utility")
     raw, kind, status = string_in(intent, "raw_prompt"), string_in(intent, "task_type"), \
         string_in(dict_in(row, "outcome"), "status")
-    task, changed, errors = string_in(intent, "extracted_intent") or raw, \
+    task, files, resolved = string_in(intent, "extracted_intent") or raw, \
         strings_in(context.get("files_modified")), episode_errors(context)
     if not task:
         return damaged_item(path, "an episode without a prompt")
-    history = row.get("retrieval_history")
-    times = [string_in(each, "timestamp") for each in history or [] if isinstance(each, dict)] \
-        if isinstance(history, list) else []
-    about = f"{kind or 'task'}, {status or 'outcome unknown'}, {string_in(row, 'project')}"
-    text = titled((("", f"# {one_line(task, 300)}\n\n{about}"), ("", raw if raw != one_line(task, 300) else ""),
-                   ("Files changed", changed), ("Files read", strings_in(context.get("files_read"))),
-                   ("Tools", strings_in(context.get("tools_invoked"))), ("Errors", errors)))
-    return {"kind": "chunk", "type": "session", "text": text, "summary": one_line(task, 200), "path": path,
+    told = row.get("retrieval_history")
+    history = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    created = first_time(row.get("timestamp_start"))
+    last = first_time(max((string_in(each, "timestamp") for each in history), default=""))
+    summary = titled((("", task), ("", raw if raw != task else ""),
+                      ("Files read", strings_in(context.get("files_read"))),
+                      ("Tools", strings_in(context.get("tools_invoked")))))
+    item: Item = {"kind": "episode", "text": episode_text(summary, files, resolved), "path": path,
+            "outcome": status, "task_type": choice(kind, TASK_TYPES, ""), "files": files, "resolved": resolved,
             "tags": [tag for tag in ("episode", kind, status, *strings_in(intent.get("domain"))) if tag],
-            "project": string_in(row, "project"), "created_at": first_time(row.get("timestamp_start")),
-            "uses": count_in(utility, "retrieval_count"), "last_used": first_time(max(times, default="")),
-            "session": string_in(row, "session_id"), "files": changed, "errors": errors,
-            "episode": {"id": string_in(row, "id"), "task_type": kind, "outcome": status, "utility": utility,
-                        "until": string_in(row, "timestamp_end"), "related": row.get("related_episodes") or []}}
+            "project": string_in(row, "project"), "created_at": created, "by": string_in(row, "session_id"),
+            "uses": count_in(utility, "retrieval_count"), "last_used": last,
+            "ratings": episode_ratings(utility, history, last or created)}
+    if len(item["text"].encode("utf-8", "surrogatepass")) > MAX_BYTES["episode"]:
+        return {**item, "kind": "chunk", "type": "session", "summary": one_line(task, 200)}
+    return item
 
 
 def episode_items(folder: str) -> Iterator[Item]:
-    """A chunk for each episode of a day: of its JSON, or of its Markdown when that is all there is."""
+    """The episodes of a day: of their JSON; a chunk of the Markdown, where that is all there is."""
     paths = [*plain_files(folder, ".json"), *plain_files(folder, ".md")]
     mine = episode_names(folder, [os.path.basename(path) for path in paths])
     for path in sorted(path for path in paths if os.path.basename(path) in mine):
@@ -18155,16 +19221,15 @@ def import_items(view: View, items: Iterable[Item], project: str,
 
 def exported_lines(view: View, project: str) -> Iterator[bytes]:
     """One line for every memory that is not dead, in a form that `import` reads back."""
-    ratings: dict[str, list[Record]] = {}
-    for event in happenings(view, "rate"):
-        kept: Record = {key: event[key] for key in ("at", "session", "rating", "was", "note") if key in event}
-        ratings.setdefault(text_field(event, "id"), []).append(kept)
+    told: dict[str, dict[str, list[Record]]] = {"ratings": {}, "beliefs": {}}
+    for name, kind in (("ratings", "rate"), ("beliefs", "believe")):
+        for event in happenings(view, kind):
+            told[name].setdefault(text_field(event, "id"), []).append(without_keys(event, "v", "k", "id"))
     for doc, record in readable_records(view, ordinals_in(in_scope(view, Scope(project=project))), lambda: None):
         more: Record = {"uses": doc.life.uses, "last_used": doc.life.last_use_s} if doc.life.uses else {}
         if doc.life.tier == 3:
             more["archived"] = True
-        if doc.id in ratings:
-            more["ratings"] = ratings[doc.id]
+        more.update((name, events[doc.id]) for name, events in told.items() if doc.id in events)
         small = without_keys(record, "text", "place", "archived_at")
         yield encode_record({**small, **more, "text": record["text"]})
 
@@ -18816,7 +19881,8 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
              for step in client_removals(path, places.home, record["client_files"].get(path, {}))]
     hooks = os.path.join(places.home, "hooks")
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
-           *record["files"], places.hooks_log(), places.install_record(), places.install_lock()]
+           *record["files"], places.hooks_log(), places.shown(), places.install_record(),
+           places.install_lock()]
     # A draft of one of these files may be left of an installation that was killed.
     targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
@@ -19087,7 +20153,10 @@ def provider_check(places: Places, name: str, spend: bool) -> Check:
 
 def semantic_checks(places: Places) -> Iterator[Check]:
     """Whether the embedding model works, where one is wanted."""
-    told = Vectors(places).told(View(places).refresh())
+    try:
+        told = Vectors(places).told(View(places).refresh())
+    except RlmError:  # another check tells what is wrong with the store
+        return
     if told:
         is_well = "problem" not in told
         yield "semantic", "ok" if is_well else "warn", semantic_text(told), \
@@ -19161,7 +20230,7 @@ TOOL_EXAMPLES = {
     "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
     "recall": "rlm recall deploy --category decision",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
-    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40",
+    "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40\nrlm peek i-3f9a1c20 --history",
     "grep": "rlm grep ConnectionResetError\nrlm grep 'def \\w+_handler' --project shop\n"
             "rlm grep 'conection timout' --fuzzy",
     "search": 'rlm search "how do we deploy" --project shop --limit 3',
@@ -19175,7 +20244,7 @@ TOOL_EXAMPLES = {
     "filter": "rlm filter app.log 'ERROR|FATAL' --output errors\nrlm grep timeout --context errors",
     "capture": "rlm capture 'Fixed the login test' bugfix success --files src/login.py",
     "link": "rlm link 'i-3f9a1c20 new, i-77aa0b1c old' supersedes",
-    "review": "rlm review --project shop",
+    "review": "rlm review --project shop\nrlm review --action consolidate\nrlm review --action consolidate --apply",
     "feedback": "rlm feedback i-3f9a1c20 helpful --note 'saved an hour'",
     "results": "rlm results app.log --action store --key 'app.log#3' --value 'two timeouts'\nrlm results app.log",
     "retention-preview": "rlm retention-preview",
@@ -19398,8 +20467,10 @@ def tool_arguments(made: Tool) -> Iterator[Any]:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
             yield argument(option, metavar=param.type.upper(), help=shown.replace("%", "%%"),
                            type=int if param.type == "int" else str)
-    if made.destroys or made.name == "rlm_restore":
+    if made.destroys or made.name in ("rlm_restore", "rlm_review"):
         yield DRY_RUN
+    elif made.name == "rlm_peek":
+        yield argument("--history", action="store_true", help="what happened to the memory, instead of its text")
 
 
 def content_of(path: str) -> str:
@@ -19430,6 +20501,8 @@ def command_named(name: str) -> Command:
             arguments["content"] = content_of(options.content)
         elif arguments.get("content") == "-":
             arguments["content"] = content_of("-").rstrip("\n")
+        elif getattr(options, "history", False):
+            arguments["chunk_id"] = ",".join(each + OF_HISTORY for each in ids_in(arguments["chunk_id"]))
         call.stdin = sys.stdin.buffer
         return run_tool(call, made.name, arguments)
 
@@ -20346,14 +21419,18 @@ def doctor_command(call: Call, options: Any) -> Answer:
 
 
 def file_away(places: Places) -> bool:
-    """For a second, reads what hooks had no time to read; whether some of it is left. Not for doctor's server."""
-    if environment("RLM_CHILD") or not spooled_files(places):
+    """For a second, reads and drafts what hooks had no time for; whether some is left. Not for doctor's server."""
+    if environment("RLM_CHILD") or not (spooled_files(places) or os.path.exists(places.manifest())):
         return False
-    keeper = Keeper(View(places).refresh(), wait_s=1.0)
-    drain_spool(keeper, time.monotonic() + 1.0)
+    keeper, until_s = Keeper(View(places), wait_s=1.0, event="server"), time.monotonic() + 1.0
+    if spooled_files(places):
+        keeper.view.refresh()
+        drain_spool(keeper, until_s)
+    # What is saved whole has ended, or waited for long.
+    is_left = draft_past(keeper, client_folder(current_folder()), until_s, lambda path: is_saved(places, path))
     if tail_is_long(keeper.view):
         catch_up(keeper.view)
-    return bool(spooled_files(places))
+    return is_left or bool(spooled_files(places))
 
 
 @command("run the MCP server on stdin and stdout",
@@ -20608,8 +21685,9 @@ def why_command(call: Call, options: Any) -> Answer:
     rows: list[dict[str, Any]] = []
     lines = []
     with call.store.reading() as view:
-        uses, sessions = uses_since(view), Sessions(view, Scope())
-        for record in reversed(list(injected(places))):
+        uses, sessions, records = uses_since(view), Sessions(view, Scope()), list(injected(places))
+        named = named_later(records)
+        for record in reversed([record for record in records if record["ids"]]):
             project, session = text_field(record, "project"), text_field(record, "session")
             if is_excluded(excluded, Project(places, project, [], ""), sessions.roots.get(session, "")):
                 continue
@@ -20621,9 +21699,12 @@ def why_command(call: Call, options: Any) -> Answer:
             n_uses = {each: sum(n for used_s, n in uses.get(each, ()) if used_s >= at_s) for each in ids}
             row = {"at": stamp(at_s), "session": session, "project": project, "reason": text_field(record, "reason"),
                    "score": score if isinstance(score, (int, float)) else 0, "n_bytes": record["bytes"],
-                   "tokens": record["bytes"] // 4, "uses": n_uses}
+                   "tokens": record["bytes"] // 4, "uses": n_uses,
+                   "named": {each: named[session, each] for each in ids if (session, each) in named}}
             rows.append(row)
-            told = ", ".join(f"{each} (read {counted(n, 'time')} since)" if n else each for each, n in n_uses.items())
+            then = {each: ", ".join(filter(None, [f"read {counted(n, 'time')} since" if n else "",
+                                                  row["named"].get(each, "")])) for each, n in n_uses.items()}
+            told = ", ".join(each + f" ({what})" * bool(what) for each, what in then.items())
             facts = [local_minute(at_s), foreign(project, 60), foreign(row["reason"], 100), f"score {row['score']:.2f}",
                      f"{row['n_bytes']:,} B, {row['tokens']:,} tokens", f"session {foreign(session, 60)}"]
             lines.append(f"{' · '.join(facts)}\n   {told or 'memories that are gone'}")
@@ -20686,7 +21767,7 @@ def embed_command(call: Call, options: Any) -> Answer:
 BENCH_S, BENCH_SEARCHES_S = 50.0, 35.0
 MOST_PROMPTS = 100  # of the user's own
 BENCH_LIMIT = 10  # a memory that is not among so many counts as not found
-ASKED_BY = ("words", "typos", "dates")
+QUERY_KINDS = ("words", "typos", "dates")
 EVERYDAY = (  # what is typed at any project, and what no memory has to answer
     "ok", "yes please go on", "run the tests", "commit this with a sensible message", "fix the typo in the heading",
     "why is this red?", "what is the capital of Portugal?", "write a haiku about autumn rain",
@@ -20719,16 +21800,21 @@ def own_queries(doc: Doc, text: str, rng: Any) -> dict[str, str]:
 def found_well(ranks: Sequence[int], times_s: Sequence[float]) -> dict[str, float]:
     """What the ranks (0: not found) and times of searches come to."""
     times, n = sorted(times_s), len(ranks)
-    return {"n": n, "hit_1": sum(rank == 1 for rank in ranks) / n, "hit_5": sum(0 < rank <= 5 for rank in ranks) / n,
-            "mrr": sum(1 / rank for rank in ranks if rank) / n,
-            **{f"p{share}_ms": 1000 * times[max(0, math.ceil(share / 100 * n) - 1)] for share in (50, 95)}}
+    return {
+        "n": n,
+        "hit_1": sum(rank == 1 for rank in ranks) / n,
+        "hit_5": sum(0 < rank <= 5 for rank in ranks) / n,
+        "mrr": sum(1 / rank for rank in ranks if rank) / n,
+        "p50_ms": 1000 * times[math.ceil(0.5 * n) - 1],
+        "p95_ms": 1000 * times[math.ceil(0.95 * n) - 1],
+    }
 
 
 def searched_own(call: Call, sample: Sequence[tuple[Doc, Record]], project: str, rng: Any, until_s: float
                  ) -> dict[str, Any]:
     """Searches for memories by queries made from them: by how these ask, how well that went."""
-    ranks: dict[str, list[int]] = {kind: [] for kind in ASKED_BY}
-    times_s: dict[str, list[float]] = {kind: [] for kind in ASKED_BY}
+    ranks: dict[str, list[int]] = {kind: [] for kind in QUERY_KINDS}
+    times_s: dict[str, list[float]] = {kind: [] for kind in QUERY_KINDS}
     for n, (doc, record) in enumerate(sample):
         call.progress(n, len(sample), "searching for memories:")
         for kind, query in own_queries(doc, record["text"], rng).items():
@@ -20739,7 +21825,7 @@ def searched_own(call: Call, sample: Sequence[tuple[Doc, Record]], project: str,
                 times_s[kind].append(time.perf_counter() - began_s)
                 ids = [hit["id"] for hit in hits]
                 ranks[kind].append(ids.index(doc.id) + 1 if doc.id in ids else 0)
-    return {kind: found_well(ranks[kind], times_s[kind]) for kind in ASKED_BY if ranks[kind]}
+    return {kind: found_well(ranks[kind], times_s[kind]) for kind in QUERY_KINDS if ranks[kind]}
 
 
 def prompted_own(call: Call, view: View, sample: Sequence[tuple[Doc, Record]], until_s: float) -> dict[str, Any]:
@@ -20801,6 +21887,9 @@ def bench_command(call: Call, options: Any) -> Answer:
 
 def keep_up(store: Store) -> None:
     """What a command leaves behind: accesses recorded, and an index that covers what was written."""
+    if store.shown:
+        record = {"at": stamp(now()), "session": redact(environment(Client.session_variable)), "ids": store.shown}
+        add_to_log(store.places.shown(), to_json(record), SHOWN_BYTES)
     store.flush_uses(1.0)  # the answer is out already
     store.learn()
     for view in (store.write_view, store.read_view):

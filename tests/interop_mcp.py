@@ -23,6 +23,7 @@ RUNAWAY, BAIT = "(a+)+$", "a" * 60 + "! " + HARD
 # Arguments for a call of every tool, in an order that works; ID and INSIGHT stand for ids given before.
 CALLS: Sequence[tuple[str, dict[str, Any], str]] = (
     ("rlm_remember", {"content": f"We deploy on Fridays {HARD}", "category": "decision", "tags": "é,b"}, "remembered"),
+    ("rlm_remember", {"content": "We keep uv", "because": "é", "rejected": "pip: slow", "evidence": "a look"}, "(rejected)"),
     ("rlm_recall", {"query": "deploy", "limit": 3}, f"We deploy on Fridays {HARD}"),
     ("rlm_chunk", {"content": BAIT, "summary": "bait 日本", "project": "interop", "domain": "tests"}, "saved"),
     ("rlm_peek", {"chunk_id": "ID"}, BAIT),
@@ -38,7 +39,7 @@ CALLS: Sequence[tuple[str, dict[str, Any], str]] = (
     ("rlm_capture", {"summary": "mended the deploy é", "task_type": "bugfix", "outcome": "success"}, "captured"),
     ("rlm_feedback", {"ids": "ID", "rating": "helpful"}, "helpful"),
     ("rlm_link", {"members": "ID a , INSIGHT b", "label": "supports", "weight": 0.5}, "supports"),
-    ("rlm_review", {}, ""),
+    ("rlm_review", {}, ""), ("rlm_review", {"action": "promote", "apply": True}, "Nothing to promote"),
     ("rlm_forget", {"insight_id": "INSIGHT"}, "forgotten"),
     ("rlm_status", {}, "1 chunk"),
     ("rlm_load", {"content": "one é\ntwo\n", "name": "numbers"}, "numbers loaded"),

@@ -24,8 +24,8 @@ class LinkTest(TempHome):
         self.assertRegex(made, "^l-[0-9a-f]{8}$")
         for _ in range(2):  # in the tail, then indexed
             self.assertEqual(self.found()[:2], [self.new, self.old])
-            self.assertIn(f"superseded by {self.new}", self.call("rlm_search", query="deploy token vault").text)
-            self.assertIn(f"superseded by {self.new}", self.call("rlm_recall").text)
+            self.assertIn(f"superseded by [{self.new}]", self.call("rlm_search", query="deploy token vault").text)
+            self.assertIn(f"superseded by [{self.new}]", self.call("rlm_recall").text)
             rlm.catch_up(self.view())
         rlm.rewrite(self.view())
         self.assertEqual(self.found()[:2], [self.new, self.old])
@@ -53,7 +53,9 @@ class LinkTest(TempHome):
         self.assertEqual((made["label"], made["members"]), ("decides", [[self.new, "decision"], [self.old, "rejected"]]))
         shown = self.call("rlm_recall", kind="link").text
         self.assertIn(f"rejected [{self.old}] the deploy token of the shop is kept in vault", shown)
-        self.assertIn(f"decides [{made['id']}]: as rejected, with {self.new} (decision)", self.call("rlm_recall").text)
+        told = self.call("rlm_recall").text
+        self.assertIn(f"   decides [{self.old}] (rejected) the deploy token of the shop is kept in vault", told)
+        self.assertIn(f"   [{self.new}] decides this: the deploy token of the shop is in the keychain now", told)
         self.assertEqual(self.link(f"{self.new} decision, {self.old} rejected", "decides").data["id"], made["id"])
         self.call("rlm_forget", insight_id=self.old)
         self.assertIn("(gone)", self.call("rlm_recall", kind="link").text)

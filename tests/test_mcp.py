@@ -317,7 +317,8 @@ class StatelessTest(McpTest):
 
 class RegistryTest(McpTest):
     SIGNATURES = {
-        "rlm_remember": "content category importance tags project", "rlm_forget": "insight_id", "rlm_status": "",
+        "rlm_remember": "content category importance tags project because rejected goal evidence revisit",
+        "rlm_forget": "insight_id", "rlm_status": "",
         "rlm_recall": "query category importance limit project tags kind",
         "rlm_chunk": "content summary tags project ticket domain chunk_type", "rlm_peek": "chunk_id start end",
         "rlm_grep": "pattern limit project domain fuzzy fuzzy_threshold date_from date_to entity context",
@@ -330,11 +331,11 @@ class RegistryTest(McpTest):
         "rlm_run": "question refs mode run root leaf wait_s max_calls max_dollars", "rlm_trace": "run wait_s format",
         "rlm_capture": "summary task_type outcome project files tags errors_resolved merge",
         "rlm_feedback": "ids rating note", "rlm_link": "members label weight",
-        "rlm_review": "project limit",
+        "rlm_review": "action project limit apply",
         "rlm_query": "question refs provider model votes schema verify max_chars",
     }
     READ_ONLY = {"rlm_recall", "rlm_status", "rlm_peek", "rlm_grep", "rlm_search", "rlm_list_chunks", "rlm_sessions",
-                 "rlm_domains", "rlm_retention_preview", "rlm_inspect", "rlm_trace", "rlm_review"}
+                 "rlm_domains", "rlm_retention_preview", "rlm_inspect", "rlm_trace"}
 
     def test_the_listing_is_complete_small_and_valid(self) -> None:
         client = self.session()

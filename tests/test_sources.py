@@ -80,17 +80,35 @@ class SourceTest(SourceCase):
         self.write(day + "session-cccccccc.json", '{"intent": 5}')
         for path in (self.home + "/tempera", self.home + "/tempera/episodes"):
             items = self.items(path)
-            self.assertEqual([item["kind"] for item in items], ["chunk", "chunk", "damaged", "damaged"])
+            self.assertEqual([item["kind"] for item in items], ["episode", "chunk", "damaged", "damaged"])
         first, second = items[:2]
-        for part in (HARD, "src/auth.rs", "boom → added é", "bugfix, success, démo", "cargo test"):
+        for part in (HARD, "src/auth.rs", "boom → added é", "cargo test"):
             self.assertIn(part, first["text"])
+        self.assertEqual((first["task_type"], first["outcome"], first["files"], first["resolved"]),
+                         ("bugfix", "success", ["src/auth.rs"], [["boom", "added é"]]))
         self.assertEqual(first["tags"], ["episode", "bugfix", "success", "rust", "auth"])
-        self.assertEqual((first["uses"], first["project"], first["summary"]), (3, "démo", "fix auth é"))
+        self.assertEqual((first["uses"], first["project"]), (3, "démo"))
         self.assertEqual(first["created_at"], "2026-03-01T10:00:00.123456789Z")
         self.assertEqual(second["summary"], "Episode: only é")
         self.assertEqual(self.found(self.home), [("memrl", "tempera/episodes/2026-03-01")])
         self.write("tempera/episodes/2026-03-01/session-notes.json", '{"of": "somebody else"}')
         self.assertIn(("text", "tempera/episodes/2026-03-01/session-notes.json"), self.found(self.home))
+
+    def test_episodes_keep_their_ratings(self) -> None:
+        def rated(n_helpful: int, *history: Any) -> list[tuple[str, str]]:
+            rows = [{"timestamp": f"2026-04-0{n}T10:00:00Z", "was_helpful": each} for n, each in enumerate(history, 1)]
+            item = rlm.episode_item({**self.episode(), "utility": {"helpful_count": n_helpful, "retrieval_count": 9},
+                                     "retrieval_history": rows}, "x")
+            self.assertEqual(len({row["session"] for row in item["ratings"]}), len(item["ratings"]))
+            return [(row["at"][5:10], row["rating"]) for row in item["ratings"]]
+
+        self.assertEqual(rated(0), [])
+        self.assertEqual(rated(1, None, True, False), [("04-02", "helpful"), ("04-03", "not")])
+        self.assertEqual(rated(3, True), [("04-01", "helpful")] * 3)
+        self.assertEqual(rated(2), [("03-01", "helpful")] * 2)
+        self.assertEqual(len(rated(1 << 40)), rlm.MAX_RATED)
+        long = rlm.episode_item({**self.episode(), "intent": {"raw_prompt": "é" * 50_000}}, "x")
+        self.assertEqual((long["kind"], len(long["ratings"])), ("chunk", 2))
 
     def test_auto_memory(self) -> None:
         base = "projects/-home-dev-project/memory/"
@@ -237,6 +255,12 @@ class CommandTest(SourceCase):
                 self.assertEqual((again["new"], again["known"]), (0, n_new))
                 self.assertEqual(self.log_bytes(), log)
                 self.assertEqual(self.source_bytes(), before)
+        row = self.call("rlm_recall", kind="episode").data["episodes"][0]
+        self.assertEqual((row["task_type"], row["outcome"], row["n_rated"], row["n_helpful"], row["uses"]),
+                         ("bugfix", "success", 2, 2, 3))
+        rlm.rewrite(self.view())
+        self.assertIn("from memrl: 2 of 3", self.call("rlm_peek", chunk_id=row["id"] + ":history").text)
+        self.assertIn("fixed by: added é", self.call("rlm_search", query="boom").text)
         for query, n_hits in (("zebras", 4), ("日本語", 3)):
             texts = [str(found[1]) for found in everything(self.places).values() if query in str(found[1])]
             self.assertEqual(len(texts), n_hits, query)

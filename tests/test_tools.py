@@ -13,7 +13,8 @@ from tests.support import HARD, TempHome, days_ago, rlm
 
 # Fixed: prompts and scripts written for the first such server pass these names and rely on these defaults.
 SIGNATURES = {
-    "rlm_remember": 'content, category="general", importance="medium", tags="", project=""',
+    "rlm_remember": 'content, category="general", importance="medium", tags="", project="", because="", rejected="", '
+                    'goal="", evidence="", revisit=""',
     "rlm_recall": 'query="", category="", importance="", limit=10, project="", tags="", kind="insight"',
     "rlm_forget": "insight_id",
     "rlm_status": "",
@@ -167,7 +168,7 @@ class WordsTest(ToolCase):
                 ("rlm_search", {"query": "x", "date_from": "2026", "date_to": "2025"}), ("rlm_list_chunks", {"l": 1}),
                 ("rlm_peek", {"chunk_id": "2020-01-01_x_001"}), ("rlm_peek", {"chunk_id": chunk_id, "start": 9}),
                 ("rlm_grep", {"pattern": "x", "fuzzy_threshold": 101}), ("rlm_recall", {"category": "x"}),
-                ("rlm_chunk", {"content": "x", "chunk_type": "insight"}), ("rlm_restore", {"chunk_id": insight}),
+                ("rlm_chunk", {"content": "x", "chunk_type": "insight"}), ("rlm_restore", {"chunk_id": "zzz"}),
                 ("rlm_remember", {"content": "x" * 70_000}), ("rlm_chunk", {"content": "x", "ticket": "é" * 999})):
             with self.subTest(tool=tool, arguments=str(arguments)[:60]):
                 with self.assertRaises(rlm.RlmError) as caught:
@@ -818,7 +819,7 @@ class RetentionTest(ToolCase):
         self.assertEqual(rows, [{"id": each, "restored": True} for each in gone])
 
     def test_only_archived_chunks_can_be_restored(self) -> None:
-        self.assertIn("is an insight", self.refused("rlm_restore", chunk_id=self.remember("é")))
+        self.assertIn("was active already", self.call("rlm_restore", chunk_id=self.remember("é")).text)
         self.refused("rlm_restore", rlm.NotFound, chunk_id="2020-01-01_none_001")
 
     def test_what_is_180_days_in_the_archive_is_purged_only_when_asked(self) -> None:
