@@ -19778,7 +19778,7 @@ def semantic_steps(python: str, record: Record) -> list[Step]:
 
     noted, model = record.get("semantic", {}), folder_in(EMBEDDING_MODEL)
     if environment(EMBEDDING_MODEL) == "off":
-        return [Step("note", "no embedding model", "", lambda: record.pop("semantic"))] if noted else []
+        return [Step("note", noted["model"], "no embedding model any more", lambda: record.pop("semantic"))] if noted else []
     if not model:
         return []
     spec = find_spec("model2vec")
