@@ -4542,10 +4542,10 @@ class Vectors:
 
         return sorted(found, key=worth)[:limit]
 
-    def told(self, view: View) -> dict[str, Any]:
-        """The model, and how many vectors there are and are missing; or the problem; {} where no model is wanted."""
+    def told(self, view: View) -> dict[str, Any] | None:
+        """The model, and how many vectors there are and are missing; or the problem; None where no model is wanted."""
         if not self.load():
-            return {"model": self.folder, "problem": self.problem} if self.problem else {}
+            return {"model": self.folder, "problem": self.problem} if self.problem else None
         has = self.rows(view)["norm"] != 0
         alive = self.numpy.frombuffer(view.alive_mask(), "u1") > 0
         n = int((has & alive[: len(has)]).sum())
@@ -12854,7 +12854,7 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     return found
 
 
-def semantic_text(told: Mapping[str, Any]) -> str:
+def semantic_text(told: Mapping[str, Any] | None) -> str:
     """What Vectors.told says, for a reader."""
     if not told:
         return "none (ranking is by words)"
@@ -19536,8 +19536,9 @@ def install_record(places: Places) -> Record:
     if not isinstance(record, dict):
         record = {}
     # Our files with their digests; the client's with what was put in; variables; the folders that were not there; the
-    # projects for which it was installed, "" for all.
-    for name, kind in (("files", dict), ("client_files", dict), ("pinned", dict), ("made", list), ("scopes", list)):
+    # projects for which it was installed, "" for all; the embedding model, and where model2vec is.
+    for name, kind in (("files", dict), ("client_files", dict), ("pinned", dict), ("made", list), ("scopes", list),
+                       ("semantic", dict)):
         if not isinstance(record.get(name), kind):
             record[name] = kind()
     for known in record["client_files"].values():  # older versions noted only that there was a server, or a rule
@@ -19776,13 +19777,13 @@ def semantic_steps(python: str, record: Record) -> list[Step]:
     """Notes where the model of RLM_EMBEDDING_MODEL and model2vec are, for a server without site-packages."""
     from importlib.util import find_spec
 
-    noted, model = record.get("semantic", {}), folder_in(EMBEDDING_MODEL)
+    noted, model = record["semantic"], folder_in(EMBEDDING_MODEL)
     if environment(EMBEDDING_MODEL) == "off":
-        return [Step("note", noted["model"], "no embedding model any more", lambda: record.pop("semantic"))] if noted else []
+        return [Step("note", text_field(noted, "model"), "no embedding model any more", noted.clear)] if noted else []
     if not model:
         return []
     spec = find_spec("model2vec")
-    packages = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else noted.get("packages", "")
+    packages = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else text_field(noted, "packages")
     code, _, errors = run_briefly(
         [python, "-I", "-S", "-c", f"import sys; sys.path.append({packages!a}); import model2vec"], b"", 60)
     if code or not os.path.isdir(model):
