@@ -19,6 +19,10 @@ class BenchTest(InProcess):
         for n, topic in enumerate(TOPICS):
             self.chunk(f"## User · 2026-11-2{n} 10:00\nremind me how {topic}, and why we chose that\n\n## Claude\nbecause of {topic}.")
 
+    def files(self) -> dict[str, bytes]:
+        return {path: rlm.read_file(path) for folder, _, names in os.walk(self.places.memory)
+                for path in (os.path.join(folder, name) for name in names)}
+
     def bench(self, *arguments: str) -> dict[str, Any]:
         code, out = self.main("bench", "--json", *arguments)
         self.assertEqual(code, 0, out)
@@ -46,10 +50,9 @@ class BenchTest(InProcess):
     def test_it_measures_is_the_same_for_a_seed_and_changes_no_byte_of_the_store(self) -> None:
         self.fill()
         self.main("search", "invoices")
-        files = [os.path.join(folder, name) for folder, _, names in os.walk(self.places.memory) for name in names]
-        before = {path: rlm.read_file(path) for path in files}
+        before = self.files()
         found, again = self.bench("--seed", "3"), self.bench("--seed", "3")
-        self.assertEqual({path: rlm.read_file(path) for path in files}, before)
+        self.assertEqual(self.files(), before)
         self.assertEqual((found["n_memories"], found["n_asked"], found["hook"]["n_own"]), (6, 6, 6))
         self.assertEqual((found["searches"]["words"]["n"], found["searches"]["words"]["mrr"]), (6, 1.0))
         self.assertGreater(found["hook"]["n_answered"], 3)
