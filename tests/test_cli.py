@@ -19,7 +19,7 @@ from tests.support import HARD, PROGRAM, RLM, TempHome, bytecode, days_ago, rlm
 ID = re.compile(r"\d{4}-\d\d-\d\d_[\w.-]+|i-[0-9a-f]{8}")
 TOOL_COMMANDS = ("remember", "recall", "forget", "status", "chunk", "peek", "grep", "search", "list-chunks", "sessions",
                  "domains", "retention-preview", "retention-run", "restore")
-OTHER_COMMANDS = ("serve", "import", "export", "verify", "compact", "config", "completion")
+OTHER_COMMANDS = ("serve", "import", "export", "verify", "compact", "config", "completion", "eval")
 
 
 class CliCase(TempHome):

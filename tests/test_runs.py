@@ -259,7 +259,7 @@ class LoopTest(RunCase):
         self.replies = [LOOK, "```repl\nremember('errors come at night', 'finding')\nprint(peek(5))\n```", "FINAL(done)"]
         answer = self.run_it()
         self.assertIn("[proposed: rlm_remember errors come at night]", answer.text)
-        self.assertEqual(self.call("rlm_recall").data["insights"], [])
+        self.assertEqual(self.call("rlm_recall", category="finding").data["insights"], [])
 
     def test_a_run_in_an_excluded_project_keeps_nothing_and_is_traced_while_its_process_lives(self) -> None:
         rlm.write_config(self.places, {**rlm.read_config(self.places), "exclude": ["test"]})

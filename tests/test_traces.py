@@ -98,7 +98,8 @@ class RememberTest(TraceCase):
                               [[each, "evidence"] for each in (known, chunk, self.noted("the team said so"))])
         before = self.log_bytes()
         for bad in ({"evidence": "i-00000001"}, {"evidence": f"{known} e-0badcafe"},
-                    {"rejected": "\n".join("abcdefghijklmnopqrstu")}, {"goal": "x" * (65 << 10)}, {"because": "x" * (65 << 10)}, {"content": " ", "because": "y"}):
+                    {"rejected": "\n".join("abcdefghijklmnopqrstu")}, {"goal": "x" * (65 << 10)},
+                    {"because": "x" * (65 << 10)}, {"content": " ", "because": "y"}):
             with self.assertRaises(rlm.RlmError, msg=str(bad)[:50]):
                 self.remember(**{"content": "another", **bad})
         self.assertEqual(self.log_bytes(), before)
@@ -225,6 +226,7 @@ class FoundTest(TraceCase):
             self.remember("the blog is built with hugo", revisit="in 4 weeks")
             self.remember("the wiki is built with hugo", revisit="in 2 months")
         text = self.call("rlm_recall", query="hugo").text
+        self.assertEqual(len(self.call("rlm_review").data["due again"]), 1)
         self.assertEqual(text.count("to be looked at again"), 1)
         self.assertLess(text.index("blog"), text.index("to be looked at again"))
 
@@ -376,6 +378,14 @@ class ConfidenceTest(TraceCase):
             self.assertEqual(answer.text.partition("\n")[2], shown.partition("\n")[2])
             rows = rlm.happenings(rlm.View(other).refresh(), "believe")
             self.assertEqual([(row["was"], row["confidence"], row["why"]) for row in rows], moved)
+
+    def test_a_review_begins_with_what_is_least_certain(self) -> None:
+        with days_ago(200):
+            decision, proof, other = self.decided(), self.noted(TRACE["evidence"]), self.remember("another finding")["id"]
+        self.assertLess(*(self.call("rlm_review", limit=20).text.index(each) for each in (proof, other)))
+        task = self.call("rlm_capture", summary="moved the shop to uv", task_type="setup", outcome="success").data["id"]
+        self.call("rlm_link", members=f"{task}, {decision}", label="implements")
+        self.assertLess(*(self.call("rlm_review", limit=20).text.index(each) for each in (other, proof)))
 
     def test_ranking_does_not_know_it(self) -> None:
         decision, proof = self.decided(), self.noted(TRACE["evidence"])
