@@ -13147,6 +13147,7 @@ def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]
 REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
     "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
     "propagate": learnings}
+NOTHING_TO = {"drafts": "confirm", "cleanup": "clean up"}
 
 
 @tool("What in the memory wants a hand; or a plan, and why, which apply carries out. Deletes nothing.",
@@ -13175,7 +13176,7 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
         lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
     if changes:
         lines.append("Done." if is_done else call.words("Nothing is changed yet: `apply` does what is shown."))
-    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("to drafts", "confirm: no drafts"), {
+    return Answer("\n".join(lines) or f"Nothing to {NOTHING_TO.get(action, action)}.", {
         "action": action, "applied": is_done, "total": len(changes),
         "changes": [{"id": change.doc.id, "what": change.what, "why": change.why} for change in shown]})
 
