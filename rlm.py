@@ -7007,14 +7007,15 @@ def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list
     """What is surely no longer wanted: what retention archives, what was long replaced, what never helped anybody."""
     plan, mine = retention_plan(view, now()), {doc.id for doc in docs}
     found = [(doc, OLD_AND_UNUSED) for doc in plan.archive if doc.id in mine]
-    immune = {doc.id for doc, _ in plan.immune}
+    tagged = {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
     days, replaced = setting(view.log.places, "archive_after_days"), {}  # type: int, dict[str, float]
     links = (doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "supersedes")
     for made, record in readable_records(view, links, check):  # the newest first
         replaced.update((each, made.at_s) for each, role in pairs_of(record, "members") if role != "new")
     for doc in docs:
         life = doc.life
-        if life.tier == ARCHIVED or doc.importance == "critical" or doc.id in immune or doc.kind == "link":
+        is_marked = doc.importance == "critical" or doc.ordinal in tagged or doc.facts & IMMUNE_TEXT
+        if life.tier == ARCHIVED or is_marked or doc.kind == "link":
             continue
         newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
         if newer:
