@@ -7211,14 +7211,15 @@ def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list
     """What is surely no longer wanted: what retention archives, what was long replaced, what never helped anybody."""
     plan, mine = retention_plan(view, now()), {doc.id for doc in docs}
     found = [(doc, OLD_AND_UNUSED) for doc in plan.archive if doc.id in mine]
-    immune = {doc.id for doc, _ in plan.immune}
+    tagged = {key for tag in IMMUNE_TAGS for key in view.keys(BY_TAG + tag)}
     days, replaced = setting(view.log.places, "archive_after_days"), {}  # type: int, dict[str, float]
     links = (doc.ordinal for doc in docs if doc.kind == "link" and doc.label == "supersedes")
     for made, record in readable_records(view, links, check):  # the newest first
         replaced.update((each, made.at_s) for each, role in pairs_of(record, "members") if role != "new")
     for doc in docs:
         life = doc.life
-        if life.tier == ARCHIVED or doc.importance == "critical" or doc.id in immune or doc.kind == "link":
+        is_marked = doc.importance == "critical" or doc.ordinal in tagged or doc.facts & IMMUNE_TEXT
+        if life.tier == ARCHIVED or is_marked or doc.kind == "link":
             continue
         newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
         if newer:
@@ -13369,6 +13370,7 @@ def drafts_to_confirm(view: View, docs: Sequence[Doc], check: Callable[[], None]
 REVIEWS: dict[str, Callable[[View, Sequence[Doc], Callable[[], None]], list[Proposal]]] = {
     "drafts": drafts_to_confirm, "promote": promotions, "consolidate": consolidations, "cleanup": cleanups,
     "propagate": learnings}
+NOTHING_TO = {"drafts": "confirm", "cleanup": "clean up"}
 
 
 @tool("What in the memory wants a hand; or a plan, and why, which apply carries out. Deletes nothing.",
@@ -13399,7 +13401,7 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
         lines.append("Done." if is_done else call.words(
             "Nothing is changed yet: `apply` does what is shown." + action.count("drafts") *
             " In better words: `rlm_capture` with `merge=ID`; `rlm_forget` drops one."))
-    return Answer("\n".join(lines) or f"Nothing to {action}.".replace("drafts", "confirm"), {
+    return Answer("\n".join(lines) or f"Nothing to {NOTHING_TO.get(action, action)}.", {
         "action": action, "applied": is_done, "total": len(changes),
         "changes": [{"id": change.doc.id, "what": change.what, "why": change.why} for change in shown]})
 

@@ -102,7 +102,9 @@ class ReviewTest(ReviewCase):
             useless, old = self.remember("the canteen opens at noon"), self.remember("the shop runs on port 80")
             fresh = self.remember("the shop runs on port 443 since the move")
             self.call("rlm_link", members=f"{fresh} new,{old} old", label="supersedes")
-        self.rate(useless, "not", "s1", "s2")
+        marked = [self.remember("the printer eats paper", tags="keep"), self.chunk("DECISION: the printer stays"),
+                  self.remember("the printer is loud", importance="critical")]
+        self.rate(",".join([useless, *marked]), "not", "s1", "s2")
         self.rate(fresh, "not", "s1")
         self.assertEqual(self.planned("cleanup"), dict.fromkeys((stale, useless, old), "archive"))
         self.review("cleanup", apply=True)
