@@ -1027,7 +1027,7 @@ C Nothing in our own code. For two of the customers' plugins I can't tell, their
 U Half the requests to the cdn miss the cache. Any idea what is behind that?
 $ curl -sI https://cdn.example.com/a.js => x-cache: MISS, vary: cookie
 R infra/cdn.tf
-C It's the header `Vary: Cookie`: each visitor gets an entry of their own. It comes from the session middleware, which also runs for static files.
+C It's the header `Vary: Cookie`: each visitor gets an entry of their own. It comes from the session middleware.
 U ah of course. good find
 
 = debug failure

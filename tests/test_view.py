@@ -178,7 +178,8 @@ class PageTest(ViewCase):
 
     def test_a_number_that_json_does_not_know_makes_no_broken_page(self) -> None:
         made = self.remember("x")
-        rlm.add_to_log(self.places.injected(), '{"at":"2026-11-20T09:15:00Z","ids":["%s"],"bytes":1,"score":NaN}' % made, 9999)
+        with open(self.places.injected(), "w", encoding="utf-8") as file:
+            file.write(f'{{"at":"2026-11-20T09:15:00Z","ids":["{made}"],"bytes":1,"score":NaN}}\n')
         self.assertEqual(self.data()["injected"][0]["score"], None)
 
     def test_data_for_programs_is_what_the_page_has_and_writes_nothing(self) -> None:
