@@ -63,7 +63,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/drafted.json             which transcripts were drafted into episodes, and when they had last changed
     memory/view.html                the page that view made last
     memory/lock                     locked by whoever writes; never replaced
-    memory/index/                   a cache: delete it at any time, it is rebuilt
+    memory/index/                   a cache, of vectors too: delete it at any time, it is rebuilt
 
 Promises: an acknowledged write survives kill -9 and power loss; a damaged line costs that line and is
 counted; readers never lock and never wait; a hook never stops a session; no secret that a rule knows is
