@@ -4688,6 +4688,13 @@ def alive_members(view: View, record: Record, role: str) -> list[str]:
             if own == role and (n := view.ordinal_of(each)) >= 0 and not view.life(n).flags]
 
 
+def decision_parts(view: View, doc_id: str) -> list[str]:
+    """The ids of a decision's goal, options and evidence that are there."""
+    links = [record for _, record in links_of(view, doc_id) if (doc_id, "decision") in pairs_of(record, "members")]
+    return list(dict.fromkeys(each for record in links for role in ("goal", "rejected", "evidence")
+                              for each in alive_members(view, record, role)))
+
+
 def successors(view: View, doc_id: str) -> list[str]:
     """The ids of what replaced the memory."""
     links = (record for _, record in links_of(view, doc_id, ("supersedes",)))
@@ -6669,6 +6676,16 @@ def link(writer: Writer, members: str, *, label: str, weight: float, **owner: An
         pairs.setdefault(doc.id, name_field("a role", role.strip().lower()) or roles[bool(pairs)])
     if len(pairs) < 2:
         raise UsageError('a link needs two `members` or more: "i-3f9a1c20 new, i-77aa0b1c old"')
+    if label == "supersedes":
+        newer = [each for each, role in pairs.items() if role == "new"]
+        if len(newer) in (0, len(pairs)):
+            raise UsageError('supersedes needs `members` of which one is new: "i-3f9a1c20 new, i-77aa0b1c old"')
+        for each in newer:  # what replaced the new one, and so on: in a circle each would be outdated
+            newer += [other for other in successors(writer.view, each) if other not in newer]
+        for each in newer:
+            if pairs.get(each, "new") != "new":
+                links = ", ".join(made.id for made, _ in links_of(writer.view, each, ("supersedes",)))
+                raise UsageError(f"{each} supersedes the new one already; if that is wrong, `rlm_forget` first {links}")
     return save_link(writer, pairs, label, weight, **owner)
 
 
@@ -6798,7 +6815,7 @@ def capture(writer: Writer, summary: str, *, files: Sequence[str], resolved: Seq
     clean: Any = redact_value({"summary": summary, "files": list(files), "resolved": list(map(list, resolved)),
                                "tags": list(tags), **fields})
     if not clean["summary"].strip():
-        raise UsageError("the `summary` is empty; there is nothing to save")
+        raise UsageError("the summary is empty; there is nothing to save")
     text = episode_text(clean.pop("summary"), clean["files"], clean["resolved"])
     if not merge:
         return writer.save("episode", text, is_clean=True, **clean)
@@ -7219,8 +7236,8 @@ def cleanups(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list
     for doc in docs:
         life = doc.life
         is_marked = doc.importance == "critical" or doc.ordinal in tagged or doc.facts & IMMUNE_TEXT
-        if life.tier == ARCHIVED or is_marked or doc.kind == "link":
-            continue
+        if life.tier == ARCHIVED or is_marked or doc.kind == "link" or now() - life.moved_s < days * DAY_S:
+            continue  # of these, the last were restored or promoted lately
         newer = successors(view, doc.id) if now() - replaced.get(doc.id, now()) >= days * DAY_S else []
         if newer:
             found.append((doc, f"{newer[0]} replaced it over {days} days ago"))
@@ -11779,13 +11796,14 @@ class Call:
 class Param:
     """A tool's parameter."""
 
-    __slots__ = ("name", "type", "default", "required", "help", "many")
+    __slots__ = ("name", "type", "default", "required", "help", "many", "is_lines")
 
     def __init__(self, name: str, type_name: str, default: Any, required: bool, text: str) -> None:
         self.name, self.default, self.required, self.help = name, default, required, text
         self.type = type_name  # str, int or bool
-        # Whether it takes several, as a list or in one string.
-        self.many = name in ("chunk_id", "insight_id", "tags", "refs", "ids", "files", "members")
+        # Whether it takes several: in one string, as a list, or by an option that is given again.
+        self.is_lines = name in ("because", "rejected", "evidence", "errors_resolved")
+        self.many = self.is_lines or name in ("chunk_id", "insight_id", "tags", "refs", "ids", "files", "members")
 
 
 class Tool:
@@ -11829,7 +11847,7 @@ def checked_value(param: Param, value: Any) -> Any:
     """The argument in the parameter's type. UsageError that says what is accepted otherwise."""
     if param.type == "str":
         if param.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return ",".join(value)
+            return ("\n" if param.is_lines else ",").join(value)
         if isinstance(value, str):
             if param.name == "query" and len(value) > MAX_QUERY_CHARS:
                 raise UsageError(f"`query` has {len(value):,} characters; at most {MAX_QUERY_CHARS:,} are accepted; "
@@ -12264,13 +12282,19 @@ def forget_or_undo(call: Call, wanted: str, *, undo: bool) -> Answer:
         changed = [forget(writer, each, undo=undo) for each in ids_in(wanted)]
         if call.dry_run:
             writer.records.clear()
+        gone = {doc.id for doc, _ in changed}
+        parts = {} if undo else {doc_id: [each for each in decision_parts(view, doc_id) if each not in gone]
+                               for doc_id in gone}
     rows = []
     for doc, changes in changed:
         done = "is back" if undo else call.words(f"is forgotten; `rlm forget --undo {doc.id}` brings it back")
         unchanged = "was not forgotten" if undo else "was forgotten already"
         verb = "would be back" if undo else "would be forgotten"
-        rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.",
-                     {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run}))
+        stay = parts.get(doc.id)
+        stays = f" What it rests on and rejects stays: {', '.join(stay)}." if stay else ""
+        rows.append((f"{doc.id} {unchanged if not changes else verb if call.dry_run else done}.{stays}",
+                     {"id": doc.id, "forgotten": not undo, "changed": changes and not call.dry_run,
+                      **({"stay": stay} if stay else {})}))
     return answer_for_each(rows)
 
 
@@ -12440,10 +12464,11 @@ def line_range(chunk_id: str, start: int, end: int) -> tuple[str, int, int]:
 class Readable:
     """A text that can be read in pages: a memory's, or a conversation's."""
 
-    __slots__ = ("id", "facts", "data", "parts")
+    __slots__ = ("id", "facts", "data", "parts", "linked")
 
-    def __init__(self, shown_id: str, facts: str, data: dict[str, Any], parts: list[tuple[str, str]]) -> None:
-        self.id, self.facts, self.data = shown_id, facts, data
+    def __init__(self, shown_id: str, facts: str, data: dict[str, Any], parts: list[tuple[str, str]],
+                 linked: str = "") -> None:
+        self.id, self.facts, self.data, self.linked = shown_id, facts, data, linked
         self.parts = parts  # the ids of chunks with their texts
 
 
@@ -12467,12 +12492,14 @@ def readable(view: View, wanted: str) -> Readable:
     if isinstance(revisions, (list, tuple)) and revisions:
         parts = [(doc.id, record["text"] + "\n"),
                  *(("", f"Before ({row[0]}): {row[1]}\n") for row in revisions if isinstance(row, list) and row[1:])]
-    return Readable(doc.id, facts, doc_data(doc, record), parts)
+    linked = "" if doc.kind == "link" else linked_text(view, doc, record)
+    return Readable(doc.id, facts, {**doc_data(doc, record), **linked_data(linked)}, parts, linked)
 
 
 def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: int) -> Answer:
     """Some lines of a text byte for byte, as many as fit, and a note on what they are."""
     start, end = lines
+    max_chars -= len(found.linked)
     texts: list[str] = []
     starts: list[tuple[int, str]] = []  # the first line of each chunk
     for chunk_id, text in found.parts:
@@ -12503,7 +12530,7 @@ def text_answer(call: Call, found: Readable, lines: tuple[int, int], max_chars: 
         data["entities"] = {kind: found[:MAX_LIMIT] for kind, found in names.items()}
         if cut := [f"{len(found):,} {kind}" for kind, found in names.items() if len(found) > MAX_LIMIT]:
             data["note"] = f"the text names {' and '.join(cut)}; entities holds the first {MAX_LIMIT:,} of each"
-    return Answer(note, data, verbatim)
+    return Answer(f"{found.linked}\n{note}" if found.linked else note, data, verbatim)
 
 
 class Alarm(BaseException):
@@ -13121,7 +13148,8 @@ FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
 HEALTH_DOCS = 1000  # statements and episodes, the newest, whose texts and files a status looks at
 # What wants a hand, and the one next step.
 HEALTH = {
-    "doubles": "`rlm_review` with `action=consolidate` links what says the same; `rlm_forget` what is wrong",
+    "doubles": "those that say the same `rlm_review` with `action=consolidate` links; of others `rlm_peek` both, then "
+               "`rlm_forget` one or `rlm_link`: supersedes",
     "contradictions": "find out which holds, then `rlm_link`: supersedes",
     "stale": "`rlm_remember` again what still holds; `rlm_forget` what does not",
     "unconfirmed": "`rlm_review` with `action=drafts`",
@@ -17051,7 +17079,8 @@ def memories_to_erase(view: View, ids: Collection[str], session: str, project: s
 
 
 def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str) -> tuple[list[str], list[str]]:
-    """What holds some of these memories, or names the session, and is left alone: files of the client, other ids."""
+    """What holds some of these memories, is part of one or names the session, and is left alone: files of the client,
+    other ids."""
     marks, taken = telling_lines([str(record.get("text", "")) for _, record in chosen]), {doc.id for doc, _ in chosen}
     marks = marks[:: len(marks) // MOST_PASSAGES + 1]
     named = {doc.session: uuids_of(record)[0] for doc, record in chosen if uuids_of(record)}
@@ -17061,7 +17090,9 @@ def still_holding(view: View, chosen: Sequence[tuple[Doc, Record]], session: str
     others = (doc.ordinal for doc in view.alive() if doc.id not in taken) if marks else ()
     texts = ((doc.id, record["text"].encode("utf-8", "surrogatepass"))
              for doc, record in readable_records(view, others, lambda: None))
-    return files, [doc_id for doc_id, text in texts if any(each in text for each in marks)]
+    parts = (each for doc, _ in chosen for each in decision_parts(view, doc.id) if each not in taken)
+    quoting = (doc_id for doc_id, text in texts if any(each in text for each in marks))
+    return files, list(dict.fromkeys([*parts, *quoting]))
 
 
 def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files: Iterable[str]) -> None:
@@ -20906,6 +20937,8 @@ def tool_arguments(made: Tool) -> Iterator[Any]:
         elif param.type == "bool":
             action = BooleanOptionalAction if param.default else "store_true"
             yield argument(option, action=action, default=param.default, help=text)
+        elif param.many:
+            yield argument(option, action="append", metavar="STR", help=text)
         else:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
             yield argument(option, metavar=param.type.upper(), help=shown.replace("%", "%%"),
@@ -20938,8 +20971,9 @@ def command_named(name: str) -> Command:
     made = commands()[name]
 
     def run(call: Call, options: Any) -> Answer:
-        given = {param.name: getattr(options, param.name) for param in made.params}
-        arguments = {name: " ".join(value) if isinstance(value, list) else value for name, value in given.items()}
+        given = {param: getattr(options, param.name) for param in made.params}
+        arguments = {param.name: " ".join(value) if isinstance(value, list) and (param.required or not param.many)
+                     else value for param, value in given.items()}
         if made.name == "rlm_chunk":
             arguments["content"] = content_of(options.content)
         elif arguments.get("content") == "-":
@@ -21019,7 +21053,7 @@ def erased_text(chosen: Sequence[tuple[Doc, Record]], session: str, files: Seque
     lines.append(f"{verb} for good: {counted(len(chosen), 'memory', 'memories')}{also}.")
     if quoting:
         named = ", ".join(first_of(quoting, 10))
-        lines.append(f"Other memories hold lines of it, and stay unless you name them: {named}")
+        lines.append(f"Other memories hold lines of it or are parts of it, and stay unless you name them: {named}")
     if files:
         lines += ["Claude Code's own files that hold some of it; rlm never changes these:", *(f"  {f}" for f in files)]
     return "\n".join(lines)
@@ -23856,7 +23890,8 @@ class PlainOptions:
                 self.json = True
             else:
                 param = known[word[2:].replace("-", "_")] if word.startswith("--") else None
-                if param is None or param.required or param.type == "bool" or not left or left[0].startswith("-"):
+                if param is None or param.required or param.type == "bool" or not left or left[0].startswith("-") or (
+                        values[param.name] is not None):
                     raise ValueError(word)
                 values[param.name] = int(left.pop(0)) if param.type == "int" else left.pop(0)
         places = required or [name for name in known if name in WORDY or name == BY_PLACE.get(made.name)]

@@ -75,9 +75,28 @@ class LinkTest(TempHome):
             self.call("rlm_link", members=f"{self.old},{self.new}", label="relates", weight=-1)
         self.assertEqual(self.log_bytes(), before)
 
+    def test_nothing_is_replaced_by_what_it_replaced(self) -> None:
+        newest = str(self.call("rlm_remember", content="the token of the shop is gone").data["id"])
+        made = self.link(f"{self.new}, {self.old}").data["id"]
+        self.link(f"{newest} new, {self.new} old")
+        for members, first in ((f"{self.old}, {self.new}", f"{self.new} supersedes .*{made}"),
+                               (f"{self.old} new, {newest} old", f"{newest} supersedes ")):
+            with self.assertRaisesRegex(rlm.UsageError, first):
+                self.link(members)
+        self.assertIn(made, self.call("rlm_recall", kind="link").text)
+        self.assertFalse(self.link(f"{self.new}, {self.old}").data["new"])
+        self.call("rlm_forget", insight_id=made)
+        self.assertTrue(self.link(f"{self.old}, {newest}").data["new"])
+
+    def test_what_supersedes_says_which_is_new(self) -> None:
+        for members in (f"{self.new} newer, {self.old} older", f"{self.new} new, {self.old} new", f"{self.new} old, {self.old} old"):
+            with self.assertRaisesRegex(rlm.UsageError, "one is new"):
+                self.link(members)
+
     def test_a_circle_of_successors_ends(self) -> None:
-        self.link(f"{self.new}, {self.old}")
-        self.link(f"{self.old}, {self.new}")
+        with rlm.Writer(self.view()) as writer:  # as two machines may have made it
+            for pair in ((self.new, self.old), (self.old, self.new)):
+                rlm.save_link(writer, dict(zip(pair, ("new", "old"))), "supersedes", 1.0, project="test")
         self.assertEqual(set(self.found()), {self.old, self.new} | set(self.found()))
 
     def test_links_come_through_export_and_import(self) -> None:

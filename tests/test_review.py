@@ -86,6 +86,7 @@ class ReviewTest(ReviewCase):
             ("the build takes an hour", "finding"), ("The build takes an hour.", "fact")))
         self.rate(f"{other},{fact}", "helpful", "s1", "s2")
         self.assertEqual(self.planned("consolidate"), {other: f"superseded by {dear}"})
+        self.assertIn("of others `rlm_peek` both, then `rlm_forget` one or `rlm_link`", self.review("analyze").text)
         self.assertEqual(len(self.review("analyze").data["doubles"]), 2)
 
     def test_what_differs_in_a_number_a_name_or_a_no_is_named_and_not_joined(self) -> None:
@@ -115,6 +116,7 @@ class ReviewTest(ReviewCase):
             self.assertTrue(self.call("rlm_peek", chunk_id=gone).verbatim)
             self.assertTrue(self.call("rlm_restore", chunk_id=gone).data["restored"])
             self.assertNotEqual(self.life(gone).tier, rlm.ARCHIVED)
+        self.assertEqual(self.planned("cleanup"), {})  # what somebody brought back a moment ago stays
         self.assertEqual(self.life(dear).tier, 1)
 
     def test_a_draft_that_nobody_confirmed_leaves_the_list(self) -> None:

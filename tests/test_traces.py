@@ -41,6 +41,33 @@ class TraceCase(InProcess):
 
 
 class RememberTest(TraceCase):
+    def test_reading_a_decision_tells_what_belongs_to_it(self) -> None:
+        made = self.decided()
+        answer = self.call("rlm_peek", chunk_id=made)
+        self.assertEqual(answer.verbatim, f"{CHOICE}\nBecause: {TRACE['because']}")
+        for told in (f"rejects [{self.noted('pip: no lock file')}] pip: no lock file", f"(goal) {TRACE['goal']}"):
+            self.assertIn(told, answer.text)
+        self.assertEqual(len(answer.data["linked"]), 4)
+        self.assertEqual(self.main("peek", made), (0, answer.verbatim))
+
+    def test_who_forgets_or_erases_a_decision_is_told_which_parts_stay(self) -> None:
+        made = self.decided()
+        parts = {self.noted(said) for said in (TRACE["goal"], "pip: no lock file", "poetry: resolves too slowly", TRACE["evidence"])}
+        self.assertEqual(set(json.loads(self.main("forget", "--erase", "--dry-run", made, "--json")[1])["quoted_in"]), parts)
+        first, *others = sorted(parts)
+        told = self.call("rlm_forget", insight_id=f"{made},{first}").text.split("stays: ")[1].partition(".")[0]
+        self.assertEqual(set(told.split(", ")), set(others))
+
+    def test_an_option_given_again_and_a_list_add_to_each_other(self) -> None:
+        self.assertEqual(self.main("remember", CHOICE, "--because", "it is fast", "--rejected", "pip: no lock file", "--rejected",
+                                   "poetry: slow", "--because", "it is locked", "--tags", "a", "--tags", "b,c")[0], 0)
+        self.remember("use make", because=["short", "known"], rejected=["just: new", "ninja: no"], tags=["x", "y"])
+        rows = {row["text"]: row["tags"] for row in self.call("rlm_recall").data["insights"]}
+        self.assertEqual(rows, {f"{CHOICE}\nBecause: it is fast\nit is locked": ["a", "b", "c"], "pip: no lock file": [],
+                                "poetry: slow": [], "use make\nBecause: short\nknown": ["x", "y"], "just: new": [], "ninja: no": []})
+        for file in ("recall", "uv"), ("recall", "uv", "--tags", "a", "--tags", "b"):
+            self.assertEqual(self.main(*file)[0], 0, file)
+
     def test_a_decision_is_kept_with_goal_options_and_evidence_each_a_memory_with_its_role(self) -> None:
         made = self.remember(**TRACE)
         rows = {row["text"]: row for row in self.call("rlm_recall").data["insights"]}
