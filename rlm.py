@@ -6136,28 +6136,33 @@ def new_commits(places: Places, folder: str) -> list[list[str]]:
     return [[told[i].strip(), told[i + 1], told[i + 2]] for i in range(0, len(told) - 2, 3)]
 
 
+def insights_named(view: View, text: str) -> list[str]:
+    """The insights whose ids stand in a text."""
+    ordinals = map(view.ordinal_of, dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b", text)))
+    docs = [view.doc(n) for n in ordinals if n >= 0 and not view.life(n).flags]
+    return [doc.id for doc in docs if doc.kind == "insight"]
+
+
 def note_commits(view: View, folder: str) -> int:
     """Notes at the insights which new commits name them in their messages; of how many."""
     places = view.log.places
-    if not os.path.exists(places.manifest()) or is_excluded(setting(places, "exclude"), current_project(places, folder),
-                                                            folder):
+    excluded, project = setting(places, "exclude"), current_project(places, folder)
+    if not os.path.exists(places.manifest()) or is_excluded(excluded, project, folder):
         return 0
-    named: dict[str, list[list[str]]] = {}
-    for commit, subject, message in new_commits(places, folder):
-        for doc_id in re.findall(r"\bi-[0-9a-f]{8}\b", message):
-            named.setdefault(doc_id, []).append([commit, redact(plain(subject))[:MAX_FIELD_CHARS]])
-    if not named:
+    commits = new_commits(places, folder)
+    if not commits or not insights_named(view.refresh(), " ".join(message for _, _, message in commits)):
         return 0
     with Writer(view) as writer:
-        for doc_id, commits in named.items():
-            ordinal = view.ordinal_of(doc_id)
-            if ordinal < 0 or view.life(ordinal).flags or view.value(ordinal, "kind") != "insight":
-                continue
-            record = view.record(view.doc(ordinal))
+        named: dict[str, list[tuple[str, str]]] = {}
+        for commit, subject, message in commits:
+            for doc_id in insights_named(view, message):
+                named.setdefault(doc_id, []).append((commit, redact(plain(subject))[:MAX_FIELD_CHARS]))
+        for doc_id, found in named.items():
+            record = view.record(view.doc(view.ordinal_of(doc_id)))
             # Of a commit that was made anew, by a rebase or an amendment, the old hash goes.
-            kept = {subject: commit for commit, subject in [*pairs_of(record, "commits"), *commits]}
+            kept = {subject: commit for commit, subject in [*pairs_of(record, "commits"), *found]}
             pairs = [[commit, subject] for subject, commit in kept.items()][-MOST_COMMITS_KEPT:]
-            if pairs != record.get("commits"):
+            if pairs != record.get("commits") and "c" not in record:  # else what was altered would look sound
                 writer.records.append({**without_keys(record, "text"), "commits": pairs, "text": record["text"]})
         return len(writer.records)
 
@@ -12849,6 +12854,9 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
         seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
         with Writer(view) as writer:
             new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
+            for each in insights_named(view, summary):  # how it came out tells of them
+                save_link(writer, {new_id: "subject", each: "object"}, "cites", project=fields["project"],
+                          identity=fields["identity"])
         alike = like_it(view, view.doc(view.ordinal_of(new_id)), ALIKE) if is_new else []
     call.store.has_news = True
     told = f"{new_id} captured ({fields['task_type']}, {fields['outcome']})." if is_new else \
