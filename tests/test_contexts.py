@@ -597,6 +597,80 @@ class SearchTest(ContextCase):
         hit = self.call("rlm_search", query="certificates", context="t#5").data["hits"][0]
         self.assertEqual(self.peek(hit["id"]), hit["text"])
 
+    def drawn_words(self, rng: random.Random, n: int) -> str:
+        kinds = (lambda: rng.choice("deployment deployed LOG catalog at id k8s user_id getUserId re-run déploiement échoué œuvre "
+                                    "l’équipe d'accès 2026-11-05 worker-3 sha256 a1b2 a\u0301b c++ 10.0.0.8 straße".split()),
+                 lambda: "".join(rng.choices("配備は失敗しました。ｶﾞ日本！\u200b", k=rng.randrange(1, 6))), lambda: str(rng.randrange(3000)),
+                 lambda: "".join(rng.choices("abé 1-_\udc80กขкот한국\u2028\x85", k=rng.randrange(1, 9))))
+        kinds = rng.sample(kinds, rng.randrange(1, 4))
+        return "".join(rng.choice(kinds)() + rng.choice(" \n  , ") for _ in range(n))
+
+    def both(self, query: str) -> list[dict[str, str]]:
+        """What a search finds by an index; it must be what it finds by reading."""
+        with unittest.mock.patch.multiple(rlm, INDEXED_FROM=0, TABLE_RUNS=90, TABLE_LISTED=500, TABLE_PASSAGES=30):
+            found = self.call("rlm_search", query=query, context="t", limit=20).data["hits"]
+        self.assertEqual(found, self.call("rlm_search", query=query, context="t", limit=20).data["hits"], (SEED, query))
+        return found
+
+    def test_an_index_of_a_context_finds_what_reading_all_of_it_finds(self) -> None:
+        rng = random.Random(SEED)
+        with unittest.mock.patch.multiple(rlm, SEARCHED_CHARS=60), unittest.mock.patch.object(rlm.Text, "WINDOW", 4096):
+            for _ in range(6):
+                text = self.drawn_words(rng, rng.choice([3, 100, 1500]))
+                self.call("rlm_load", path=self.file("t", text), name="t")
+                pieces = [text[at:at + rng.randrange(1, 25)] for at in rng.choices(range(len(text)), k=8)]
+                for query in (*pieces, "k8s", "at log", "deployments failed", "user_id 3", "ガ", "absent"):
+                    if query.strip() and rlm.query_terms(query):
+                        self.both(query)
+            os.makedirs(os.path.join(self.home, "f"))
+            for i in range(3):
+                self.file(f"f/{i}.txt", self.drawn_words(rng, 50) + "deployed")
+            self.call("rlm_load", path=os.path.join(self.home, "f"), name="t")
+            self.assertEqual(sorted(hit["id"].split(":")[0] for hit in self.both("deployed"))[-1], "t/2.txt")
+
+    def test_an_index_that_is_cut_damaged_or_of_what_was_there_before_is_made_again(self) -> None:
+        path = self.file("t", "the lion is late\n" * 300 + "the zebra is late")
+        self.call("rlm_load", path=path, name="t")
+        self.assertTrue(self.both("zebra"))
+        index = self.places.context_words("t")
+        self.assertEqual(os.stat(index).st_mode & 0o777, 0o600)
+        with open(index, "rb") as file:
+            whole = file.read()
+        for n_bytes in (*range(0, len(whole), 17), *range(len(whole) - 24, len(whole))):
+            with open(index, "wb") as file:
+                file.write(whole[:n_bytes])
+            self.assertTrue(self.both("zebra"))
+            with open(index, "rb") as file:
+                self.assertEqual(file.read(), whole)
+        self.file("t", "a lion came\n" * 99)
+        self.assertEqual((self.both("zebra"), len(self.both("lion")) > 0), ([], True))
+        with open(index, "rb") as file:
+            self.assertEqual(file.read(), whole)  # a log that grows is read, not indexed each time
+        self.call("rlm_load", content="nothing of that", name="t")
+        self.assertFalse(os.path.exists(index))
+        self.both("nothing")
+        self.main("contexts", "--delete", "t")
+        self.assertFalse(os.path.exists(index))
+
+    def test_what_is_erased_is_in_no_index_and_a_key_is_in_none_as_it_is(self) -> None:
+        self.call("rlm_load", path=self.file("t", "a lion has ghp_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8\n" * 9), name="t")
+        self.assertTrue(self.both("lion"))
+        with open(self.places.context_words("t"), "rb") as file:
+            self.assertNotIn(b"a1b2", file.read())
+        self.call("rlm_load", content="the zebra is late\nthe lion is not\n", name="t")
+        self.both("zebra")
+        self.main("forget", "--erase", "--yes", "--query", "zebra")
+        self.assertFalse(os.path.exists(self.places.context_words("t")))
+
+    def test_a_search_that_is_stopped_leaves_no_half_of_an_index(self) -> None:
+        self.call("rlm_load", path=self.file("t", "the zebra is late\n" * 99), name="t")
+        call = rlm.Call(rlm.Store(self.places))
+        call.is_cancelled = True
+        with unittest.mock.patch.multiple(rlm, INDEXED_FROM=0), self.assertRaises(rlm.RlmError):
+            rlm.run_tool(call, "rlm_search", {"query": "zebra", "context": "t"})
+        self.assertEqual([name for name in os.listdir(self.places.contexts()) if "words" in name], [])
+        self.assertTrue(self.both("zebra"))
+
 
 class InspectTest(ContextCase):
     def test_formats_are_told_by_what_is_in_the_text(self) -> None:
