@@ -4700,12 +4700,13 @@ def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
     none of its words. What was replaced comes to rank below what replaced it."""
     found = {hit.doc.id: hit for hit in hits}
     lent: dict[str, float] = {}
+    least = FAR_BELOW * max((hit.score for hit in hits), default=0.0)  # what lends less would not be seen
     for hit in hits:
-        if hit.doc.kind == "insight" and hit.doc.label != "decision":
+        if hit.doc.kind == "insight" and hit.doc.label != "decision" and hit.score >= least:
             for _, record in links_of(view, hit.doc.id):
                 for each in alive_members(view, record, "decision"):
                     lent[each] = max(lent.get(each, 0.0), LENT_BY_MEMBER * hit.score)
-    new = [n for n in map(view.ordinal_of, lent.keys() - found.keys()) if allowed[n]]
+    new = [n for each in lent if each not in found and allowed[n := view.ordinal_of(each)]]
     for doc, record in readable_records(view, new, lambda: None):
         found[doc.id] = Hit(doc, 0.0, record, [])
         hits.append(found[doc.id])
