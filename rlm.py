@@ -17447,14 +17447,13 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "isn't there yet|aren't covered|aren't done|what's left|left :|is not done|are not done|not done yet|"
         "isn't done|is missing|are missing|still missing|remain|remains|remaining|is left|are left|left to do|"
         "left out|not included|not yet|haven't|have not|has not|hasn't|still need|still needs|still has to|"
-        "still have to|still to do|is open|still open|next step|next steps|only part|part of it|half of|halfway|"
-        "the other half|the rest|not implemented|not migrated|not covered|not converted|todo|can do next|not started|"
-        "untouched|placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|"
-        "il manque|manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|"
-        "le reste|prochaine étape|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|未着手|これから|途中|一部|"
-        "半分|次のステップ|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|isn't in|"
-        "not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|need your|"
-        "second step|follow up|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
+        "still have to|still to do|still open|only part|part of it|half of|halfway|the other half|not implemented|"
+        "not migrated|not covered|not converted|todo|can do next|not started|untouched|placeholder|stub|stubbed|"
+        "still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|manque encore|manquent|à faire|"
+        "n'est pas fait|ne sont pas faits|en partie|à moitié|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|"
+        "未着手|これから|途中|一部|半分|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|"
+        "isn't in|not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|"
+        "need your|second step|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
         "to be done|to be converted|to be moved|to be migrated|yet to|unchanged so far|pas touché|pas traité|"
         "pas commencé|seulement|手を付け|着手していま|触っていま|残り"
 }.items()}
@@ -17672,17 +17671,18 @@ UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.|[\w/.-]+\.\w+)|restore|reset --
 SAID_CHARS = 1_000  # of a request or an answer that are looked at
 
 
-def checked_by(command: str) -> tuple[str, str]:
-    """What a command checks, "" for nothing; and by what it is known when it runs again, "" when it only looks."""
-    kind = key = ""
+def checked_by(command: str) -> tuple[list[str], str]:
+    """What a command checks, and by what it is known when it runs again, "" when it only looks."""
+    kinds: list[str] = []
+    key = ""
     for part in re.split(r"[;|&\n]+", re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
         words = [word for word in part.split() if word[0] not in "-<>('\"" and "=" not in word]
         if not words or words[0] in LOOKING:
             continue
         names = [words[0].rpartition("/")[2], *(word.partition(":")[0] for word in words[1:5] if "/" not in word)]
-        kind = next((CHECKERS[name] for name in reversed(names) if name in CHECKERS), kind)
+        kinds += [CHECKERS[name] for name in reversed(names) if name in CHECKERS][:1]
         key = key or " ".join(words[: 3 if words[0] in ("docker", "npm", "pnpm", "yarn") else 2])
-    return kind, kind or key
+    return kinds, kinds[-1] if kinds else key
 
 
 def first_telling(text: str) -> str:
@@ -17734,25 +17734,25 @@ class Deed:
                     row[1] += f": {reason}"
                 unsaid = [] if reason else unsaid
                 continue
-            kind, key = checked_by(part.what) if part.name in SHELL_TOOLS else ("", "")
+            kinds, key = checked_by(part.what) if part.name in SHELL_TOOLS else ([], "")
             step = shown_path(part.path, self.cwd) + part.note if part.changed() else f"`{part.what[:80]}`"
             if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
                 continue
-            is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
-            self.began_broken |= bool(is_bad and kind and not self.checks and not seen_change)
+            is_bad = part.failed or bool(kinds and re.search(FAILING, part.outcome))
+            self.began_broken |= bool(is_bad and kinds and not self.checks and not seen_change)
             seen_change |= part.changed()
             if is_bad:
                 broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
             else:
-                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])]
-                         for error, steps in broken.pop(key, {}).items() if steps]
+                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])] for each in (*kinds, key)
+                         for error, steps in broken.pop(each, {}).items() if steps]
                 found, unsaid = found + fixed, unsaid + fixed[-1:]
             for other, errors in broken.items():
-                if other != key and (part.changed() or not kind):
+                if other != key and (part.changed() or not kinds):
                     list(errors.values())[-1].append(step)
             if key:
                 self.ended_broken = is_bad
-            if kind:
+            for kind in kinds[-1:] if is_bad else kinds:
                 self.checks.pop(kind, None)  # the last one stands last
                 self.checks[kind] = not is_bad
         return found + [[error, ""] for errors in broken.values() for error in errors]

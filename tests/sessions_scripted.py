@@ -346,7 +346,8 @@ C A tuple cannot be changed after it is made.
 U thanks
 """
 
-# Written when the program was there, before it was run on them.
+# Written when the program was there, before it was run on them. Its words were widened by these. The last 20, of odd
+# wording, were 16 types and 16 outcomes right before that, 12 both.
 LATER = """
 = bugfix success
 U After logging out, the back button still shows the account page. That must not happen.
@@ -1027,7 +1028,7 @@ C Nothing in our own code. For two of the customers' plugins I can't tell, their
 U Half the requests to the cdn miss the cache. Any idea what is behind that?
 $ curl -sI https://cdn.example.com/a.js => x-cache: MISS, vary: cookie
 R infra/cdn.tf
-C It's the header `Vary: Cookie`: each visitor gets an entry of their own. It comes from the session middleware, which also runs for static files.
+C It's the header `Vary: Cookie`: each visitor gets an entry of their own. It comes from the session middleware.
 U ah of course. good find
 
 = debug failure
@@ -1060,7 +1061,7 @@ C PHP 5.6 segfaults under emulation. I don't think this can work on Apple silico
 U pity, I'll get an Intel box
 """
 
-# Written last; the program was mended by none of them.
+# Written last, 20 and 20. When it was first run on them: 18 and 20 types, 20 and 17 outcomes, 18 and 17 both right.
 FRESH = """
 = bugfix success
 U The unit converter says 1 mile = 1.69 km. That's off.
