@@ -17930,7 +17930,7 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
               if (at := str(changed_ns(path))) != known.get(name) and is_wanted(path)}
     given: dict[str, dict[str, float]] = {}
     for record in injected(places) if wanted else ():
-        for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
+        for doc_id in clean_tags(record["ids"]):
             given.setdefault(text_field(record, "session"), {}).setdefault(doc_id, at_of(record))
     done: dict[str, str] = {}
     if wanted:
@@ -21597,18 +21597,25 @@ def doctor_command(call: Call, options: Any) -> Answer:
 
 
 def file_away(places: Places) -> bool:
-    """For a second, reads and drafts what hooks had no time for; whether some is left. Not for doctor's server."""
-    if environment("RLM_CHILD") or not (spooled_files(places) or os.path.exists(places.manifest())):
+    """For a second, reads what hooks had no time to read; whether some of it is left. Not for doctor's server."""
+    if environment("RLM_CHILD") or not spooled_files(places):
         return False
-    keeper, until_s = Keeper(View(places), wait_s=1.0, event="server"), time.monotonic() + 1.0
-    if spooled_files(places):
-        keeper.view.refresh()
-        drain_spool(keeper, until_s)
-    # What is saved whole has ended, or waited for long.
-    is_left = draft_past(keeper, client_folder(current_folder()), until_s, lambda path: is_saved(places, path))
+    keeper = Keeper(View(places).refresh(), wait_s=1.0)
+    drain_spool(keeper, time.monotonic() + 1.0)
     if tail_is_long(keeper.view):
         catch_up(keeper.view)
-    return is_left or bool(spooled_files(places))
+    return bool(spooled_files(places))
+
+
+def idle_work(places: Places) -> bool:
+    """What a server does when there is time, for a second or two: reads and drafts what hooks had no time for."""
+    is_left = file_away(places)
+    if environment("RLM_CHILD") or not os.path.exists(places.manifest()):
+        return is_left
+    keeper, folder = Keeper(View(places), wait_s=1.0, event="server"), client_folder(current_folder())
+    # What is saved whole has ended, or waited for long.
+    is_undrafted = draft_past(keeper, folder, time.monotonic() + 1.0, lambda path: is_saved(places, path))
+    return is_left or is_undrafted
 
 
 @command("run the MCP server on stdin and stdout",
@@ -21619,7 +21626,7 @@ def serve_command(call: Call, options: Any) -> Answer:
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    Server(call.store.places, file_away).serve()
+    Server(call.store.places, idle_work).serve()
     return Answer("", None)
 
 

@@ -237,10 +237,10 @@ class LifeTest(DraftCase):
         slug = rlm.re.sub(r"[^A-Za-z0-9]", "-", self.folder)
         os.rename(self.transcripts, os.path.join(self.home, ".claude", "projects", slug))
         with mock.patch.dict(os.environ, CLAUDE_PROJECT_DIR=self.folder):
-            self.assertFalse(rlm.file_away(self.places))
+            self.assertFalse(rlm.idle_work(self.places))
             self.assertEqual(len(self.drafts()), 3)
             before = self.log_bytes()
-            self.assertFalse(rlm.file_away(self.places))
+            self.assertFalse(rlm.idle_work(self.places))
         self.assertEqual(self.log_bytes(), before)
 
     def test_what_goes_wrong_is_written_down_and_stops_nothing(self) -> None:
