@@ -472,6 +472,7 @@ PATHS = {
     "current": ("index", "current-{:06d}.json"),  # what the index of that generation consists of
     "segment": ("index", "segment-{:06d}-{:08d}-{:08d}.idx"),  # generation, first document, the one after the last
     "state": ("index", "state-{:06d}-{:012d}.bin"),  # generation, byte of the log
+    "vectors": ("index", "vectors-{:06d}.bin"),  # generation
 }
 
 
@@ -592,6 +593,33 @@ def setting(places: Places, key: str) -> Any:
         return checked_setting(key, changed[key]) if key in changed else SETTINGS[key][0]
     except UsageError as error:
         raise UsageError(f"{places.config()}: {error}; `rlm config --unset {key}` mends it") from None
+
+
+# -- what the user may have put there ---------------------------------------
+
+EMBEDDING_MODEL = "RLM_EMBEDDING_MODEL"  # the variable that names the folder of a model; "off" for none
+# No network; and one thread: two wait for each other on a busy machine, and a search takes thirty times as long.
+TOLD_AT_IMPORT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+                  "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def loaded_model(folder: str, packages: str) -> tuple[Any, Any]:
+    """The model of model2vec in that folder, and numpy. *packages*: a folder where these may be installed.
+
+    Of the variables only what is imported here learns, not the programs that we start.
+    """
+    from importlib import import_module
+
+    if packages and packages not in sys.path:
+        sys.path.append(packages)
+    before = dict(os.environ)
+    os.environ.update(TOLD_AT_IMPORT)
+    try:
+        return import_module("model2vec").StaticModel.from_pretrained(folder), import_module("numpy")
+    finally:
+        for name in TOLD_AT_IMPORT.keys() - before:
+            del os.environ[name]
+        os.environ.update((name, before[name]) for name in TOLD_AT_IMPORT.keys() & before)
 
 
 # -- names and paths that look equal ----------------------------------------
@@ -2737,7 +2765,8 @@ def publish(log: Log, snapshot: Snapshot) -> None:
     replace_file(current, encode_record({
         "k": "index", "v": INDEX_VERSION, "words": WORDS_VERSION, "store": log.identity()[0], "covers": snapshot.covers,
         "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files}))
-    kept = {entry[0] for entry in snapshot.files} | {os.path.basename(current)}
+    kept = {entry[0] for entry in snapshot.files} | {
+        os.path.basename(path) for path in (current, log.places.vectors(log.generation()))}
     # Drafts are made with the index lock held, as now: those that are there belong to killed processes.
     sweep_index(log, lambda name, n: name.endswith(".tmp") or (n == log.generation() and name not in kept))
 
@@ -3991,7 +4020,7 @@ def best_lines(lines: Sequence[TextLine], weights: Sequence[float], n_wanted: in
 class Hit:
     """One answer of a search."""
 
-    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words", "lent", "newer")
+    __slots__ = ("doc", "score", "record", "lines", "n_lines", "by_words", "lent", "newer", "places")
 
     def __init__(self, doc: Doc, score: float, record: Record, lines: list[tuple[int, str]], n_lines: int = 0) -> None:
         self.doc = doc
@@ -4002,6 +4031,7 @@ class Hit:
         self.by_words = score  # the score without what the order of the words added
         self.lent = 0.0  # of the score, what what is linked with it added
         self.newer: list[str] = []  # the ids of what replaced it
+        self.places = ""  # which it has by words and by vectors, where there are vectors
 
 
 # How many of the best lend score to their neighbours, and how many are read and looked at again.
@@ -4409,6 +4439,184 @@ def ranked(query: Query, allowed: bytes, limit: int) -> list[tuple[float, int]]:
     return best
 
 
+# -- vectors ----------------------------------------------------------------
+# Only where the user put a model of model2vec on the disk. They are a cache beside the index, in a file with a row for
+# each document: the length of its vector (0: none yet, -1: it has none), the CRC of its line in the log (an older log
+# may be put back), and the vector as whole numbers. In memory they take as much as on the disk.
+
+VECTORS_HEAD_BYTES = 160  # of the file: whose vectors they are, and by which model
+EMBEDDED_AT_ONCE = 16  # texts; some 20 ms, for which a search has to wait
+EMBEDDED_CHARS = 8_000
+COMPARED_AT_ONCE = 512  # vectors: many more do not fit into the processor's cache, and take several times as long
+LEAST_COSINE = 0.3  # less is not alike
+# With 60 and 1, as Cormack 2009 has it, and a model made of MiniLM: -7.6 nDCG on turns, -17 on sessions. So: 0.5 % more
+# found among the first five of both. Vectors move what words find, and find something where words find little.
+RANK_PLUS, VECTORS_WEIGHT = 5, 0.2
+
+
+class Vectors:
+    """The vectors of a store's documents, and the model that makes them. One object belongs to one thread at a time."""
+
+    __slots__ = ("places", "model", "numpy", "folder", "problem", "row", "head", "data", "signature")
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.folder = self.problem = ""  # of the model; why there is none though one is wanted
+        self.model: Any = None
+        self.numpy: Any = None  # once it was looked for
+        self.signature: object = None  # of the file whose rows are in data
+        self.data = bytearray()
+
+    def load(self) -> bool:
+        """Whether there is a model; it is looked for once. Nothing is ever downloaded."""
+        if self.numpy is not None:
+            return bool(self.model)
+        self.numpy = False
+        try:
+            noted = {**from_json(read_file(self.places.install_record()).decode())["semantic"]}
+        except (Damaged, ValueError, KeyError, TypeError, RecursionError):  # not installed, or without a model
+            noted = {}
+        self.folder = folder_in(EMBEDDING_MODEL) or text_field(noted, "model")
+        if environment(EMBEDDING_MODEL) == "off" or not self.folder:
+            self.folder = ""
+        elif not os.path.isdir(self.folder):
+            self.problem = f"{self.folder} is no folder; nothing is downloaded, so put a model there"
+        else:
+            try:
+                model, self.numpy = loaded_model(self.folder, text_field(noted, "packages"))
+                files = [(name, file_signature(os.path.join(self.folder, name))[1:]) for name in listing(self.folder)]
+                self.row = self.numpy.dtype([("norm", "<f4"), ("check", "<u4"), ("vector", "i1", (model.dim,))])
+                self.head = f"rlm vectors 1 {model.dim} {crc_of(repr(files).encode()):08x} "
+                self.model = model  # last: another thread may ask meanwhile
+            except Exception as error:  # whatever another's package raises
+                name = type(error).__name__
+                self.problem = f"no model of model2vec in {self.folder} ({name}: {one_line(str(error), 200)})"
+        return bool(self.model)
+
+    def embedded(self, texts: Sequence[str]) -> Any:
+        """The vectors of texts, as rows of numbers."""
+        clean = [text[:EMBEDDED_CHARS].encode("utf-8", "replace").decode() for text in texts]
+        try:
+            return self.numpy.asarray(self.model.encode(clean, use_multiprocessing=False), "f4")
+        except Exception as error:  # whatever another's package raises
+            raise RlmError(f"the model in {self.folder} fails ({type(error).__name__}: {one_line(str(error), 200)}); "
+                           f"{EMBEDDING_MODEL}=off does without it") from None
+
+    def rows(self, view: View) -> Any:
+        """The rows there are, of the view's first documents; reads them when the file is not the one that was read."""
+        signature = file_signature(self.places.vectors(view.log.generation())), view.log.identity()
+        if signature != self.signature:
+            data = read_file(self.places.vectors(view.log.generation()))
+            self.signature, self.data = signature, bytearray(data[VECTORS_HEAD_BYTES:])
+            if data[:VECTORS_HEAD_BYTES] != self.header(view):
+                self.data.clear()
+        n = len(self.data) // self.row.itemsize
+        rows = self.numpy.frombuffer(self.data, self.row, n)
+        if n and (n > view.n_docs() or int(rows["check"][-1]) != self.check_of(view, n - 1)):
+            self.data = bytearray()
+        return self.numpy.frombuffer(self.data, self.row, len(self.data) // self.row.itemsize)
+
+    def header(self, view: View) -> bytes:
+        return f"{self.head}{view.log.identity()[0]}\n".encode().ljust(VECTORS_HEAD_BYTES)[:VECTORS_HEAD_BYTES]
+
+    def check_of(self, view: View, ordinal: int) -> int:
+        doc = view.doc(ordinal)
+        return crc_of(view.log.read(doc.pos, doc.n_line))
+
+    def nearest(self, query: Query, allowed: bytes, limit: int) -> list[tuple[float, int]]:
+        """Of the allowed documents the *limit* whose vectors are most like the query's: cosine, ordinal. The memory's
+        factor counts for the order. [] without vectors, which costs a look at the disk."""
+        view = query.view
+        if not (os.access(self.places.vectors(view.log.generation()), os.R_OK) and self.load()):
+            return []
+        np, rows, asked = self.numpy, self.rows(view), self.embedded([query.text])[0]
+        norms = rows["norm"] * (np.frombuffer(allowed, "u1")[: len(rows)] > 0)
+        cosines = np.full(len(rows), -1.0, "f4")
+        for start in range(0, len(rows), COMPARED_AT_ONCE):
+            part = slice(start, start + COMPARED_AT_ONCE)
+            if (norms[part] > 0).any():
+                cosines[part] = rows["vector"][part].astype("f4") @ asked
+        cosines /= np.where(norms > 0, norms, np.inf) * (float(np.linalg.norm(asked)) or 1.0)
+        best = np.argpartition(-cosines, min(2 * limit, len(rows)) - 1)[: 2 * limit] if len(rows) else []
+        found = [(float(cosines[n]), int(n)) for n in best if cosines[n] >= LEAST_COSINE]
+
+        def worth(pair: tuple[float, int]) -> float:
+            part = view.part_of(pair[1])
+            return -pair[0] * factors(query, part)(pair[1] - part.first)
+
+        return sorted(found, key=worth)[:limit]
+
+    def told(self, view: View) -> dict[str, Any] | None:
+        """The model, and how many vectors there are and are missing; or the problem; None where no model is wanted."""
+        if not self.load():
+            return {"model": self.folder, "problem": self.problem} if self.problem else None
+        has = self.rows(view)["norm"] != 0
+        alive = self.numpy.frombuffer(view.alive_mask(), "u1") > 0
+        n = int((has & alive[: len(has)]).sum())
+        return {"model": self.folder, "dimensions": self.model.dim, "n": n, "n_missing": int(alive.sum()) - n}
+
+    def add(self, view: View) -> int:
+        """Makes the vectors of a few texts that have none, and takes out those of what is gone; how many are missing
+        then. StoreBusy when another process is at it."""
+        np, rows = self.numpy, self.rows(view)
+        alive = np.frombuffer(view.alive_mask(), "u1") > 0
+        has = np.zeros(len(alive), bool)
+        has[: len(rows)] = rows["norm"] != 0
+        gone, missing = np.flatnonzero(has & ~alive), np.flatnonzero(alive & ~has)
+        chosen = [int(n) for n in missing[:EMBEDDED_AT_ONCE]]
+        if not (chosen or len(gone)):
+            return 0
+        start, end = int(min([len(rows), *gone[:1], *chosen[:1]])), max(len(rows), *[n + 1 for n in chosen[-1:]], 0)
+        new = np.zeros(end - start, self.row)
+        new[: len(rows) - start] = rows[start:]
+        for name in ("norm", "vector"):
+            new[name][gone - start] = 0
+        texts = {doc.ordinal: record["text"] for doc, record in readable_records(view, chosen, lambda: None)}
+        vectors = self.embedded([texts.get(ordinal, "") for ordinal in chosen]) if chosen else ()
+        for ordinal, vector in zip(chosen, vectors):
+            whole = np.rint(vector * (127 / (abs(vector).max() or 1.0)))
+            new[ordinal - start] = (np.linalg.norm(whole) or -1.0, self.check_of(view, ordinal), whole)
+        path, data, rows = self.places.vectors(view.log.generation()), new.tobytes(), None
+        with Lock(self.places.lock(), 1.0):  # a rewrite, which takes the older generation's vectors away, has it, too
+            view.log.refresh()
+            if (file_signature(path), view.log.identity()) != self.signature:
+                raise StoreBusy("another process is making vectors, or wrote the store anew; try again")
+            if free_bytes(self.places.memory) < len(data) + INDEX_LEAVES_BYTES:
+                raise StoreUnwritable(f"{path}: the disk is full; memories need what room is left")
+            ensure_folder(self.places.index)
+            head, at = (b"", VECTORS_HEAD_BYTES + start * self.row.itemsize) if start else (self.header(view), 0)
+            put_bytes(path, at, head + data, durable=False)
+            self.signature = file_signature(path), view.log.identity()
+        self.data[start * self.row.itemsize :] = data
+        return len(missing) - len(chosen)
+
+
+def fused(query: Query, hits: list[Hit], near: Sequence[tuple[float, int]]) -> list[Hit]:
+    """The hits by words and those by vectors in one order: by the sum of 1 / (RANK_PLUS + rank) in both, times
+    VECTORS_WEIGHT for vectors.
+
+    Such a sum does not say how good a hit is. So the best one gets the highest of their scores, the next one the next
+    highest, and so on. What only vectors found brings its cosine, as a share of a text in which all words stand, but
+    no more than the last hit by words has.
+    """
+    words = {hit.doc.ordinal: n for n, hit in enumerate(sorted(hits, key=lambda hit: -hit.score), 1)}
+    like = {ordinal: (n, cosine) for n, (cosine, ordinal) in enumerate(near, 1)}
+    others = readable_records(query.view, [ordinal for ordinal in like if ordinal not in words], lambda: None)
+    most = min((hit.score for hit in hits), default=query.full)
+    hits = [*hits, *(Hit(doc, min(like[doc.ordinal][1] * query.full, most), record, []) for doc, record in others)]
+    scores, sums = sorted((hit.score for hit in hits), reverse=True), {}
+    for hit in hits:
+        by_words, (by_vectors, cosine) = words.get(hit.doc.ordinal, 0), like.get(hit.doc.ordinal, (0, 0.0))
+        sums[hit] = (1 / (RANK_PLUS + by_words) if by_words else 0.0) + (
+            VECTORS_WEIGHT / (RANK_PLUS + by_vectors) if by_vectors else 0.0)
+        hit.places = f"{by_words or 'none'} by words{f' ({hit.score:.2f})' if by_words else ''}, " \
+            f"{by_vectors or 'none'} by vectors{f' (cosine {cosine:.2f})' if by_vectors else ''}"
+    hits.sort(key=lambda hit: -sums[hit])
+    for hit, score in zip(hits, scores):
+        hit.score = score
+    return hits
+
+
 # -- second look at the best texts -------------------------------------------
 
 # Query words that stand next to each other in the text too: stop words count here. +1.0 in mean
@@ -4512,9 +4720,9 @@ def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
         hit.score, hit.by_words, hit.lent = (factor * part for part in (hit.score, hit.by_words, hit.lent))
 
 
-def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
-    """The *limit* best of the allowed memories, without lines."""
-    best = ranked(query, allowed, max(limit, RERANKED))
+def best_hits(query: Query, allowed: bytes, limit: int, near: Sequence[tuple[float, int]] = ()) -> list[Hit]:
+    """The *limit* best of the allowed memories, without lines. *near*: what vectors found, which beats a guess."""
+    best = [] if near and query.is_guess else ranked(query, allowed, max(limit, RERANKED))
     scores = {ordinal: score for score, ordinal in best}
     found = list(readable_records(query.view, scores, lambda: None))
     looked_at = found[:RERANKED]
@@ -4522,6 +4730,7 @@ def best_hits(query: Query, allowed: bytes, limit: int) -> list[Hit]:
     hits = [Hit(doc, scores[doc.ordinal], record, []) for doc, record in found]
     for hit, score in zip(hits, again):
         hit.score += (score - hit.by_words) * (1 + gain(hit.doc.at_s, query.spans))
+    hits = fused(query, hits, near) if near else hits
     if query.view.has_kind("link"):
         follow_links(query.view, hits, allowed)
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
@@ -4535,10 +4744,12 @@ def lines_that_answer(text: str, needles: Needles, n_wanted: int) -> list[tuple[
     return [(line.number, window(line.text, starts, LINE_CHARS)) for line in sorted(telling, key=near.lines.index)]
 
 
-def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0) -> tuple[list[Hit], int]:
+def search(query: Query, allowed: bytes, limit: int, least_share: float = 0.0,
+           like: Sequence[tuple[float, int]] = ()) -> tuple[list[Hit], int]:
     """The *limit* best of the allowed memories with their best lines, most of the first; how many more, or weaker than
     that share of the first, there are at least."""
-    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED)), sum(query.missing.values(), [])
+    found, near = best_hits(query, allowed, max(limit, MOST_COUNTED), like), sum(query.missing.values(), [])
+    query.is_guess &= not like
     hits = [hit for hit in found[:limit] if hit.score >= least_share * found[0].score]
     query.needles = needles = Needles(query_terms(" ".join(near)) if query.is_guess else query.terms)
     for hit in hits:
@@ -6125,9 +6336,10 @@ def new_commits(places: Places, folder: str) -> list[list[str]]:
         return []
     import subprocess
 
-    # What the user set for git must start nothing. After a rebase the last one looked at may be gone.
-    command = ["git", "-C", top, "-c", "log.showSignature=false", "log", "--ignore-missing", f"-n{MOST_COMMITS}",
-               "--reverse", "--format=%h%x00%s%x00%B%x00", head, *([f"^{looked[top]}"] if top in looked else [])]
+    # Nothing that is set for git may start a program or go to the network. After a rebase the last one may be gone.
+    command = ["git", "-C", top, "-c", "log.showSignature=false", "-c", "protocol.allow=never", "log", "--reverse",
+               "--encoding=UTF-8", "--format=%h%x00%s%x00%B%x00", "--ignore-missing", f"-n{MOST_COMMITS}", head,
+               *([f"^{looked[top]}"] if top in looked else [])]
     try:
         told = subprocess.run(command, timeout=COMMITS_WITHIN_S, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL).stdout.decode("utf-8", "replace").split("\0")
@@ -6852,22 +7064,6 @@ def outcomes_of_evidence(view: View) -> dict[str, list[Outcome]]:
     return {proof: sorted(rows) for proof, rows in found.items()}
 
 
-def believe(view: View) -> None:
-    """Notes how outcomes moved the confidence in evidence, worked out from all of them: twice is the same as once."""
-    if not view.has_kind("link"):
-        return
-    found = outcomes_of_evidence(view)
-    with Writer(view) as writer:
-        known = confidences(view)
-        for proof in sorted(known.keys() | found.keys()):
-            rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
-            confidence = round(confidence_after(good for _, good, _ in rows), 4)
-            if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
-                since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
-                writer.add("believe", id=proof, at=stamp(now()), confidence=confidence, was=was,
-                           why=", ".join(since[-3:]) or "no outcome is left")
-
-
 def learnt(view: View, check: Callable[[], None]) -> dict[int, tuple[int, int]]:
     """What ratings and outcomes tell of others, by ordinal, as (spread, credit) in ten-thousandths."""
     alive, likeness = view.alive_mask(), Likeness(view)
@@ -6925,8 +7121,22 @@ def proposed_event(doc: Doc, what: str, why: str, event: str, **fields: Any) -> 
     return Proposal(doc, what, why, lambda writer: writer.add(event, id=doc.id, at=stamp(now()), **fields, why=why))
 
 
+def beliefs(view: View) -> list[Proposal]:
+    """How outcomes move the confidence in evidence: it is worked out from all of them, so twice is the same as once."""
+    found, known = (outcomes_of_evidence(view), confidences(view)) if view.has_kind("link") else ({}, {})
+    changes = []
+    for proof in sorted(known.keys() | found.keys()):
+        rows, (was, moved_s) = found.get(proof, []), known.get(proof, (CONFIDENCE, 0.0))
+        confidence = round(confidence_after(good for _, good, _ in rows), 4)
+        if confidence != was and (n := view.ordinal_of(proof)) >= 0 and not view.life(n).flags:
+            since = [what for at_s, _, what in rows if at_s > moved_s] or [what for *_, what in rows[-1:]]
+            changes.append(proposed_event(view.doc(n), f"confidence {was:.2f} becomes {confidence:.2f}", ", ".join(
+                since[-3:]) or "no outcome is left", "believe", confidence=confidence, was=was))
+    return changes
+
+
 def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
-    """What `learnt` gives, where that is another than before. What it takes back is of any memory, not of *docs*."""
+    """What `learnt` and `beliefs` give, where that is another than before; of any memory, not of *docs*."""
     from functools import partial
 
     found = learnt(view, check)
@@ -6939,14 +7149,12 @@ def learnings(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> lis
             why = f"ratings of those like it {new[0] / 10_000:+.4f}, successes after it {new[1] / 10_000:+.4f}"
             changes.append(Proposal(doc, f"useful {utility_of(doc.life):.2f} becomes {now_is:.2f}", why, partial(
                 Writer.add, kind="learn", id=doc.id, spread=new[0], credit=new[1])))
-    return changes
+    return [*changes, *beliefs(view)]
 
 
 def learn(view: View, check: Callable[[], None] = lambda: None) -> int:
-    """Stores what `learnt` gives; of how many memories it is another than before."""
-    n_changed = len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
-    believe(view)
-    return n_changed
+    """Stores what ratings and outcomes tell of other memories; of how many it is another than before."""
+    return len(carry_out_proposals(view, learnings(view.refresh(), (), check)))
 
 
 def promotions(view: View, docs: Sequence[Doc], check: Callable[[], None]) -> list[Proposal]:
@@ -8356,13 +8564,6 @@ def free_name(places: Places, base: str, source: str) -> str:
     return context_name(next(name for name in names if taken.get(name, source) == source))
 
 
-def expired_contexts(places: Places, now_s: float) -> list[str]:
-    """The contexts that nobody has used for so long that they can go."""
-    limit_s = setting(places, "context_days") * DAY_S
-    return [name for name in stems(places.contexts(), ".json")
-            if limit_s and now_s - tried(now_s, os.path.getmtime, places.context(name)) > limit_s]
-
-
 # -- splitting ----------------------------------------------------------------
 
 DEFINITION = r"(?m)^(?:export |default |public |private |protected |static |abstract |final |" \
@@ -8459,19 +8660,21 @@ TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a tab
 INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
 
 
-def folded_passages(text: Text, tick: Callable[[int], None]) -> Iterator[tuple[int, int, str]]:
-    """The text in passages that end with a line where they can: the number of the first line, its first byte, the
-    passage folded."""
-    at, number = 0, 1
-    for piece, _ in text.walk():
-        tick(at)
-        low, start = fold(piece), 0
-        is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
-        while start < len(piece):
-            end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
-            part = piece[start:end]
-            yield number, at, low[start:end] if is_even else fold(part)
-            number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
+def folded_passages(texts: Sequence[Text], places: array[int], tick: Callable[[int], None]) -> Iterator[str]:
+    """The texts folded, in passages that end with a line where they can. Of each, the number of its text, its line
+    and its first byte are added to *places*."""
+    for k, text in enumerate(texts):
+        at, number = 0, 1
+        for piece, _ in text.walk():
+            tick(at)
+            low, start = fold(piece), 0
+            is_even = [*map(len, low.split("\n"))] == [*map(len, piece.split("\n"))]  # what is folded lies where it was
+            while start < len(piece):
+                end = piece.rfind("\n", start, start + SEARCHED_CHARS) + 1 or start + SEARCHED_CHARS
+                part = piece[start:end]
+                places.extend((k, number, at))
+                yield low[start:end] if is_even else fold(part)
+                number, at, start = number + part.count("\n"), at + n_bytes_of(part), end
 
 
 def runs_in(low: str) -> tuple[set[str], set[str]]:
@@ -8529,14 +8732,11 @@ def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None])
 
     yield key
     tables, found = [RunTable(0, 0), RunTable(1, 0)], array("Q")
-    for k, text in enumerate(texts):
-        for number, at, low in folded_passages(text, tick):
-            found.extend((k, number, at))
-            n_passages = len(found) // 3
-            for table, runs in zip(tables, runs_in(low)):
-                if not table.add(n_passages - 1, runs):
-                    yield from table.blocks()
-                    tables[table.kind] = RunTable(table.kind, n_passages)
+    for n_before, low in enumerate(folded_passages(texts, found, tick)):
+        for table, runs in zip(tables, runs_in(low)):
+            if not table.add(n_before, runs):
+                yield from table.blocks()
+                tables[table.kind] = RunTable(table.kind, n_before + 1)
     for table in tables:
         yield from table.blocks()
     yield array("Q", (2, 0, 8 * len(found), 0, 0)).tobytes() + found.tobytes()
@@ -8549,8 +8749,7 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
 
     tables: list[tuple[int, ...]] = []
     while True:
-        head = array("Q", file.read(40))
-        kind, _, n_bytes, n_ends, n_listed = head
+        kind, _, n_bytes, n_ends, n_listed = head = array("Q", file.read(40))
         if kind == 2:
             found = array("Q", file.read(n_bytes))
             if 8 * len(found) < n_bytes:
@@ -8560,8 +8759,7 @@ def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
         file.seek(n_bytes + 4 * n_ends + 2 * n_listed, 1)
 
 
-def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str],
-                    ) -> dict[str, list[int]]:
+def passages_having(file: Any, tables: Sequence[tuple[int, ...]], needles: Collection[str]) -> dict[str, list[int]]:
     """For each needle the passages with a run that has it; its line ends are where the run begins and ends."""
     from array import array
 
@@ -8625,20 +8823,18 @@ def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str]
         chars = "0-9" if word.isdigit() else IN_RUNS
         is_whole = needles_of(word) == [f"\n{word}\n"] and word < "\u0e00"
         wholes.append(re.compile(rf"(?<![{chars}]){word}(?![{chars}])").search if is_whole else None)
-    masks, found = [], array("Q")
-    for k, text in enumerate(texts):
-        for number, at, low in folded_passages(text, tick):
-            found.extend((k, number, at))
-            masks.append(sum(1 << i for i, word in enumerate(words)
-                             if word in low and (wholes[i] is None or wholes[i](low))))
+    found = array("Q")
+    masks = [sum(1 << i for i, word in enumerate(words) if word in low and (wholes[i] is None or wholes[i](low)))
+             for low in folded_passages(texts, found, tick)]
     return masks, found
 
 
 def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
                      ) -> tuple[list[int], array[int]]:
-    """As words_by_reading, by an index of the whole context, which is made when there is none of it as it is now."""
+    """As words_by_reading, by an index of the whole context, which is made when there is none of it. The context must
+    not have changed since it was loaded: a log that grows would be indexed at each search."""
     path = opened.places.context_words(opened.name)
-    key = to_json([1, opened.record["at"], opened.facts()]).encode("ascii") + b"\n"
+    key = to_json([1, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
     for _ in range(2):
         try:
             with open(path, "rb") as file:
@@ -8754,12 +8950,6 @@ def is_json(text: str) -> bool:
         return False
 
 
-def separator_of(lines: Sequence[str]) -> str:
-    """What separates the cells of a table, "" when these lines are none."""
-    counts = ((sep, {line.count(sep) for line in lines}) for sep in ",\t;|")
-    return next((sep for sep, n in counts if len(n) == 1 and n != {0}), "") if len(lines) > 1 else ""
-
-
 def format_of(head: str, name: str) -> str:
     """What the text is, told by its beginning and its file's name."""
     head = head.lstrip("\ufeff \t\r\n")
@@ -8781,7 +8971,8 @@ def format_of(head: str, name: str) -> str:
         return "Markdown"
     if sum(bool(re.match(LOG_LINE, line)) for line in lines) * 2 > len(lines):
         return "log"
-    if separator_of(lines[:10]):
+    n_cells = [{line.count(sep) for line in lines[:10]} for sep in ",\t;|"]
+    if len(lines) > 1 and any(len(n) == 1 and n != {0} for n in n_cells):
         return "CSV"
     return "code" if len(re.findall(DEFINITION, head)) > 2 else "prose"
 
@@ -11102,7 +11293,8 @@ def moves_of(events: Sequence[Record]) -> list[str]:
             calls = [node for node in ast.walk(ast.parse(event["code"])) if isinstance(node, ast.Call)]
         except (SyntaxError, ValueError):  # a secret was taken out of it
             continue
-        for node in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
+        # By their ends, inner calls come first, as they run.
+        for node in sorted(calls, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0)):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             given = [("", each) for each in node.args]
             given += [("votes=", each.value) for each in node.keywords if each.arg == "votes"]
@@ -11494,7 +11686,7 @@ class Store:
     lock, which must not stop readers), and the accesses that were not recorded yet."""
 
     __slots__ = ("places", "build", "read_view", "write_view", "read_mutex", "write_mutex", "uses", "repls",
-                 "models", "runs", "shown", "has_news")
+                 "models", "runs", "shown", "has_news", "vectors")
 
     def __init__(self, places: Places, new_mutex: Callable[[], Any] = lambda: None) -> None:  # None: one thread
         self.places = places
@@ -11507,6 +11699,7 @@ class Store:
         self.repls: dict[str, Session] = {}
         self.models: Models | None = None  # once one was asked for
         self.runs: dict[str, Run] = {}  # that go on in threads of this process, or ended in it
+        self.vectors = Vectors(places)  # with the read view's mutex
 
     def reading(self) -> Reading:
         return Reading(self.read_view, self.read_mutex, self.build)
@@ -11529,6 +11722,18 @@ class Store:
                     self.uses += [doc_id] * n
             except RlmError:
                 pass
+
+    def embed(self, until_s: float, tick: Callable[[int], None]) -> int:
+        """Until then, makes vectors that are missing, where there is a model; how many are missing then."""
+        n_missing = int(self.vectors.load())
+        while n_missing and time.monotonic() < until_s:
+            try:
+                with self.reading() as view:
+                    n_missing = self.vectors.add(view)
+                tick(n_missing)
+            except (StoreBusy, Superseded):  # another process made them meanwhile, or wrote the store anew
+                time.sleep(0.05)
+        return n_missing
 
     def learn(self, pause: Callable[[], None] = lambda: None) -> None:
         """Learns from the ratings and outcomes since the last time, for when there is time."""
@@ -11792,7 +11997,8 @@ def worth_text(query: Query, hit: Hit, explain: bool) -> str:
     if not explain:
         return f"{min(100, 100 * hit.score / query.full):.0f}%"
     by_order = hit.score - hit.by_words - hit.lent
-    made = f"score {hit.score:.2f}: words {hit.by_words:.2f}, their order {by_order:.2f}"
+    by_words = f"words {hit.by_words:.2f}, their order {by_order:.2f}"
+    made = f"score {hit.score:.2f}: {hit.places or by_words}"
     made += f", what belongs to it {hit.lent:.2f}" * bool(hit.lent)
     importance = IMPORTANCE_FACTOR[hit.doc.importance]
     factors = {"time": 1 + gain(hit.doc.at_s, query.spans), "importance": importance,
@@ -11831,6 +12037,10 @@ def linked_text(view: View, doc: Doc, record: Record) -> str:
         rows.append("   it was to be looked at again by now")
     rows = list(dict.fromkeys(rows))
     return "\n".join([*rows[:MOST_LINKED], *[f"   +{len(rows) - MOST_LINKED} more"] * (len(rows) > MOST_LINKED)])
+
+
+def linked_data(text: str) -> dict[str, list[str]]:
+    return {"linked": [line.strip() for line in text.split("\n")]} if text else {}
 
 
 def hit_text(i: int, hit: Hit, worth: str, now_s: float, labels: Mapping[str, str]) -> str:
@@ -12004,7 +12214,9 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
             found, hint, note = list(readable_records(view, [ordinal], call.check)), "", ""
         elif query.strip():
             asked, is_episode = Query(view, query), kind == "episode"
-            hits = [] if asked.is_guess else best_hits(asked, allowed, limit * (1 + 2 * is_episode))
+            wanted = limit * (1 + 2 * is_episode)
+            near = call.store.vectors.nearest(asked, allowed, max(wanted, RERANKED))
+            hits = best_hits(asked, allowed, wanted, near) if near or not asked.is_guess else []
             if is_episode:
                 hits = diversified(view, hits, limit)
                 worth = {hit.doc.id: f" · {worth_text(asked, hit, False)}" for hit in hits}
@@ -12026,7 +12238,8 @@ def rlm_recall(call: Call, query: str = "", category: str = "", importance: str 
     if found and not query.strip() and n_all > len(found):
         parts.append(call.words(f"{len(found)} of {n_all} shown; raise `limit` or add a query."))
     hint = call.words(hint)
-    data = [{**doc_data(doc, record), "text": record["text"]} for doc, record in found]
+    data = [{**doc_data(doc, record), "text": record["text"], **linked_data(more)}
+            for (doc, record), more in zip(found, linked)]
     answer = Answer("\n\n".join(parts) or hint, failed=not found and query != "", data={
         f"{kind}s": data, "total": n_all, **({"hint": hint} if hint else {})})
     answer.marks = Needles(query_terms(query)).marks
@@ -12473,14 +12686,14 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
     with open_context(call.store.places, context_of(wanted)) as opened:
         meant = list(texts_meant(opened, wanted))
         texts = [text for _, text, _, _ in meant]
-        n_bytes = sum(text.size for text in texts)
+        n_bytes, stale = sum(text.size for text in texts), opened.changes()
+        is_indexed = wanted == opened.name and not stale and INDEXED_FROM <= n_bytes <= INDEXED_TO
 
         def tick(at: int) -> None:
             call.check()
             call.progress(at, n_bytes, "reading")
 
-        masks, found = (words_in_context if wanted == opened.name and INDEXED_FROM <= n_bytes <= INDEXED_TO else
-                        words_by_reading)(opened, texts, words, tick)
+        masks, found = (words_in_context if is_indexed else words_by_reading)(opened, texts, words, tick)
         counts = Counter(masks)
         worth = dict.fromkeys(counts, 0.0)
         for i in range(len(words)):
@@ -12496,8 +12709,8 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
             name = f"{opened.name}/{meant[k][0]}" if opened.files and "#" not in wanted else wanted
             hits.append({"id": f"{name}:{number}-{number + shown.rstrip(chr(10)).count(chr(10))}", "text": shown})
             lines.append(f"{len(hits)}. [{hits[-1]['id']}] {window(told, words)}")
-        notes = [opened.changes(), "it is too large for an index, and every search reads all of it; `rlm_filter` makes "
-                 "a smaller one" if n_bytes > INDEXED_TO else ""]
+    notes = [stale, "it is too large for an index, and every search reads all of it; `rlm_filter` makes a smaller one"
+             if n_bytes > INDEXED_TO else ""]
     told = "\n".join(lines) or f"No passage of {wanted} has a word of {one_line(query, 80)!r}."
     return noted("; ".join(filter(None, notes)), Answer(told, {"hits": hits}, failed=not hits))
 
@@ -12674,7 +12887,9 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
     is_counted = "limit" in call.given
     with call.store.reading() as view:
         asked = Query(view, query)
-        hits, n_weaker = search(asked, in_scope(view, scope), limit, 0.0 if is_counted else FAR_BELOW)
+        allowed = in_scope(view, scope)
+        like = call.store.vectors.nearest(asked, allowed, max(limit, RERANKED))
+        hits, n_weaker = search(asked, allowed, limit, 0.0 if is_counted else FAR_BELOW, like)
         hint = call.words(missing_text(asked.missing) if hits else nothing_found(asked, project))
         projects = Projects(view)
         labels = projects.labels()
@@ -12690,7 +12905,8 @@ def rlm_search(call: Call, query: str, limit: int = 5, project: str = "", domain
         lines.insert(0, hint)
     elif hint:
         lines.append(f"({hint})" if lines else hint)
-    data = {"hits": [hit_data(hit) for hit in hits], **({"guess": True} if asked.is_guess and hits else {}),
+    data = {"hits": [{**hit_data(hit), **linked_data(more)} for hit, more in zip(hits, linked)],
+            **({"guess": True} if asked.is_guess and hits else {}),
             **({"missing": asked.missing} if asked.missing else {}), **({"hint": hint} if hint else {})}
     answer = Answer("\n".join(lines), data, failed=asked.is_guess or not hits)
     answer.marks = asked.needles.marks
@@ -12893,6 +13109,13 @@ def used_models(places: Places) -> dict[str, dict[str, float]]:
     return found
 
 
+def semantic_text(told: Mapping[str, Any] | None) -> str:
+    """What Vectors.told says, for a reader."""
+    if not told:
+        return "none (ranking is by words)"
+    return told.get("problem") or "{model}, {n:,} vectors of {dimensions} numbers, {n_missing:,} missing".format(**told)
+
+
 FADED_DAYS = 90  # unread, before a review asks whether a memory still holds
 HEALTH_DOCS = 1000  # statements and episodes, the newest, whose texts and files a status looks at
 # What wants a hand, and the one next step.
@@ -13007,7 +13230,7 @@ def rlm_status(call: Call) -> Answer:
             "damaged_lines": view.n_damaged, "lost_bytes": view.log.acknowledged()[1],
             "damaged_transcript_lines": n_damaged_lines(places),
             "injected_tokens": injected_tokens(places), "injected": given_memories(view),
-            "models": used_models(places), "semantic": None,
+            "models": used_models(places), "semantic": call.store.vectors.told(view),
         }
     told = data["injected_tokens"]
     lines = [
@@ -13029,7 +13252,7 @@ def rlm_status(call: Call) -> Answer:
         f"given to Claude by hooks: about {told['today']:,} tokens today, {told['week']:,} this week"
         + f" ({tally_text(told['projects'])})" * bool(told["projects"])
         + "; {read:,} of {given:,} memories were read, cited or used then".format(**data["injected"]),
-        "semantic provider: none (ranking is by words)",
+        "semantic provider: " + semantic_text(data["semantic"]),
     ]
     lines += [f"{name}: {counted(used['calls'], 'call')}, {used['tokens']:,} tokens"
               + f", ${used['dollars']:,.2f}" * bool(used["dollars"]) for name, used in data["models"].items()]
@@ -13209,7 +13432,9 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     base = memory or os.path.basename(source.rstrip("/")) or ("stdin" if path == "-" else "content")
     chosen = context_name(name) if name else free_name(places, base, f"memory:{memory}" if memory else source)
     old = next((record.get("source") for record in contexts(places) if record["name"] == chosen), None)
-    expired = [each for each in expired_contexts(places, now()) if each != chosen]
+    now_s, n_days = now(), setting(places, "context_days")
+    expired = [each for each in stems(places.contexts(), ".json") if each != chosen and n_days
+               and now_s - tried(now_s, os.path.getmtime, places.context(each)) > n_days * DAY_S]
     for each in expired:
         drop_context(places, each)
     drop_strays(places, DAY_S)
@@ -13229,7 +13454,7 @@ def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob
     text = f"{chosen} loaded: {size_of(record)}."
     text += f" It replaces that of {one_line(str(old), 200)}." if old not in (None, record["source"]) else ""
     text += f" Left out: {tally_of(record['left_out'])}." if record.get("left_out") else ""
-    text += f" Gone, unused for {setting(places, 'context_days')} days: {', '.join(expired)}." if expired else ""
+    text += f" Gone, unused for {n_days} days: {', '.join(expired)}." if expired else ""
     hint = call.words("`rlm_inspect` shows what it is, `rlm_grep` and `rlm_peek` read it, `rlm_split` cuts it.")
     return Answer(f"{text}\n{hint}", {**without_files(record), "expired": expired})
 
@@ -14497,6 +14722,8 @@ class Server:
                     trim_memory()
                 if self.chore(self.store.places):
                     self.wake.set()
+                if not environment("RLM_CHILD") and self.store.embed(time.monotonic() + 1.0, lambda _: self.give_way()):
+                    self.wake.set()
             except Exception as error:  # the next call meets it again; without us the index would stand still
                 print(f"rlm: {type(error).__name__}: {error}", file=sys.stderr)
 
@@ -15750,7 +15977,7 @@ MESSAGES = {
         "commands": "Last commands, most recent first:", "errors": "Errors not resolved yet:",
         "words": "Claude's last words:", "folder": "Working in {folder}{branch}.", "branch": ", branch {name}",
         "ids": "What was said in this conversation is in memory (rlm_peek ID): ", "in all": "{ids} ({n} in all)",
-        "more": "… {n} more", "ago": "{age} ago",
+        "more": "… {n} more", "ago": "{age} ago", "rejected": "rejected", "newer": "superseded by {id}",
         "saved": "What was said in this conversation is in rlm's memory ({where}). Keep these ids in the summary: "
                  "rlm_peek(ID) gives each back word for word, with a line for each tool call; rlm_search finds more, "
                  "rlm_grep also what tools returned.",
@@ -15775,7 +16002,8 @@ MESSAGES = {
         "words": "Derniers mots de Claude :", "folder": "Dossier de travail : {folder}{branch}.",
         "branch": ", branche {name}",
         "ids": "Ce qui a été dit dans cette conversation est en mémoire (rlm_peek ID) : ",
-        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}",
+        "in all": "{ids} ({n} en tout)", "more": "… et {n} de plus", "ago": "il y a {age}", "rejected": "écarté",
+        "newer": "remplacé par {id}",
         "saved": "Ce qui a été dit dans cette conversation est dans la mémoire de rlm ({where}). Gardez ces "
                  "identifiants dans le résumé : rlm_peek(ID) rend chacun mot pour mot, avec une ligne par appel "
                  "d'outil ; rlm_search trouve le reste, rlm_grep aussi ce que les outils ont rendu.",
@@ -15798,7 +16026,7 @@ MESSAGES = {
         "commands": "最近のコマンド（新しい順）：", "errors": "未解決のエラー：", "words": "Claude の最後の発言：",
         "folder": "作業フォルダ：{folder}{branch}", "branch": "、ブランチ {name}",
         "ids": "この会話で話された内容はメモリにあります（rlm_peek ID）：", "in all": "{ids}（全 {n} 件）",
-        "more": "… ほか {n} 件", "ago": "{age}前",
+        "more": "… ほか {n} 件", "ago": "{age}前", "rejected": "却下", "newer": "{id} に置き換え済み",
         "saved": "この会話で話された内容は rlm のメモリにあります（{where}）。要約にこれらの ID を残してください。"
                  "rlm_peek(ID) で原文が戻り（ツールの呼び出しは一行ずつ）、rlm_search で他も、"
                  "rlm_grep でツールの出力も見つかります。",
@@ -17279,10 +17507,12 @@ def shown_id(doc: Doc) -> str:
     return foreign(doc.id).translate(BRACKETS)
 
 
-def memory_facts(doc: Doc, record: Record) -> str:
-    """Its id, its age, and what became of the files it names."""
+def memory_facts(doc: Doc, record: Record, newer: Sequence[str] = ()) -> str:
+    """Its id, its age, whether it no longer holds, and what became of the files it names."""
     stale = stale_text(record, language()).translate(BRACKETS)
-    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), stale]))
+    ended = [message("newer", id=foreign(each).translate(BRACKETS)) for each in newer[:1]]
+    ended += [message("rejected")] if doc.label == "rejected" else []
+    return ", ".join(filter(None, [shown_id(doc), message("ago", age=age_text(now() - doc.at_s)), *ended, stale]))
 
 
 def memory_line(doc: Doc, record: Record, text: str) -> str:
@@ -18285,7 +18515,7 @@ def remembered_text(shown: Sequence[Remembered], needles: Needles) -> tuple[str,
     rows: dict[TextLine, str] = {}
     heads: dict[Remembered, str] = {}
     for one, line in [*((one, lines[0]) for one, lines in best if lines), *rest][: SHOWN_LINES + 1]:
-        head = memory_facts(one.hit.doc, one.hit.record)
+        head = memory_facts(one.hit.doc, one.hit.record, one.hit.newer)
         row = (f"{line.who}: " if line.who else "") + quoted(window(line.text, starts, one.n_chars), one.n_chars + 2)
         n_bytes = len(row.encode("utf-8")) + 3 + (0 if one in heads else len(head.encode("utf-8")) + 5)
         if n_bytes <= n_left and row not in rows.values():
@@ -18905,13 +19135,6 @@ def episode_names(folder: str, names: Collection[str]) -> set[str]:
     return mine | {name for name in names if name.endswith(".diff") and f"{name[:-5]}.json" in mine}
 
 
-def episode_errors(context: Mapping[str, Any]) -> list[list[str]]:
-    """The errors that were met, each with what resolved it, "" where nothing did."""
-    rows = context.get("errors_encountered")
-    return [[plain(string_in(row, "message")), plain(string_in(row, "resolution"))]
-            for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict) and string_in(row, "message")]
-
-
 def episode_ratings(utility: Mapping[str, Any], history: Sequence[Entry], at: str) -> list[Record]:
     """Its ratings as ours, one for each that somebody gave; that it was only retrieved is none. Those that no
     retrieval tells of have the time of the last one."""
@@ -18929,8 +19152,11 @@ def episode_item(row: Entry, path: str) -> Item:
     intent, context, utility = dict_in(row, "intent"), dict_in(row, "context"), dict_in(row, "utility")
     raw, kind, status = string_in(intent, "raw_prompt"), string_in(intent, "task_type"), \
         string_in(dict_in(row, "outcome"), "status")
-    task, files, resolved = string_in(intent, "extracted_intent") or raw, \
-        strings_in(context.get("files_modified")), episode_errors(context)
+    task, files = string_in(intent, "extracted_intent") or raw, strings_in(context.get("files_modified"))
+    met = context.get("errors_encountered")
+    resolved = [[plain(string_in(error, "message")), plain(string_in(error, "resolution"))]
+                for error in (met if isinstance(met, list) else [])
+                if isinstance(error, dict) and string_in(error, "message")]
     if not task:
         return damaged_item(path, "an episode without a prompt")
     told = row.get("retrieval_history")
@@ -19749,8 +19975,9 @@ def install_record(places: Places) -> Record:
     if not isinstance(record, dict):
         record = {}
     # Our files with their digests; the client's with what was put in; variables; the folders that were not there; the
-    # projects for which it was installed, "" for all.
-    for name, kind in (("files", dict), ("client_files", dict), ("pinned", dict), ("made", list), ("scopes", list)):
+    # projects for which it was installed, "" for all; the embedding model, and where model2vec is.
+    for name, kind in (("files", dict), ("client_files", dict), ("pinned", dict), ("made", list), ("scopes", list),
+                       ("semantic", dict)):
         if not isinstance(record.get(name), kind):
             record[name] = kind()
     for known in record["client_files"].values():  # older versions noted only that there was a server, or a rule
@@ -19985,6 +20212,28 @@ def program_steps(places: Places, python: str, record: Record) -> list[Step]:
     return [step, Step("unchanged" if is_done else "compile", program, f"bytecode for {python}", work)]
 
 
+def semantic_steps(python: str, record: Record) -> list[Step]:
+    """Notes where the model of RLM_EMBEDDING_MODEL and model2vec are, for a server without site-packages."""
+    from importlib.util import find_spec
+
+    noted, model = record["semantic"], folder_in(EMBEDDING_MODEL)
+    if environment(EMBEDDING_MODEL) == "off":
+        return [Step("note", text_field(noted, "model"), "no embedding model any more", noted.clear)] if noted else []
+    if not model:
+        return []
+    spec = find_spec("model2vec")
+    packages = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else text_field(noted, "packages")
+    code, _, errors = run_briefly(
+        [python, "-I", "-S", "-c", f"import sys; sys.path.append({packages!a}); import model2vec"], b"", 60)
+    if code or not os.path.isdir(model):
+        why = "it is no folder, and nothing is downloaded" if not code else \
+            f"{python} cannot import model2vec ({one_line(errors[-200:])})"
+        return [Step("skip", model, f"no embedding model: {why}")]
+    found = {"model": model, "packages": packages}
+    return [Step("unchanged" if found == noted else "note", model, f"embedding model; model2vec is in {packages}",
+                 lambda: record.update(semantic=found))]
+
+
 def server_step(places: Places, python: str, record: Record, project: str, name: str, has_launcher: bool) -> Step:
     """Registers the server; for a project with the command that each one of the team has."""
     servers = Client(project).servers
@@ -20017,6 +20266,7 @@ def plan_install(places: Places, options: Any, record: Record, project: str, pyt
     launcher = launcher_step(places, python, record)
     steps = [*program_steps(places, python, record), launcher, *skill_steps(places, record, project, name),
              *settings_steps(places, python, record, options, project, name),
+             *semantic_steps(python, record),
              server_step(places, python, record, project, name, launcher.verb != "skip")]
     unsaved = [] if options.no_import else unsaved_transcripts(places)
     if unsaved:
@@ -20126,7 +20376,7 @@ def plan_checks(places: Places, record: Record) -> Iterator[Check]:
             continue
         for step in steps:
             path, known = step.path, record["client_files"].get(step.path)
-            if path == launcher_file() and is_our_launcher(path):
+            if step.verb == "note" or path == launcher_file() and is_our_launcher(path):
                 continue  # it may be that of another installation
             if step.verb == "compile":
                 yield "bytecode", "warn", f"{path} has no fresh bytecode: hooks compile it anew", AGAIN
@@ -20341,6 +20591,18 @@ def provider_check(places: Places, name: str, spend: bool) -> Check:
     return "provider", "ok", told + "; nothing of the first question was in the second" * (len(n_tokens) > 1), ""
 
 
+def semantic_checks(places: Places) -> Iterator[Check]:
+    """Whether the embedding model works, where one is wanted."""
+    try:
+        told = Vectors(places).told(View(places).refresh())
+    except RlmError:  # another check tells what is wrong with the store
+        return
+    if told:
+        is_well = "problem" not in told
+        yield "semantic", "ok" if is_well else "warn", semantic_text(told), \
+            "" if is_well else f"set {EMBEDDING_MODEL} to a model's folder, or to off, and run `rlm install`"
+
+
 def doctor_checks(places: Places, record: Record) -> list[Check]:
     """All that doctor looks at; one check that fails when rlm is not installed at all."""
     checks: list[Check] = []
@@ -20371,7 +20633,7 @@ def doctor_checks(places: Places, record: Record) -> list[Check]:
         checks += [provider_check(places, "", False)] if setting(places, "provider") else []
     except UsageError:  # another check tells what is wrong with the settings
         pass
-    checks += [repl_check(places), *store_checks(places), hooks_log_check(places)]
+    checks += [repl_check(places), *store_checks(places), *semantic_checks(places), hooks_log_check(places)]
     return [*checks, transcript_check(places, settings.get("cleanupPeriodDays"))]
 
 
@@ -20405,7 +20667,8 @@ def repair(places: Places) -> list[Step]:
 
 DESCRIPTION = "A memory for Claude Code, any MCP client and any shell: one file, no dependencies."
 TOOL_EXAMPLES = {
-    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high',
+    "remember": 'rlm remember "We deploy on Fridays" --category decision --importance high\n'
+                'rlm remember "The shop uses uv" --because "lock files are reviewed" --rejected "pip: no lock file"',
     "recall": "rlm recall deploy --category decision",
     "chunk": "rlm chunk notes.md --tags keep,infra\nmake 2>&1 | rlm chunk - --chunk-type debug",
     "peek": "rlm peek 2026-11-21_shop_001\nrlm peek 2026-11-21_shop_001:10-40\nrlm peek i-3f9a1c20 --history",
@@ -21919,6 +22182,151 @@ def stale_command(call: Call, options: Any) -> Answer:
                   {"stale": rows, "total": len(found)}, failed=not rows)
 
 
+@command("make the vectors of all texts now (a server does it when it is idle), where there is a model for them",
+         "RLM_EMBEDDING_MODEL=~/models/potion-base-8M rlm embed\nrlm embed --json")
+def embed_command(call: Call, options: Any) -> Answer:
+    """Goes on where the last one was stopped."""
+    vectors = call.store.vectors
+    if not vectors.load():
+        raise RlmError(vectors.problem or f"no model: `pip install model2vec`, set {EMBEDDING_MODEL} to the folder of "
+                       "one on this disk (nothing is downloaded), and run `rlm install`, so the server has it, too")
+    n_missing: list[int] = []
+
+    def tick(n: int) -> None:
+        n_missing.append(n)
+        call.progress(n_missing[0] - n, n_missing[0], "embedding")
+
+    call.store.embed(math.inf, tick)
+    with call.store.reading() as view:
+        told = vectors.told(view)
+    return Answer(f"{semantic_text(told)}.", told)
+
+
+# -- bench: how well this memory is found --------------------------------------
+
+
+BENCH_S, BENCH_SEARCHES_S = 50.0, 35.0
+MOST_PROMPTS = 100  # of the user's own
+BENCH_LIMIT = 10  # a memory that is not among so many counts as not found
+QUERY_KINDS = ("words", "typos", "dates")
+EVERYDAY = (  # what is typed at any project, and what no memory has to answer
+    "ok", "yes please go on", "run the tests", "commit this with a sensible message", "fix the typo in the heading",
+    "why is this red?", "what is the capital of Portugal?", "write a haiku about autumn rain",
+    "rename this variable to something clearer", "explain how a hash table works", "convert 30 miles to kilometres",
+    "make the button a little larger", "thanks, that looks good", "translate good morning into Italian",
+    "lance les tests et dis-moi ce qui échoue", "écris un poème sur la mer", "merci, continue",
+    "quelle est la capitale du Pérou ?", "テストを実行して", "俳句を一つ書いてください")
+BENCH_TELLS = ("All of these are made from the memories themselves, so real questions do worse: an upper bound. "
+               "Compare it only with itself: the same memory, --n and --seed.")
+
+
+def own_queries(doc: Doc, text: str, rng: Any) -> dict[str, str]:
+    """By how they ask: some words of a line of the text, the same with a slip in the longest, two and the day."""
+    lines = [[word if word.isascii() else word[:6] for word in dict.fromkeys(raw_tokens(line))
+              if fold(word) not in STOP_WORDS and len(word) > 2] for line in text.splitlines() if line[:1] != "#"]
+    lines = [line for line in lines if len(line) > 2] or [line for line in [sum(lines, [])] if line]
+    if not lines:
+        return {}
+    line = rng.choice(lines)
+    words = [line[n] for n in sorted(rng.sample(range(len(line)), min(4, len(line))))]
+    found = {"words": " ".join(words), "dates": f"{' '.join(words[:2])} {local_day(doc.at_s)}"}
+    longest = max((word for word in words if word.isascii() and word.isalpha()), key=len, default="")
+    if len(longest) > 4:
+        at = rng.randrange(1, len(longest) - 1)
+        slip = longest[:at] + longest[at + 1] + longest[at] + longest[at + 2 :]
+        found["typos"] = " ".join(slip if word == longest else word for word in words)
+    return found
+
+
+def found_well(ranks: Sequence[int], times_s: Sequence[float]) -> dict[str, float]:
+    """What the ranks (0: not found) and times of searches come to."""
+    times, n = sorted(times_s), len(ranks)
+    return {
+        "n": n,
+        "hit_1": sum(rank == 1 for rank in ranks) / n,
+        "hit_5": sum(0 < rank <= 5 for rank in ranks) / n,
+        "mrr": sum(1 / rank for rank in ranks if rank) / n,
+        "p50_ms": 1000 * times[math.ceil(0.5 * n) - 1],
+        "p95_ms": 1000 * times[math.ceil(0.95 * n) - 1],
+    }
+
+
+def searched_own(call: Call, sample: Sequence[tuple[Doc, Record]], project: str, rng: Any, until_s: float
+                 ) -> dict[str, Any]:
+    """Searches for memories by queries made from them: by how these ask, how well that went."""
+    ranks: dict[str, list[int]] = {kind: [] for kind in QUERY_KINDS}
+    times_s: dict[str, list[float]] = {kind: [] for kind in QUERY_KINDS}
+    for n, (doc, record) in enumerate(sample):
+        call.progress(n, len(sample), "searching for memories:")
+        for kind, query in own_queries(doc, record["text"], rng).items():
+            if time.monotonic() < until_s:
+                began_s = time.perf_counter()
+                asked = {"query": query, "limit": BENCH_LIMIT, "project": project}
+                hits = run_tool(call, "rlm_search", asked).data["hits"]
+                times_s[kind].append(time.perf_counter() - began_s)
+                ids = [hit["id"] for hit in hits]
+                ranks[kind].append(ids.index(doc.id) + 1 if doc.id in ids else 0)
+    return {kind: found_well(ranks[kind], times_s[kind]) for kind in QUERY_KINDS if ranks[kind]}
+
+
+def prompted_own(call: Call, view: View, sample: Sequence[tuple[Doc, Record]], until_s: float) -> dict[str, Any]:
+    """How often the prompt hook would say nothing to everyday prompts, and something to those that memories hold."""
+    asker = Hook("UserPromptSubmit", {})  # of no session, so that it tells what any session said
+    asker.places, asker.seen_view = view.log.places, view
+    said = [(doc, words[:MAX_PROMPT_CHARS]) for doc, record in sample if doc.kind == "chunk"
+            for who, how, _, words in spoken(doc, record["text"]) if (who, how) == ("User", "")]
+    own = [(doc, words) for doc, words in said if sum(Needles(query_terms(words)).counts) >= FEW_WORDS][:MOST_PROMPTS]
+    everyday = [(sample[n % len(sample)][0], prompt) for n, prompt in enumerate(EVERYDAY)]
+    answered: dict[str, list[bool]] = {"everyday": [], "own": []}
+    for kind, (doc, prompt) in [*(("everyday", each) for each in everyday), *(("own", each) for each in own)]:
+        if time.monotonic() < until_s:
+            call.progress(sum(map(len, answered.values())), len(everyday) + len(own), "asking the hook:")
+            asker.project = Project(asker.places, doc.project, [doc.identity] if doc.identity else [], "a memory")
+            prompt = re.sub(IN_FRONT, " ", prompt)
+            answered[kind].append(bool(relevant(asker, Needles(query_terms(prompt)), prompt)))
+    return {"n_everyday": len(answered["everyday"]), "n_silent": answered["everyday"].count(False),
+            "n_own": len(answered["own"]), "n_answered": answered["own"].count(True)}
+
+
+@command("measure how well your own memory is found, and how fast; changes nothing, takes up to a minute",
+         "rlm bench\nrlm bench --n 300 --seed 7 --project shop --json",
+         argument("--n", type=int, default=100, metavar="N", help="memories that are asked for (default 100)"),
+         argument("--seed", type=int, default=1, metavar="N", help="another one chooses others (default 1)"),
+         argument("--project", default="", metavar="NAME", help="only memories of this one (default: all)"))
+def bench_command(call: Call, options: Any) -> Answer:
+    """Known-item searches, and what the prompt hook would say."""
+    from random import Random
+
+    if not 1 <= options.n <= MAX_LIMIT:
+        raise UsageError(f"--n takes a number from 1 to {MAX_LIMIT:,}, not {options.n}")
+    began_s, rng = time.monotonic(), Random(options.seed)
+    with call.store.reading() as view:
+        texts = view.mask(BY_KIND + kind for kind in ("chunk", "insight"))
+        ordinals = ordinals_in(common(in_scope(view, Scope(project=options.project)), texts))
+        chosen = sorted(ordinals, key=lambda ordinal: view.names(ordinal)[0]) if len(ordinals) < options.n else \
+            rng.sample(ordinals, options.n)
+        sample = list(readable_records(view, chosen, call.check))
+    if not sample:
+        where = f"of project {foreign(options.project, 60)}" if options.project else "in the memory"
+        return Answer(f"There is nothing {where} to ask for yet; `rlm import` and `rlm chunk` fill it.",
+                      {"n_memories": 0}, failed=True)
+    searches = searched_own(call, sample, options.project, rng, began_s + BENCH_SEARCHES_S)
+    call.store.shown = []  # nobody saw them
+    with call.store.reading() as view:
+        hook = prompted_own(call, view, sample, began_s + BENCH_S)
+    n_asked = int(max((row["n"] for row in searches.values()), default=0))
+    data = {"n_memories": len(ordinals), "n_sampled": len(sample), "n_asked": n_asked, "seed": options.seed,
+            "searches": searches, "hook": hook, "seconds": round(time.monotonic() - began_s, 1), "note": BENCH_TELLS}
+    lines = [f"{counted(len(sample), 'memory', 'memories')} of {len(ordinals):,} sampled (seed {options.seed}), "
+             f"{data['seconds']:.0f} s" + f"; time was up after {n_asked:,}" * (n_asked < len(sample)),
+             f"{'asked by':<10}{'n':>6}{'hit@1':>8}{'hit@5':>8}{'MRR':>7}{'p50':>10}{'p95':>10}"]
+    lines += ["{kind:<10}{n:>6}{hit_1:>8.0%}{hit_5:>8.0%}{mrr:>7.2f}{p50_ms:>7.1f} ms{p95_ms:>7.1f} ms".format(
+        kind=kind, **row) for kind, row in searches.items()]
+    lines.append("The prompt hook would stay silent at {n_silent} of {n_everyday} everyday prompts, and answer "
+                 "{n_answered} of {n_own} longer ones of yours.".format(**hook))
+    return Answer("\n".join([*lines, BENCH_TELLS]), data)
+
+
 # -- something to look at -----------------------------------------------------
 
 
@@ -21930,13 +22338,6 @@ TIMELINE_PROJECTS, TIMELINE_NOTES, PLAIN_WIDTH = 15, 8, 80
 def n_columns_of(text: str) -> int:
     """How many columns of a terminal the text takes."""
     return sum(0 if unicodedata.combining(char) else 1 + is_wide(char) for char in text)
-
-
-def in_columns(text: str, width: int) -> str:
-    """The text cut or filled up to that many columns."""
-    while n_columns_of(text) > width:
-        text = text[:-2] + "…"
-    return text + " " * (width - n_columns_of(text))
 
 
 def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping[str, int]]], width: int) -> list[str]:
@@ -21956,7 +22357,10 @@ def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping
         signs = [[sign for what, sign in TIMELINE_MARKS.items() if cell[what]] for cell in sums[name]]
         marks = "".join(each[-1] if each else " " for each in signs).rstrip()
         below = f"\n{' ' * (n_label + 2)}{marks}" if marks else ""
-        lines.append(f"{in_columns(names[name], n_label)}  {cells} {totals[name]:,}{below}")
+        label = names[name]
+        while n_columns_of(label) > n_label:
+            label = label[:-2] + "…"
+        lines.append(f"{label}{' ' * (n_label - n_columns_of(label))}  {cells} {totals[name]:,}{below}")
     return [" " * (n_label + 2) + "".join(f"{span[0][5:]:7}" for span in spans[::7]).rstrip(),
             *first_of(lines, TIMELINE_PROJECTS, "… and {:,} projects more: --json"), "",
             f"{days[0]} to {days[-1]}, {counted(step, 'day')} a column; "
@@ -22682,6 +23086,7 @@ function memoryFacts(each) {
       each.utility : ""],
     ["Links", lines(links)],
     ["Files", list(each.files).join(", ")],
+    ["Commits", lines(list(each.commits).map(pair => list(pair).join(" ")))],
     ["Solved", lines(list(each.resolved).map(pair => list(pair).join(" → ")))],
     ["Tags", list(each.tags).join(", ")],
     ["Read", each.uses ? count(each.uses, "time") : ""],
@@ -23104,15 +23509,6 @@ class TaskText:
         return [row[2] for row in sorted(found, reverse=True)[:RANKED]] if self.kind == "ranking" else sorted(found)
 
 
-def size_of_task(text: str) -> int:
-    """The tokens meant by a size: "50k", "1M"."""
-    found = re.fullmatch(r"(?i)(\d{1,9}(?:\.\d+)?)([km]?)", text.strip())
-    n_tokens = int(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]) if found else 0
-    if not 1_000 <= n_tokens <= 10_000_000:
-        raise UsageError(f"--size takes sizes from 1k to 10M tokens (50k,1M), not {one_line(text, 60)!r}")
-    return n_tokens
-
-
 def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> Answer:
     """Writes a task of each kind and size, with its text and gold."""
     wanted = list(TASK_KINDS) if kinds == "all" else split_tags(kinds)
@@ -23124,16 +23520,22 @@ def made_tasks(call: Call, kinds: str, sizes: str, seed: int, folder: str) -> An
     lines, path = [], os.path.join(folder, "tasks.jsonl")
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already; --out names a new folder")
-    plan = [(kind, size, size_of_task(size)) for size in sizes.split(",") for kind in wanted]
+    plan: list[tuple[str, str, int]] = []  # kind, size as it was given, tokens
+    for size in map(str.strip, sizes.split(",")):
+        found = re.fullmatch(r"(?i)(\d{1,9}(?:\.\d+)?)([km]?)", size)
+        n_tokens = int(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]) if found else 0
+        if not 1_000 <= n_tokens <= 10_000_000:
+            raise UsageError(f"--size takes sizes from 1k to 10M tokens (50k,1M), not {one_line(size, 60)!r}")
+        plan += [(kind, size, n_tokens) for kind in wanted]
     if call.dry_run:
         told = f"{counted(len(plan), 'task')}, {size_text(4 * sum(n_tokens for _, _, n_tokens in plan))}"
         return Answer(f"{path} would have {told}.", {"path": path, "n": len(plan)})
     ensure_folder(folder)
     for i, (kind, size, n_tokens) in enumerate(plan):
         call.progress(i, len(plan), "tasks made:")
-        text, names = TaskText(kind, 4 * n_tokens, seed), [f"{kind}-{size.strip()}-{seed}.txt"]
+        text, names = TaskText(kind, 4 * n_tokens, seed), [f"{kind}-{size}-{seed}.txt"]
         if kind == "synthesis":
-            names = [f"{kind}-{size.strip()}-{seed}-{n:02}.txt" for n in range(REPORTS)]
+            names = [f"{kind}-{size}-{seed}-{n:02}.txt" for n in range(REPORTS)]
         for n, name in enumerate(names):
             replace_file(os.path.join(folder, name), text.blocks(4 * n_tokens // len(names), n), durable=False)
         _, question, metric = TASK_KINDS[kind]

@@ -644,6 +644,8 @@ class SearchTest(ContextCase):
                 self.assertEqual(file.read(), whole)
         self.file("t", "a lion came\n" * 99)
         self.assertEqual((self.both("zebra"), len(self.both("lion")) > 0), ([], True))
+        with open(index, "rb") as file:
+            self.assertEqual(file.read(), whole)  # a log that grows is read, not indexed each time
         self.call("rlm_load", content="nothing of that", name="t")
         self.assertFalse(os.path.exists(index))
         self.both("nothing")
