@@ -17925,8 +17925,7 @@ def first_telling(text: str) -> str:
 class Deed:
     """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
 
-    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken",
-                 "ended_broken")
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "ended_broken")
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.parts: list[tuple[str, str] | ToolCall] = []
@@ -17941,7 +17940,6 @@ class Deed:
         self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
                           and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
         self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
-        self.began_broken = False  # a check failed before anything was changed
         self.ended_broken = False  # the last command that does more than look failed
         self.errors = self.errors_met()
         # Claude's last words that are more than "You're welcome."
@@ -17955,7 +17953,6 @@ class Deed:
         """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
         broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
         found: list[list[str]] = []
-        seen_change = False
         unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
         for part in self.parts:
             if not isinstance(part, ToolCall):
@@ -17969,8 +17966,6 @@ class Deed:
             if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
                 continue
             is_bad = part.failed or bool(kinds and re.search(FAILING, part.outcome))
-            self.began_broken |= bool(is_bad and kinds and not self.checks and not seen_change)
-            seen_change |= part.changed()
             if is_bad:
                 broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
             else:
@@ -18005,9 +18000,7 @@ def task_type_of(request: str, deed: Deed) -> str:
     for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
         scores[kind] += more
     if paths:
-        is_new = any(call.name == "Write" for call in deed.changes)
-        scores["feature"] += is_new
-        scores["bugfix"] += deed.began_broken
+        scores["feature"] += any(call.name == "Write" for call in deed.changes)
     else:  # of what was only looked at
         scores["debug"] += 2 * (scores["bugfix"] > -3 or bool(deed.errors))
         scores["debug"] += any(call.name in SHELL_TOOLS for call in deed.calls)
