@@ -17688,14 +17688,13 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "isn't there yet|aren't covered|aren't done|what's left|left :|is not done|are not done|not done yet|"
         "isn't done|is missing|are missing|still missing|remain|remains|remaining|is left|are left|left to do|"
         "left out|not included|not yet|haven't|have not|has not|hasn't|still need|still needs|still has to|"
-        "still have to|still to do|is open|still open|next step|next steps|only part|part of it|half of|halfway|"
-        "the other half|the rest|not implemented|not migrated|not covered|not converted|todo|can do next|not started|"
-        "untouched|placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|"
-        "il manque|manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|"
-        "le reste|prochaine étape|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|未着手|これから|途中|一部|"
-        "半分|次のステップ|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|isn't in|"
-        "not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|need your|"
-        "second step|follow up|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
+        "still have to|still to do|still open|only part|part of it|half of|halfway|the other half|not implemented|"
+        "not migrated|not covered|not converted|todo|can do next|not started|untouched|placeholder|stub|stubbed|"
+        "still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|manque encore|manquent|à faire|"
+        "n'est pas fait|ne sont pas faits|en partie|à moitié|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|"
+        "未着手|これから|途中|一部|半分|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|"
+        "isn't in|not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|"
+        "need your|second step|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
         "to be done|to be converted|to be moved|to be migrated|yet to|unchanged so far|pas touché|pas traité|"
         "pas commencé|seulement|手を付け|着手していま|触っていま|残り"
 }.items()}
@@ -17913,17 +17912,18 @@ UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.|[\w/.-]+\.\w+)|restore|reset --
 SAID_CHARS = 1_000  # of a request or an answer that are looked at
 
 
-def checked_by(command: str) -> tuple[str, str]:
-    """What a command checks, "" for nothing; and by what it is known when it runs again, "" when it only looks."""
-    kind = key = ""
+def checked_by(command: str) -> tuple[list[str], str]:
+    """What a command checks, and by what it is known when it runs again, "" when it only looks."""
+    kinds: list[str] = []
+    key = ""
     for part in re.split(r"[;|&\n]+", re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
         words = [word for word in part.split() if word[0] not in "-<>('\"" and "=" not in word]
         if not words or words[0] in LOOKING:
             continue
         names = [words[0].rpartition("/")[2], *(word.partition(":")[0] for word in words[1:5] if "/" not in word)]
-        kind = next((CHECKERS[name] for name in reversed(names) if name in CHECKERS), kind)
+        kinds += [CHECKERS[name] for name in reversed(names) if name in CHECKERS][:1]
         key = key or " ".join(words[: 3 if words[0] in ("docker", "npm", "pnpm", "yarn") else 2])
-    return kind, kind or key
+    return kinds, kinds[-1] if kinds else key
 
 
 def first_telling(text: str) -> str:
@@ -17936,8 +17936,7 @@ def first_telling(text: str) -> str:
 class Deed:
     """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
 
-    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken",
-                 "ended_broken")
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "ended_broken")
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.parts: list[tuple[str, str] | ToolCall] = []
@@ -17952,7 +17951,6 @@ class Deed:
         self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
                           and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
         self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
-        self.began_broken = False  # a check failed before anything was changed
         self.ended_broken = False  # the last command that does more than look failed
         self.errors = self.errors_met()
         # Claude's last words that are more than "You're welcome."
@@ -17966,7 +17964,6 @@ class Deed:
         """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
         broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
         found: list[list[str]] = []
-        seen_change = False
         unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
         for part in self.parts:
             if not isinstance(part, ToolCall):
@@ -17975,25 +17972,23 @@ class Deed:
                     row[1] += f": {reason}"
                 unsaid = [] if reason else unsaid
                 continue
-            kind, key = checked_by(part.what) if part.name in SHELL_TOOLS else ("", "")
+            kinds, key = checked_by(part.what) if part.name in SHELL_TOOLS else ([], "")
             step = shown_path(part.path, self.cwd) + part.note if part.changed() else f"`{part.what[:80]}`"
             if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
                 continue
-            is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
-            self.began_broken |= bool(is_bad and kind and not self.checks and not seen_change)
-            seen_change |= part.changed()
+            is_bad = part.failed or bool(kinds and re.search(FAILING, part.outcome))
             if is_bad:
                 broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
             else:
-                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])]
-                         for error, steps in broken.pop(key, {}).items() if steps]
+                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])] for each in (*kinds, key)
+                         for error, steps in broken.pop(each, {}).items() if steps]
                 found, unsaid = found + fixed, unsaid + fixed[-1:]
             for other, errors in broken.items():
-                if other != key and (part.changed() or not kind):
+                if other != key and (part.changed() or not kinds):
                     list(errors.values())[-1].append(step)
             if key:
                 self.ended_broken = is_bad
-            if kind:
+            for kind in kinds[-1:] if is_bad else kinds:
                 self.checks.pop(kind, None)  # the last one stands last
                 self.checks[kind] = not is_bad
         return found + [[error, ""] for errors in broken.values() for error in errors]
@@ -18016,9 +18011,7 @@ def task_type_of(request: str, deed: Deed) -> str:
     for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
         scores[kind] += more
     if paths:
-        is_new = any(call.name == "Write" for call in deed.changes)
-        scores["feature"] += is_new
-        scores["bugfix"] += deed.began_broken
+        scores["feature"] += any(call.name == "Write" for call in deed.changes)
     else:  # of what was only looked at
         scores["debug"] += 2 * (scores["bugfix"] > -3 or bool(deed.errors))
         scores["debug"] += any(call.name in SHELL_TOOLS for call in deed.calls)
@@ -18171,7 +18164,7 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
               if (at := str(changed_ns(path))) != known.get(name) and is_wanted(path)}
     given: dict[str, dict[str, float]] = {}
     for record in injected(places) if wanted else ():
-        for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
+        for doc_id in clean_tags(record["ids"]):
             given.setdefault(text_field(record, "session"), {}).setdefault(doc_id, at_of(record))
     done: dict[str, str] = {}
     if wanted:
@@ -21871,18 +21864,25 @@ def doctor_command(call: Call, options: Any) -> Answer:
 
 
 def file_away(places: Places) -> bool:
-    """For a second, reads and drafts what hooks had no time for; whether some is left. Not for doctor's server."""
-    if environment("RLM_CHILD") or not (spooled_files(places) or os.path.exists(places.manifest())):
+    """For a second, reads what hooks had no time to read; whether some of it is left. Not for doctor's server."""
+    if environment("RLM_CHILD") or not spooled_files(places):
         return False
-    keeper, until_s = Keeper(View(places), wait_s=1.0, event="server"), time.monotonic() + 1.0
-    if spooled_files(places):
-        keeper.view.refresh()
-        drain_spool(keeper, until_s)
-    # What is saved whole has ended, or waited for long.
-    is_left = draft_past(keeper, client_folder(current_folder()), until_s, lambda path: is_saved(places, path))
+    keeper = Keeper(View(places).refresh(), wait_s=1.0)
+    drain_spool(keeper, time.monotonic() + 1.0)
     if tail_is_long(keeper.view):
         catch_up(keeper.view)
-    return is_left or bool(spooled_files(places))
+    return bool(spooled_files(places))
+
+
+def idle_work(places: Places) -> bool:
+    """What a server does when there is time, for a second or two: reads and drafts what hooks had no time for."""
+    is_left = file_away(places)
+    if environment("RLM_CHILD") or not os.path.exists(places.manifest()):
+        return is_left
+    keeper, folder = Keeper(View(places), wait_s=1.0, event="server"), client_folder(current_folder())
+    # What is saved whole has ended, or waited for long.
+    is_undrafted = draft_past(keeper, folder, time.monotonic() + 1.0, lambda path: is_saved(places, path))
+    return is_left or is_undrafted
 
 
 @command("run the MCP server on stdin and stdout",
@@ -21893,7 +21893,7 @@ def serve_command(call: Call, options: Any) -> Answer:
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    Server(call.store.places, file_away).serve()
+    Server(call.store.places, idle_work).serve()
     return Answer("", None)
 
 
