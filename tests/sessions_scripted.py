@@ -346,6 +346,879 @@ C A tuple cannot be changed after it is made.
 U thanks
 """
 
+# Written when the program was there, before it was run on them.
+LATER = """
+= bugfix success
+U After logging out, the back button still shows the account page. That must not happen.
+R app/middleware/session.ts
+E app/middleware/session.ts | next() | res.setHeader("Cache-Control", "no-store"); next()
+$ npm run test 2>&1 | tail -4 => Test Suites: 14 passed, 14 total\\nTests:       96 passed, 96 total
+C The account page was served from the browser's cache. I set Cache-Control: no-store for all authenticated routes.
+U Just checked it, the page is gone now.
+
+= bugfix success
+U getting "connection refused" from redis on startup since I merged main, help
+$ docker compose logs api | tail -20 => redis.exceptions.ConnectionError: Error 111 connecting to localhost:6379
+G REDIS_URL
+E config/settings.py | localhost | redis
+$ docker compose up -d --build api => Container shop-api-1  Started
+$ curl -s localhost:8000/health => {"status":"ok"}
+C The merge reset REDIS_HOST to localhost; inside compose it has to be `redis`. The API is up and healthy.
+
+= bugfix failure
+U The map flickers when zooming on Android. Please sort it out.
+R lib/map_view.dart
+E lib/map_view.dart | setState | WidgetsBinding.instance.addPostFrameCallback
+U it's still flickering
+E lib/map_view.dart | addPostFrameCallback | RepaintBoundary
+U nope, same as before
+E lib/map_view.dart | RepaintBoundary | Texture
+U it now crashes on open. I'm reverting this
+$ git checkout lib/map_view.dart =>
+
+= bugfix partial
+U Two issues from QA: 1) emails are sent twice 2) the unsubscribe link 404s
+G send_mail
+E mailer/tasks.py | @shared_task | @shared_task(acks_late=True)
+$ pytest mailer -q => 18 passed in 3.1s
+C 1) is fixed: the task was acknowledged early and retried. 2) I couldn't reproduce the 404 locally, so the link is unchanged.
+U fine, I'll ask QA for the exact url
+
+= bugfix success
+U L'import CSV échoue dès qu'une colonne contient des accents.
+$ python import.py data.csv !! UnicodeDecodeError: 'ascii' codec can't decode byte 0xc3 in position 12
+E import.py | open(path) | open(path, encoding="utf-8")
+$ python import.py data.csv => 1204 lignes importées
+C L'encodage n'était pas précisé. L'import passe maintenant.
+U Ça roule, merci beaucoup.
+
+= bugfix failure
+U 決済ページで二重送信されてしまいます。修正をお願いします。
+E src/pay.ts | submit() | disable(); submit()
+$ npm test !! Tests: 2 failed, 30 passed
+E src/pay.ts | disable() | lock()
+$ npm test !! Tests: 3 failed, 29 passed
+C まだ2重送信のテストが失敗しています。原因を特定できませんでした。
+U うーん、今日はやめておきます
+
+= feature success
+U Let's have the CLI read its defaults from a config file (~/.toolrc).
+W src/config.rs
+E src/main.rs | Args::parse() | Args::parse().or(config)
+$ cargo test => test result: ok. 31 passed; 0 failed; 0 ignored
+$ git commit -am "Read defaults from ~/.toolrc" => [main 0a1b2c3] Read defaults from ~/.toolrc\\n 2 files changed
+C Done: values from ~/.toolrc are used unless the command line says otherwise.
+
+= feature success
+U users keep asking for keyboard shortcuts in the editor. j/k to move, e to edit, ? for help
+W src/shortcuts.ts
+E src/Editor.tsx | useEffect | useShortcuts
+$ npx tsc --noEmit && npx vitest run => Tests  120 passed (120)
+C The editor has the shortcuts j, k, e and ?.
+U sweet
+X
+
+= feature success
+U Send a Slack message whenever a deployment finishes
+R deploy/notify.py
+E deploy/notify.py | def notify | def notify_slack
+W tests/test_notify.py
+$ pytest tests/test_notify.py -x !! E   TypeError: notify_slack() missing 1 required positional argument: 'channel'
+E deploy/notify.py | channel | channel="#deploys"
+$ pytest tests/test_notify.py -x => 3 passed in 0.10s
+C Deployments are announced in #deploys.
+
+= feature partial
+U We need an audit log: who changed what and when, with an admin page to browse it and CSV export.
+W app/models/audit_entry.rb
+W db/migrate/20261101_create_audit_entries.rb
+$ bin/rails db:migrate => == CreateAuditEntries: migrated (0.0123s)
+$ bundle exec rspec => 240 examples, 0 failures
+C The model and the hooks are in place and tested. What's left: the admin page and the CSV export.
+
+= feature failure
+U integrate stripe subscriptions with trial periods
+W billing/subscriptions.py
+$ python manage.py test billing !! stripe.error.AuthenticationError: No API key provided\\nFAILED (errors=4)
+C The tests need a Stripe test key. I don't have one and cannot go on without it.
+X
+
+= feature success
+U Je voudrais pouvoir filtrer la liste des commandes par statut et par date.
+R src/orders/List.vue
+E src/orders/List.vue | <table> | <OrderFilter /><table>
+W src/orders/OrderFilter.vue
+$ npm run build => ✓ built in 5.02s
+C Le filtre par statut et par date est en place.
+U génial
+
+= feature success
+U ログイン画面に「パスワードを忘れた」リンクを付けたい
+W src/pages/Reset.tsx
+E src/pages/Login.tsx | </form> | <a href="/reset">
+$ npm test => Tests: 44 passed, 44 total
+C リンクとリセット画面を作成しました。
+U 良いですね。マージします
+
+= refactor success
+U This file mixes SQL and HTTP handling. Pull the queries out into a repository layer.
+R internal/handlers/orders.go
+W internal/repo/orders.go
+E internal/handlers/orders.go | db.Query | h.repo.List
+$ go vet ./... && go test ./... => ok  	shop/internal/handlers	0.8s\\nok  	shop/internal/repo	0.3s
+C All queries live in internal/repo now; handlers only call it.
+
+= refactor success
+U we have callbacks everywhere in lib/sync, turn them into async/await
+R lib/sync/index.js
+E lib/sync/index.js | function (err, data) | await
+E lib/sync/push.js | callback | await
+$ node --test => # pass 38\\n# fail 0
+C lib/sync uses async/await throughout; 38 tests pass.
+U 👍 great work
+
+= refactor partial
+U Get rid of the any types in src/. There are about 60.
+$ grep -rn ": any" src | wc -l => 61
+E src/api/client.ts | any | unknown
+E src/store/index.ts | any | State
+$ npx tsc --noEmit =>
+C 38 of 61 are gone and the project type-checks. The remaining 23 are in the generated GraphQL code.
+
+= refactor failure
+U Switch the state handling from Redux to signals
+E src/store.ts | createStore | signal
+E src/App.tsx | useSelector | store.value
+$ npm run build !! error TS2345: Argument of type 'Signal<State>' is not assignable
+E src/App.tsx | store.value | store()
+$ npm run build !! error TS2345: Argument of type 'State' is not assignable
+U this goes nowhere, drop it
+$ git stash => Saved working directory
+
+= test success
+U add a regression test for #482, where refunds above the total were accepted
+R app/refund.py
+W tests/test_refund_limit.py
+$ pytest tests/test_refund_limit.py => 2 passed in 0.05s
+$ git commit -m "Test for #482" => [main 99aa011] Test for #482
+C Added: refunds above the total are rejected, with and without tax.
+
+= test success
+U The scheduler module is untested. Cover the happy path and the retry logic.
+R scheduler/core.py
+W scheduler/tests/test_core.py
+$ python -m pytest scheduler => 14 passed in 1.02s
+C 14 tests, covering the happy path and all three retry policies.
+U good stuff
+
+= test partial
+U On n'a aucun test sur le module de paiement, écris-en.
+R payment/gateway.py
+W tests/test_gateway.py
+$ pytest tests/test_gateway.py !! 2 failed, 9 passed in 1.4s
+C 9 tests passent. Deux échouent encore parce que le bac à sable de la banque n'est pas joignable d'ici.
+
+= docs success
+U Write a migration guide for v3, people get confused by the renamed options
+$ git log --oneline v2..v3 => 4be1 rename options
+W docs/migrating-to-v3.md
+C The guide lists each renamed option with before and after.
+U lgtm
+
+= docs success
+U document the public REST endpoints in openapi.yaml
+R src/routes/index.ts
+W openapi.yaml
+$ npx redocly lint openapi.yaml => Woohoo! Your API description is valid.
+C All 23 endpoints are described.
+
+= docs success
+U APIの使い方をREADMEに書いてください
+R src/index.ts
+E README.md | # Lib | # Lib\\n## 使い方
+C 使い方の節を追加しました。
+U ありがとうございます！
+
+= research success
+U what are people using for feature flags these days? we're on Go, self hosted
+S feature flags self hosted go 2026
+F https://www.getunleash.io
+F https://docs.flagsmith.com
+C Unleash and Flagsmith are both self-hosted and have Go SDKs. For your size I'd take Flagsmith: one binary, Postgres only.
+U cool, thanks for the summary
+
+= research success
+U Explain how caching works in this code base, and where it could return stale data.
+G cache.get
+R lib/cache.ex
+R lib/catalog.ex
+C There are two layers: ETS per node and Redis. Stale data is possible in catalog.ex, which invalidates only its own node.
+
+= research failure
+U Find out if there is a maintained fork of the old PDF library we use
+S pdfkit fork maintained
+F https://github.com/foliojs/pdfkit
+C I found no maintained fork: the most active one had its last commit in 2023. I could not find any alternative with the same API.
+U that doesn't help me much
+
+= research success
+U Quelle différence de coût entre Lambda et Fargate pour notre charge ?
+R infra/main.tf
+F https://aws.amazon.com/lambda/pricing/
+C À 40 requêtes par seconde, Fargate revient à 60 $ par mois, Lambda à 210 $. Fargate est donc préférable.
+U ok merci, on part sur Fargate
+
+= debug success
+U requests to /report take 12 seconds in production. where's the time spent?
+$ psql -c "explain analyze select ..." => Seq Scan on events (actual time=0.02..11240.11)
+R app/report.py
+C The time goes into one query: a sequential scan over events, because the index is on created_at and the filter uses date(created_at).
+U aha, that's it
+
+= debug success
+U figure out why the nightly backup is empty
+$ cat /var/log/backup.log => pg_dump: error: connection to server failed: FATAL: password authentication failed
+$ cat .env.backup => PGPASSFILE=/root/.pgpass
+C The backup's password file is not readable for the user `backup` since the move; pg_dump fails, and the script ignores its exit code.
+
+= debug partial
+U Our memory usage doubles over a day. Narrow it down please.
+$ python -m memray run app.py => Writing profile results
+R app/pool.py
+C It's narrowed down to the connection pool: it grows by about 200 objects an hour. I have not yet found who keeps the references.
+U good progress, let's continue tomorrow
+
+= debug failure
+U テストがたまに落ちる原因を調べてください
+$ pytest -q --count 50 !! 1 failed, 49 passed
+$ pytest -q --count 50 => 50 passed
+C 原因は特定できませんでした。再現率が低すぎます。
+
+= setup success
+U bump node to 22 everywhere (CI, Dockerfile, nvmrc)
+E .nvmrc | 20 | 22
+E Dockerfile | node:20 | node:22
+E .github/workflows/test.yml | 20 | 22
+$ docker build . => naming to docker.io/library/app done
+C Node 22 is used everywhere.
+
+= setup success
+U I need a Python project skeleton: pyproject with hatch, ruff, mypy, pytest, and a src layout
+W pyproject.toml
+W src/acme/__init__.py
+W tests/test_acme.py
+$ hatch run test => 1 passed in 0.01s
+C The skeleton is ready; `hatch run test` passes.
+U perfect, exactly what I needed
+
+= setup failure
+U Get CUDA working in the dev container
+E .devcontainer/Dockerfile | ubuntu | nvidia/cuda
+$ docker build .devcontainer !! E: Unable to locate package cuda-toolkit-12-9
+E .devcontainer/Dockerfile | 12-9 | 12-6
+$ docker build .devcontainer !! ERROR: failed to solve: exit code: 100
+C Neither version is available for this base image and I'm out of ideas without access to the registry.
+U forget it, we'll use the cloud box
+
+= setup success
+U Configure le linter et le formatage automatique au commit.
+W .pre-commit-config.yaml
+$ pre-commit install => pre-commit installed at .git/hooks/pre-commit
+$ pre-commit run -a => ruff....Passed
+C Le linter et le formateur tournent à chaque commit.
+
+= none none
+U can you explain what `git rebase --onto` does?
+C It replays the commits of a range onto another base.
+U makes sense
+
+= none none
+U Bonjour, tu es là ?
+C Oui, que puis-je faire pour vous ?
+
+= bugfix success
+U TypeError: Cannot read properties of undefined (reading 'map') at ProductList.tsx:31
+R src/ProductList.tsx
+E src/ProductList.tsx | products.map | (products ?? []).map
+$ yarn test ProductList => PASS src/ProductList.test.tsx\\nTests: 6 passed, 6 total
+C `products` is undefined until the request returns. It falls back to an empty list now.
+
+= bugfix success
+U The date picker selects the previous day for people west of Greenwich
+$ TZ=America/New_York npx jest date !! ● picks the day that was clicked\\n  Expected 14, received 13\\nTests: 1 failed, 8 passed, 9 total
+E src/date.js | new Date(s) | parseISO(s)
+$ TZ=America/New_York npx jest date => Tests: 9 passed, 9 total
+C Fixed by parsing dates as local. All date tests pass in New York and Berlin time.
+U Awesome, thank you so much!
+
+= bugfix partial
+U orders api returns 500 for empty carts, and while you're there the error page has no styling
+E api/orders.js | cart.items[0] | cart.items[0] ?? null
+$ npm test => 55 passing (1s)
+C The 500 is fixed. The styling of the error page is untouched so far; I need to know which stylesheet it should use.
+
+= bugfix failure
+U Our iOS build is broken after the Xcode update, please make it compile again
+$ xcodebuild -scheme App build !! error: module 'FirebaseCore' not found\\n** BUILD FAILED **
+E ios/Podfile | platform :ios, '12.0' | platform :ios, '15.0'
+$ cd ios && pod install !! [!] CocoaPods could not find compatible versions for pod "Firebase/Core"
+E ios/Podfile | '~> 9' | '~> 11'
+$ xcodebuild -scheme App build !! error: module 'FirebaseCore' not found\\n** BUILD FAILED **
+C The build still fails with the same error.
+U ok I'll ask the iOS folks
+
+= bugfix success
+U Quand on change de langue, le panier se vide. Tu peux regarder et réparer ?
+R src/i18n/switch.ts
+E src/i18n/switch.ts | location.reload() | i18n.setLocale(l)
+$ npm test => Tests: 71 passed, 71 total
+C Le rechargement de page vidait l'état du panier. La langue change maintenant sans recharger.
+U Top !
+
+= bugfix success
+U 通知が2回届くバグを直してほしいです
+R app/notify.py
+E app/notify.py | send(user) | send_once(user)
+$ pytest => 33 passed in 1.9s
+$ git commit -am "Send notifications once" => [main 1234abc] Send notifications once
+C 通知が一度だけ送られるようになりました。
+
+= feature success
+U Add rate limiting to the public API, 100 requests a minute per key
+W src/middleware/rateLimit.ts
+E src/app.ts | app.use(auth) | app.use(auth); app.use(rateLimit)
+$ npm test => Tests: 102 passed, 102 total
+C Requests above 100 a minute get a 429 with Retry-After.
+U looks good to me
+
+= feature success
+U can you make the sidebar collapsible? state should survive a reload
+E src/Sidebar.svelte | <nav> | <nav class:collapsed>
+$ pnpm check => svelte-check found 0 errors and 0 warnings
+C The sidebar can be collapsed; its state is in localStorage.
+U yep works nicely
+
+= feature partial
+U Build an import wizard: upload, column mapping, preview, and undo
+W app/import/upload.py
+W app/import/mapping.py
+$ pytest app/import => 11 passed in 0.7s
+C Upload and column mapping are finished. Preview is half done and undo hasn't been started.
+U good, stopping here for tonight
+
+= feature failure
+U Let's support SSO via SAML
+W auth/saml.py
+$ pip install python3-saml !! error: xmlsec build failed: pkg-config xmlsec1 not found
+$ apt-get install -y libxmlsec1-dev !! E: Permission denied
+C I can't install the system library xmlsec1 here, and without it SAML does not work.
+U right, then let's abandon this
+
+= feature success
+U Il me faudrait une commande `purge` qui supprime les fichiers de plus de 30 jours, avec un mode --dry-run.
+W cli/purge.py
+E cli/main.py | subparsers | subparsers.add_parser("purge")
+$ pytest cli => 24 passed in 0.9s
+C La commande `purge` existe, avec --dry-run.
+U Nickel
+
+= feature success
+U 検索結果を並び替えられるようにしてください(価格順、新着順)
+E src/search/sort.ts | sortBy | sortByPrice
+E src/search/View.tsx | <List | <SortMenu /><List
+$ npm run test => Tests: 25 passed, 25 total
+C 価格順と新着順で並び替えられます。
+U いい感じです
+
+= refactor success
+U Extract the payment logic out of CheckoutController into its own service, tests must stay green
+R app/controllers/checkout_controller.rb
+W app/services/payment_service.rb
+E app/controllers/checkout_controller.rb | charge | PaymentService.charge
+$ bin/rspec => 318 examples, 0 failures
+C CheckoutController is down to 80 lines, the logic is in PaymentService. 318 examples pass.
+
+= refactor success
+U Convert the remaining class components to hooks
+E src/Profile.jsx | class Profile | function Profile
+E src/Cart.jsx | class Cart | function Cart
+$ npm test => Tests: 88 passed, 88 total
+C Profile and Cart were the last two; both are functions with hooks now.
+U ty
+
+= refactor partial
+U Replace moment with date-fns in the whole project
+E src/a.ts | moment | date-fns
+E src/b.ts | moment | date-fns
+$ npm test => Tests: 140 passed, 140 total
+C 31 of 44 files use date-fns now. The other 13 depend on moment-timezone and are still to be converted.
+U ok next week
+
+= refactor failure
+U Could we reduce the nesting in parser.go? It's unreadable
+E internal/parser.go | if a { if b { | if !a { return }
+$ go test ./internal !! --- FAIL: TestNested (0.00s)\\nFAIL
+E internal/parser.go | return | return nil
+$ go test ./internal !! --- FAIL: TestNested (0.00s)\\n--- FAIL: TestDeep (0.00s)\\nFAIL
+X
+U I'd rather keep the old one, restore it
+$ git restore internal/parser.go =>
+
+= refactor success
+U このクラスは大きすぎるので、責務ごとに分けてください。動作は変えないで。
+W src/user/Profile.kt
+W src/user/Auth.kt
+E src/user/User.kt | class User | class User(profile, auth)
+$ ./gradlew test => BUILD SUCCESSFUL in 14s
+C 3つのクラスに分けました。テストはすべて通っています。
+
+= test success
+U Write tests for utils/date.ts
+R utils/date.ts
+W utils/date.test.ts
+$ npx vitest run utils => Tests  17 passed (17)
+C 17 tests cover parsing, formatting and time zones.
+
+= test partial
+U I want the auth package covered properly, including token expiry and refresh
+R auth/token.go
+W auth/token_test.go
+$ go test -cover ./auth => ok  	app/auth	0.5s	coverage: 74.1% of statements
+C Token expiry is covered now (74%). The refresh flow isn't covered yet: it needs a fake clock in the client.
+
+= test failure
+U Make the flaky payment spec deterministic
+R spec/payment_spec.rb
+E spec/payment_spec.rb | sleep 1 | travel_to
+$ bundle exec rspec spec/payment_spec.rb !! 12 examples, 2 failures
+E spec/payment_spec.rb | travel_to | freeze_time
+$ bundle exec rspec spec/payment_spec.rb !! 12 examples, 1 failure
+C One example keeps failing at random, I have not managed to make it stable.
+
+= docs success
+U Update the README with the new environment variables
+G process.env
+E README.md | ## Configuration | ## Configuration\\n| variable | default |
+C All nine variables are in the README, with defaults.
+U thanks, merged
+
+= docs success
+U write an ADR on why we chose Kafka over RabbitMQ
+R docs/adr/0006-postgres.md
+W docs/adr/0007-kafka.md
+C ADR 7 is written in the same form as the others.
+
+= docs success
+U Mets à jour la documentation de l'API, elle ne parle pas des nouveaux champs.
+R api/schema.py
+E docs/api.md | fields | champs
+C La documentation décrit maintenant les champs `vat` et `currency`.
+U merci bien
+
+= research success
+U Which HTTP client should we standardise on: axios, ky, or native fetch?
+G axios
+F https://github.com/sindresorhus/ky
+C Native fetch with a small wrapper: you use only JSON requests and retries, and it saves 14 KB.
+U Agreed, sounds reasonable.
+
+= research success
+U before we touch billing: where are invoices generated, and who calls that code?
+G generate_invoice
+R billing/invoices.py
+R jobs/monthly.py
+C Invoices are generated in billing/invoices.py, called by the monthly job and by the admin action "Regenerate".
+U great overview
+
+= research partial
+U Check what it takes to move us to Python 3.13
+$ pip index versions psycopg2 => psycopg2 (2.9.10)
+R pyproject.toml
+F https://docs.python.org/3.13/whatsnew/3.13.html
+C Three dependencies have wheels for 3.13; two (lxml, grpcio-tools) I haven't been able to verify yet.
+
+= research success
+U GraphQLとRESTのどちらを採用すべきか、うちのAPIの場合で検討して
+R src/api/routes.ts
+S GraphQL vs REST 2026
+C RESTのままを推奨します。クライアントが1つで、取得過多の問題が小さいためです。
+U なるほど、納得しました
+
+= debug success
+U Why is CI taking 40 minutes?
+$ gh run view 5512 => build 31m20s, test 7m
+R .github/workflows/ci.yml
+C 31 minutes are the docker build: the cache is never hit, because COPY . comes before installing dependencies.
+U makes sense, I'll fix it myself later
+
+= debug success
+U the websocket disconnects exactly after 60s. what's closing it?
+R nginx/site.conf
+$ curl -sI https://staging/ws => HTTP/1.1 426 Upgrade Required
+C nginx closes it: proxy_read_timeout is at its default of 60 s, and the server sends no pings.
+
+= debug failure
+U Something is writing to /tmp until the disk is full. Find the process.
+$ lsof +D /tmp =>
+$ du -sh /tmp => 1.2G	/tmp
+$ auditctl -w /tmp -p w !! Operation not permitted
+C I was not able to identify the process: nothing holds a file there now and auditing needs root.
+
+= debug success
+U Pourquoi les webhooks arrivent avec 10 minutes de retard ?
+$ redis-cli llen webhooks => (integer) 48211
+R workers/webhooks.js
+C La file a 48 000 éléments : un seul worker la traite, et il attend 2 s après chaque échec.
+U ok je comprends mieux
+
+= setup success
+U Create a GitHub Actions workflow that publishes to PyPI on tags
+W .github/workflows/publish.yml
+$ actionlint =>
+C Tags v* build and publish with trusted publishing.
+U 🎉 worked on the first try
+
+= setup success
+U add a Dockerfile for the api, multi stage, as small as possible
+W Dockerfile
+W .dockerignore
+$ docker build -t api . => naming to docker.io/library/api:latest done
+C The image has 41 MB.
+
+= setup failure
+U Install and wire up Sentry for the backend
+E requirements.txt | flask | flask\\nsentry-sdk
+$ pip install -r requirements.txt !! ERROR: Could not find a version that satisfies the requirement sentry-sdk (from versions: none)
+C The package index is not reachable from here, so Sentry could not be installed.
+U ugh. okay, never mind
+
+= setup partial
+U Move us from webpack to vite
+E package.json | webpack | vite
+W vite.config.ts
+$ npm install => added 120 packages
+$ npm run build => ✓ built in 3.9s
+C The build runs on vite. The storybook still uses webpack, that part remains to be moved.
+
+= none none
+U Is it "its" or "it's" in the sentence "the parser lost its state"?
+C "its".
+
+= bugfix success
+U Customers in Switzerland pay 8.1% VAT but the invoice prints 7.7%. Could you have a look?
+G 7.7
+E src/tax/rates.json | "CH": 7.7 | "CH": 8.1
+E src/tax/rates.go | 0.077 | 0.081
+$ go test ./src/tax => ok  	shop/src/tax	0.210s
+C The Swiss rate was outdated in two places; both say 8.1 % now.
+U yes, invoice 4711 prints it properly
+
+= bugfix partial
+U Search crashes on emoji and it's also awfully slow with more than 10k rows
+$ pytest tests/search !! E   sqlite3.OperationalError: malformed MATCH expression: [🚀]
+E search/query.py | term | escape(term)
+$ pytest tests/search => 29 passed in 4.40s
+C Emoji no longer crash the search. I have not touched the speed: that needs an index, which means a migration.
+U alright, we'll plan the migration separately
+
+= bugfix failure
+U Notifications arrive in the wrong language for half of our users
+R server/notify.ex
+E server/notify.ex | user.locale | user.settings.locale
+$ mix test !! 4 tests, 2 failures
+E server/notify.ex | user.settings.locale | Gettext.get_locale()
+$ mix test !! 4 tests, 2 failures
+U you're going in circles. I'll hand this to Jonas.
+
+= bugfix success
+U À chaque déploiement les sessions des utilisateurs sont perdues, il faut que ça cesse.
+R config/session.php
+E config/session.php | 'file' | 'redis'
+$ php artisan test => Tests:  64 passed (210 assertions)
+C Les sessions étaient stockées dans des fichiers du conteneur. Elles sont dans Redis à présent.
+U Impeccable.
+
+= feature success
+U Our support team would love a way to impersonate a user (read only).
+W lib/impersonation.ts
+E src/middleware.ts | session.user | session.impersonated ?? session.user
+$ npm run test:ci => Test Files  41 passed (41)
+C Support can open a read-only session as any user; a banner says so.
+U tried it with Ana, she's delighted
+
+= feature partial
+U Put together a status page that shows uptime, incidents, and lets people subscribe by mail
+W status/page.py
+W status/incidents.py
+$ pytest status => 8 passed in 0.31s
+C Uptime and incidents are up. Subscriptions aren't in yet, I'd do those with the existing mailer.
+U that's plenty, subscriptions can wait
+
+= feature success
+U 管理画面にダークモードを入れてください
+E admin/theme.css | :root | @media (prefers-color-scheme: dark)
+W admin/ThemeSwitch.vue
+$ npm run build => ✓ built in 4.4s
+C ダークモードの切り替えを追加しました。
+U すごい、ちゃんと切り替わりました
+
+= refactor success
+U utils.py has become a junk drawer. Sort its 70 functions into sensible modules and adapt the imports.
+R utils.py
+W strings.py
+W dates.py
+E app.py | from utils import | from strings import
+$ python -m pytest -q => 402 passed in 21.0s
+C utils.py is gone; its functions live in strings, dates, paths and net.
+
+= refactor failure
+U Can the three serializers be merged into one generic serializer?
+R api/serializers.py
+E api/serializers.py | class UserSerializer | class GenericSerializer
+$ python manage.py test api !! FAILED (failures=17)
+E api/serializers.py | fields | get_fields
+$ python manage.py test api !! FAILED (failures=9)
+C Nine tests fail because the nested serializers depend on the order of their fields. I don't see a way that keeps the API compatible.
+U then forget about it, keep the three
+
+= test success
+U nothing checks that webhook signatures are verified. please put that under test
+R hooks/verify.rb
+W spec/hooks/verify_spec.rb
+$ bundle exec rspec spec/hooks => 7 examples, 0 failures
+C Valid, missing, wrong and replayed signatures each have an example now.
+
+= test partial
+U Port the old mocha specs over to vitest
+E test/cart.spec.js | require('chai') | import { expect } from 'vitest'
+E test/user.spec.js | require('chai') | import { expect } from 'vitest'
+$ npx vitest run => Test Files  2 passed (2)
+C cart and user run on vitest. Five spec files are left.
+U ok, lunch. rest this afternoon
+
+= docs success
+U new hires never know how to get a local database running. write that down somewhere sensible
+R docker-compose.yml
+W docs/local-database.md
+C docs/local-database.md has the five steps, and what to do when the port is taken.
+U brilliant
+
+= docs success
+U 関数の説明が古いままなので、docstringを今の引数に合わせてください
+E core/calc.py | :param a: | :param amount:
+$ pydocstyle core =>
+C すべての docstring を現在の引数に合わせました。
+
+= research success
+U I'm torn between monorepo tools. Turborepo or Nx for five packages?
+F https://turborepo.com/docs
+F https://nx.dev/getting-started/intro
+C For five packages Turborepo: less configuration, and you only need caching. Nx pays off with generators and many teams.
+U sold, turborepo it is
+
+= research partial
+U What would break if we dropped support for Node 18?
+G engines
+R package.json
+$ npm ls --depth=0 => esbuild@0.21
+C Nothing in our own code. For two of the customers' plugins I can't tell, their sources are private; somebody has to ask them.
+
+= debug success
+U Half the requests to the cdn miss the cache. Any idea what is behind that?
+$ curl -sI https://cdn.example.com/a.js => x-cache: MISS, vary: cookie
+R infra/cdn.tf
+C It's the header `Vary: Cookie`: each visitor gets an entry of their own. It comes from the session middleware.
+U ah of course. good find
+
+= debug failure
+U Le service redémarre tout seul deux fois par jour. Cherche pourquoi.
+$ journalctl -u api --since yesterday => api.service: Main process exited, code=killed, status=9/KILL
+$ dmesg !! dmesg: read kernel buffer failed: Operation not permitted
+C Le processus est tué de l'extérieur, mais sans accès au journal du noyau je ne peux pas dire par quoi.
+U dommage
+
+= setup success
+U wire up renovate so that we get weekly update PRs, grouped
+W renovate.json
+$ npx renovate-config-validator => INFO: Config validated successfully
+C Renovate opens one grouped PR every Monday.
+
+= setup success
+U Spin up a local kafka for development, with a UI on port 8080
+W docker/kafka.compose.yml
+$ docker compose -f docker/kafka.compose.yml up -d => Container kafka-ui  Started
+C Kafka listens on 9092, the UI on http://localhost:8080.
+U I can see the topics, cheers!
+
+= setup failure
+U Get the old PHP 5 project to run on my M3 Mac
+W Dockerfile
+$ docker build . !! ERROR: no match for platform in manifest: not found
+E Dockerfile | php:5.6 | --platform=linux/amd64 php:5.6
+$ docker run --rm app php -v !! qemu: uncaught target signal 11 (Segmentation fault)
+C PHP 5.6 segfaults under emulation. I don't think this can work on Apple silicon.
+U pity, I'll get an Intel box
+"""
+
+# Written last; the program was mended by none of them.
+FRESH = """
+= bugfix success
+U The unit converter says 1 mile = 1.69 km. That's off.
+R src/convert.js
+E src/convert.js | 1.69 | 1.609344
+$ npm test => 12 passing (20ms)
+C Corrected the factor to 1.609344; the tests pass.
+U thanks a lot
+
+= bugfix success
+U I get this when running migrations: django.db.utils.ProgrammingError: column "slug" already exists
+$ python manage.py migrate !! django.db.utils.ProgrammingError: column "slug" of relation "shop_product" already exists
+R shop/migrations/0012_slug.py
+E shop/migrations/0012_slug.py | AddField | RunSQL
+$ python manage.py migrate => Applying shop.0012_slug... OK
+$ git commit -am "Migration 0012 tolerates an existing column" => [main cc01dd2] Migration 0012 tolerates an existing column
+C The column had been added by hand on this database. The migration now checks for it first.
+
+= bugfix failure
+U The PDF export cuts off the last line of each page. Please fix.
+R export/pdf.py
+E export/pdf.py | margin=10 | margin=20
+$ pytest export -q !! 1 failed, 6 passed
+E export/pdf.py | margin=20 | margin=25
+$ pytest export -q !! 1 failed, 6 passed
+C The last line is still cut off on A4, and I couldn't find where the height is computed.
+
+= bugfix partial
+U Login with Google fails on Firefox and the logout button is missing on mobile.
+E src/auth/google.ts | popup | redirect
+$ npm run test => Tests: 18 passed, 18 total
+C Google login works in Firefox again. The logout button I haven't done yet.
+U ok, do that one another time
+
+= bugfix success
+U ファイルをアップロードするとタイムアウトします。直してもらえますか？
+R server/upload.go
+E server/upload.go | 30 * time.Second | 10 * time.Minute
+$ go test ./server => ok  	app/server	1.2s
+C タイムアウトを10分に延ばし、直りました。
+U ありがとうございます。助かりました。
+
+= feature success
+U Add an endpoint to cancel an order, with a reason that is stored.
+R api/orders.py
+E api/orders.py | def create | def cancel
+$ pytest api/test_orders.py => 15 passed in 1.1s
+C POST /orders/{id}/cancel stores the reason; 15 tests pass.
+U great
+
+= feature success
+U Please implement autosave in the editor every 30 seconds.
+R src/editor.ts
+E src/editor.ts | setState | setInterval(save, 30000)
+$ npm run lint && npm test => Tests: 52 passed, 52 total
+$ git commit -am "Autosave every 30 s" => [feat/autosave 1f2e3d4] Autosave every 30 s
+C Autosave is in place and committed.
+
+= feature partial
+U Add two-factor authentication: TOTP, recovery codes and a settings page.
+W auth/totp.py
+$ pytest auth => 20 passed in 2.0s
+C TOTP and the recovery codes are implemented and tested. The settings page is still missing.
+
+= feature failure
+U Create a plugin system so that third parties can add exporters.
+W plugins/loader.py
+$ pytest plugins !! ImportError: cannot import name 'entry_points'\\n3 failed
+X
+U this is too complicated, undo everything please
+$ git reset --hard => HEAD is now at 1234567
+
+= feature success
+U Peux-tu ajouter un bouton pour copier le lien de partage ?
+R src/Share.vue
+E src/Share.vue | <input | <button @click="copy">
+$ npm run test:unit => Tests  9 passed (9)
+C Le bouton est ajouté et copie le lien.
+U Parfait merci
+
+= refactor success
+U Clean up the auth module: there's duplicated code in login and signup.
+R auth/login.py
+E auth/login.py | hash | from auth.common import hash
+W auth/common.py
+$ pytest auth => 44 passed in 3.0s
+C The common parts moved to auth/common.py. All tests pass.
+U thank you
+
+= refactor failure
+U Rewrite the build script in TypeScript.
+R build.js
+W build.ts
+$ npx tsx build.ts !! Error: Cannot find module './plugins'
+E build.ts | ./plugins | ./plugins.js
+$ npx tsx build.ts !! ReferenceError: __dirname is not defined in ES module scope
+C It doesn't run yet: the plugins are CommonJS.
+U forget it, keep the JS version
+
+= test success
+U Please add tests for the CSV parser, especially quoted fields and empty lines.
+R lib/csv.rb
+W test/csv_test.rb
+$ bundle exec rake test => 11 runs, 24 assertions, 0 failures, 0 errors
+C 11 tests, including quoted fields and empty lines.
+U nice
+
+= test failure
+U Écris des tests d'intégration pour le service d'envoi d'e-mails.
+W tests/test_mail.py
+$ pytest tests/test_mail.py !! ConnectionRefusedError: [Errno 111]\\n4 failed
+C Je n'ai pas réussi à faire passer les tests : il n'y a pas de serveur SMTP ici.
+
+= docs success
+U Write documentation for the configuration file, all keys with defaults.
+R src/config.rs
+W docs/configuration.md
+C docs/configuration.md lists all 34 keys.
+U perfect, thanks
+
+= research success
+U Can you research how other projects handle schema versioning and recommend something for us?
+S schema versioning strategies
+F https://martinfowler.com/articles/evodb.html
+C Most use expand and contract migrations. I recommend that with a version table.
+U Very useful, thank you
+
+= debug success
+U Find out why the tests are slow since last week.
+$ pytest --durations=5 => 34.2s call tests/test_api.py::test_all
+R tests/conftest.py
+C The fixture `db` was changed from session to function scope last Tuesday, so the database is rebuilt for every test.
+U thanks, that's the reason indeed
+
+= debug partial
+U The app uses 100% CPU when idle. Investigate please.
+$ py-spy dump --pid 4121 => poll_loop (worker.py:31)
+R worker.py
+C It is the poll loop in worker.py, which never sleeps when the queue is empty. Whether there's a second cause I haven't checked yet.
+U good, let's look at the rest tomorrow
+
+= setup success
+U Set up ESLint and Prettier with a pre-commit hook.
+W eslint.config.js
+W .prettierrc
+$ npm install -D eslint prettier husky => added 88 packages
+$ npx eslint . =>
+C ESLint, Prettier and the hook are set up.
+U works, thanks
+
+= setup failure
+U Installe PostgreSQL en local et configure la connexion.
+$ apt-get install -y postgresql !! E: Unable to locate package postgresql
+$ brew install postgresql !! bash: brew: command not found
+C Impossible d'installer PostgreSQL ici : aucun gestionnaire de paquets n'y a accès.
+U tant pis
+"""
+
 
 def sections(text: str) -> Iterator[tuple[str, str, list[str]]]:
     """(type, outcome, lines) of each conversation."""

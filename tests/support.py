@@ -49,7 +49,8 @@ HARD = 'é "quoted"\r\n日本語 \U0001f600'
 # What the environment of the person who runs the tests must not change.
 SEALED = ("HOME", "RLM_HOME", "RLM_CONTEXT_DIR", "RLM_PROJECT", "CLAUDE_CONFIG_DIR", "CLAUDE_PROJECT_DIR",
           "CLAUDE_CODE_SESSION_ID", "NO_COLOR", "RLM_DEBUG", "PYTHONUNBUFFERED", "RLM_PROVIDER", "RLM_MODEL", "RLM_CHILD",
-          "OLLAMA_HOST", "OLLAMA_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
+          "OLLAMA_HOST", "OLLAMA_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY",
+          "RLM_EMBEDDING_MODEL")
 
 
 def forked(job: Callable[[], object]) -> int:

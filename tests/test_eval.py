@@ -39,7 +39,7 @@ class ProcedureTest(RunCase):
         answer = self.run_it("How many errors are there?")
         learnt = self.procedures()[0]["text"]
         self.assertEqual(learnt.partition(" It took")[0], "To count in prose of less than 100,000 tokens: "
-                         "peek(60), then llm_query_batched, then split(20000), then sum.")
+                         "peek(60), then split(20000), then llm_query_batched, then sum.")
         self.assertRegex(learnt, r"It took 3 turns and \d+ sub-calls that read [\d,]+ characters\.$")
         self.assertIn(f"how it was done is {self.procedures()[0]['id']}", answer.text)
         self.run_it("Combien de lignes vont bien ?")

@@ -55,6 +55,16 @@ class ReviewTest(ReviewCase):
         rlm.catch_up(self.view())
         self.assertEqual(self.life(kept).tier, 2)
 
+    def test_what_proved_true_is_promoted_without_a_rating(self) -> None:
+        one, two = self.chunk("the load test of May"), self.chunk("the load test of June")
+        self.call("rlm_link", members=f"{one},{two}", label="relates")
+        self.call("rlm_peek", chunk_id=f"{one},{two}")
+        self.call("rlm_peek", chunk_id=f"{one},{two}")
+        with rlm.Writer(self.view()) as writer:
+            for doc_id, confidence in ((one, .8), (two, .79)):
+                writer.add("believe", id=doc_id, at=rlm.stamp(rlm.now()), confidence=confidence)
+        self.assertEqual(self.planned("promote"), {one: "move to longterm"})
+
     def test_of_two_that_say_the_same_the_trusted_one_stays_and_the_other_says_so(self) -> None:
         with days_ago(9):
             good = self.remember("We deploy the shop with helm charts")
@@ -92,7 +102,9 @@ class ReviewTest(ReviewCase):
             useless, old = self.remember("the canteen opens at noon"), self.remember("the shop runs on port 80")
             fresh = self.remember("the shop runs on port 443 since the move")
             self.call("rlm_link", members=f"{fresh} new,{old} old", label="supersedes")
-        self.rate(useless, "not", "s1", "s2")
+        marked = [self.remember("the printer eats paper", tags="keep"), self.chunk("DECISION: the printer stays"),
+                  self.remember("the printer is loud", importance="critical")]
+        self.rate(",".join([useless, *marked]), "not", "s1", "s2")
         self.rate(fresh, "not", "s1")
         self.assertEqual(self.planned("cleanup"), dict.fromkeys((stale, useless, old), "archive"))
         self.review("cleanup", apply=True)
@@ -274,6 +286,9 @@ class HealthTest(ReviewCase):
         review = self.call("rlm_review")
         self.assertEqual({name: len(found) for name, found in review.data.items() if found}, wanted)
         self.assertEqual((review.data["stale"], review.data["open questions"]), ([about], [ask]))
+        self.call("rlm_link", members=f"{one} new,{ask} old", label="supersedes")
+        left = self.call("rlm_review").data
+        self.assertEqual((left["contradictions"], left["open questions"]), ([], []))
         for name in wanted:
             self.assertRegex(review.text, rf"(?m)^{name} \(1\): .*: .*`rlm_\w+`")
 

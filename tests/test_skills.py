@@ -142,7 +142,7 @@ class Names(TempHome):
             self.call("rlm_remember", content="about " + category, category=category)
         for importance in re.findall(r"`(\w+)`", sentence[2]):
             self.call("rlm_remember", content="so " + importance, importance=importance)
-        self.assertEqual(len(self.call("rlm_recall", limit=50).data["insights"]), 13)
+        self.assertEqual(len(self.call("rlm_recall", limit=50).data["insights"]), 14)
 
     def test_what_the_prompts_say_about_reading_is_so(self) -> None:
         chunk = self.chunk("".join(f"line {n} of a text that is read in parts\n" for n in range(1, 2001)))

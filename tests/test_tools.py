@@ -160,7 +160,8 @@ class WordsTest(ToolCase):
     """Messages name what the caller can type: `limit` and `rlm_grep` over MCP, `--limit` and `rlm grep` in a shell."""
 
     def test_no_message_names_what_its_reader_cannot_type(self) -> None:
-        chunk_id, insight = self.chunk("a chunk é"), self.remember("an insight é")
+        chunk_id = self.chunk("a chunk é")
+        self.remember("an insight é")
         self.chunk("another chunk é")
         for tool, arguments in (
                 ("rlm_search", {"query": "x", "limit": 0}), ("rlm_search", {"query": " "}), ("rlm_search", {}),

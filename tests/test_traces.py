@@ -8,12 +8,13 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, InProcess, TempHome, days_ago, failing_writes, forked, rlm
+from tests.support import HARD, InProcess, TempHome, bytecode, days_ago, failing_writes, forked, rlm
 
 CHOICE = "the shop uses uv for its Python packages"
 TRACE = {"because": "lock files are reviewed line by line", "rejected": "pip: no lock file\npoetry: resolves too slowly",
@@ -262,6 +263,18 @@ class ReplacedTest(TraceCase):
         after = self.search("token vault shop").data["hits"]
         self.assertEqual([hit["id"] for hit in after], [new, old])
         self.assertLess(after[1]["score"], .8 * before + .001)
+
+    def test_what_hooks_hand_over_says_that_it_was_replaced_or_rejected(self) -> None:
+        old, new = (self.remember(text)["id"] for text in ("the deploy token is kept in the vault", "the token moved on"))
+        self.call("rlm_link", members=f"{new}, {old}", label="supersedes")
+        rejected = self.remember("staging database grows weekly", category="rejected")["id"]
+        for prompt, wanted in (("where is the deploy token kept, in the vault?", rf"{old}, \ds ago, superseded by {new}\]"),
+                               ("does the staging database grow weekly?", rf"{rejected}, \ds ago, rejected\]")):
+            told = {"hook_event_name": "UserPromptSubmit", "session_id": "s", "cwd": self.home, "prompt": prompt}
+            script = os.path.join(os.path.dirname(rlm.PROGRAM), "hooks", rlm.HOOKS["UserPromptSubmit"].file)
+            done = subprocess.run([sys.executable, "-I", "-S", script], input=json.dumps(told).encode(), capture_output=True,
+                                  env={**os.environ, **bytecode()}, cwd=self.home, check=False)
+            self.assertRegex(done.stdout.decode(), wanted)
 
     def test_in_a_row_of_successors_each_ranks_below_the_next(self) -> None:
         ids = []

@@ -178,7 +178,8 @@ class PageTest(ViewCase):
 
     def test_a_number_that_json_does_not_know_makes_no_broken_page(self) -> None:
         made = self.remember("x")
-        rlm.add_to_log(self.places.injected(), '{"at":"2026-11-20T09:15:00Z","ids":["%s"],"bytes":1,"score":NaN}' % made, 9999)
+        with open(self.places.injected(), "w", encoding="utf-8") as file:
+            file.write(f'{{"at":"2026-11-20T09:15:00Z","ids":["{made}"],"bytes":1,"score":NaN}}\n')
         self.assertEqual(self.data()["injected"][0]["score"], None)
 
     def test_data_for_programs_is_what_the_page_has_and_writes_nothing(self) -> None:
@@ -330,9 +331,9 @@ class TimelineTest(ViewCase):
 
     def test_wide_and_combining_characters_keep_the_columns(self) -> None:
         self.assertEqual([rlm.n_columns_of(text) for text in ("shop", "予約", "e\u0301", "")], [4, 4, 1, 0])
-        self.assertEqual(rlm.in_columns("予約サイト", 5), "予約…")
-        self.assertEqual(rlm.in_columns("予約サイト", 6), "予約… ")
-        self.assertEqual(rlm.in_columns("shop", 6), "shop  ")
+        counts = {name: {"2026-11-01": {"memories": 1}} for name in ("予約サイト", "e\u0301t\u00e9", "shopkeeper")}
+        for width, names in ((20, ["予約…", "e\u0301té  ", "shop…"]), (24, ["予約… ", "e\u0301té   ", "shopk…"])):
+            self.assertEqual(rlm.timeline_text(["2026-11-01"], counts, width)[1:4], [f"{name}  █ 1" for name in names])
 
     def test_projects_and_days_with_what_was_decided_and_what_failed(self) -> None:
         self.assertEqual(self.main("timeline")[0], 1)
