@@ -8820,7 +8820,7 @@ def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tu
     return masks, found
 
 
-def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
+def words_by_reading(texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
                      ) -> tuple[list[int], array[int]]:
     """For each passage which of the words it has, as bits; and its text, line and byte."""
     from array import array
@@ -8853,7 +8853,7 @@ def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str]
             replace_file(path, index_blocks(key, texts, tick), durable=False)
         except StoreUnwritable:
             break
-    return words_by_reading(opened, texts, words, tick)
+    return words_by_reading(texts, words, tick)
 
 
 # -- lines that match ---------------------------------------------------------
@@ -12700,7 +12700,8 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
             call.check()
             call.progress(at, n_bytes, "reading")
 
-        masks, found = (words_in_context if is_indexed else words_by_reading)(opened, texts, words, tick)
+        masks, found = words_in_context(opened, texts, words, tick) if is_indexed else \
+            words_by_reading(texts, words, tick)
         counts = Counter(masks)
         worth = dict.fromkeys(counts, 0.0)
         for i in range(len(words)):
