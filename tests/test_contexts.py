@@ -316,7 +316,7 @@ class LoadTest(ContextCase):
 
     def test_what_a_killed_load_left_is_erased_and_goes_after_a_day(self) -> None:
         process = subprocess.Popen([sys.executable, RLM, "load", "-", "--name", "cut"], stdin=subprocess.PIPE)
-        process.stdin.write(b"PEEKABOO secret plan\n" * 400_000)
+        process.stdin.write(b"PEEKABOO secret plan\n" * 100_000)
         process.stdin.flush()
         until = time.monotonic() + 20
         while not any(self.stored().values()) and time.monotonic() < until:

@@ -1405,9 +1405,9 @@ class ResourceTest(McpTest):
             rss_kb = int(re.findall(rb"(?m)^VmRSS:\s+(\d+)", rlm.read_file(folder + "/status"))[0])
             return rss_kb, len(os.listdir(folder + "/fd"))
 
-        round_of_calls(200, 0)
+        round_of_calls(120, 0)
         rss_kb, n_files = used()
-        round_of_calls(400, 200)
+        round_of_calls(240, 120)
         after_kb, n_files_after = used()
         self.assertLess(after_kb - rss_kb, 4_000)
         self.assertLessEqual(n_files_after, n_files + 8)
