@@ -2713,7 +2713,9 @@ class Snapshot:
 
     def life(self, ordinal: int) -> Life:
         assert self.state
-        return Life(*(self.state.number(name, form, ordinal) for name, form in STATE.items()))
+        if self.state.n_singles > SINGLES_READ:
+            return Life(*[self.state.column(name, form)[ordinal] for name, form in STATE.items()])
+        return Life(*[self.state.number(name, form, ordinal) for name, form in STATE.items()])
 
 
 def write_cache(path: str, data: bytes) -> list[Any]:
@@ -13213,25 +13215,25 @@ def rlm_status(call: Call) -> Answer:
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         labels, places = Projects(view).labels(), view.log.places
-        rows, docs = [], []
+        rows, docs, read, n_rated = [], [], [], 0
         for doc in view.alive():
+            read += [(doc.life.uses, doc.ordinal, doc.id)] if doc.life.uses else []
+            n_rated += doc.life.rated > 0
             rows.append((doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project),
                          doc.n_bytes))
             docs += [] if doc.kind == "chunk" else [doc]
         docs.sort(key=lambda doc: -doc.at_s)
         chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
-        alive = ordinals_in(view.alive_mask())
-        used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
             "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
             "episodes": episode_numbers(view, docs),
             "health": {name: len(found) for name, found in health(view, docs, "", call.check, True).items() if found},
-            "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
+            "n_rated": n_rated,
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
             "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
-            "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
+            "most_used": [{"id": doc_id, "uses": uses} for uses, _, doc_id in nlargest(5, read)],
             "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
             "transcript_bytes": folder_bytes(places.transcripts()),
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
