@@ -9,14 +9,13 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 import unittest.mock
 from collections.abc import Iterator
 
-from tests.support import HARD, RLM, InProcess, days_ago, rlm
+from tests.support import HARD, InProcess, days_ago, rlm, started
 
 SEED = int(os.environ.get("RLM_TEST_SEED") or random.randrange(1 << 30))
 # What a text may be made of, and bytes that are no UTF-8 on their own.
@@ -315,7 +314,7 @@ class LoadTest(ContextCase):
         self.assertEqual(self.main("contexts", "--delete", "copy")[0], 1)
 
     def test_what_a_killed_load_left_is_erased_and_goes_after_a_day(self) -> None:
-        process = subprocess.Popen([sys.executable, RLM, "load", "-", "--name", "cut"], stdin=subprocess.PIPE)
+        process = started("load", "-", "--name", "cut", stdin=subprocess.PIPE)
         process.stdin.write(b"PEEKABOO secret plan\n" * 100_000)
         process.stdin.flush()
         until = time.monotonic() + 20
