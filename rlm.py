@@ -20980,10 +20980,11 @@ def build_parser(only: str = "") -> Any:
                     epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
     parser.add_argument("--version", action="version", version=f"rlm {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    names = list(dict.fromkeys([*COMMANDS, *commands()]))
+    names = list(dict.fromkeys([*commands(), *COMMANDS]))
     for name in [only] if only else names:
         made = command_named(name)
-        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=as_written,
+        text = re.sub("rlm_[a-z_]+", lambda found: found[0].replace("rlm_", "rlm ").replace("_", "-"), made.help)
+        sub = subparsers.add_parser(name, help=text, description=text, formatter_class=as_written,
                                     epilog=as_typed("examples:\n  " + made.example.replace("\n", "\n  ")))
         for each in made.arguments:
             group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub

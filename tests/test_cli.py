@@ -225,6 +225,13 @@ class HelpTest(CliCase):
         self.assertIn("usage: rlm", self.ok())
         self.assertFalse(os.listdir(self.home), "help makes no files")
 
+    def test_help_begins_with_what_is_used_most_and_names_commands(self) -> None:
+        shown = rlm.build_parser().format_help()
+        places = [shown.index(f"\n    {name} ") for name in ("remember", "search", "import", "serve")]
+        self.assertEqual(places, sorted(places))
+        self.assertNotIn("rlm_", shown)
+        self.assertIn("rlm search.", shown)
+
     def test_help_can_be_read_in_any_locale(self) -> None:
         for env in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "latin-1"}):
             self.assertIn("…", self.ok("--help", env=env))
