@@ -2713,7 +2713,9 @@ class Snapshot:
 
     def life(self, ordinal: int) -> Life:
         assert self.state
-        return Life(*(self.state.number(name, form, ordinal) for name, form in STATE.items()))
+        if self.state.n_singles > SINGLES_READ:
+            return Life(*[self.state.column(name, form)[ordinal] for name, form in STATE.items()])
+        return Life(*[self.state.number(name, form, ordinal) for name, form in STATE.items()])
 
 
 def write_cache(path: str, data: bytes) -> list[Any]:
@@ -4707,12 +4709,13 @@ def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
     none of its words. What was replaced comes to rank below what replaced it."""
     found = {hit.doc.id: hit for hit in hits}
     lent: dict[str, float] = {}
+    least = FAR_BELOW * max((hit.score for hit in hits), default=0.0)  # what lends less would not be seen
     for hit in hits:
-        if hit.doc.kind == "insight" and hit.doc.label != "decision":
+        if hit.doc.kind == "insight" and hit.doc.label != "decision" and hit.score >= least:
             for _, record in links_of(view, hit.doc.id):
                 for each in alive_members(view, record, "decision"):
                     lent[each] = max(lent.get(each, 0.0), LENT_BY_MEMBER * hit.score)
-    new = [n for n in map(view.ordinal_of, lent.keys() - found.keys()) if allowed[n]]
+    new = [n for each in lent if each not in found and allowed[n := view.ordinal_of(each)]]
     for doc, record in readable_records(view, new, lambda: None):
         found[doc.id] = Hit(doc, 0.0, record, [])
         hits.append(found[doc.id])
@@ -6356,28 +6359,33 @@ def new_commits(places: Places, folder: str) -> list[list[str]]:
     return [[told[i].strip(), told[i + 1], told[i + 2]] for i in range(0, len(told) - 2, 3)]
 
 
+def insights_named(view: View, text: str) -> list[str]:
+    """The insights whose ids stand in a text."""
+    ordinals = map(view.ordinal_of, dict.fromkeys(re.findall(r"\bi-[0-9a-f]{8}\b", text)))
+    docs = [view.doc(n) for n in ordinals if n >= 0 and not view.life(n).flags]
+    return [doc.id for doc in docs if doc.kind == "insight"]
+
+
 def note_commits(view: View, folder: str) -> int:
     """Notes at the insights which new commits name them in their messages; of how many."""
     places = view.log.places
-    if not os.path.exists(places.manifest()) or is_excluded(setting(places, "exclude"), current_project(places, folder),
-                                                            folder):
+    excluded, project = setting(places, "exclude"), current_project(places, folder)
+    if not os.path.exists(places.manifest()) or is_excluded(excluded, project, folder):
         return 0
-    named: dict[str, list[list[str]]] = {}
-    for commit, subject, message in new_commits(places, folder):
-        for doc_id in re.findall(r"\bi-[0-9a-f]{8}\b", message):
-            named.setdefault(doc_id, []).append([commit, redact(plain(subject))[:MAX_FIELD_CHARS]])
-    if not named:
+    commits = new_commits(places, folder)
+    if not commits or not insights_named(view.refresh(), " ".join(message for _, _, message in commits)):
         return 0
     with Writer(view) as writer:
-        for doc_id, commits in named.items():
-            ordinal = view.ordinal_of(doc_id)
-            if ordinal < 0 or view.life(ordinal).flags or view.value(ordinal, "kind") != "insight":
-                continue
-            record = view.record(view.doc(ordinal))
+        named: dict[str, list[tuple[str, str]]] = {}
+        for commit, subject, message in commits:
+            for doc_id in insights_named(view, message):
+                named.setdefault(doc_id, []).append((commit, redact(plain(subject))[:MAX_FIELD_CHARS]))
+        for doc_id, found in named.items():
+            record = view.record(view.doc(view.ordinal_of(doc_id)))
             # Of a commit that was made anew, by a rebase or an amendment, the old hash goes.
-            kept = {subject: commit for commit, subject in [*pairs_of(record, "commits"), *commits]}
+            kept = {subject: commit for commit, subject in [*pairs_of(record, "commits"), *found]}
             pairs = [[commit, subject] for subject, commit in kept.items()][-MOST_COMMITS_KEPT:]
-            if pairs != record.get("commits"):
+            if pairs != record.get("commits") and "c" not in record:  # else what was altered would look sound
                 writer.records.append({**without_keys(record, "text"), "commits": pairs, "text": record["text"]})
         return len(writer.records)
 
@@ -8831,7 +8839,7 @@ def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tu
     return masks, found
 
 
-def words_by_reading(opened: Opened, texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
+def words_by_reading(texts: Sequence[Text], words: Sequence[str], tick: Callable[[int], None],
                      ) -> tuple[list[int], array[int]]:
     """For each passage which of the words it has, as bits; and its text, line and byte."""
     from array import array
@@ -8864,7 +8872,7 @@ def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str]
             replace_file(path, index_blocks(key, texts, tick), durable=False)
         except StoreUnwritable:
             break
-    return words_by_reading(opened, texts, words, tick)
+    return words_by_reading(texts, words, tick)
 
 
 # -- lines that match ---------------------------------------------------------
@@ -12721,7 +12729,8 @@ def context_search(call: Call, query: str, limit: int, wanted: str) -> Answer:
             call.check()
             call.progress(at, n_bytes, "reading")
 
-        masks, found = (words_in_context if is_indexed else words_by_reading)(opened, texts, words, tick)
+        masks, found = words_in_context(opened, texts, words, tick) if is_indexed else \
+            words_by_reading(texts, words, tick)
         counts = Counter(masks)
         worth = dict.fromkeys(counts, 0.0)
         for i in range(len(words)):
@@ -13234,25 +13243,25 @@ def rlm_status(call: Call) -> Answer:
     call.store.flush_uses(BRIEF_WAIT_S)
     with call.store.reading() as view:
         labels, places = Projects(view).labels(), view.log.places
-        rows, docs = [], []
+        rows, docs, read, n_rated = [], [], [], 0
         for doc in view.alive():
+            read += [(doc.life.uses, doc.ordinal, doc.id)] if doc.life.uses else []
+            n_rated += doc.life.rated > 0
             rows.append((doc.kind, doc.label, doc.importance, doc.tier(), labels.get(doc.identity, doc.project),
                          doc.n_bytes))
             docs += [] if doc.kind == "chunk" else [doc]
         docs.sort(key=lambda doc: -doc.at_s)
         chunks, insights, episodes = ([r for r in rows if r[0] == kind] for kind in ("chunk", "insight", "episode"))
-        alive = ordinals_in(view.alive_mask())
-        used = nlargest(5, ((uses, ordinal) for ordinal in alive if (uses := view.life(ordinal).uses)))
         data: dict[str, Any] = {
             "version": __version__, "memory": places.memory, "n_chunks": len(chunks), "n_insights": len(insights),
             "n_episodes": len(episodes), "outcomes": tally(r[1] for r in episodes),
             "episodes": episode_numbers(view, docs),
             "health": {name: len(found) for name, found in health(view, docs, "", call.check, True).items() if found},
-            "n_rated": sum(view.life(ordinal).rated > 0 for ordinal in alive),
+            "n_rated": n_rated,
             "tokens": sum(estimated_tokens(r[5]) for r in chunks), "types": tally(r[1] for r in chunks),
             "categories": tally(r[1] for r in insights), "importance": tally(r[2] for r in insights),
             "tiers": tally(r[3] for r in rows), "projects": tally(r[4] for r in rows),
-            "most_used": [{"id": view.doc(ordinal).id, "uses": uses} for uses, ordinal in used],
+            "most_used": [{"id": doc_id, "uses": uses} for uses, _, doc_id in nlargest(5, read)],
             "store_bytes": store_bytes(view.log), "index_bytes": folder_bytes(places.index),
             "transcript_bytes": folder_bytes(places.transcripts()),
             "generation": view.log.generation(), "n_not_indexed": len(view.tail.docs),
@@ -13306,6 +13315,9 @@ def rlm_capture(call: Call, summary: str, task_type: str, outcome: str, project:
         seen = "" if merge else seen_before(view, "\n".join(error for error, _ in fields["resolved"]))
         with Writer(view) as writer:
             new_id, is_new = capture(writer, summary, merge=merge, at_s=now(), **fields)
+            for each in insights_named(view, summary):  # how it came out tells of them
+                save_link(writer, {new_id: "subject", each: "object"}, "cites", project=fields["project"],
+                          identity=fields["identity"])
         alike = like_it(view, view.doc(view.ordinal_of(new_id)), ALIKE) if is_new else []
     call.store.has_news = True
     told = f"{new_id} captured ({fields['task_type']}, {fields['outcome']})." if is_new else \
@@ -17710,14 +17722,13 @@ VERDICTS = {kind: [each if each[0] > "\u3000" else " "[each[0] == "^":] + each +
         "isn't there yet|aren't covered|aren't done|what's left|left :|is not done|are not done|not done yet|"
         "isn't done|is missing|are missing|still missing|remain|remains|remaining|is left|are left|left to do|"
         "left out|not included|not yet|haven't|have not|has not|hasn't|still need|still needs|still has to|"
-        "still have to|still to do|is open|still open|next step|next steps|only part|part of it|half of|halfway|"
-        "the other half|the rest|not implemented|not migrated|not covered|not converted|todo|can do next|not started|"
-        "untouched|placeholder|stub|stubbed|still use|still uses|skipped|pas encore|reste à|restent à|il reste|"
-        "il manque|manque encore|manquent|à faire|n'est pas fait|ne sont pas faits|en partie|à moitié|la suite|"
-        "le reste|prochaine étape|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|未着手|これから|途中|一部|"
-        "半分|次のステップ|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|isn't in|"
-        "not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|need your|"
-        "second step|follow up|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
+        "still have to|still to do|still open|only part|part of it|half of|halfway|the other half|not implemented|"
+        "not migrated|not covered|not converted|todo|can do next|not started|untouched|placeholder|stub|stubbed|"
+        "still use|still uses|skipped|pas encore|reste à|restent à|il reste|il manque|manque encore|manquent|à faire|"
+        "n'est pas fait|ne sont pas faits|en partie|à moitié|pas fini|pas terminé|まだ|残って|未対応|未実装|未完了|"
+        "未着手|これから|途中|一部|半分|できていません|必要があります|だけ完了|のみ完了|not touched|aren't in|"
+        "isn't in|not verified|not able to verify|can't tell|cannot tell|somebody has to|someone has to|needs your|"
+        "need your|second step|next i|i would do|i'd do|only the first|wasn't touched|weren't touched|not in yet|"
         "to be done|to be converted|to be moved|to be migrated|yet to|unchanged so far|pas touché|pas traité|"
         "pas commencé|seulement|手を付け|着手していま|触っていま|残り"
 }.items()}
@@ -17935,17 +17946,18 @@ UNDOING = r"\bgit (?:checkout (?:HEAD )?(?:--|\.|[\w/.-]+\.\w+)|restore|reset --
 SAID_CHARS = 1_000  # of a request or an answer that are looked at
 
 
-def checked_by(command: str) -> tuple[str, str]:
-    """What a command checks, "" for nothing; and by what it is known when it runs again, "" when it only looks."""
-    kind = key = ""
+def checked_by(command: str) -> tuple[list[str], str]:
+    """What a command checks, and by what it is known when it runs again, "" when it only looks."""
+    kinds: list[str] = []
+    key = ""
     for part in re.split(r"[;|&\n]+", re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
         words = [word for word in part.split() if word[0] not in "-<>('\"" and "=" not in word]
         if not words or words[0] in LOOKING:
             continue
         names = [words[0].rpartition("/")[2], *(word.partition(":")[0] for word in words[1:5] if "/" not in word)]
-        kind = next((CHECKERS[name] for name in reversed(names) if name in CHECKERS), kind)
+        kinds += [CHECKERS[name] for name in reversed(names) if name in CHECKERS][:1]
         key = key or " ".join(words[: 3 if words[0] in ("docker", "npm", "pnpm", "yarn") else 2])
-    return kind, kind or key
+    return kinds, kinds[-1] if kinds else key
 
 
 def first_telling(text: str) -> str:
@@ -17958,8 +17970,7 @@ def first_telling(text: str) -> str:
 class Deed:
     """What was done in a conversation, in order: words of both sides, calls, and which of these failed."""
 
-    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "began_broken",
-                 "ended_broken")
+    __slots__ = ("parts", "calls", "changes", "cwd", "errors", "checks", "n_seen", "closing", "ended_broken")
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.parts: list[tuple[str, str] | ToolCall] = []
@@ -17974,7 +17985,6 @@ class Deed:
         self.n_seen = sum(not call.changed() and call.name not in SHELL_TOOLS and "rlm_" not in call.name
                           and call.name not in ("TodoWrite", "ToolSearch") for call in self.calls)
         self.checks: dict[str, bool] = {}  # whether what a check said last was good, by what it checks
-        self.began_broken = False  # a check failed before anything was changed
         self.ended_broken = False  # the last command that does more than look failed
         self.errors = self.errors_met()
         # Claude's last words that are more than "You're welcome."
@@ -17988,7 +17998,6 @@ class Deed:
         """What failed, each with what was done until it passed or failed otherwise; "" when it never passed."""
         broken: dict[str, dict[str, list[str]]] = {}  # by what failed: the errors, and what was done after each
         found: list[list[str]] = []
-        seen_change = False
         unsaid: list[list[str]] = []  # fixes that Claude said nothing about yet
         for part in self.parts:
             if not isinstance(part, ToolCall):
@@ -17997,25 +18006,23 @@ class Deed:
                     row[1] += f": {reason}"
                 unsaid = [] if reason else unsaid
                 continue
-            kind, key = checked_by(part.what) if part.name in SHELL_TOOLS else ("", "")
+            kinds, key = checked_by(part.what) if part.name in SHELL_TOOLS else ([], "")
             step = shown_path(part.path, self.cwd) + part.note if part.changed() else f"`{part.what[:80]}`"
             if not part.changed() and not key or part.outcome.startswith(("refused", "interrupted")):
                 continue
-            is_bad = part.failed or bool(kind and re.search(FAILING, part.outcome))
-            self.began_broken |= bool(is_bad and kind and not self.checks and not seen_change)
-            seen_change |= part.changed()
+            is_bad = part.failed or bool(kinds and re.search(FAILING, part.outcome))
             if is_bad:
                 broken.setdefault(key, {}).setdefault(part.error or part.outcome, [])
             else:
-                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])]
-                         for error, steps in broken.pop(key, {}).items() if steps]
+                fixed = [[error, ", ".join(list(dict.fromkeys(steps))[-3:])] for each in (*kinds, key)
+                         for error, steps in broken.pop(each, {}).items() if steps]
                 found, unsaid = found + fixed, unsaid + fixed[-1:]
             for other, errors in broken.items():
-                if other != key and (part.changed() or not kind):
+                if other != key and (part.changed() or not kinds):
                     list(errors.values())[-1].append(step)
             if key:
                 self.ended_broken = is_bad
-            if kind:
+            for kind in kinds[-1:] if is_bad else kinds:
                 self.checks.pop(kind, None)  # the last one stands last
                 self.checks[kind] = not is_bad
         return found + [[error, ""] for errors in broken.values() for error in errors]
@@ -18038,9 +18045,7 @@ def task_type_of(request: str, deed: Deed) -> str:
     for kind, more in FILE_SIGNS[next((each for each in ("source", *FILE_KINDS) if each in kinds), "")].items():
         scores[kind] += more
     if paths:
-        is_new = any(call.name == "Write" for call in deed.changes)
-        scores["feature"] += is_new
-        scores["bugfix"] += deed.began_broken
+        scores["feature"] += any(call.name == "Write" for call in deed.changes)
     else:  # of what was only looked at
         scores["debug"] += 2 * (scores["bugfix"] > -3 or bool(deed.errors))
         scores["debug"] += any(call.name in SHELL_TOOLS for call in deed.calls)
@@ -18193,7 +18198,7 @@ def draft_past(keeper: Keeper, folder: str, until_s: float, is_wanted: Callable[
               if (at := str(changed_ns(path))) != known.get(name) and is_wanted(path)}
     given: dict[str, dict[str, float]] = {}
     for record in injected(places) if wanted else ():
-        for doc_id in filter(lambda each: isinstance(each, str), record["ids"]):
+        for doc_id in clean_tags(record["ids"]):
             given.setdefault(text_field(record, "session"), {}).setdefault(doc_id, at_of(record))
     done: dict[str, str] = {}
     if wanted:
@@ -21009,10 +21014,11 @@ def build_parser(only: str = "") -> Any:
                     epilog=as_typed("`rlm COMMAND --help` explains a command, with examples."))
     parser.add_argument("--version", action="version", version=f"rlm {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    names = list(dict.fromkeys([*COMMANDS, *commands()]))
+    names = list(dict.fromkeys([*commands(), *COMMANDS]))
     for name in [only] if only else names:
         made = command_named(name)
-        sub = subparsers.add_parser(name, help=made.help, description=made.help, formatter_class=as_written,
+        text = re.sub("rlm_[a-z_]+", lambda found: found[0].replace("rlm_", "rlm ").replace("_", "-"), made.help)
+        sub = subparsers.add_parser(name, help=text, description=text, formatter_class=as_written,
                                     epilog=as_typed("examples:\n  " + made.example.replace("\n", "\n  ")))
         for each in made.arguments:
             group = sub.add_mutually_exclusive_group() if isinstance(each, list) else sub
@@ -21896,18 +21902,25 @@ def doctor_command(call: Call, options: Any) -> Answer:
 
 
 def file_away(places: Places) -> bool:
-    """For a second, reads and drafts what hooks had no time for; whether some is left. Not for doctor's server."""
-    if environment("RLM_CHILD") or not (spooled_files(places) or os.path.exists(places.manifest())):
+    """For a second, reads what hooks had no time to read; whether some of it is left. Not for doctor's server."""
+    if environment("RLM_CHILD") or not spooled_files(places):
         return False
-    keeper, until_s = Keeper(View(places), wait_s=1.0, event="server"), time.monotonic() + 1.0
-    if spooled_files(places):
-        keeper.view.refresh()
-        drain_spool(keeper, until_s)
-    # What is saved whole has ended, or waited for long.
-    is_left = draft_past(keeper, client_folder(current_folder()), until_s, lambda path: is_saved(places, path))
+    keeper = Keeper(View(places).refresh(), wait_s=1.0)
+    drain_spool(keeper, time.monotonic() + 1.0)
     if tail_is_long(keeper.view):
         catch_up(keeper.view)
-    return is_left or bool(spooled_files(places))
+    return bool(spooled_files(places))
+
+
+def idle_work(places: Places) -> bool:
+    """What a server does when there is time, for a second or two: reads and drafts what hooks had no time for."""
+    is_left = file_away(places)
+    if environment("RLM_CHILD") or not os.path.exists(places.manifest()):
+        return is_left
+    keeper, folder = Keeper(View(places), wait_s=1.0, event="server"), client_folder(current_folder())
+    # What is saved whole has ended, or waited for long.
+    is_undrafted = draft_past(keeper, folder, time.monotonic() + 1.0, lambda path: is_saved(places, path))
+    return is_left or is_undrafted
 
 
 @command("run the MCP server on stdin and stdout",
@@ -21918,7 +21931,7 @@ def serve_command(call: Call, options: Any) -> Answer:
         print_note("rlm: speaking MCP on standard input; this is for an MCP client. Ctrl-C ends it.")
     if os.path.isdir(call.store.places.memory) and not environment("RLM_CHILD"):
         project_here(call.store.places)
-    Server(call.store.places, file_away).serve()
+    Server(call.store.places, idle_work).serve()
     return Answer("", None)
 
 

@@ -346,7 +346,8 @@ C A tuple cannot be changed after it is made.
 U thanks
 """
 
-# Written when the program was there, before it was run on them.
+# Written when the program was there, before it was run on them. Its words were widened by these. The last 20, of odd
+# wording, were 16 types and 16 outcomes right before that, 12 both.
 LATER = """
 = bugfix success
 U After logging out, the back button still shows the account page. That must not happen.
@@ -1060,7 +1061,7 @@ C PHP 5.6 segfaults under emulation. I don't think this can work on Apple silico
 U pity, I'll get an Intel box
 """
 
-# Written last; the program was mended by none of them.
+# Written last, 20 and 20. When it was first run on them: 18 and 20 types, 20 and 17 outcomes, 18 and 17 both right.
 FRESH = """
 = bugfix success
 U The unit converter says 1 mile = 1.69 km. That's off.
@@ -1217,6 +1218,178 @@ $ apt-get install -y postgresql !! E: Unable to locate package postgresql
 $ brew install postgresql !! bash: brew: command not found
 C Impossible d'installer PostgreSQL ici : aucun gestionnaire de paquets n'y a accès.
 U tant pis
+
+= bugfix success
+U Our cron job sends the weekly digest on Sunday instead of Monday. Can you correct it?
+G digest
+R jobs/digest.yml
+R jobs/digest.py
+E jobs/digest.py | weekday() == 6 | weekday() == 0
+$ python -m pytest tests/test_digest.py -q => 5 passed in 0.12s
+C The check compared weekday() with 6, which is Sunday. It compares with 0 now.\\n\\nNext steps: you may want to tell the subscribers.
+U Perfect, thanks!
+
+= bugfix failure
+U The iframe widget won't load on customer sites because of CSP. Fix it please.
+R widget/embed.js
+E widget/embed.js | eval( | Function(
+$ npx playwright test widget !! 2 failed\\n  Refused to evaluate a string as JavaScript
+E widget/embed.js | Function( | import(
+$ npx playwright test widget !! 2 failed\\n  Refused to load the script
+C It still doesn't load: the customer's policy allows no script from our domain at all. This cannot be solved on our side.
+U hmm that's disappointing
+
+= bugfix success
+U Les prix s'affichent avec un point au lieu d'une virgule pour les clients français. Corrige stp.
+E src/price.ts | toFixed(2) | toLocaleString(locale)
+$ npm test -- price !! Expected: "12,50"\\nTests: 1 failed, 3 passed, 4 total
+E src/price.ts | toLocaleString(locale) | toLocaleString(locale, { minimumFractionDigits: 2 })
+$ npm test -- price => Tests: 4 passed, 4 total
+C Les prix suivent maintenant la langue du client.
+U merci, c'est bon
+
+= bugfix success
+U ダークモードで文字が見えない問題を修正してください
+R src/theme.css
+E src/theme.css | color: #111 | color: var(--fg)
+$ npm run build => ✓ built in 2.0s
+$ git commit -am "fix: dark mode text color" => [main 8c1d2e3] fix: dark mode text color
+C 文字色を変数に置き換えて修正しました。
+
+= feature success
+U Add support for uploading multiple files at once in the dropzone
+R src/Dropzone.jsx
+E src/Dropzone.jsx | files[0] | files.map
+W src/Dropzone.test.jsx
+$ npm test Dropzone => Tests: 7 passed, 7 total
+C The dropzone accepts several files at once and shows a progress bar for each.
+U amazing work
+
+= feature success
+U I want a `--watch` mode for our build command
+R build/cli.ts
+E build/cli.ts | program.option | program.option("--watch")
+W build/watch.ts
+$ pnpm typecheck && pnpm test => Tests  61 passed (61)
+$ gh pr create --fill => https://github.com/acme/build/pull/91
+C `--watch` rebuilds what changed; PR #91 is open.
+
+= feature partial
+U Implement role based permissions for the admin area: roles, assignment UI, and enforcement in the API
+W src/roles.ts
+E src/api/guard.ts | allow | hasRole
+$ npm test => Tests: 130 passed, 130 total
+C Roles and the enforcement in the API are done and tested. I have not built the assignment UI yet.
+U ok good, the UI comes next week
+
+= feature failure
+U Add real-time collaboration to the editor with Yjs
+E package.json | "react" | "yjs", "react"
+$ npm install => added 9 packages
+W src/collab.ts
+$ npm run build !! TypeError: Cannot read properties of undefined (reading 'getMap')
+X
+U no. this breaks everything, roll it back
+$ git checkout . => Updated 2 paths from the index
+
+= feature success
+U 注文履歴ページにページネーションを追加して
+E src/orders/History.tsx | orders.map | page(orders)
+$ npm test => Tests: 29 passed, 29 total
+C 20件ごとのページネーションを追加しました。
+U ありがとう！
+
+= refactor success
+U Please refactor the notification code: email, SMS and push each duplicate the template logic.
+R notify/email.py
+W notify/template.py
+E notify/email.py | render | template.render
+E notify/sms.py | render | template.render
+$ pytest notify => 36 passed in 1.7s
+C The template logic is in one place now, used by all three channels.
+U great, that's much cleaner
+
+= refactor success
+U Split the 2000-line main.go into packages
+R main.go
+W server/server.go
+W store/store.go
+E main.go | func | package
+$ go build ./... !! main.go:14:2: undefined: newStore
+E main.go | newStore | store.New
+$ go build ./... && go test ./... => ok  	app/server	0.4s
+C main.go is 60 lines; the rest lives in server, store and cmd.
+
+= test success
+U Could you add unit tests for the permission helper? It's critical code.
+R lib/can.js
+W lib/can.test.js
+$ npx jest lib/can => Tests: 15 passed, 15 total
+C All roles and the deny rules are tested, 15 cases.
+U thanks!
+
+= test partial
+U Increase test coverage for the api package to 90%
+$ go test -cover ./api => coverage: 61.0% of statements
+W api/users_test.go
+W api/orders_test.go
+$ go test -cover ./api => ok  	app/api	coverage: 82.3% of statements
+C Coverage went from 61% to 82%. The remaining gaps are the error paths of the S3 client, which need a fake server.
+
+= docs success
+U The API reference is out of date, regenerate it and document the new /refunds endpoint
+R src/routes/refunds.ts
+E docs/api.md | ## Orders | ## Refunds
+$ npm run docs:build => ✓ docs built
+C docs/api.md covers /refunds, and the rest was regenerated.
+U looks great
+
+= research success
+U What's the best way to do background jobs in Rails 8, Sidekiq or Solid Queue?
+S rails 8 solid queue vs sidekiq
+F https://github.com/rails/solid_queue
+C Solid Queue for you: no Redis, the default in Rails 8, and enough for your 20 jobs a second.
+U ok great, thank you
+
+= research success
+U How is authentication implemented here? Just explain, no changes.
+G authenticate
+R src/auth/index.ts
+R src/auth/jwt.ts
+C Requests carry a JWT that auth/index.ts verifies; refresh tokens are in Redis for 30 days.
+
+= debug success
+U Why do we get random 502s from the gateway? Please find the root cause.
+$ kubectl logs deploy/gateway --tail=50 => upstream prematurely closed connection
+R k8s/api.yaml
+$ kubectl describe pod api-7d9 => Last State: Terminated, Reason: OOMKilled
+C Root cause: the API pods are OOMKilled at 512Mi, and the gateway answers 502 until the next one is ready.
+U excellent, thanks
+
+= debug failure
+U Figure out why the Android app loses its login after an update
+R app/src/main/java/Session.kt
+$ adb logcat -d !! adb: no devices/emulators found
+G SharedPreferences
+C I couldn't determine the cause without a device: nothing in the code clears the preferences.
+U alright, leave it then
+
+= setup success
+U Dockerize this app: Dockerfile and docker-compose with postgres
+W Dockerfile
+W docker-compose.yml
+$ docker compose up -d => Container app-web-1  Started
+$ curl -s localhost:8000 => <html>
+C The app runs with `docker compose up`.
+U awesome, it works
+
+= setup partial
+U Upgrade all dependencies to their latest versions
+E package.json | "react": "^17" | "react": "^19"
+$ npm install => changed 210 packages
+$ npm test !! Tests: 4 failed, 120 passed, 124 total
+C Everything is at the latest version. 120 tests pass, 4 still fail in the charts, whose library changed its API.
+U ok, I'll look at the charts myself
 """
 
 

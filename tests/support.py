@@ -117,6 +117,11 @@ def bytecode() -> dict[str, str]:
     return {"PYTHONPATH": ROOT, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
 
 
+def started(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+    """A process of rlm."""
+    return subprocess.Popen([*PROGRAM, *words], env={**os.environ, **bytecode()}, **options)
+
+
 def everything(places: rlm.Places) -> dict[str, Any]:
     """All that a store holds, by id, as a new process sees it: text, labels and state of every document."""
     view, found = rlm.View(places).refresh(), {}

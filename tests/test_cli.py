@@ -14,7 +14,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, PROGRAM, RLM, TempHome, bytecode, days_ago, rlm
+from tests.support import HARD, PROGRAM, RLM, TempHome, bytecode, days_ago, rlm, started
 
 ID = re.compile(r"\d{4}-\d\d-\d\d_[\w.-]+|i-[0-9a-f]{8}")
 TOOL_COMMANDS = ("remember", "recall", "forget", "status", "chunk", "peek", "grep", "search", "list-chunks", "sessions",
@@ -224,6 +224,13 @@ class HelpTest(CliCase):
         self.assertEqual(self.ok("--version"), f"rlm {rlm.__version__}\n")
         self.assertIn("usage: rlm", self.ok())
         self.assertFalse(os.listdir(self.home), "help makes no files")
+
+    def test_help_begins_with_what_is_used_most_and_names_commands(self) -> None:
+        shown = rlm.build_parser().format_help()
+        places = [shown.index(f"\n    {name} ") for name in ("remember", "search", "import", "serve")]
+        self.assertEqual(places, sorted(places))
+        self.assertNotIn("rlm_", shown)
+        self.assertIn("rlm search.", shown)
 
     def test_help_can_be_read_in_any_locale(self) -> None:
         for env in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "latin-1"}):
@@ -441,10 +448,9 @@ class StreamTest(CliCase):
         for arguments in (["status"], ["--version"], ["grep", "--help"]):
             reading, writing = os.pipe()
             os.close(reading)  # gone before anything is written
-            command = [sys.executable, RLM, *arguments]
-            done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+            process = started(*arguments, stdout=writing, stderr=subprocess.PIPE)
             os.close(writing)
-            self.assertEqual((done.returncode, done.stderr), (0, b""), arguments)
+            self.assertEqual((process.communicate()[1], process.returncode), (b"", 0), arguments)
 
     def test_a_full_disk_below_the_output_is_a_failure(self) -> None:
         if not os.path.exists("/dev/full"):
@@ -469,8 +475,7 @@ class StreamTest(CliCase):
         fifo = os.path.join(self.home, "fifo")
         os.mkfifo(fifo)
         for command in ("chunk", "import"):
-            process = subprocess.Popen([sys.executable, RLM, command, fifo], cwd=self.home, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE)
+            process = started(command, fifo, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             with open(fifo, "wb"):  # returns once the command has opened it, and it now waits for the text
                 for _ in range(20):  # one that comes just before Python's read() blocks is seen only when that returns
                     process.send_signal(signal.SIGINT)
@@ -493,7 +498,7 @@ class StreamTest(CliCase):
     def test_a_terminal_sees_the_same_answer_as_a_pipe(self) -> None:
         self.chunk("text é")
         master, slave = os.openpty()
-        with subprocess.Popen([sys.executable, RLM, "list-chunks"], stdin=slave, stdout=slave, stderr=slave) as process:
+        with started("list-chunks", stdin=slave, stdout=slave, stderr=slave) as process:
             process.wait(30)
         shown = os.read(master, 1 << 16)
         os.close(slave)
@@ -506,7 +511,7 @@ class StreamTest(CliCase):
         self.call("rlm_remember", content=hostile)
         for command in (("search", "deploy"), ("grep", "deploy"), ("recall", "deploy"), ("peek", chunk_id), ("list-chunks",)):
             master, slave = os.openpty()
-            with subprocess.Popen([sys.executable, RLM, *command], stdin=slave, stdout=slave, stderr=slave) as process:
+            with started(*command, stdin=slave, stdout=slave, stderr=slave) as process:
                 process.wait(30)
             shown = os.read(master, 1 << 16).replace(b"\r\n", b"\n").decode()
             os.close(slave)
@@ -587,7 +592,7 @@ class StreamTest(CliCase):
     def test_the_note_of_peek_is_for_terminals(self) -> None:
         chunk_id = self.chunk("text without a line end")
         master, slave = os.openpty()
-        with subprocess.Popen([sys.executable, RLM, "peek", chunk_id], stdout=slave, stderr=subprocess.PIPE) as process:
+        with started("peek", chunk_id, stdout=slave, stderr=subprocess.PIPE) as process:
             err = process.communicate(timeout=30)[1]
         os.close(slave)
         self.assertEqual(os.read(master, 1000), b"text without a line end")

@@ -9,14 +9,13 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 import unittest.mock
 from collections.abc import Iterator
 
-from tests.support import HARD, RLM, InProcess, days_ago, rlm
+from tests.support import HARD, InProcess, days_ago, rlm, started
 
 SEED = int(os.environ.get("RLM_TEST_SEED") or random.randrange(1 << 30))
 # What a text may be made of, and bytes that are no UTF-8 on their own.
@@ -315,8 +314,8 @@ class LoadTest(ContextCase):
         self.assertEqual(self.main("contexts", "--delete", "copy")[0], 1)
 
     def test_what_a_killed_load_left_is_erased_and_goes_after_a_day(self) -> None:
-        process = subprocess.Popen([sys.executable, RLM, "load", "-", "--name", "cut"], stdin=subprocess.PIPE)
-        process.stdin.write(b"PEEKABOO secret plan\n" * 400_000)
+        process = started("load", "-", "--name", "cut", stdin=subprocess.PIPE)
+        process.stdin.write(b"PEEKABOO secret plan\n" * 100_000)
         process.stdin.flush()
         until = time.monotonic() + 20
         while not any(self.stored().values()) and time.monotonic() < until:
@@ -605,11 +604,11 @@ class SearchTest(ContextCase):
         kinds = rng.sample(kinds, rng.randrange(1, 4))
         return "".join(rng.choice(kinds)() + rng.choice(" \n  , ") for _ in range(n))
 
-    def both(self, query: str) -> list[dict[str, str]]:
+    def both(self, query: str, name: str = "t") -> list[dict[str, str]]:
         """What a search finds by an index; it must be what it finds by reading."""
         with unittest.mock.patch.multiple(rlm, INDEXED_FROM=0, TABLE_RUNS=90, TABLE_LISTED=500, TABLE_PASSAGES=30):
-            found = self.call("rlm_search", query=query, context="t", limit=20).data["hits"]
-        self.assertEqual(found, self.call("rlm_search", query=query, context="t", limit=20).data["hits"], (SEED, query))
+            found = self.call("rlm_search", query=query, context=name, limit=20).data["hits"]
+        self.assertEqual(found, self.call("rlm_search", query=query, context=name, limit=20).data["hits"], (SEED, query))
         return found
 
     def test_an_index_of_a_context_finds_what_reading_all_of_it_finds(self) -> None:
@@ -627,6 +626,8 @@ class SearchTest(ContextCase):
                 self.file(f"f/{i}.txt", self.drawn_words(rng, 50) + "deployed")
             self.call("rlm_load", path=os.path.join(self.home, "f"), name="t")
             self.assertEqual(sorted(hit["id"].split(":")[0] for hit in self.both("deployed"))[-1], "t/2.txt")
+            self.call("rlm_filter", name="t", pattern="deployed", output="v")
+            self.assertTrue(self.both("deployed", "v"))
 
     def test_an_index_that_is_cut_damaged_or_of_what_was_there_before_is_made_again(self) -> None:
         path = self.file("t", "the lion is late\n" * 300 + "the zebra is late")

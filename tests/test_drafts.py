@@ -93,13 +93,14 @@ class GuessTest(DraftCase):
 
     def test_commands_are_told_by_what_they_check(self) -> None:
         for command, told in (
-                ("pytest -q tests/test_a.py", ("test", "test")), ("cd web && npm run test:unit -- --ci", ("test", "test")),
-                ("python manage.py test users", ("test", "test")), ("./gradlew test", ("test", "test")),
-                ("npx tsc --noEmit", ("types", "types")), ("make", ("build", "build")), ("make test", ("test", "test")),
-                ("CI=1 cargo clippy | tail -3", ("lint", "lint")), ("docker compose up -d", ("", "docker compose up")),
-                ("python run.py --fast", ("", "python run.py")), ("grep -rn test src", ("", "")), ("cat tests/a.py", ("", "")),
-                ("git commit -m 'test; build'", ("", "")), ("[ -f a ] && test -d b", ("", "")), ("", ("", ""))):
-            self.assertEqual(rlm.checked_by(command), told, command)
+                ("pytest -q tests/test_a.py", "test"), ("cd web && npm run test:unit -- --ci", "test"), ("make", "build"),
+                ("python manage.py test users", "test"), ("./gradlew test", "test"), ("npx tsc --noEmit", "types"),
+                ("make test", "test"), ("CI=1 cargo clippy | tail -3", "lint"), ("go build ./... && go test ./...", "build test")):
+            self.assertEqual(rlm.checked_by(command), (told.split(), told.split()[-1]), command)
+        for command, told in (
+                ("docker compose up -d", "docker compose up"), ("python run.py --fast", "python run.py"), ("cat tests/a.py", ""),
+                ("grep -rn test src", ""), ("git commit -m 'test; build'", ""), ("[ -f a ] && test -d b", ""), ("", "")):
+            self.assertEqual(rlm.checked_by(command), ([], told), command)
 
     def test_of_what_a_command_printed_the_error_is_told(self) -> None:
         for text, told in (("Exit code 1\n=== FAILURES ===\nE   ValueError: bad\n1 failed", "ValueError: bad"),
@@ -236,10 +237,10 @@ class LifeTest(DraftCase):
         slug = rlm.re.sub(r"[^A-Za-z0-9]", "-", self.folder)
         os.rename(self.transcripts, os.path.join(self.home, ".claude", "projects", slug))
         with mock.patch.dict(os.environ, CLAUDE_PROJECT_DIR=self.folder):
-            self.assertFalse(rlm.file_away(self.places))
+            self.assertFalse(rlm.idle_work(self.places))
             self.assertEqual(len(self.drafts()), 3)
             before = self.log_bytes()
-            self.assertFalse(rlm.file_away(self.places))
+            self.assertFalse(rlm.idle_work(self.places))
         self.assertEqual(self.log_bytes(), before)
 
     def test_what_goes_wrong_is_written_down_and_stops_nothing(self) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from tests.support import HARD, RLM, McpClient, TempHome, ended, everything, failing_writes, forked, lock_holder, rlm
+from tests.support import HARD, McpClient, TempHome, ended, everything, failing_writes, forked, lock_holder, rlm, started
 
 
 def run(store: rlm.Store, name: str, **arguments: Any) -> rlm.Answer:
@@ -138,8 +138,7 @@ class KillTest(TempHome):
         with open(path, "w", encoding="utf-8") as file:
             for i in range(n_items):
                 file.write(json.dumps({"text": f"item {i} {HARD}", "project": "p"}) + "\n")
-        process = subprocess.Popen([sys.executable, RLM, "import", path], cwd=self.home, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        process = started("import", path, cwd=self.home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 30
         while not rlm.read_file(self.places.log(1)) and time.monotonic() < until:
             time.sleep(0.001)
@@ -217,9 +216,8 @@ class CrowdTest(TempHome):
                              ([1], []))
 
     def test_first_use_by_many_commands_at_once_loses_nothing(self) -> None:
-        commands = [subprocess.Popen([sys.executable, RLM, "remember", f"command {i} é"], cwd=self.home,
-                                     stdout=subprocess.PIPE,
-                                     stderr=subprocess.PIPE) for i in range(6)]
+        commands = [started("remember", f"command {i} é", cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                    for i in range(6)]
         for command in commands:
             out, err = command.communicate(timeout=60)
             self.assertEqual((command.returncode, err), (0, b""), out)

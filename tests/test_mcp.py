@@ -19,7 +19,7 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support import HARD, RLM, ROOT, McpClient, TempHome, rlm
+from tests.support import HARD, RLM, ROOT, McpClient, TempHome, rlm, started
 
 LEGACY = ("2024-11-05", "2025-06-18", "2025-11-25")
 PREFIX = "io.modelcontextprotocol/"
@@ -1183,8 +1183,7 @@ class OutputTest(McpTest):
     def test_a_wire_that_does_not_block_is_written_whole(self) -> None:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
-        process = subprocess.Popen([sys.executable, RLM, "serve"], stdin=subprocess.PIPE, stdout=writing,
-                                   stderr=subprocess.PIPE, cwd=self.home)
+        process = started("serve", stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE, cwd=self.home)
         os.close(writing)
         assert process.stdin and process.stderr
         process.stdin.write(b"".join(line("tools/list", i) for i in range(40)))
@@ -1405,9 +1404,9 @@ class ResourceTest(McpTest):
             rss_kb = int(re.findall(rb"(?m)^VmRSS:\s+(\d+)", rlm.read_file(folder + "/status"))[0])
             return rss_kb, len(os.listdir(folder + "/fd"))
 
-        round_of_calls(200, 0)
+        round_of_calls(120, 0)
         rss_kb, n_files = used()
-        round_of_calls(400, 200)
+        round_of_calls(240, 120)
         after_kb, n_files_after = used()
         self.assertLess(after_kb - rss_kb, 4_000)
         self.assertLessEqual(n_files_after, n_files + 8)

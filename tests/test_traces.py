@@ -384,6 +384,16 @@ class ConfidenceTest(TraceCase):
         rlm.learn(self.view())
         self.assertEqual(self.moves(proof)[2:], [(.505, .5, "no outcome is left")])
 
+    def test_an_episode_whose_summary_names_a_decision_is_linked_with_it(self) -> None:
+        decision, proof = self.decided(), self.noted(TRACE["evidence"])
+        said = {"summary": f"moved the shop to uv as {decision} says, not as i-00000000", "task_type": "setup", "outcome": "success"}
+        task = self.call("rlm_capture", **said).data["id"]
+        self.assertEqual(self.moves(proof), [(.5, .55, f"success: {task}")])
+        self.assertIn(f"[{task}] cites this: moved the shop", self.call("rlm_recall", query=decision).text)
+        before = self.log_bytes()
+        self.call("rlm_capture", **said)
+        self.assertEqual(self.log_bytes(), before)
+
     def test_what_contradicts_a_decision_moves_the_other_way(self) -> None:
         decision, other = self.decided(), self.remember("uv breaks on the build server")["id"]
         self.call("rlm_link", members=f"{other}, {decision}", label="contradicts")
