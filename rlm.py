@@ -1685,7 +1685,7 @@ class Log:
 # a comment is the change in nDCG@10, in points.
 
 # Changes when the same text would give other terms or codes: an index made by another version is rebuilt.
-WORDS_VERSION = 3
+WORDS_VERSION = 4
 # A longer key (base64, a Japanese sentence) is not worth a place in a cache: it will hardly come again.
 CACHED_LENGTH = 40
 # A process that reads a gigabyte must not keep every word of it: 100,000 entries are some 25 MB.
@@ -2260,7 +2260,9 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
 
 
 # By what words a category is asked for, which its texts need not have.
-ASKED_BY = {"rejected": "reject rejected rejeter rejeté refuse refusé écarter écarté ruled out 却下 不採用 見送り"}
+ASKED_BY = {
+    "decision": "decide decided decision choose chose chosen décider décidé décision choisir choisi 決定 決め 選ん 選択",
+    "rejected": "reject rejected rejeter rejeté refuse refusé écarter écarté ruled out 却下 不採用 見送り"}
 
 
 def document_terms(doc: Doc, record: Record) -> dict[str, int]:

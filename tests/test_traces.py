@@ -207,6 +207,11 @@ class FoundTest(TraceCase):
                 self.assertIn(f"[{self.decision}] rejects this: {CHOICE}", text)
         self.assertEqual(self.call("rlm_recall", category="rejected").data["total"], 2)
 
+    def test_what_was_decided_is_found_by_that_word(self) -> None:
+        for query in ("what have we decided?", "which decision did we take", "what did we choose", "qu'avons-nous décidé ?",
+                      "qu'est-ce qu'on a choisi", "何を決めたか", "選んだもの"):
+            self.assertIn(f"1. [{self.decision}]", self.search(query, kind="insight").text, query)
+
     def test_a_question_in_the_words_of_goal_or_evidence_finds_the_decision_too(self) -> None:
         for query in ("how do we get builds that can be repeated", "which releases broke in May"):
             hits = self.search(query, kind="insight", limit=3).data["hits"]
