@@ -2261,7 +2261,7 @@ def meta_terms(doc: Doc, record: Record) -> list[str]:
 
 # By what words a category is asked for, which its texts need not have.
 ASKED_BY = {
-    "decision": "decide decided decision choose chose chosen décider décidé décision choisir choisi 決定 決め 選ん 選択",
+    "decision": "decide decided decision choose chose chosen décider décidé décision choisir choisi 決定 決め 選ん",
     "rejected": "reject rejected rejeter rejeté refuse refusé écarter écarté ruled out 却下 不採用 見送り"}
 
 
@@ -6150,7 +6150,8 @@ class Writer:
         self.view = view
         self.lock = Lock(view.log.places.lock(), wait_s)
         self.records: list[Record] = []
-        self.fresh: dict[tuple[str, str, str], str] = {}  # (kind, project or identity, digest) -> id, of this commit
+        # By kind, project or identity, digest and outcome: the id, of this commit.
+        self.fresh: dict[tuple[str, str, str, str], str] = {}
         self.given: set[str] = set()  # the ids of this commit
         self.durable = durable
 
@@ -6196,8 +6197,8 @@ class Writer:
     def save(self, kind: str, text: str, *, at_s: float, project: str, identity: str = "", wanted_id: str = "",
              accepted_flags: int = 0, is_clean: bool = False, **fields: Any) -> tuple[str, bool]:
         """Queues a memory; its id, and whether it is new. UsageError when it is empty or too long. The same text of
-        that kind in the same project is stored once, be it alive or dead for an accepted reason. Secrets are replaced
-        in all fields, unless *is_clean* says that this was done."""
+        that kind in the same project is stored once, be it alive or dead for an accepted reason; an episode once for
+        each outcome. Secrets are replaced in all fields, unless *is_clean* says that this was done."""
         fields = {"project": project, "identity": identity, "domain": "", "ticket": "", "type": "", "tags": [],
                   "summary": "", "session": "", **fields}
         if not is_clean:  # before an id is made of them
@@ -6210,10 +6211,11 @@ class Writer:
         if n_bytes > MAX_BYTES[kind]:
             instead = "split it, as `rlm import FILE` does" if kind == "chunk" else "save it with `rlm_chunk`"
             raise UsageError(f"the content has {n_bytes:,} bytes; at most {MAX_BYTES[kind]:,} are accepted: {instead}")
-        key = kind, identity or project, sha
+        outcome = fields.get("outcome", "")
+        key = kind, identity or project, sha, outcome
         known = self.fresh.get(key) or next(
             (doc.id for doc in map(self.view.doc, self.view.same_text(sha))
-             if not doc.life.flags & ~accepted_flags and doc.kind == kind and (
+             if not doc.life.flags & ~accepted_flags and doc.kind == kind and outcome in ("", doc.label) and (
                 doc.identity == identity if doc.identity and identity else doc.project == project)), "")
         if known:
             return known, False
@@ -12809,7 +12811,7 @@ def history_of(view: View, doc: Doc, check: Callable[[], None]) -> list[dict[str
     rows += [(at_of(record), "given by a hook", {key: record.get(key, "") for key in ("session", "reason")})
              for record in injected(view.log.places) if doc.id in record["ids"]]
     return [{"at": stamp(at_s), "event": event, "told": told}
-            for at_s, event, told in sorted([*rows, *summed.values()], key=lambda row: row[0])]
+            for at_s, event, told in sorted([*rows, *summed.values()], key=lambda row: (row[1] != "saved", row[0]))]
 
 
 def history_answer(view: View, wanted: str, check: Callable[[], None]) -> Answer:
@@ -22017,8 +22019,11 @@ def told_by(sessions: Sessions, since_s: float) -> list[Told]:
         if doc.at_s < since_s - DAY_S:  # a chunk may go on for long
             continue
         if doc.kind == "insight":
-            kind = INSIGHT_TELLS.get(doc.label, "decided")
-            told.append((kind, doc.at_s, doc.id, text_field(sessions.view.logged_record(doc), "text")))
+            kind, is_old = INSIGHT_TELLS.get(doc.label, "decided"), bool(successors(sessions.view, doc.id))
+            if is_old and kind == "open":  # it is answered
+                continue
+            marks = "superseded: " * is_old + "rejected: " * (doc.label == "rejected")
+            told.append((kind, doc.at_s, doc.id, marks + text_field(sessions.view.logged_record(doc), "text")))
         else:
             chunks.setdefault(doc.session, []).append(doc)
     for name, docs in chunks.items():
@@ -22142,7 +22147,8 @@ def resume_command(call: Call, options: Any) -> Answer:
         insights = map(view.doc, ordinals_in(in_scope(view, Scope(kind="insight", category="decision"))))
         decided = [told for told in told_in_session(found, root) if told[0] == "decided"]
         decided += [("decided", doc.at_s, doc.id, text_field(view.logged_record(doc), "text")) for doc in insights
-                    if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600]
+                    if doc.identity == docs[0].identity and docs[0].at_s <= doc.at_s <= at_of(row, "last_at") + 3600
+                    and not successors(view, doc.id)]
         decided.reverse()
         decided.sort(key=lambda told: -told[1])
     task = session_task(found, root) if found else {}

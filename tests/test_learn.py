@@ -141,6 +141,16 @@ class EpisodeTest(TempHome):
                 self.capture(**{"summary": SAID, **bad})
         self.assertEqual(self.call("rlm_recall", kind="episode").data["total"], 0)
 
+    def test_the_same_words_with_another_outcome_are_another_episode(self) -> None:
+        first, failed = self.capture(), self.capture(outcome="failure")
+        self.assertEqual((failed.data["new"], [row["id"] for row in failed.data["like"]]), (True, [first.data["id"]]))
+        self.assertEqual(self.capture(outcome="failure").data, {"id": failed.data["id"], "new": False, "like": []})
+        outcomes = [row["outcome"] for row in self.call("rlm_recall", kind="episode").data["episodes"]]
+        self.assertEqual(sorted(outcomes), ["failure", "success"])
+        self.capture(outcome="failure", merge=first.data["id"])
+        rows = self.call("rlm_recall", kind="episode").data["episodes"]
+        self.assertEqual([(row["id"], row["outcome"]) for row in rows], [(first.data["id"], "failure")])
+
     def test_a_near_duplicate_of_the_project_is_proposed_and_merged_with_the_old_text_kept(self) -> None:
         first = self.capture(files="a.py", tags="one").data["id"]
         self.assertEqual(self.capture(SAID, project="other").data["like"], [])

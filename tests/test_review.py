@@ -233,6 +233,11 @@ class HistoryTest(ReviewCase):
             rlm.rewrite(self.view())
             self.assertEqual(everything(self.places), before)
 
+    def test_nothing_happened_before_it_was_saved(self) -> None:
+        made = self.remember("the build needs the vpn")
+        self.call("rlm_peek", chunk_id=made)  # uses are noted in whole seconds
+        self.assertEqual(self.call("rlm_peek", chunk_id=f"{made}:history").data["history"][0]["event"], "saved")
+
     def test_what_has_no_history_says_so(self) -> None:
         with self.assertRaises(rlm.NotFound):
             self.call("rlm_peek", chunk_id="i-00000000:history")

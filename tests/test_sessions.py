@@ -240,6 +240,15 @@ class BriefTest(SessionCase):
                 self.assertEqual(rows[f"Insight é {category}"], shown)
                 self.assertNotIn(f"Older {category}", rows)
 
+    def test_what_was_rejected_replaced_or_answered_is_not_told_as_decided_or_open(self) -> None:
+        self.remember("We deploy with helm", rejected="make: nobody reads it", category="decision")
+        self.assertLessEqual({"We deploy with helm", "rejected: make: nobody reads it"}, {*self.told("decided")})
+        ids = [self.remember(text, category=category) for text, category in (
+            ("We deploy with kustomize", "decision"), ("Which chart is it?", "question"), ("We deploy by hand", "decision"))]
+        self.call("rlm_link", members=f"{ids[2]} new, {ids[0]} old, {ids[1]} old", label="supersedes")
+        self.assertIn("superseded: We deploy with kustomize", self.told("decided"))
+        self.assertNotIn("Which chart is it?", self.told("open"))
+
     def test_every_line_is_dated_by_its_message_and_has_an_id_that_peek_takes(self) -> None:
         with days_ago(1):
             self.remember("We deploy on Tuesdays", category="decision")
