@@ -12120,6 +12120,8 @@ def nothing_found(query: Query, project: str) -> str:
             docs = newest(view, ordinals_in(view.alive_mask()), 2000)
             known = {labels.get(doc.identity, doc.project) for doc in docs}
             hints.append("no such project; there are: " + ", ".join(sorted(filter(None, known))[:8]))
+    elif not query.is_guess and best_hits(query, view.alive_mask(), 1):
+        hints.append("without filters `rlm_search` finds some of it")
     return nothing + "".join(f"; {hint}" for hint in hints) + "."
 
 

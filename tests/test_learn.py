@@ -141,6 +141,12 @@ class EpisodeTest(TempHome):
                 self.capture(**{"summary": SAID, **bad})
         self.assertEqual(self.call("rlm_recall", kind="episode").data["total"], 0)
 
+    def test_what_is_of_another_kind_is_said_to_be_there(self) -> None:
+        self.capture("Mended the zebra import")
+        hint = self.call("rlm_recall", query="zebra").data["hint"]
+        self.assertEqual(hint, "Nothing matches 'zebra'; without filters `rlm_search` finds some of it.")
+        self.assertNotIn("without filters", self.call("rlm_recall", query="giraffe").data["hint"])
+
     def test_the_same_words_with_another_outcome_are_another_episode(self) -> None:
         first, failed = self.capture(), self.capture(outcome="failure")
         self.assertEqual((failed.data["new"], [row["id"] for row in failed.data["like"]]), (True, [first.data["id"]]))
