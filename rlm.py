@@ -20949,7 +20949,7 @@ def tool_arguments(made: Tool) -> Iterator[Any]:
             action = BooleanOptionalAction if param.default else "store_true"
             yield argument(option, action=action, default=param.default, help=text)
         elif param.many:
-            yield argument(option, action="append", metavar="STR", help=text)
+            yield argument(option, action="append", metavar="STR", help=f"{text}; may be given again".lstrip("; "))
         else:
             shown = f"{text} (default {param.default})".strip() if param.default not in ("", None) else text
             yield argument(option, metavar=param.type.upper(), help=shown.replace("%", "%%"),
