@@ -18952,7 +18952,7 @@ def json_in(path: str) -> Any:
 
 
 def plain_files(folder: str, suffix: str) -> list[str]:
-    """The files in a folder whose names end so; links, and what begins with a dot, as temporary ones do, are left out."""
+    """The files in a folder whose names end so; links, and what begins with a dot are left out."""
     paths = [os.path.join(folder, name) for name in listing(folder) if name.endswith(suffix) and name[0] != "."]
     return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
 
