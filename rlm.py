@@ -4708,7 +4708,7 @@ def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
             for _, record in links_of(view, hit.doc.id):
                 for each in alive_members(view, record, "decision"):
                     lent[each] = max(lent.get(each, 0.0), LENT_BY_MEMBER * hit.score)
-    new = [n for each in lent if each not in found and allowed[n := view.ordinal_of(each)]]
+    new = [n for n in map(view.ordinal_of, filter(lambda each: each not in found, lent)) if allowed[n]]
     for doc, record in readable_records(view, new, lambda: None):
         found[doc.id] = Hit(doc, 0.0, record, [])
         hits.append(found[doc.id])
