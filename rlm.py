@@ -1245,7 +1245,7 @@ def put_bytes(path: str, offset: int, data: bytes, *, durable: bool = True) -> i
     return append_bytes(path, data, durable=durable, start=offset) + len(data)
 
 
-def draft_of(path: str) -> str:
+def temporary_of(path: str) -> str:
     """A name for a new file beside that one. It is partly random: the number of a process comes again."""
     return f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
 
@@ -1259,10 +1259,10 @@ def remove_file(path: str) -> bool:
 def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = True, mtime_ns: int = -1,
                  mode: int = 0o600) -> os.stat_result:
     """Puts a complete new file of these bytes in place of the old one, at one instant; returns its stat."""
-    draft = draft_of(path)
+    temporary = temporary_of(path)
     try:
         with Writing(path):
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(fd, "wb", 0):
                 for block in [data] if isinstance(data, bytes) else data:
                     write_all(fd, block)
@@ -1273,12 +1273,12 @@ def replace_file(path: str, data: bytes | Iterable[bytes], *, durable: bool = Tr
                 if durable:
                     sync(fd)
                 stat = os.fstat(fd)
-            os.replace(draft, path)
+            os.replace(temporary, path)
             if durable:
                 sync_folder(os.path.dirname(path))
             return stat
     except BaseException:
-        remove_file(draft)
+        remove_file(temporary)
         raise
 
 
@@ -1323,9 +1323,9 @@ def write_lines(path: str, lines: Iterable[bytes]) -> int:
 
 def link_file(path: str, name: str) -> bool:
     """Gives the file a second name, which costs nothing and makes no second copy of a secret; False when it cannot."""
-    draft = draft_of(name)
-    is_linked = tried(False, os.link, path, draft) is None and tried(False, os.replace, draft, name) is None
-    remove_file(draft)  # a rename between two names of one file does nothing
+    temporary = temporary_of(name)
+    is_linked = tried(False, os.link, path, temporary) is None and tried(False, os.replace, temporary, name) is None
+    remove_file(temporary)  # a rename between two names of one file does nothing
     return is_linked
 
 
@@ -2771,7 +2771,7 @@ def publish(log: Log, snapshot: Snapshot) -> None:
         "check": log_check(log, snapshot.covers), "n_damaged": snapshot.n_damaged, "files": snapshot.files}))
     kept = {entry[0] for entry in snapshot.files} | {
         os.path.basename(path) for path in (current, log.places.vectors(log.generation()))}
-    # Drafts are made with the index lock held, as now: those that are there belong to killed processes.
+    # Temporary files are made with the index lock held, as now: those that are there belong to killed processes.
     sweep_index(log, lambda name, n: name.endswith(".tmp") or (n == log.generation() and name not in kept))
 
 
@@ -4717,7 +4717,7 @@ def follow_links(view: View, hits: list[Hit], allowed: bytes) -> None:
             for _, record in links_of(view, hit.doc.id):
                 for each in alive_members(view, record, "decision"):
                     lent[each] = max(lent.get(each, 0.0), LENT_BY_MEMBER * hit.score)
-    new = [n for each in lent if each not in found and allowed[n := view.ordinal_of(each)]]
+    new = [n for n in map(view.ordinal_of, filter(lambda each: each not in found, lent)) if allowed[n]]
     for doc, record in readable_records(view, new, lambda: None):
         found[doc.id] = Hit(doc, 0.0, record, [])
         hits.append(found[doc.id])
@@ -16665,11 +16665,11 @@ def spooled_files(places: Places) -> list[tuple[str, str]]:
     return [(places.spooled(name, int(offset)), name) for name, at, offset in parts if at and offset.isdecimal()]
 
 
-def sweep_drafts(places: Places, age_s: float = DAY_S) -> None:
-    """Removes what killed processes left of new transcripts: drafts in the spool are raw, with all their secrets.
+def sweep_temporaries(places: Places, age_s: float = DAY_S) -> None:
+    """Removes what killed processes left of new transcripts: what is in the spool is raw, with all their secrets.
 
     Only after a day: a younger one may still be written. That is told by when the file itself was last changed, since
-    a draft may have got the time of the transcript.
+    it may have got the time of the transcript.
     """
     for folder in (places.spool(), places.transcripts()):
         for path in (os.path.join(folder, stem + ".tmp") for stem in stems(folder, ".tmp")):
@@ -16692,8 +16692,8 @@ def saved_alone(keeper: Keeper, path: str, until_s: float, spooled: str = "") ->
 
 
 def drain_spool(keeper: Keeper, until_s: float = 1e18) -> int:
-    """Saves what lies in the spool; how many chunks that gave. Removes old drafts beside it."""
-    sweep_drafts(keeper.places)
+    """Saves what lies in the spool; how many chunks that gave. Removes old temporary files beside it."""
+    sweep_temporaries(keeper.places)
     n_ids = 0
     for path, name in spooled_files(keeper.places):
         saved = saved_alone(keeper, path, until_s, name)
@@ -17140,7 +17140,7 @@ def erase(view: View, chosen: Sequence[tuple[Doc, Record]], session: str, files:
 def erase_from_spool(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[str]:
     """What waits there is read, but for what was erased, and the files go."""
     places = view.log.places
-    sweep_drafts(places, 60.0)
+    sweep_temporaries(places, 60.0)
     drain_spool(Keeper(view))
     return [path for path, _ in spooled_files(places)]
 
@@ -17278,7 +17278,7 @@ def erase_from_log(view: View, erased: Erased, wanted: Sequence[bytes]) -> list[
     log = view.log
     if rubbish(log) or any(view.life(n).flags & REPLACED for n in range(view.n_docs())):
         rewrite(view, wait_s=LOCK_WAIT_S, change=change)
-    left = sweep_index(log, lambda name, generation: generation < log.generation())  # drafts too
+    left = sweep_index(log, lambda name, generation: generation < log.generation())  # temporary ones, too
     # An archive of which something could not be read has stayed.
     left += [f"{log.places.archive(number)}: {problem}; it may hold some of it" for number in log.manifest["archives"]
              for _, _, _, problem in members(log.places.archive(number), MEMBER_MAX_BYTES) if problem]
@@ -18989,7 +18989,7 @@ def json_in(path: str) -> Any:
 
 
 def plain_files(folder: str, suffix: str) -> list[str]:
-    """The files in a folder whose names end so; links, and what begins with a dot, as drafts do, are left out."""
+    """The files in a folder whose names end so; links, and what begins with a dot are left out."""
     paths = [os.path.join(folder, name) for name in listing(folder) if name.endswith(suffix) and name[0] != "."]
     return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
 
@@ -20367,7 +20367,7 @@ def plan_uninstall(places: Places, record: Record, delete_data: bool) -> list[St
     own = [places.program(), *(os.path.join(hooks, row.file) for row in HOOKS.values()), launcher_file(),
            *record["files"], places.hooks_log(), places.shown(), places.install_record(),
            places.install_lock()]
-    # A draft of one of these files may be left of an installation that was killed.
+    # A temporary one of these files may be left of an installation that was killed.
     targets = {os.path.realpath(path) for path in [*paths, *(path + BACKUP for path in paths), *own]}
     own += [os.path.join(folder, stem + ".tmp") for folder in sorted({os.path.dirname(path) for path in targets})
             for stem in stems(folder, ".tmp") if os.path.join(folder, stem.rpartition(".")[0]) in targets]

@@ -375,7 +375,7 @@ class RepairTest(DamageCase):
         self.assertIn("41 problems, 41 left", out)
         self.assertEqual(len(json.loads(self.main("verify", "--json")[1])["problems"]), len(texts))
 
-    def test_the_draft_of_a_killed_first_write_goes(self) -> None:
+    def test_the_temporary_file_of_a_killed_first_write_goes(self) -> None:
         for mend in (("remember", "é"), ("verify", "--repair")):
             with self.subTest(mend):
                 shutil.rmtree(self.places.memory, ignore_errors=True)

@@ -1385,7 +1385,7 @@ class SessionStartTest(HookCase):
 
         def prepare() -> None:
             rlm.Keeper.save = save  # type: ignore[method-assign]
-            rlm.sweep_drafts = mock.Mock(side_effect=ValueError("é"))  # what comes first: the spool
+            rlm.sweep_temporaries = mock.Mock(side_effect=ValueError("é"))  # what comes first: the spool
 
         self.assertIn("Never deploy on Fridays", self.context("SessionStart", fails=True, prepare=prepare))
         self.assertEqual([self.texts().count(f"Answer {n}.") for n in range(3)], [1, 0, 1])

@@ -267,7 +267,10 @@ class FoldTest(TempHome):
         with open(os.devnull, "wb") as sink:
             sink.writelines(rlm.exported_lines(view, ""))
         if n_round % 3 == 1:
-            rlm.rewrite(view)
+            try:
+                rlm.rewrite(view)
+            except rlm.Damaged:  # a record says that an archive has its text, and none has: said in words, and mended
+                rlm.rewrite(view, repair=True)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ class ScrubTest(StoreCase):
         self.assertTrue(rlm.is_saved(self.places, self.path))
 
     def test_old_drafts_of_transcripts_are_removed_but_not_by_a_dry_run(self) -> None:
-        draft = rlm.draft_of(self.places.spooled(SESSION, 0))
+        draft = rlm.temporary_of(self.places.spooled(SESSION, 0))
         rlm.ensure_folder(os.path.dirname(draft))
         rlm.replace_file(draft, f"raw {SECRET}\n".encode())
         later = mock.patch.object(rlm, "now", return_value=rlm.now() + 2 * rlm.DAY_S)

@@ -1676,7 +1676,7 @@ class SpoolTest(KeepCase):
     def test_drafts_that_a_killed_process_left_are_swept_after_a_day(self) -> None:
         drafts = []
         for target in (self.places.spooled(SESSION, 0), self.places.transcript(SESSION), self.places.reading(SESSION)):
-            drafts.append(rlm.draft_of(target))
+            drafts.append(rlm.temporary_of(target))
             rlm.ensure_folder(os.path.dirname(target))
             rlm.replace_file(drafts[-1], b"secret\n", mtime_ns=10**18)  # such a draft gets the time of its transcript
         kept = os.path.join(self.places.transcripts(), "x.tmp.txt")
