@@ -64,7 +64,7 @@ class Row:
         self.__dict__.update(fields)
         self.terms = Counter(rlm.count_terms(self.text))
         self.n_tokens = sum(self.terms.values())
-        for term, n in rlm.count_terms(" ".join([self.summary, *self.tags])).items():
+        for term, n in rlm.count_terms(" ".join([self.summary, *self.tags, rlm.ASKED_BY.get(self.category, "")])).items():
             self.terms[term] += n
 
 
