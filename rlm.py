@@ -13444,7 +13444,7 @@ def rlm_review(call: Call, action: str = "analyze", project: str = "", limit: in
     if len(changes) > limit:
         lines.append(call.words(f"{len(changes) - limit:,} more: raise `limit`."))
     if changes:
-        lines.append("Done." if is_done else call.words(
+        lines.append(f"Done: {len(shown):,} of {len(changes):,}." if is_done else call.words(
             "Nothing is changed yet: `apply` does what is shown." + action.count("drafts") *
             " In better words: `rlm_capture` with `merge=ID`; `rlm_forget` drops one."))
     return Answer("\n".join(lines) or f"Nothing to {NOTHING_TO.get(action, action)}.", {
