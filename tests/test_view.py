@@ -101,7 +101,7 @@ class PageTest(ViewCase):
         rlm.note_injected(self.places, session="s", project="othercorp", ids=[other], n_bytes=40, score=.5, reason="othercorp")
         rlm.note_injected(self.places, session="s", project="test", ids=[own, other], n_bytes=40, score=.5, reason="words")
         rlm.note_injected(self.places, session="t", project="othercorp", ids=[own], n_bytes=40, score=.5, reason="words")
-        later: Any = {"named": {other: "answer"}}
+        later: Any = {"cited": [own, other]}
         rlm.note_injected(self.places, session="s", project="test", ids=[], n_bytes=0, score=0, reason="", named=later)
         self.assertEqual(len(self.data()["injected"]), 3)
         page = self.page("--project", "test")
