@@ -11637,7 +11637,8 @@ def run_named(places: Places, wanted: str) -> str:
 
 def run_events(places: Places, run_id: str) -> list[Record]:
     """What happened in a run, from its file; [] when that has no beginning."""
-    events = [event for event in kept_lines(places.run(run_id)) if {"n", "up", "kind"} <= event.keys()]
+    events = [event for event in kept_lines(places.run(run_id)) if type(event.get("n")) is type(event.get("up")) is int
+              and isinstance(event.get("kind"), str) and isinstance(event.get("spent", {}), dict)]
     return events if events and events[0]["kind"] == "run" else []
 
 
@@ -22522,10 +22523,14 @@ def run_rows(call: Call) -> Iterator[dict[str, Any]]:
     places = call.store.places
     for name in stems(places.runs(), ".jsonl"):
         if events := run_events(places, name):
-            told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
-                     "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)} for event in events]
-            row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
-                   "at": events[0]["at"], "events": told}
+            try:
+                told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
+                         "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
+                        for event in events]
+                row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
+                       "at": events[0]["at"], "events": told}
+            except (AttributeError, LookupError, TypeError, ValueError):
+                continue  # a damaged file of one run must not cost the page of all the rest
             for key in {"question", "answer", "partial"} & row.keys():
                 row[key] = clip(str(row[key]), PAGE_TEXT_CHARS, f"`rlm trace {name}` shows all")
             yield row
