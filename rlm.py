@@ -11637,7 +11637,8 @@ def run_named(places: Places, wanted: str) -> str:
 
 def run_events(places: Places, run_id: str) -> list[Record]:
     """What happened in a run, from its file; [] when that has no beginning."""
-    events = [event for event in kept_lines(places.run(run_id)) if {"n", "up", "kind"} <= event.keys()]
+    events = [event for event in kept_lines(places.run(run_id)) if type(event.get("n")) is type(event.get("up")) is int
+              and isinstance(event.get("kind"), str) and isinstance(event.get("spent", {}), dict)]
     return events if events and events[0]["kind"] == "run" else []
 
 
@@ -20931,12 +20932,18 @@ def terminal_progress() -> Callable[[float, float, str], None]:
 # -- the parser -------------------------------------------------------------
 
 
+# What a model knows without being told, and a person at a shell does not.
+SHELL_HELP = {"summary": "what it is about, in one line", "tags": "comma-separated", "ticket": "such as SHOP-12",
+              "domain": "its topic, such as infra"}
+
+
 def tool_arguments(made: Tool) -> Iterator[Any]:
     """A tool's parameters as arguments of its command: required ones by place, others as options."""
     from argparse import BooleanOptionalAction
 
     for param in made.params:
-        option, text, place = "--" + param.name.replace("_", "-"), param.help, param.name.upper()
+        option, place = "--" + param.name.replace("_", "-"), param.name.upper()
+        text = param.help or SHELL_HELP.get(param.name, "")
         if made.name == "rlm_chunk" and param.name == "content":
             yield argument("content", metavar="FILE", help="a text file, or - for standard input")
         elif param.name == BY_PLACE.get(made.name):
@@ -22399,6 +22406,8 @@ def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping
     room = max(7, width - n_label - len("  1,000,000 "))
     step = -(-len(days) // room)
     spans = [days[at : at + step] for at in range(0, len(days), step)]
+    is_one_year = days[0][:4] == days[-1][:4]
+    dates = [f"{span[0][5:]:7}" for span in spans[::7]] if is_one_year else [f"{span[0]:14}" for span in spans[::14]]
     sums = {name: [{what: sum(of_day.get(day, {}).get(what, 0) for day in span)
                     for what in ("memories", *TIMELINE_MARKS)} for span in spans] for name, of_day in counts.items()}
     totals = {name: sum(cell["memories"] for cell in row) for name, row in sums.items()}
@@ -22413,7 +22422,7 @@ def timeline_text(days: Sequence[str], counts: Mapping[str, Mapping[str, Mapping
         while n_columns_of(label) > n_label:
             label = label[:-2] + "…"
         lines.append(f"{label}{' ' * (n_label - n_columns_of(label))}  {cells} {totals[name]:,}{below}")
-    return [" " * (n_label + 2) + "".join(f"{span[0][5:]:7}" for span in spans[::7]).rstrip(),
+    return [" " * (n_label + 2) + "".join(dates).rstrip(),
             *first_of(lines, TIMELINE_PROJECTS, "… and {:,} projects more: --json"), "",
             f"{days[0]} to {days[-1]}, {counted(step, 'day')} a column; "
             f"{TIMELINE_BARS[-1]} {counted(most, 'memory', 'memories')}, ◆ decision, ✗ failure"]
@@ -22432,6 +22441,7 @@ def timeline_command(call: Call, options: Any) -> Answer:
     marked: list[tuple[str, Doc, str]] = []
     with call.store.reading() as view:
         sessions = Sessions(view, Scope(project=options.project))
+        has_memories = any(view.has_kind(kind) for kind in KINDS)
         docs = [doc for doc in newest(view, ordinals_in(sessions.allowed))
                 if since_s <= doc.at_s <= until_s and doc.kind != "link"]
         for doc in docs:
@@ -22447,7 +22457,8 @@ def timeline_command(call: Call, options: Any) -> Answer:
                        for what, doc, text in marked]}
     if not docs:
         of_project = " of that project" if options.project else ""
-        return Answer(f"No memory{of_project} since {local_day(since_s)}.", data, failed=True)
+        told = f"No memory{of_project} since {local_day(since_s)}." if has_memories else "Nothing is stored yet."
+        return Answer(told, data, failed=True)
     first, last = (date.fromisoformat(local_day(at_s)) for at_s in (docs[-1].at_s, until_s))
     days = [str(first + timedelta(days=n)) for n in range((last - first).days + 1)]
     width = tried(0, lambda: os.get_terminal_size(sys.stdout.fileno()).columns) or PLAIN_WIDTH
@@ -22512,10 +22523,14 @@ def run_rows(call: Call) -> Iterator[dict[str, Any]]:
     places = call.store.places
     for name in stems(places.runs(), ".jsonl"):
         if events := run_events(places, name):
-            told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
-                     "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)} for event in events]
-            row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
-                   "at": events[0]["at"], "events": told}
+            try:
+                told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
+                         "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
+                        for event in events]
+                row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
+                       "at": events[0]["at"], "events": told}
+            except (AttributeError, LookupError, TypeError, ValueError):
+                continue  # a damaged file of one run must not cost the page of all the rest
             for key in {"question", "answer", "partial"} & row.keys():
                 row[key] = clip(str(row[key]), PAGE_TEXT_CHARS, f"`rlm trace {name}` shows all")
             yield row
@@ -22531,8 +22546,8 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
     with call.store.reading() as view:
         sessions = Sessions(view, Scope(project=options.project, date_from=options.since))
         docs = list(newest(view, ordinals_in(sessions.allowed), options.limit))
-        n_all = sessions.allowed.count(255)
         rows = sorted(memory_rows(view, sessions, docs), key=lambda row: str(row["created_at"]), reverse=True)
+        n_all = sessions.allowed.count(255) - (len(docs) - len(rows))  # links with what is hidden do not count
         room = PAGE_BYTES // 2  # the other half is for sessions and texts
         for n, row in enumerate(rows):
             room -= len(page_json({**row, "text": ""}))
@@ -22543,10 +22558,11 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
         names = dict.fromkeys(row["session"] for row in rows if row["kind"] == "chunk")
         found = [sessions.row(name) for name in names]
         told = [{**without_keys(row, "chunks"), "title": one_line(row["title"], 200)} for row in found]
-    shown = {row["id"] for row in rows}
+    shown, projects = {row["id"] for row in rows}, {doc.project for doc in docs}
     if not is_whole:
-        given = [{**row, "uses": {each: n for each, n in row["uses"].items() if each in shown}} for row in given
-                 if shown.intersection(row["uses"])]
+        given = [{**row, **{key: {each: told for each, told in row[key].items() if each in shown}
+                            for key in ("uses", "named")}} for row in given
+                 if shown.intersection(row["uses"]) and (not options.project or row["project"] in projects)]
         status = {key: status[key] for key in PAGE_HEALTH}
     runs = [] if options.project else [row for row in run_rows(call) if at_of(row) >= since_s]
     runs = sorted(runs, key=lambda row: str(row["at"]), reverse=True)[:PAGE_RUNS]
@@ -23005,7 +23021,8 @@ function grouped(found) { // by day and project, the newest first; by month what
 }
 
 function daysPicture(found) { // days and projects: how much was there, and where a decision or a failure was
-  const last = found[0].at, days = [], counts = new Map();
+  const made = new Date(data.made_at), days = [], counts = new Map();
+  const last = (found.find(item => item.at <= made) || found[0]).at; // a clock that was wrong hides no day
   const first = Math.min(...found.map(item => item.at).filter(at => last - at < MAX_DAYS * 864e5));
   for (const day = new Date(last); dayOf(day) >= dayOf(new Date(first)); day.setDate(day.getDate() - 1))
     days.unshift(dayOf(day));
@@ -23137,7 +23154,7 @@ function memoryFacts(each) {
     ["Rated", each.n_rated ? "helpful in " + each.n_helpful + " of " + count(each.n_rated, "session") + ", useful " +
       each.utility : ""],
     ["Links", lines(links)],
-    ["Files", list(each.files).join(", ")],
+    ["Files", list(each.files).map(string).join(", ")],
     ["Commits", lines(list(each.commits).map(pair => list(pair).join(" ")))],
     ["Solved", lines(list(each.resolved).map(pair => list(pair).join(" → ")))],
     ["Tags", list(each.tags).join(", ")],
@@ -23381,7 +23398,7 @@ def view_command(call: Call, options: Any) -> Answer:
             raise UsageError(f"{path} exists and is no page of rlm; name another file, or --force replaces it")
     data = page_data(call, options)
     if options.json or not (data["memories"] or data["runs"]) and (options.project or options.since):
-        return Answer("No memory is of that project and time.", data, failed=not data["memories"])
+        return Answer("No memory is of that project and time.", data, failed=not (data["memories"] or data["runs"]))
     policy = "default-src 'none'; base-uri 'none'; form-action 'none'"
     for tag, kind in (("style", "style-src"), ("script", "script-src")):
         source = PAGE.rpartition(f"<{tag}>")[2].partition(f"</{tag}>")[0]

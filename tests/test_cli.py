@@ -211,6 +211,9 @@ class HelpTest(CliCase):
                     if not command.startswith("serve"):
                         self.assertEqual(parser.parse_args(shlex.split(command)).command, shlex.split(command)[0])
 
+    def test_help_says_of_each_option_of_chunk_what_it_takes(self) -> None:
+        self.assertEqual(re.findall(r"(?m)^  --[a-z-]+ STR(?:  +may be given again)?$", self.in_process("chunk", "--help")[1]), [])
+
     def test_help_of_a_process_comes_on_stdout_and_names_defaults(self) -> None:
         text = self.ok("grep", "--help")
         for part in ("PATTERN", "--fuzzy-threshold", "(default 80)", "--date-from", "examples:"):

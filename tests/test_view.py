@@ -100,13 +100,33 @@ class PageTest(ViewCase):
         self.call("rlm_link", members=f"{own} new, {other} old", label="supersedes")
         rlm.note_injected(self.places, session="s", project="othercorp", ids=[other], n_bytes=40, score=.5, reason="othercorp")
         rlm.note_injected(self.places, session="s", project="test", ids=[own, other], n_bytes=40, score=.5, reason="words")
-        self.assertEqual(len(self.data()["injected"]), 2)
+        rlm.note_injected(self.places, session="t", project="othercorp", ids=[own], n_bytes=40, score=.5, reason="words")
+        later: Any = {"cited": [own, other]}
+        rlm.note_injected(self.places, session="s", project="test", ids=[], n_bytes=0, score=0, reason="", named=later)
+        self.assertEqual(len(self.data()["injected"]), 3)
         page = self.page("--project", "test")
         for name in ("othercorp", other, other_chunk, rlm.to_json(self.home)[1:-1]):
             self.assertNotIn(name, page)
         self.assertIn(own, page)
-        self.assertEqual(self.data("--project", "test")["injected"][0]["uses"], {own: 0})
+        data = self.data("--project", "test")
+        self.assertEqual([row["uses"] for row in data["injected"]], [{own: 0}])
+        self.assertEqual((data["total"], data["notes"]), (1, []))  # a hidden link is no memory that was left out
         self.assertEqual(self.main("view", "--project", "nobody")[0], 1)
+
+    def test_a_store_with_runs_only_is_not_empty(self) -> None:
+        self.assertEqual(self.main("view", "--json")[0], 1)
+        rlm.ensure_folder(self.places.runs())
+        rlm.Trace(self.places.run("r-1")).add(0, "run", question="how many?", names=[])
+        self.assertEqual(self.main("view", "--json")[0], 0)
+
+    def test_a_damaged_run_costs_no_page(self) -> None:
+        rlm.ensure_folder(self.places.runs())
+        for name, event in (("up", {"up": None}), ("spent", {"spent": 7}), ("end", {"kind": "end", "up": 1, "answer": "x"})):
+            trace = rlm.Trace(self.places.run(name))
+            trace.add(0, "run", question="how many?", names=[])
+            with open(self.places.run(name), "a", encoding="utf-8") as file:
+                file.write(json.dumps({"n": 2, "up": 1, "kind": "note", "at": rlm.stamp(DAY_1), **event}) + "\n")
+        self.assertEqual({row["run"] for row in self.data()["runs"]}, {"up", "spent"})
 
     def test_what_is_excluded_or_forgotten_is_not_in_it(self) -> None:
         with mock.patch.dict(os.environ, {"RLM_PROJECT": "hidden"}):
@@ -297,6 +317,12 @@ class BrowserTest(ViewCase):
         self.assertEqual(told["theme"], "rgb(252, 251, 249)")
         self.assertRegex(told["store"], "(?s)Damage.*none.*Retention zones.*active")
 
+    def test_a_date_in_the_future_does_not_hide_the_picture_of_days(self) -> None:
+        for at_s in (rlm.now() - 5 * rlm.DAY_S, rlm.now(), rlm.epoch_of("9999-12-31T12:00:00")):
+            with mock.patch.object(rlm, "now", return_value=at_s):
+                self.remember(f"at {at_s}")
+        self.assertIn('class="days"', self.shown())
+
     def places_with_many(self) -> Any:
         """A patch under which a page has 300 insights more."""
         rows = rlm.memory_rows
@@ -324,6 +350,9 @@ class TimelineTest(ViewCase):
             "予約  █▁·······▄ 13\n               ◆",
             "shop  ··▅······· 5\n        ✗",
             "", "2026-11-01 to 2026-11-10, 1 day a column; █ 8 memories, ◆ decision, ✗ failure"])
+        years = [f"{2000 + n // 336}-{n // 28 % 12 + 1:02}-{n % 28 + 1:02}" for n in range(672)]  # 10 a column
+        self.assertEqual(rlm.timeline_text(years, {"shop": {years[0]: of(1)}}, 84)[0],
+                         "      2000-01-01    2000-06-01    2000-11-01    2001-04-01    2001-09-01")
         # Narrow: 7 columns at least, so two days share one: 8+1, 4 of 9; 5 of 9.
         narrow = rlm.timeline_text(days, counts, 20)
         self.assertEqual([line.partition("\n")[0] for line in narrow[1:3]], ["予約  █···▄ 13", "shop  ·▅··· 5"])
@@ -336,7 +365,7 @@ class TimelineTest(ViewCase):
             self.assertEqual(rlm.timeline_text(["2026-11-01"], counts, width)[1:4], [f"{name}  █ 1" for name in names])
 
     def test_projects_and_days_with_what_was_decided_and_what_failed(self) -> None:
-        self.assertEqual(self.main("timeline")[0], 1)
+        self.assertEqual(self.main("timeline"), (1, "Nothing is stored yet.\n"))
         with mock.patch.object(rlm, "now", return_value=DAY_1 - 2 * rlm.DAY_S):
             self.remember("never on Fridays\x1b[2J", category="decision")
             with mock.patch.dict(os.environ, RLM_PROJECT="予約サイト"):
