@@ -8677,7 +8677,8 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
 #
 # The index of a large context is a cache beside its record. The first line says what was indexed. Tables follow: the
 # runs of letters of some passages, or their runs of digits, each with the list of the passages that have it. Last
-# come the places of all passages. A key, of letters and digits, is in pieces there.
+# come the places of all passages, and a CRC-32 of all: what is damaged would find other passages. A key, of letters
+# and digits, is in pieces there.
 
 SEARCHED_CHARS = 2_000
 LETTERS_ONLY = bytes(b if b > 127 or chr(b).isalpha() else 32 for b in range(256))
@@ -8687,6 +8688,7 @@ ONE_BY_ONE = "[\u0e00-\U0010ffff]"  # each is a run: in most of these scripts wo
 # Bytes of texts in which folding makes no Han and no kana, besides b"\xef\xbc" (wide forms of ASCII).
 HAN_BYTES = bytes([*range(0xC0), *range(0xE3, 0xEA)])
 TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a table: it is in memory while it is made
+CRC_OF_WHOLE = 0x2144DF1C  # crc32(data + crc32(data)), whatever the data
 INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
 
 
@@ -8756,11 +8758,10 @@ class RunTable:
         yield array("H", chain.from_iterable(self.lists.values())).tobytes()
 
 
-def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of an index of these texts."""
+def index_blocks(texts: Sequence[Text], tick: Callable[[int], None]) -> Iterator[bytes]:
+    """The tables of an index of these texts."""
     from array import array
 
-    yield key
     tables, found = [RunTable(0, 0), RunTable(1, 0)], array("Q")
     for n_before, low in enumerate(folded_passages(texts, found, tick)):
         for table, runs in zip(tables, runs_in(low)):
@@ -8770,6 +8771,15 @@ def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None])
     for table in tables:
         yield from table.blocks()
     yield array("Q", (2, 0, 8 * len(found), 0, 0)).tobytes() + found.tobytes()
+
+
+def with_crc(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks, and last their CRC-32: that of all of them together is then CRC_OF_WHOLE."""
+    crc = 0
+    for block in blocks:
+        crc = crc_of(block, crc)
+        yield block
+    yield crc.to_bytes(4, "little")
 
 
 def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
@@ -8818,7 +8828,13 @@ def passage_at(texts: Sequence[Text], found: Sequence[int], passage: int) -> byt
 
 
 def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tuple[list[int], array[int]]:
-    """As words_by_reading, from an open index."""
+    """As words_by_reading, from an open index. ValueError when it is damaged."""
+    at, crc = file.tell(), 0
+    while block := file.read(1 << 20):
+        crc = crc_of(block, crc)
+    if crc != CRC_OF_WHOLE:
+        raise ValueError("damaged")
+    file.seek(at)
     tables, found = index_tables(file)
     having = passages_having(file, tables, {needle for word in words for needle in needles_of(word)})
     masks, unsure = [0] * (len(found) // 3), {}  # type: list[int], dict[int, list[int]]
@@ -8863,8 +8879,10 @@ def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str]
                      ) -> tuple[list[int], array[int]]:
     """As words_by_reading, by an index of the whole context, which is made when there is none of it. The context must
     not have changed since it was loaded: a log that grows would be indexed at each search."""
+    from itertools import chain
+
     path = opened.places.context_words(opened.name)
-    key = to_json([1, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
+    key = to_json([2, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
     for _ in range(2):
         try:
             with open(path, "rb") as file:
@@ -8873,7 +8891,7 @@ def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str]
         except (OSError, ValueError, LookupError):
             pass  # there is none, or it is damaged
         try:
-            replace_file(path, index_blocks(key, texts, tick), durable=False)
+            replace_file(path, chain([key], with_crc(index_blocks(texts, tick))), durable=False)
         except StoreUnwritable:
             break
     return words_by_reading(texts, words, tick)

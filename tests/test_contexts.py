@@ -643,6 +643,13 @@ class SearchTest(ContextCase):
             self.assertTrue(self.both("zebra"))
             with open(index, "rb") as file:
                 self.assertEqual(file.read(), whole)
+        for start, garbage in (*((n, bytes(len(whole) - n)) for n in range(80, len(whole), 97)), (whole.index(b"\n") + 1, b"\xff" * 80),
+                               *((n, bytes([whole[n] ^ 1])) for n in range(whole.index(b"\n") + 1, len(whole), 31))):
+            with open(index, "wb") as file:
+                file.write(whole[:start] + garbage + whole[start + len(garbage):])
+            self.assertTrue(self.both("zebra"))
+            with open(index, "rb") as file:
+                self.assertEqual(file.read(), whole, start)
         self.file("t", "a lion came\n" * 99)
         self.assertEqual((self.both("zebra"), len(self.both("lion")) > 0), ([], True))
         with open(index, "rb") as file:
