@@ -8217,8 +8217,10 @@ def save_context(places: Places, record: Record) -> None:
 
 def drop_context(places: Places, name: str) -> None:
     """Removes the context, what was unpacked for it, and its results. Files that it refers to stay."""
-    for path in (places.context_text(name), places.context_spans(name), places.context_results(name),
-                 places.context_words(name), places.context(name)):
+    paths = [places.context_text(name), places.context_spans(name), places.context_results(name),
+             places.context_words(name), places.context(name)]
+    temporary = [os.path.join(places.contexts(), stem + ".tmp") for stem in stems(places.contexts(), ".tmp")]
+    for path in [path for path in temporary if os.path.splitext(path[:-4])[0] in paths] + paths:
         if not remove_file(path):
             raise StoreUnwritable(f"{path} cannot be removed")
 
@@ -8510,9 +8512,12 @@ def load_files(places: Places, full: str, glob: bool) -> Record:
     return {"kind": "folder", "source": full, "files": files, "left_out": left_out}
 
 
+IN_NO_PATH = "[\0\ud800-\udc7f\udd00-\udfff]"  # no system call takes them; the other surrogates are bytes of a name
+
+
 def load_path(places: Places, name: str, path: str, glob: bool) -> Record:
     """A context of the file or folder at a path, or of the files that a pattern names."""
-    full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
+    full = os.path.abspath(os.path.expanduser(path))
     if glob or os.path.isdir(full):
         return load_files(places, full, glob)
     head = check_readable(places, full, denied_paths())
@@ -13486,6 +13491,7 @@ def without_files(record: Record) -> Record:
       memory="project:NAME, sessions:90d, search:WORDS or conversation")
 def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob: str = "", memory: str = "") -> Answer:
     """Makes a context."""
+    path, glob = (re.sub(IN_NO_PATH, "?", each) for each in (path, glob))
     if path and glob:
         path, glob = "", os.path.join(path, glob)
     places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
@@ -23692,12 +23698,14 @@ def tasks_in(path: str) -> list[Record]:
             why = misfit(task, TASK_SCHEMA, "it")
         except (ValueError, RecursionError) as error:
             why = f"it is no JSON ({error})"
-        if not why and not isinstance(task["answer"], METRICS[task["metric"]][1]):
+        gold = "" if why else task["answer"]
+        if not why and (type(gold) not in METRICS[task["metric"]][1] or (
+                isinstance(gold, (int, float)) and not abs(gold) < 1e300)):  # NaN is not smaller, either
             why = f"its answer is none that {task['metric']} compares with"
         if why or not task["question"].strip() or not task["paths"]:
             raise UsageError(f"line {n} of {path} is no task: {why or 'it asks nothing'}")
         folder = os.path.dirname(os.path.abspath(path))
-        paths = [os.path.join(folder, os.path.expanduser(each)) for each in task["paths"]]
+        paths = [os.path.join(folder, os.path.expanduser(re.sub(IN_NO_PATH, "?", each))) for each in task["paths"]]
         tasks.append({**task, "paths": paths, "n": len(tasks) + 1})
     if not tasks:
         raise UsageError(f"{path} has no task: a line of JSON each, with question, paths, answer and metric "
@@ -23848,7 +23856,10 @@ def eval_plan(call: Call, tasks: Sequence[Record], asked: Sequence[Sequence[str]
                      f"tokens; at most {most['calls']:,.0f} calls, {most['tokens']:,.0f} tokens, {told}")
         data.append({"provider": name, "tasks": len(tasks), "fitting": len(fitting), "calls": n_calls,
                      "tokens": n_read, "most": most})
-    return Answer("\n".join([*lines, "Nothing was asked."]), {"plan": data})
+    missing = [path for task in tasks for path in task["paths"] if not os.path.exists(path)]
+    if missing:
+        lines.append(f"{counted(len(missing), 'path')} missing: {one_line(missing[0], 200)}")
+    return Answer("\n".join([*lines, "Nothing was asked."]), {"plan": data, "missing": missing})
 
 
 @command("compare asking about a text directly with a run over it, on tasks whose answers are known",
