@@ -8217,8 +8217,10 @@ def save_context(places: Places, record: Record) -> None:
 
 def drop_context(places: Places, name: str) -> None:
     """Removes the context, what was unpacked for it, and its results. Files that it refers to stay."""
-    for path in (places.context_text(name), places.context_spans(name), places.context_results(name),
-                 places.context_words(name), places.context(name)):
+    paths = [places.context_text(name), places.context_spans(name), places.context_results(name),
+             places.context_words(name), places.context(name)]
+    temporary = [os.path.join(places.contexts(), stem + ".tmp") for stem in stems(places.contexts(), ".tmp")]
+    for path in [path for path in temporary if os.path.splitext(path[:-4])[0] in paths] + paths:
         if not remove_file(path):
             raise StoreUnwritable(f"{path} cannot be removed")
 
@@ -8510,9 +8512,12 @@ def load_files(places: Places, full: str, glob: bool) -> Record:
     return {"kind": "folder", "source": full, "files": files, "left_out": left_out}
 
 
+IN_NO_PATH = "[\0\ud800-\udc7f\udd00-\udfff]"  # no system call takes them; the other surrogates are bytes of a name
+
+
 def load_path(places: Places, name: str, path: str, glob: bool) -> Record:
     """A context of the file or folder at a path, or of the files that a pattern names."""
-    full = os.path.abspath(os.path.expanduser(path.replace("\0", "?")))
+    full = os.path.abspath(os.path.expanduser(path))
     if glob or os.path.isdir(full):
         return load_files(places, full, glob)
     head = check_readable(places, full, denied_paths())
@@ -8677,7 +8682,8 @@ def split_context(opened: Opened, strategy: str, size: int, overlap: int, patter
 #
 # The index of a large context is a cache beside its record. The first line says what was indexed. Tables follow: the
 # runs of letters of some passages, or their runs of digits, each with the list of the passages that have it. Last
-# come the places of all passages. A key, of letters and digits, is in pieces there.
+# come the places of all passages, and a CRC-32 of all: what is damaged would find other passages. A key, of letters
+# and digits, is in pieces there.
 
 SEARCHED_CHARS = 2_000
 LETTERS_ONLY = bytes(b if b > 127 or chr(b).isalpha() else 32 for b in range(256))
@@ -8687,6 +8693,7 @@ ONE_BY_ONE = "[\u0e00-\U0010ffff]"  # each is a run: in most of these scripts wo
 # Bytes of texts in which folding makes no Han and no kana, besides b"\xef\xbc" (wide forms of ASCII).
 HAN_BYTES = bytes([*range(0xC0), *range(0xE3, 0xEA)])
 TABLE_RUNS, TABLE_LISTED, TABLE_PASSAGES = 60_000, 1_200_000, 60_000  # of a table: it is in memory while it is made
+CRC_OF_WHOLE = 0x2144DF1C  # crc32(data + crc32(data)), whatever the data
 INDEXED_FROM, INDEXED_TO = 8 << 20, 200 << 20  # bytes: what is smaller is read as fast, what is larger takes too long
 
 
@@ -8756,11 +8763,10 @@ class RunTable:
         yield array("H", chain.from_iterable(self.lists.values())).tobytes()
 
 
-def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of an index of these texts."""
+def index_blocks(texts: Sequence[Text], tick: Callable[[int], None]) -> Iterator[bytes]:
+    """The tables of an index of these texts."""
     from array import array
 
-    yield key
     tables, found = [RunTable(0, 0), RunTable(1, 0)], array("Q")
     for n_before, low in enumerate(folded_passages(texts, found, tick)):
         for table, runs in zip(tables, runs_in(low)):
@@ -8770,6 +8776,15 @@ def index_blocks(key: bytes, texts: Sequence[Text], tick: Callable[[int], None])
     for table in tables:
         yield from table.blocks()
     yield array("Q", (2, 0, 8 * len(found), 0, 0)).tobytes() + found.tobytes()
+
+
+def with_crc(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks, and last their CRC-32: that of all of them together is then CRC_OF_WHOLE."""
+    crc = 0
+    for block in blocks:
+        crc = crc_of(block, crc)
+        yield block
+    yield crc.to_bytes(4, "little")
 
 
 def index_tables(file: Any) -> tuple[list[tuple[int, ...]], array[int]]:
@@ -8818,7 +8833,13 @@ def passage_at(texts: Sequence[Text], found: Sequence[int], passage: int) -> byt
 
 
 def words_by_index(file: Any, texts: Sequence[Text], words: Sequence[str]) -> tuple[list[int], array[int]]:
-    """As words_by_reading, from an open index."""
+    """As words_by_reading, from an open index. ValueError when it is damaged."""
+    at, crc = file.tell(), 0
+    while block := file.read(1 << 20):
+        crc = crc_of(block, crc)
+    if crc != CRC_OF_WHOLE:
+        raise ValueError("damaged")
+    file.seek(at)
     tables, found = index_tables(file)
     having = passages_having(file, tables, {needle for word in words for needle in needles_of(word)})
     masks, unsure = [0] * (len(found) // 3), {}  # type: list[int], dict[int, list[int]]
@@ -8863,8 +8884,10 @@ def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str]
                      ) -> tuple[list[int], array[int]]:
     """As words_by_reading, by an index of the whole context, which is made when there is none of it. The context must
     not have changed since it was loaded: a log that grows would be indexed at each search."""
+    from itertools import chain
+
     path = opened.places.context_words(opened.name)
-    key = to_json([1, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
+    key = to_json([2, opened.record["at"], opened.record["files"]]).encode("ascii") + b"\n"
     for _ in range(2):
         try:
             with open(path, "rb") as file:
@@ -8873,7 +8896,7 @@ def words_in_context(opened: Opened, texts: Sequence[Text], words: Sequence[str]
         except (OSError, ValueError, LookupError):
             pass  # there is none, or it is damaged
         try:
-            replace_file(path, index_blocks(key, texts, tick), durable=False)
+            replace_file(path, chain([key], with_crc(index_blocks(texts, tick))), durable=False)
         except StoreUnwritable:
             break
     return words_by_reading(texts, words, tick)
@@ -13469,6 +13492,7 @@ def without_files(record: Record) -> Record:
       memory="project:NAME, sessions:90d, search:WORDS or conversation")
 def rlm_load(call: Call, path: str = "", content: str = "", name: str = "", glob: str = "", memory: str = "") -> Answer:
     """Makes a context."""
+    path, glob = (re.sub(IN_NO_PATH, "?", each) for each in (path, glob))
     if path and glob:
         path, glob = "", os.path.join(path, glob)
     places, given = call.store.places, [each for each in (path, content, glob, memory) if each]
@@ -23691,12 +23715,14 @@ def tasks_in(path: str) -> list[Record]:
             why = misfit(task, TASK_SCHEMA, "it")
         except (ValueError, RecursionError) as error:
             why = f"it is no JSON ({error})"
-        if not why and not isinstance(task["answer"], METRICS[task["metric"]][1]):
+        gold = "" if why else task["answer"]
+        if not why and (type(gold) not in METRICS[task["metric"]][1] or (
+                isinstance(gold, (int, float)) and not abs(gold) < 1e300)):  # NaN is not smaller, either
             why = f"its answer is none that {task['metric']} compares with"
         if why or not task["question"].strip() or not task["paths"]:
             raise UsageError(f"line {n} of {path} is no task: {why or 'it asks nothing'}")
         folder = os.path.dirname(os.path.abspath(path))
-        paths = [os.path.join(folder, os.path.expanduser(each)) for each in task["paths"]]
+        paths = [os.path.join(folder, os.path.expanduser(re.sub(IN_NO_PATH, "?", each))) for each in task["paths"]]
         tasks.append({**task, "paths": paths, "n": len(tasks) + 1})
     if not tasks:
         raise UsageError(f"{path} has no task: a line of JSON each, with question, paths, answer and metric "
@@ -23847,7 +23873,10 @@ def eval_plan(call: Call, tasks: Sequence[Record], asked: Sequence[Sequence[str]
                      f"tokens; at most {most['calls']:,.0f} calls, {most['tokens']:,.0f} tokens, {told}")
         data.append({"provider": name, "tasks": len(tasks), "fitting": len(fitting), "calls": n_calls,
                      "tokens": n_read, "most": most})
-    return Answer("\n".join([*lines, "Nothing was asked."]), {"plan": data})
+    missing = [path for task in tasks for path in task["paths"] if not os.path.exists(path)]
+    if missing:
+        lines.append(f"{counted(len(missing), 'path')} missing: {one_line(missing[0], 200)}")
+    return Answer("\n".join([*lines, "Nothing was asked."]), {"plan": data, "missing": missing})
 
 
 @command("compare asking about a text directly with a run over it, on tasks whose answers are known",

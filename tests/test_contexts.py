@@ -255,6 +255,7 @@ class LoadTest(ContextCase):
                 ({"path": "empty.txt"}, rlm.UsageError, "empty"), ({"path": "bin.dat"}, rlm.UsageError, "binary.*pdftotext"),
                 ({"path": "/proc/cpuinfo"}, rlm.UsageError, "no size.*rlm load -"), ({"path": "/proc/self/mem"}, rlm.NotFound, "read"),
                 ({"path": "cut.gz"}, rlm.Damaged, "cannot be unpacked"), ({"path": "a\0b"}, rlm.NotFound, "cannot be read"),
+                ({"path": "\ud800"}, rlm.NotFound, "cannot be read"), ({"path": "~\udfff/x"}, rlm.NotFound, "cannot be read"),
                 ({"content": "x" * 300_000}, rlm.UsageError, "file"), ({"path": "-"}, rlm.UsageError, "shell"),
                 ({"path": "empty.txt", "name": "../x/.."}, rlm.UsageError, "empty"),
                 ({"path": "x", "name": "///"}, rlm.UsageError, "no name"),
@@ -643,6 +644,13 @@ class SearchTest(ContextCase):
             self.assertTrue(self.both("zebra"))
             with open(index, "rb") as file:
                 self.assertEqual(file.read(), whole)
+        for start, garbage in (*((n, bytes(len(whole) - n)) for n in range(80, len(whole), 97)), (whole.index(b"\n") + 1, b"\xff" * 80),
+                               *((n, bytes([whole[n] ^ 1])) for n in range(whole.index(b"\n") + 1, len(whole), 31))):
+            with open(index, "wb") as file:
+                file.write(whole[:start] + garbage + whole[start + len(garbage):])
+            self.assertTrue(self.both("zebra"))
+            with open(index, "rb") as file:
+                self.assertEqual(file.read(), whole, start)
         self.file("t", "a lion came\n" * 99)
         self.assertEqual((self.both("zebra"), len(self.both("lion")) > 0), ([], True))
         with open(index, "rb") as file:
@@ -650,8 +658,11 @@ class SearchTest(ContextCase):
         self.call("rlm_load", content="nothing of that", name="t")
         self.assertFalse(os.path.exists(index))
         self.both("nothing")
+        for killed in (index, self.places.context_words("t2")):
+            with open(rlm.temporary_of(killed), "wb") as file:
+                file.write(b"half of an index")
         self.main("contexts", "--delete", "t")
-        self.assertFalse(os.path.exists(index))
+        self.assertEqual([name[:9] for name in os.listdir(self.places.contexts()) if "words" in name], ["t2.words."])
 
     def test_what_is_erased_is_in_no_index_and_a_key_is_in_none_as_it_is(self) -> None:
         self.call("rlm_load", path=self.file("t", "a lion has ghp_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8\n" * 9), name="t")

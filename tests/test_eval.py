@@ -294,8 +294,16 @@ class EvalTest(InProcess):
         rows = self.evaluate("--provider", "openai/one")["rows"]
         self.assertEqual([bool(row["error"]) for row in rows], [False, False, True, True])
         self.assertIn("gone.txt", rows[2]["error"])
+        for name in ("gone.txt", "a\0b", "\ud800"):
+            with open(self.tasks, "w", encoding="utf-8") as file:
+                file.write(json.dumps({**tasks[0], "paths": [name]}))
+            code, out = self.main("eval", self.tasks, "--dry-run", "--provider", "openai/one")
+            self.assertEqual((code, "1 path missing: /" in out), (0, True), out)
+            self.assertTrue(all(row["error"] for row in self.evaluate("--provider", "openai/one")["rows"]))
         asked = len(self.server.requests)
         for line in ("[]", "{", "{}", '{"question": "a", "paths": ["b"], "answer": "x", "metric": "number"}', '"\\ud800"',
+                     *(f'{{"question": "a", "paths": ["b"], "answer": {gold}, "metric": "number"}}' for gold in
+                       ("NaN", "-Infinity", "1e999", "true", "9" * 400)),
                      '{"question": " ", "paths": ["b"], "answer": "x", "metric": "exact"}', "\x00",
                      '{"question": "a", "paths": [], "answer": "x", "metric": "exact"}', "[" * 100_000):
             with open(self.tasks, "w", encoding="utf-8") as file:
