@@ -53,6 +53,7 @@ On disk (RLM_HOME, by default ~/.claude/rlm; RLM_CONTEXT_DIR moves memory/):
     memory/archive-000001.jsonl.gz  archived chunks, gzip members of a few dozen lines
     memory/transcripts/             copies of Claude Code's transcripts, and how far each was read
     memory/contexts/                texts outside the prompt: what they refer to, and what is in no file of the user's
+                                    (and *.words, a cache: which passages of a large one have a word)
     memory/repls/                   what REPLs ran, to run it again
     memory/runs/                    what happened in runs
     memory/answers/                 what models answered, by what they were asked; a cache
@@ -14440,6 +14441,21 @@ def trace_lines(events: Sequence[Record], up: int, depth: int, is_wanted: Callab
                 yield from below
 
 
+def listed_runs(call: Call, of_event: Callable[[Record], Any] | None = None) -> list[dict[str, Any]]:
+    """The runs as data, the newest first; with *of_event*, what it makes of each of their events is "events". A run
+    whose file is damaged is left out, and costs none of the rest."""
+    rows = []
+    for name in stems(call.store.places.runs(), ".jsonl"):
+        try:
+            if events := run_events(call.store.places, name):
+                row = {**run_answer(call, name, events).data, "question": str(events[0].get("question", "")),
+                       "at": str(events[0]["at"])}
+                rows.append({**row, "events": list(map(of_event, events))} if of_event else row)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            continue
+    return sorted(rows, key=lambda row: row["at"], reverse=True)
+
+
 @tool("Show a run: the tree of what it did, its cost and answer; without a name, list runs.", reads_only=True,
       format="tree or json", wait_s="seconds to wait for its end")
 def rlm_trace(call: Call, run: str = "", wait_s: int = 0, format: str = "tree") -> Answer:
@@ -14448,12 +14464,7 @@ def rlm_trace(call: Call, run: str = "", wait_s: int = 0, format: str = "tree") 
     if format not in ("tree", "json"):
         raise UsageError(f"`format` must be tree or json, not {one_line(format, 60)!r}")
     if not run:
-        rows = []
-        for name in stems(places.runs(), ".jsonl"):
-            if events := run_events(places, name):
-                rows.append({**run_answer(call, name, events).data, "question": events[0].get("question", ""),
-                             "at": events[0]["at"]})
-        rows.sort(key=lambda row: str(row["at"]), reverse=True)
+        rows = listed_runs(call)
         text = "\n".join(f"{row['run']}: {row['status']} · {row['at'][:16]} · {one_line(row['question'], 100)}"
                          for row in rows)
         return Answer(text or "No runs yet.", {"runs": rows})
@@ -22542,22 +22553,10 @@ def memory_rows(view: View, sessions: Sessions, docs: Sequence[Doc]) -> Iterator
         yield row
 
 
-def run_rows(call: Call) -> Iterator[dict[str, Any]]:
-    """The runs with what happened in them, an event a line."""
-    places = call.store.places
-    for name in stems(places.runs(), ".jsonl"):
-        if events := run_events(places, name):
-            try:
-                told = [{**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
-                         "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
-                        for event in events]
-                row = {**run_answer(call, name, events).data, "question": events[0].get("question", ""),
-                       "at": events[0]["at"], "events": told}
-            except (AttributeError, LookupError, TypeError, ValueError):
-                continue  # a damaged file of one run must not cost the page of all the rest
-            for key in {"question", "answer", "partial"} & row.keys():
-                row[key] = clip(str(row[key]), PAGE_TEXT_CHARS, f"`rlm trace {name}` shows all")
-            yield row
+def page_event(event: Record) -> dict[str, Any]:
+    """What happened in a run as the page shows it."""
+    return {**{key: event[key] for key in ("n", "up", "kind", "at", "seconds") if key in event},
+            "tokens": event.get("spent", {}).get("tokens", 0), "line": event_line(event)}
 
 
 def page_data(call: Call, options: Any) -> dict[str, Any]:
@@ -22588,10 +22587,12 @@ def page_data(call: Call, options: Any) -> dict[str, Any]:
                             for key in ("uses", "named")}} for row in given
                  if shown.intersection(row["uses"]) and (not options.project or row["project"] in projects)]
         status = {key: status[key] for key in PAGE_HEALTH}
-    runs = [] if options.project else [row for row in run_rows(call) if at_of(row) >= since_s]
-    runs = sorted(runs, key=lambda row: str(row["at"]), reverse=True)[:PAGE_RUNS]
+    runs = [] if options.project else [row for row in listed_runs(call, page_event) if at_of(row) >= since_s]
+    del runs[PAGE_RUNS:]
     n_left = PAGE_EVENTS
     for row in runs:
+        for key in {"question", "answer", "partial"} & row.keys():
+            row[key] = clip(str(row[key]), PAGE_TEXT_CHARS, f"`rlm trace {row['run']}` shows all")
         row["n_left_out"] = max(0, len(row["events"]) - n_left)
         del row["events"][n_left:]
         n_left -= len(row["events"])

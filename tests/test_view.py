@@ -119,7 +119,7 @@ class PageTest(ViewCase):
         rlm.Trace(self.places.run("r-1")).add(0, "run", question="how many?", names=[])
         self.assertEqual(self.main("view", "--json")[0], 0)
 
-    def test_a_damaged_run_costs_no_page(self) -> None:
+    def test_a_damaged_run_costs_no_page_and_no_list(self) -> None:
         rlm.ensure_folder(self.places.runs())
         for name, event in (("up", {"up": None}), ("spent", {"spent": 7}), ("end", {"kind": "end", "up": 1, "answer": "x"})):
             trace = rlm.Trace(self.places.run(name))
@@ -127,6 +127,7 @@ class PageTest(ViewCase):
             with open(self.places.run(name), "a", encoding="utf-8") as file:
                 file.write(json.dumps({"n": 2, "up": 1, "kind": "note", "at": rlm.stamp(DAY_1), **event}) + "\n")
         self.assertEqual({row["run"] for row in self.data()["runs"]}, {"up", "spent"})
+        self.assertEqual({row["run"] for row in self.call("rlm_trace").data["runs"]}, {"up", "spent"})
 
     def test_what_is_excluded_or_forgotten_is_not_in_it(self) -> None:
         with mock.patch.dict(os.environ, {"RLM_PROJECT": "hidden"}):
